@@ -1,0 +1,1 @@
+//! Benchmarks, traffic generator and demo.

@@ -1,0 +1,1 @@
+//! What every fibcast daemon shares: configuration files, signals, log, exit codes.

@@ -1,0 +1,1 @@
+//! Packet pipeline, neighbours and poll-mode workers.

@@ -1,0 +1,1 @@
+//! Safe bindings to what fibcast uses of DPDK.

@@ -1,0 +1,1 @@
+//! Forwarding trie, next-hop groups, generations and their publisher.

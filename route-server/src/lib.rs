@@ -1,0 +1,1 @@
+//! Sources, RIB, best path and fan-out of one routing table.

@@ -1,0 +1,1 @@
+//! The shell around the sync machines: client, relay, and what is done with the table.

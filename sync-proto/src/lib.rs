@@ -1,0 +1,1 @@
+//! The sync protocol, sans-IO: codec, digest, table, client and server state machines.
