@@ -1,1 +1,15 @@
-//! What an operator can ask a fibcast daemon: control protocol, unix socket and HTTP.
+//! What an operator can ask a fibcast daemon: the control protocol, its unix socket and its client.
+//!
+//! [`protocol`] has the requests and the envelope of answers, [`status`] and [`tables`] the types of what is shown. A daemon starts a
+//! [`server::ControlServer`] with a handler; `fibcast`, the demo and the tests use [`client::ask`].
+//! One request is one line of JSON, its answer another; a connection may carry many.
+
+pub mod client;
+pub mod protocol;
+pub mod server;
+pub mod status;
+pub mod tables;
+
+pub use client::{ClientError, ask};
+pub use protocol::{Answer, Reply, Request};
+pub use server::ControlServer;

@@ -1,0 +1,87 @@
+//! Requests and answers of the control protocol.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+use crate::status::Status;
+use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
+
+/// Longest line that either side accepts, in bytes.
+pub const MAX_LINE: usize = 64 << 20;
+
+/// Longest request that a daemon accepts, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+
+/// What an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "show", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The daemon as a whole: table, servers, clients, sources.
+    Status {},
+    /// Routes, all from the beginning or those that match.
+    Routes {
+        /// Which routes.
+        #[serde(default)]
+        query: RouteQuery,
+        /// The most that are listed.
+        #[serde(default = "default_limit")]
+        limit: usize,
+    },
+    /// Next-hop groups.
+    Groups {},
+    /// ARP and ND entries of a dataplane.
+    Neighbors {},
+    /// Ports of a dataplane.
+    Ports {},
+    /// Workers of a dataplane.
+    Workers {},
+    /// Dropped packets by reason, of a dataplane.
+    Drops {},
+}
+
+fn default_limit() -> usize {
+    100
+}
+
+/// Which routes are shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteQuery {
+    /// All, in prefix order.
+    #[default]
+    All,
+    /// This prefix exactly.
+    Prefix(ipnet::IpNet),
+    /// The longest match of this address.
+    Address(IpAddr),
+}
+
+/// What comes back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To `Status`.
+    Status(Box<Status>),
+    /// To `Routes`.
+    Routes(RouteList),
+    /// To `Groups`.
+    Groups(GroupList),
+    /// To `Neighbors`.
+    Neighbors(NeighborList),
+    /// To `Ports`.
+    Ports(PortList),
+    /// To `Workers`.
+    Workers(WorkerList),
+    /// To `Drops`.
+    Drops(DropList),
+}
+
+/// The envelope of an answer on the wire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It was answered.
+    Ok(Answer),
+    /// It was not; the text is for the operator.
+    Error(String),
+}

@@ -1,0 +1,224 @@
+//! The status of a daemon, as shown and as JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// Which daemon it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `fibcast-route-server`.
+    RouteServer,
+    /// `fibcast-agent`.
+    Agent,
+    /// `fibcast-dataplane`.
+    Dataplane,
+}
+
+/// A daemon as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `[node] name`.
+    pub name: String,
+    /// Which daemon it is.
+    pub kind: Kind,
+    /// Version of the program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// A route server: all sources and peers were in sync once. Others: the table comes from a capable server.
+    pub ready: bool,
+    /// Nobody capable feeds this table at the moment; it is kept as it was.
+    pub stale: bool,
+    /// The forwarding table.
+    pub table: TableStatus,
+    /// The connections to servers, of daemons that are clients (agents and dataplanes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
+    /// Registered clients.
+    #[serde(default)]
+    pub clients: Vec<ClientStatus>,
+    /// Sources, of a route server.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+    /// Route servers that this one is registered with.
+    #[serde(default)]
+    pub peers: Vec<PeerStatus>,
+    /// What workers forward by, of a dataplane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarding: Option<ForwardingStatus>,
+}
+
+/// One copy of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Of the table's owner; new at each start.
+    pub epoch: u64,
+    /// Of the last commit.
+    pub serial: u64,
+    /// IPv4 routes.
+    pub ipv4_routes: u64,
+    /// IPv6 routes.
+    pub ipv6_routes: u64,
+    /// Next-hop groups.
+    pub groups: u64,
+    /// All records.
+    pub records: u64,
+    /// Root digest: 32 hexadecimal digits.
+    pub digest: String,
+    /// Records changed since the start, all commits together.
+    pub changes: u64,
+}
+
+/// The client's side: who is asked and what failover cost.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// The role of the server in use, `primary` or `secondary`; none if there is no capable one.
+    pub active: Option<Role>,
+    /// Each configured server.
+    pub servers: Vec<ServerStatus>,
+    /// Times that another server was activated.
+    pub failovers: u64,
+    /// From the loss of the active server to the next one active, the last time.
+    pub last_failover_ms: Option<f64>,
+    /// Routes received as copies of a whole table, since the start (the first copy included).
+    pub routes_copied: u64,
+    /// Of those, in the last failover or failback.
+    pub last_failover_routes_copied: u64,
+    /// Routes in which the new server's table differed, last failover or failback.
+    pub routes_differing: u64,
+    /// Routes changed by batches that were applied, since the start.
+    pub routes_applied: u64,
+    /// Routes passed on to the tier below, since the start.
+    pub routes_passed_on: u64,
+    /// Commits whose digest was not the server's (each was repaired).
+    pub digest_mismatches: u64,
+}
+
+/// A server's role for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// In use as long as it is capable.
+    Primary,
+    /// Takes over.
+    Secondary,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Primary => "primary",
+            Role::Secondary => "secondary",
+        })
+    }
+}
+
+/// A connection to a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// As configured.
+    pub address: String,
+    /// As configured.
+    pub role: Role,
+    /// The server's own name, once known.
+    pub name: Option<String>,
+    /// State of the session, in a word or two.
+    pub state: String,
+    /// It says that it is ready.
+    pub ready: bool,
+    /// Bytes received from it since the start.
+    pub received_bytes: u64,
+    /// Why the last connection ended.
+    pub last_error: Option<String>,
+}
+
+/// A registered client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// Its node name.
+    pub name: String,
+    /// Where it comes from.
+    pub address: String,
+    /// Table that it registered for.
+    pub table: String,
+    /// `primary` or `secondary`: what this server is for it.
+    pub role: Role,
+    /// It gets data.
+    pub active: bool,
+    /// Last serial sent to it.
+    pub serial: u64,
+    /// Bytes sent to it.
+    pub sent_bytes: u64,
+}
+
+/// A source of a route server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Name of the protocol instance.
+    pub origin: String,
+    /// `static`, `mrt`, …
+    pub kind: String,
+    /// State in a word or two.
+    pub state: String,
+    /// Routes that it announces now.
+    pub routes: u64,
+    /// Changes since the start.
+    pub changes: u64,
+    /// End of table was reached.
+    pub end_of_table: bool,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// A route server that this one is registered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// As configured.
+    pub address: String,
+    /// Its own name, once known.
+    pub name: Option<String>,
+    /// State in a word or two.
+    pub state: String,
+    /// Origins held from it.
+    pub origins: Vec<String>,
+    /// Routes held from it.
+    pub routes: u64,
+    /// The connection is lost; its routes are held until they expire.
+    pub stale: bool,
+    /// Why the last connection ended.
+    pub last_error: Option<String>,
+}
+
+/// What the workers of a dataplane forward by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardingStatus {
+    /// Serial of the published generation.
+    pub serial: u64,
+    /// Routes in the published generation (those of the host itself included).
+    pub routes: u64,
+    /// Generations published since the start.
+    pub published: u64,
+    /// Retired generations that wait for workers.
+    pub retired: u64,
+    /// Next hops in use, and those of them without a known link-layer address.
+    pub next_hops: u64,
+    /// See `next_hops`.
+    pub next_hops_unresolved: u64,
+    /// Batches that wait because applying them failed.
+    pub pending_batches: u64,
+    /// Why the last batch failed, while it waits.
+    pub apply_error: Option<String>,
+}
+
+/// Resident memory of this process in bytes, 0 where the system does not tell.
+pub fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    pages * 4096
+}

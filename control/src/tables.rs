@@ -1,0 +1,164 @@
+//! Lists that an operator can see: routes, groups, neighbours, ports, workers, drops.
+
+use serde::{Deserialize, Serialize};
+
+/// Routes, in prefix order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteList {
+    /// How many there are in all.
+    pub total: u64,
+    /// Those that were asked for, up to the limit.
+    pub routes: Vec<Route>,
+}
+
+/// A route as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// VRF.
+    pub vrf: u32,
+    /// Destination.
+    pub prefix: ipnet::IpNet,
+    /// Group's label: 16 hexadecimal digits.
+    pub label: String,
+    /// Next hops in words: `198.18.1.7`, `198.18.1.7 weight 2`, `port p0`, `blackhole`, …
+    pub via: Vec<String>,
+    /// Origin of the route, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// Next-hop groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupList {
+    /// By label.
+    pub groups: Vec<GroupEntry>,
+}
+
+/// A next-hop group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEntry {
+    /// 16 hexadecimal digits.
+    pub label: String,
+    /// As in [`Route::via`].
+    pub via: Vec<String>,
+}
+
+/// ARP and ND entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighborList {
+    /// By port and address.
+    pub neighbors: Vec<Neighbor>,
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbor {
+    /// Name of the port.
+    pub port: String,
+    /// Its address.
+    pub address: std::net::IpAddr,
+    /// Its MAC address, once known.
+    pub mac: Option<String>,
+    /// `static`, `reachable`, `probing`, `incomplete`, …
+    pub state: String,
+}
+
+/// Ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortList {
+    /// In the order of the configuration.
+    pub ports: Vec<PortStatus>,
+}
+
+/// A port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// Name in the configuration.
+    pub name: String,
+    /// Device arguments or PCI address.
+    pub device: String,
+    /// Driver.
+    pub driver: String,
+    /// MAC address.
+    pub mac: String,
+    /// Link is up.
+    pub link_up: bool,
+    /// In bytes, without the Ethernet header.
+    pub mtu: u16,
+    /// Own addresses.
+    pub addresses: Vec<ipnet::IpNet>,
+    /// Packets received by workers.
+    pub rx_packets: u64,
+    /// Bytes received by workers.
+    pub rx_bytes: u64,
+    /// Packets sent by workers.
+    pub tx_packets: u64,
+    /// Bytes sent by workers.
+    pub tx_bytes: u64,
+    /// Packets that the device dropped before a worker saw them (no buffer, ring full), as its driver says.
+    pub rx_missed: u64,
+}
+
+/// Workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerList {
+    /// By number.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Number.
+    pub worker: usize,
+    /// CPU core.
+    pub core: usize,
+    /// Packets received.
+    pub received: u64,
+    /// Packets sent on.
+    pub sent: u64,
+    /// Packets dropped, all reasons.
+    pub dropped: u64,
+    /// Packets given to the router itself.
+    pub host: u64,
+    /// Packets that the router itself sent through this worker.
+    pub originated: u64,
+    /// Bursts that held at least one packet.
+    pub bursts: u64,
+    /// Polls that found nothing.
+    pub idle_polls: u64,
+    /// Serial of the generation that it forwards by.
+    pub serial: u64,
+    /// It sleeps and holds no generation.
+    pub idle: bool,
+    /// Trie destructors that ran on this worker; anything but 0 is a defect.
+    pub destructors: u64,
+}
+
+/// Dropped packets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropList {
+    /// All packets received by workers.
+    pub received: u64,
+    /// Of them, sent on.
+    pub sent: u64,
+    /// Of them, given to the router itself.
+    pub host: u64,
+    /// Of them, dropped.
+    pub dropped: u64,
+    /// Of them, waiting for a neighbour's address or for room in a TX queue.
+    pub held: u64,
+    /// Dropped, by port of arrival and reason; only those that are not 0.
+    pub drops: Vec<DropCount>,
+}
+
+/// Packets dropped for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropCount {
+    /// Name of the port of arrival.
+    pub port: String,
+    /// Name of the reason.
+    pub reason: String,
+    /// How many.
+    pub packets: u64,
+}

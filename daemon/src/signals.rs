@@ -1,0 +1,41 @@
+//! SIGTERM and SIGINT: asked once, a daemon stops in order; asked again, it ends at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Calls `stop` on the first SIGTERM or SIGINT, on a thread of its own; a second one ends the process with code 1.
+pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // Registered first, so that it acts on the second signal only: the flag is still down at the first.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, again.clone())?;
+        signal_hook::flag::register(signal, again.clone())?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            stop();
+        }
+    })?;
+    Ok(())
+}
+
+/// Blocks until SIGTERM or SIGINT.
+pub fn wait() -> io::Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    let thread = std::thread::current();
+    let flag = asked.clone();
+    on_stop(move || {
+        flag.store(true, Ordering::Release);
+        thread.unpark();
+    })?;
+    while !asked.load(Ordering::Acquire) {
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    Ok(())
+}
