@@ -1,2 +1,122 @@
-//! The operator's command.
-fn main() {}
+//! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
+//!
+//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`.
+
+mod print;
+mod socket;
+
+use clap::{Parser, Subcommand};
+use fibcast_control::protocol::RouteQuery;
+use fibcast_control::{Request, ask};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Shows what a fibcast daemon does.
+#[derive(Debug, Parser)]
+#[command(name = "fibcast", version, propagate_version = true)]
+struct Arguments {
+    /// The daemon's control socket; without it, the only one in /run/fibcast.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// One JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Seconds to wait for an answer.
+    #[arg(long, global = true, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows one aspect of the daemon.
+    #[command(subcommand)]
+    Show(Show),
+}
+
+#[derive(Debug, Subcommand)]
+enum Show {
+    /// Table, servers, clients, sources; is it ready, is it stale.
+    Status,
+    /// The servers that an agent or dataplane is registered with.
+    Servers,
+    /// The clients that are registered here.
+    Clients,
+    /// Routes: all, one prefix, or the longest match of an address.
+    Routes {
+        /// 203.0.113.0/24 or 2001:db8::1.
+        #[arg(value_name = "PREFIX|ADDRESS", value_parser = route_query)]
+        query: Option<RouteQuery>,
+        /// The most to list.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Next-hop groups.
+    Groups,
+    /// ARP and ND entries of a dataplane.
+    Neighbors,
+    /// Ports of a dataplane.
+    Ports,
+    /// Workers of a dataplane.
+    Workers,
+    /// Dropped packets of a dataplane by reason.
+    Drops,
+}
+
+fn route_query(text: &str) -> Result<RouteQuery, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(RouteQuery::Address(address));
+    }
+    let prefix: ipnet::IpNet =
+        text.parse().map_err(|_| "expected a prefix such as 203.0.113.0/24 or an address".to_owned())?;
+    if prefix.trunc() != prefix {
+        return Err(format!("host bits are set; did you mean {}?", prefix.trunc()));
+    }
+    Ok(RouteQuery::Prefix(prefix))
+}
+
+impl Show {
+    fn request(&self) -> Request {
+        match self {
+            Show::Status | Show::Servers | Show::Clients => Request::Status {},
+            Show::Routes { query, limit } => {
+                Request::Routes { query: query.clone().unwrap_or_default(), limit: *limit }
+            }
+            Show::Groups => Request::Groups {},
+            Show::Neighbors => Request::Neighbors {},
+            Show::Ports => Request::Ports {},
+            Show::Workers => Request::Workers {},
+            Show::Drops => Request::Drops {},
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let Command::Show(show) = &arguments.command;
+    let path = socket::choose(arguments.socket.as_deref())?;
+    let answer = ask(&path, &show.request(), Duration::from_secs(arguments.timeout))
+        .map_err(|error| error.to_string())?;
+    let text = if arguments.json {
+        print::json(show, &answer).map_err(|error| error.to_string())?
+    } else {
+        print::text(show, &answer)
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // The reader has seen enough (`| head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(|error| error.to_string()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("fibcast: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

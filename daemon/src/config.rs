@@ -216,6 +216,7 @@ mod tests {
     fn a_later_check_finds_the_line_of_its_key_again() {
         let text = "[node]\nname = \"a\"\n\n[[port]]\nmtu = 1500\n\n[[port]]\nmtu = 60\n";
         let loaded = parse::<Sample>("x.toml".as_ref(), text.to_owned()).unwrap();
+        assert_eq!(loaded.value.node.listen, None);
         assert_eq!((loaded.value.node.name.as_str(), loaded.value.port[1].mtu), ("a", 60));
         let error =
             loaded.error(&["port".into(), 1.into(), "mtu".into()], "expected at least 1280, found 60");

@@ -1,0 +1,375 @@
+//! Answers as text for people, and as JSON for programs.
+
+use fibcast_control::Answer;
+use fibcast_control::status::{ClientStatus, ServerStatus, Status};
+use fibcast_control::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
+use std::fmt::Write;
+
+use crate::Show;
+
+/// One line of JSON: what was asked for, without an envelope.
+pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
+    let mut text = match (show, answer) {
+        (Show::Servers, Answer::Status(status)) => serde_json::to_string(servers(status)),
+        (Show::Clients, Answer::Status(status)) => serde_json::to_string(&status.clients),
+        (_, Answer::Status(status)) => serde_json::to_string(status),
+        (_, Answer::Routes(list)) => serde_json::to_string(list),
+        (_, Answer::Groups(list)) => serde_json::to_string(list),
+        (_, Answer::Neighbors(list)) => serde_json::to_string(list),
+        (_, Answer::Ports(list)) => serde_json::to_string(list),
+        (_, Answer::Workers(list)) => serde_json::to_string(list),
+        (_, Answer::Drops(list)) => serde_json::to_string(list),
+    }?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Text with aligned columns.
+pub fn text(show: &Show, answer: &Answer) -> String {
+    match (show, answer) {
+        (Show::Servers, Answer::Status(status)) => table_of_servers(servers(status)),
+        (Show::Clients, Answer::Status(status)) => table_of_clients(&status.clients),
+        (_, Answer::Status(status)) => status_page(status),
+        (_, Answer::Routes(list)) => routes(list),
+        (_, Answer::Groups(list)) => groups(list),
+        (_, Answer::Neighbors(list)) => neighbors(list),
+        (_, Answer::Ports(list)) => ports(list),
+        (_, Answer::Workers(list)) => workers(list),
+        (_, Answer::Drops(list)) => drops(list),
+    }
+}
+
+fn servers(status: &Status) -> &[ServerStatus] {
+    status.sync.as_ref().map_or(&[], |sync| &sync.servers)
+}
+
+/// Columns as wide as their widest cell; numbers to the right. The last column is not padded.
+struct Columns {
+    rows: Vec<Vec<String>>,
+}
+
+impl Columns {
+    fn new(heads: &[&str]) -> Columns {
+        Columns { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    fn finish(self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let numeric = |column: usize| {
+            self.rows.iter().skip(1).filter_map(|row| row.get(column)).all(|cell| cell.parse::<f64>().is_ok())
+        };
+        let shapes: Vec<(usize, bool)> =
+            (0..columns).map(|column| (width(column), numeric(column))).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, (width, numeric)) in row.iter().zip(&shapes) {
+                if *numeric {
+                    let _ = write!(line, "{cell:>width$}  ");
+                } else {
+                    let _ = write!(line, "{cell:<width$}  ");
+                }
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn or_dash(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "-".into())
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.into()
+}
+
+fn status_page(status: &Status) -> String {
+    let mut page = String::new();
+    let table = &status.table;
+    let state = match (status.ready, status.stale) {
+        (_, true) => "stale: no capable server, the table is kept as it was",
+        (true, false) => "ready",
+        (false, false) => "not ready",
+    };
+    let _ = writeln!(page, "{}: {state}", status.name);
+    let _ = writeln!(
+        page,
+        "fibcast {}, pid {}, up {} s, {} MiB resident",
+        status.version,
+        status.pid,
+        status.uptime_ms / 1000,
+        status.resident_bytes >> 20
+    );
+    let _ = writeln!(
+        page,
+        "table: {} IPv4 and {} IPv6 routes, {} groups, serial {}, epoch {:016x}, digest {}, {} changes",
+        table.ipv4_routes,
+        table.ipv6_routes,
+        table.groups,
+        table.serial,
+        table.epoch,
+        table.digest,
+        table.changes
+    );
+    if let Some(sync) = &status.sync {
+        let active = sync.active.map_or_else(|| "none".into(), |role| role.to_string());
+        let lasted = sync.last_failover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
+        let _ =
+            writeln!(page, "active server: {active}; failovers {}, the last took {lasted}", sync.failovers);
+        let _ = writeln!(
+            page,
+            "routes copied {} (last failover {}, differing {}), applied {}, passed on {}; digest mismatches {}",
+            sync.routes_copied,
+            sync.last_failover_routes_copied,
+            sync.routes_differing,
+            sync.routes_applied,
+            sync.routes_passed_on,
+            sync.digest_mismatches
+        );
+        let _ = write!(page, "\n{}", table_of_servers(&sync.servers));
+    }
+    if let Some(forwarding) = &status.forwarding {
+        let _ = writeln!(
+            page,
+            "\nforwarding: serial {}, {} routes, {} next hops ({} unresolved), {} generations published, {} retired, {} batches pending",
+            forwarding.serial,
+            forwarding.routes,
+            forwarding.next_hops,
+            forwarding.next_hops_unresolved,
+            forwarding.published,
+            forwarding.retired,
+            forwarding.pending_batches
+        );
+        if let Some(error) = &forwarding.apply_error {
+            let _ = writeln!(page, "the pending batch cannot be applied: {error}");
+        }
+    }
+    if !status.sources.is_empty() {
+        let mut columns =
+            Columns::new(&["source", "kind", "state", "routes", "changes", "end of table", "last error"]);
+        for source in &status.sources {
+            columns.row(vec![
+                source.origin.clone(),
+                source.kind.clone(),
+                source.state.clone(),
+                source.routes.to_string(),
+                source.changes.to_string(),
+                yes(source.end_of_table),
+                or_dash(&source.last_error),
+            ]);
+        }
+        let _ = write!(page, "\n{}", columns.finish());
+    }
+    if !status.peers.is_empty() {
+        let mut columns =
+            Columns::new(&["peer", "name", "state", "routes", "origins", "stale", "last error"]);
+        for peer in &status.peers {
+            columns.row(vec![
+                peer.address.clone(),
+                or_dash(&peer.name),
+                peer.state.clone(),
+                peer.routes.to_string(),
+                peer.origins.join(","),
+                yes(peer.stale),
+                or_dash(&peer.last_error),
+            ]);
+        }
+        let _ = write!(page, "\n{}", columns.finish());
+    }
+    if !status.clients.is_empty() {
+        let _ = write!(page, "\n{}", table_of_clients(&status.clients));
+    }
+    page
+}
+
+fn table_of_servers(servers: &[ServerStatus]) -> String {
+    let mut columns =
+        Columns::new(&["server", "role", "name", "state", "ready", "received bytes", "last error"]);
+    for server in servers {
+        columns.row(vec![
+            server.address.clone(),
+            server.role.to_string(),
+            or_dash(&server.name),
+            server.state.clone(),
+            yes(server.ready),
+            server.received_bytes.to_string(),
+            or_dash(&server.last_error),
+        ]);
+    }
+    columns.finish()
+}
+
+fn table_of_clients(clients: &[ClientStatus]) -> String {
+    let mut columns = Columns::new(&["client", "address", "table", "role", "active", "serial", "sent bytes"]);
+    for client in clients {
+        columns.row(vec![
+            client.name.clone(),
+            client.address.clone(),
+            client.table.clone(),
+            client.role.to_string(),
+            yes(client.active),
+            client.serial.to_string(),
+            client.sent_bytes.to_string(),
+        ]);
+    }
+    columns.finish()
+}
+
+fn routes(list: &RouteList) -> String {
+    let mut columns = Columns::new(&["vrf", "prefix", "via", "origin", "group"]);
+    for route in &list.routes {
+        columns.row(vec![
+            route.vrf.to_string(),
+            route.prefix.to_string(),
+            route.via.join(", "),
+            or_dash(&route.origin),
+            route.label.clone(),
+        ]);
+    }
+    let mut text = columns.finish();
+    let _ = writeln!(text, "{} shown, {} in the table", list.routes.len(), list.total);
+    text
+}
+
+fn groups(list: &GroupList) -> String {
+    let mut columns = Columns::new(&["group", "via"]);
+    for group in &list.groups {
+        columns.row(vec![group.label.clone(), group.via.join(", ")]);
+    }
+    columns.finish()
+}
+
+fn neighbors(list: &NeighborList) -> String {
+    let mut columns = Columns::new(&["port", "address", "mac", "state"]);
+    for neighbor in &list.neighbors {
+        columns.row(vec![
+            neighbor.port.clone(),
+            neighbor.address.to_string(),
+            or_dash(&neighbor.mac),
+            neighbor.state.clone(),
+        ]);
+    }
+    columns.finish()
+}
+
+fn ports(list: &PortList) -> String {
+    let heads = [
+        "port",
+        "link",
+        "mac",
+        "mtu",
+        "rx packets",
+        "rx bytes",
+        "tx packets",
+        "tx bytes",
+        "rx missed",
+        "driver",
+        "addresses",
+    ];
+    let mut columns = Columns::new(&heads);
+    for port in &list.ports {
+        let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+        columns.row(vec![
+            port.name.clone(),
+            if port.link_up { "up" } else { "down" }.into(),
+            port.mac.clone(),
+            port.mtu.to_string(),
+            port.rx_packets.to_string(),
+            port.rx_bytes.to_string(),
+            port.tx_packets.to_string(),
+            port.tx_bytes.to_string(),
+            port.rx_missed.to_string(),
+            port.driver.clone(),
+            addresses.join(","),
+        ]);
+    }
+    columns.finish()
+}
+
+fn workers(list: &WorkerList) -> String {
+    let heads = [
+        "worker",
+        "core",
+        "received",
+        "sent",
+        "dropped",
+        "host",
+        "originated",
+        "bursts",
+        "serial",
+        "idle",
+        "destructors",
+    ];
+    let mut columns = Columns::new(&heads);
+    for worker in &list.workers {
+        columns.row(vec![
+            worker.worker.to_string(),
+            worker.core.to_string(),
+            worker.received.to_string(),
+            worker.sent.to_string(),
+            worker.dropped.to_string(),
+            worker.host.to_string(),
+            worker.originated.to_string(),
+            worker.bursts.to_string(),
+            worker.serial.to_string(),
+            yes(worker.idle),
+            worker.destructors.to_string(),
+        ]);
+    }
+    columns.finish()
+}
+
+fn drops(list: &DropList) -> String {
+    let mut columns = Columns::new(&["port", "reason", "packets"]);
+    for drop in &list.drops {
+        columns.row(vec![drop.port.clone(), drop.reason.clone(), drop.packets.to_string()]);
+    }
+    let mut text = columns.finish();
+    let _ = writeln!(
+        text,
+        "received {} = sent {} + dropped {} + host {} + held {}",
+        list.received, list.sent, list.dropped, list.host, list.held
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fibcast_control::tables::DropCount;
+
+    #[test]
+    fn numbers_stand_to_the_right_and_words_to_the_left() {
+        let list = DropList {
+            received: 12,
+            sent: 2,
+            dropped: 10,
+            drops: vec![
+                DropCount { port: "p0".into(), reason: "no_route".into(), packets: 9 },
+                DropCount { port: "uplink".into(), reason: "ttl_exceeded".into(), packets: 1000 },
+            ],
+            ..DropList::default()
+        };
+        let expected = "\
+port    reason        packets
+p0      no_route            9
+uplink  ttl_exceeded     1000
+received 12 = sent 2 + dropped 10 + host 0 + held 0
+";
+        assert_eq!(text(&Show::Drops, &Answer::Drops(list)), expected);
+    }
+}
