@@ -1,0 +1,132 @@
+//! Reads fields off a record without ever reading past its end.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::error::{At, Problem};
+
+/// Address family of a prefix, by the number that BGP and MRT give it (IANA address family numbers).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Afi {
+    V4,
+    V6,
+}
+
+impl Afi {
+    pub(super) fn from_number(n: u16) -> Option<Self> {
+        match n {
+            1 => Some(Afi::V4),
+            2 => Some(Afi::V6),
+            _ => None,
+        }
+    }
+}
+
+/// The unread rest of a record; knows at which byte of the file it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    offset: u64,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(rest: &'a [u8], offset: u64) -> Self {
+        Self { rest, offset }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.rest.first().copied()
+    }
+
+    pub(super) fn bytes(&mut self, n: usize, what: &'static str) -> Result<&'a [u8], At> {
+        match self.rest.split_at_checked(n) {
+            Some((head, tail)) => {
+                self.rest = tail;
+                self.offset += n as u64;
+                Ok(head)
+            }
+            None => Err(At::new(self.offset, Problem::Short { what, wanted: n, found: self.rest.len() })),
+        }
+    }
+
+    /// The next `n` bytes as a cursor of their own.
+    pub(super) fn part(&mut self, n: usize, what: &'static str) -> Result<Cursor<'a>, At> {
+        let offset = self.offset;
+        Ok(Cursor::new(self.bytes(n, what)?, offset))
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], At> {
+        match self.rest.split_first_chunk::<N>() {
+            Some((head, tail)) => {
+                self.rest = tail;
+                self.offset += N as u64;
+                Ok(*head)
+            }
+            None => Err(At::new(self.offset, Problem::Short { what, wanted: N, found: self.rest.len() })),
+        }
+    }
+
+    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, At> {
+        self.array::<1>(what).map(|[b]| b)
+    }
+
+    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, At> {
+        self.array(what).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, At> {
+        self.array(what).map(u32::from_be_bytes)
+    }
+
+    pub(super) fn address(&mut self, afi: Afi, what: &'static str) -> Result<IpAddr, At> {
+        Ok(match afi {
+            Afi::V4 => IpAddr::V4(Ipv4Addr::from(self.array::<4>(what)?)),
+            Afi::V6 => IpAddr::V6(Ipv6Addr::from(self.array::<16>(what)?)),
+        })
+    }
+
+    /// One prefix in the form of RFC 4271 §4.3: length in bits, then as many bytes as these need.
+    ///
+    /// "The value of trailing bits is irrelevant", so they are cleared.
+    pub(super) fn prefix(&mut self, afi: Afi) -> Result<IpNet, At> {
+        let at = self.offset;
+        let bits = self.u8("a prefix length")?;
+        let limit = if afi == Afi::V4 { 32 } else { 128 };
+        let over = || {
+            let what = if afi == Afi::V4 { "an IPv4 prefix length" } else { "an IPv6 prefix length" };
+            At::new(at, Problem::OverLimit { what, limit, found: u64::from(bits) })
+        };
+        if u64::from(bits) > limit {
+            return Err(over());
+        }
+        let given = self.bytes(usize::from(bits).div_ceil(8), "a prefix")?;
+        Ok(match afi {
+            Afi::V4 => {
+                let mut octets = [0; 4];
+                octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+                IpNet::V4(Ipv4Net::new(octets.into(), bits).map_err(|_| over())?.trunc())
+            }
+            Afi::V6 => {
+                let mut octets = [0; 16];
+                octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+                IpNet::V6(Ipv6Net::new(octets.into(), bits).map_err(|_| over())?.trunc())
+            }
+        })
+    }
+
+    pub(super) fn end(&self, what: &'static str) -> Result<(), At> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(At::new(self.offset, Problem::Trailing { what, found: self.rest.len() }))
+    }
+}
