@@ -1,5 +1,6 @@
 //! The control socket between a daemon and an operator.
 
+#![allow(clippy::unwrap_used)] // A test may fail where it stands.
 use fibcast_control::protocol::{Answer, Request, RouteQuery};
 use fibcast_control::server::{ControlServer, ServerError};
 use fibcast_control::tables::DropList;

@@ -1,0 +1,73 @@
+//! The HTTP port that monitoring reads.
+
+#![allow(clippy::unwrap_used)] // A test may fail where it stands.
+use fibcast_control::http::HttpServer;
+use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::status::{Kind, Status, TableStatus};
+use fibcast_control::tables::{DropCount, DropList, PortList};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text.split(' ').nth(1).unwrap().parse().unwrap(), text)
+}
+
+fn dataplane(stale: bool) -> Status {
+    Status {
+        name: "nh-1".into(),
+        kind: Kind::Dataplane,
+        version: "0".into(),
+        pid: 1,
+        uptime_ms: 1,
+        resident_bytes: 1,
+        ready: true,
+        stale,
+        table: TableStatus { ipv4_routes: 901_899, serial: 7, ..TableStatus::default() },
+        sync: None,
+        clients: vec![],
+        sources: vec![],
+        peers: vec![],
+        forwarding: None,
+    }
+}
+
+#[test]
+fn health_follows_the_state_and_metrics_hold_the_figures() {
+    let stale = Arc::new(AtomicBool::new(false));
+    let flag = stale.clone();
+    let server = HttpServer::start("127.0.0.1:0".parse().unwrap(), move |request| match request {
+        Request::Status {} => Ok(Answer::Status(Box::new(dataplane(flag.load(Ordering::Relaxed))))),
+        Request::Ports {} => Ok(Answer::Ports(PortList::default())),
+        Request::Drops {} => Ok(Answer::Drops(DropList {
+            drops: vec![DropCount { port: "p0".into(), reason: "no_route".into(), packets: 5 }],
+            ..DropList::default()
+        })),
+        _ => Err("no".into()),
+    })
+    .unwrap();
+    let address = server.address().unwrap();
+    assert_eq!(get(address, "/healthz").0, 200);
+    let (code, text) = get(address, "/metrics");
+    assert_eq!(code, 200);
+    assert!(text.contains("fibcast_routes{family=\"ipv4\"} 901899"), "{text}");
+    assert!(text.contains("fibcast_dropped_packets_total{port=\"p0\",reason=\"no_route\"} 5"), "{text}");
+    assert!(get(address, "/status.json").1.contains("\"serial\": 7"));
+    assert_eq!(get(address, "/etc/passwd").0, 404);
+    stale.store(true, Ordering::Relaxed);
+    let (code, text) = get(address, "/healthz");
+    assert!(code == 503 && text.contains("stale"), "{text}");
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = HttpServer::start(address, |_| Err(String::new())).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("http {address}: cannot listen")), "{error}");
+}
