@@ -1,0 +1,69 @@
+# The one way to build, run and check fibcast, for people and for CI. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Under sudo the invoking user's Rust is found too.
+export PATH := $(PATH):$(shell scripts/rust-path)
+
+SETUP   := scripts/setup
+CARGO   := cargo
+BINARIES := fibcast fibcast-route-server fibcast-agent fibcast-dataplane fibcast-pktgen fibcast-tablegen fibcast-demo
+PREFIX  ?= /usr/local
+DEMO_ARGS ?=
+
+.PHONY: help demo demo-short build test lint fmt bench docker docker-test fuzz sim install clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+build: ## all programs, in release mode
+	@$(SETUP) build
+	@$(CARGO) build --release --workspace --bins
+
+demo: build ## the whole system on this machine: full table, churn, a killed route server, a verdict (about 60 s)
+	@scripts/run-demo $(DEMO_ARGS)
+
+demo-short: build ## the same with 30 s of traffic
+	@scripts/run-demo --short $(DEMO_ARGS)
+
+test: ## every test that needs no NIC
+	@$(SETUP) build
+	@scripts/run-tests
+
+lint: ## clippy, formatting, licences and advisories
+	@$(SETUP) build
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@scripts/check-licences
+
+fmt: ## format all code
+	@$(CARGO) fmt --all
+
+bench: ## benchmarks against dpdk-test-fib and others; prints tables
+	@$(SETUP) build
+	@$(CARGO) build --release -p fibcast-bench --bins
+	@target/release/fibcast-bench all
+
+docker: build ## the container image fibcast:latest
+	@docker/build-image
+
+docker-test: docker ## two route servers, two NIC hosts and a generator in containers; the primary is killed
+	@docker/thin/run-test
+
+fuzz: ## every decoder on random bytes, many more cases than `make test` runs
+	@$(SETUP) build
+	@PROPTEST_CASES=$${CASES:-20000} scripts/run-tests --fuzz
+
+sim: ## seeded runs of whole networks over the protocol machines
+	@FIBCAST_SIM_SEEDS=$${SEEDS:-1000} scripts/run-tests --sim
+
+install: build ## programs to $(PREFIX)/bin
+	@install -d $(DESTDIR)$(PREFIX)/bin
+	@for program in $(filter-out fibcast-demo,$(BINARIES)); do \
+	    install -m 755 target/release/$$program $(DESTDIR)$(PREFIX)/bin/; done
+
+clean: ## what was built, containers' leftovers included
+	@$(CARGO) clean
+	@rm -rf docker/.build
