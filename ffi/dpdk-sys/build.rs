@@ -1,1 +1,158 @@
-fn main() {}
+//! Finds the installed DPDK, generates the bindings that `dpdk` uses and compiles the shim.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, exit};
+
+const INSTALL: &str = "apt-get install libdpdk-dev libclang-dev clang pkg-config";
+
+/// What `dpdk` calls. Anything else stays out, so that a DPDK release breaks as little as possible.
+const FUNCTIONS: &[&str] = &[
+    "fc_.*",
+    "rte_dev_probe",
+    "rte_dev_remove",
+    "rte_eal_cleanup",
+    "rte_eal_init",
+    "rte_eth_dev_close",
+    "rte_eth_dev_configure",
+    "rte_eth_dev_adjust_nb_rx_tx_desc",
+    "rte_eth_dev_default_mac_addr_set",
+    "rte_eth_dev_get_mtu",
+    "rte_eth_dev_get_name_by_port",
+    "rte_eth_dev_get_port_by_name",
+    "rte_eth_dev_info_get",
+    "rte_eth_dev_set_link_down",
+    "rte_eth_dev_set_link_up",
+    "rte_eth_dev_set_mtu",
+    "rte_eth_dev_socket_id",
+    "rte_eth_dev_start",
+    "rte_eth_dev_stop",
+    "rte_eth_find_next",
+    "rte_eth_allmulticast_(enable|disable|get)",
+    "rte_eth_link_get_nowait",
+    "rte_eth_macaddr_get",
+    "rte_eth_promiscuous_(enable|disable|get)",
+    "rte_eth_rx_queue_setup",
+    "rte_eth_stats_get",
+    "rte_eth_stats_reset",
+    "rte_eth_tx_queue_setup",
+    "rte_eth_xstats_get",
+    "rte_eth_xstats_get_names",
+    "rte_mempool_avail_count",
+    "rte_mempool_in_use_count",
+    "rte_pktmbuf_free_bulk",
+    "rte_pktmbuf_pool_create",
+    "rte_strerror",
+    "rte_thread_register",
+    "rte_thread_unregister",
+    "rte_version",
+];
+
+const TYPES: &[&str] = &[
+    "rte_mbuf",
+    "rte_mempool",
+    "rte_eth_conf",
+    "rte_eth_dev_info",
+    "rte_eth_link",
+    "rte_eth_stats",
+    "rte_ether_addr",
+];
+
+const CONSTANTS: &[&str] =
+    &["FC_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_ETHPORTS", "RTE_MEMPOOL_CACHE_MAX_SIZE"];
+
+fn main() {
+    println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=shim.h");
+    println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
+
+    let cflags = cflags();
+    link();
+
+    let mut shim = cc::Build::new();
+    // DPDK's headers are not warning-free, and only the shim's own code is ours to judge.
+    shim.file("shim.c").opt_level(3).warnings(false);
+    for flag in &cflags {
+        shim.flag(flag);
+    }
+    if let Err(error) = shim.try_compile("fibcast_dpdk_shim") {
+        stop(&format!("the C shim over DPDK's headers does not compile: {error}"));
+    }
+    // After the shim, which uses symbols of DPDK.
+    for library in ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"] {
+        println!("cargo:rustc-link-lib=dylib={library}");
+    }
+
+    bindings(&cflags);
+}
+
+/// The whole of `pkg-config --cflags`: it also holds `-include rte_config.h` and `-march`, without which
+/// the layout of the structures differs from that of the installed libraries.
+fn cflags() -> Vec<String> {
+    let tool = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
+    let output = match Command::new(&tool).args(["--cflags", "libdpdk"]).output() {
+        Ok(output) => output,
+        Err(error) => stop(&format!("cannot run {tool}: {error}")),
+    };
+    if !output.status.success() {
+        stop(String::from_utf8_lossy(&output.stderr).trim());
+    }
+    String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
+/// Only the library path: EAL loads the drivers from its plug-in directory at run time.
+fn link() {
+    let found = pkg_config::Config::new().atleast_version("22.11").cargo_metadata(false).probe("libdpdk");
+    match found {
+        Ok(library) => {
+            for path in library.link_paths {
+                println!("cargo:rustc-link-search=native={}", path.display());
+            }
+            println!("cargo:version={}", library.version);
+        }
+        Err(error) => stop(&format!("DPDK 22.11 or later is needed: {error}")),
+    }
+}
+
+fn bindings(cflags: &[String]) {
+    let mut builder = bindgen::Builder::default()
+        .header("shim.h")
+        .clang_args(cflags)
+        .layout_tests(true)
+        .generate_comments(false)
+        .derive_default(true)
+        .use_core()
+        .prepend_enum_name(false);
+    for name in FUNCTIONS {
+        builder = builder.allowlist_function(name);
+    }
+    for name in TYPES {
+        builder = builder.allowlist_type(name);
+    }
+    for name in CONSTANTS {
+        builder = builder.allowlist_var(name);
+    }
+    // Driver internals, never read here.
+    for name in ["rte_device", "rte_mempool", "rte_eth_dev", "rte_flow.*", "rte_devargs"] {
+        builder = builder.opaque_type(name);
+    }
+    let out = match env::var_os("OUT_DIR") {
+        Some(out) => PathBuf::from(out).join("bindings.rs"),
+        None => stop("OUT_DIR is not set: run this build script through cargo"),
+    };
+    match builder.generate() {
+        Ok(bindings) => {
+            if let Err(error) = bindings.write_to_file(&out) {
+                stop(&format!("cannot write {}: {error}", out.display()));
+            }
+        }
+        Err(error) => stop(&format!("bindgen cannot read DPDK's headers: {error}")),
+    }
+}
+
+fn stop(reason: &str) -> ! {
+    eprintln!("fibcast needs the DPDK development files on this machine to build this crate.");
+    eprintln!("  found:  {reason}");
+    eprintln!("  to fix: {INSTALL}");
+    exit(1)
+}

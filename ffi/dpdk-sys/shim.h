@@ -1,0 +1,29 @@
+/* What bindgen reads: DPDK's headers and the shim over its static inline functions. */
+#ifndef FIBCAST_DPDK_SHIM_H
+#define FIBCAST_DPDK_SHIM_H
+
+#include <stdint.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+#include <rte_version.h>
+
+/* Macros with casts or shifts that bindgen cannot evaluate. */
+static const uint64_t FC_RX_OFFLOAD_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
+static const uint64_t FC_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
+static const uint64_t FC_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+static const uint64_t FC_RSS_IP_L4 = RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP;
+static const uint32_t FC_MQ_RX_NONE = RTE_ETH_MQ_RX_NONE;
+static const uint32_t FC_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
+
+int fc_errno(void);
+uint16_t fc_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t room);
+uint16_t fc_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
+int fc_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **packets, unsigned int count);
+
+#endif

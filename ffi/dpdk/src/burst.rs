@@ -1,0 +1,197 @@
+//! A fixed-size buffer of owned packets, the unit in which packets are received, handled and sent.
+
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
+use std::{ptr, slice};
+
+use dpdk_sys as sys;
+
+use crate::Packet;
+
+/// Up to `N` packets, kept inside the value without a heap allocation. Reads like a slice of [`Packet`].
+/// Dropping it frees what it still holds, in one call.
+pub struct Burst<const N: usize = 32> {
+    slots: [MaybeUninit<Packet>; N],
+    /// The first `len` slots hold packets.
+    len: usize,
+}
+
+impl<const N: usize> Burst<N> {
+    /// An empty burst.
+    pub const fn new() -> Self {
+        Self { slots: [const { MaybeUninit::uninit() }; N], len: 0 }
+    }
+
+    /// `N`.
+    pub const fn capacity(&self) -> usize {
+        N
+    }
+
+    /// How many more packets fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        N - self.len
+    }
+
+    /// True when no packet fits any more.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len == N
+    }
+
+    /// Adds a packet at the end, or gives it back when the burst is full.
+    #[inline]
+    pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
+        match self.slots.get_mut(self.len) {
+            Some(slot) => {
+                slot.write(packet);
+                self.len += 1;
+                Ok(())
+            }
+            None => Err(packet),
+        }
+    }
+
+    /// Takes the last packet.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Packet> {
+        let last = self.len.checked_sub(1)?;
+        let slot = self.slots.get(last)?;
+        self.len = last;
+        // SAFETY: the slot was within `len`, so it is initialised, and it no longer is within.
+        Some(unsafe { slot.assume_init_read() })
+    }
+
+    /// Frees all packets in one call.
+    #[inline]
+    pub fn clear(&mut self) {
+        let count = std::mem::take(&mut self.len);
+        free(&mut self.slots[..count]);
+    }
+
+    /// Takes all packets out, in order. What the iterator has not yielded when dropped is freed.
+    #[inline]
+    pub fn drain(&mut self) -> Drain<'_> {
+        let count = std::mem::take(&mut self.len);
+        Drain { slots: &mut self.slots[..count], next: 0 }
+    }
+
+    /// Moves as many packets as fit from the front of `other` to the end of this. Returns how many.
+    pub fn append<const M: usize>(&mut self, other: &mut Burst<M>) -> usize {
+        let count = self.room().min(other.len);
+        // SAFETY: `count` initialised slots at the front of `other`, `count` free ones at the end of `self`,
+        // two different arrays; `other` forgets them at once.
+        unsafe {
+            ptr::copy_nonoverlapping(other.slots.as_ptr(), self.slots.as_mut_ptr().add(self.len), count);
+        }
+        self.len += count;
+        other.forget_front(count);
+        count
+    }
+
+    /// Lets `writer` put packets into the free slots; it returns how many it wrote, from the first on.
+    #[inline]
+    pub(crate) fn fill(&mut self, writer: impl FnOnce(&mut [MaybeUninit<Packet>]) -> usize) -> usize {
+        let added = writer(&mut self.slots[self.len..]);
+        debug_assert!(added <= self.room());
+        self.len += added;
+        added
+    }
+
+    /// The packets as DPDK wants them. The callee may take over a prefix, to be told to `forget_front`.
+    #[inline]
+    pub(crate) fn as_mbufs(&mut self) -> (*mut *mut sys::rte_mbuf, usize) {
+        // Packet is a transparent wrapper of a pointer to an mbuf.
+        (self.slots.as_mut_ptr().cast(), self.len)
+    }
+
+    /// Forgets the first `count` packets, which now belong to someone else, and closes the gap.
+    #[inline]
+    pub(crate) fn forget_front(&mut self, count: usize) {
+        debug_assert!(count <= self.len);
+        let rest = self.len - count;
+        if rest != 0 && count != 0 {
+            // SAFETY: both ranges are within `slots`.
+            unsafe { ptr::copy(self.slots.as_ptr().add(count), self.slots.as_mut_ptr(), rest) };
+        }
+        self.len = rest;
+    }
+}
+
+impl<const N: usize> Default for Burst<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const N: usize> Deref for Burst<N> {
+    type Target = [Packet];
+
+    #[inline]
+    fn deref(&self) -> &[Packet] {
+        // SAFETY: the first `len` slots are initialised.
+        unsafe { slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
+    }
+}
+
+impl<const N: usize> DerefMut for Burst<N> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Packet] {
+        // SAFETY: the first `len` slots are initialised. Swapping packets keeps them so.
+        unsafe { slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl<const N: usize> Drop for Burst<N> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<const N: usize> std::fmt::Debug for Burst<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Burst").field("capacity", &N).field("packets", &&self[..]).finish()
+    }
+}
+
+/// Takes packets out of a [`Burst`] in order.
+#[derive(Debug)]
+pub struct Drain<'a> {
+    slots: &'a mut [MaybeUninit<Packet>],
+    next: usize,
+}
+
+impl Iterator for Drain<'_> {
+    type Item = Packet;
+
+    #[inline]
+    fn next(&mut self) -> Option<Packet> {
+        let slot = self.slots.get(self.next)?;
+        self.next += 1;
+        // SAFETY: all slots were initialised, and `next` moves on so that each is read once.
+        Some(unsafe { slot.assume_init_read() })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.slots.len() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Drain<'_> {}
+
+impl Drop for Drain<'_> {
+    fn drop(&mut self) {
+        free(&mut self.slots[self.next..]);
+    }
+}
+
+/// Frees initialised slots, which are uninitialised afterwards.
+#[inline]
+fn free(slots: &mut [MaybeUninit<Packet>]) {
+    if slots.is_empty() {
+        return;
+    }
+    // SAFETY: the callers pass initialised slots that they have given up; a Packet is a pointer to an mbuf.
+    unsafe { sys::rte_pktmbuf_free_bulk(slots.as_mut_ptr().cast(), slots.len() as u32) };
+}

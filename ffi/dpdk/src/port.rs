@@ -1,0 +1,402 @@
+//! Ethernet ports: found by devargs or PCI address, configured, started, stopped.
+
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+
+use dpdk_sys as sys;
+
+use crate::eal::Eal;
+use crate::error::{Error, Result, c_string, check};
+use crate::stats::{Link, Stats};
+use crate::{Mempool, RxQueue, TxQueue};
+
+const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
+
+/// What to ask of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Descriptors of each receive queue; adjusted to what the driver allows.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue; adjusted to what the driver allows.
+    pub tx_descriptors: u16,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Spread flows over the receive queues by a hash of addresses and ports, where the device can.
+    pub rss: bool,
+}
+
+impl Default for PortConfig {
+    fn default() -> Self {
+        Self { rx_queues: 1, tx_queues: 1, rx_descriptors: 1024, tx_descriptors: 1024, mtu: 1500, rss: false }
+    }
+}
+
+/// What a device is and can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Name of the driver, for example `net_virtio_user`.
+    pub driver: String,
+    /// Most receive queues.
+    pub max_rx_queues: u16,
+    /// Most transmit queues.
+    pub max_tx_queues: u16,
+    /// Largest IP packet in bytes.
+    pub max_mtu: u16,
+    /// NUMA node of the device, if it has one.
+    pub socket: Option<u32>,
+}
+
+/// An Ethernet port that this process owns. Closed, and unplugged if it was plugged in by [`Port::open`],
+/// when the port and all of its queue handles are dropped.
+#[derive(Debug)]
+pub struct Port {
+    // Declared before `device`: a started port must stop before it is closed.
+    started: Option<Arc<Started>>,
+    device: Arc<Device>,
+}
+
+/// The opened device.
+#[derive(Debug)]
+struct Device {
+    eal: Eal,
+    port: u16,
+    name: String,
+    /// Whether to take the device away on close.
+    plugged: bool,
+}
+
+/// The started state. Queue handles hold it, so a port cannot stop under them.
+#[derive(Debug)]
+pub(crate) struct Started {
+    device: Arc<Device>,
+    _pools: Vec<Mempool>,
+}
+
+impl Port {
+    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
+    /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
+    pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
+        let name = devargs.split(',').next().unwrap_or(devargs);
+        let name_c = c_string(name)?;
+        let (port, plugged) = match port_by_name(&name_c) {
+            Some(port) => (port, false),
+            None => {
+                let before = all_ports();
+                let devargs_c = c_string(devargs)?;
+                // SAFETY: EAL is initialised, the string outlives the call, which copies it.
+                check(unsafe { sys::rte_dev_probe(devargs_c.as_ptr()) }, "probe device", devargs)?;
+                let fresh = || all_ports().into_iter().find(|port| !before.contains(port));
+                let port = port_by_name(&name_c).or_else(fresh);
+                (port.ok_or_else(|| Error::NoPort(devargs.to_owned()))?, true)
+            }
+        };
+        if !eal.claim_port(port) {
+            return Err(Error::DeviceInUse(name.to_owned()));
+        }
+        let device = Device { eal: eal.clone(), port, name: name.to_owned(), plugged };
+        Ok(Self { started: None, device: Arc::new(device) })
+    }
+
+    /// Configures and starts the port. Receive queue *i* takes its buffers from `pools[i]`, or from the last
+    /// pool when there are fewer.
+    pub fn start(&mut self, config: &PortConfig, pools: &[Mempool]) -> Result<(Vec<RxQueue>, Vec<TxQueue>)> {
+        if self.started.is_some() {
+            return Err(Error::AlreadyStarted(self.device.name.clone()));
+        }
+        let info = self.device.info()?;
+        self.device.check_config(config, &info)?;
+        let Some(smallest) = pools.iter().map(Mempool::data_room).min() else {
+            return Err(self.device.out_of_range("number of pools", 0, "at least 1".into()));
+        };
+        self.device.configure(config, &info, smallest)?;
+        self.device.set_up_queues(config, pools)?;
+        // SAFETY: configured, with all queues set up.
+        check(unsafe { sys::rte_eth_dev_start(self.device.port) }, "start port", &self.device.name)?;
+        let started = Arc::new(Started { device: Arc::clone(&self.device), _pools: pools.to_vec() });
+        let rx = (0..config.rx_queues).map(|queue| RxQueue::new(queue, Arc::clone(&started))).collect();
+        let tx = (0..config.tx_queues).map(|queue| TxQueue::new(queue, Arc::clone(&started))).collect();
+        self.started = Some(started);
+        Ok((rx, tx))
+    }
+
+    /// Stops the port, which can then be started again, perhaps with another configuration. Refused while a
+    /// queue handle lives. Does nothing on a port that is not started.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.started.take().map(Arc::try_unwrap) {
+            Some(Err(shared)) => {
+                self.started = Some(shared);
+                Err(Error::QueuesInUse(self.device.name.clone()))
+            }
+            Some(Ok(started)) => {
+                drop(started);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The DPDK number of the port.
+    pub fn id(&self) -> u16 {
+        self.device.port
+    }
+
+    /// The name of the device.
+    pub fn name(&self) -> &str {
+        &self.device.name
+    }
+
+    /// What the device is and can.
+    pub fn info(&self) -> Result<PortInfo> {
+        let raw = self.device.info()?;
+        let driver = if raw.driver_name.is_null() {
+            String::new()
+        } else {
+            // SAFETY: a static string of the driver.
+            unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
+        };
+        // SAFETY: the port is open.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.device.port) };
+        Ok(PortInfo {
+            driver,
+            max_rx_queues: raw.max_rx_queues,
+            max_tx_queues: raw.max_tx_queues,
+            max_mtu: raw.max_mtu,
+            socket: u32::try_from(socket).ok(),
+        })
+    }
+
+    /// The MAC address.
+    pub fn mac(&self) -> Result<[u8; 6]> {
+        let mut raw = sys::rte_ether_addr::default();
+        // SAFETY: the port is open, `raw` is writable.
+        check(unsafe { sys::rte_eth_macaddr_get(self.device.port, &mut raw) }, "read MAC of", self.name())?;
+        Ok(raw.addr_bytes)
+    }
+
+    /// Sets the MAC address. Some drivers want the port started or not; they say so in the error.
+    pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<()> {
+        let mut raw = sys::rte_ether_addr { addr_bytes: mac };
+        // SAFETY: the port is open, the address is copied.
+        let returned = unsafe { sys::rte_eth_dev_default_mac_addr_set(self.device.port, &mut raw) };
+        check(returned, "set MAC of", self.name()).map(drop)
+    }
+
+    /// The MTU in force.
+    pub fn mtu(&self) -> Result<u16> {
+        let mut mtu = 0;
+        // SAFETY: the port is open, `mtu` is writable.
+        check(unsafe { sys::rte_eth_dev_get_mtu(self.device.port, &mut mtu) }, "read MTU of", self.name())?;
+        Ok(mtu)
+    }
+
+    /// The state of the link, without waiting for it to settle.
+    pub fn link(&self) -> Result<Link> {
+        let mut raw = sys::rte_eth_link::default();
+        // SAFETY: the port is open, `raw` is writable.
+        let returned = unsafe { sys::rte_eth_link_get_nowait(self.device.port, &mut raw) };
+        check(returned, "read link of", self.name())?;
+        Ok(raw.into())
+    }
+
+    /// Brings the link up or down, where the driver can.
+    pub fn set_link(&mut self, up: bool) -> Result<()> {
+        let port = self.device.port;
+        // SAFETY: the port is open.
+        let returned = unsafe {
+            if up { sys::rte_eth_dev_set_link_up(port) } else { sys::rte_eth_dev_set_link_down(port) }
+        };
+        check(returned, if up { "bring up" } else { "bring down" }, self.name()).map(drop)
+    }
+
+    /// Receives frames for every MAC address, or only for its own.
+    pub fn set_promiscuous(&mut self, on: bool) -> Result<()> {
+        let port = self.device.port;
+        // SAFETY: the port is open.
+        let returned = unsafe {
+            if on { sys::rte_eth_promiscuous_enable(port) } else { sys::rte_eth_promiscuous_disable(port) }
+        };
+        check(returned, "set promiscuous mode of", self.name()).map(drop)
+    }
+
+    /// Receives frames for every multicast group (neighbour discovery needs it), or for none.
+    pub fn set_all_multicast(&mut self, on: bool) -> Result<()> {
+        let port = self.device.port;
+        // SAFETY: the port is open.
+        let returned = unsafe {
+            if on { sys::rte_eth_allmulticast_enable(port) } else { sys::rte_eth_allmulticast_disable(port) }
+        };
+        check(returned, "set all-multicast mode of", self.name()).map(drop)
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats> {
+        let mut raw = sys::rte_eth_stats::default();
+        // SAFETY: the port is open, `raw` is writable.
+        let returned = unsafe { sys::rte_eth_stats_get(self.device.port, &mut raw) };
+        check(returned, "read counters of", self.name())?;
+        Ok(raw.into())
+    }
+
+    /// Sets the counters to zero.
+    pub fn reset_stats(&mut self) -> Result<()> {
+        // SAFETY: the port is open.
+        check(unsafe { sys::rte_eth_stats_reset(self.device.port) }, "reset counters of", self.name())
+            .map(drop)
+    }
+
+    /// The driver's own counters, by name.
+    pub fn extended_stats(&self) -> Result<Vec<(String, u64)>> {
+        let port = self.device.port;
+        // SAFETY: with no room given, both functions only return how much is needed.
+        let needed = unsafe { sys::rte_eth_xstats_get_names(port, std::ptr::null_mut(), 0) };
+        let needed = check(needed, "read counters of", self.name())? as u32;
+        let mut names = vec![sys::rte_eth_xstat_name::default(); needed as usize];
+        let mut values = vec![sys::rte_eth_xstat::default(); needed as usize];
+        // SAFETY: both arrays have `needed` entries.
+        let (named, valued) = unsafe {
+            (
+                sys::rte_eth_xstats_get_names(port, names.as_mut_ptr(), needed),
+                sys::rte_eth_xstats_get(port, values.as_mut_ptr(), needed),
+            )
+        };
+        let filled = check(named, "read counters of", self.name())?.min(check(
+            valued,
+            "read counters of",
+            self.name(),
+        )?);
+        let filled = usize::try_from(filled).unwrap_or(0).min(names.len());
+        Ok(values
+            .iter()
+            .take(filled)
+            .filter_map(|value| {
+                let name = names.get(usize::try_from(value.id).ok()?)?;
+                Some((text(&name.name), value.value))
+            })
+            .collect())
+    }
+}
+
+impl Device {
+    fn info(&self) -> Result<sys::rte_eth_dev_info> {
+        let mut info = sys::rte_eth_dev_info::default();
+        // SAFETY: the port is open, `info` is writable.
+        check(unsafe { sys::rte_eth_dev_info_get(self.port, &mut info) }, "query device", &self.name)?;
+        Ok(info)
+    }
+
+    fn out_of_range(&self, what: &'static str, found: u64, expected: String) -> Error {
+        Error::OutOfRange { subject: self.name.clone(), what, found, expected }
+    }
+
+    fn check_config(&self, config: &PortConfig, info: &sys::rte_eth_dev_info) -> Result<()> {
+        let ranges = [
+            ("rx queues", config.rx_queues, 1, info.max_rx_queues),
+            ("tx queues", config.tx_queues, 1, info.max_tx_queues),
+            ("MTU", config.mtu, info.min_mtu, info.max_mtu),
+        ];
+        for (what, found, min, max) in ranges {
+            if found < min || found > max {
+                return Err(self.out_of_range(what, found.into(), format!("{min} to {max}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn configure(&self, config: &PortConfig, info: &sys::rte_eth_dev_info, data_room: u16) -> Result<()> {
+        let mut conf = sys::rte_eth_conf::default();
+        conf.rxmode.mtu = config.mtu.into();
+        conf.txmode.offloads = info.tx_offload_capa & sys::FC_TX_OFFLOAD_MULTI_SEGS;
+        if u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room) {
+            conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_SCATTER;
+        }
+        if config.rss && config.rx_queues > 1 {
+            conf.rxmode.mq_mode = sys::FC_MQ_RX_RSS;
+            conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_RSS_HASH;
+            conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & sys::FC_RSS_IP_L4;
+        }
+        // SAFETY: the port is open and stopped, `conf` is copied.
+        let returned =
+            unsafe { sys::rte_eth_dev_configure(self.port, config.rx_queues, config.tx_queues, &conf) };
+        check(returned, "configure port", &self.name).map(drop)
+    }
+
+    fn set_up_queues(&self, config: &PortConfig, pools: &[Mempool]) -> Result<()> {
+        let (mut rx, mut tx) = (config.rx_descriptors, config.tx_descriptors);
+        // SAFETY: the port is configured, both counts are writable.
+        let returned = unsafe { sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.port, &mut rx, &mut tx) };
+        check(returned, "size the queues of", &self.name)?;
+        // SAFETY: the port is open.
+        let socket = unsafe { sys::rte_eth_dev_socket_id(self.port) } as u32;
+        for queue in 0..config.rx_queues {
+            let Some(pool) = pools.get(usize::from(queue)).or(pools.last()) else { break };
+            // SAFETY: the queue number is below the configured count; a null configuration means the
+            // driver's default; the pool is kept by `Started`.
+            let returned = unsafe {
+                sys::rte_eth_rx_queue_setup(self.port, queue, rx, socket, std::ptr::null(), pool.as_ptr())
+            };
+            check(returned, "set up a receive queue of", &self.name)?;
+        }
+        for queue in 0..config.tx_queues {
+            // SAFETY: as above.
+            let returned =
+                unsafe { sys::rte_eth_tx_queue_setup(self.port, queue, tx, socket, std::ptr::null()) };
+            check(returned, "set up a transmit queue of", &self.name)?;
+        }
+        Ok(())
+    }
+}
+
+impl Started {
+    pub(crate) fn port(&self) -> u16 {
+        self.device.port
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // SAFETY: started, and the last queue handle is gone.
+        unsafe { sys::rte_eth_dev_stop(self.device.port) };
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let device = self.info().map(|info| info.device).ok();
+        // SAFETY: stopped, and no handle is left.
+        unsafe { sys::rte_eth_dev_close(self.port) };
+        if let Some(device) = device.filter(|device| self.plugged && !device.is_null()) {
+            // SAFETY: the generic device outlives its closed Ethernet port until it is removed here.
+            unsafe { sys::rte_dev_remove(device) };
+        }
+        self.eal.release_port(self.port);
+    }
+}
+
+fn port_by_name(name: &CStr) -> Option<u16> {
+    let mut port = 0;
+    // SAFETY: the name is NUL-terminated, `port` is writable.
+    (unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut port) } == 0).then_some(port)
+}
+
+fn all_ports() -> Vec<u16> {
+    let mut ports = Vec::new();
+    let mut from = 0;
+    loop {
+        // SAFETY: a plain search in the table of ports.
+        let port = unsafe { sys::rte_eth_find_next(from) };
+        if u32::from(port) >= sys::RTE_MAX_ETHPORTS {
+            return ports;
+        }
+        ports.push(port);
+        from = port + 1;
+    }
+}
+
+fn text(bytes: &[c_char]) -> String {
+    let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,60 @@
+//! What a port tells about itself: counters and link.
+
+use dpdk_sys as sys;
+
+/// Counters of a port since it was started or reset, as its driver keeps them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets dropped by the device because a receive queue was full.
+    pub rx_missed: u64,
+    /// Erroneous packets received.
+    pub rx_errors: u64,
+    /// Packets that failed to be sent.
+    pub tx_errors: u64,
+    /// Receive failures for want of an mbuf.
+    pub rx_no_buffer: u64,
+}
+
+impl From<sys::rte_eth_stats> for Stats {
+    fn from(raw: sys::rte_eth_stats) -> Self {
+        Self {
+            rx_packets: raw.ipackets,
+            tx_packets: raw.opackets,
+            rx_bytes: raw.ibytes,
+            tx_bytes: raw.obytes,
+            rx_missed: raw.imissed,
+            rx_errors: raw.ierrors,
+            tx_errors: raw.oerrors,
+            rx_no_buffer: raw.rx_nombuf,
+        }
+    }
+}
+
+/// The state of a port's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Whether there is someone on the other side.
+    pub up: bool,
+    /// Mbit/s, or `None` when unknown. Virtual devices report a made-up value.
+    pub speed_mbps: Option<u32>,
+    /// Full duplex.
+    pub full_duplex: bool,
+}
+
+impl From<sys::rte_eth_link> for Link {
+    fn from(raw: sys::rte_eth_link) -> Self {
+        Self {
+            up: raw.link_status() == 1,
+            speed_mbps: (raw.link_speed != 0 && raw.link_speed != u32::MAX).then_some(raw.link_speed),
+            full_duplex: raw.link_duplex() == 1,
+        }
+    }
+}
