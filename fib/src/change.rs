@@ -1,0 +1,162 @@
+//! What the table is told, and what it answers: changes, limits, the result of a batch and its errors.
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::types::{Group, GroupError, GroupLabel, VrfId};
+
+/// One change of a batch.
+///
+/// A batch is a set of end states, not a program: groups are put first, then routes move, then groups go; for one
+/// key the last change counts. So a feeder need not sort a batch in which a group and its routes change together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Makes a group, or replaces the content under its label without touching a route.
+    PutGroup {
+        /// Its identity.
+        label: GroupLabel,
+        /// Its content.
+        group: Group,
+    },
+    /// Removes a group; no route may be left pointing to it after the batch. Unknown labels are ignored.
+    DeleteGroup {
+        /// Its identity.
+        label: GroupLabel,
+    },
+    /// Points a prefix to a group.
+    Announce {
+        /// The VRF, which must exist.
+        vrf: VrfId,
+        /// The prefix, without host bits.
+        prefix: IpNet,
+        /// The group, which must exist or be put by the same batch.
+        label: GroupLabel,
+    },
+    /// Removes a route. Unknown prefixes are ignored and counted.
+    Withdraw {
+        /// The VRF, which must exist.
+        vrf: VrfId,
+        /// The prefix, without host bits.
+        prefix: IpNet,
+    },
+}
+
+/// What the table may grow to. A batch that would pass a limit is refused whole and may be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Routes of all VRFs and both families together.
+    pub max_routes: usize,
+    /// Groups.
+    pub max_groups: usize,
+    /// VRFs; ids are below this number.
+    pub max_vrfs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_routes: 8_000_000, max_groups: 1_000_000, max_vrfs: 1_024 }
+    }
+}
+
+/// What a batch did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Routes that are new or point to another group than before.
+    pub announced: usize,
+    /// Routes that are gone.
+    pub withdrawn: usize,
+    /// Announcements that said what the table already held.
+    pub unchanged: usize,
+    /// Withdrawals of prefixes that the table did not hold.
+    pub unknown: usize,
+    /// Groups that are new or whose content changed.
+    pub groups: usize,
+    /// Groups that are gone.
+    pub groups_deleted: usize,
+}
+
+/// Why a batch was refused. The table is as it was before: a batch is applied whole or not at all, because half a
+/// batch is a table that no server ever committed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApplyError {
+    /// The route's VRF was never created.
+    #[error("route {prefix} in vrf {}: expected an existing vrf", vrf.0)]
+    UnknownVrf {
+        /// The VRF that was named.
+        vrf: VrfId,
+        /// The route.
+        prefix: IpNet,
+    },
+    /// The route's group does not exist, or is deleted by the same batch.
+    #[error("route {prefix} in vrf {}: expected a known group, found label {:#018x}", vrf.0, label.0)]
+    UnknownLabel {
+        /// The route's VRF.
+        vrf: VrfId,
+        /// The route.
+        prefix: IpNet,
+        /// The label that was named.
+        label: GroupLabel,
+    },
+    /// The prefix has bits set behind its length.
+    #[error("route {prefix} in vrf {}: expected {}, found host bits set", vrf.0, prefix.trunc())]
+    HostBits {
+        /// The route's VRF.
+        vrf: VrfId,
+        /// The route.
+        prefix: IpNet,
+    },
+    /// The group's content breaks a rule.
+    #[error("group {:#018x}: {error}", label.0)]
+    BadGroup {
+        /// The group.
+        label: GroupLabel,
+        /// The rule.
+        error: GroupError,
+    },
+    /// The group is deleted while routes still point to it.
+    #[error("group {:#018x}: expected no route to point to a deleted group, found {routes}", label.0)]
+    GroupInUse {
+        /// The group.
+        label: GroupLabel,
+        /// How many routes point to it.
+        routes: usize,
+    },
+    /// [`Limits::max_routes`] would be passed.
+    #[error("route {prefix} in vrf {}: expected at most {limit} routes", vrf.0)]
+    TooManyRoutes {
+        /// The first route's VRF that does not fit.
+        vrf: VrfId,
+        /// The first route that does not fit.
+        prefix: IpNet,
+        /// The limit.
+        limit: usize,
+    },
+    /// [`Limits::max_groups`] would be passed.
+    #[error("group {:#018x}: expected at most {limit} groups", label.0)]
+    TooManyGroups {
+        /// The first group that does not fit.
+        label: GroupLabel,
+        /// The limit.
+        limit: usize,
+    },
+    /// [`Limits::max_vrfs`] would be passed.
+    #[error("vrf {}: expected an id below {limit}", vrf.0)]
+    TooManyVrfs {
+        /// The VRF.
+        vrf: VrfId,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl ApplyError {
+    /// Whether the same batch may succeed later, when there is room: keep it and retry.
+    pub fn is_capacity(&self) -> bool {
+        matches!(
+            self,
+            ApplyError::TooManyRoutes { .. }
+                | ApplyError::TooManyGroups { .. }
+                | ApplyError::TooManyVrfs { .. }
+        )
+    }
+}

@@ -1,0 +1,360 @@
+//! The control side: knows every route and group, applies batches whole or not at all, stages generations.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::change::{Applied, ApplyError, Change, Limits};
+use crate::generation::Generation;
+use crate::groups::Groups;
+use crate::neighbors::Neighbors;
+use crate::table::Table;
+use crate::types::{Adjacency, Group, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
+
+/// The table of a NIC host, as its control thread owns it.
+///
+/// [`Fib::apply`] stages a batch, [`Fib::generation`] takes a picture of what is staged for [`crate::Publisher`].
+/// What no change touches is shared between the picture before and the one after.
+#[derive(Debug)]
+pub struct Fib {
+    limits: Limits,
+    serial: u64,
+    vrfs: Vec<Option<Table>>,
+    groups: Groups,
+    neighbors: Neighbors,
+    routes: usize,
+    /// The picture of what is staged, while nothing changed since it was taken.
+    taken: Option<Arc<Generation>>,
+}
+
+/// How many routes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// IPv4 routes.
+    pub v4: usize,
+    /// IPv6 routes.
+    pub v6: usize,
+}
+
+/// A batch's last word on each group that it names.
+type Puts<'a> = HashMap<GroupLabel, Option<&'a Group>>;
+
+impl Fib {
+    /// An empty table with the default VRF.
+    pub fn new(limits: Limits) -> Self {
+        Fib {
+            limits,
+            serial: 0,
+            vrfs: vec![Some(Table::default())],
+            groups: Groups::new(),
+            neighbors: Neighbors::new(),
+            routes: 0,
+            taken: None,
+        }
+    }
+
+    /// Creates a VRF; one that exists stays as it is.
+    pub fn create_vrf(&mut self, vrf: VrfId) -> Result<(), ApplyError> {
+        let place = vrf.0 as usize;
+        if place >= self.limits.max_vrfs {
+            return Err(ApplyError::TooManyVrfs { vrf, limit: self.limits.max_vrfs });
+        }
+        if self.vrfs.len() <= place {
+            self.vrfs.resize_with(place + 1, || None);
+        }
+        if let Some(slot @ None) = self.vrfs.get_mut(place) {
+            *slot = Some(Table::default());
+            self.taken = None;
+        }
+        Ok(())
+    }
+
+    /// The VRFs that exist.
+    pub fn vrfs(&self) -> impl Iterator<Item = VrfId> {
+        self.vrfs.iter().enumerate().filter(|(_, table)| table.is_some()).map(|(id, _)| VrfId(id as u32))
+    }
+
+    /// Applies a batch whole, or refuses it whole and leaves everything as it was.
+    pub fn apply(&mut self, changes: &[Change], serial: u64) -> Result<Applied, ApplyError> {
+        let puts = self.check(changes)?;
+        let mut reserved = Vec::new();
+        for (&label, put) in &puts {
+            if put.is_some() && self.groups.index(label).is_none() {
+                self.groups.reserve(label);
+                reserved.push(label);
+            }
+        }
+        let mut undo = Vec::new();
+        let mut applied = Applied::default();
+        let done = self.move_routes(changes, &mut applied, &mut undo).and_then(|()| self.check_unused(&puts));
+        if let Err(error) = done {
+            self.roll_back(undo, &reserved);
+            return Err(error);
+        }
+        for (&label, put) in &puts {
+            match put {
+                Some(group) => applied.groups += usize::from(self.groups.commit(label, group)),
+                None => applied.groups_deleted += usize::from(self.groups.delete(label)),
+            }
+        }
+        for table in self.vrfs.iter_mut().flatten() {
+            table.encode();
+        }
+        self.serial = serial;
+        self.taken = None;
+        Ok(applied)
+    }
+
+    /// Everything that can be refused without touching the table.
+    fn check<'a>(&self, changes: &'a [Change]) -> Result<Puts<'a>, ApplyError> {
+        let mut puts = Puts::new();
+        for change in changes {
+            match change {
+                Change::PutGroup { label, group } => {
+                    group.check().map_err(|error| ApplyError::BadGroup { label: *label, error })?;
+                    puts.insert(*label, Some(group));
+                }
+                Change::DeleteGroup { label } => {
+                    puts.insert(*label, None);
+                }
+                Change::Announce { .. } | Change::Withdraw { .. } => {}
+            }
+        }
+        let mut groups = self.groups.len() as isize;
+        for (&label, put) in &puts {
+            let known = self.groups.index(label).is_some();
+            groups += isize::from(put.is_some()) - isize::from(known);
+            if put.is_some() && !known && groups > self.limits.max_groups as isize {
+                return Err(ApplyError::TooManyGroups { label, limit: self.limits.max_groups });
+            }
+        }
+        for change in changes {
+            let (vrf, prefix, label) = match *change {
+                Change::Announce { vrf, prefix, label } => (vrf, prefix, Some(label)),
+                Change::Withdraw { vrf, prefix } => (vrf, prefix, None),
+                _ => continue,
+            };
+            if self.table(vrf).is_none() {
+                return Err(ApplyError::UnknownVrf { vrf, prefix });
+            }
+            if prefix.trunc() != prefix {
+                return Err(ApplyError::HostBits { vrf, prefix });
+            }
+            if let Some(label) = label {
+                let known = match puts.get(&label) {
+                    Some(put) => put.is_some(),
+                    None => self.groups.index(label).is_some(),
+                };
+                if !known {
+                    return Err(ApplyError::UnknownLabel { vrf, prefix, label });
+                }
+            }
+        }
+        Ok(puts)
+    }
+
+    /// Moves the routes in the books, noting what was there before.
+    fn move_routes(
+        &mut self,
+        changes: &[Change],
+        applied: &mut Applied,
+        undo: &mut Vec<(VrfId, IpNet, GroupIndex)>,
+    ) -> Result<(), ApplyError> {
+        for change in changes {
+            let (vrf, prefix, index) = match *change {
+                Change::Announce { vrf, prefix, label } => (vrf, prefix, self.groups.index(label)),
+                Change::Withdraw { vrf, prefix } => (vrf, prefix, Some(GroupIndex::NO_ROUTE)),
+                _ => continue,
+            };
+            let index = index.unwrap_or_default();
+            let before = self.put_route(vrf, prefix, index);
+            if index == GroupIndex::NO_ROUTE {
+                if before == GroupIndex::NO_ROUTE {
+                    applied.unknown += 1;
+                    continue;
+                }
+                applied.withdrawn += 1;
+            } else if before == index {
+                applied.unchanged += 1;
+                continue;
+            } else {
+                applied.announced += 1;
+            }
+            undo.push((vrf, prefix, before));
+        }
+        if self.routes > self.limits.max_routes {
+            // The last announcement that brought a new prefix is what did not fit.
+            let last = undo.iter().rev().find(|(.., before)| *before == GroupIndex::NO_ROUTE);
+            if let Some(&(vrf, prefix, _)) = last {
+                return Err(ApplyError::TooManyRoutes { vrf, prefix, limit: self.limits.max_routes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one route into the books (`NO_ROUTE` removes it) and keeps all counts; returns what was there.
+    fn put_route(&mut self, vrf: VrfId, prefix: IpNet, index: GroupIndex) -> GroupIndex {
+        let Some(Some(table)) = self.vrfs.get_mut(vrf.0 as usize) else { return GroupIndex::NO_ROUTE };
+        let before = table.set(prefix, index);
+        if before != index {
+            self.routes += usize::from(before == GroupIndex::NO_ROUTE);
+            self.routes -= usize::from(index == GroupIndex::NO_ROUTE);
+            self.groups.count(before, -1);
+            self.groups.count(index, 1);
+        }
+        before
+    }
+
+    fn check_unused(&self, puts: &Puts<'_>) -> Result<(), ApplyError> {
+        for (&label, put) in puts {
+            let routes = self.groups.routes(label);
+            if put.is_none() && routes > 0 {
+                return Err(ApplyError::GroupInUse { label, routes });
+            }
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self, undo: Vec<(VrfId, IpNet, GroupIndex)>, reserved: &[GroupLabel]) {
+        for (vrf, prefix, before) in undo.into_iter().rev() {
+            self.put_route(vrf, prefix, before);
+        }
+        for &label in reserved {
+            self.groups.delete(label);
+        }
+    }
+
+    /// Says where a next hop's packets go. Nothing happens for a next hop that no group uses.
+    /// Copies adjacencies only; returns whether anything changed.
+    pub fn set_adjacency(&mut self, next_hop: NextHop, adjacency: Adjacency) -> bool {
+        let changed = self.groups.set_adjacency(next_hop, adjacency);
+        if changed {
+            self.taken = None;
+        }
+        changed
+    }
+
+    /// What is known about a next hop in use.
+    pub fn adjacency(&self, next_hop: &NextHop) -> Option<&Adjacency> {
+        self.groups.adjacency(next_hop)
+    }
+
+    /// The next hops that at least one group uses, in no order.
+    pub fn next_hops(&self) -> impl Iterator<Item = NextHop> {
+        self.groups.next_hops()
+    }
+
+    /// The next hops that came into use since the last call: what the dataplane has to resolve.
+    pub fn take_new_next_hops(&mut self) -> Vec<NextHop> {
+        self.groups.take_new_next_hops()
+    }
+
+    /// Says where packets to a directly connected host go; returns whether anything changed.
+    pub fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
+        let changed = self.neighbors.set(port, address, adjacency);
+        if changed {
+            self.taken = None;
+        }
+        changed
+    }
+
+    /// Forgets a directly connected host; returns whether it was known.
+    pub fn remove_neighbor(&mut self, port: PortId, address: IpAddr) -> bool {
+        let changed = self.neighbors.remove(port, address);
+        if changed {
+            self.taken = None;
+        }
+        changed
+    }
+
+    /// The directly connected hosts, in no order.
+    pub fn neighbors(&self) -> impl Iterator<Item = (PortId, IpAddr, &Adjacency)> {
+        self.neighbors.iter()
+    }
+
+    /// The picture of what is staged. Without a change in between it is the same one again.
+    pub fn generation(&mut self) -> Arc<Generation> {
+        if let Some(taken) = &self.taken {
+            return taken.clone();
+        }
+        let vrfs = self.vrfs.iter().map(|table| table.as_ref().map(Table::tries)).collect();
+        let generation = Arc::new(Generation {
+            serial: self.serial,
+            vrfs,
+            groups: self.groups.compiled.clone(),
+            slots: self.groups.slots.clone(),
+            neighbors: self.neighbors.clone(),
+            audit: OnceLock::new(),
+        });
+        self.taken = Some(generation.clone());
+        generation
+    }
+
+    /// The serial that the last applied batch brought.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Routes of one VRF by family.
+    pub fn counts(&self, vrf: VrfId) -> Counts {
+        self.table(vrf).map(Table::counts).unwrap_or_default()
+    }
+
+    /// Routes of all VRFs and families.
+    pub fn len(&self) -> usize {
+        self.routes
+    }
+
+    /// Whether there is no route at all.
+    pub fn is_empty(&self) -> bool {
+        self.routes == 0
+    }
+
+    /// The group of exactly this prefix.
+    pub fn get(&self, vrf: VrfId, prefix: IpNet) -> Option<GroupLabel> {
+        self.groups.label(self.table(vrf)?.get(prefix)?)
+    }
+
+    /// The route that a packet to `address` takes.
+    pub fn longest_match(&self, vrf: VrfId, address: IpAddr) -> Option<(IpNet, GroupLabel)> {
+        let (prefix, index) = self.table(vrf)?.longest_match(address)?;
+        Some((prefix, self.groups.label(index)?))
+    }
+
+    /// Routes in order (IPv4 before IPv6, by address, then by length), from `from` on, or from the first one.
+    pub fn routes(&self, vrf: VrfId, from: Option<IpNet>) -> impl Iterator<Item = (IpNet, GroupLabel)> {
+        let routes = self.table(vrf).into_iter().flat_map(move |table| table.routes(from));
+        routes.filter_map(|(prefix, index)| Some((prefix, self.groups.label(index)?)))
+    }
+
+    /// The content of a group.
+    pub fn group(&self, label: GroupLabel) -> Option<&Group> {
+        self.groups.content(label)
+    }
+
+    /// The groups with the number of routes that point to each, in no order.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupLabel, &Group, usize)> {
+        self.groups.iter()
+    }
+
+    /// The index that a lookup yields for a group, valid for generations taken while the group exists.
+    pub fn group_index(&self, label: GroupLabel) -> Option<GroupIndex> {
+        self.groups.index(label)
+    }
+
+    /// The group that a lookup's answer means, if the generation asked is the staged one.
+    pub fn group_label(&self, index: GroupIndex) -> Option<GroupLabel> {
+        self.groups.label(index)
+    }
+
+    /// Bytes of the control side's own books, generations not included.
+    pub fn memory(&self) -> usize {
+        self.groups.memory() + self.vrfs.iter().flatten().map(Table::memory).sum::<usize>()
+    }
+
+    fn table(&self, vrf: VrfId) -> Option<&Table> {
+        self.vrfs.get(vrf.0 as usize)?.as_ref()
+    }
+}

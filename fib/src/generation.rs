@@ -1,0 +1,158 @@
+//! What a worker sees: tries, groups, adjacencies and neighbours of one instant, never changed.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use crate::audit::Audit;
+use crate::cow::CowVec;
+use crate::groups::{Compiled, Many, Slot};
+use crate::neighbors::Neighbors;
+use crate::trie::VrfTries;
+use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, VrfId};
+
+/// The immutable set {tries, groups, adjacencies, neighbours, serial}.
+///
+/// Made by [`crate::Fib::generation`], handed to the workers by [`crate::Publisher`], freed on the publisher's thread.
+#[derive(Debug)]
+pub struct Generation {
+    pub(crate) serial: u64,
+    pub(crate) vrfs: Arc<[Option<VrfTries>]>,
+    pub(crate) groups: CowVec<Compiled>,
+    pub(crate) slots: CowVec<Slot>,
+    pub(crate) neighbors: Neighbors,
+    pub(crate) audit: OnceLock<Arc<Audit>>,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward<'a> {
+    /// No route covers the destination.
+    NoRoute,
+    /// Write the header and send.
+    Via(&'a Adjacency),
+    /// The next hop's link-layer address is not known yet.
+    Incomplete {
+        /// The next hop to resolve.
+        next_hop: &'a NextHop,
+    },
+    /// The destination itself is on this port's link: ask [`Generation::neighbor`].
+    Connected(PortId),
+    /// Drop in silence.
+    Blackhole,
+    /// Drop and say host unreachable.
+    Unreachable,
+    /// Drop and say prohibited.
+    Prohibit,
+    /// For this host.
+    Local,
+}
+
+/// Bytes that a generation holds; what it shares with others is counted in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// IPv4 tries of all VRFs.
+    pub v4: usize,
+    /// IPv6 tries of all VRFs.
+    pub v6: usize,
+    /// Groups, adjacencies and neighbours.
+    pub groups: usize,
+}
+
+impl Generation {
+    /// The serial that the last applied batch brought.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Longest-prefix match of a burst of IPv4 destinations, in host byte order.
+    ///
+    /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
+    pub fn lookup_v4(&self, vrf: VrfId, dst: &[u32], out: &mut [GroupIndex]) {
+        match self.tries(vrf) {
+            Some(tries) => tries.v4.lookup(dst, out),
+            None => out.fill(GroupIndex::NO_ROUTE),
+        }
+    }
+
+    /// Longest-prefix match of a burst of IPv6 destinations, in host byte order.
+    ///
+    /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
+    pub fn lookup_v6(&self, vrf: VrfId, dst: &[u128], out: &mut [GroupIndex]) {
+        match self.tries(vrf) {
+            Some(tries) => tries.v6.lookup(dst, out),
+            None => out.fill(GroupIndex::NO_ROUTE),
+        }
+    }
+
+    /// What a group says about a flow.
+    ///
+    /// Of several members the flow hash picks one; where that cannot be reached, the next one that can takes the
+    /// flow, so a neighbour that went silent costs no packet as long as one of the group answers.
+    #[inline]
+    pub fn forward(&self, group: GroupIndex, flow_hash: u32) -> Forward<'_> {
+        match self.groups.get(group.0) {
+            Some(Compiled::One(next_hop)) => self.via(*next_hop),
+            Some(Compiled::Many(many)) => self.among(many, flow_hash),
+            Some(Compiled::Blackhole) => Forward::Blackhole,
+            Some(Compiled::Unreachable) => Forward::Unreachable,
+            Some(Compiled::Prohibit) => Forward::Prohibit,
+            Some(Compiled::Local) => Forward::Local,
+            Some(Compiled::None) | None => Forward::NoRoute,
+        }
+    }
+
+    /// A directly connected host.
+    pub fn neighbor(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
+        self.neighbors.get(port, address)
+    }
+
+    /// Bytes in use.
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory {
+            groups: self.groups.memory() + self.slots.memory() + self.neighbors.memory(),
+            ..Memory::default()
+        };
+        for tries in self.vrfs.iter().flatten() {
+            memory.v4 += tries.v4.memory();
+            memory.v6 += tries.v6.memory();
+        }
+        memory
+    }
+
+    fn tries(&self, vrf: VrfId) -> Option<&VrfTries> {
+        self.vrfs.get(vrf.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn via(&self, next_hop: u32) -> Forward<'_> {
+        let Some(slot) = self.slots.get(next_hop) else { return Forward::NoRoute };
+        match (slot.next_hop.gateway, slot.next_hop.port) {
+            (None, Some(port)) => Forward::Connected(port),
+            _ if slot.adjacency.state == AdjacencyState::Reachable => Forward::Via(&slot.adjacency),
+            _ => Forward::Incomplete { next_hop: &slot.next_hop },
+        }
+    }
+
+    fn among(&self, many: &Many, flow_hash: u32) -> Forward<'_> {
+        let first = usize::from(many.buckets.pick(flow_hash));
+        let mut choices = many.members.iter().cycle().skip(first).take(many.members.len());
+        let Some(wanted) = choices.next().map(|&next_hop| self.via(next_hop)) else {
+            return Forward::NoRoute;
+        };
+        if !matches!(wanted, Forward::Incomplete { .. }) {
+            return wanted;
+        }
+        choices
+            .map(|&next_hop| self.via(next_hop))
+            .find(|other| !matches!(other, Forward::Incomplete { .. }))
+            .unwrap_or(wanted)
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        if let Some(audit) = self.audit.get() {
+            audit.dropped();
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Groups and the next hops they use: the control side's books, and the compiled form that a generation holds.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::cow::CowVec;
+use crate::ecmp::Buckets;
+use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId};
+
+/// A group as a worker reads it: next hops by their index.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Compiled {
+    /// No group, or one that was deleted.
+    #[default]
+    None,
+    /// All traffic to one next hop.
+    One(u32),
+    /// Shared among several.
+    Many(Arc<Many>),
+    Blackhole,
+    Unreachable,
+    Prohibit,
+    Local,
+}
+
+/// The members of a group and how flows are shared among them.
+#[derive(Debug)]
+pub(crate) struct Many {
+    pub(crate) members: Box<[u32]>,
+    pub(crate) buckets: Buckets,
+}
+
+/// A next hop and where its packets go.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) next_hop: NextHop,
+    pub(crate) adjacency: Adjacency,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        let adjacency =
+            Adjacency { port: PortId(0), state: AdjacencyState::Incomplete, header: [0; 12], mtu: 0 };
+        Slot { next_hop: NextHop { gateway: None, port: None }, adjacency }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    label: GroupLabel,
+    /// None from the moment the index is given until the batch that brought it is committed.
+    content: Option<Group>,
+    routes: usize,
+}
+
+#[derive(Debug)]
+struct Used {
+    index: u32,
+    members: usize,
+}
+
+/// The control side's books of groups and next hops, with the compiled forms as staged.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    labels: HashMap<GroupLabel, GroupIndex>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    next_hops: HashMap<NextHop, Used>,
+    free_next_hops: Vec<u32>,
+    next_hop_slots: u32,
+    new_next_hops: Vec<NextHop>,
+    pub(crate) compiled: CowVec<Compiled>,
+    pub(crate) slots: CowVec<Slot>,
+}
+
+impl Groups {
+    pub(crate) fn new() -> Self {
+        let mut compiled = CowVec::new();
+        compiled.set(GroupIndex::NO_ROUTE.0, Compiled::None);
+        Groups {
+            labels: HashMap::new(),
+            // Place 0 is NO_ROUTE, for ever.
+            entries: vec![None],
+            free: Vec::new(),
+            next_hops: HashMap::new(),
+            free_next_hops: Vec::new(),
+            next_hop_slots: 0,
+            new_next_hops: Vec::new(),
+            compiled,
+            slots: CowVec::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub(crate) fn index(&self, label: GroupLabel) -> Option<GroupIndex> {
+        self.labels.get(&label).copied()
+    }
+
+    pub(crate) fn label(&self, index: GroupIndex) -> Option<GroupLabel> {
+        self.entry(index).map(|entry| entry.label)
+    }
+
+    pub(crate) fn content(&self, label: GroupLabel) -> Option<&Group> {
+        self.entry(self.index(label)?)?.content.as_ref()
+    }
+
+    pub(crate) fn routes(&self, label: GroupLabel) -> usize {
+        self.index(label).and_then(|index| self.entry(index)).map_or(0, |entry| entry.routes)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GroupLabel, &Group, usize)> {
+        self.entries
+            .iter()
+            .flatten()
+            .filter_map(|entry| entry.content.as_ref().map(|content| (entry.label, content, entry.routes)))
+    }
+
+    /// Gives a label its index before its content is committed.
+    pub(crate) fn reserve(&mut self, label: GroupLabel) -> GroupIndex {
+        if let Some(index) = self.index(label) {
+            return index;
+        }
+        let entry = Some(Entry { label, content: None, routes: 0 });
+        let index = match self.free.pop() {
+            Some(index) => {
+                if let Some(slot) = self.entries.get_mut(index as usize) {
+                    *slot = entry;
+                }
+                index
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        self.labels.insert(label, GroupIndex(index));
+        GroupIndex(index)
+    }
+
+    /// Counts a route in (`+1`) or out (`-1`).
+    pub(crate) fn count(&mut self, index: GroupIndex, by: isize) {
+        if let Some(Some(entry)) = self.entries.get_mut(index.0 as usize) {
+            entry.routes = entry.routes.saturating_add_signed(by);
+        }
+    }
+
+    /// Writes a group's content; returns whether it differs from what was there.
+    pub(crate) fn commit(&mut self, label: GroupLabel, group: &Group) -> bool {
+        let index = self.reserve(label);
+        let Some(Some(entry)) = self.entries.get_mut(index.0 as usize) else { return false };
+        if entry.content.as_ref() == Some(group) {
+            return false;
+        }
+        let before = entry.content.replace(group.clone());
+        // Use first, release after: a next hop that stays must not lose its slot in between.
+        let indices: Vec<u32> =
+            group.members().iter().map(|member| self.use_next_hop(member.next_hop)).collect();
+        for member in before.iter().flat_map(Group::members) {
+            self.release_next_hop(&member.next_hop);
+        }
+        let compiled = match group {
+            Group::Blackhole => Compiled::Blackhole,
+            Group::Unreachable => Compiled::Unreachable,
+            Group::Prohibit => Compiled::Prohibit,
+            Group::Local => Compiled::Local,
+            Group::Hops(members) => match indices.as_slice() {
+                [one] => Compiled::One(*one),
+                _ => Compiled::Many(Arc::new(Many {
+                    members: indices.into_boxed_slice(),
+                    buckets: Buckets::fill(members),
+                })),
+            },
+        };
+        self.compiled.set(index.0, compiled);
+        true
+    }
+
+    /// Removes a group, or takes a reservation back.
+    pub(crate) fn delete(&mut self, label: GroupLabel) -> bool {
+        let Some(index) = self.labels.remove(&label) else { return false };
+        let Some(entry) = self.entries.get_mut(index.0 as usize).and_then(Option::take) else { return false };
+        self.free.push(index.0);
+        if let Some(content) = entry.content {
+            for member in content.members() {
+                self.release_next_hop(&member.next_hop);
+            }
+            self.compiled.set(index.0, Compiled::None);
+        }
+        true
+    }
+
+    /// Next hops that at least one group uses.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = NextHop> {
+        self.next_hops.keys().copied()
+    }
+
+    /// Next hops that came into use since the last call and still are.
+    pub(crate) fn take_new_next_hops(&mut self) -> Vec<NextHop> {
+        let mut new = std::mem::take(&mut self.new_next_hops);
+        new.retain(|next_hop| self.next_hops.contains_key(next_hop));
+        new
+    }
+
+    pub(crate) fn adjacency(&self, next_hop: &NextHop) -> Option<&Adjacency> {
+        self.next_hops.get(next_hop).and_then(|used| self.slots.get(used.index)).map(|slot| &slot.adjacency)
+    }
+
+    /// Returns whether anything changed; a next hop that no group uses changes nothing.
+    pub(crate) fn set_adjacency(&mut self, next_hop: NextHop, adjacency: Adjacency) -> bool {
+        let Some(used) = self.next_hops.get(&next_hop) else { return false };
+        if self.slots.get(used.index).is_some_and(|slot| slot.adjacency == adjacency) {
+            return false;
+        }
+        self.slots.set(used.index, Slot { next_hop, adjacency });
+        true
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.labels.allocation_size()
+            + self.next_hops.allocation_size()
+            + self.entries.capacity() * size_of::<Option<Entry>>()
+    }
+
+    fn entry(&self, index: GroupIndex) -> Option<&Entry> {
+        self.entries.get(index.0 as usize)?.as_ref()
+    }
+
+    fn use_next_hop(&mut self, next_hop: NextHop) -> u32 {
+        if let Some(used) = self.next_hops.get_mut(&next_hop) {
+            used.members += 1;
+            return used.index;
+        }
+        let index = self.free_next_hops.pop().unwrap_or_else(|| {
+            self.next_hop_slots += 1;
+            self.next_hop_slots - 1
+        });
+        self.next_hops.insert(next_hop, Used { index, members: 1 });
+        self.new_next_hops.push(next_hop);
+        self.slots.set(index, Slot { next_hop, ..Slot::default() });
+        index
+    }
+
+    fn release_next_hop(&mut self, next_hop: &NextHop) {
+        let Some(used) = self.next_hops.get_mut(next_hop) else { return };
+        used.members -= 1;
+        if used.members == 0 {
+            self.free_next_hops.push(used.index);
+            self.next_hops.remove(next_hop);
+        }
+    }
+}

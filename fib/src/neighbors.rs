@@ -1,0 +1,71 @@
+//! Directly connected hosts, in shards behind `Arc`s: a change copies one shard.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::types::{Adjacency, PortId};
+
+const SHARDS: usize = 64;
+
+type Shard = HashMap<(PortId, IpAddr), Adjacency>;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Neighbors {
+    shards: Arc<[Arc<Shard>]>,
+}
+
+impl Neighbors {
+    pub(crate) fn new() -> Self {
+        Neighbors { shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect() }
+    }
+
+    pub(crate) fn get(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
+        self.shards.get(shard(address))?.get(&(port, address))
+    }
+
+    /// Returns whether anything changed; without a change nothing is copied.
+    pub(crate) fn set(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
+        if self.get(port, address) == Some(&adjacency) {
+            return false;
+        }
+        self.write(address, |shard| shard.insert((port, address), adjacency));
+        true
+    }
+
+    /// Returns whether there was one.
+    pub(crate) fn remove(&mut self, port: PortId, address: IpAddr) -> bool {
+        if self.get(port, address).is_none() {
+            return false;
+        }
+        self.write(address, |shard| shard.remove(&(port, address)));
+        true
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PortId, IpAddr, &Adjacency)> {
+        self.shards
+            .iter()
+            .flat_map(|shard| shard.iter().map(|(&(port, ip), adjacency)| (port, ip, adjacency)))
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.shards.iter().map(|shard| shard.allocation_size() + size_of::<Shard>() + 24).sum()
+    }
+
+    fn write<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Shard) -> R) {
+        if let Some(slot) = Arc::make_mut(&mut self.shards).get_mut(shard(address)) {
+            change(Arc::make_mut(slot));
+        }
+    }
+}
+
+/// The last bits of an address are those that differ inside a subnet.
+fn shard(address: IpAddr) -> usize {
+    let last = match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    usize::from(last) % SHARDS
+}

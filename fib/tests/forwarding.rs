@@ -1,0 +1,114 @@
+//! From a group to an adjacency: next hops, neighbours, members that go silent.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::net::IpAddr;
+
+use fibcast_fib::*;
+
+fn hop(last: u8) -> NextHop {
+    NextHop::via(IpAddr::from([192, 0, 2, last]))
+}
+
+fn adjacency(last: u8, state: AdjacencyState) -> Adjacency {
+    Adjacency { port: PortId(u16::from(last)), state, header: [last; 12], mtu: 1500 }
+}
+
+fn with_group(group: Group) -> (Fib, GroupIndex) {
+    let mut fib = Fib::new(Limits::default());
+    fib.apply(&[Change::PutGroup { label: GroupLabel(1), group }], 1).unwrap();
+    let index = fib.group_index(GroupLabel(1)).unwrap();
+    (fib, index)
+}
+
+#[test]
+fn a_next_hop_is_incomplete_until_its_adjacency_is_set() {
+    let (mut fib, index) = with_group(Group::one(hop(1)).unwrap());
+    assert_eq!(fib.generation().forward(index, 5), Forward::Incomplete { next_hop: &hop(1) });
+    assert_eq!(fib.take_new_next_hops(), [hop(1)]);
+    assert_eq!(fib.take_new_next_hops(), []);
+    let reachable = adjacency(1, AdjacencyState::Reachable);
+    assert!(fib.set_adjacency(hop(1), reachable));
+    assert_eq!(fib.generation().forward(index, 5), Forward::Via(&reachable));
+    assert!(!fib.set_adjacency(hop(1), reachable));
+    assert!(fib.set_adjacency(hop(1), adjacency(1, AdjacencyState::Incomplete)));
+    assert_eq!(fib.generation().forward(index, 5), Forward::Incomplete { next_hop: &hop(1) });
+    assert!(!fib.set_adjacency(hop(2), reachable));
+}
+
+#[test]
+fn nothing_changed_means_the_same_generation() {
+    let (mut fib, _) = with_group(Group::one(hop(1)).unwrap());
+    let first = fib.generation();
+    fib.set_adjacency(hop(2), adjacency(2, AdjacencyState::Reachable));
+    assert!(std::sync::Arc::ptr_eq(&first, &fib.generation()));
+    fib.set_adjacency(hop(1), adjacency(1, AdjacencyState::Reachable));
+    assert!(!std::sync::Arc::ptr_eq(&first, &fib.generation()));
+}
+
+#[test]
+fn flows_of_a_silent_member_move_to_one_that_answers() {
+    let members = [1, 2, 3].map(|last| Member { next_hop: hop(last), weight: 1 });
+    let (mut fib, index) = with_group(Group::hops(members.to_vec()).unwrap());
+    fib.set_adjacency(hop(1), adjacency(1, AdjacencyState::Reachable));
+    fib.set_adjacency(hop(3), adjacency(3, AdjacencyState::Reachable));
+    let generation = fib.generation();
+    let mut ports = std::collections::BTreeSet::new();
+    for flow in 0..1_000 {
+        let Forward::Via(adjacency) = generation.forward(index, flow) else { panic!("flow {flow} is lost") };
+        ports.insert(adjacency.port);
+    }
+    assert_eq!(ports.into_iter().collect::<Vec<_>>(), [PortId(1), PortId(3)]);
+    // All silent: the flow's own member is the one to resolve.
+    fib.set_adjacency(hop(1), adjacency(1, AdjacencyState::Incomplete));
+    fib.set_adjacency(hop(3), adjacency(3, AdjacencyState::Incomplete));
+    let asked = (0..1_000)
+        .filter(|&flow| fib.generation().forward(index, flow) == Forward::Incomplete { next_hop: &hop(2) });
+    assert!((200..500).contains(&asked.count()));
+}
+
+#[test]
+fn groups_that_are_no_next_hops_say_so() {
+    for (group, forward) in [
+        (Group::Blackhole, Forward::Blackhole),
+        (Group::Unreachable, Forward::Unreachable),
+        (Group::Prohibit, Forward::Prohibit),
+        (Group::Local, Forward::Local),
+        (Group::one(NextHop::connected(PortId(4))).unwrap(), Forward::Connected(PortId(4))),
+    ] {
+        let (mut fib, index) = with_group(group);
+        assert_eq!(fib.generation().forward(index, 1), forward);
+        assert_eq!(fib.generation().forward(GroupIndex::NO_ROUTE, 1), Forward::NoRoute);
+        assert_eq!(fib.generation().forward(GroupIndex(123_456), 1), Forward::NoRoute);
+    }
+}
+
+#[test]
+fn neighbors_come_and_go() {
+    let mut fib = Fib::new(Limits::default());
+    let (port, host) = (PortId(1), IpAddr::from([192, 0, 2, 77]));
+    let there = adjacency(7, AdjacencyState::Reachable);
+    assert!(fib.set_neighbor(port, host, there));
+    assert!(!fib.set_neighbor(port, host, there));
+    let with = fib.generation();
+    assert_eq!(with.neighbor(port, host), Some(&there));
+    assert_eq!(with.neighbor(PortId(2), host), None);
+    assert!(fib.remove_neighbor(port, host));
+    assert!(!fib.remove_neighbor(port, host));
+    assert_eq!(fib.generation().neighbor(port, host), None);
+    assert_eq!(with.neighbor(port, host), Some(&there));
+}
+
+#[test]
+fn a_next_hop_is_forgotten_with_its_last_group() {
+    let (mut fib, _) = with_group(Group::one(hop(1)).unwrap());
+    let second =
+        Group::hops(vec![Member { next_hop: hop(1), weight: 1 }, Member { next_hop: hop(2), weight: 3 }]);
+    fib.apply(&[Change::PutGroup { label: GroupLabel(2), group: second.unwrap() }], 2).unwrap();
+    fib.apply(&[Change::PutGroup { label: GroupLabel(1), group: Group::Blackhole }], 3).unwrap();
+    assert_eq!(fib.next_hops().count(), 2);
+    fib.apply(&[Change::DeleteGroup { label: GroupLabel(2) }], 4).unwrap();
+    assert_eq!(fib.next_hops().count(), 0);
+    assert_eq!(fib.take_new_next_hops(), []);
+}

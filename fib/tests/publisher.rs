@@ -1,0 +1,100 @@
+//! The hand-off: what workers see, when memory is given back, and by whom.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use common::*;
+use fibcast_fib::*;
+
+fn next(fib: &mut Fib, serial: u64) -> std::sync::Arc<Generation> {
+    let label = 1 + serial % 2;
+    fib.apply(&[put(1), put(2), announce("10.0.0.0/8", label)], serial).unwrap();
+    fib.generation()
+}
+
+fn start() -> (Fib, Publisher) {
+    let mut fib = Fib::new(Limits::default());
+    let publisher = Publisher::new(next(&mut fib, 1));
+    (fib, publisher)
+}
+
+#[test]
+fn a_reader_sees_each_publication_with_its_next_burst() {
+    let (mut fib, mut publisher) = start();
+    let mut reader = publisher.register("w0");
+    assert_eq!(reader.burst().serial(), 1);
+    for serial in 2..10 {
+        assert_eq!(publisher.publish(next(&mut fib, serial)), Visibility::Now);
+        assert_eq!(reader.burst().serial(), serial);
+    }
+}
+
+#[test]
+fn a_retired_generation_waits_for_the_slowest_worker() {
+    let (mut fib, mut publisher) = start();
+    let (mut fast, mut slow) = (publisher.register("fast"), publisher.register("slow"));
+    fast.burst();
+    slow.burst();
+    for serial in 2..=4 {
+        publisher.publish(next(&mut fib, serial));
+        fast.burst();
+    }
+    publisher.collect();
+    let stats = publisher.stats();
+    assert_eq!((stats.published, stats.retired, stats.freed, stats.serial), (4, 3, 0, 4));
+    let behind: Vec<_> = stats.workers.iter().map(|worker| worker.behind).collect();
+    assert_eq!(behind, [Some(0), Some(3)]);
+    slow.burst();
+    publisher.collect();
+    let stats = publisher.stats();
+    assert_eq!((stats.retired, stats.freed, stats.freed_by_workers), (0, 3, 0));
+}
+
+#[test]
+fn an_idle_reader_holds_nothing() {
+    let (mut fib, mut publisher) = start();
+    let mut reader = publisher.register("w0");
+    reader.burst();
+    reader.idle();
+    publisher.publish(next(&mut fib, 2));
+    publisher.publish(next(&mut fib, 3));
+    let stats = publisher.stats();
+    assert_eq!((stats.retired, stats.workers[0].behind), (0, None));
+    assert_eq!(reader.burst().serial(), 3);
+}
+
+#[test]
+fn a_reader_that_is_dropped_holds_nothing_and_is_forgotten() {
+    let (mut fib, mut publisher) = start();
+    let mut reader = publisher.register("w0");
+    reader.burst();
+    drop(reader);
+    publisher.publish(next(&mut fib, 2));
+    assert_eq!((publisher.stats().retired, publisher.stats().workers.len()), (0, 0));
+}
+
+#[test]
+fn a_full_retired_list_defers_the_newest_and_no_worker_waits() {
+    let mut fib = Fib::new(Limits::default());
+    let mut publisher = Publisher::new(next(&mut fib, 1)).with_retired_limit(2);
+    let mut stuck = publisher.register("stuck");
+    let mut alive = publisher.register("alive");
+    stuck.burst();
+    assert_eq!(publisher.publish(next(&mut fib, 2)), Visibility::Now);
+    assert_eq!(publisher.publish(next(&mut fib, 3)), Visibility::Now);
+    assert_eq!(publisher.publish(next(&mut fib, 4)), Visibility::Deferred);
+    assert_eq!(publisher.publish(next(&mut fib, 5)), Visibility::Deferred);
+    assert_eq!(alive.burst().serial(), 3);
+    assert_eq!((publisher.stats().retired, publisher.stats().deferred), (2, 2));
+    stuck.burst();
+    publisher.collect();
+    assert_eq!(alive.burst().serial(), 5);
+    assert_eq!(stuck.burst().serial(), 5);
+}
+
+#[test]
+fn publishing_the_same_generation_again_changes_nothing() {
+    let (mut fib, mut publisher) = start();
+    publisher.publish(fib.generation());
+    assert_eq!(publisher.stats().published, 1);
+}
