@@ -1,0 +1,340 @@
+//! The sequence: load, traffic, changes, kill, return, calm, verdict.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fibcast_control::status::Role;
+
+use crate::files::{LINKS, Layout};
+use crate::generator::{Feed, Figures};
+use crate::plan::Plan;
+use crate::process::Process;
+use crate::screen::Screen;
+use crate::verdict::{Seen, grouped};
+use crate::watch::{Rate, Watched, all_equal};
+
+/// Longest wait for anything that should take a few seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often the nodes are asked while nothing is timed.
+const TICK: Duration = Duration::from_millis(200);
+
+/// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
+/// server still holds the killed server's routes ([rib] origin_hold_ms).
+const SETTLE_MS: u32 = 3000;
+
+/// A run that is under way. Dropping it ends every program and removes the folder.
+pub struct Story {
+    plan: Plan,
+    pps: u64,
+    programs: PathBuf,
+    layout: Layout,
+    started: Instant,
+    started_at: f64,
+    screen: Screen,
+    stop: Arc<AtomicBool>,
+    copies: Vec<Watched>,
+    changes: Rate,
+    nodes: Vec<Process>,
+    generator: Option<(Process, Feed)>,
+    // Last, so that it is removed after the programs have ended.
+    _folder: Option<tempfile::TempDir>,
+}
+
+/// Places of the nodes in `copies` and `nodes`.
+const RS_A: usize = 0;
+const NH_1: usize = 2;
+
+impl Story {
+    /// Makes the table, writes the files and starts the four nodes.
+    pub fn begin(
+        programs: &Path,
+        data: &Path,
+        keep: Option<&Path>,
+        plan: Plan,
+        pps: u64,
+    ) -> Result<Story, String> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Release))
+            .map_err(|error| format!("signals: {error}"))?;
+        let mut screen = Screen::new();
+        let (folder, temporary) = work_folder(keep)?;
+        screen.say("making a routing table of the real Internet's prefixes, and its changes");
+        make_table(programs, data, &folder, &plan)?;
+        let started_at = unix_now();
+        let layout = Layout::new(folder, started_at + plan.quiet.as_secs_f64())
+            .and_then(|layout| layout.write().map(|()| layout))
+            .map_err(|error| format!("configurations: {error}"))?;
+        let copies = ["rs-a", "rs-b", "nh-1", "nh-2"].map(|name| Watched::new(name, &layout.folder)).into();
+        let mut story = Story {
+            plan,
+            pps,
+            programs: programs.to_owned(),
+            layout,
+            started: Instant::now(),
+            started_at,
+            screen,
+            stop,
+            copies,
+            changes: Rate::new(),
+            nodes: Vec::new(),
+            generator: None,
+            _folder: temporary,
+        };
+        story.screen.say("starting rs-a and rs-b (route servers), nh-1 (NIC host with dataplane), nh-2 (agent behind nh-1)");
+        // The generator owns the vhost-user sockets; virtio-user ports connect to them, so it comes before the dataplane.
+        let generator = story.start_generator()?;
+        story.generator = Some(generator);
+        for name in ["rs-a", "rs-b", "nh-1", "nh-2"] {
+            let node = story.start_node(name)?;
+            story.nodes.push(node);
+        }
+        Ok(story)
+    }
+
+    /// From the load of the table to the verdict.
+    pub fn run(mut self) -> Result<Seen, String> {
+        let mut seen = Seen::default();
+        self.wait_until("the table to be in every copy", all_equal)?;
+        seen.table_s = self.started.elapsed().as_secs_f64();
+        seen.routes = self.copies[NH_1].routes();
+        self.screen.say(&format!(
+            "{} routes in every copy after {:.1} s",
+            grouped(seen.routes),
+            seen.table_s
+        ));
+
+        self.run_until(self.plan.kill)?;
+        self.kill_primary(&mut seen)?;
+        self.run_until(self.plan.restart)?;
+        self.screen.say("starting rs-a again");
+        self.nodes[RS_A] = self.start_node("rs-a")?;
+        self.run_until(self.plan.last_change() + self.plan.calm)?;
+
+        self.end_traffic(&mut seen)?;
+        self.wait_until("all copies to be equal", all_equal)?;
+        self.note_end(&mut seen);
+        Ok(seen)
+    }
+
+    fn start_node(&self, name: &str) -> Result<Process, String> {
+        let program = match name {
+            "nh-1" => "fibcast-dataplane",
+            "nh-2" => "fibcast-agent",
+            _ => "fibcast-route-server",
+        };
+        let arguments = ["--config".into(), self.layout.path(&format!("{name}.toml"))];
+        Process::start(name, &self.programs.join(program), &arguments, &self.layout.folder)
+    }
+
+    fn start_generator(&self) -> Result<(Process, Feed), String> {
+        let mut arguments: Vec<String> = vec![
+            "--eal-args".into(),
+            format!(
+                "-l 0 --no-pci --in-memory --no-huge -m 256 --no-telemetry --file-prefix fibcast-gen-{}",
+                self.layout.ports[0]
+            ),
+            "--table".into(),
+            self.layout.path("table.mrt"),
+            "--updates".into(),
+            self.layout.path("updates.mrt"),
+            "--start-at".into(),
+            self.layout.first_change.to_string(),
+            "--settle-ms".into(),
+            SETTLE_MS.to_string(),
+            "--pps".into(),
+            self.pps.to_string(),
+            "--json".into(),
+        ];
+        for (index, link) in LINKS.iter().enumerate() {
+            let peer = |address: &str| address.split('/').next().unwrap_or_default().to_owned();
+            arguments.push("--port".into());
+            arguments.push(format!(
+                "name={name},device=net_vhost{index};iface={socket};queues=1,subnet4={},subnet6={},peer4={},peer6={}",
+                link.subnets[0],
+                link.subnets[1],
+                peer(link.ipv4),
+                peer(link.ipv6),
+                name = link.name,
+                socket = self.layout.path(&format!("{}.vhost", link.name)),
+            ));
+        }
+        let program = self.programs.join("fibcast-pktgen");
+        let mut process = Process::start("pktgen", &program, &arguments, &self.layout.folder)?;
+        let stdout = process.stdout().ok_or("pktgen: no standard output")?;
+        Ok((process, Feed::follow(stdout)))
+    }
+
+    /// SIGKILL of rs-a, then asks nh-1 without pause until it uses the secondary.
+    fn kill_primary(&mut self, seen: &mut Seen) -> Result<(), String> {
+        self.copies[NH_1].refresh();
+        let before = self.copies[NH_1].failovers();
+        self.nodes[RS_A].kill();
+        let killed = Instant::now();
+        self.screen.say("killed rs-a, the primary (SIGKILL)");
+        while killed.elapsed() < PATIENCE {
+            self.copies[NH_1].refresh();
+            if self.copies[NH_1].active() == Some(Role::Secondary) && self.copies[NH_1].failovers() > before {
+                seen.takeover_ms = Some(killed.elapsed().as_secs_f64() * 1e3);
+                let sync = self.copies[NH_1].status.as_ref().and_then(|status| status.sync.as_ref());
+                seen.copied = sync.map(|sync| sync.last_failover_routes_copied);
+                seen.differing = sync.map(|sync| sync.routes_differing);
+                return Ok(());
+            }
+            self.check_stopped()?;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn end_traffic(&mut self, seen: &mut Seen) -> Result<(), String> {
+        let Some((mut process, feed)) = self.generator.take() else {
+            return Err("no traffic generator".into());
+        };
+        process.stop();
+        // The reader sees the end of the output a moment after the process has ended.
+        std::thread::sleep(TICK);
+        seen.packets = feed.latest();
+        seen.mean_pps = seen.packets.mean_pps;
+        seen.last_route_s = seen.packets.covered_at.map(|at| at - self.started_at);
+        if seen.packets.sent == 0 {
+            return Err(format!("the traffic generator sent nothing:\n{}", process.end_of_log()));
+        }
+        Ok(())
+    }
+
+    fn note_end(&self, seen: &mut Seen) {
+        seen.dropped = self.copies[NH_1].drops().map_or(0, |drops| drops.dropped);
+        seen.failed_back = self.copies[NH_1].active() == Some(Role::Primary);
+        for copy in &self.copies {
+            let Some(status) = &copy.status else { continue };
+            seen.digests.push((copy.name, status.table.digest.clone()));
+            seen.memory.push((copy.name, status.resident_bytes));
+            if copy.name == "nh-1" {
+                seen.changes = status.sync.as_ref().map_or(0, |sync| sync.routes_applied);
+            }
+        }
+    }
+
+    /// Shows what happens until the plan's time `at`.
+    fn run_until(&mut self, at: Duration) -> Result<(), String> {
+        while self.plan_time() < at.as_secs_f64() {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, what: &str, holds: impl Fn(&[Watched]) -> bool) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&self.copies) {
+            if Instant::now() > deadline {
+                let logs: Vec<_> = self.nodes.iter().map(Process::end_of_log).collect();
+                return Err(format!(
+                    "waited {} s for {what}; the nodes said:\n{}",
+                    PATIENCE.as_secs(),
+                    logs.join("\n")
+                ));
+            }
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// One look at everything.
+    fn tick(&mut self) -> Result<(), String> {
+        self.check_stopped()?;
+        for node in &mut self.nodes {
+            // A node that the story itself has killed is not looked at: it is started again in its place.
+            if !node.was_killed() {
+                node.check()?;
+            }
+        }
+        if let Some((process, _)) = &mut self.generator {
+            process.check()?;
+        }
+        for copy in &mut self.copies {
+            copy.refresh();
+        }
+        let lines = self.lines();
+        self.screen.show(&lines);
+        std::thread::sleep(TICK);
+        Ok(())
+    }
+
+    fn lines(&mut self) -> Vec<String> {
+        let status = self.copies[NH_1].status.clone();
+        let applied =
+            status.as_ref().and_then(|status| status.sync.as_ref()).map_or(0, |sync| sync.routes_applied);
+        self.changes.update(applied);
+        let figures = self.generator.as_ref().map_or_else(Figures::default, |(_, feed)| feed.latest());
+        let at = self.plan_time();
+        let due = Duration::try_from_secs_f64(at).map_or(0, |at| self.plan.rate_at(at));
+        let active = self.copies[NH_1].active().map_or_else(|| "none".into(), |role| role.to_string());
+        vec![
+            format!(
+                "{:6.1} s  {} routes  serial {}  {:.0} changes/s ({due} due)",
+                self.started.elapsed().as_secs_f64(),
+                grouped(self.copies[NH_1].routes()),
+                status.as_ref().map_or(0, |status| status.table.serial),
+                self.changes.value,
+            ),
+            format!(
+                "          {:.3} Mpps  sent {}  lost {}  misdelivered {}{}",
+                figures.pps / 1e6,
+                grouped(figures.sent),
+                figures.lost,
+                figures.misdelivered,
+                if figures.warming_up { "  (warming up)" } else { "" },
+            ),
+            format!(
+                "          active server: {active}  digests {}",
+                if all_equal(&self.copies) { "equal" } else { "differ (changes are on their way)" }
+            ),
+        ]
+    }
+
+    fn plan_time(&self) -> f64 {
+        unix_now() - self.layout.first_change
+    }
+
+    fn check_stopped(&self) -> Result<(), String> {
+        if self.stop.load(Ordering::Acquire) { Err("stopped before the end".into()) } else { Ok(()) }
+    }
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn work_folder(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), String> {
+    match keep {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+            Ok((folder.to_owned(), None))
+        }
+        None => {
+            let temporary = tempfile::Builder::new()
+                .prefix("fibcast-demo-")
+                .tempdir()
+                .map_err(|error| format!("a folder for this run: {error}"))?;
+            Ok((temporary.path().to_owned(), Some(temporary)))
+        }
+    }
+}
+
+fn make_table(programs: &Path, data: &Path, folder: &Path, plan: &Plan) -> Result<(), String> {
+    let program = programs.join("fibcast-tablegen");
+    let mut command = Command::new(&program);
+    command.arg("--prefixes").arg(data.join("full-table-2024.prefixes.txt.gz"));
+    command.arg("--table").arg(folder.join("table.mrt"));
+    command.arg("--updates").arg(folder.join("updates.mrt"));
+    for phase in &plan.phases {
+        command.arg("--phase").arg(format!("{}/s:{}s", phase.rate, phase.lasts.as_secs()));
+    }
+    let output = command.output().map_err(|error| format!("{}: {error}", program.display()))?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
