@@ -1,1 +1,3 @@
 //! Benchmarks, traffic generator and demo.
+
+pub mod tablegen;
