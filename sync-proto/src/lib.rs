@@ -1,1 +1,11 @@
 //! The sync protocol, sans-IO: codec, digest, table, client and server state machines.
+//!
+//! No socket, no clock, no thread. Begin with [`record`] (what is moved), then [`table`] (one copy of it).
+
+pub mod record;
+pub mod sketch;
+pub mod table;
+
+pub use record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
+pub use sketch::RootDigest;
+pub use table::{Batch, Commit, Counts, Table, TableError};

@@ -1,0 +1,350 @@
+//! What a table holds: records, that is keys and values, and their canonical hash.
+//!
+//! The machinery that moves records does not know what a route is: it sees a [`Key`], a [`Value`] and a
+//! 64-bit identity, [`record_id`]. Two copies of a table are equal when their sets of identities are.
+//! [`GroupValue`] is the only value that others refer to: routes name a group by its [`Label`], never next hops.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use siphasher::sip::SipHasher13;
+
+/// Key of the record hash. A constant of the protocol: all copies everywhere must agree on identities, so it
+/// protects against accidents, not against a peer that is allowed to write the table.
+const RECORD_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x7265_636f_7264_2d31);
+/// Key of the label hash, apart from the record hash so that a label never equals a record's identity.
+const LABEL_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6c61_6265_6c2d_2d31);
+/// Key of the hash of an origin's name.
+const ORIGIN_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6f72_6967_696e_2d31);
+
+/// Identity of a next-hop group on the wire: the keyed hash of its content when it was first made.
+///
+/// Servers that learned the same routes from different protocol instances make the same labels. Content may
+/// later change under a label: one group record travels and no route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(pub u64);
+
+impl Label {
+    /// The label of a group that is being made with this content. The order of hops does not matter.
+    pub fn of(group: &GroupValue) -> Self {
+        let mut h = SipHasher13::new_with_keys(LABEL_KEY.0, LABEL_KEY.1);
+        group.clone().canonical().feed(&mut h);
+        Self(h.finish())
+    }
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Identity of a protocol instance: the stable hash of its origin's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OriginId(pub u64);
+
+impl OriginId {
+    /// The id of the origin with this name, the same on every server.
+    pub fn of(name: &str) -> Self {
+        let mut h = SipHasher13::new_with_keys(ORIGIN_KEY.0, ORIGIN_KEY.1);
+        h.write(name.as_bytes());
+        Self(h.finish())
+    }
+}
+
+impl std::fmt::Display for OriginId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a record is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A next-hop group.
+    Group(Label),
+    /// A route of the forwarding table: best paths only, without origin.
+    Route {
+        /// Routing instance, 0 is the default one.
+        vrf: u32,
+        /// Destination, without host bits (the table clears them).
+        prefix: IpNet,
+    },
+    /// A route of the routing table, as one origin has it.
+    RibRoute {
+        /// Which protocol instance says so.
+        origin: OriginId,
+        /// Routing instance, 0 is the default one.
+        vrf: u32,
+        /// Destination, without host bits (the table clears them).
+        prefix: IpNet,
+    },
+    /// A protocol instance.
+    Origin(OriginId),
+    /// Anything else; the second record type, which shows that the core knows no routes.
+    Opaque(Box<[u8]>),
+}
+
+/// What a record says. Its variant belongs to the key's variant of the same name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Content of a group.
+    Group(GroupValue),
+    /// The group that a forwarding route uses.
+    Route(Label),
+    /// The group and the preference of one origin's route.
+    RibRoute {
+        /// The group that the route uses.
+        label: Label,
+        /// Administrative distance: the lowest wins.
+        distance: u8,
+        /// Metric within the origin: the lowest wins among equal distances.
+        metric: u32,
+    },
+    /// A protocol instance.
+    Origin(OriginValue),
+    /// Bytes that only the two ends understand.
+    Opaque(Box<[u8]>),
+}
+
+/// A protocol instance, as its route server describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OriginValue {
+    /// The configured name, for example `bgp`.
+    pub name: String,
+    /// Name of the route server beside which the protocol runs.
+    pub server: String,
+    /// New at each start of the instance: a newer epoch replaces an older one.
+    pub epoch: u64,
+    /// Grows while the instance lives; a receiver lets the origin go stale when it stops growing.
+    pub sequence: u64,
+    /// Whether the instance has reached the end of its table once.
+    pub ready: bool,
+}
+
+/// Content of a next-hop group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum GroupValue {
+    /// Weighted next hops.
+    Hops(Vec<HopValue>),
+    /// Drop silently.
+    Blackhole,
+    /// Drop and say "unreachable".
+    Unreachable,
+    /// Drop and say "administratively prohibited".
+    Prohibit,
+    /// For the host itself.
+    Local,
+}
+
+impl GroupValue {
+    /// The one form in which a group is stored, hashed and sent: hops sorted.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        if let Self::Hops(hops) = &mut self {
+            hops.sort_unstable();
+        }
+        self
+    }
+
+    /// A group of one next hop.
+    pub fn via(gateway: IpAddr) -> Self {
+        Self::Hops(vec![HopValue { gateway: Some(gateway), port: None, weight: 1 }])
+    }
+
+    fn feed(&self, h: &mut SipHasher13) {
+        match self {
+            Self::Hops(hops) => {
+                h.write_u8(0);
+                h.write(&(hops.len() as u32).to_le_bytes());
+                for hop in hops {
+                    match hop.gateway {
+                        None => h.write_u8(0),
+                        Some(IpAddr::V4(a)) => {
+                            h.write_u8(4);
+                            h.write(&a.octets());
+                        }
+                        Some(IpAddr::V6(a)) => {
+                            h.write_u8(6);
+                            h.write(&a.octets());
+                        }
+                    }
+                    let port = hop.port.as_deref();
+                    h.write_u8(u8::from(port.is_some()));
+                    feed_bytes(h, port.unwrap_or("").as_bytes());
+                    h.write(&hop.weight.to_le_bytes());
+                }
+            }
+            Self::Blackhole => h.write_u8(1),
+            Self::Unreachable => h.write_u8(2),
+            Self::Prohibit => h.write_u8(3),
+            Self::Local => h.write_u8(4),
+        }
+    }
+}
+
+/// One next hop of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HopValue {
+    /// Where to send; none means that the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Port by name; none means the port whose subnet holds the gateway.
+    pub port: Option<String>,
+    /// Share of flows, at least 1.
+    pub weight: u16,
+}
+
+/// One step of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The record now has this value.
+    Put(Key, Value),
+    /// The record is gone.
+    Delete(Key),
+}
+
+impl Change {
+    /// The record that is changed.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(key, _) | Self::Delete(key) => key,
+        }
+    }
+}
+
+fn feed_bytes(h: &mut SipHasher13, bytes: &[u8]) {
+    h.write(&(bytes.len() as u32).to_le_bytes());
+    h.write(bytes);
+}
+
+fn hasher(kind: u8) -> SipHasher13 {
+    let mut h = SipHasher13::new_with_keys(RECORD_KEY.0, RECORD_KEY.1);
+    h.write_u8(kind);
+    h
+}
+
+/// Identity of a route record, from its parts: the path that a full table takes, so it hashes one short array.
+///
+/// `addr` is the prefix's address in network order, `rib` holds origin, distance and metric of a RIB route.
+pub(crate) fn route_id(
+    rib: Option<(OriginId, u8, u32)>,
+    vrf: u32,
+    addr: &[u8],
+    len: u8,
+    label: Label,
+) -> u64 {
+    let mut buf = [0u8; 48];
+    let (kind, origin, distance, metric) = match rib {
+        None => (2, 0, 0, 0),
+        Some((origin, distance, metric)) => (3, origin.0, distance, metric),
+    };
+    let wide = addr.len() == 16;
+    buf[0] = kind;
+    buf[1] = if wide { 6 } else { 4 };
+    buf[2] = len;
+    buf[3] = distance;
+    buf[4..8].copy_from_slice(&vrf.to_le_bytes());
+    buf[8..16].copy_from_slice(&label.0.to_le_bytes());
+    buf[16..24].copy_from_slice(&origin.to_le_bytes());
+    buf[24..28].copy_from_slice(&metric.to_le_bytes());
+    let n = addr.len().min(16);
+    buf[28..28 + n].copy_from_slice(&addr[..n]);
+    SipHasher13::new_with_keys(RECORD_KEY.0, RECORD_KEY.1).hash(&buf[..28 + n])
+}
+
+pub(crate) fn group_id(label: Label, value: &GroupValue) -> u64 {
+    let mut h = hasher(1);
+    h.write(&label.0.to_le_bytes());
+    value.feed(&mut h);
+    h.finish()
+}
+
+pub(crate) fn origin_id(id: OriginId, value: &OriginValue) -> u64 {
+    let mut h = hasher(4);
+    h.write(&id.0.to_le_bytes());
+    feed_bytes(&mut h, value.name.as_bytes());
+    feed_bytes(&mut h, value.server.as_bytes());
+    h.write(&value.epoch.to_le_bytes());
+    h.write(&value.sequence.to_le_bytes());
+    h.write_u8(u8::from(value.ready));
+    h.finish()
+}
+
+pub(crate) fn opaque_id(key: &[u8], value: &[u8]) -> u64 {
+    let mut h = hasher(5);
+    feed_bytes(&mut h, key);
+    feed_bytes(&mut h, value);
+    h.finish()
+}
+
+/// Address bytes of a prefix in network order: 4 or 16.
+pub(crate) fn with_octets<R>(prefix: &IpNet, f: impl FnOnce(&[u8]) -> R) -> R {
+    match prefix {
+        IpNet::V4(p) => f(&p.network().octets()),
+        IpNet::V6(p) => f(&p.network().octets()),
+    }
+}
+
+/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key are of two kinds.
+pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
+    Some(match (key, value) {
+        (Key::Group(label), Value::Group(group)) => group_id(*label, &group.clone().canonical()),
+        (Key::Route { vrf, prefix }, Value::Route(label)) => {
+            with_octets(prefix, |a| route_id(None, *vrf, a, prefix.prefix_len(), *label))
+        }
+        (Key::RibRoute { origin, vrf, prefix }, Value::RibRoute { label, distance, metric }) => {
+            let rib = Some((*origin, *distance, *metric));
+            with_octets(prefix, |a| route_id(rib, *vrf, a, prefix.prefix_len(), *label))
+        }
+        (Key::Origin(id), Value::Origin(value)) => origin_id(*id, value),
+        (Key::Opaque(key), Value::Opaque(value)) => opaque_id(key, value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(last: u8) -> HopValue {
+        HopValue { gateway: Some(IpAddr::from([192, 0, 2, last])), port: Some("p0".into()), weight: 1 }
+    }
+
+    #[test]
+    fn label_does_not_depend_on_the_order_of_hops() {
+        let a = GroupValue::Hops(vec![hop(1), hop(2)]);
+        let b = GroupValue::Hops(vec![hop(2), hop(1)]);
+        assert_eq!(Label::of(&a), Label::of(&b));
+        assert_ne!(Label::of(&a), Label::of(&GroupValue::Hops(vec![hop(1)])));
+    }
+
+    #[test]
+    fn identity_of_a_route_covers_every_field() {
+        let base = |vrf, p: &str, l| {
+            record_id(&Key::Route { vrf, prefix: p.parse().unwrap() }, &Value::Route(Label(l))).unwrap()
+        };
+        let id = base(0, "10.0.0.0/8", 1);
+        assert_ne!(id, base(1, "10.0.0.0/8", 1));
+        assert_ne!(id, base(0, "10.0.0.0/9", 1));
+        assert_ne!(id, base(0, "11.0.0.0/8", 1));
+        assert_ne!(id, base(0, "10.0.0.0/8", 2));
+        assert_ne!(base(0, "::/0", 1), base(0, "0.0.0.0/0", 1));
+    }
+
+    #[test]
+    fn identities_are_constants_of_the_protocol() {
+        let key = Key::Route { vrf: 0, prefix: "10.0.0.0/8".parse().unwrap() };
+        let id = record_id(&key, &Value::Route(Label(1))).unwrap();
+        let label = Label::of(&GroupValue::Blackhole);
+        assert_eq!(
+            format!("{id:016x} {label} {}", OriginId::of("bgp")),
+            "933bbb8d4adcfd8b 45dd7fafae9e73c8 2d9993dc9389320a"
+        );
+    }
+
+    #[test]
+    fn a_value_of_another_kind_has_no_identity() {
+        assert_eq!(record_id(&Key::Group(Label(1)), &Value::Route(Label(1))), None);
+    }
+}

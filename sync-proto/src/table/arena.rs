@@ -1,0 +1,268 @@
+//! Where records live: arenas of compact entries, found by key through hash tables of slot numbers.
+//!
+//! Forwarding routes and origins' routes share the entries; what they do not share (origin, VRF) is a context
+//! number. A route holds the slot of its group's entry, so a group's entry outlives its users; an entry without a
+//! value is a placeholder for a group that a route named before the group came.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::links::Link;
+use crate::record::{GroupValue, Key, Label, Value};
+
+/// No slot: the end of a list, no group.
+pub(super) const NONE: u32 = u32::MAX;
+/// Slots of one arena.
+pub(super) const MAX_SLOTS: u32 = (1 << 30) - 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arena {
+    V4,
+    V6,
+    Group,
+    Misc,
+}
+
+/// A record's place: arena in the upper two bits, index below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(pub(super) u32);
+
+impl Slot {
+    pub(super) fn new(arena: Arena, index: u32) -> Self {
+        Self((arena as u32) << 30 | index)
+    }
+
+    pub(super) fn arena(self) -> Arena {
+        match self.0 >> 30 {
+            0 => Arena::V4,
+            1 => Arena::V6,
+            2 => Arena::Group,
+            _ => Arena::Misc,
+        }
+    }
+
+    pub(super) fn index(self) -> usize {
+        (self.0 & ((1 << 30) - 1)) as usize
+    }
+}
+
+/// An address as an arena keeps it.
+pub(super) trait Address: Copy + Eq + Default + Ord {
+    fn mix(self) -> u64;
+    fn net(self, len: u8) -> Option<IpNet>;
+}
+
+impl Address for u32 {
+    fn mix(self) -> u64 {
+        u64::from(self)
+    }
+
+    fn net(self, len: u8) -> Option<IpNet> {
+        Ipv4Net::new(self.into(), len).ok().map(IpNet::V4)
+    }
+}
+
+impl Address for [u64; 2] {
+    fn mix(self) -> u64 {
+        self[0] ^ self[1].rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn net(self, len: u8) -> Option<IpNet> {
+        let addr = u128::from(self[0]) << 64 | u128::from(self[1]);
+        Ipv6Net::new(addr.into(), len).ok().map(IpNet::V6)
+    }
+}
+
+/// Splits an IPv6 address into the form that the arena keeps.
+pub(super) fn halves(net: &Ipv6Net) -> [u64; 2] {
+    let bits = u128::from(net.network());
+    [(bits >> 64) as u64, bits as u64]
+}
+
+/// A route. It is a tombstone when it has no group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteEntry<A> {
+    pub link: Link,
+    pub addr: A,
+    /// Index of the group's entry, or [`NONE`].
+    pub group: u32,
+    pub metric: u32,
+    pub context: u16,
+    pub len: u8,
+    pub distance: u8,
+}
+
+/// All routes of one family. Identities lie apart, so that a search for them reads nothing else.
+#[derive(Debug)]
+pub(super) struct Routes<A> {
+    pub entries: Vec<RouteEntry<A>>,
+    pub ids: Vec<u64>,
+    index: HashTable<u32>,
+    free: Vec<u32>,
+    seed: u64,
+}
+
+impl<A> Default for Routes<A> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), ids: Vec::new(), index: HashTable::new(), free: Vec::new(), seed: seed() }
+    }
+}
+
+/// Keeps a peer from choosing prefixes that fall into one bucket.
+fn seed() -> u64 {
+    std::hash::RandomState::new().hash_one(0u8)
+}
+
+fn route_hash(seed: u64, context: u16, addr: u64, len: u8) -> u64 {
+    let x = fold(addr ^ seed, 0x9e37_79b9_7f4a_7c15) ^ (u64::from(context) << 8 | u64::from(len));
+    fold(x ^ seed.rotate_left(17), 0xd6e8_feb8_6659_fd93)
+}
+
+/// Both halves of the product, so that every bit of the input reaches the upper and the lower bits.
+fn fold(x: u64, by: u64) -> u64 {
+    let product = u128::from(x) * u128::from(by);
+    (product >> 64) as u64 ^ product as u64
+}
+
+impl<A: Address> Routes<A> {
+    pub fn find(&self, context: u16, addr: A, len: u8) -> Option<u32> {
+        let hash = route_hash(self.seed, context, addr.mix(), len);
+        self.index
+            .find(hash, |&i| {
+                self.entries
+                    .get(i as usize)
+                    .is_some_and(|e| e.addr == addr && e.len == len && e.context == context)
+            })
+            .copied()
+    }
+
+    /// Gives a slot to a new key. None when all are in use.
+    pub fn insert(&mut self, context: u16, addr: A, len: u8) -> Option<u32> {
+        let entry =
+            RouteEntry { link: Link::default(), addr, group: NONE, metric: 0, context, len, distance: 0 };
+        let i = place(&mut self.entries, &mut self.free, entry)?;
+        if self.ids.len() < self.entries.len() {
+            self.ids.push(0);
+        }
+        let (entries, seed) = (&self.entries, self.seed);
+        self.index.insert_unique(route_hash(seed, context, addr.mix(), len), i, |&i| {
+            entries.get(i as usize).map_or(0, |e| route_hash(seed, e.context, e.addr.mix(), e.len))
+        });
+        Some(i)
+    }
+
+    /// Takes a slot back.
+    pub fn release(&mut self, i: u32) {
+        let Some(e) = self.entries.get_mut(i as usize) else { return };
+        e.link = Link::default();
+        let hash = route_hash(self.seed, e.context, e.addr.mix(), e.len);
+        if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
+            found.remove();
+        }
+        self.free.push(i);
+    }
+}
+
+fn place<T>(entries: &mut Vec<T>, free: &mut Vec<u32>, entry: T) -> Option<u32> {
+    if let Some(i) = free.pop() {
+        if let Some(e) = entries.get_mut(i as usize) {
+            *e = entry;
+        }
+        return Some(i);
+    }
+    let i = u32::try_from(entries.len()).ok().filter(|&i| i < MAX_SLOTS)?;
+    entries.push(entry);
+    Some(i)
+}
+
+/// A group, or a placeholder or tombstone of one when it has no value.
+#[derive(Debug)]
+pub(super) struct GroupEntry {
+    pub link: Link,
+    pub label: Label,
+    pub value: Option<Arc<GroupValue>>,
+    pub users: u32,
+    pub id: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub entries: Vec<GroupEntry>,
+    index: HashTable<u32>,
+    free: Vec<u32>,
+    seed: u64,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { entries: Vec::new(), index: HashTable::new(), free: Vec::new(), seed: seed() }
+    }
+}
+
+impl Groups {
+    pub fn find(&self, label: Label) -> Option<u32> {
+        let hash = route_hash(self.seed, 0, label.0, 0);
+        self.index.find(hash, |&i| self.entries.get(i as usize).is_some_and(|e| e.label == label)).copied()
+    }
+
+    pub fn insert(&mut self, label: Label) -> Option<u32> {
+        let entry = GroupEntry { link: Link::default(), label, value: None, users: 0, id: 0 };
+        let i = place(&mut self.entries, &mut self.free, entry)?;
+        let (entries, seed) = (&self.entries, self.seed);
+        self.index.insert_unique(route_hash(seed, 0, label.0, 0), i, |&i| {
+            entries.get(i as usize).map_or(0, |e| route_hash(seed, 0, e.label.0, 0))
+        });
+        Some(i)
+    }
+
+    pub fn release(&mut self, i: u32) {
+        let Some(e) = self.entries.get_mut(i as usize) else { return };
+        e.link = Link::default();
+        e.value = None;
+        let hash = route_hash(self.seed, 0, e.label.0, 0);
+        if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
+            found.remove();
+        }
+        self.free.push(i);
+    }
+}
+
+/// An origin or an opaque record; a tombstone when it has no value.
+#[derive(Debug)]
+pub(super) struct MiscEntry {
+    pub link: Link,
+    pub key: Key,
+    pub value: Option<Value>,
+    pub id: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Misc {
+    pub entries: Vec<MiscEntry>,
+    index: std::collections::HashMap<Key, u32>,
+    free: Vec<u32>,
+}
+
+impl Misc {
+    pub fn find(&self, key: &Key) -> Option<u32> {
+        self.index.get(key).copied()
+    }
+
+    pub fn insert(&mut self, key: Key) -> Option<u32> {
+        let entry = MiscEntry { link: Link::default(), key: key.clone(), value: None, id: 0 };
+        let i = place(&mut self.entries, &mut self.free, entry)?;
+        self.index.insert(key, i);
+        Some(i)
+    }
+
+    pub fn release(&mut self, i: u32) {
+        let Some(e) = self.entries.get_mut(i as usize) else { return };
+        e.link = Link::default();
+        e.value = None;
+        self.index.remove(&e.key);
+        self.free.push(i);
+    }
+}

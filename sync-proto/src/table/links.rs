@@ -1,0 +1,118 @@
+//! The change order: records linked in the order of their last change, groups in a list of their own.
+//!
+//! Two lists, because a batch sends groups before the routes that use them.
+
+use super::Table;
+use super::arena::{Arena, NONE, Slot};
+
+/// Place of a record in the change order, kept inside its entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub prev: u32,
+    pub next: u32,
+    /// Serial of the commit that last changed the record; 0 for a free slot, [`OPEN`] within a transaction.
+    pub serial: u64,
+}
+
+/// Serial of a record that the open transaction has touched.
+pub(super) const OPEN: u64 = u64::MAX;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { prev: NONE, next: NONE, serial: 0 }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct List {
+    pub head: u32,
+    pub tail: u32,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { head: NONE, tail: NONE }
+    }
+}
+
+impl Table {
+    pub(super) fn link(&self, slot: Slot) -> Link {
+        let i = slot.index();
+        match slot.arena() {
+            Arena::V4 => self.v4.entries.get(i).map(|e| e.link),
+            Arena::V6 => self.v6.entries.get(i).map(|e| e.link),
+            Arena::Group => self.groups.entries.get(i).map(|e| e.link),
+            Arena::Misc => self.misc.entries.get(i).map(|e| e.link),
+        }
+        .unwrap_or_default()
+    }
+
+    pub(super) fn link_mut(&mut self, slot: Slot) -> Option<&mut Link> {
+        let i = slot.index();
+        match slot.arena() {
+            Arena::V4 => self.v4.entries.get_mut(i).map(|e| &mut e.link),
+            Arena::V6 => self.v6.entries.get_mut(i).map(|e| &mut e.link),
+            Arena::Group => self.groups.entries.get_mut(i).map(|e| &mut e.link),
+            Arena::Misc => self.misc.entries.get_mut(i).map(|e| &mut e.link),
+        }
+    }
+
+    fn list_mut(&mut self, slot: Slot) -> &mut List {
+        if matches!(slot.arena(), Arena::Group) { &mut self.group_list } else { &mut self.list }
+    }
+
+    /// Takes a record out of the change order. A record that is not in it stays out.
+    pub(super) fn unlink(&mut self, slot: Slot) {
+        let Link { prev, next, .. } = self.link(slot);
+        let list = self.list_mut(slot);
+        if prev == NONE && list.head != slot.0 {
+            return;
+        }
+        if list.head == slot.0 {
+            list.head = next;
+        }
+        if list.tail == slot.0 {
+            list.tail = prev;
+        }
+        if let Some(link) = self.link_mut(Slot(prev)).filter(|_| prev != NONE) {
+            link.next = next;
+        }
+        if let Some(link) = self.link_mut(Slot(next)).filter(|_| next != NONE) {
+            link.prev = prev;
+        }
+        if let Some(link) = self.link_mut(slot) {
+            link.prev = NONE;
+            link.next = NONE;
+        }
+    }
+
+    /// Makes a record the last that changed.
+    pub(super) fn touch(&mut self, slot: Slot, serial: u64) {
+        self.unlink(slot);
+        let list = self.list_mut(slot);
+        let tail = std::mem::replace(&mut list.tail, slot.0);
+        if tail == NONE {
+            list.head = slot.0;
+        } else if let Some(link) = self.link_mut(Slot(tail)) {
+            link.next = slot.0;
+        }
+        if let Some(link) = self.link_mut(slot) {
+            *link = Link { prev: tail, next: NONE, serial };
+        }
+    }
+
+    /// The first record of a list that changed after `serial`, and how many there are, counted up to `limit`.
+    pub(super) fn first_after(&self, list: List, serial: u64, limit: usize) -> (u32, usize) {
+        let (mut at, mut first, mut n) = (list.tail, NONE, 0);
+        while at != NONE && n < limit {
+            let link = self.link(Slot(at));
+            if link.serial <= serial {
+                break;
+            }
+            first = at;
+            n += 1;
+            at = link.prev;
+        }
+        (first, n)
+    }
+}

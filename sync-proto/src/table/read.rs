@@ -1,0 +1,363 @@
+//! Reading a table: by key, by identity, in prefix order, and by last change.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::arena::{Address, Arena, NONE, RouteEntry, Slot, halves};
+use super::{Commit, Context, Table};
+use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
+
+/// All slots in the order in which snapshots send them: groups, routes by context and prefix, the rest.
+#[derive(Debug)]
+pub(crate) struct Order {
+    structure: u64,
+    pub slots: Vec<Slot>,
+}
+
+/// Part of a table in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<(Key, Value)>,
+    /// Give this to [`Table::page`] to go on; none at the end.
+    pub next: Option<Key>,
+}
+
+/// The net changes of a table after some serial: what a reader at that serial must do to be equal.
+///
+/// Yields records as they are now, groups first, deleted groups last, each record once.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'t> {
+    table: &'t Table,
+    since: u64,
+    commit: Commit,
+}
+
+impl<'t> Batch<'t> {
+    /// The serial that the reader is at.
+    pub fn since(&self) -> u64 {
+        self.since
+    }
+
+    /// The commit that the batch leads to; its count is that of the batch.
+    pub fn commit(&self) -> Commit {
+        self.commit
+    }
+
+    /// The table after the batch.
+    pub fn table(&self) -> &'t Table {
+        self.table
+    }
+
+    /// The changes.
+    pub fn changes(&self) -> impl Iterator<Item = Change> + 't {
+        let table = self.table;
+        let (groups, _) = table.first_after(table.group_list, self.since, usize::MAX);
+        let (rest, _) = table.first_after(table.list, self.since, usize::MAX);
+        let put_groups = table.follow(groups).filter(|c| matches!(c, Change::Put(..)));
+        let deleted_groups = table.follow(groups).filter(|c| matches!(c, Change::Delete(..)));
+        put_groups.chain(table.follow(rest)).chain(deleted_groups)
+    }
+}
+
+impl Table {
+    /// The value of a record.
+    pub fn get(&self, key: &Key) -> Option<Value> {
+        self.value(self.find(key)?)
+    }
+
+    /// Content of a group, shared.
+    pub fn group(&self, label: Label) -> Option<Arc<GroupValue>> {
+        let i = self.groups.find(label)?;
+        self.groups.entries.get(i as usize)?.value.clone()
+    }
+
+    /// How many routes use a group.
+    pub fn group_users(&self, label: Label) -> u32 {
+        self.groups.find(label).and_then(|i| self.groups.entries.get(i as usize)).map_or(0, |e| e.users)
+    }
+
+    /// The forwarding route with the longest prefix that holds the address.
+    pub fn longest_match(&self, vrf: u32, addr: IpAddr) -> Option<(IpNet, Label)> {
+        let bits = if addr.is_ipv4() { 32 } else { 128 };
+        (0..=bits).rev().find_map(|len| {
+            let prefix = IpNet::new(addr, len).ok()?.trunc();
+            match self.get(&Key::Route { vrf, prefix })? {
+                Value::Route(label) => Some((prefix, label)),
+                _ => None,
+            }
+        })
+    }
+
+    /// What a reader at `serial` lacks. None if it is beyond the horizon or ahead of this table.
+    pub fn changes_since(&self, serial: u64) -> Option<Batch<'_>> {
+        if serial > self.serial || (serial < self.horizon && self.serial > 0) {
+            return None;
+        }
+        let count = self.count_since(serial, usize::MAX) as u64;
+        let commit = Commit { serial: self.serial, count, digest: self.digest() };
+        Some(Batch { table: self, since: serial, commit })
+    }
+
+    /// How many records changed after `serial`, counted up to `limit`.
+    pub fn count_since(&self, serial: u64, limit: usize) -> usize {
+        let (_, groups) = self.first_after(self.group_list, serial, limit);
+        let (_, rest) = self.first_after(self.list, serial, limit.saturating_sub(groups));
+        groups + rest
+    }
+
+    /// All live records in the order of snapshots.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, Value)> + '_ {
+        let order = self.order();
+        (0..order.slots.len())
+            .filter_map(move |i| order.slots.get(i).and_then(|&s| Some((self.key(s)?, self.value(s)?))))
+    }
+
+    /// Up to `limit` live records that pass the filter, in the order of snapshots, after a key.
+    pub fn page(&self, after: Option<&Key>, limit: usize, pass: impl Fn(&Key) -> bool) -> Page {
+        let order = self.order();
+        let start = match after {
+            None => 0,
+            Some(key) => order
+                .slots
+                .partition_point(|&s| self.key(s).is_some_and(|k| compare(&k, key) != Ordering::Greater)),
+        };
+        let mut records: Vec<(Key, Value)> = Vec::new();
+        for &slot in order.slots.get(start..).unwrap_or_default() {
+            let Some(key) = self.key(slot).filter(&pass) else { continue };
+            let Some(value) = self.value(slot) else { continue };
+            if records.len() == limit {
+                return Page { next: records.last().map(|(k, _)| k.clone()), records };
+            }
+            records.push((key, value));
+        }
+        Page { records, next: None }
+    }
+
+    /// Records among `ids` with their keys: one pass over the identities, nothing else is read.
+    pub fn find_ids(&self, ids: &HashSet<u64>) -> Vec<(u64, Key, Value)> {
+        // A small bitmap turns away nearly all records before the set is asked.
+        let mut sieve = vec![0u64; 1024];
+        for id in ids {
+            if let Some(word) = sieve.get_mut((id >> 6 & 1023) as usize) {
+                *word |= 1 << (id & 63);
+            }
+        }
+        let mut found = Vec::new();
+        self.each_id(|slot, id| {
+            let hit = sieve.get((id >> 6 & 1023) as usize).is_some_and(|w| w >> (id & 63) & 1 == 1);
+            if hit
+                && ids.contains(&id)
+                && let (Some(key), Some(value)) = (self.key(slot), self.value(slot))
+            {
+                found.push((id, key, value));
+            }
+        });
+        found.sort_by(|a, b| compare(&a.1, &b.1));
+        found
+    }
+
+    /// Runs `f` on every live record's slot and identity.
+    pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u64)) {
+        for (i, e) in self.groups.entries.iter().enumerate().filter(|(_, e)| e.value.is_some()) {
+            f(Slot::new(Arena::Group, i as u32), e.id);
+        }
+        // A dead route's identity is 0, so that the entries need not be read.
+        for (i, &id) in self.v4.ids.iter().enumerate().filter(|(_, id)| **id != 0) {
+            f(Slot::new(Arena::V4, i as u32), id);
+        }
+        for (i, &id) in self.v6.ids.iter().enumerate().filter(|(_, id)| **id != 0) {
+            f(Slot::new(Arena::V6, i as u32), id);
+        }
+        for (i, e) in self.misc.entries.iter().enumerate().filter(|(_, e)| e.value.is_some()) {
+            f(Slot::new(Arena::Misc, i as u32), e.id);
+        }
+    }
+
+    /// The change that a reader needs for a slot which changed after `low` and not after `high`.
+    ///
+    /// A snapshot walks the order as it was at its beginning; what changed since then comes later by change order.
+    pub(crate) fn change_between(&self, slot: Slot, low: u64, high: u64) -> Option<Change> {
+        let serial = self.link(slot).serial;
+        if serial <= low || serial > high { None } else { self.change(slot) }
+    }
+
+    /// All slots in order; made once and kept as long as no slot is given or taken back.
+    pub(crate) fn order(&self) -> Arc<Order> {
+        let mut cached = match self.order.lock() {
+            Ok(cached) => cached,
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        match &*cached {
+            Some(order) if order.structure == self.structure => Arc::clone(order),
+            _ => {
+                let order = Arc::new(Order { structure: self.structure, slots: self.sorted_slots() });
+                *cached = Some(Arc::clone(&order));
+                order
+            }
+        }
+    }
+
+    fn sorted_slots(&self) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(
+            self.groups.entries.len()
+                + self.v4.entries.len()
+                + self.v6.entries.len()
+                + self.misc.entries.len(),
+        );
+        let mut groups: Vec<(Label, u32)> = (0u32..)
+            .zip(&self.groups.entries)
+            .filter(|(_, e)| e.link.serial != 0)
+            .map(|(i, e)| (e.label, i))
+            .collect();
+        groups.sort_unstable();
+        slots.extend(groups.iter().map(|&(_, i)| Slot::new(Arena::Group, i)));
+
+        let mut ranks: Vec<(Context, usize)> = self.contexts.iter().copied().zip(0..).collect();
+        ranks.sort_unstable();
+        let mut rank_of = vec![0u16; ranks.len()];
+        for (rank, (_, i)) in ranks.iter().enumerate() {
+            if let Some(r) = rank_of.get_mut(*i) {
+                *r = rank as u16;
+            }
+        }
+        let v4 = sort_routes(&self.v4.entries, &rank_of);
+        let v6 = sort_routes(&self.v6.entries, &rank_of);
+        // Context is the first criterion, family the second.
+        let (mut v4, mut v6) = (v4.into_iter().peekable(), v6.into_iter().peekable());
+        for rank in 0..ranks.len() as u16 {
+            while let Some((_, i)) = v4.next_if(|(r, _)| *r == rank) {
+                slots.push(Slot::new(Arena::V4, i));
+            }
+            while let Some((_, i)) = v6.next_if(|(r, _)| *r == rank) {
+                slots.push(Slot::new(Arena::V6, i));
+            }
+        }
+
+        let mut misc: Vec<(&Key, u32)> = (0u32..)
+            .zip(&self.misc.entries)
+            .filter(|(_, e)| e.link.serial != 0)
+            .map(|(i, e)| (&e.key, i))
+            .collect();
+        misc.sort_unstable();
+        slots.extend(misc.iter().map(|&(_, i)| Slot::new(Arena::Misc, i)));
+        slots
+    }
+
+    fn follow(&self, first: u32) -> impl Iterator<Item = Change> + '_ {
+        let mut at = first;
+        std::iter::from_fn(move || {
+            while at != NONE {
+                let slot = Slot(at);
+                at = self.link(slot).next;
+                if let Some(change) = self.change(slot) {
+                    return Some(change);
+                }
+            }
+            None
+        })
+    }
+
+    fn change(&self, slot: Slot) -> Option<Change> {
+        let key = self.key(slot)?;
+        Some(match self.value(slot) {
+            Some(value) => Change::Put(key, value),
+            None => Change::Delete(key),
+        })
+    }
+
+    fn find(&self, key: &Key) -> Option<Slot> {
+        let route = |origin: Option<OriginId>, vrf: u32, prefix: &IpNet| {
+            let context = *self.context_ids.get(&Context { origin, vrf })?;
+            let len = prefix.prefix_len();
+            match prefix {
+                IpNet::V4(p) => {
+                    self.v4.find(context, u32::from(p.network()), len).map(|i| Slot::new(Arena::V4, i))
+                }
+                IpNet::V6(p) => self.v6.find(context, halves(p), len).map(|i| Slot::new(Arena::V6, i)),
+            }
+        };
+        match key {
+            Key::Group(label) => self.groups.find(*label).map(|i| Slot::new(Arena::Group, i)),
+            Key::Route { vrf, prefix } => route(None, *vrf, prefix),
+            Key::RibRoute { origin, vrf, prefix } => route(Some(*origin), *vrf, prefix),
+            other => self.misc.find(other).map(|i| Slot::new(Arena::Misc, i)),
+        }
+    }
+
+    fn key(&self, slot: Slot) -> Option<Key> {
+        let i = slot.index();
+        match slot.arena() {
+            Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_key(e)),
+            Arena::V6 => self.v6.entries.get(i).and_then(|e| self.route_key(e)),
+            Arena::Group => self.groups.entries.get(i).map(|e| Key::Group(e.label)),
+            Arena::Misc => self.misc.entries.get(i).map(|e| e.key.clone()),
+        }
+    }
+
+    fn route_key<A: Address>(&self, e: &RouteEntry<A>) -> Option<Key> {
+        let prefix = e.addr.net(e.len)?;
+        let Context { origin, vrf } = *self.contexts.get(usize::from(e.context))?;
+        Some(match origin {
+            None => Key::Route { vrf, prefix },
+            Some(origin) => Key::RibRoute { origin, vrf, prefix },
+        })
+    }
+
+    fn value(&self, slot: Slot) -> Option<Value> {
+        let i = slot.index();
+        match slot.arena() {
+            Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_value(e)),
+            Arena::V6 => self.v6.entries.get(i).and_then(|e| self.route_value(e)),
+            Arena::Group => self.groups.entries.get(i)?.value.as_deref().cloned().map(Value::Group),
+            Arena::Misc => self.misc.entries.get(i)?.value.clone(),
+        }
+    }
+
+    fn route_value<A: Address>(&self, e: &RouteEntry<A>) -> Option<Value> {
+        // A tombstone's group is NONE, which no entry has.
+        let label = self.groups.entries.get(e.group as usize)?.label;
+        Some(match self.contexts.get(usize::from(e.context))?.origin {
+            None => Value::Route(label),
+            Some(_) => Value::RibRoute { label, distance: e.distance, metric: e.metric },
+        })
+    }
+}
+
+/// The order of snapshots among keys.
+fn compare(a: &Key, b: &Key) -> Ordering {
+    fn rank(key: &Key) -> (u8, Option<OriginId>, u32) {
+        match key {
+            Key::Group(_) => (0, None, 0),
+            Key::Route { vrf, .. } => (1, None, *vrf),
+            Key::RibRoute { origin, vrf, .. } => (1, Some(*origin), *vrf),
+            Key::Origin(_) | Key::Opaque(_) => (2, None, 0),
+        }
+    }
+    rank(a).cmp(&rank(b)).then_with(|| match (a, b) {
+        (
+            Key::Route { prefix: p, .. } | Key::RibRoute { prefix: p, .. },
+            Key::Route { prefix: q, .. } | Key::RibRoute { prefix: q, .. },
+        ) => (p.addr().is_ipv6(), p.network(), p.prefix_len()).cmp(&(
+            q.addr().is_ipv6(),
+            q.network(),
+            q.prefix_len(),
+        )),
+        _ => a.cmp(b),
+    })
+}
+
+/// Context rank and index of all routes in use or remembered, sorted by rank, address, length.
+fn sort_routes<A: Address>(entries: &[RouteEntry<A>], rank_of: &[u16]) -> Vec<(u16, u32)> {
+    let mut all: Vec<(u16, A, u8, u32)> = (0u32..)
+        .zip(entries)
+        .filter(|(_, e)| e.link.serial != 0)
+        .map(|(i, e)| (rank_of.get(usize::from(e.context)).copied().unwrap_or(0), e.addr, e.len, i))
+        .collect();
+    all.sort_unstable();
+    all.into_iter().map(|(rank, _, _, i)| (rank, i)).collect()
+}
