@@ -1,0 +1,90 @@
+//! Packet I/O on DPDK.
+
+use dpdk::{Mempool, RxQueue, TxQueue};
+
+use super::{BURST, Burst, Io, Packet, Pool, Receive, Transmit};
+
+/// Packets in mbufs.
+#[derive(Debug)]
+pub struct Dpdk;
+
+type MbufBurst = dpdk::Burst<BURST>;
+
+impl Io for Dpdk {
+    type Burst = MbufBurst;
+    type Rx = RxQueue;
+    type Tx = TxQueue;
+    type Pool = Mempool;
+}
+
+impl Packet for dpdk::Packet {
+    #[inline]
+    fn data(&self) -> &[u8] {
+        dpdk::Packet::data(self)
+    }
+
+    #[inline]
+    fn data_mut(&mut self) -> &mut [u8] {
+        dpdk::Packet::data_mut(self)
+    }
+
+    #[inline]
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        dpdk::Packet::prefetch(self);
+    }
+}
+
+impl Burst for MbufBurst {
+    type Packet = dpdk::Packet;
+
+    #[inline]
+    fn packets(&self) -> &[dpdk::Packet] {
+        self
+    }
+
+    #[inline]
+    fn packets_mut(&mut self) -> &mut [dpdk::Packet] {
+        self
+    }
+
+    #[inline]
+    fn push(&mut self, packet: dpdk::Packet) -> Result<(), dpdk::Packet> {
+        MbufBurst::push(self, packet)
+    }
+
+    #[inline]
+    fn drain(&mut self) -> impl Iterator<Item = dpdk::Packet> {
+        MbufBurst::drain(self)
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        MbufBurst::clear(self);
+    }
+}
+
+impl Receive<MbufBurst> for RxQueue {
+    #[inline]
+    fn receive(&mut self, burst: &mut MbufBurst) -> usize {
+        RxQueue::receive(self, burst)
+    }
+}
+
+impl Transmit<MbufBurst> for TxQueue {
+    #[inline]
+    fn send(&mut self, burst: &mut MbufBurst) -> usize {
+        TxQueue::send(self, burst)
+    }
+}
+
+impl Pool<dpdk::Packet> for Mempool {
+    fn packet(&mut self, bytes: &[u8]) -> Option<dpdk::Packet> {
+        let mut packet = self.allocate_one()?;
+        packet.set_data(bytes).then_some(packet)
+    }
+}

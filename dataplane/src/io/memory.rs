@@ -1,0 +1,134 @@
+//! Packet I/O on plain memory: queues that a test fills and reads, with a transmit side that can be made to refuse.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{BURST, Burst, Io, Packet, Pool, Receive, Transmit};
+
+/// Packets as byte vectors.
+#[derive(Debug)]
+pub struct Memory;
+
+impl Io for Memory {
+    type Burst = MemoryBurst;
+    type Rx = MemoryQueue;
+    type Tx = MemoryQueue;
+    type Pool = MemoryPool;
+}
+
+impl Packet for Vec<u8> {
+    fn data(&self) -> &[u8] {
+        self
+    }
+
+    fn data_mut(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn length(&self) -> usize {
+        self.len()
+    }
+}
+
+/// Up to [`BURST`] packets.
+#[derive(Debug, Default)]
+pub struct MemoryBurst(Vec<Vec<u8>>);
+
+impl Burst for MemoryBurst {
+    type Packet = Vec<u8>;
+
+    fn packets(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+
+    fn packets_mut(&mut self) -> &mut [Vec<u8>] {
+        &mut self.0
+    }
+
+    fn push(&mut self, packet: Vec<u8>) -> Result<(), Vec<u8>> {
+        if self.0.len() >= BURST {
+            return Err(packet);
+        }
+        self.0.push(packet);
+        Ok(())
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.0.drain(..)
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    packets: VecDeque<Vec<u8>>,
+    /// How many more packets are taken; none: no limit.
+    room: Option<usize>,
+}
+
+/// A queue; clones are handles to the same one, so that a test holds the other end.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryQueue(Arc<Mutex<Queue>>);
+
+impl MemoryQueue {
+    /// Puts a packet in.
+    pub fn put(&self, packet: Vec<u8>) {
+        self.lock().packets.push_back(packet);
+    }
+
+    /// Takes the oldest packet out.
+    pub fn take(&self) -> Option<Vec<u8>> {
+        self.lock().packets.pop_front()
+    }
+
+    /// Packets inside.
+    pub fn len(&self) -> usize {
+        self.lock().packets.len()
+    }
+
+    /// Whether there is none inside.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// As a transmit queue: takes `room` packets from now on and then refuses; `None` takes all.
+    pub fn limit(&self, room: Option<usize>) {
+        self.lock().room = room;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receive<MemoryBurst> for MemoryQueue {
+    fn receive(&mut self, burst: &mut MemoryBurst) -> usize {
+        let mut queue = self.lock();
+        let count = queue.packets.len().min(BURST - burst.0.len());
+        burst.0.extend(queue.packets.drain(..count));
+        count
+    }
+}
+
+impl Transmit<MemoryBurst> for MemoryQueue {
+    fn send(&mut self, burst: &mut MemoryBurst) -> usize {
+        let mut queue = self.lock();
+        let count = burst.0.len().min(queue.room.unwrap_or(usize::MAX));
+        queue.packets.extend(burst.0.drain(..count));
+        queue.room = queue.room.map(|room| room - count);
+        count
+    }
+}
+
+/// Never runs out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryPool;
+
+impl Pool<Vec<u8>> for MemoryPool {
+    fn packet(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
+    }
+}

@@ -1,0 +1,98 @@
+//! Answers to pings of own addresses: ICMP echo (RFC 792) and ICMPv6 echo (RFC 4443 §4.2).
+
+use super::ethernet::{self, Frame, Mac};
+use super::{checksum, ipv4, ipv6, nd, put};
+
+const ICMP: u8 = 1;
+const REQUEST: u8 = 8;
+const REPLY: u8 = 0;
+const REQUEST_V6: u8 = 128;
+const REPLY_V6: u8 = 129;
+/// Time to live of what the router itself sends (RFC 1700).
+const TTL: u8 = 64;
+
+/// The answer to an echo request over IPv4, sent back to where the frame came from; `None` for all else.
+pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
+    let request = header.payload();
+    // RFC 1122 §3.2.2.6: not to a broadcast; a fragment would have to be put together first.
+    if header.protocol() != ICMP || header.is_fragment() || frame.destination().is_multicast() {
+        return None;
+    }
+    let message = answer(request, REQUEST, REPLY)?;
+    let field = if checksum::sum(request) == 0xffff { checksum::checksum(&message) } else { return None };
+    let mut packet = vec![0; ipv4::HEADER + message.len()];
+    put(&mut packet, 0, &[0x45]);
+    let total = u16::try_from(packet.len()).ok()?;
+    put(&mut packet, 2, &total.to_be_bytes());
+    put(&mut packet, 8, &[TTL, ICMP]);
+    put(&mut packet, 12, &header.destination().octets());
+    put(&mut packet, 16, &header.source().octets());
+    let header_field = checksum::checksum(packet.get(..ipv4::HEADER)?);
+    put(&mut packet, 10, &header_field.to_be_bytes());
+    put(&mut packet, ipv4::HEADER, &message);
+    put(&mut packet, ipv4::HEADER + 2, &field.to_be_bytes());
+    Some(ethernet::build(frame.source(), mac, ethernet::IPV4, &packet))
+}
+
+/// As [`reply_v4`] over IPv6.
+pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
+    let request = header.payload();
+    let (source, destination) = (header.source(), header.destination());
+    if header.next_header() != nd::ICMPV6
+        || destination.is_multicast()
+        || source.is_multicast()
+        || source.is_unspecified()
+        || checksum::pseudo_v6(source, destination, nd::ICMPV6, request) != 0
+    {
+        return None;
+    }
+    let mut message = answer(request, REQUEST_V6, REPLY_V6)?;
+    let field = checksum::pseudo_v6(destination, source, nd::ICMPV6, &message);
+    put(&mut message, 2, &field.to_be_bytes());
+    let mut packet = vec![0; ipv6::HEADER + message.len()];
+    put(&mut packet, 0, &[0x60]);
+    put(&mut packet, 4, &u16::try_from(message.len()).ok()?.to_be_bytes());
+    put(&mut packet, 6, &[nd::ICMPV6, TTL]);
+    put(&mut packet, 8, &destination.octets());
+    put(&mut packet, 24, &source.octets());
+    put(&mut packet, ipv6::HEADER, &message);
+    Some(ethernet::build(frame.source(), mac, ethernet::IPV6, &packet))
+}
+
+/// Identifier, sequence number and data come back as they were; the checksum is left zero.
+fn answer(request: &[u8], wanted: u8, reply: u8) -> Option<Vec<u8>> {
+    let &[kind, code, ..] = request.first_chunk::<8>()?;
+    if kind != wanted || code != 0 {
+        return None;
+    }
+    let mut message = request.to_vec();
+    put(&mut message, 0, &[reply, 0, 0, 0]);
+    Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_request_is_answered_with_its_own_data() {
+        let mut icmp = vec![8, 0, 0, 0, 0x12, 0x34, 0, 7, b'h', b'e', b'y'];
+        let field = checksum::checksum(&icmp);
+        put(&mut icmp, 2, &field.to_be_bytes());
+        let mut packet = vec![0x45, 0, 0, 31, 0, 1, 0, 0, 9, 1, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+        let field = checksum::checksum(&packet);
+        put(&mut packet, 10, &field.to_be_bytes());
+        packet.extend(icmp);
+        let bytes = ethernet::build(Mac([2; 6]), Mac([4; 6]), ethernet::IPV4, &packet);
+        let frame = Frame::new_checked(&bytes).unwrap();
+        let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
+        let answer = reply_v4(&frame, &header, Mac([2; 6])).unwrap();
+        let frame = Frame::new_checked(&answer).unwrap();
+        let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
+        assert_eq!((frame.destination(), frame.source()), (Mac([4; 6]), Mac([2; 6])));
+        assert_eq!(header.destination().octets(), [10, 0, 0, 2]);
+        assert_eq!(checksum::sum(header.payload()), 0xffff);
+        assert_eq!(header.payload()[..2], [0, 0]);
+        assert_eq!(header.payload()[4..], [0x12, 0x34, 0, 7, b'h', b'e', b'y']);
+    }
+}

@@ -1,0 +1,160 @@
+//! The IPv4 header (RFC 791), checked as RFC 1812 §5.2.2 asks of a router.
+
+use std::net::Ipv4Addr;
+
+use super::checksum;
+
+/// Length of a header without options.
+pub const HEADER: usize = 20;
+
+/// Which check of RFC 1812 §5.2.2 a packet failed, in the order of the RFC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// (1) The link layer gave fewer bytes than a header has.
+    Short,
+    /// (2) The header checksum is wrong.
+    Checksum,
+    /// (3) The version is not 4.
+    Version,
+    /// (4) The header length is less than 20 bytes.
+    HeaderLength,
+    /// (5) The total length is less than the header's, or more than the link layer gave.
+    TotalLength,
+}
+
+/// A header whose lengths and checksum are right.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    fixed: &'a [u8; HEADER],
+    bytes: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// Checks the header at the beginning of `bytes`, of a packet that is `length` bytes long on the link.
+    ///
+    /// The checksum comes last here: it can be computed only over a header whose length is right.
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
+        let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
+        let [version, _, high, low, ..] = *fixed;
+        if version >> 4 != 4 {
+            return Err(Invalid::Version);
+        }
+        let header_length = usize::from(version & 0x0f) * 4;
+        if header_length < HEADER {
+            return Err(Invalid::HeaderLength);
+        }
+        let total = usize::from(u16::from_be_bytes([high, low]));
+        if total < header_length || total > length {
+            return Err(Invalid::TotalLength);
+        }
+        let sum = if header_length == HEADER {
+            checksum::sum(fixed)
+        } else {
+            checksum::sum(bytes.get(..header_length).ok_or(Invalid::Short)?)
+        };
+        if sum != 0xffff {
+            return Err(Invalid::Checksum);
+        }
+        Ok(Header { fixed, bytes })
+    }
+
+    /// Header length in bytes, options included.
+    #[inline]
+    pub fn header_length(&self) -> usize {
+        usize::from(self.fixed[0] & 0x0f) * 4
+    }
+
+    /// Length of header and payload in bytes.
+    #[inline]
+    pub fn total_length(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[2], self.fixed[3]])
+    }
+
+    /// Time to live.
+    #[inline]
+    pub fn ttl(&self) -> u8 {
+        self.fixed[8]
+    }
+
+    /// Upper-layer protocol.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.fixed[9]
+    }
+
+    /// One piece of a larger packet, the first included.
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        u16::from_be_bytes([self.fixed[6], self.fixed[7]]) & 0x3fff != 0
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn source(&self) -> Ipv4Addr {
+        let [.., a, b, c, d, _, _, _, _] = *self.fixed;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn destination(&self) -> Ipv4Addr {
+        let [.., a, b, c, d] = *self.fixed;
+        Ipv4Addr::new(a, b, c, d)
+    }
+
+    /// What follows the header, as far as it is in the same buffer, padding excluded.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        let end = usize::from(self.total_length()).min(self.bytes.len());
+        self.bytes.get(self.header_length()..end).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, 24, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 9, 9, 9, 9];
+        let field = checksum::checksum(&bytes[..20]);
+        bytes[10..12].copy_from_slice(&field.to_be_bytes());
+        bytes
+    }
+
+    fn error(change: impl FnOnce(&mut Vec<u8>)) -> Option<Invalid> {
+        let mut bytes = header();
+        change(&mut bytes);
+        Header::new_checked(&bytes, bytes.len()).err()
+    }
+
+    #[test]
+    fn a_good_header_passes_and_padding_is_no_payload() {
+        let mut bytes = header();
+        bytes.resize(46, 0xee);
+        let view = Header::new_checked(&bytes, bytes.len()).unwrap();
+        assert_eq!((view.payload(), view.ttl(), view.protocol()), ([9; 4].as_slice(), 64, 17));
+        assert_eq!((view.source().to_string(), view.destination().to_string()), ("10.0.0.1".into(), "10.0.0.2".into()));
+    }
+
+    #[test]
+    fn each_check_of_rfc_1812_has_its_name() {
+        assert_eq!(error(|bytes| bytes.truncate(19)), Some(Invalid::Short));
+        assert_eq!(error(|bytes| bytes[0] = 0x65), Some(Invalid::Version));
+        assert_eq!(error(|bytes| bytes[0] = 0x44), Some(Invalid::HeaderLength));
+        assert_eq!(error(|bytes| bytes[3] = 19), Some(Invalid::TotalLength));
+        assert_eq!(error(|bytes| bytes[3] = 25), Some(Invalid::TotalLength));
+        assert_eq!(error(|bytes| bytes[12] ^= 1), Some(Invalid::Checksum));
+        assert_eq!(error(|_| ()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80), length in 0usize..100) {
+            if let Ok(view) = Header::new_checked(&bytes, length) {
+                let _ = (view.payload(), view.source(), view.destination(), view.is_fragment());
+            }
+        }
+    }
+}

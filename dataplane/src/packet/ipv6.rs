@@ -1,0 +1,133 @@
+//! The IPv6 header (RFC 8200 §3).
+
+use std::net::Ipv6Addr;
+
+/// Length of the header.
+pub const HEADER: usize = 40;
+
+/// What is wrong with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// The link layer gave fewer bytes than a header has.
+    Short,
+    /// The version is not 6.
+    Version,
+    /// The payload length is more than the link layer gave.
+    PayloadLength,
+}
+
+/// A header whose lengths are right.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    fixed: &'a [u8; HEADER],
+    bytes: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// Checks the header at the beginning of `bytes`, of a packet that is `length` bytes long on the link.
+    #[inline]
+    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
+        let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
+        if fixed[0] >> 4 != 6 {
+            return Err(Invalid::Version);
+        }
+        let header = Header { fixed, bytes };
+        if header.total_length() > length {
+            return Err(Invalid::PayloadLength);
+        }
+        Ok(header)
+    }
+
+    /// Length of header and payload in bytes.
+    #[inline]
+    pub fn total_length(&self) -> usize {
+        HEADER + usize::from(u16::from_be_bytes([self.fixed[4], self.fixed[5]]))
+    }
+
+    /// Protocol of what follows: an extension header or an upper layer.
+    #[inline]
+    pub fn next_header(&self) -> u8 {
+        self.fixed[6]
+    }
+
+    /// Hop limit.
+    #[inline]
+    pub fn hop_limit(&self) -> u8 {
+        self.fixed[7]
+    }
+
+    /// Flow label (RFC 6437), 20 bits.
+    #[inline]
+    pub fn flow_label(&self) -> u32 {
+        u32::from_be_bytes([0, self.fixed[1] & 0x0f, self.fixed[2], self.fixed[3]])
+    }
+
+    /// Source address.
+    #[inline]
+    pub fn source(&self) -> Ipv6Addr {
+        self.fixed.get(8..24).and_then(|bytes| bytes.first_chunk::<16>()).copied().unwrap_or_default().into()
+    }
+
+    /// Destination address.
+    #[inline]
+    pub fn destination(&self) -> Ipv6Addr {
+        self.fixed.last_chunk::<16>().copied().unwrap_or_default().into()
+    }
+
+    /// What follows the header, as far as it is in the same buffer, padding excluded.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.bytes.get(HEADER..self.total_length().min(self.bytes.len())).unwrap_or_default()
+    }
+}
+
+/// fe80::/10, which is never forwarded (RFC 4291 §2.5.6).
+#[inline]
+pub fn is_link_local(address: Ipv6Addr) -> bool {
+    let [a, b, ..] = address.octets();
+    a == 0xfe && b & 0xc0 == 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn packet() -> Vec<u8> {
+        let mut bytes = vec![0; 44];
+        bytes[0] = 0x60;
+        bytes[5] = 4;
+        bytes[6] = 17;
+        bytes[7] = 64;
+        bytes[8..24].copy_from_slice(&"2001:db8::1".parse::<Ipv6Addr>().unwrap().octets());
+        bytes[24..40].copy_from_slice(&"2001:db8::2".parse::<Ipv6Addr>().unwrap().octets());
+        bytes
+    }
+
+    #[test]
+    fn fields_are_where_rfc_8200_puts_them() {
+        let bytes = packet();
+        let view = Header::new_checked(&bytes, bytes.len()).unwrap();
+        assert_eq!((view.next_header(), view.hop_limit(), view.total_length()), (17, 64, 44));
+        assert_eq!(view.source().to_string(), "2001:db8::1");
+        assert_eq!(view.destination().to_string(), "2001:db8::2");
+    }
+
+    #[test]
+    fn wrong_lengths_and_versions_are_refused() {
+        let mut bytes = packet();
+        assert_eq!(Header::new_checked(&bytes, 43).err(), Some(Invalid::PayloadLength));
+        assert_eq!(Header::new_checked(&bytes[..39], 39).err(), Some(Invalid::Short));
+        bytes[0] = 0x45;
+        assert_eq!(Header::new_checked(&bytes, 44).err(), Some(Invalid::Version));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80), length in 0usize..100) {
+            if let Ok(view) = Header::new_checked(&bytes, length) {
+                let _ = (view.payload(), view.source(), view.destination(), view.flow_label());
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Packets as bytes: views that validate lengths once, and builders for the few packets that the router itself sends.
+//!
+//! Every view is made by `new_checked`, which proves all lengths; its accessors then cannot fail. Nothing here keeps state or
+//! knows about ports, routes or buffers. Values are in host byte order unless said otherwise.
+//!
+//! * [`ethernet`]: frame header and MAC addresses;
+//! * [`ipv4`], [`ipv6`]: network headers;
+//! * [`arp`], [`nd`]: address resolution, parsed and built;
+//! * [`echo`]: answers to pings of own addresses;
+//! * [`checksum`]: the Internet checksum, whole and incremental.
+
+pub mod arp;
+pub mod checksum;
+pub mod echo;
+pub mod ethernet;
+pub mod ipv4;
+pub mod ipv6;
+pub mod nd;
+
+/// Why bytes are not the packet they should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{layer}: expected {expected}, found {found}")]
+pub struct Malformed {
+    /// Name of the protocol.
+    pub layer: &'static str,
+    /// What it should be.
+    pub expected: &'static str,
+    /// A length or a field's value.
+    pub found: usize,
+}
+
+/// The first `N` bytes from `at`; `None` where the bytes end before.
+#[inline]
+pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk()
+}
+
+/// Writes `value` at `at`, as far as there is room: for builders, whose buffers are made large enough.
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(room) = bytes.get_mut(at..at + value.len()) {
+        room.copy_from_slice(value);
+    }
+}
