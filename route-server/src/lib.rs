@@ -1,5 +1,6 @@
 //! Sources, RIB, best path and fan-out of one routing table.
 //!
-//! Where to begin: [`mrt`] reads what collectors record.
+//! Where to begin: [`source`] is where routes come from, [`mrt`] reads what collectors record.
 
 pub mod mrt;
+pub mod source;

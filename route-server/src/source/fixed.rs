@@ -1,0 +1,224 @@
+//! The `static` source: routes from a text file, one on each line.
+//!
+//! ```text
+//! # comment
+//! 192.0.2.0/24      via 198.18.1.1
+//! 198.51.100.0/24   via 198.18.1.1,198.19.1.1*2     # weights: 1 and 2
+//! 2001:db8::/32     via 2001:2::101
+//! 203.0.113.0/24    blackhole                       # or unreachable, prohibit
+//! ```
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fibcast_sync_proto::{GroupValue, HopValue};
+use ipnet::IpNet;
+
+use super::{BATCH, End, Event, Group, Outlet, RouteChange};
+
+/// Next hops that one route may have.
+const MAX_HOPS: usize = 256;
+
+/// What the source is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The file.
+    pub path: PathBuf,
+    /// Routing instance of its routes.
+    pub vrf: u32,
+}
+
+/// A file of routes that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StaticError {
+    /// The system refused.
+    #[error("{path}: cannot read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line that is not a route.
+    #[error("{path}:{line}: expected {expected}, found {found:?}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What should be there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A prefix stands there twice.
+    #[error("{path}:{line}: {prefix} is already on line {first}")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// The prefix.
+        prefix: IpNet,
+        /// Where it stood first.
+        first: usize,
+    },
+}
+
+/// Reads a file of routes: all of it, or an error with the line.
+pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StaticError::Unreadable { path: path.to_owned(), source })?;
+    let mut routes = Vec::new();
+    let mut lines: HashMap<IpNet, usize> = HashMap::new();
+    let mut groups: HashMap<GroupValue, Arc<Group>> = HashMap::new();
+    for (at, text) in text.lines().enumerate() {
+        let line = at + 1;
+        let text = text.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        let (prefix, value) = route(text).map_err(|(expected, found)| StaticError::Line {
+            path: path.to_owned(),
+            line,
+            expected,
+            found: found.chars().take(80).collect(),
+        })?;
+        if let Some(first) = lines.insert(prefix, line) {
+            return Err(StaticError::Twice { path: path.to_owned(), line, prefix, first });
+        }
+        let group = groups.entry(value.clone()).or_insert_with(|| Group::new(value));
+        routes.push((prefix, group.clone()));
+    }
+    Ok(routes)
+}
+
+/// What was expected, and what stands there.
+type Wrong<'a> = (&'static str, &'a str);
+
+fn route(text: &str) -> Result<(IpNet, GroupValue), Wrong<'_>> {
+    let (prefix, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    let net: IpNet = prefix.parse().map_err(|_| ("a prefix such as 192.0.2.0/24", prefix))?;
+    if net.trunc() != net {
+        return Err(("a prefix without host bits", prefix));
+    }
+    let (word, rest) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+    let value = match (word, rest.trim()) {
+        ("via", hops) => group(hops)?,
+        ("blackhole", "") => GroupValue::Blackhole,
+        ("unreachable", "") => GroupValue::Unreachable,
+        ("prohibit", "") => GroupValue::Prohibit,
+        ("blackhole" | "unreachable" | "prohibit", more) => return Err(("the end of the line", more)),
+        _ => return Err(("`via`, `blackhole`, `unreachable` or `prohibit` after the prefix", word)),
+    };
+    Ok((net, value))
+}
+
+fn group(text: &str) -> Result<GroupValue, Wrong<'_>> {
+    let mut hops = Vec::new();
+    for hop in text.split(',').map(str::trim) {
+        let (address, weight) = hop.split_once('*').unwrap_or((hop, "1"));
+        let gateway: IpAddr = address.trim().parse().map_err(|_| ("the address of a next hop", hop))?;
+        let weight: u16 = weight.trim().parse().map_err(|_| ("a weight from 1 to 65535", hop))?;
+        if weight == 0 {
+            return Err(("a weight from 1 to 65535", hop));
+        }
+        if gateway.is_unspecified() || gateway.is_multicast() {
+            return Err(("the unicast address of a next hop", hop));
+        }
+        if hops.iter().any(|h: &HopValue| h.gateway == Some(gateway)) {
+            return Err(("each next hop once", hop));
+        }
+        hops.push(HopValue { gateway: Some(gateway), port: None, weight });
+    }
+    if hops.len() > MAX_HOPS {
+        return Err(("at most 256 next hops", text));
+    }
+    Ok(GroupValue::Hops(hops).canonical())
+}
+
+pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
+    let routes = read(&options.path).map_err(|e| End::Failed(e.to_string()))?;
+    let vrf = options.vrf;
+    for part in routes.chunks(BATCH) {
+        let change = |(prefix, group): &(IpNet, Arc<Group>)| RouteChange {
+            vrf,
+            prefix: *prefix,
+            path: Some((group.clone(), 0)),
+        };
+        outlet.send(Event::Batch(part.iter().map(change).collect()))?;
+    }
+    outlet.send(Event::EndOfTable)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Kind;
+    use crate::source::testing::{events, net_state};
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn error(text: &str) -> String {
+        let file = file(text);
+        let error = read(file.path()).unwrap_err().to_string();
+        error.replace(&*file.path().to_string_lossy(), "FILE")
+    }
+
+    #[test]
+    fn all_forms_of_a_route_are_read_and_the_end_of_the_table_follows() {
+        let file = file(
+            "# routes\n\n192.0.2.0/24 via 198.18.1.1\n198.51.100.0/24\tvia 198.18.1.1, 198.19.1.1*2 # two\n\
+             2001:db8::/32 via 2001:2::1\n203.0.113.0/24 blackhole\n0.0.0.0/0 unreachable\n::/0 prohibit\n",
+        );
+        let said = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        assert!(matches!(said[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
+        let state = net_state(&said);
+        assert_eq!(state.len(), 6);
+        assert_eq!(state[0], "0.0.0.0/0 Unreachable 0");
+        assert!(state[2].contains("weight: 1") && state[2].contains("weight: 2"), "{}", state[2]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_with_what_was_expected() {
+        assert_eq!(
+            error("192.0.2.0/24 via 198.18.1.1\n192.0.2.0/33 blackhole\n"),
+            "FILE:2: expected a prefix such as 192.0.2.0/24, found \"192.0.2.0/33\""
+        );
+        assert_eq!(
+            error("192.0.2.1/24 blackhole"),
+            "FILE:1: expected a prefix without host bits, found \"192.0.2.1/24\""
+        );
+        assert_eq!(
+            error("::/0 via 10.0.0.x"),
+            "FILE:1: expected the address of a next hop, found \"10.0.0.x\""
+        );
+        assert_eq!(error("::/0 via"), "FILE:1: expected the address of a next hop, found \"\"");
+        assert_eq!(
+            error("::/0 by ::1"),
+            "FILE:1: expected `via`, `blackhole`, `unreachable` or `prohibit` after the prefix, found \"by\""
+        );
+        assert_eq!(error("::/0 via ::1*0"), "FILE:1: expected a weight from 1 to 65535, found \"::1*0\"");
+        assert_eq!(error("::/0 via ::1,::1"), "FILE:1: expected each next hop once, found \"::1\"");
+        assert_eq!(
+            error("::/0 via ff02::1"),
+            "FILE:1: expected the unicast address of a next hop, found \"ff02::1\""
+        );
+        assert_eq!(error("::/0 blackhole now"), "FILE:1: expected the end of the line, found \"now\"");
+        assert_eq!(error("::/0 blackhole\n\n::/0 prohibit"), "FILE:3: ::/0 is already on line 1");
+    }
+
+    #[test]
+    fn a_source_with_a_wrong_line_fails_without_a_route_and_without_an_end_of_table() {
+        let file = file("192.0.2.0/24 via 198.18.1.1\nrubbish\n");
+        let said = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        assert!(matches!(&said[..], [Event::Failed(reason)] if reason.contains(":2: expected")), "{said:?}");
+    }
+}
