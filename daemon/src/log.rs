@@ -1,13 +1,15 @@
-//! The log: `tracing` to standard error, one line an event, `FIBCAST_LOG` chooses the level (default `info`).
+//! The log: `tracing` to standard error, one line an event, `FIBCAST_LOG` chooses the level: off, error, warn, info
+//! (the default), debug or trace.
 
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Starts it; later calls change nothing.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("FIBCAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("FIBCAST_LOG").ok();
+    let level = wanted.as_deref().and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);
     let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
