@@ -1,0 +1,65 @@
+//! Check sums: the Internet's (RFC 1071) and the generator's own, which finds what the Internet's cannot.
+
+/// Sums bytes as big-endian 16-bit words, to be carried on or folded.
+pub fn sum(mut total: u32, bytes: &[u8]) -> u32 {
+    let mut words = bytes.chunks_exact(2);
+    for word in &mut words {
+        if let [high, low] = word {
+            total += u32::from(u16::from_be_bytes([*high, *low]));
+        }
+    }
+    if let [last] = words.remainder() {
+        total += u32::from(*last) << 8;
+    }
+    total
+}
+
+/// The check sum to write for a sum of words; 0xffff for a range that holds a right one becomes 0.
+pub fn fold(mut total: u32) -> u16 {
+    while total > 0xffff {
+        total = (total & 0xffff) + (total >> 16);
+    }
+    !(total as u16)
+}
+
+/// Mixes bytes into a 64-bit state. Each step is a bijection of the state, so a change within one word of
+/// eight bytes always changes the result.
+pub fn mix(mut state: u64, bytes: &[u8]) -> u64 {
+    for chunk in bytes.chunks(8) {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(chunk) {
+            *to = *from;
+        }
+        state = (state ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        state ^= state >> 29;
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_of_rfc_1071_style_example_sums_to_its_check_sum() {
+        let header =
+            [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
+        assert_eq!(fold(sum(0, &header)), 0);
+        let without = sum(sum(0, &header[..10]), &header[12..]);
+        assert_eq!(fold(without), 0xb861);
+    }
+
+    #[test]
+    fn mix_sees_each_flipped_bit_and_swapped_words() {
+        let bytes: Vec<u8> = (0..30).collect();
+        let right = mix(1, &bytes);
+        for bit in 0..bytes.len() * 8 {
+            let mut wrong = bytes.clone();
+            wrong[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(mix(1, &wrong), right, "bit {bit}");
+        }
+        let mut swapped = bytes.clone();
+        swapped.swap(2, 4);
+        assert_ne!(mix(1, &swapped), right);
+    }
+}

@@ -1,0 +1,151 @@
+//! Which packets are under way: finds what is lost, and what comes twice.
+
+/// A packet that is not back after this time is lost.
+pub const LOST_AFTER_NS: u64 = 2_000_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Back,
+    Lost,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    seq: u64,
+    sent_ns: u64,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first time, so many ns after it was sent.
+    First {
+        after_ns: u64,
+    },
+    Duplicate,
+    /// After it was given up; it stays lost.
+    Late,
+    /// Never sent by this process, or too long ago to tell.
+    Unknown,
+}
+
+/// Remembers the latest `capacity` packets by sequence number.
+#[derive(Debug)]
+pub struct Ledger {
+    slots: Vec<Slot>,
+    next: u64,
+    /// All before are back or lost.
+    oldest: u64,
+    in_flight: usize,
+    window: usize,
+    pub lost: u64,
+}
+
+impl Ledger {
+    /// `window` is how many packets may be under way at a time.
+    pub fn new(window: usize, capacity: usize) -> Self {
+        let capacity = capacity.max(window).next_power_of_two();
+        let empty = Slot { seq: u64::MAX, sent_ns: 0, state: State::Back };
+        Self { slots: vec![empty; capacity], next: 0, oldest: 0, in_flight: 0, window, lost: 0 }
+    }
+
+    /// The sequence number for a packet sent now, or `None` while the window is full.
+    pub fn send(&mut self, now_ns: u64) -> Option<u64> {
+        if self.in_flight >= self.window || self.next - self.oldest >= self.slots.len() as u64 {
+            return None;
+        }
+        let seq = self.next;
+        *self.slot(seq)? = Slot { seq, sent_ns: now_ns, state: State::Waiting };
+        self.next += 1;
+        self.in_flight += 1;
+        Some(seq)
+    }
+
+    pub fn receive(&mut self, seq: u64, now_ns: u64) -> Outcome {
+        let Some(slot) = self.slot(seq).filter(|slot| slot.seq == seq) else { return Outcome::Unknown };
+        let (state, sent_ns) = (slot.state, slot.sent_ns);
+        slot.state = State::Back;
+        match state {
+            State::Waiting => {
+                self.in_flight -= 1;
+                Outcome::First { after_ns: now_ns.saturating_sub(sent_ns) }
+            }
+            State::Back => Outcome::Duplicate,
+            State::Lost => Outcome::Late,
+        }
+    }
+
+    /// Gives up on what has been under way for too long. Call it often; it only looks at the oldest.
+    pub fn expire(&mut self, now_ns: u64) {
+        while self.oldest < self.next {
+            let Some(slot) = self.slot(self.oldest) else { return };
+            if slot.state == State::Waiting {
+                if now_ns.saturating_sub(slot.sent_ns) < LOST_AFTER_NS {
+                    return;
+                }
+                slot.state = State::Lost;
+                self.lost += 1;
+                self.in_flight -= 1;
+            }
+            self.oldest += 1;
+        }
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.next
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
+        let mask = self.slots.len() - 1;
+        self.slots.get_mut(seq as usize & mask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_closes_and_opens_when_a_packet_is_back() {
+        let mut ledger = Ledger::new(2, 8);
+        assert_eq!((ledger.send(0), ledger.send(0), ledger.send(0)), (Some(0), Some(1), None));
+        assert_eq!(ledger.receive(1, 5), Outcome::First { after_ns: 5 });
+        assert_eq!(ledger.send(6), Some(2));
+    }
+
+    #[test]
+    fn packet_that_comes_twice_is_a_duplicate() {
+        let mut ledger = Ledger::new(4, 8);
+        ledger.send(0);
+        ledger.receive(0, 1);
+        ledger.expire(2);
+        assert_eq!(ledger.receive(0, 3), Outcome::Duplicate);
+    }
+
+    #[test]
+    fn packet_not_back_in_time_is_lost_once_and_late_if_it_comes() {
+        let mut ledger = Ledger::new(1, 8);
+        ledger.send(10);
+        ledger.expire(10 + LOST_AFTER_NS - 1);
+        assert_eq!((ledger.lost, ledger.in_flight()), (0, 1));
+        ledger.expire(10 + LOST_AFTER_NS);
+        ledger.expire(11 + LOST_AFTER_NS);
+        assert_eq!((ledger.lost, ledger.in_flight()), (1, 0));
+        assert!(ledger.send(11 + LOST_AFTER_NS).is_some(), "a loss does not close the window for ever");
+        assert_eq!(ledger.receive(0, 12 + LOST_AFTER_NS), Outcome::Late);
+        assert_eq!(ledger.receive(0, 13 + LOST_AFTER_NS), Outcome::Duplicate);
+    }
+
+    #[test]
+    fn sequence_never_sent_is_unknown() {
+        let mut ledger = Ledger::new(4, 8);
+        assert_eq!(ledger.receive(0, 0), Outcome::Unknown);
+        ledger.send(0);
+        assert_eq!(ledger.receive(8, 0), Outcome::Unknown, "same slot, other number");
+    }
+}

@@ -1,0 +1,442 @@
+//! What the generator expects: a destination per prefix, the route that must carry it, and that route's next
+//! hops over time. Longest matches come from `treebitmap`, which shares nothing with the router's own trie.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ip_network_table_deps_treebitmap::IpLookupTable;
+use ipnet::IpNet;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::frame::Mac;
+use crate::neighbour::{Link, mac_of};
+
+/// A source may be this much ahead of its timetable (both read the same clock, but not at the same instant).
+const EARLY_NS: u64 = 5_000_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("the table holds no route")]
+    Empty,
+    #[error("{prefix} via {gateway}: no port's subnet holds this next hop")]
+    NoPort { prefix: IpNet, gateway: IpAddr },
+    #[error("next hops {one} and {other} would have the same MAC address on port {port}")]
+    SameMac { one: IpAddr, other: IpAddr, port: String },
+    #[error("update of {0}, which is not in the table: only changes of next hops can be checked")]
+    UnknownPrefix(IpNet),
+}
+
+/// Who must get a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gateway {
+    pub address: IpAddr,
+    pub mac: Mac,
+    pub port: usize,
+}
+
+/// One destination.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    pub to: IpAddr,
+    route: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    due_ns: u64,
+    gateway: u32,
+}
+
+/// A change of next hop, with the time at which its source will make it.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    pub due_ns: u64,
+    pub prefix: IpNet,
+    pub gateway: IpAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next hop that the timetable says.
+    Current,
+    /// The one before, while the change may still be under way.
+    Previous,
+    Wrong,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub flows: Vec<Flow>,
+    /// Flow numbers in the order of sending.
+    pub order: Vec<u32>,
+    pub gateways: Vec<Gateway>,
+    /// Prefixes for which there is no usable destination, such as those inside a port's subnet.
+    pub skipped: usize,
+    prefixes: Vec<IpNet>,
+    initial: Vec<u32>,
+    /// `changes[change_start[r]..change_start[r + 1]]` are those of route r, in order of time.
+    change_start: Vec<u32>,
+    changes: Vec<Change>,
+    /// When each change is due, over all routes, sorted.
+    due: Vec<u64>,
+    settle_ns: u64,
+}
+
+impl Plan {
+    pub fn new(
+        table: impl IntoIterator<Item = (IpNet, IpAddr)>,
+        updates: &[Update],
+        links: &[Link],
+        settle_ns: u64,
+        seed: u64,
+    ) -> Result<Self, PlanError> {
+        let mut gateways = Gateways::default();
+        let mut oracle = Oracle::default();
+        let (mut prefixes, mut initial) = (Vec::new(), Vec::new());
+        for (prefix, gateway) in table {
+            let gateway = gateways.number(prefix, gateway, links)?;
+            match oracle.insert(prefix, prefixes.len() as u32) {
+                // Announced twice: the last one stands.
+                Some(before) => {
+                    if let Some(slot) = initial.get_mut(before as usize) {
+                        *slot = gateway;
+                    }
+                }
+                None => {
+                    prefixes.push(prefix);
+                    initial.push(gateway);
+                }
+            }
+        }
+        if prefixes.is_empty() {
+            return Err(PlanError::Empty);
+        }
+        let (change_start, changes) = timetable(updates, &oracle, &mut gateways, links, prefixes.len())?;
+        let mut due: Vec<u64> = changes.iter().map(|change| change.due_ns).collect();
+        due.sort_unstable();
+
+        let mut random = SmallRng::seed_from_u64(seed);
+        let flows: Vec<Flow> =
+            prefixes.iter().filter_map(|prefix| oracle.destination(*prefix, links, &mut random)).collect();
+        let mut order: Vec<u32> = (0..flows.len() as u32).collect();
+        order.shuffle(&mut random);
+        Ok(Self {
+            skipped: prefixes.len() - flows.len(),
+            flows,
+            order,
+            gateways: gateways.list,
+            prefixes,
+            initial,
+            change_start,
+            changes,
+            due,
+            settle_ns,
+        })
+    }
+
+    /// The number of the next hop that a flow has before any change.
+    pub fn first_gateway(&self, flow: &Flow) -> Option<u32> {
+        self.initial.get(flow.route as usize).copied()
+    }
+
+    pub fn prefix(&self, flow: &Flow) -> Option<IpNet> {
+        self.prefixes.get(flow.route as usize).copied()
+    }
+
+    /// How many changes are due by now.
+    pub fn changes_due(&self, now_ns: u64) -> usize {
+        self.due.partition_point(|&due| due <= now_ns)
+    }
+
+    /// Whether a packet that was sent and came back at these times may have gone to `mac` on `port`.
+    /// A next hop is right from when it is due until the settling time after its successor is.
+    pub fn judge(&self, flow: &Flow, port: usize, mac: Mac, sent_ns: u64, back_ns: u64) -> Verdict {
+        let is = |gateway: u32| {
+            self.gateways.get(gateway as usize).is_some_and(|gw| gw.port == port && gw.mac == mac)
+        };
+        let mut verdict = Verdict::Wrong;
+        let mut gateway = self.first_gateway(flow);
+        for change in self.changes_of(flow) {
+            if change.due_ns > back_ns.saturating_add(EARLY_NS) {
+                break;
+            }
+            if gateway.is_some_and(is) && sent_ns <= change.due_ns.saturating_add(self.settle_ns) {
+                verdict = Verdict::Previous;
+            }
+            gateway = Some(change.gateway);
+        }
+        if gateway.is_some_and(is) { Verdict::Current } else { verdict }
+    }
+
+    /// The next hop of a flow by the timetable, for messages.
+    pub fn expected(&self, flow: &Flow, now_ns: u64) -> Option<Gateway> {
+        let changed = self.changes_of(flow).iter().take_while(|change| change.due_ns <= now_ns).last();
+        let number = changed.map(|change| change.gateway).or(self.first_gateway(flow))?;
+        self.gateways.get(number as usize).copied()
+    }
+
+    fn changes_of(&self, flow: &Flow) -> &[Change] {
+        let route = flow.route as usize;
+        match (self.change_start.get(route), self.change_start.get(route + 1)) {
+            (Some(&from), Some(&to)) => self.changes.get(from as usize..to as usize).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+}
+
+/// Changes grouped by route.
+fn timetable(
+    updates: &[Update],
+    oracle: &Oracle,
+    gateways: &mut Gateways,
+    links: &[Link],
+    routes: usize,
+) -> Result<(Vec<u32>, Vec<Change>), PlanError> {
+    let mut all = Vec::with_capacity(updates.len());
+    for update in updates {
+        let route = oracle.exact(update.prefix).ok_or(PlanError::UnknownPrefix(update.prefix))?;
+        let gateway = gateways.number(update.prefix, update.gateway, links)?;
+        all.push((route, Change { due_ns: update.due_ns, gateway }));
+    }
+    all.sort_by_key(|(route, change)| (*route, change.due_ns));
+    let mut start = Vec::with_capacity(routes + 1);
+    let mut next = 0_usize;
+    for route in 0..=routes as u32 {
+        while all.get(next).is_some_and(|(of, _)| *of < route) {
+            next += 1;
+        }
+        start.push(next as u32);
+    }
+    Ok((start, all.into_iter().map(|(_, change)| change).collect()))
+}
+
+#[derive(Default)]
+struct Gateways {
+    list: Vec<Gateway>,
+    numbers: HashMap<IpAddr, u32>,
+    macs: HashMap<(usize, Mac), IpAddr>,
+}
+
+impl Gateways {
+    fn number(&mut self, prefix: IpNet, address: IpAddr, links: &[Link]) -> Result<u32, PlanError> {
+        if let Some(&number) = self.numbers.get(&address) {
+            return Ok(number);
+        }
+        let found = links.iter().enumerate().find(|(_, link)| link.holds(address));
+        let (port, link) = found.ok_or(PlanError::NoPort { prefix, gateway: address })?;
+        let gateway = Gateway { address, mac: mac_of(address), port };
+        if let Some(&other) = self.macs.get(&(port, gateway.mac)) {
+            return Err(PlanError::SameMac { one: other, other: address, port: link.name.clone() });
+        }
+        self.macs.insert((port, gateway.mac), address);
+        let number = self.list.len() as u32;
+        self.list.push(gateway);
+        self.numbers.insert(address, number);
+        Ok(number)
+    }
+}
+
+struct Oracle {
+    v4: IpLookupTable<Ipv4Addr, u32>,
+    v6: IpLookupTable<Ipv6Addr, u32>,
+}
+
+impl Default for Oracle {
+    fn default() -> Self {
+        Self { v4: IpLookupTable::with_capacity(1 << 16), v6: IpLookupTable::with_capacity(1 << 16) }
+    }
+}
+
+impl Oracle {
+    /// Returns the number that the prefix had; it keeps that one.
+    fn insert(&mut self, prefix: IpNet, number: u32) -> Option<u32> {
+        if let Some(before) = self.exact(prefix) {
+            return Some(before);
+        }
+        let length = u32::from(prefix.prefix_len());
+        match prefix.network() {
+            IpAddr::V4(network) => self.v4.insert(network, length, number),
+            IpAddr::V6(network) => self.v6.insert(network, length, number),
+        }
+    }
+
+    fn exact(&self, prefix: IpNet) -> Option<u32> {
+        let length = u32::from(prefix.prefix_len());
+        match prefix.network() {
+            IpAddr::V4(network) => self.v4.exact_match(network, length).copied(),
+            IpAddr::V6(network) => self.v6.exact_match(network, length).copied(),
+        }
+    }
+
+    fn longest(&self, address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => self.v4.longest_match(address).map(|(_, _, &number)| number),
+            IpAddr::V6(address) => self.v6.longest_match(address).map(|(_, _, &number)| number),
+        }
+    }
+
+    /// An address inside the prefix for which it is the longest match, or, where more specific prefixes
+    /// cover all that was tried, one with another longest match.
+    fn destination(&self, prefix: IpNet, links: &[Link], random: &mut SmallRng) -> Option<Flow> {
+        let own = self.exact(prefix)?;
+        let mut second_best = None;
+        for attempt in 0..12 {
+            let to = match attempt {
+                10 => prefix.network(),
+                11 => prefix.broadcast(),
+                _ => random_address(prefix, random),
+            };
+            if is_special(to) || links.iter().any(|link| link.holds(to)) {
+                continue;
+            }
+            let route = self.longest(to)?;
+            if route == own {
+                return Some(Flow { to, route });
+            }
+            second_best = Some(Flow { to, route });
+        }
+        second_best
+    }
+}
+
+fn random_address(prefix: IpNet, random: &mut SmallRng) -> IpAddr {
+    match prefix {
+        IpNet::V4(net) => {
+            let host = random.random::<u32>() & u32::from(net.hostmask());
+            Ipv4Addr::from(u32::from(net.network()) | host).into()
+        }
+        IpNet::V6(net) => {
+            let host = random.random::<u128>() & u128::from(net.hostmask());
+            Ipv6Addr::from(u128::from(net.network()) | host).into()
+        }
+    }
+}
+
+/// What no router forwards (RFC 1812 §5.3.7, RFC 4291 §2.5): such a destination would be no fair test.
+fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            first == 0 || first == 127 || first >= 224 || (first, second) == (169, 254)
+        }
+        IpAddr::V6(address) => {
+            address.is_multicast()
+                || address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::neighbour::tests::link;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn plan(table: &[(&str, &str)], updates: &[(u64, &str, &str)]) -> Result<Plan, PlanError> {
+        let updates: Vec<_> = updates
+            .iter()
+            .map(|(due, prefix, gateway)| Update { due_ns: *due, prefix: net(prefix), gateway: ip(gateway) })
+            .collect();
+        let table: Vec<_> = table.iter().map(|(prefix, gateway)| (net(prefix), ip(gateway))).collect();
+        Plan::new(table, &updates, &[link(0), link(1)], 50_000_000, 1)
+    }
+
+    fn judge(plan: &Plan, gateway: &str, sent_ms: u64, back_ms: u64) -> Verdict {
+        let port = usize::from(link(1).holds(ip(gateway)));
+        plan.judge(&plan.flows[0], port, mac_of(ip(gateway)), sent_ms * 1_000_000, back_ms * 1_000_000)
+    }
+
+    #[test]
+    fn destination_lies_in_its_prefix_but_not_in_a_longer_one() {
+        let table = [("10.0.0.0/8", "198.18.0.2"), ("10.0.0.0/9", "198.18.0.3"), ("2a00::/16", "2001:2::2")];
+        let plan = plan(&table, &[]).unwrap();
+        assert_eq!(plan.flows.len(), 3);
+        for (flow, (prefix, gateway)) in plan.flows.iter().zip(table) {
+            assert!(net(prefix).contains(&flow.to));
+            assert_eq!(plan.prefix(flow), Some(net(prefix)));
+            assert_eq!(plan.expected(flow, 0).unwrap().address, ip(gateway));
+        }
+        assert!(!net("10.0.0.0/9").contains(&plan.flows[0].to));
+    }
+
+    #[test]
+    fn prefix_that_longer_ones_cover_expects_the_next_hop_of_those() {
+        let table =
+            [("10.0.0.0/8", "198.18.0.2"), ("10.0.0.0/9", "198.18.0.3"), ("10.128.0.0/9", "198.18.0.3")];
+        let plan = plan(&table, &[]).unwrap();
+        assert_eq!(plan.expected(&plan.flows[0], 0).unwrap().address, ip("198.18.0.3"));
+    }
+
+    #[test]
+    fn destinations_that_no_router_forwards_are_skipped() {
+        let plan = plan(
+            &[("224.0.0.0/8", "198.18.0.2"), ("198.19.7.0/24", "198.18.0.2"), ("9.0.0.0/8", "198.18.0.2")],
+            &[],
+        );
+        let plan = plan.unwrap();
+        assert_eq!((plan.skipped, plan.flows.len()), (2, 1));
+    }
+
+    #[test]
+    fn only_the_timetables_next_hop_is_right_outside_of_the_settling_time() {
+        let changes = [(100_000_000, "9.0.0.0/8", "198.19.0.3"), (300_000_000, "9.0.0.0/8", "198.18.0.4")];
+        let plan = plan(&[("9.0.0.0/8", "198.18.0.2")], &changes).unwrap();
+        let (first, second, third) = ("198.18.0.2", "198.19.0.3", "198.18.0.4");
+        assert_eq!(judge(&plan, first, 50, 60), Verdict::Current);
+        assert_eq!(judge(&plan, second, 50, 60), Verdict::Wrong, "before it is due");
+        assert_eq!(judge(&plan, second, 99, 101), Verdict::Current);
+        assert_eq!(judge(&plan, first, 140, 150), Verdict::Previous);
+        assert_eq!(judge(&plan, first, 151, 152), Verdict::Wrong, "settled");
+        assert_eq!(judge(&plan, second, 200, 201), Verdict::Current);
+        assert_eq!(judge(&plan, third, 200, 201), Verdict::Wrong);
+        assert_eq!(judge(&plan, third, 400, 401), Verdict::Current);
+        assert_eq!(judge(&plan, second, 400, 401), Verdict::Wrong);
+        assert_eq!(
+            (plan.changes_due(0), plan.changes_due(100_000_000), plan.changes_due(u64::MAX)),
+            (0, 1, 2)
+        );
+    }
+
+    #[test]
+    fn right_mac_on_the_wrong_port_is_wrong() {
+        let plan = plan(&[("9.0.0.0/8", "198.18.0.2")], &[]).unwrap();
+        assert_eq!(plan.judge(&plan.flows[0], 1, mac_of(ip("198.18.0.2")), 0, 1), Verdict::Wrong);
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_refused_by_name() {
+        let no_port = plan(&[("9.0.0.0/8", "192.0.2.1")], &[]).unwrap_err().to_string();
+        assert_eq!(no_port, "9.0.0.0/8 via 192.0.2.1: no port's subnet holds this next hop");
+        let unknown = plan(&[("9.0.0.0/8", "198.18.0.2")], &[(0, "9.0.0.0/9", "198.18.0.2")]).unwrap_err();
+        assert!(matches!(unknown, PlanError::UnknownPrefix(prefix) if prefix == net("9.0.0.0/9")));
+        let twins = plan(&[("9.0.0.0/8", "2001:2::1:2"), ("8.0.0.0/8", "2001:2::1:0:1:2")], &[]).unwrap_err();
+        assert!(matches!(twins, PlanError::SameMac { .. }), "{twins}");
+        assert!(matches!(plan(&[], &[]).unwrap_err(), PlanError::Empty));
+    }
+
+    #[test]
+    fn route_given_twice_counts_once_with_its_last_next_hop() {
+        let plan = plan(&[("9.0.0.0/8", "198.18.0.2"), ("9.0.0.0/8", "198.18.0.3")], &[]).unwrap();
+        assert_eq!(plan.flows.len(), 1);
+        assert_eq!(judge(&plan, "198.18.0.3", 0, 1), Verdict::Current);
+    }
+
+    #[test]
+    fn order_of_flows_is_shuffled_and_the_same_for_the_same_seed() {
+        let table: Vec<_> = (1..=200).map(|n| (net(&format!("9.{n}.0.0/16")), ip("198.18.0.2"))).collect();
+        let one = |seed| Plan::new(table.clone(), &[], &[link(0)], 0, seed).unwrap().order;
+        assert_eq!(one(5), one(5));
+        assert_ne!(one(5), (0..200).collect::<Vec<u32>>());
+    }
+}
