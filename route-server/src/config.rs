@@ -1,0 +1,375 @@
+//! The file `route-server.toml`: what it may say, and what of it this version refuses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fibcast_daemon::config::{ConfigError, Loaded, Step, load};
+use fibcast_daemon::sections::{Node, Tls};
+use serde::Deserialize;
+
+use crate::source::pace::Pace;
+use crate::source::{Kind, fixed, replay};
+
+/// The file as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[tls]`
+    #[serde(default)]
+    pub tls: Tls,
+    /// `[sync]`
+    #[serde(default)]
+    pub sync: Sync,
+    /// `[rib]`
+    #[serde(default)]
+    pub rib: Rib,
+    /// `[[source]]`
+    #[serde(default)]
+    pub source: Vec<Source>,
+    /// `[[peer]]`
+    #[serde(default)]
+    pub peer: Vec<Peer>,
+}
+
+/// `[sync]`: connections to clients and peers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sync {
+    /// Distance of heartbeats; three missed, and the other side is taken for gone.
+    pub heartbeat_ms: u64,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self { heartbeat_ms: 300 }
+    }
+}
+
+/// `[rib]`: how routes of several origins live together.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rib {
+    /// For so long the routes of a peer stay after its connection was lost, ranked after all others.
+    pub origin_hold_ms: u64,
+    /// After this time the server is ready also without a source's or a peer's whole table.
+    pub ready_timeout_ms: u64,
+}
+
+impl Default for Rib {
+    fn default() -> Self {
+        Self { origin_hold_ms: 10_000, ready_timeout_ms: 60_000 }
+    }
+}
+
+/// `[[source]]`: one protocol instance.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Name of the protocol instance, unique on this server.
+    pub origin: String,
+    /// `mrt` or `static`.
+    pub kind: String,
+    /// Administrative distance; by default 1 for `static`, 20 for `mrt`.
+    pub distance: Option<u8>,
+    /// Routing instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// The file of a `static` source, the table of an `mrt` source.
+    pub path: Option<PathBuf>,
+    /// `mrt`: updates to replay.
+    pub updates: Option<PathBuf>,
+    /// `mrt`: `"recorded"` or changes per second.
+    pub pace: Option<PaceKey>,
+    /// `mrt`: when the first update is due, in seconds since 1970.
+    pub start_at: Option<f64>,
+    /// `mrt`: only this BGP peer's routes.
+    pub peer: Option<IpAddr>,
+    /// `fpm`, later.
+    listen: Option<toml_any::Any>,
+    /// `netlink`, later.
+    table: Option<toml_any::Any>,
+    /// `netlink`, later.
+    protocol: Option<toml_any::Any>,
+}
+
+mod toml_any {
+    //! A key whose value is not looked at.
+    pub(super) type Any = serde::de::IgnoredAny;
+}
+
+/// `pace`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum PaceKey {
+    /// Changes per second.
+    Rate(f64),
+    /// `"recorded"`.
+    Word(String),
+}
+
+/// `[[peer]]`: a route server that this one registers with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `primary`: each peer brings origins of its own, so there is no standby among them.
+    #[serde(default = "primary")]
+    pub role: String,
+}
+
+fn primary() -> String {
+    "primary".to_owned()
+}
+
+/// A source that can be started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourcePlan {
+    /// Name of the protocol instance.
+    pub origin: String,
+    /// Administrative distance.
+    pub distance: u8,
+    /// What it is made from.
+    pub kind: Kind,
+}
+
+/// A configuration that was checked as far as that goes without starting.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The file's content.
+    pub config: Config,
+    /// Its sources, in order.
+    pub sources: Vec<SourcePlan>,
+}
+
+impl Checked {
+    /// See `[rib] origin_hold_ms`.
+    pub fn origin_hold(&self) -> Duration {
+        Duration::from_millis(self.config.rib.origin_hold_ms)
+    }
+}
+
+/// Reads and checks a file.
+pub fn read(path: &Path) -> Result<Checked, ConfigError> {
+    check(load(path)?)
+}
+
+fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
+    let config = &loaded.value;
+    config.node.check(&loaded)?;
+    let peers = config.peer.iter().map(|p| p.address);
+    config.tls.check(&loaded, config.node.listen.iter().copied().chain(peers))?;
+    if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
+        let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
+        return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
+    }
+    for (at, peer) in config.peer.iter().enumerate() {
+        let key = |name| [Step::Key("peer"), Step::At(at), Step::Key(name)];
+        if peer.role != "primary" {
+            let reason =
+                "expected \"primary\": each peer brings origins of its own, so none stands by for another";
+            return Err(loaded.error(&key("role"), reason));
+        }
+        if config.node.listen.contains(&peer.address) {
+            return Err(loaded.error(&key("address"), "is this server's own address"));
+        }
+        if config.peer.iter().take(at).any(|p| p.address == peer.address) {
+            return Err(loaded.error(&key("address"), "this peer is already in the file"));
+        }
+    }
+    let mut sources: Vec<SourcePlan> = Vec::new();
+    for (at, source) in config.source.iter().enumerate() {
+        let plan = plan(&loaded, at, source)?;
+        if sources.iter().any(|s| s.origin == plan.origin) {
+            let key = [Step::Key("source"), Step::At(at), Step::Key("origin")];
+            return Err(
+                loaded.error(&key, format!("another source has the origin {:?} already", plan.origin))
+            );
+        }
+        sources.push(plan);
+    }
+    Ok(Checked { config: config.clone(), sources })
+}
+
+fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+    let error = |name, reason: String| {
+        Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
+    };
+    let kind = source.kind.as_str();
+    match kind {
+        "static" | "mrt" => {}
+        "fpm" | "netlink" => {
+            return error(
+                "kind",
+                format!("{kind:?} is not available in this version; there are \"mrt\" and \"static\""),
+            );
+        }
+        other => return error("kind", format!("expected \"mrt\" or \"static\", found {other:?}")),
+    }
+    let name = &source.origin;
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return error("origin", format!("expected 1 to 64 printable letters without spaces, found {name:?}"));
+    }
+    if source.distance == Some(0) {
+        return error("distance", "expected 1 to 255, found 0".to_owned());
+    }
+    let of_mrt = [
+        ("updates", source.updates.is_some()),
+        ("pace", source.pace.is_some()),
+        ("start_at", source.start_at.is_some()),
+        ("peer", source.peer.is_some()),
+    ];
+    let of_others = [
+        ("listen", source.listen.is_some()),
+        ("table", source.table.is_some()),
+        ("protocol", source.protocol.is_some()),
+    ];
+    let of_mrt = of_mrt.into_iter().filter(|_| kind == "static");
+    if let Some((name, _)) = of_mrt.chain(of_others).find(|(_, given)| *given) {
+        return error(name, format!("is of no use in a source of kind {kind:?}"));
+    }
+    let Some(path) = source.path.clone() else {
+        return error("path", format!("missing: a source of kind {kind:?} reads a file"));
+    };
+    for (name, file) in [("path", Some(&path)), ("updates", source.updates.as_ref())] {
+        if let Some(file) = file
+            && let Err(reason) = readable(file)
+        {
+            return error(name, format!("{}: {reason}", file.display()));
+        }
+    }
+    let (origin, vrf) = (source.origin.clone(), source.vrf);
+    if kind == "static" {
+        let kind = Kind::Static(fixed::Options { path, vrf });
+        return Ok(SourcePlan { origin, distance: source.distance.unwrap_or(1), kind });
+    }
+    let pace = match &source.pace {
+        None => Pace::Recorded,
+        Some(PaceKey::Word(word)) if word == "recorded" => Pace::Recorded,
+        Some(PaceKey::Rate(rate)) if *rate > 0.0 && *rate <= 1e7 => Pace::PerSecond(*rate),
+        Some(_) => {
+            return error(
+                "pace",
+                "expected \"recorded\" or a number of changes per second up to 10000000".to_owned(),
+            );
+        }
+    };
+    let start_at_us = match source.start_at {
+        None => None,
+        Some(at) if (0.0..1e11).contains(&at) => Some((at * 1e6) as u64),
+        Some(at) => return error("start_at", format!("expected seconds since 1970, found {at}")),
+    };
+    for (name, given) in [("pace", source.pace.is_some()), ("start_at", source.start_at.is_some())] {
+        if given && source.updates.is_none() {
+            return error(name, "is of no use without `updates`".to_owned());
+        }
+    }
+    let updates = source.updates.clone();
+    let kind = Kind::Mrt(replay::Options { path, updates, pace, start_at_us, peer: source.peer, vrf });
+    Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
+}
+
+fn readable(path: &Path) -> Result<(), String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let kind = file.metadata().map_err(|e| e.to_string())?.file_type();
+    if kind.is_dir() { Err("is a folder".to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fibcast_daemon::config::parse;
+
+    fn checked(text: &str) -> Result<Checked, String> {
+        let text = format!("[node]\nname = \"rs\"\nlisten = [\"127.0.0.1:1\"]\n{text}");
+        let loaded = parse::<Config>("x.toml".as_ref(), text).map_err(|e| e.to_string())?;
+        check(loaded).map_err(|e| e.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        checked(text).unwrap_err()
+    }
+
+    fn source(more: &str) -> String {
+        format!("[[source]]\norigin = \"bgp\"\npath = \"Cargo.toml\"\n{more}\n")
+    }
+
+    #[test]
+    fn sources_get_their_options_and_distances() {
+        let text = source("kind = \"mrt\"\nupdates = \"Cargo.toml\"\npace = 1000\nstart_at = 1.5");
+        let config = checked(&text).unwrap();
+        let expected = Kind::Mrt(replay::Options {
+            path: "Cargo.toml".into(),
+            updates: Some("Cargo.toml".into()),
+            pace: Pace::PerSecond(1000.0),
+            start_at_us: Some(1_500_000),
+            peer: None,
+            vrf: 0,
+        });
+        assert_eq!(config.sources[0].kind, expected);
+        assert_eq!(config.sources[0].distance, 20);
+        assert_eq!(checked(&source("kind = \"static\"")).unwrap().sources[0].distance, 1);
+        assert_eq!(config.origin_hold(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn routing_daemons_are_refused_by_name() {
+        let fpm = error("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n");
+        assert_eq!(
+            fpm,
+            "x.toml:6: source[0].kind: \"fpm\" is not available in this version; there are \"mrt\" and \"static\""
+        );
+        let netlink =
+            error("[[source]]\norigin = \"ospf\"\nkind = \"netlink\"\ntable = 254\nprotocol = \"bird\"\n");
+        assert!(netlink.starts_with("x.toml:6: source[0].kind: \"netlink\" is not available"), "{netlink}");
+    }
+
+    #[test]
+    fn wrong_values_name_line_and_key() {
+        let cases = [
+            (
+                source("kind = \"rip\""),
+                "x.toml:7: source[0].kind: expected \"mrt\" or \"static\", found \"rip\"",
+            ),
+            (
+                source("kind = \"static\"\npace = 5"),
+                "x.toml:8: source[0].pace: is of no use in a source of kind \"static\"",
+            ),
+            (
+                source("kind = \"mrt\"\npace = \"fast\""),
+                "x.toml:8: source[0].pace: expected \"recorded\" or a number",
+            ),
+            (
+                source("kind = \"mrt\"\nstart_at = 1.0"),
+                "x.toml:8: source[0].start_at: is of no use without `updates`",
+            ),
+            (source("kind = \"mrt\"\ndistance = 256"), "x.toml:8: source[0].distance: "),
+            (source("kind = \"mrt\"\ncolour = 1"), "x.toml:8: source[0].colour: unknown field"),
+            (
+                source("kind = \"mrt\"\nupdates = \"/nonexistent\""),
+                "x.toml:8: source[0].updates: /nonexistent: No such file",
+            ),
+            (
+                source("kind = \"mrt\"") + &source("kind = \"mrt\""),
+                "x.toml:9: source[1].origin: another source has",
+            ),
+            (
+                "[[peer]]\naddress = \"127.0.0.1:1\"\n".to_owned(),
+                "x.toml:5: peer[0].address: is this server's own",
+            ),
+            (
+                "[[peer]]\naddress = \"127.0.0.1:2\"\nrole = \"secondary\"\n".to_owned(),
+                "x.toml:6: peer[0].role: expected",
+            ),
+            ("[sync]\nheartbeat_ms = 1\n".to_owned(), "x.toml:5: sync.heartbeat_ms: expected 50 to 60000"),
+            ("[rib]\norigin_hold_ms = \"1s\"\n".to_owned(), "x.toml:5: rib.origin_hold_ms: invalid type"),
+        ];
+        for (text, expected) in cases {
+            let found = error(&text);
+            assert!(found.starts_with(expected), "{found}\ninstead of\n{expected}");
+        }
+    }
+}

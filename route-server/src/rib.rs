@@ -1,0 +1,242 @@
+//! The routing table: origins' routes, the best path among them, and the forwarding table that follows.
+//!
+//! A route of an origin lives in one sync table, keyed {origin, VRF, prefix}: that of this server's own origins, or the copy of a
+//! peer's. The best path for a prefix is the best of what these tables have, so that the RIB needs no storage of its own.
+//! [`commit_source`] writes a source's batch into the own table; [`select`] brings the forwarding table up to date for prefixes
+//! that changed anywhere.
+//!
+//! Best path: live origins before stale ones, then lowest distance, then lowest metric, then the origin's name, then the name of its
+//! server. All of these travel with the routes, so every server that holds the same origins takes the same.
+
+use fibcast_sync_proto::{Change, Commit, GroupValue, Key, Label, OriginId, Table, TableError, Value};
+use ipnet::IpNet;
+
+use crate::source::RouteChange;
+
+/// An origin whose routes take part in the selection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// Nobody refreshes it any more: used only where no other origin has a route.
+    pub stale: bool,
+    /// Its name.
+    pub name: String,
+    /// Name of the route server beside which it runs.
+    pub server: String,
+}
+
+/// An origin, and the table that holds its routes.
+#[derive(Debug, Clone)]
+pub struct Contender<'t> {
+    /// Who it is.
+    pub origin: Origin,
+    /// Key of its routes in the table.
+    pub id: OriginId,
+    /// The table.
+    pub table: &'t Table,
+}
+
+/// All origins that take part, in the order in which they win among equals.
+#[derive(Debug, Clone, Default)]
+pub struct Contenders<'t>(Vec<Contender<'t>>);
+
+impl<'t> Contenders<'t> {
+    /// Puts them in their order.
+    pub fn new(mut all: Vec<Contender<'t>>) -> Self {
+        all.sort_by(|a, b| a.origin.cmp(&b.origin));
+        Self(all)
+    }
+
+    /// The best path for a prefix: its group, and whose it is.
+    pub fn best(&self, vrf: u32, prefix: IpNet) -> Option<(Label, &Contender<'t>)> {
+        let mut best: Option<((bool, u8, u32), Label, &Contender<'t>)> = None;
+        for contender in &self.0 {
+            let key = Key::RibRoute { origin: contender.id, vrf, prefix };
+            let Some(Value::RibRoute { label, distance, metric }) = contender.table.get(&key) else {
+                continue;
+            };
+            let rank = (contender.origin.stale, distance, metric);
+            // Among equals the first in order stays.
+            if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
+                best = Some((rank, label, contender));
+            }
+        }
+        best.map(|(_, label, contender)| (label, contender))
+    }
+}
+
+/// Commits a source's batch as routes of `origin` into the table of this server's own origins.
+pub fn commit_source(
+    own: &mut Table,
+    origin: OriginId,
+    distance: u8,
+    batch: &[RouteChange],
+) -> Result<Option<Commit>, TableError> {
+    let mut changes = Vec::with_capacity(batch.len() + 8);
+    let mut groups = Groups::default();
+    for change in batch {
+        let key = Key::RibRoute { origin, vrf: change.vrf, prefix: change.prefix };
+        let change = match &change.path {
+            Some((group, metric)) => {
+                groups.want(own, group.label, || Some(group.value.clone()), &mut changes);
+                Change::Put(key, Value::RibRoute { label: group.label, distance, metric: *metric })
+            }
+            None => Change::Delete(key),
+        };
+        changes.push(change);
+    }
+    own.commit_and_collect(changes)
+}
+
+/// Brings the forwarding table up to date for these prefixes: one commit, of those whose best path changed.
+pub fn select(
+    fib: &mut Table,
+    contenders: &Contenders<'_>,
+    prefixes: impl IntoIterator<Item = (u32, IpNet)>,
+) -> Result<Option<Commit>, TableError> {
+    let mut changes = Vec::new();
+    let mut groups = Groups::default();
+    for (vrf, prefix) in prefixes {
+        let key = Key::Route { vrf, prefix };
+        match contenders.best(vrf, prefix) {
+            Some((label, of)) => {
+                let content = || of.table.group(label).map(|g| GroupValue::clone(&g));
+                groups.want(fib, label, content, &mut changes);
+                changes.push(Change::Put(key, Value::Route(label)));
+            }
+            None => changes.push(Change::Delete(key)),
+        }
+    }
+    fib.commit_and_collect(changes)
+}
+
+/// Groups that a batch brings along, each once and before the first route that uses it.
+#[derive(Default)]
+struct Groups {
+    last: Option<Label>,
+    brought: Vec<Label>,
+}
+
+impl Groups {
+    fn want(
+        &mut self,
+        table: &Table,
+        label: Label,
+        content: impl FnOnce() -> Option<GroupValue>,
+        changes: &mut Vec<Change>,
+    ) {
+        // Routes of one group come in runs.
+        if self.last.replace(label) == Some(label)
+            || table.group(label).is_some()
+            || self.brought.contains(&label)
+        {
+            return;
+        }
+        if let Some(content) = content() {
+            changes.push(Change::Put(Key::Group(label), Value::Group(content)));
+            self.brought.push(label);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Group;
+    use std::net::IpAddr;
+
+    fn net(s: &str) -> IpNet {
+        s.parse().unwrap()
+    }
+
+    fn route(prefix: &str, via: Option<&str>, metric: u32) -> RouteChange {
+        let path = via.map(|v| (Group::new(GroupValue::via(v.parse::<IpAddr>().unwrap())), metric));
+        RouteChange { vrf: 0, prefix: net(prefix), path }
+    }
+
+    fn contender<'t>(table: &'t Table, name: &str, server: &str, stale: bool) -> Contender<'t> {
+        let origin = Origin { stale, name: name.to_owned(), server: server.to_owned() };
+        Contender { origin, id: OriginId::of(name), table }
+    }
+
+    /// A table with one route 10.0.0.0/8 of one origin.
+    fn table(origin: &str, distance: u8, via: &str, metric: u32) -> Table {
+        let mut table = Table::new(1);
+        let batch = [route("10.0.0.0/8", Some(via), metric)];
+        commit_source(&mut table, OriginId::of(origin), distance, &batch).unwrap();
+        table
+    }
+
+    fn winner(contenders: Vec<Contender<'_>>) -> String {
+        let contenders = Contenders::new(contenders);
+        let (_, of) = contenders.best(0, net("10.0.0.0/8")).unwrap();
+        format!("{}@{}", of.origin.name, of.origin.server)
+    }
+
+    #[test]
+    fn lowest_distance_then_metric_then_name_then_server_wins_in_whatever_order_they_are_given() {
+        let a = table("ospf", 110, "192.0.2.1", 0);
+        let b = table("bgp", 20, "192.0.2.2", 50);
+        let c = table("bgp2", 20, "192.0.2.3", 10);
+        let d = table("bgp3", 20, "192.0.2.4", 10);
+        let all = [contender(&a, "ospf", "x", false), contender(&b, "bgp", "x", false)];
+        assert_eq!(winner(all.to_vec()), "bgp@x");
+        let more = [contender(&c, "bgp2", "x", false), contender(&d, "bgp3", "x", false)];
+        let mut all = [all.to_vec(), more.to_vec()].concat();
+        assert_eq!(winner(all.clone()), "bgp2@x");
+        all.reverse();
+        assert_eq!(winner(all), "bgp2@x");
+        let same = vec![contender(&c, "bgp2", "y", false), contender(&c, "bgp2", "x", false)];
+        assert_eq!(winner(same), "bgp2@x");
+    }
+
+    #[test]
+    fn a_stale_origin_is_used_only_where_no_other_has_a_route() {
+        let a = table("bgp", 20, "192.0.2.1", 0);
+        let b = table("ospf", 110, "192.0.2.2", 0);
+        assert_eq!(
+            winner(vec![contender(&a, "bgp", "x", true), contender(&b, "ospf", "y", false)]),
+            "ospf@y"
+        );
+        assert_eq!(winner(vec![contender(&a, "bgp", "x", true)]), "bgp@x");
+    }
+
+    #[test]
+    fn the_forwarding_table_follows_and_holds_the_groups_in_use_only() {
+        let origin = OriginId::of("bgp");
+        let (mut own, mut fib) = (Table::new(1), Table::new(1));
+        let mut step = |batch: &[RouteChange]| {
+            commit_source(&mut own, origin, 20, batch).unwrap();
+            let contenders = Contenders::new(vec![contender(&own, "bgp", "x", false)]);
+            let touched = batch.iter().map(|c| (c.vrf, c.prefix));
+            let commit = select(&mut fib, &contenders, touched).unwrap();
+            (commit.map(|c| c.count), fib.counts().routes_v4, fib.counts().groups)
+        };
+        let two = [route("10.0.0.0/8", Some("192.0.2.1"), 0), route("10.1.0.0/16", Some("192.0.2.2"), 0)];
+        assert_eq!(step(&two), (Some(4), 2, 2));
+        assert_eq!(step(&two), (None, 2, 2), "what is already so makes no commit");
+        assert_eq!(
+            step(&[route("10.0.0.0/8", Some("192.0.2.1"), 7)]),
+            (None, 2, 2),
+            "the metric is not forwarding"
+        );
+        assert_eq!(step(&[route("10.1.0.0/16", Some("192.0.2.1"), 0)]), (Some(2), 2, 1));
+        assert_eq!(step(&[route("10.0.0.0/8", None, 0), route("10.9.0.0/16", None, 0)]), (Some(1), 1, 1));
+        let again = [route("10.1.0.0/16", None, 0), route("10.1.0.0/16", Some("192.0.2.3"), 0)];
+        assert_eq!(step(&again), (Some(3), 1, 1));
+        assert_eq!(step(&[route("10.1.0.0/16", None, 0)]), (Some(2), 0, 0));
+    }
+
+    #[test]
+    fn the_same_route_of_another_origin_changes_nothing_downstream() {
+        let a = table("bgp-a", 20, "192.0.2.1", 0);
+        let b = table("bgp-b", 20, "192.0.2.1", 0);
+        let mut fib = Table::new(1);
+        let prefixes = || [(0, net("10.0.0.0/8"))];
+        let both = vec![contender(&a, "bgp-a", "x", false), contender(&b, "bgp-b", "y", false)];
+        assert!(select(&mut fib, &Contenders::new(both), prefixes()).unwrap().is_some());
+        let alone = Contenders::new(vec![contender(&b, "bgp-b", "y", false)]);
+        assert_eq!(select(&mut fib, &alone, prefixes()).unwrap(), None);
+        assert!(select(&mut fib, &Contenders::default(), prefixes()).unwrap().is_some());
+        assert!(fib.is_empty());
+    }
+}
