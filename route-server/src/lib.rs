@@ -3,6 +3,7 @@
 //! Where to begin: [`source`] is where routes come from, [`mrt`] reads what collectors record.
 
 pub mod config;
+pub mod engine;
 pub mod mrt;
 pub mod rib;
 pub mod source;

@@ -1,0 +1,100 @@
+//! Prefixes whose best path has to be looked at again, in slices.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use fibcast_sync_proto::{Key, Table};
+use ipnet::IpNet;
+
+/// A piece of work.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// These prefixes.
+    List(std::vec::IntoIter<(u32, IpNet)>),
+    /// All prefixes of a peer's copy.
+    Sweep {
+        /// Place of the peer in the configuration.
+        peer: usize,
+        /// The last one that was looked at.
+        after: Option<Key>,
+        /// Not before this.
+        from: Instant,
+    },
+}
+
+impl Work {
+    pub(super) fn sweep(peer: usize, from: Instant) -> Self {
+        Work::Sweep { peer, after: None, from }
+    }
+}
+
+/// Work in the order in which it came; sweeps that are not due yet are passed over.
+#[derive(Debug, Default)]
+pub(super) struct Queue(VecDeque<Work>);
+
+impl Queue {
+    pub(super) fn push(&mut self, work: Work) {
+        self.0.push_back(work);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn due(&self, now: Instant) -> Option<usize> {
+        self.0.iter().position(|work| match work {
+            Work::List(_) => true,
+            Work::Sweep { from, .. } => *from <= now,
+        })
+    }
+
+    /// Whether something can be done by now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due(now).is_some()
+    }
+
+    /// When the first sweep begins.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let from = |work: &Work| match work {
+            Work::List(_) => None,
+            Work::Sweep { from, .. } => Some(*from),
+        };
+        self.0.iter().filter_map(from).min()
+    }
+
+    /// Drops what is left of the sweep over a peer's copy: a new one begins.
+    pub(super) fn forget_sweep(&mut self, of: usize) {
+        self.0.retain(|work| !matches!(work, Work::Sweep { peer, .. } if *peer == of));
+    }
+
+    /// Takes up to `limit` prefixes off the first piece of work that is due.
+    pub(super) fn slice(
+        &mut self,
+        limit: usize,
+        copies: &[&Table],
+        now: Instant,
+    ) -> Option<Vec<(u32, IpNet)>> {
+        let at = self.due(now)?;
+        let (prefixes, done) = match self.0.get_mut(at)? {
+            Work::List(rest) => {
+                let prefixes: Vec<_> = rest.by_ref().take(limit).collect();
+                (prefixes, rest.len() == 0)
+            }
+            Work::Sweep { peer, after, .. } => {
+                let table = copies.get(*peer)?;
+                let page = table.page(after.as_ref(), limit, |key| matches!(key, Key::RibRoute { .. }));
+                let prefix = |key: &Key| match key {
+                    Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
+                    _ => None,
+                };
+                let prefixes = page.records.iter().filter_map(|(key, _)| prefix(key)).collect();
+                *after = page.next;
+                (prefixes, after.is_none())
+            }
+        };
+        if done {
+            self.0.remove(at);
+        }
+        Some(prefixes)
+    }
+}
