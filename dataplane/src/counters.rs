@@ -167,7 +167,7 @@ impl WorkerCounters {
             let before = self.version.load(Ordering::Acquire);
             snapshot = self.copy();
             fence(Ordering::Acquire);
-            if before % 2 == 0 && before == self.version.load(Ordering::Relaxed) {
+            if before.is_multiple_of(2) && before == self.version.load(Ordering::Relaxed) {
                 return snapshot;
             }
             std::hint::spin_loop();

@@ -3,10 +3,21 @@
 //! * [`packet`]: packets as bytes;
 //! * [`io`]: what the pipeline asks of packet I/O, on plain memory and on DPDK;
 //! * [`pipeline`]: the path of a packet, one file per stage. Begin there;
+//! * [`worker`]: poll-mode threads around it, and what they do when idle;
+//! * [`neighbor`]: ARP and ND as a state machine;
+//! * [`control`]: the thread that owns table, publisher and neighbours;
+//! * [`config`](mod@config): the file `dataplane.toml`;
+//! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
 //! * [`reason`], [`counters`]: why packets were dropped, and how many.
 
+pub mod config;
+pub mod control;
 pub mod counters;
 pub mod io;
+pub mod neighbor;
 pub mod packet;
 pub mod pipeline;
 pub mod reason;
+#[cfg(feature = "dpdk")]
+pub mod router;
+pub mod worker;

@@ -170,9 +170,6 @@ mod tests {
         let frame = build(Mac::BROADCAST, Mac([2; 6]), ARP, &[7]);
         assert_eq!((frame.len(), frame[14], frame[15]), (60, 7, 0));
         let view = Frame::new_checked(&frame).unwrap();
-        assert_eq!(
-            (view.destination(), view.source(), view.ethertype()),
-            (Mac::BROADCAST, Mac([2; 6]), ARP)
-        );
+        assert_eq!((view.destination(), view.source(), view.ethertype()), (Mac::BROADCAST, Mac([2; 6]), ARP));
     }
 }

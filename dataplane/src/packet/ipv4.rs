@@ -135,7 +135,10 @@ mod tests {
         bytes.resize(46, 0xee);
         let view = Header::new_checked(&bytes, bytes.len()).unwrap();
         assert_eq!((view.payload(), view.ttl(), view.protocol()), ([9; 4].as_slice(), 64, 17));
-        assert_eq!((view.source().to_string(), view.destination().to_string()), ("10.0.0.1".into(), "10.0.0.2".into()));
+        assert_eq!(
+            (view.source().to_string(), view.destination().to_string()),
+            ("10.0.0.1".into(), "10.0.0.2".into())
+        );
     }
 
     #[test]

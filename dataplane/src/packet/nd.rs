@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn a_solicitation_reads_as_built_and_goes_to_the_solicited_node_group() {
-        let (own, target): (Ipv6Addr, Ipv6Addr) = ("2001:db8::1".parse().unwrap(), "2001:db8::ab:cdef".parse().unwrap());
+        let (own, target): (Ipv6Addr, Ipv6Addr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::ab:cdef".parse().unwrap());
         let frame = solicitation(OWN, own, target, None);
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0xab, 0xcd, 0xef]);
         assert_eq!(read(&frame), Ok(Message::Solicitation { target, source_mac: Some(OWN) }));
@@ -178,9 +179,11 @@ mod tests {
 
     #[test]
     fn an_advertisement_reads_as_built() {
-        let (own, asker): (Ipv6Addr, Ipv6Addr) = ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
+        let (own, asker): (Ipv6Addr, Ipv6Addr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
         let frame = advertisement(OWN, own, asker, Mac([4; 6]));
-        let said = Message::Advertisement { target: own, target_mac: Some(OWN), solicited: true, overrides: true };
+        let said =
+            Message::Advertisement { target: own, target_mac: Some(OWN), solicited: true, overrides: true };
         assert_eq!(read(&frame), Ok(said));
     }
 

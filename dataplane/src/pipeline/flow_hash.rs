@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn another_seed_gives_another_choice() {
-        let same = (0..1_000).filter(|&port| hash(&udp(port, 0), 1) % 2 == hash(&udp(port, 0), 2) % 2).count();
+        let same =
+            (0..1_000).filter(|&port| hash(&udp(port, 0), 1) % 2 == hash(&udp(port, 0), 2) % 2).count();
         assert!((350..650).contains(&same), "{same}");
     }
 

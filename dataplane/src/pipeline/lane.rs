@@ -57,10 +57,7 @@ impl<A: Copy + Default> Lane<A> {
     #[inline]
     pub fn lookup(&mut self) -> (&[A], &mut [GroupIndex]) {
         let len = self.len.min(BURST);
-        (
-            self.destinations.get(..len).unwrap_or_default(),
-            self.groups.get_mut(..len).unwrap_or_default(),
-        )
+        (self.destinations.get(..len).unwrap_or_default(), self.groups.get_mut(..len).unwrap_or_default())
     }
 
     /// Each packet with its destination and group.

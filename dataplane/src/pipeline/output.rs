@@ -104,7 +104,8 @@ impl<I: Io> TxBuffer<I> {
             if staged.is_empty() {
                 return;
             }
-            let bytes = |packets: &[PacketOf<I>]| packets.iter().map(|packet| packet.length() as u64).sum::<u64>();
+            let bytes =
+                |packets: &[PacketOf<I>]| packets.iter().map(|packet| packet.length() as u64).sum::<u64>();
             let before = bytes(staged);
             let sent = self.queue.send(&mut self.staged);
             self.taken.packets += sent as u64;

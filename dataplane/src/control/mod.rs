@@ -1,0 +1,356 @@
+//! The control side of the dataplane: one owner of table, publisher and neighbours.
+//!
+//! [`Control::turn`] is one pass: batches into the table, frames from the links into the neighbour table, what changed into the table
+//! again, and at most one publication. It does not block and takes the time as an argument; [`thread`] calls it with a real clock.
+//!
+//! * [`own_routes`]: routes that the host has by itself: its addresses, its subnets, those of its configuration;
+//! * [`next_hops`]: which neighbour a next hop means;
+//! * [`host`]: answers to ARP, ND and pings;
+//! * [`show`]: what an operator sees.
+
+pub mod host;
+pub mod next_hops;
+pub mod own_routes;
+pub mod show;
+pub mod thread;
+
+use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use fibcast_fib::{
+    Adjacency, AdjacencyState, Change, Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId,
+};
+use ipnet::IpNet;
+
+use crate::neighbor::{self, Action, Table};
+use crate::packet::ethernet::Mac;
+use crate::pipeline::output::Rings;
+use next_hops::NextHops;
+use own_routes::{OwnRoutes, StaticRoute};
+
+/// Questions about neighbours in one turn; more wait a turn.
+const QUESTIONS: usize = 64;
+/// How long a publication waits for the first answer of next hops that nobody used before, so that traffic does not move to a next hop
+/// that cannot be sent to yet.
+const HOLD: Duration = Duration::from_millis(100);
+/// Pause before a batch that could not be applied is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at which next hops are in use no more.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Batches that are applied in one turn, so that neighbours and operators are heard in between.
+const BATCHES: usize = 16;
+
+/// A port as the control side knows it.
+#[derive(Debug, Clone)]
+pub struct PortSetup {
+    /// Name in the configuration.
+    pub name: String,
+    /// Own MAC address.
+    pub mac: Mac,
+    /// Own addresses with the length of their subnet.
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+}
+
+impl PortSetup {
+    /// The own address on the subnet of `target`, or the link-local one where the target is such.
+    pub fn source_for(&self, target: IpAddr) -> Option<IpAddr> {
+        let same = self.addresses.iter().find(|own| own.contains(&target)).map(IpNet::addr);
+        match target {
+            IpAddr::V6(v6) if same.is_none() && crate::packet::ipv6::is_link_local(v6) => {
+                Some(self.mac.link_local().into())
+            }
+            _ => same,
+        }
+    }
+
+    /// Whether the address is this port's.
+    pub fn owns(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|own| own.addr() == address) || address == IpAddr::V6(self.mac.link_local())
+    }
+}
+
+/// What a control side is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// All ports, by place.
+    pub ports: Vec<PortSetup>,
+    /// `[[static_route]]`.
+    pub routes: Vec<StaticRoute>,
+    /// `[[static_neighbor]]`: place of the port, address, MAC address.
+    pub neighbors: Vec<(usize, IpAddr, Mac)>,
+    /// What the table may grow to.
+    pub limits: Limits,
+    /// Rings of each worker.
+    pub rings: Vec<Rings>,
+}
+
+/// A commit of the table that feeds this host.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// What it changes.
+    pub changes: Vec<Change>,
+    /// Its serial.
+    pub serial: u64,
+}
+
+/// Why a control side cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("own routes do not fit into the table: {0}")]
+pub struct SetupError(#[from] fibcast_fib::ApplyError);
+
+/// Table, publisher and neighbours.
+#[derive(Debug)]
+pub struct Control {
+    ports: Vec<PortSetup>,
+    fib: Fib,
+    publisher: Publisher,
+    neighbors: Table,
+    next_hops: NextHops,
+    own: OwnRoutes,
+    rings: Vec<Rings>,
+    pending: VecDeque<Batch>,
+    failure: Option<Failure>,
+    dirty: bool,
+    hold: Hold,
+    sweep_at: Instant,
+    actions: Vec<Action>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    retry_at: Instant,
+}
+
+/// New next hops whose first answer a publication waits for.
+#[derive(Debug, Default)]
+struct Hold {
+    until: Option<Instant>,
+    waiting: HashSet<neighbor::Key>,
+}
+
+impl Control {
+    /// Own routes are applied, and the first generation is ready to be used by workers.
+    pub fn new(setup: Setup, now: Instant) -> Result<Control, SetupError> {
+        let mut fib = Fib::new(setup.limits);
+        let own = OwnRoutes::new(&setup.ports, &setup.routes);
+        fib.apply(&own.changes, 0)?;
+        let publisher = Publisher::new(fib.generation());
+        let mut control = Control {
+            ports: setup.ports,
+            fib,
+            publisher,
+            neighbors: Table::default(),
+            next_hops: NextHops::default(),
+            own,
+            rings: setup.rings,
+            pending: VecDeque::new(),
+            failure: None,
+            dirty: false,
+            hold: Hold::default(),
+            sweep_at: now + SWEEP,
+            actions: Vec::new(),
+        };
+        for (port, address, mac) in setup.neighbors {
+            let key = (PortId(port as u16), address);
+            control.neighbors.set_static(key, mac, now, &mut control.actions);
+        }
+        control.perform();
+        control.resolve_new(now);
+        control.publish(now);
+        Ok(control)
+    }
+
+    /// A worker's view of the generations.
+    pub fn reader(&mut self, worker: &str) -> fibcast_fib::Reader {
+        self.publisher.register(worker)
+    }
+
+    /// Takes a batch; it is applied in a turn.
+    pub fn push(&mut self, mut batch: Batch) {
+        batch.changes.retain(|change| !self.own.wins(change));
+        self.pending.push_back(batch);
+    }
+
+    /// Batches that wait to be applied.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether another batch may be pushed: while one cannot be applied, the others wait where they come from.
+    pub fn wants_batches(&self) -> bool {
+        self.pending.len() < BATCHES
+    }
+
+    /// One pass; returns whether there was something to do.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        let mut busy = self.apply(now);
+        busy |= self.hear(now);
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP;
+            self.next_hops.sweep(&self.fib, &mut self.neighbors);
+        }
+        let room = self.rings.first().map_or(0, |rings| rings.originate.capacity() - rings.originate.len());
+        self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
+        busy |= self.perform();
+        self.publish(now);
+        self.publisher.collect();
+        busy
+    }
+
+    /// Batches into the table. One that fails stays, with all behind it, and is tried again.
+    fn apply(&mut self, now: Instant) -> bool {
+        if self.failure.as_ref().is_some_and(|failure| now < failure.retry_at) {
+            return false;
+        }
+        let mut applied = false;
+        for _ in 0..BATCHES {
+            let Some(batch) = self.pending.front() else { break };
+            match self.fib.apply(&batch.changes, batch.serial) {
+                Ok(_) => {
+                    if self.failure.take().is_some() {
+                        tracing::info!("serial {}: the batch that had failed is applied", batch.serial);
+                    }
+                    self.pending.pop_front();
+                    applied = true;
+                    self.dirty = true;
+                }
+                Err(error) => {
+                    let text = format!("serial {}: {error}", batch.serial);
+                    if self.failure.as_ref().is_none_or(|before| before.text != text) {
+                        tracing::error!(
+                            "{text}; the table stays as it was, the batch is kept and tried again every second"
+                        );
+                    }
+                    self.failure = Some(Failure { text, retry_at: now + RETRY });
+                    break;
+                }
+            }
+        }
+        if applied {
+            self.resolve_new(now);
+        }
+        applied
+    }
+
+    /// Finds the neighbours that next hops which came into use mean.
+    fn resolve_new(&mut self, now: Instant) {
+        for next_hop in self.fib.take_new_next_hops() {
+            let Some(key) = self.next_hops.resolve(next_hop, &self.ports) else { continue };
+            self.neighbors.need(key, now);
+            let Some(entry) = self.neighbors.get(&key) else { continue };
+            match entry.mac {
+                Some(mac) => {
+                    if let Some(adjacency) = self.adjacency(key.0, Some(mac)) {
+                        self.dirty |= self.fib.set_adjacency(next_hop, adjacency);
+                    }
+                }
+                None if entry.state == neighbor::State::Incomplete => {
+                    self.hold.waiting.insert(key);
+                    self.hold.until.get_or_insert(now + HOLD);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Frames from the links and neighbours that packets asked for.
+    fn hear(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        for place in 0..self.rings.len() {
+            let Some(rings) = self.rings.get(place).cloned() else { break };
+            // As many as there are now: a flood must not keep a turn from its end.
+            for _ in 0..rings.host.len() {
+                let Some(frame) = rings.host.pop() else { break };
+                busy = true;
+                let answer = host::handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
+                if let Some(answer) = answer {
+                    // A full ring: who asked asks again.
+                    let _ = rings.originate.push(answer);
+                }
+            }
+            for _ in 0..rings.misses.len() {
+                let Some(miss) = rings.misses.pop() else { break };
+                busy = true;
+                self.neighbors.missed((miss.port, miss.address), now);
+            }
+        }
+        busy
+    }
+
+    /// Does what the neighbour table wants.
+    fn perform(&mut self) -> bool {
+        let busy = !self.actions.is_empty();
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Ask { key, known } => {
+                    let question = host::question(key, known, &self.ports);
+                    if let (Some(question), Some(rings)) = (question, self.rings.first()) {
+                        let _ = rings.originate.push(question);
+                    }
+                }
+                Action::Changed { key, mac } => self.neighbor_changed(key, mac),
+            }
+        }
+        self.actions = actions;
+        busy
+    }
+
+    /// A changed neighbour touches neighbours and adjacencies, never a trie.
+    fn neighbor_changed(&mut self, key: neighbor::Key, mac: Option<Mac>) {
+        self.hold.waiting.remove(&key);
+        let (port, address) = key;
+        let Some(adjacency) = self.adjacency(port, mac) else { return };
+        self.dirty |= match mac {
+            Some(_) => self.fib.set_neighbor(port, address, adjacency),
+            None => self.fib.remove_neighbor(port, address),
+        };
+        for next_hop in self.next_hops.of(&key) {
+            self.dirty |= self.fib.set_adjacency(*next_hop, adjacency);
+        }
+    }
+
+    fn adjacency(&self, port: PortId, mac: Option<Mac>) -> Option<Adjacency> {
+        let setup = self.ports.get(usize::from(port.0))?;
+        let (destination, state) = match mac {
+            Some(mac) => (mac, AdjacencyState::Reachable),
+            None => (Mac::default(), AdjacencyState::Incomplete),
+        };
+        let [a, b, c, d, e, f] = destination.0;
+        let [g, h, i, j, k, l] = setup.mac.0;
+        Some(Adjacency { port, state, header: [a, b, c, d, e, f, g, h, i, j, k, l], mtu: setup.mtu })
+    }
+
+    /// At most one publication a turn, however much changed.
+    fn publish(&mut self, now: Instant) {
+        if !self.dirty {
+            return;
+        }
+        if let Some(until) = self.hold.until {
+            if !self.hold.waiting.is_empty() && now < until {
+                return;
+            }
+            self.hold = Hold::default();
+        }
+        self.dirty = false;
+        if self.publisher.publish(self.fib.generation()) == Visibility::Deferred {
+            tracing::warn!(
+                "serial {}: workers still hold {} older generations; this one waits for room",
+                self.fib.serial(),
+                self.publisher.stats().retired
+            );
+        }
+    }
+
+    /// The group that a prefix leads to, as the table has it.
+    pub fn route(&self, prefix: IpNet) -> Option<GroupLabel> {
+        self.fib.get(VrfId::DEFAULT, prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests;

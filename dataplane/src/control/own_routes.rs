@@ -1,0 +1,99 @@
+//! Routes that the host has by itself: own addresses, connected subnets, `[[static_route]]`. They win over those from servers.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId, VrfId};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::PortSetup;
+
+/// High half of the labels of own groups. Labels from servers are hashes; meeting one of these would take 2^32 groups.
+const OWN: u64 = 0xf1bc_a570_0000_0000;
+
+/// A route of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaticRoute {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Gateway; none: drop in silence.
+    pub via: Option<IpAddr>,
+}
+
+/// The host's own routes.
+#[derive(Debug)]
+pub struct OwnRoutes {
+    /// What puts them into an empty table.
+    pub changes: Vec<Change>,
+    prefixes: HashSet<IpNet>,
+}
+
+impl OwnRoutes {
+    /// In the order of precedence: an own address wins over a subnet, a subnet over a static route to the same prefix.
+    pub fn new(ports: &[PortSetup], routes: &[StaticRoute]) -> OwnRoutes {
+        let mut own = OwnRoutes { changes: Vec::new(), prefixes: HashSet::new() };
+        let local = own.group(Group::Local);
+        let blackhole = own.group(Group::Blackhole);
+        for address in ports.iter().flat_map(|port| &port.addresses) {
+            own.announce(IpNet::from(address.addr()), local);
+        }
+        for (place, port) in ports.iter().enumerate() {
+            let next_hop = NextHop::connected(PortId(place as u16));
+            let Ok(group) = Group::one(next_hop) else { continue };
+            let connected = own.group(group);
+            for address in &port.addresses {
+                if let IpNet::V4(v4) = address {
+                    // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are off.
+                    for edge in edges(v4) {
+                        own.announce(edge, blackhole);
+                    }
+                }
+                own.announce(address.trunc(), connected);
+            }
+        }
+        for route in routes {
+            let label = match route.via.map(NextHop::via).map(Group::one) {
+                Some(Ok(group)) => own.group(group),
+                Some(Err(_)) => continue,
+                None => blackhole,
+            };
+            own.announce(route.prefix, label);
+        }
+        own
+    }
+
+    /// Whether the host's own route wins over what a server says about this prefix.
+    pub fn wins(&self, change: &Change) -> bool {
+        match change {
+            Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } => {
+                *vrf == VrfId::DEFAULT && self.prefixes.contains(prefix)
+            }
+            Change::PutGroup { .. } | Change::DeleteGroup { .. } => false,
+        }
+    }
+
+    /// Whether the host has this route by itself.
+    pub fn contains(&self, prefix: &IpNet) -> bool {
+        self.prefixes.contains(prefix)
+    }
+
+    fn group(&mut self, group: Group) -> GroupLabel {
+        let label = GroupLabel(OWN | self.changes.len() as u64);
+        self.changes.push(Change::PutGroup { label, group });
+        label
+    }
+
+    fn announce(&mut self, prefix: IpNet, label: GroupLabel) {
+        if self.prefixes.insert(prefix) {
+            self.changes.push(Change::Announce { vrf: VrfId::DEFAULT, prefix, label });
+        }
+    }
+}
+
+/// Network and broadcast address of a subnet that has them: one of two addresses or less has none (RFC 3021).
+fn edges(subnet: &Ipv4Net) -> Vec<IpNet> {
+    if subnet.prefix_len() > 30 {
+        return Vec::new();
+    }
+    [subnet.network(), subnet.broadcast()].map(|address| IpNet::from(IpAddr::V4(address))).to_vec()
+}

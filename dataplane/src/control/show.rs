@@ -1,0 +1,104 @@
+//! What the control side shows to an operator: routes, groups, neighbours, state of forwarding.
+
+use fibcast_control::protocol::RouteQuery;
+use fibcast_control::status::ForwardingStatus;
+use fibcast_control::tables::{GroupEntry, GroupList, Neighbor, NeighborList, Route, RouteList};
+use fibcast_fib::{AdjacencyState, Group, GroupLabel, Member, NextHop, VrfId};
+use ipnet::IpNet;
+
+use super::Control;
+
+impl Control {
+    /// State of forwarding.
+    pub fn forwarding(&self) -> ForwardingStatus {
+        let stats = self.publisher.stats();
+        let unreachable = |next_hop: &&NextHop| {
+            self.fib.adjacency(next_hop).is_none_or(|known| known.state != AdjacencyState::Reachable)
+        };
+        let waiting = self.next_hops.iter().flat_map(|(_, users)| users).filter(unreachable).count();
+        ForwardingStatus {
+            serial: stats.serial,
+            routes: self.fib.len() as u64,
+            published: stats.published,
+            retired: stats.retired as u64,
+            next_hops: (self.next_hops.len() + self.next_hops.unresolved()) as u64,
+            next_hops_unresolved: (waiting + self.next_hops.unresolved()) as u64,
+            pending_batches: self.pending.len() as u64,
+            apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
+        }
+    }
+
+    /// Trie destructors that ran on workers; anything but 0 is a defect.
+    pub fn destructors(&self) -> u64 {
+        self.publisher.stats().freed_by_workers
+    }
+
+    /// Routes as the table has them, those of the host itself included.
+    pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
+        let vrf = VrfId::DEFAULT;
+        let found: Vec<(IpNet, GroupLabel)> = match *query {
+            RouteQuery::All => self.fib.routes(vrf, None).take(limit).collect(),
+            RouteQuery::Prefix(prefix) => {
+                self.fib.get(vrf, prefix).map(|label| (prefix, label)).into_iter().collect()
+            }
+            RouteQuery::Address(address) => self.fib.longest_match(vrf, address).into_iter().collect(),
+        };
+        let routes = found.into_iter().take(limit).map(|(prefix, label)| Route {
+            vrf: vrf.0,
+            prefix,
+            label: format!("{:016x}", label.0),
+            via: self.fib.group(label).map(|group| self.words(group)).unwrap_or_default(),
+            origin: self.own.contains(&prefix).then(|| "own".to_owned()),
+        });
+        RouteList { total: self.fib.len() as u64, routes: routes.collect() }
+    }
+
+    /// Groups by label.
+    pub fn groups(&self) -> GroupList {
+        let mut groups: Vec<(GroupLabel, &Group)> =
+            self.fib.groups().map(|(label, group, _)| (label, group)).collect();
+        groups.sort_unstable_by_key(|(label, _)| *label);
+        let entry = |(label, group): (GroupLabel, &Group)| GroupEntry {
+            label: format!("{:016x}", label.0),
+            via: self.words(group),
+        };
+        GroupList { groups: groups.into_iter().map(entry).collect() }
+    }
+
+    /// Neighbours by port and address.
+    pub fn neighbor_list(&self) -> NeighborList {
+        let mut entries: Vec<_> = self.neighbors.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| **key);
+        let neighbors = entries.into_iter().map(|((port, address), entry)| Neighbor {
+            port: self.port_name(usize::from(port.0)),
+            address: *address,
+            mac: entry.mac.map(|mac| mac.to_string()),
+            state: entry.state.name().to_owned(),
+        });
+        NeighborList { neighbors: neighbors.collect() }
+    }
+
+    fn words(&self, group: &Group) -> Vec<String> {
+        match group {
+            Group::Hops(members) => members.iter().map(|member| self.word(member)).collect(),
+            Group::Blackhole => vec!["blackhole".to_owned()],
+            Group::Unreachable => vec!["unreachable".to_owned()],
+            Group::Prohibit => vec!["prohibit".to_owned()],
+            Group::Local => vec!["local".to_owned()],
+        }
+    }
+
+    fn word(&self, member: &Member) -> String {
+        let port = member.next_hop.port.map(|port| format!("port {}", self.port_name(usize::from(port.0))));
+        let gateway = member.next_hop.gateway.map(|gateway| gateway.to_string());
+        let mut words: Vec<String> = gateway.into_iter().chain(port).collect();
+        if member.weight != 1 {
+            words.push(format!("weight {}", member.weight));
+        }
+        words.join(" ")
+    }
+
+    fn port_name(&self, place: usize) -> String {
+        self.ports.get(place).map_or_else(|| place.to_string(), |port| port.name.clone())
+    }
+}

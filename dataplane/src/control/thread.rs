@@ -1,0 +1,111 @@
+//! The control side on its thread: batches and questions come by channel, frames by the workers' rings.
+
+use std::io;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::{Batch, Control};
+
+/// Longest pause between two looks at the workers' rings; bounds the delay of an answer to ARP.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Batches that wait in the channel before their sender waits.
+const BATCHES: usize = 64;
+
+/// A question, answered on the control thread.
+pub type Question = Box<dyn FnOnce(&Control) + Send>;
+
+/// The ways to the control thread.
+#[derive(Debug, Clone)]
+pub struct ControlHandle {
+    batches: Sender<Batch>,
+    questions: Sender<Question>,
+}
+
+impl ControlHandle {
+    /// Gives a batch; waits while too many are on their way. False: the control thread has ended.
+    pub fn push(&self, batch: Batch) -> bool {
+        self.batches.send(batch).is_ok()
+    }
+
+    /// Asks and waits for the answer at most `timeout`.
+    pub fn ask<A: Send + 'static>(
+        &self,
+        timeout: Duration,
+        question: impl FnOnce(&Control) -> A + Send + 'static,
+    ) -> Option<A> {
+        let (answer, answered) = bounded(1);
+        let question: Question = Box::new(move |control| {
+            let _ = answer.send(question(control));
+        });
+        self.questions.send_timeout(question, timeout).ok()?;
+        answered.recv_timeout(timeout).ok()
+    }
+}
+
+/// A control thread that runs; it ends when `stop` is dropped.
+#[derive(Debug)]
+pub struct ControlThread {
+    /// Ways to it.
+    pub handle: ControlHandle,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ControlThread {
+    /// Starts it.
+    pub fn spawn(control: Control) -> io::Result<ControlThread> {
+        let (batches, batch_inlet) = bounded(BATCHES);
+        let (questions, question_inlet) = bounded(64);
+        let (stop, stopped) = bounded(0);
+        let thread = std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || run(control, &batch_inlet, &question_inlet, &stopped))?;
+        let handle = ControlHandle { batches, questions };
+        Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for ControlThread {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the control thread had ended by a defect");
+        }
+    }
+}
+
+fn run(
+    mut control: Control,
+    batches: &Receiver<Batch>,
+    questions: &Receiver<Question>,
+    stopped: &Receiver<()>,
+) {
+    while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
+        while control.wants_batches()
+            && let Ok(batch) = batches.try_recv()
+        {
+            control.push(batch);
+        }
+        let busy = control.turn(Instant::now());
+        for question in questions.try_iter() {
+            question(&control);
+        }
+        if busy {
+            continue;
+        }
+        // While a batch cannot be applied, the others stay in the channel and hold back their sender.
+        if !control.wants_batches() {
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        match batches.recv_timeout(PAUSE) {
+            Ok(batch) => control.push(batch),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Neighbours: which MAC address has an address on a link, kept by asking (ARP, RFC 826; ND, RFC 4861).
+//!
+//! [`Table`] is a state machine without sockets and clocks: it is told what was heard and what time it is, and says what to ask and
+//! what changed. The control thread owns it.
+//!
+//! An entry that worked keeps working while it is asked again; only [`PROBES`] questions without an answer end it. An entry that a
+//! next hop needs is never given up, it is asked with growing pauses.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use fibcast_fib::PortId;
+
+use crate::packet::ethernet::Mac;
+
+/// Questions without an answer after which a neighbour is taken for gone.
+pub const PROBES: u32 = 3;
+/// Pause between questions to a neighbour that is not known yet, or may be gone (RFC 4861 §10, RETRANS_TIMER).
+pub const RETRY: Duration = Duration::from_secs(1);
+/// Longest pause between questions to a neighbour that does not answer.
+pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// How long an answer is believed before the neighbour is asked again (RFC 4861 §10, REACHABLE_TIME).
+pub const REFRESH: Duration = Duration::from_secs(30);
+/// Most entries that packets and other stations may cause; next hops and static entries have their place besides.
+pub const LEARNED_LIMIT: usize = 16_384;
+
+/// An address on a link.
+pub type Key = (PortId, IpAddr);
+
+/// Whether a neighbour can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// From the configuration: never asked, never changed.
+    Static,
+    /// Answered lately.
+    Reachable,
+    /// Known, and being asked whether it is still there; used all the while.
+    Probing,
+    /// Not known yet; being asked.
+    Incomplete,
+    /// Did not answer; asked again with growing pauses.
+    Failed,
+}
+
+impl State {
+    /// As shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Static => "static",
+            State::Reachable => "reachable",
+            State::Probing => "probing",
+            State::Incomplete => "incomplete",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// A neighbour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Whether it can be sent to.
+    pub state: State,
+    /// Its MAC address; present in the states in which it is used.
+    pub mac: Option<Mac>,
+    /// A next hop needs it.
+    pub needed: bool,
+    questions: u32,
+    pause: Duration,
+    due: Instant,
+}
+
+/// What the table wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ask who has the address; the station itself where its MAC address is known.
+    Ask {
+        /// Port and address.
+        key: Key,
+        /// Where it was.
+        known: Option<Mac>,
+    },
+    /// The neighbour's MAC address is this from now on; none: it is not known any more.
+    Changed {
+        /// Port and address.
+        key: Key,
+        /// Where it is.
+        mac: Option<Mac>,
+    },
+}
+
+/// The neighbours of all ports.
+#[derive(Debug, Default)]
+pub struct Table {
+    entries: HashMap<Key, Entry>,
+    learned: usize,
+    refused: u64,
+    next: Option<Instant>,
+}
+
+impl Table {
+    /// A neighbour from the configuration.
+    pub fn set_static(&mut self, key: Key, mac: Mac, now: Instant, actions: &mut Vec<Action>) {
+        let entry = Entry {
+            state: State::Static,
+            mac: Some(mac),
+            needed: true,
+            questions: 0,
+            pause: RETRY,
+            due: now,
+        };
+        self.entries.insert(key, entry);
+        actions.push(Action::Changed { key, mac: Some(mac) });
+    }
+
+    /// A next hop needs this neighbour from now on: it is asked at once, and for ever.
+    pub fn need(&mut self, key: Key, now: Instant) {
+        match self.entries.get_mut(&key) {
+            Some(entry) => {
+                if !std::mem::replace(&mut entry.needed, true) {
+                    self.learned = self.learned.saturating_sub(1);
+                }
+            }
+            None => {
+                self.entries.insert(key, incomplete(true, now));
+                self.wake(now);
+            }
+        }
+    }
+
+    /// No next hop needs it any more; it stays as long as it answers.
+    pub fn release(&mut self, key: Key) {
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.state != State::Static)
+            && std::mem::replace(&mut entry.needed, false)
+        {
+            self.learned += 1;
+        }
+    }
+
+    /// A packet needed this neighbour.
+    pub fn missed(&mut self, key: Key, now: Instant) {
+        if !self.entries.contains_key(&key) && self.has_room() {
+            self.learned += 1;
+            self.entries.insert(key, incomplete(false, now));
+            self.wake(now);
+        }
+    }
+
+    /// The station itself said where it is: in an answer, or by asking us. `create`: also if nobody wanted to know
+    /// (RFC 826: yes, if it asked for us; RFC 4861 §7.2.5: not by an unsolicited advertisement).
+    pub fn heard(&mut self, key: Key, mac: Mac, create: bool, now: Instant, actions: &mut Vec<Action>) {
+        if !mac.is_unicast() {
+            return;
+        }
+        if !self.entries.contains_key(&key) {
+            if !create || !self.has_room() {
+                return;
+            }
+            self.learned += 1;
+            self.entries.insert(key, incomplete(false, now));
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.state == State::Static {
+            return;
+        }
+        if entry.mac != Some(mac) {
+            actions.push(Action::Changed { key, mac: Some(mac) });
+        }
+        *entry = Entry {
+            state: State::Reachable,
+            mac: Some(mac),
+            needed: entry.needed,
+            questions: 0,
+            pause: RETRY,
+            due: now + REFRESH,
+        };
+        self.wake(now + REFRESH);
+    }
+
+    /// What is due by now, at most `limit` questions; the others come with the next call.
+    pub fn poll(&mut self, now: Instant, limit: usize, actions: &mut Vec<Action>) {
+        if self.next.is_none_or(|next| now < next) {
+            return;
+        }
+        let mut asked = 0;
+        let mut next = None;
+        let mut gone = 0;
+        self.entries.retain(|&key, entry| {
+            if entry.state == State::Static {
+                return true;
+            }
+            if entry.due <= now && asked < limit {
+                if !advance(key, entry, now, actions) {
+                    gone += 1;
+                    return false;
+                }
+                asked += 1;
+            }
+            next = Some(next.map_or(entry.due, |next: Instant| next.min(entry.due)));
+            true
+        });
+        self.learned = self.learned.saturating_sub(gone);
+        self.next = next;
+    }
+
+    /// When [`poll`](Self::poll) has something to do again.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// What is known about a neighbour.
+    pub fn get(&self, key: &Key) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// All, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// Entries that were not made because of [`LEARNED_LIMIT`].
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    fn has_room(&mut self) -> bool {
+        let room = self.learned < LEARNED_LIMIT;
+        self.refused += u64::from(!room);
+        room
+    }
+
+    fn wake(&mut self, at: Instant) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+}
+
+fn incomplete(needed: bool, now: Instant) -> Entry {
+    Entry { state: State::Incomplete, mac: None, needed, questions: 0, pause: RETRY, due: now }
+}
+
+/// The next step of an entry whose time has come; false: forget it.
+fn advance(key: Key, entry: &mut Entry, now: Instant, actions: &mut Vec<Action>) -> bool {
+    match entry.state {
+        State::Static => return true,
+        State::Reachable => {
+            entry.state = State::Probing;
+            entry.questions = 0;
+        }
+        State::Probing if entry.questions >= PROBES => {
+            actions.push(Action::Changed { key, mac: None });
+            if !entry.needed {
+                return false;
+            }
+            *entry = Entry { state: State::Incomplete, ..incomplete(true, now) };
+        }
+        State::Incomplete if entry.questions >= PROBES => {
+            if !entry.needed {
+                return false;
+            }
+            entry.state = State::Failed;
+        }
+        State::Failed => entry.pause = (entry.pause * 2).min(LONGEST_RETRY),
+        State::Probing | State::Incomplete => {}
+    }
+    entry.questions += 1;
+    entry.due = now + entry.pause;
+    actions.push(Action::Ask { key, known: entry.mac });
+    true
+}
+
+#[cfg(test)]
+mod tests;

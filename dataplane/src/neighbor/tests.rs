@@ -1,0 +1,156 @@
+//! The state machine under a clock that the tests move.
+
+use super::*;
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
+const OTHER: Mac = Mac([2, 0, 0, 0, 0, 10]);
+
+fn key() -> Key {
+    (PortId(1), IpAddr::from([192, 0, 2, 9]))
+}
+
+struct Scene {
+    table: Table,
+    now: Instant,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene { table: Table::default(), now: Instant::now() }
+    }
+
+    fn after(&mut self, seconds: u64) -> Vec<Action> {
+        self.now += Duration::from_secs(seconds);
+        let mut actions = Vec::new();
+        self.table.poll(self.now, 64, &mut actions);
+        actions
+    }
+
+    fn hear(&mut self, mac: Mac, create: bool) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.table.heard(key(), mac, create, self.now, &mut actions);
+        actions
+    }
+
+    fn state(&self) -> Option<State> {
+        self.table.get(&key()).map(|entry| entry.state)
+    }
+}
+
+const fn ask(key: Key, known: Option<Mac>) -> Action {
+    Action::Ask { key, known }
+}
+
+#[test]
+fn a_next_hop_is_asked_for_at_once_and_used_when_it_answers() {
+    let mut scene = Scene::new();
+    scene.table.need(key(), scene.now);
+    assert_eq!(scene.after(0), [ask(key(), None)]);
+    assert_eq!(scene.after(0), [], "one question, then a pause");
+    assert_eq!(scene.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
+    assert_eq!(scene.state(), Some(State::Reachable));
+    assert_eq!(scene.hear(MAC, false), [], "the same again changes nothing");
+}
+
+#[test]
+fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
+    let mut scene = Scene::new();
+    scene.table.need(key(), scene.now);
+    let mut asked_at = Vec::new();
+    for second in 0..300 {
+        let actions = scene.after(u64::from(second != 0));
+        if !actions.is_empty() {
+            assert_eq!(actions, [ask(key(), None)]);
+            asked_at.push(second);
+        }
+    }
+    assert_eq!(asked_at[..7], [0, 1, 2, 3, 4, 6, 10]);
+    let last: Vec<_> = asked_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(last.ends_with(&[30, 30]), "{asked_at:?}");
+    assert_eq!(scene.state(), Some(State::Failed));
+    assert_eq!(scene.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
+}
+
+#[test]
+fn a_working_neighbour_is_refreshed_without_ever_being_dropped() {
+    let mut scene = Scene::new();
+    scene.table.need(key(), scene.now);
+    scene.hear(MAC, false);
+    for _ in 0..5 {
+        assert_eq!(scene.after(29), []);
+        assert_eq!(scene.after(1), [ask(key(), Some(MAC))], "asked where it was, by unicast");
+        assert_eq!(scene.state(), Some(State::Probing));
+        assert_eq!(scene.hear(MAC, false), [], "no change, so nothing is published");
+    }
+}
+
+#[test]
+fn only_questions_without_an_answer_end_a_working_neighbour() {
+    let mut scene = Scene::new();
+    scene.table.need(key(), scene.now);
+    scene.hear(MAC, false);
+    for question in 0..PROBES {
+        let seconds = if question == 0 { 30 } else { 1 };
+        assert_eq!(scene.after(seconds), [ask(key(), Some(MAC))]);
+    }
+    assert_eq!(scene.after(1), [Action::Changed { key: key(), mac: None }, ask(key(), None)]);
+    assert_eq!(scene.state(), Some(State::Incomplete), "a next hop needs it, so it is asked again");
+}
+
+#[test]
+fn who_is_not_needed_is_forgotten_when_it_does_not_answer() {
+    let mut scene = Scene::new();
+    scene.table.missed(key(), scene.now);
+    for _ in 0..PROBES {
+        assert_eq!(scene.after(1), [ask(key(), None)]);
+    }
+    assert_eq!(scene.after(1), []);
+    assert_eq!((scene.state(), scene.table.next_due()), (None, None));
+}
+
+#[test]
+fn a_gratuitous_word_changes_known_neighbours_only() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.hear(MAC, false), []);
+    assert_eq!(scene.state(), None);
+    assert_eq!(scene.hear(MAC, true), [Action::Changed { key: key(), mac: Some(MAC) }], "it asked for us");
+    assert_eq!(scene.hear(OTHER, false), [Action::Changed { key: key(), mac: Some(OTHER) }]);
+}
+
+#[test]
+fn a_static_neighbour_is_neither_asked_nor_changed() {
+    let mut scene = Scene::new();
+    let mut actions = Vec::new();
+    scene.table.set_static(key(), MAC, scene.now, &mut actions);
+    assert_eq!(actions, [Action::Changed { key: key(), mac: Some(MAC) }]);
+    scene.table.need(key(), scene.now);
+    assert_eq!(scene.hear(OTHER, true), []);
+    assert_eq!(scene.after(1_000), []);
+}
+
+#[test]
+fn a_group_address_is_nobodys_mac() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.hear(Mac::BROADCAST, true), []);
+    assert_eq!(scene.state(), None);
+}
+
+#[test]
+fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_next_hops_have_their_place() {
+    let mut scene = Scene::new();
+    for host in 0..LEARNED_LIMIT as u32 + 10 {
+        scene.table.missed((PortId(0), IpAddr::V4(host.into())), scene.now);
+    }
+    assert_eq!((scene.table.iter().count(), scene.table.refused()), (LEARNED_LIMIT, 10));
+    scene.table.need(key(), scene.now);
+    assert_eq!(scene.state(), Some(State::Incomplete));
+}
+
+#[test]
+fn questions_beyond_the_limit_come_with_the_next_call() {
+    let mut scene = Scene::new();
+    for host in 0..100u32 {
+        scene.table.need((PortId(0), IpAddr::V4(host.into())), scene.now);
+    }
+    assert_eq!((scene.after(0).len(), scene.after(0).len(), scene.after(0).len()), (64, 36, 0));
+}

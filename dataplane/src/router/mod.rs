@@ -1,0 +1,138 @@
+//! The router put together on DPDK: ports opened, queues dealt to workers, control side and workers started and stopped in order.
+//!
+//! * [`ports`]: devices, pools and queues;
+//! * [`show`]: what an operator sees of ports, workers and drops.
+
+pub mod ports;
+pub mod show;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use fibcast_daemon::config::{Loaded, Step};
+use fibcast_daemon::exit::Failure;
+use fibcast_fib::{Limits, Reader, VrfId};
+
+use crate::config::Config;
+use crate::control::thread::{ControlHandle, ControlThread};
+use crate::control::{Control, PortSetup, Setup};
+use crate::counters::WorkerCounters;
+use crate::io::dpdk::Dpdk;
+use crate::pipeline::PortFacts;
+use crate::pipeline::output::Rings;
+use crate::worker::{Parts, Worker, thread};
+use ports::{Ports, Queues};
+use show::View;
+
+/// A router at work. Dropping it stops workers first, then the control side, then ports, then DPDK.
+#[derive(Debug)]
+pub struct Router {
+    workers: Vec<JoinHandle<Result<(), String>>>,
+    stop: Arc<AtomicBool>,
+    control: Option<ControlThread>,
+    view: Arc<View>,
+}
+
+impl Router {
+    /// Starts everything. What is wrong names file, line and key.
+    pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
+        let config = &loaded.value;
+        let eal = ports::init(loaded)?;
+        let (ports, queues, pool) = Ports::start(&eal, loaded)?;
+        let now = Instant::now();
+
+        let setups: Vec<PortSetup> = config
+            .ports
+            .iter()
+            .zip(ports.macs())
+            .map(|(port, &mac)| PortSetup {
+                name: port.name.clone(),
+                mac,
+                addresses: port.addresses.clone(),
+                mtu: port.mtu,
+            })
+            .collect();
+        let facts: Vec<PortFacts> =
+            setups.iter().map(|port| PortFacts { mac: port.mac, vrf: VrfId::DEFAULT }).collect();
+        let rings: Vec<Rings> = config.workers.cores.iter().map(|_| Rings::default()).collect();
+        let counters: Vec<Arc<WorkerCounters>> =
+            rings.iter().map(|_| Arc::new(WorkerCounters::new(facts.len()))).collect();
+
+        let setup = Setup {
+            ports: setups,
+            routes: config.static_routes(),
+            neighbors: config.static_neighbors(),
+            limits: Limits::default(),
+            rings: rings.clone(),
+        };
+        let mut control = Control::new(setup, now).map_err(Failure::work)?;
+        let readers: Vec<Reader> =
+            (0..rings.len()).map(|number| control.reader(&format!("worker {number}"))).collect();
+        let control = ControlThread::spawn(control).map_err(Failure::work)?;
+
+        let view = Arc::new(View::new(config, ports, counters.clone(), control.handle.clone()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut router = Router { workers: Vec::new(), stop, control: Some(control), view };
+        let seed = seed(&config.node.name);
+        let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
+        for (number, ((((reader, rings), counters), queues), &core)) in parts.enumerate() {
+            let Queues { rx, tx } = queues;
+            let (ports, backlog, pool, eal) =
+                (facts.clone(), config.workers.tx_backlog, pool.clone(), eal.clone());
+            let build = move || {
+                let registered = eal.register_thread().map_err(|error| error.to_string())?;
+                let parts = Parts { rx, tx, pool, ports, seed, backlog, reader, counters, rings };
+                Ok((Worker::<Dpdk>::new(parts), registered))
+            };
+            let worker = thread::spawn(number, core, config.workers.idle, router.stop.clone(), build);
+            router.workers.push(worker.map_err(Failure::work)?);
+        }
+        router.started(loaded)?;
+        Ok(router)
+    }
+
+    /// A worker that cannot start ends within moments; one that runs does not.
+    fn started(&mut self, loaded: &Loaded<Config>) -> Result<(), Failure> {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let Some(dead) = self.workers.iter().position(JoinHandle::is_finished) else { return Ok(()) };
+        let reason = match self.workers.swap_remove(dead).join() {
+            Ok(Ok(())) => "a worker ended at once".to_owned(),
+            Ok(Err(reason)) => reason,
+            Err(_) => "a worker ended by a defect".to_owned(),
+        };
+        Err(Failure::work(loaded.error(&[Step::Key("workers"), Step::Key("cores")], reason)))
+    }
+
+    /// The way to the control side.
+    pub fn control(&self) -> Option<ControlHandle> {
+        self.control.as_ref().map(|control| control.handle.clone())
+    }
+
+    /// What an operator sees.
+    pub fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => tracing::error!("{reason}"),
+                Err(_) => tracing::error!("a worker had ended by a defect"),
+            }
+        }
+        self.control = None;
+    }
+}
+
+/// The flow hash differs from host to host by the node's name, and stays the same over a restart.
+fn seed(name: &str) -> u64 {
+    // FNV-1a: any hash that spreads short names will do.
+    name.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}

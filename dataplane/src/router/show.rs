@@ -1,0 +1,149 @@
+//! What an operator sees of ports, workers and drops, read from counters without asking a worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::status::ForwardingStatus;
+use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList, WorkerStatus};
+
+use super::ports::Ports;
+use crate::config::{Config, Port};
+use crate::control::thread::ControlHandle;
+use crate::counters::{Snapshot, WorkerCounters};
+use crate::reason::Reason;
+
+/// How long the control thread may take to answer; a full table takes it a second to apply.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Everything that can be looked at.
+#[derive(Debug)]
+pub struct View {
+    configured: Vec<Port>,
+    cores: Vec<usize>,
+    ports: Ports,
+    counters: Vec<Arc<WorkerCounters>>,
+    control: ControlHandle,
+}
+
+impl View {
+    pub(super) fn new(
+        config: &Config,
+        ports: Ports,
+        counters: Vec<Arc<WorkerCounters>>,
+        control: ControlHandle,
+    ) -> View {
+        View {
+            configured: config.ports.clone(),
+            cores: config.workers.cores.clone(),
+            ports,
+            counters,
+            control,
+        }
+    }
+
+    /// The answer to everything but `status`, which the agent has a part in.
+    pub fn answer(&self, request: Request) -> Result<Answer, String> {
+        let late = || "the control thread does not answer".to_owned();
+        match request {
+            Request::Status {} => Err("status is answered by the daemon".to_owned()),
+            Request::Ports {} => Ok(Answer::Ports(self.ports())),
+            Request::Workers {} => Ok(Answer::Workers(self.workers())),
+            Request::Drops {} => Ok(Answer::Drops(self.drops())),
+            Request::Routes { query, limit } => {
+                let routes = self.control.ask(PATIENCE, move |control| control.routes(&query, limit));
+                routes.map(Answer::Routes).ok_or_else(late)
+            }
+            Request::Groups {} => {
+                self.control.ask(PATIENCE, |control| control.groups()).map(Answer::Groups).ok_or_else(late)
+            }
+            Request::Neighbors {} => {
+                let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
+                neighbors.map(Answer::Neighbors).ok_or_else(late)
+            }
+        }
+    }
+
+    /// State of forwarding; none while the control thread does not answer.
+    pub fn forwarding(&self) -> Option<ForwardingStatus> {
+        self.control.ask(PATIENCE, |control| control.forwarding())
+    }
+
+    /// The counters of all workers.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.counters.iter().map(|counters| counters.snapshot()).collect()
+    }
+
+    fn ports(&self) -> PortList {
+        let snapshots = self.snapshots();
+        let status = |(place, port): (usize, &Port)| {
+            let mut status = PortStatus {
+                name: port.name.clone(),
+                device: port.device.clone(),
+                driver: self.ports.driver(place).to_owned(),
+                mac: self.ports.macs().get(place).map(ToString::to_string).unwrap_or_default(),
+                link_up: self.ports.link_up(place),
+                mtu: port.mtu,
+                addresses: port.addresses.clone(),
+                rx_packets: 0,
+                rx_bytes: 0,
+                tx_packets: 0,
+                tx_bytes: 0,
+                rx_missed: self.ports.missed(place),
+            };
+            for port in snapshots.iter().filter_map(|worker| worker.ports.get(place)) {
+                status.rx_packets += port.rx_packets;
+                status.rx_bytes += port.rx_bytes;
+                status.tx_packets += port.tx_packets;
+                status.tx_bytes += port.tx_bytes;
+            }
+            status
+        };
+        PortList { ports: self.configured.iter().enumerate().map(status).collect() }
+    }
+
+    fn workers(&self) -> WorkerList {
+        let destructors = self.control.ask(PATIENCE, |control| control.destructors()).unwrap_or_default();
+        let status = |(worker, (snapshot, &core)): (usize, (Snapshot, &usize))| WorkerStatus {
+            worker,
+            core,
+            received: snapshot.received,
+            sent: snapshot.sent,
+            dropped: snapshot.dropped(),
+            host: snapshot.host,
+            originated: snapshot.originated,
+            bursts: snapshot.bursts,
+            idle_polls: snapshot.idle_polls,
+            serial: snapshot.serial,
+            idle: snapshot.idle,
+            // Counted for all workers together; the first one shows it.
+            destructors: if worker == 0 { destructors } else { 0 },
+        };
+        WorkerList {
+            workers: self.snapshots().into_iter().zip(&self.cores).enumerate().map(status).collect(),
+        }
+    }
+
+    fn drops(&self) -> DropList {
+        let mut list = DropList::default();
+        let snapshots = self.snapshots();
+        for snapshot in &snapshots {
+            list.received += snapshot.received;
+            list.sent += snapshot.sent;
+            list.host += snapshot.host;
+            list.dropped += snapshot.dropped();
+            list.held += snapshot.held;
+        }
+        for (place, port) in self.configured.iter().enumerate() {
+            for reason in Reason::ALL {
+                let count = |worker: &Snapshot| worker.ports.get(place)?.drops.get(*reason as usize).copied();
+                let packets = snapshots.iter().filter_map(count).sum();
+                if packets != 0 {
+                    let (port, reason) = (port.name.clone(), reason.name().to_owned());
+                    list.drops.push(DropCount { port, reason, packets });
+                }
+            }
+        }
+        list
+    }
+}
