@@ -2,9 +2,15 @@
 //!
 //! No socket, no clock, no thread. Begin with [`record`] (what is moved), then [`table`] (one copy of it).
 
+pub mod client;
+pub mod codec;
+pub mod frame;
+mod outbox;
 pub mod record;
+pub mod server;
 pub mod sketch;
 pub mod table;
+pub mod wire;
 
 pub use record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 pub use sketch::RootDigest;

@@ -44,6 +44,10 @@ impl Slot {
         }
     }
 
+    pub(crate) fn is_group(self) -> bool {
+        self.arena() == Arena::Group
+    }
+
     pub(super) fn index(self) -> usize {
         (self.0 & ((1 << 30) - 1)) as usize
     }

@@ -186,6 +186,15 @@ impl Table {
         if serial <= low || serial > high { None } else { self.change(slot) }
     }
 
+    /// Groups that were deleted after `serial` and are remembered.
+    pub(crate) fn deleted_groups(&self, serial: u64) -> impl Iterator<Item = Label> + '_ {
+        let (first, _) = self.first_after(self.group_list, serial, usize::MAX);
+        self.follow(first).filter_map(|c| match c {
+            Change::Delete(Key::Group(label)) => Some(label),
+            _ => None,
+        })
+    }
+
     /// All slots in order; made once and kept as long as no slot is given or taken back.
     pub(crate) fn order(&self) -> Arc<Order> {
         let mut cached = match self.order.lock() {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::arena::{Arena, MAX_SLOTS, NONE, Slot, halves};
 use super::links::{Link, OPEN};
-use super::{Commit, Context, Counts, Table, TableError};
+use super::{Commit, Context, Table, TableError};
 use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
 use crate::record::{group_id, record_id, route_id, with_octets};
 use crate::sketch::RootDigest;
@@ -454,7 +454,7 @@ impl State {
 impl Table {
     pub(super) fn assert_sound(&self) {
         assert_eq!(self.dangling, 0);
-        let c: Counts = self.counts;
+        let c = self.counts;
         assert_eq!(c.routes() + c.groups + c.origins + c.opaque, self.len());
         let mut root = crate::sketch::Sketch::default();
         let mut n = 0;

@@ -1,0 +1,191 @@
+//! One connection to a server: from Connecting to Active.
+
+use std::time::Duration;
+
+use super::intake::Intake;
+use super::{ClientConfig, LinkStatus};
+use crate::frame::{Frame, Inbox, Role, State};
+use crate::outbox::Outbox;
+use crate::wire::ProtocolError;
+
+/// Heartbeats that may be missed.
+const MISSED: u32 = 3;
+/// Time for the connection and for the greeting.
+const GREETING: Duration = Duration::from_secs(5);
+/// Time between two pieces of data of a server that was activated.
+const PROGRESS: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Down {
+        retry_at: Duration,
+    },
+    Connecting {
+        since: Duration,
+    },
+    Greeting {
+        since: Duration,
+    },
+    Standby,
+    /// Deactivated; what comes before the server's Welcome belongs to the past.
+    Stopping {
+        since: Duration,
+    },
+    Active {
+        intake: Box<Intake>,
+        asked: Duration,
+        progress: Duration,
+        synced: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub role: Role,
+    pub phase: Phase,
+    pub inbox: Inbox,
+    pub out: Outbox,
+    pub name: Option<String>,
+    pub state: Option<State>,
+    /// Since when it has been ready without a break.
+    pub ready_since: Option<Duration>,
+    pub heard: Duration,
+    pub received: u64,
+    pub last_error: Option<String>,
+    pub pause: Duration,
+    next_heartbeat: Duration,
+}
+
+impl Link {
+    pub fn new(role: Role, now: Duration) -> Self {
+        Self {
+            role,
+            phase: Phase::Down { retry_at: now },
+            inbox: Inbox::default(),
+            out: Outbox::default(),
+            name: None,
+            state: None,
+            ready_since: None,
+            heard: now,
+            received: 0,
+            last_error: None,
+            pause: Duration::ZERO,
+            next_heartbeat: now,
+        }
+    }
+
+    pub fn greet(&mut self, now: Duration, config: &ClientConfig) {
+        self.out.clear();
+        self.inbox = Inbox::default();
+        self.out.frame(&Frame::Hello { name: config.name.clone() });
+        let (table, role, heartbeat_ms) =
+            (config.table.clone(), self.role, config.heartbeat.as_millis() as u64);
+        // The path is empty: who gets its table from this server alone cannot close a loop by that. What it gets
+        // from others is checked by the server's own state, which carries the path of the table that it serves.
+        self.out.frame(&Frame::Register { table, role, heartbeat_ms, path: Vec::new() });
+        self.heard = now;
+        self.phase = Phase::Greeting { since: now };
+    }
+
+    pub fn is_registered(&self) -> bool {
+        matches!(self.phase, Phase::Standby | Phase::Stopping { .. } | Phase::Active { .. })
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.is_registered() && self.state.as_ref().is_some_and(|s| s.ready)
+    }
+
+    pub fn set_state(&mut self, now: Duration, state: State) {
+        if !state.ready {
+            self.ready_since = None;
+        } else if self.ready_since.is_none() {
+            self.ready_since = Some(now);
+        }
+        self.state = Some(state);
+    }
+
+    pub fn path(&self) -> Vec<String> {
+        let mut path = self.state.as_ref().map(|s| s.path.clone()).unwrap_or_default();
+        path.extend(self.name.clone());
+        path
+    }
+
+    pub fn down(&mut self, now: Duration, error: &ProtocolError, config: &ClientConfig) {
+        self.pause =
+            if self.pause.is_zero() { config.retry_min } else { (self.pause * 2).min(config.retry_max) };
+        self.phase = Phase::Down { retry_at: now + self.pause };
+        self.last_error = Some(error.to_string());
+        self.state = None;
+        self.ready_since = None;
+        self.out.clear();
+        self.inbox = Inbox::default();
+    }
+
+    pub fn handle_timeout(&mut self, now: Duration, heartbeat: Duration) -> Result<(), ProtocolError> {
+        match &self.phase {
+            Phase::Down { .. } => return Ok(()),
+            Phase::Connecting { since } | Phase::Greeting { since } => {
+                let waited = now.saturating_sub(*since);
+                return if waited >= GREETING {
+                    Err(ProtocolError::Silent(waited.as_millis() as u64))
+                } else {
+                    Ok(())
+                };
+            }
+            Phase::Active { progress, synced: false, .. } if now.saturating_sub(*progress) >= PROGRESS => {
+                let text = format!("no data within {} s of Activate", PROGRESS.as_secs());
+                return Err(ProtocolError::Refused(text));
+            }
+            Phase::Stopping { since } if now.saturating_sub(*since) >= PROGRESS => {
+                return Err(ProtocolError::Refused("no answer to Deactivate".into()));
+            }
+            _ => {}
+        }
+        if now >= self.next_heartbeat {
+            // A call that comes late by itself says nothing about the server.
+            if now > self.next_heartbeat + heartbeat * 2 && self.next_heartbeat > Duration::ZERO {
+                self.heard = now;
+            }
+            self.next_heartbeat = now + heartbeat;
+            self.out.frame(&Frame::Heartbeat(None));
+        }
+        let silent = now.saturating_sub(self.heard);
+        if silent >= heartbeat * MISSED {
+            return Err(ProtocolError::Silent(silent.as_millis() as u64));
+        }
+        Ok(())
+    }
+
+    pub fn start_heartbeats(&mut self, now: Duration, heartbeat: Duration) {
+        self.next_heartbeat = now + heartbeat;
+    }
+
+    pub fn due(&self, heartbeat: Duration) -> Option<Duration> {
+        Some(match &self.phase {
+            Phase::Down { retry_at } => *retry_at,
+            Phase::Connecting { since } | Phase::Greeting { since } => *since + GREETING,
+            Phase::Active { .. } | Phase::Standby | Phase::Stopping { .. } => {
+                self.next_heartbeat.min(self.heard + heartbeat * MISSED)
+            }
+        })
+    }
+
+    pub fn status(&self) -> LinkStatus {
+        LinkStatus {
+            role: self.role,
+            name: self.name.clone(),
+            state: match &self.phase {
+                Phase::Down { .. } => "down",
+                Phase::Connecting { .. } => "connecting",
+                Phase::Greeting { .. } => "greeting",
+                Phase::Standby => "standby",
+                Phase::Stopping { .. } => "stopping",
+                Phase::Active { synced: true, .. } => "active",
+                Phase::Active { synced: false, .. } => "activating",
+            },
+            ready: self.is_ready(),
+            received_bytes: self.received,
+            last_error: self.last_error.clone(),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Which server is used: the first capable one, where *capable* is alive and ready.
+//!
+//! The one in use is left when it is gone, or when it is not ready while another one is; for a better one only after
+//! that has been capable for the failback time. The table stays as it is all the while.
+
+use std::time::Duration;
+
+use super::intake::Intake;
+use super::link::Phase;
+use super::{Action, Client, ClientEvent, LinkId};
+use crate::frame::Frame;
+use crate::table::Table;
+use crate::wire::ProtocolError;
+
+impl Client {
+    pub(super) fn reconnect(&mut self, now: Duration) {
+        for (id, link) in self.links.iter_mut().enumerate() {
+            if matches!(link.phase, Phase::Down { retry_at } if retry_at <= now) {
+                link.phase = Phase::Connecting { since: now };
+                self.actions.push_back(Action::Connect(id));
+            }
+        }
+    }
+
+    pub(super) fn lose(&mut self, now: Duration, id: LinkId, error: ProtocolError) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        if matches!(link.phase, Phase::Down { .. }) {
+            return;
+        }
+        link.down(now, &error, &self.config);
+        let active = self.active == Some(id);
+        if active {
+            self.active = None;
+            self.lost_at.get_or_insert(now);
+        }
+        self.events.push_back(ClientEvent::Lost { link: id, error, active });
+    }
+
+    /// Activates the server that is to be used, if it is not in use yet.
+    pub(super) fn select(&mut self, now: Duration, table: &mut Table) {
+        let Some(best) = self.choose(now) else { return };
+        if let Some(old) = self.active.filter(|&old| old != best)
+            && let Some(link) = self.links.get_mut(old).filter(|l| l.is_registered())
+        {
+            link.out.frame(&Frame::Deactivate);
+            link.phase = Phase::Stopping { since: now };
+            self.lost_at.get_or_insert(now);
+        }
+        self.active = Some(best);
+        self.activate(now, best, table);
+    }
+
+    /// Asks a server that stands by for data.
+    pub(super) fn activate(&mut self, now: Duration, id: LinkId, table: &Table) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let epoch_here = link.state.as_ref().map(|s| s.epoch);
+        let (epoch, serial) = self.base.filter(|(epoch, _)| Some(*epoch) == epoch_here).unwrap_or((0, 0));
+        let copy = self.mismatches >= 2;
+        link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
+        let intake = Box::new(Intake::default());
+        link.phase = Phase::Active { intake, asked: now, progress: now, synced: false };
+    }
+
+    /// The server to change to; none if all stays as it is.
+    fn choose(&self, now: Duration) -> Option<LinkId> {
+        let capable = |id: LinkId| {
+            self.links.get(id).is_some_and(|l| matches!(l.phase, Phase::Standby) && l.is_ready())
+        };
+        let best = (0..self.links.len()).find(|&id| capable(id))?;
+        let Some(active) = self.active else {
+            let first_may_come =
+                self.links.first().is_some_and(|l| l.is_registered() || l.last_error.is_none());
+            let wait = self.last_active.is_none()
+                && best != 0
+                && first_may_come
+                && now < self.started + self.config.grace;
+            return (!wait).then_some(best);
+        };
+        let in_use = self.links.get(active)?;
+        if !in_use.is_ready() {
+            return Some(best);
+        }
+        let since = self.links.get(best)?.ready_since?;
+        let due = since + self.config.failback?;
+        (best < active && now >= due).then_some(best)
+    }
+
+    /// When [`Self::choose`] may come to another result without input.
+    pub(super) fn selection_due(&self) -> Option<Duration> {
+        let Some(active) = self.active else {
+            let waiting = self.last_active.is_none()
+                && self.links.iter().any(|l| matches!(l.phase, Phase::Standby) && l.is_ready());
+            return waiting.then_some(self.started + self.config.grace);
+        };
+        let failback = self.config.failback?;
+        self.links
+            .iter()
+            .take(active)
+            .filter(|l| matches!(l.phase, Phase::Standby))
+            .filter_map(|l| l.ready_since)
+            .map(|since| since + failback)
+            .min()
+    }
+}

@@ -1,0 +1,89 @@
+//! What a session has to send: shared pieces and its own, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::frame::Frame;
+
+/// How much a private piece takes before another one is begun.
+const PIECE: usize = 32 * 1024;
+
+#[derive(Debug)]
+enum Piece {
+    Own(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes to send.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pieces: VecDeque<Piece>,
+    /// How much of the first piece has been sent.
+    at: usize,
+    len: usize,
+    sent: u64,
+}
+
+impl Outbox {
+    pub fn frame(&mut self, frame: &Frame<'_>) {
+        self.write(|out| frame.encode(out));
+    }
+
+    /// Lets `f` append to the session's own bytes.
+    pub fn write<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let open = matches!(self.pieces.back(), Some(Piece::Own(bytes)) if bytes.len() < PIECE);
+        if !open {
+            self.pieces.push_back(Piece::Own(Vec::new()));
+        }
+        match self.pieces.back_mut() {
+            Some(Piece::Own(bytes)) => {
+                let before = bytes.len();
+                let result = f(bytes);
+                self.len += bytes.len() - before;
+                result
+            }
+            _ => f(&mut Vec::new()),
+        }
+    }
+
+    pub fn share(&mut self, bytes: Arc<[u8]>) {
+        self.len += bytes.len();
+        self.pieces.push_back(Piece::Shared(bytes));
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub fn front(&self) -> &[u8] {
+        self.pieces.front().and_then(|p| p.bytes().get(self.at..)).unwrap_or_default()
+    }
+
+    pub fn consume(&mut self, n: usize) {
+        let n = n.min(self.len);
+        self.at += n;
+        self.len -= n;
+        self.sent += n as u64;
+        while let Some(size) = self.pieces.front().map(|p| p.bytes().len()).filter(|&size| size <= self.at) {
+            self.at -= size;
+            self.pieces.pop_front();
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self { sent: self.sent, ..Self::default() };
+    }
+}

@@ -1,0 +1,96 @@
+//! Encode once: sessions at the same serial of the same table share the bytes of the batch, and of its sketch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::codec::Encoder;
+use crate::frame::{Frame, Mode};
+use crate::record::{Change, Key};
+use crate::sketch::{SYMBOLS, Symbol};
+use crate::table::Table;
+
+/// A batch, ready to send.
+#[derive(Debug, Clone)]
+pub(super) struct Encoded {
+    pub bytes: Arc<[u8]>,
+    pub routes: u64,
+}
+
+/// The coded symbols of a table at one serial.
+#[derive(Debug, Clone)]
+pub(super) struct Frozen {
+    pub serial: u64,
+    pub count: u64,
+    pub symbols: Arc<Vec<Symbol>>,
+}
+
+#[derive(Debug, Default)]
+struct PerTable {
+    epoch: u64,
+    serial: u64,
+    batches: HashMap<u64, Encoded>,
+    frozen: Option<Frozen>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    tables: HashMap<String, PerTable>,
+}
+
+impl Cache {
+    fn entry(&mut self, name: &str, table: &Table) -> &mut PerTable {
+        let entry = self.tables.entry(name.to_owned()).or_default();
+        if (entry.epoch, entry.serial) != (table.epoch(), table.serial()) {
+            *entry = PerTable { epoch: table.epoch(), serial: table.serial(), ..PerTable::default() };
+        }
+        entry
+    }
+
+    /// The changes since a serial as one batch. None beyond the horizon.
+    pub fn changes(&mut self, name: &str, table: &Table, from: u64) -> Option<Encoded> {
+        let entry = self.entry(name, table);
+        if let Some(found) = entry.batches.get(&from) {
+            return Some(found.clone());
+        }
+        let changes = table.changes_since(from)?.changes();
+        let encoded = encode(table, Mode::Changes, from, changes);
+        entry.batches.insert(from, encoded.clone());
+        Some(encoded)
+    }
+
+    /// The symbols of the table as it is now.
+    pub fn frozen(&mut self, name: &str, table: &Table) -> Frozen {
+        let entry = self.entry(name, table);
+        entry
+            .frozen
+            .get_or_insert_with(|| Frozen {
+                serial: table.serial(),
+                count: table.len(),
+                symbols: Arc::new(table.sketch().symbols().get(..SYMBOLS).unwrap_or_default().to_vec()),
+            })
+            .clone()
+    }
+}
+
+/// A whole batch with Begin and Commit.
+pub(super) fn encode(table: &Table, mode: Mode, from: u64, changes: impl Iterator<Item = Change>) -> Encoded {
+    let mut out = Vec::new();
+    Frame::Begin { mode, from }.encode(&mut out);
+    let mut encoder = Encoder::new();
+    let mut routes = 0;
+    for change in changes {
+        routes += u64::from(is_route(&change));
+        encoder.push(&change, &mut out);
+    }
+    encoder.flush(&mut out);
+    commit(table, encoder.count()).encode(&mut out);
+    Encoded { bytes: out.into(), routes }
+}
+
+pub(super) fn is_route(change: &Change) -> bool {
+    matches!(change.key(), Key::Route { .. } | Key::RibRoute { .. })
+}
+
+pub(super) fn commit(table: &Table, count: u64) -> Frame<'static> {
+    Frame::Commit { epoch: table.epoch(), serial: table.serial(), count, digest: table.digest() }
+}

@@ -1,0 +1,172 @@
+//! What an active session sends of its table: small batches whole and shared, large ones by a walk in portions.
+//!
+//! The walk needs no copy and no pause: it takes the table's order as it was at the beginning, skips what has changed
+//! since, and ends with the changes since. Its memory is the session's queue. Groups are never skipped, so that no
+//! route comes before its group.
+
+use std::sync::Arc;
+
+use super::cache::{Cache, commit, is_route};
+use crate::codec::Encoder;
+use crate::frame::{Frame, Mode};
+use crate::outbox::Outbox;
+use crate::record::{Change, Key};
+use crate::table::{Order, Table};
+
+/// A session's queue is filled up to this.
+pub(super) const HIGH_WATER: usize = 192 * 1024;
+/// Changes up to this number go as one shared batch.
+const SHARED: usize = 16 * 1024;
+/// Slots that one call looks at, so that a walk through unchanged records does not hold up others.
+const PORTION: usize = 64 * 1024;
+
+/// A walk through a table.
+#[derive(Debug)]
+struct Walk {
+    order: Arc<Order>,
+    at: usize,
+    /// Only what changed after this: 0 for a snapshot.
+    low: u64,
+    /// Only what had changed by the beginning of the walk.
+    high: u64,
+    mode: Mode,
+    /// Groups deleted after this are named at the end, after all routes that left them.
+    groups_from: u64,
+    encoder: Encoder,
+}
+
+/// Where a session is.
+#[derive(Debug)]
+pub(super) struct Feed {
+    /// Last serial whose commit is in the queue.
+    pub serial: u64,
+    walk: Option<Walk>,
+}
+
+/// What a call to [`Feed::pump`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    /// The queue is full, or all is sent.
+    Rest,
+    /// The portion is used up, but there is more.
+    More,
+}
+
+impl Feed {
+    pub fn at(serial: u64) -> Self {
+        Self { serial, walk: None }
+    }
+
+    /// A copy of the whole table.
+    pub fn snapshot(table: &Table, out: &mut Outbox) -> Self {
+        let mut feed = Self::at(0);
+        feed.begin(table, Mode::Snapshot, out);
+        feed
+    }
+
+    fn begin(&mut self, table: &Table, mode: Mode, out: &mut Outbox) {
+        let low = if mode == Mode::Snapshot { 0 } else { self.serial };
+        out.frame(&Frame::Begin { mode, from: low });
+        let high = table.serial();
+        let groups_from = if mode == Mode::Snapshot { high } else { low };
+        let order = table.order();
+        self.walk = Some(Walk { order, at: 0, low, high, mode, groups_from, encoder: Encoder::new() });
+    }
+
+    /// Fills the queue.
+    pub fn pump(
+        &mut self,
+        name: &str,
+        table: &Table,
+        cache: &mut Cache,
+        out: &mut Outbox,
+        passed_on: &mut u64,
+    ) -> Pumped {
+        if self.walk.is_some() {
+            return self.go_on(table, out, passed_on);
+        }
+        if self.serial == table.serial() || out.len() >= HIGH_WATER {
+            return Pumped::Rest;
+        }
+        if table.count_since(self.serial, SHARED + 1) <= SHARED {
+            if let Some(batch) = cache.changes(name, table, self.serial) {
+                *passed_on += batch.routes;
+                out.share(batch.bytes);
+                self.serial = table.serial();
+                return Pumped::Rest;
+            }
+            // Beyond the horizon: deletions were forgotten, so only a whole copy is sure.
+            self.begin(table, Mode::Snapshot, out);
+        } else {
+            let mode = if self.serial < table.horizon() { Mode::Snapshot } else { Mode::Changes };
+            self.begin(table, mode, out);
+        }
+        Pumped::More
+    }
+
+    fn go_on(&mut self, table: &Table, out: &mut Outbox, passed_on: &mut u64) -> Pumped {
+        let Some(walk) = &mut self.walk else { return Pumped::Rest };
+        // What was deleted since the walk began must still be known when it ends.
+        let lost = table.horizon() > walk.high || (walk.mode == Mode::Changes && table.horizon() > walk.low);
+        if lost {
+            out.write(|bytes| walk.encoder.flush(bytes));
+            self.begin(table, Mode::Snapshot, out);
+            return Pumped::More;
+        }
+        let mut looked = 0;
+        while out.len() < HIGH_WATER && looked < PORTION {
+            let end = (walk.at + 256).min(walk.order.slots.len());
+            let slots = walk.order.slots.get(walk.at..end).unwrap_or_default();
+            if slots.is_empty() {
+                break;
+            }
+            let (encoder, low, high, snapshot) =
+                (&mut walk.encoder, walk.low, walk.high, walk.mode == Mode::Snapshot);
+            out.write(|bytes| {
+                for &slot in slots {
+                    let high = if slot.is_group() { u64::MAX } else { high };
+                    let Some(change) = table.change_between(slot, low, high) else { continue };
+                    let gone = matches!(change, Change::Delete(_));
+                    // Deleted groups come after the routes that left them, with the changes at the end.
+                    if gone && (snapshot || matches!(change.key(), Key::Group(_))) {
+                        continue;
+                    }
+                    *passed_on += u64::from(is_route(&change));
+                    encoder.push(&change, bytes);
+                }
+                encoder.flush(bytes);
+            });
+            looked += slots.len();
+            walk.at = end;
+        }
+        if walk.at < walk.order.slots.len() {
+            return if out.len() < HIGH_WATER { Pumped::More } else { Pumped::Rest };
+        }
+        if table.count_since(walk.high, SHARED + 1) > SHARED {
+            // So much has changed meanwhile that the end is a walk, too.
+            (walk.at, walk.order, walk.low) = (0, table.order(), walk.high);
+            walk.high = table.serial();
+            if walk.mode == Mode::Snapshot {
+                // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.
+                walk.mode = Mode::Reconcile;
+            }
+            return Pumped::More;
+        }
+        let Some(rest) = table.changes_since(walk.high) else { return Pumped::More };
+        let encoder = &mut walk.encoder;
+        out.write(|bytes| {
+            for change in rest.changes() {
+                *passed_on += u64::from(is_route(&change));
+                encoder.push(&change, bytes);
+            }
+            for label in table.deleted_groups(walk.groups_from) {
+                encoder.push(&Change::Delete(Key::Group(label)), bytes);
+            }
+            encoder.flush(bytes);
+            commit(table, encoder.count()).encode(bytes);
+        });
+        self.serial = table.serial();
+        self.walk = None;
+        Pumped::Rest
+    }
+}

@@ -1,0 +1,214 @@
+//! The server's side: many sessions over tables by name.
+//!
+//! [`Server`] is a machine without sockets or clock. Its owner
+//! * commands: [`Server::accept`] when a connection comes, [`Server::close`] when it is gone;
+//! * gives input: [`Server::handle_bytes`], and [`Server::handle_timeout`] when [`Server::poll_timeout`] is due;
+//! * calls [`Server::pump`] after a table was committed to, and after bytes were sent;
+//! * takes output: [`Server::transmit`] and [`Server::sent`], [`Server::poll_event`].
+//!
+//! `now` is time since any fixed instant, and never goes back. `session` is one connection, `feed` is what it sends of
+//! the table, `cache` holds encoded batches that sessions at the same serial share.
+
+mod cache;
+mod feed;
+mod session;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+pub use crate::frame::Role;
+use crate::table::Table;
+use crate::wire::ProtocolError;
+use cache::Cache;
+use session::Session;
+
+/// A connection by number.
+pub type SessionId = u64;
+
+/// A table as it is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'t> {
+    /// The table.
+    pub table: &'t Table,
+    /// It has all that it is made of. Only then do clients use it.
+    pub ready: bool,
+    /// The nodes that it comes through, nearest last; without this one.
+    pub path: &'t [String],
+}
+
+/// Tables by name. The owner lends them for each call.
+pub trait Tables {
+    /// The table of this name.
+    fn served(&self, name: &str) -> Option<Served<'_>>;
+}
+
+/// What the owner should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// A client registered.
+    Registered {
+        /// Its session.
+        session: SessionId,
+        /// Its name.
+        name: String,
+        /// The table.
+        table: String,
+        /// What this server is for it.
+        role: Role,
+    },
+    /// A client wants data from now on.
+    Activated {
+        /// Its session.
+        session: SessionId,
+        /// How it is brought up to date, in a word.
+        how: &'static str,
+    },
+    /// The session is over: send what [`Server::transmit`] still has, then close the connection.
+    Ended {
+        /// The session.
+        session: SessionId,
+        /// Name, once known.
+        name: Option<String>,
+        /// Why.
+        error: ProtocolError,
+    },
+}
+
+/// A session as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// The session.
+    pub session: SessionId,
+    /// The client's name; empty before it has said it.
+    pub name: String,
+    /// The table.
+    pub table: String,
+    /// What this server is for it.
+    pub role: Role,
+    /// It gets data.
+    pub active: bool,
+    /// Last serial sent.
+    pub serial: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes that wait for the connection.
+    pub queued_bytes: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Server {
+    name: String,
+    sessions: HashMap<SessionId, Session>,
+    next: SessionId,
+    cache: Cache,
+    events: VecDeque<ServerEvent>,
+    routes_passed_on: u64,
+}
+
+impl Server {
+    /// A server by its node's name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            sessions: HashMap::new(),
+            next: 1,
+            cache: Cache::default(),
+            events: VecDeque::new(),
+            routes_passed_on: 0,
+        }
+    }
+
+    /// A connection came in.
+    pub fn accept(&mut self, now: Duration) -> SessionId {
+        let id = self.next;
+        self.next += 1;
+        self.sessions.insert(id, Session::new(now, &self.name));
+        id
+    }
+
+    /// The connection is gone. Makes no event.
+    pub fn close(&mut self, id: SessionId) {
+        self.sessions.remove(&id);
+    }
+
+    /// Bytes came in.
+    pub fn handle_bytes(&mut self, now: Duration, id: SessionId, bytes: &[u8], tables: &dyn Tables) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let mut context = session::Context {
+            id,
+            server: &self.name,
+            tables,
+            cache: &mut self.cache,
+            events: &mut self.events,
+            passed_on: &mut self.routes_passed_on,
+        };
+        if let Err(error) = session.handle_bytes(now, bytes, &mut context) {
+            session.end(error, id, &mut self.events);
+            return;
+        }
+        session.pump(&mut context);
+    }
+
+    /// Produces what active sessions can take. Call it after commits, and when a session's queue has shrunk.
+    pub fn pump(&mut self, tables: &dyn Tables) {
+        for (&id, session) in &mut self.sessions {
+            session.pump(&mut session::Context {
+                id,
+                server: &self.name,
+                tables,
+                cache: &mut self.cache,
+                events: &mut self.events,
+                passed_on: &mut self.routes_passed_on,
+            });
+        }
+    }
+
+    /// Sends heartbeats and ends sessions that are silent.
+    pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
+        for (&id, session) in &mut self.sessions {
+            if let Err(error) = session.handle_timeout(now, tables) {
+                session.end(error, id, &mut self.events);
+            }
+        }
+    }
+
+    /// Tells all clients the state of their table now, not at the next heartbeat: its readiness or path changed.
+    pub fn announce(&mut self, tables: &dyn Tables) {
+        self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables));
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.sessions.values().filter_map(Session::due).min()
+    }
+
+    /// The next bytes of a session; empty if there is nothing to send.
+    pub fn transmit(&self, id: SessionId) -> &[u8] {
+        self.sessions.get(&id).map_or(&[], |s| s.out.front())
+    }
+
+    /// So many bytes of [`Self::transmit`] were sent.
+    pub fn sent(&mut self, id: SessionId, n: usize) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.out.consume(n);
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<ServerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Routes sent to clients, all together: each route counts once per client.
+    pub fn routes_passed_on(&self) -> u64 {
+        self.routes_passed_on
+    }
+
+    /// All sessions that have registered, in the order in which they came.
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        let mut all: Vec<_> = self.sessions.iter().filter_map(|(&id, s)| s.status(id)).collect();
+        all.sort_unstable_by_key(|s| s.session);
+        all
+    }
+}

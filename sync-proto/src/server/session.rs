@@ -1,0 +1,395 @@
+//! One connection to a client: its states, and what each frame does in them.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use super::cache::{Cache, Frozen, encode};
+use super::feed::{Feed, HIGH_WATER, Pumped};
+use super::{ServerEvent, SessionId, SessionStatus, Tables};
+use crate::frame::{Frame, Inbox, MAX_SYMBOLS, Mode, Role, State};
+use crate::outbox::Outbox;
+use crate::record::Change;
+use crate::sketch::{RootDigest, SYMBOLS};
+use crate::table::Table;
+use crate::wire::ProtocolError;
+
+/// Time for Hello and Register.
+const GREETING: Duration = Duration::from_secs(5);
+/// A client is given up after so many silent heartbeats: it may be busy with a whole table.
+const PATIENCE: u32 = 10;
+/// Symbols sent with the first portion, before the client asks for more.
+const FIRST_SYMBOLS: usize = 256;
+/// Most identities that a client may want of one sketch.
+const WANT_LIMIT: usize = 1 << 20;
+
+/// What a session uses of its server during a call.
+pub(super) struct Context<'a> {
+    pub id: SessionId,
+    pub server: &'a str,
+    pub tables: &'a dyn Tables,
+    pub cache: &'a mut Cache,
+    pub events: &'a mut VecDeque<ServerEvent>,
+    pub passed_on: &'a mut u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Greeting,
+    Registering,
+    Standby,
+    /// The client compares sketches.
+    Sketching {
+        frozen: Frozen,
+        want: HashSet<u64>,
+    },
+    Active(Feed),
+    Over,
+}
+
+impl Phase {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Registering => "registering",
+            Self::Standby => "standby",
+            Self::Sketching { .. } => "sketching",
+            Self::Active(_) => "active",
+            Self::Over => "over",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    phase: Phase,
+    inbox: Inbox,
+    pub out: Outbox,
+    name: String,
+    table: String,
+    role: Role,
+    heartbeat: Duration,
+    /// When the next heartbeat is due; before registration, when patience ends.
+    next_heartbeat: Duration,
+    heard: Duration,
+    symbols_sent: usize,
+}
+
+impl Session {
+    pub fn new(now: Duration, server: &str) -> Self {
+        let mut out = Outbox::default();
+        out.frame(&Frame::Hello { name: server.to_owned() });
+        Self {
+            phase: Phase::Greeting,
+            inbox: Inbox::default(),
+            out,
+            name: String::new(),
+            table: String::new(),
+            role: Role::Primary,
+            heartbeat: Duration::from_millis(300),
+            next_heartbeat: now + GREETING,
+            heard: now,
+            symbols_sent: 0,
+        }
+    }
+
+    /// Ends the session with a last word to the client.
+    pub fn end(&mut self, error: ProtocolError, id: SessionId, events: &mut VecDeque<ServerEvent>) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        self.phase = Phase::Over;
+        self.out.frame(&Frame::Error { text: error.to_string() });
+        let name = Some(self.name.clone()).filter(|n| !n.is_empty());
+        events.push_back(ServerEvent::Ended { session: id, name, error });
+    }
+
+    pub fn status(&self, id: SessionId) -> Option<SessionStatus> {
+        let (active, serial) = match &self.phase {
+            Phase::Greeting | Phase::Registering | Phase::Over => return None,
+            Phase::Standby => (false, 0),
+            Phase::Sketching { frozen, .. } => (true, frozen.serial),
+            Phase::Active(feed) => (true, feed.serial),
+        };
+        Some(SessionStatus {
+            session: id,
+            name: self.name.clone(),
+            table: self.table.clone(),
+            role: self.role,
+            active,
+            serial,
+            sent_bytes: self.out.sent(),
+            queued_bytes: self.out.len() as u64,
+        })
+    }
+
+    pub fn due(&self) -> Option<Duration> {
+        (!matches!(self.phase, Phase::Over)).then_some(self.next_heartbeat)
+    }
+
+    pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) -> Result<(), ProtocolError> {
+        if now < self.next_heartbeat {
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Over => return Ok(()),
+            Phase::Greeting | Phase::Registering => {
+                return Err(ProtocolError::Silent(now.saturating_sub(self.heard).as_millis() as u64));
+            }
+            _ => {}
+        }
+        // A call that comes late by itself says nothing about the client.
+        if now > self.next_heartbeat + self.heartbeat * 2 {
+            self.heard = now;
+        }
+        let silent = now.saturating_sub(self.heard);
+        if silent > self.heartbeat * PATIENCE {
+            return Err(ProtocolError::Silent(silent.as_millis() as u64));
+        }
+        self.next_heartbeat = now + self.heartbeat;
+        self.send_heartbeat(tables);
+        Ok(())
+    }
+
+    pub fn send_heartbeat(&mut self, tables: &dyn Tables) {
+        let registered = matches!(self.phase, Phase::Standby | Phase::Sketching { .. } | Phase::Active(_));
+        // A reader that does not read gets no pile of heartbeats.
+        if !registered || self.out.len() > 2 * HIGH_WATER {
+            return;
+        }
+        if let Some(state) = state_of(&self.table, tables) {
+            self.out.frame(&Frame::Heartbeat(Some(state)));
+        }
+    }
+
+    pub fn handle_bytes(
+        &mut self,
+        now: Duration,
+        bytes: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        if matches!(self.phase, Phase::Over) {
+            return Ok(());
+        }
+        self.heard = now;
+        let mut inbox = std::mem::take(&mut self.inbox);
+        inbox.push(bytes);
+        let result = loop {
+            match inbox.next() {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => {
+                    if let Err(e) = self.handle_frame(now, frame, context) {
+                        break Err(e);
+                    }
+                }
+                Err(e) => break Err(e),
+            }
+        };
+        self.inbox = inbox;
+        result
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Duration,
+        frame: Frame<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        match (&mut self.phase, frame) {
+            (_, Frame::Error { text }) => return Err(ProtocolError::Peer(text)),
+            (Phase::Greeting, Frame::Hello { name }) => {
+                if name == context.server {
+                    return Err(refused(format!("node {name} asks to be its own client")));
+                }
+                self.name = name;
+                self.phase = Phase::Registering;
+            }
+            (Phase::Registering, Frame::Register { table, role, heartbeat_ms, path }) => {
+                self.register(now, table, role, heartbeat_ms, &path, context)?;
+            }
+            (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Heartbeat(None)) => {}
+            (
+                Phase::Standby | Phase::Active(_) | Phase::Sketching { .. },
+                Frame::Activate { epoch, serial, digest, copy },
+            ) => self.activate(epoch, serial, digest, copy, context)?,
+            (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Deactivate) => {
+                self.phase = Phase::Standby;
+                // Tells the client that what it still finds before this belongs to the past.
+                let state = state_of(&self.table, context.tables)
+                    .ok_or_else(|| refused(format!("table {} is no longer served", self.table)))?;
+                self.out.frame(&Frame::Welcome(state));
+            }
+            (Phase::Sketching { frozen, .. }, Frame::More { until }) => {
+                let (frozen, until) = (frozen.clone(), until as usize);
+                if until > SYMBOLS {
+                    // So large a difference costs less as a copy than as symbols that are not kept.
+                    self.copy("snapshot: tables differ too much", context)?;
+                } else {
+                    self.send_symbols(&frozen, self.symbols_sent, until);
+                }
+            }
+            (Phase::Sketching { want, .. }, Frame::Want { last, ids }) => {
+                if want.len() + ids.len() > WANT_LIMIT {
+                    return Err(refused(format!(
+                        "Want: expected at most {WANT_LIMIT} identities, found more"
+                    )));
+                }
+                want.extend(ids);
+                if last {
+                    self.reconcile(context)?;
+                }
+            }
+            // Answers to a sketch that cross with its end.
+            (Phase::Standby | Phase::Active(_), Frame::More { .. } | Frame::Want { .. }) => {}
+            (phase, frame) => {
+                return Err(ProtocolError::Unexpected { frame: frame.name(), state: phase.name() });
+            }
+        }
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        now: Duration,
+        table: String,
+        role: Role,
+        heartbeat_ms: u64,
+        path: &[String],
+        context: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        let state = state_of(&table, context.tables)
+            .ok_or_else(|| refused(format!("no table {table} is served here")))?;
+        if path.iter().any(|n| n == context.server) {
+            return Err(refused(format!(
+                "loop: the table of {} comes through {}: {}",
+                self.name,
+                context.server,
+                path.join(" > ")
+            )));
+        }
+        if state.path.contains(&self.name) {
+            return Err(refused(format!(
+                "loop: the table of {} comes through {}: {}",
+                context.server,
+                self.name,
+                state.path.join(" > ")
+            )));
+        }
+        self.out.frame(&Frame::Welcome(state));
+        self.table = table.clone();
+        self.role = role;
+        self.heartbeat = Duration::from_millis(heartbeat_ms);
+        self.next_heartbeat = now + self.heartbeat;
+        self.phase = Phase::Standby;
+        let (session, name) = (context.id, self.name.clone());
+        context.events.push_back(ServerEvent::Registered { session, name, table, role });
+        Ok(())
+    }
+
+    fn table<'t>(&self, context: &Context<'t>) -> Result<&'t Table, ProtocolError> {
+        let served = context.tables.served(&self.table);
+        served.map(|s| s.table).ok_or_else(|| refused(format!("table {} is no longer served", self.table)))
+    }
+
+    /// Chooses the cheapest way from what the client has to what the table is.
+    fn activate(
+        &mut self,
+        epoch: u64,
+        serial: u64,
+        digest: RootDigest,
+        copy: bool,
+        context: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        let table = self.table(context)?;
+        if copy {
+            return self.copy("snapshot: asked for", context);
+        }
+        let how;
+        if epoch == table.epoch() && serial <= table.serial() && serial >= table.horizon() {
+            how = "changes since its serial";
+            if serial == table.serial() {
+                self.out.frame(&Frame::Equal { epoch, serial });
+            }
+            self.phase = Phase::Active(Feed::at(serial));
+        } else if digest == table.digest() {
+            how = "equal";
+            self.out.frame(&Frame::Equal { epoch: table.epoch(), serial: table.serial() });
+            self.phase = Phase::Active(Feed::at(table.serial()));
+        } else {
+            // Counts alone show a difference that symbols would not pay for.
+            let (ours, theirs) = (table.len(), digest.count);
+            if theirs == 0 || ours == 0 || ours.abs_diff(theirs) > (SYMBOLS / 2) as u64 {
+                return self.copy("snapshot", context);
+            }
+            how = "sketch";
+            let frozen = context.cache.frozen(&self.table, table);
+            self.symbols_sent = 0;
+            self.send_symbols(&frozen, 0, FIRST_SYMBOLS);
+            self.phase = Phase::Sketching { frozen, want: HashSet::new() };
+        }
+        context.events.push_back(ServerEvent::Activated { session: context.id, how });
+        Ok(())
+    }
+
+    fn copy(&mut self, how: &'static str, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+        let table = self.table(context)?;
+        self.phase = Phase::Active(Feed::snapshot(table, &mut self.out));
+        context.events.push_back(ServerEvent::Activated { session: context.id, how });
+        Ok(())
+    }
+
+    fn send_symbols(&mut self, frozen: &Frozen, from: usize, until: usize) {
+        let until = until.min(frozen.symbols.len());
+        for first in (from..until).step_by(MAX_SYMBOLS) {
+            let end = (first + MAX_SYMBOLS).min(until);
+            let symbols = frozen.symbols.get(first..end).unwrap_or_default().to_vec();
+            let (serial, count) = (frozen.serial, frozen.count);
+            self.out.frame(&Frame::Symbols { serial, count, first: first as u64, symbols });
+        }
+        self.symbols_sent = self.symbols_sent.max(until);
+    }
+
+    /// Sends what the client lacks of the table that was sketched, and what has changed since.
+    fn reconcile(&mut self, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+        let table = self.table(context)?;
+        let Phase::Sketching { frozen, want } = std::mem::replace(&mut self.phase, Phase::Standby) else {
+            return Ok(());
+        };
+        let Some(since) = table.changes_since(frozen.serial) else {
+            return self.copy("snapshot: the sketch is too old", context);
+        };
+        let found = table.find_ids(&want).into_iter().map(|(_, key, value)| Change::Put(key, value));
+        let batch = encode(table, Mode::Reconcile, frozen.serial, found.chain(since.changes()));
+        *context.passed_on += batch.routes;
+        self.out.share(batch.bytes);
+        self.phase = Phase::Active(Feed::at(table.serial()));
+        Ok(())
+    }
+
+    /// Sends what the client can take.
+    pub fn pump(&mut self, context: &mut Context<'_>) {
+        let Phase::Active(feed) = &mut self.phase else { return };
+        let Some(served) = context.tables.served(&self.table) else { return };
+        // One portion per call keeps other sessions from waiting; the owner calls again as the queue drains.
+        loop {
+            let pumped =
+                feed.pump(&self.table, served.table, context.cache, &mut self.out, context.passed_on);
+            if pumped == Pumped::Rest || self.out.len() >= HIGH_WATER {
+                return;
+            }
+        }
+    }
+}
+
+fn refused(text: String) -> ProtocolError {
+    ProtocolError::Refused(text)
+}
+
+fn state_of(name: &str, tables: &dyn Tables) -> Option<State> {
+    tables.served(name).map(|s| State {
+        epoch: s.table.epoch(),
+        serial: s.table.serial(),
+        digest: s.table.digest(),
+        ready: s.ready,
+        path: s.path.to_vec(),
+    })
+}
