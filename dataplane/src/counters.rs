@@ -5,13 +5,16 @@
 //! received = sent + dropped + host + held in every [`Snapshot`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use crate::reason::Reason;
 
-/// Times that a reader looks again before it takes what it has; a worker's additions take some ten nanoseconds.
-const READ_ATTEMPTS: usize = 10_000;
+/// Looks in quick succession; a worker's additions take some ten nanoseconds.
+const QUICK_LOOKS: u32 = 64;
+/// Pauses of a microsecond and more between further looks, for a worker that lost its core in the middle of an addition.
+const PATIENT_LOOKS: u32 = 10_000;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -162,39 +165,47 @@ impl WorkerCounters {
 
     /// The state between two bursts.
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.copy();
-        for _ in 0..READ_ATTEMPTS {
+        let mut snapshot = Snapshot {
+            ports: self.ports.iter().map(|_| PortSnapshot::default()).collect(),
+            ..Snapshot::default()
+        };
+        for look in 0..QUICK_LOOKS + PATIENT_LOOKS {
             let before = self.version.load(Ordering::Acquire);
-            snapshot = self.copy();
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && before == self.version.load(Ordering::Relaxed) {
-                return snapshot;
+            if before.is_multiple_of(2) {
+                self.copy(&mut snapshot);
+                fence(Ordering::Acquire);
+                if before == self.version.load(Ordering::Relaxed) {
+                    break;
+                }
             }
-            std::hint::spin_loop();
+            if look < QUICK_LOOKS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::sleep(Duration::from_micros(1));
+            }
         }
         snapshot
     }
 
-    fn copy(&self) -> Snapshot {
-        let port = |port: &CachePadded<PortCounters>| PortSnapshot {
-            rx_packets: port.rx_packets.get(),
-            rx_bytes: port.rx_bytes.get(),
-            tx_packets: port.tx_packets.get(),
-            tx_bytes: port.tx_bytes.get(),
-            drops: std::array::from_fn(|at| port.drops.get(at).map_or(0, Counter::get)),
-        };
-        Snapshot {
-            received: self.received.get(),
-            sent: self.sent.get(),
-            host: self.host.get(),
-            held: self.held.get(),
-            originated: self.originated.get(),
-            originate_failed: self.originate_failed.get(),
-            bursts: self.bursts.get(),
-            idle_polls: self.idle_polls.get(),
-            serial: self.serial.get(),
-            idle: self.idle.load(Ordering::Relaxed),
-            ports: self.ports.iter().map(port).collect(),
+    fn copy(&self, to: &mut Snapshot) {
+        to.received = self.received.get();
+        to.sent = self.sent.get();
+        to.host = self.host.get();
+        to.held = self.held.get();
+        to.originated = self.originated.get();
+        to.originate_failed = self.originate_failed.get();
+        to.bursts = self.bursts.get();
+        to.idle_polls = self.idle_polls.get();
+        to.serial = self.serial.get();
+        to.idle = self.idle.load(Ordering::Relaxed);
+        for (port, to) in self.ports.iter().zip(&mut to.ports) {
+            to.rx_packets = port.rx_packets.get();
+            to.rx_bytes = port.rx_bytes.get();
+            to.tx_packets = port.tx_packets.get();
+            to.tx_bytes = port.tx_bytes.get();
+            for (drops, to) in port.drops.iter().zip(&mut to.drops) {
+                *to = drops.get();
+            }
         }
     }
 }
@@ -297,7 +308,7 @@ pub struct Snapshot {
 }
 
 /// A worker's counters of one port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortSnapshot {
     /// Packets received.
     pub rx_packets: u64,
@@ -336,26 +347,35 @@ mod tests {
     #[test]
     fn a_reader_never_sees_half_a_burst() {
         let counters = Arc::new(WorkerCounters::new(1));
+        let stop = Arc::new(AtomicBool::new(false));
         let writer = std::thread::spawn({
-            let counters = counters.clone();
+            let (counters, stop) = (counters.clone(), stop.clone());
             move || {
                 let mut tally = Tally::default();
-                for _ in 0..200_000 {
+                while !stop.load(Ordering::Relaxed) {
                     tally.received = 3;
                     tally.host = 1;
                     tally.drop(Reason::NoRoute);
                     let adding = counters.add();
                     adding.burst(&mut tally);
                     adding.sent(0, Taken { packets: 1, bytes: 60 });
+                    drop(adding);
+                    // The work of a burst, of which a reader uses the time.
+                    (0..200).for_each(|step| {
+                        std::hint::black_box(step);
+                    });
                 }
             }
         });
-        let mut last = 0;
-        while last < 600_000 {
+        let (mut last, mut looks) = (0, 0);
+        // The writer's thread may take its time to begin.
+        while looks < 20_000 || last < 30_000 {
+            looks += 1;
             let snapshot = counters.snapshot();
             assert!(snapshot.adds_up() && snapshot.received >= last, "{snapshot:?}");
             last = snapshot.received;
         }
+        stop.store(true, Ordering::Relaxed);
         writer.join().unwrap();
     }
 }

@@ -37,7 +37,7 @@ fn config(folder: &Path, ports: &str) -> PathBuf {
 name = "nh-test"
 control = "{folder}/control.sock"
 [eal]
-args = ["--no-huge", "-m", "128", "--no-pci", "--in-memory", "--no-telemetry", "--iova-mode=va", "--file-prefix", "fc-{pid}-{name}"]
+args = ["--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "--iova-mode=va", "--file-prefix", "fc-{pid}-{name}"]
 [workers]
 cores = [0]
 idle = "sleep"
@@ -178,7 +178,10 @@ fn an_unknown_device_is_one_clear_line_and_exit_code_1() {
     let text = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().last().unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(last.contains("dataplane.toml:11: port[0].device: cannot probe device net_nonsense0: "), "{last}");
+    assert!(
+        last.contains("dataplane.toml:11: port[0].device: cannot probe device net_nonsense0: "),
+        "{last}"
+    );
 }
 
 #[test]
@@ -190,7 +193,13 @@ fn a_core_that_does_not_exist_is_one_clear_line_and_exit_code_1() {
     let output = run(&config);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.lines().last().unwrap().contains("dataplane.toml:7: workers.cores: worker 1: cannot run on core 999"), "{text}");
+    assert!(
+        text.lines()
+            .last()
+            .unwrap()
+            .contains("dataplane.toml:7: workers.cores: worker 1: cannot run on core 999"),
+        "{text}"
+    );
 }
 
 #[test]
