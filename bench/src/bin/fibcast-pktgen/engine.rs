@@ -21,6 +21,8 @@ const PROBE_EVERY_NS: u64 = 200_000_000;
 const CATCH_UP_NS: u64 = 20_000_000;
 /// Every so many flows, two packets in a row, so that order within the flow is tested.
 const TWICE_EVERY: u64 = 16;
+/// A router that asks faster than it takes answers will ask again.
+const OUTBOX: usize = 4096;
 const FAULTS_SHOWN: usize = 10;
 /// Enough for the packets of 2 s at 1 Mpps.
 const REMEMBERED: usize = 1 << 21;
@@ -62,7 +64,11 @@ pub struct Engine {
     asked_ns: u64,
     warm_up: WarmUp,
     position: u64,
+    visited: u64,
     again: Option<u32>,
+    /// The next change to test right when it is due, and right after it must have settled.
+    changing: usize,
+    settling: usize,
     next_due_ns: u64,
     count_from_ns: u64,
     count_to_ns: u64,
@@ -109,7 +115,10 @@ impl Engine {
             asked_ns: 0,
             warm_up: WarmUp::default(),
             position: 0,
+            visited: 0,
             again: None,
+            changing: 0,
+            settling: 0,
             next_due_ns: 0,
             count_from_ns: 0,
             count_to_ns: 0,
@@ -166,7 +175,9 @@ impl Engine {
         let Some(port) = self.ports.get_mut(port) else { return };
         match port.link.hear(frame) {
             Heard::Question { answer, router } => {
-                port.outbox.push_back(answer);
+                if port.outbox.len() < OUTBOX {
+                    port.outbox.push_back(answer);
+                }
                 port.router = router.or(port.router);
                 self.figures.neighbours_answered += 1;
             }
@@ -354,11 +365,13 @@ impl Engine {
                 if self.warm_up.in_flight >= self.settings.window {
                     return None;
                 }
-                let flow = *self.warm_up.wanted.get(self.warm_up.next)?;
-                self.warm_up.next += 1;
-                if self.flows.get(flow as usize).is_some_and(|state| state.covered) {
-                    return self.poll_transmit(now_ns, out);
-                }
+                let flow = loop {
+                    let flow = *self.warm_up.wanted.get(self.warm_up.next)?;
+                    self.warm_up.next += 1;
+                    if self.flows.get(flow as usize).is_some_and(|state| !state.covered) {
+                        break flow;
+                    }
+                };
                 self.warm_up.in_flight += 1;
                 self.write(flow, Kind::WarmUp, 0, now_ns, out)
             }
@@ -369,24 +382,49 @@ impl Engine {
                 let seq = self.ledger.send(now_ns)?;
                 let gap = 1_000_000_000 / self.settings.pps.max(1);
                 self.next_due_ns = self.next_due_ns.max(now_ns.saturating_sub(CATCH_UP_NS)) + gap;
-                let flow = self.next_flow()?;
+                let flow = self.next_flow(now_ns)?;
                 self.write(flow, Kind::Counted, seq, now_ns, out)
             }
             Phase::Resolve | Phase::Drain | Phase::Done => None,
         }
     }
 
-    fn next_flow(&mut self) -> Option<u32> {
+    /// Every other packet goes to a route that is changing or has just changed, as long as there are such:
+    /// that is where mistakes are. The others visit all flows in turn.
+    fn next_flow(&mut self, now_ns: u64) -> Option<u32> {
         if let Some(flow) = self.again.take() {
             return Some(flow);
         }
-        let index = self.position % self.plan.order.len() as u64;
+        let turn = self.position;
+        self.position += 1;
+        if turn % 2 == 1
+            && let Some(flow) = self.changed_flow(now_ns)
+        {
+            return Some(flow);
+        }
+        let index = self.visited % self.plan.order.len() as u64;
         let flow = *self.plan.order.get(index as usize)?;
-        if self.position % TWICE_EVERY == 0 {
+        if self.visited.is_multiple_of(TWICE_EVERY) {
             self.again = Some(flow);
         }
-        self.position += 1;
+        self.visited += 1;
         Some(flow)
+    }
+
+    fn changed_flow(&mut self, now_ns: u64) -> Option<u32> {
+        let settle_ns = self.plan.settle_ns() + 1;
+        for (cursor, after_ns) in [(&mut self.settling, settle_ns), (&mut self.changing, 0)] {
+            while let Some((due_ns, flow)) =
+                self.plan.change(*cursor).filter(|(due, _)| due + after_ns <= now_ns)
+            {
+                *cursor += 1;
+                // After a pause, what is long past is passed over.
+                if flow.is_some() && due_ns + after_ns + CATCH_UP_NS >= now_ns {
+                    return flow;
+                }
+            }
+        }
+        None
     }
 
     fn write(

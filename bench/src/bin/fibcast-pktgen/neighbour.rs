@@ -128,8 +128,8 @@ impl Link {
         let from = Ipv6Addr::from(read::<16>(ip, 8)?);
         let target = Ipv6Addr::from(read::<16>(icmp, 8)?);
         let link_layer: Mac = link_layer_option(icmp.get(24..)?).or_else(|| read(frame, 6))?;
-        match icmp.first()? {
-            &SOLICITATION => {
+        match *icmp.first()? {
+            SOLICITATION => {
                 let router = (self.peer6 == Some(from)).then_some(link_layer);
                 match self.answers_with(target.into()) {
                     // The unspecified address asks whether it may take the address: not ours to defend.
@@ -140,7 +140,7 @@ impl Link {
                     _ => router.map(Heard::Router),
                 }
             }
-            &ADVERTISEMENT if self.peer6 == Some(target) => Some(Heard::Router(link_layer)),
+            ADVERTISEMENT if self.peer6 == Some(target) => Some(Heard::Router(link_layer)),
             _ => None,
         }
     }

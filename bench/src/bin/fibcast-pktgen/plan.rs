@@ -79,8 +79,8 @@ pub struct Plan {
     /// `changes[change_start[r]..change_start[r + 1]]` are those of route r, in order of time.
     change_start: Vec<u32>,
     changes: Vec<Change>,
-    /// When each change is due, over all routes, sorted.
-    due: Vec<u64>,
+    /// When each change is due, over all routes, sorted, with the flow that goes by this route, if any.
+    due: Vec<(u64, Option<u32>)>,
     settle_ns: u64,
 }
 
@@ -114,12 +114,10 @@ impl Plan {
             return Err(PlanError::Empty);
         }
         let (change_start, changes) = timetable(updates, &oracle, &mut gateways, links, prefixes.len())?;
-        let mut due: Vec<u64> = changes.iter().map(|change| change.due_ns).collect();
-        due.sort_unstable();
-
         let mut random = SmallRng::seed_from_u64(seed);
         let flows: Vec<Flow> =
             prefixes.iter().filter_map(|prefix| oracle.destination(*prefix, links, &mut random)).collect();
+        let due = by_time(&flows, &change_start, &changes);
         let mut order: Vec<u32> = (0..flows.len() as u32).collect();
         order.shuffle(&mut random);
         Ok(Self {
@@ -147,7 +145,16 @@ impl Plan {
 
     /// How many changes are due by now.
     pub fn changes_due(&self, now_ns: u64) -> usize {
-        self.due.partition_point(|&due| due <= now_ns)
+        self.due.partition_point(|&(due, _)| due <= now_ns)
+    }
+
+    /// The time of the change with this number in order of time, and a flow that it concerns, if there is one.
+    pub fn change(&self, number: usize) -> Option<(u64, Option<u32>)> {
+        self.due.get(number).copied()
+    }
+
+    pub fn settle_ns(&self) -> u64 {
+        self.settle_ns
     }
 
     /// Whether a packet that was sent and came back at these times may have gone to `mac` on `port`.
@@ -210,6 +217,21 @@ fn timetable(
         start.push(next as u32);
     }
     Ok((start, all.into_iter().map(|(_, change)| change).collect()))
+}
+
+/// All changes in order of time.
+fn by_time(flows: &[Flow], change_start: &[u32], changes: &[Change]) -> Vec<(u64, Option<u32>)> {
+    let mut due: Vec<_> = changes.iter().map(|change| (change.due_ns, None)).collect();
+    for (number, flow) in (0..).zip(flows) {
+        let route = flow.route as usize;
+        if let (Some(&from), Some(&to)) = (change_start.get(route), change_start.get(route + 1)) {
+            for (_, of) in due.get_mut(from as usize..to as usize).unwrap_or_default() {
+                *of = Some(number);
+            }
+        }
+    }
+    due.sort_unstable();
+    due
 }
 
 #[derive(Default)]
@@ -406,6 +428,18 @@ mod tests {
             (plan.changes_due(0), plan.changes_due(100_000_000), plan.changes_due(u64::MAX)),
             (0, 1, 2)
         );
+    }
+
+    #[test]
+    fn changes_come_in_order_of_time_with_the_flow_that_they_concern() {
+        let changes = [
+            (30, "9.0.0.0/8", "198.18.0.3"),
+            (10, "8.0.0.0/8", "198.18.0.3"),
+            (20, "9.0.0.0/8", "198.18.0.4"),
+        ];
+        let plan = plan(&[("8.0.0.0/8", "198.18.0.2"), ("9.0.0.0/8", "198.18.0.2")], &changes).unwrap();
+        let all: Vec<_> = (0..4).map_while(|number| plan.change(number)).collect();
+        assert_eq!(all, [(10, Some(0)), (20, Some(1)), (30, Some(1))]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The packet loop: DPDK's ports around the [`Engine`].
 
-use std::io::ErrorKind;
-use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +10,7 @@ use dpdk::{Burst, Eal, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use crate::args::PortArgument;
 use crate::engine::Engine;
 use crate::frame::MAX_FRAME;
-use crate::serve::Board;
+use crate::serve::{Board, remove_stale};
 
 const BURST: usize = 64;
 const POOL: u32 = 8191;
@@ -134,10 +133,7 @@ fn await_socket(device: &str, until: Instant, stop: &AtomicBool) {
     let socket = device.split(',').find_map(|setting| setting.strip_prefix("path="));
     let server = device.split(',').any(|setting| setting == "server=1");
     if let (Some(socket), false, true) = (socket, server, device.starts_with("net_virtio_user")) {
-        while !std::path::Path::new(socket).exists()
-            && Instant::now() < until
-            && !stop.load(Ordering::Relaxed)
-        {
+        while !Path::new(socket).exists() && Instant::now() < until && !stop.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -148,9 +144,7 @@ fn remove_stale_socket(device: &str) {
     let socket = device.split(',').find_map(|setting| setting.strip_prefix("iface="));
     let client = device.split(',').any(|setting| setting == "client=1");
     if let (Some(socket), false, true) = (socket, client, device.starts_with("net_vhost")) {
-        if UnixStream::connect(socket).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
-            // If it cannot be removed, DPDK says so in a moment.
-            let _ = std::fs::remove_file(socket);
-        }
+        // If it cannot be removed, DPDK says so in a moment.
+        let _ = remove_stale(Path::new(socket));
     }
 }

@@ -1,7 +1,7 @@
 //! Tells the figures to others, on threads of its own, so that the packet loop never waits for a reader.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,10 +45,7 @@ pub struct Control {
 
 impl Control {
     pub fn start(path: &Path, board: Board) -> io::Result<Self> {
-        // Left behind by a generator that was killed: nobody answers there.
-        if UnixStream::connect(path).is_err() && path.exists() {
-            std::fs::remove_file(path)?;
-        }
+        remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         let control = Self { path: path.to_path_buf() };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -69,6 +66,18 @@ impl Drop for Control {
     }
 }
 
+/// Removes a socket that a killed process left behind. One that somebody answers at stays, and so does any
+/// other file.
+pub fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    if is_socket
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
 fn answer(stream: &UnixStream, board: &Board) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     for line in BufReader::new(stream).lines() {
@@ -85,6 +94,22 @@ fn answer(stream: &UnixStream, board: &Board) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_socket_without_an_owner_is_removed() {
+        let path = std::env::temp_dir().join(format!("fibcast-pktgen-stale-{}", std::process::id()));
+        remove_stale(&path).unwrap();
+        std::fs::write(&path, "somebody's file").unwrap();
+        remove_stale(&path).unwrap();
+        assert!(path.exists(), "a regular file");
+        std::fs::remove_file(&path).unwrap();
+        let owner = UnixListener::bind(&path).unwrap();
+        remove_stale(&path).unwrap();
+        assert!(path.exists(), "in use");
+        drop(owner);
+        remove_stale(&path).unwrap();
+        assert!(!path.exists(), "left behind");
+    }
 
     #[test]
     fn socket_answers_with_figures_and_names_what_it_does_not_know() {
