@@ -1,5 +1,6 @@
 //! The real binary on DPDK: packets from one pcap file go out into another, by a static route to a static neighbour.
 #![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -351,6 +351,3 @@ impl Control {
         self.fib.get(VrfId::DEFAULT, prefix)
     }
 }
-
-#[cfg(test)]
-mod tests;
