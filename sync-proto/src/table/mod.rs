@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use crate::record::{Change, Key, Label, OriginId};
-use crate::sketch::{RootDigest, Sketch, Symbol, toggle_range};
+use crate::sketch::{RootDigest, Sketch};
 use arena::{Groups, Misc, Routes, Slot};
 use links::List;
 pub(crate) use read::Order;
@@ -209,12 +209,6 @@ impl Table {
         &self.sketch
     }
 
-    /// Coded symbols `from..to` beyond those that are kept: one pass over all records.
-    pub(crate) fn symbols_beyond(&self, from: usize, to: usize) -> Vec<Symbol> {
-        let mut symbols = vec![Symbol::default(); to.saturating_sub(from)];
-        self.each_id(|_, id| toggle_range(&mut symbols, from as u64, id, 1));
-        symbols
-    }
 
     /// Applies a batch whole or not at all, and numbers it.
     ///

@@ -1,0 +1,258 @@
+//! The event loop around the sync machines: sockets, clock, and a waker for other threads.
+//!
+//! A daemon makes a [`Shell`], opens its listeners, adds its clients, and gives [`Shell::run`] a [`Host`], which owns the
+//! tables. The loop calls the host on its own thread only:
+//!
+//! 1. sockets are read, in portions, so that no peer delays another; client machines write the host's tables
+//!    ([`Host::client_table`]) and their events go to [`Host::client_event`];
+//! 2. [`Host::turn`] runs once per turn: take commands from channels, commit to tables, say whether something changed;
+//! 3. sessions get what changed, and sockets are written.
+//!
+//! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
+
+mod links;
+mod sessions;
+mod socket;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fibcast_sync_proto::Table;
+use fibcast_sync_proto::client::{Client, ClientEvent};
+use fibcast_sync_proto::server::{Server, Tables};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use links::Links;
+pub use links::{ClientId, ClientSlot};
+use sessions::Sessions;
+
+/// Bytes read from one socket before the next one has its turn.
+pub(crate) const READ_BUDGET: usize = 128 * 1024;
+/// Bytes written to one socket before the next one has its turn.
+pub(crate) const WRITE_BUDGET: usize = 256 * 1024;
+const WAKER: Token = Token(0);
+
+/// What the loop serves and feeds. Its tables are lent by name through [`Tables`].
+pub trait Host: Tables {
+    /// The table that a client's servers fill.
+    fn client_table(&mut self, client: ClientId) -> &mut Table;
+
+    /// Something happened to a client: a commit, another server in use, a connection lost.
+    fn client_event(&mut self, now: Duration, client: ClientId, event: &ClientEvent, state: &ShellState);
+
+    /// Once per turn of the loop, after all input: take commands, commit, look at timers.
+    fn turn(&mut self, now: Duration, state: &ShellState) -> Turn;
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Turn {
+    /// A served table has a new commit.
+    pub changed: bool,
+    /// Readiness or path of a served table changed: clients are told at once.
+    pub announce: bool,
+    /// Call again at this time at the latest.
+    pub wake_at: Option<Duration>,
+}
+
+/// The machines, for status and for decisions of the host.
+#[derive(Debug)]
+pub struct ShellState {
+    /// The server's side, with all its sessions.
+    pub server: Server,
+    /// Remote addresses of sessions.
+    pub addresses: HashMap<u64, SocketAddr>,
+    /// The clients, in the order in which they were added.
+    pub clients: Vec<ClientSlot>,
+}
+
+/// Why a shell cannot be set up or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// A listening address cannot be used.
+    #[error("listen {address}: {}", reason(source))]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system refused a poll.
+    #[error("event loop: {0}")]
+    Poll(#[from] io::Error),
+}
+
+fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "another program is already listening there".into()
+    } else {
+        error.to_string()
+    }
+}
+
+/// Wakes the loop from any thread.
+#[derive(Debug, Clone)]
+pub struct ShellWaker(Arc<Waker>);
+
+impl ShellWaker {
+    /// Makes the loop take a turn soon.
+    pub fn wake(&self) {
+        // The loop polls with a timeout, so that a wake that the system refuses only costs time.
+        let _ = self.0.wake();
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Shell {
+    poll: Poll,
+    waker: ShellWaker,
+    started: Instant,
+    listeners: Vec<(Token, TcpListener)>,
+    sessions: Sessions,
+    links: Links,
+    state: ShellState,
+    next_token: usize,
+}
+
+impl Shell {
+    /// A loop for the node of this name.
+    pub fn new(name: &str) -> Result<Self, ShellError> {
+        let poll = Poll::new()?;
+        let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
+        Ok(Self {
+            poll,
+            links: Links::new(waker.clone()),
+            waker,
+            started: Instant::now(),
+            listeners: Vec::new(),
+            sessions: Sessions::default(),
+            state: ShellState { server: Server::new(name), addresses: HashMap::new(), clients: Vec::new() },
+            next_token: 1,
+        })
+    }
+
+    /// For other threads.
+    pub fn waker(&self) -> ShellWaker {
+        self.waker.clone()
+    }
+
+    /// Time since the loop was made: the `now` of all calls.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The machines.
+    pub fn state(&self) -> &ShellState {
+        &self.state
+    }
+
+    /// Serves the host's tables at an address. Gives the address in use, which matters for port 0.
+    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, ShellError> {
+        let failed = |source| ShellError::Listen { address, source };
+        let mut listener = socket::listen(address).map_err(failed)?;
+        let token = self.token();
+        self.poll.registry().register(&mut listener, token, Interest::READABLE).map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        self.listeners.push((token, listener));
+        Ok(bound)
+    }
+
+    /// Adds a client; one address (`host:port`) per server of its configuration.
+    pub fn add_client(
+        &mut self,
+        config: fibcast_sync_proto::client::ClientConfig,
+        addresses: Vec<String>,
+    ) -> ClientId {
+        let machine = Client::new(config, self.now());
+        self.state.clients.push(ClientSlot::new(machine, addresses));
+        self.state.clients.len() - 1
+    }
+
+    fn token(&mut self) -> Token {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        token
+    }
+
+    /// Runs until `stop` is set (and the waker woken).
+    pub fn run<H: Host>(&mut self, host: &mut H, stop: &AtomicBool) -> Result<(), ShellError> {
+        let mut events = Events::with_capacity(256);
+        let mut wake_at = None;
+        while !stop.load(Ordering::Acquire) {
+            let timeout = self.timeout(wake_at);
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            for event in &events {
+                let token = event.token();
+                if self.listeners.iter().any(|(t, _)| *t == token) {
+                    self.accept(token);
+                } else if !self.sessions.mark(token, event.is_readable(), event.is_writable()) {
+                    self.links.mark(token, event.is_readable() || event.is_error(), event.is_writable());
+                }
+            }
+            self.sessions.read(self.started, &mut self.state, host);
+            let registry = self.poll.registry();
+            self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
+            self.links.read(self.started, registry, &mut self.state, host, &mut self.next_token);
+
+            // Timers come after input: bytes that wait in a socket are a sign of life.
+            let now = self.now();
+            if self.state.server.poll_timeout().is_some_and(|due| due <= now) {
+                self.state.server.handle_timeout(now, &*host);
+            }
+            self.links.timers(now, registry, &mut self.state, host, &mut self.next_token);
+
+            let turn = host.turn(now, &self.state);
+            wake_at = turn.wake_at;
+            if turn.announce {
+                self.state.server.announce(&*host);
+            }
+            if turn.changed {
+                self.state.server.pump(&*host);
+            }
+            self.sessions.write(&mut self.state, host);
+            self.links.write(&mut self.state);
+            self.sessions.reap(&mut self.state);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, wake_at: Option<Duration>) -> Option<Duration> {
+        if self.sessions.has_work() || self.sessions.wants_write(&self.state) || self.links.has_work() {
+            return Some(Duration::ZERO);
+        }
+        let clients = self.state.clients.iter().filter_map(|c| c.machine.poll_timeout()).min();
+        let due = [wake_at, clients, self.state.server.poll_timeout()].into_iter().flatten().min();
+        let longest = Duration::from_secs(1);
+        // A fraction is rounded up, or the loop would spin for the last millisecond.
+        let wait = due.map_or(longest, |due| due.saturating_sub(self.now()) + Duration::from_micros(500));
+        Some(wait.min(longest))
+    }
+
+    fn accept(&mut self, token: Token) {
+        let now = self.started.elapsed();
+        loop {
+            let Some((_, listener)) = self.listeners.iter().find(|(t, _)| *t == token) else { return };
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    let token = self.token();
+                    self.sessions.add(now, self.poll.registry(), token, stream, address, &mut self.state);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    tracing::warn!("accept: {e}");
+                    return;
+                }
+            }
+        }
+    }
+}
