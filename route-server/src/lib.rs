@@ -5,5 +5,7 @@
 pub mod config;
 pub mod engine;
 pub mod mrt;
+pub mod operator;
 pub mod rib;
+pub mod run;
 pub mod source;

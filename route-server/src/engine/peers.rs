@@ -52,10 +52,10 @@ impl Peer {
 
 impl Engine {
     /// The copy of peer `at` changed by one committed batch, given by what is in it.
-    pub fn peer_changed<'c>(
+    pub fn peer_changed(
         &mut self,
         at: usize,
-        changes: impl IntoIterator<Item = &'c Change>,
+        changes: impl IntoIterator<Item = Change>,
         copies: &[&Table],
     ) -> Result<(), EngineError> {
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
@@ -63,11 +63,11 @@ impl Engine {
         for change in changes {
             match change {
                 Change::Put(Key::Origin(id), Value::Origin(value)) => {
-                    peer.origins.insert(*id, value.clone());
+                    peer.origins.insert(id, value);
                 }
                 // The routes of an origin that is gone go with it, one by one, in the same batch.
                 Change::Delete(Key::Origin(id)) => {
-                    peer.origins.remove(id);
+                    peer.origins.remove(&id);
                 }
                 change => {
                     if let Key::RibRoute { vrf, prefix, .. } = change.key() {

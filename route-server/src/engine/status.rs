@@ -111,7 +111,8 @@ impl Engine {
 
     /// All groups in the forwarding table.
     pub fn groups(&self) -> GroupList {
-        let page = self.fib.page(None, usize::MAX, |key| matches!(key, Key::Group(_)));
+        // Groups come first in the order of a table.
+        let page = self.fib.page(None, self.fib.counts().groups as usize, |_| true);
         let entry = |(key, value): &(Key, Value)| match (key, value) {
             (Key::Group(label), Value::Group(group)) => {
                 Some(GroupEntry { label: label.to_string(), via: words(group) })

@@ -45,7 +45,7 @@ impl Node {
         let changes: Vec<Change> = from.own().changes_since(self.at).unwrap().changes().collect();
         self.at = from.own().serial();
         self.copy.commit(changes.clone()).unwrap();
-        self.engine.peer_changed(0, &changes, &[&self.copy]).unwrap();
+        self.engine.peer_changed(0, changes, &[&self.copy]).unwrap();
     }
 
     fn settle(&mut self, now: Instant) {

@@ -1,0 +1,35 @@
+//! The route server's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use fibcast_daemon::exit::{Failure, finish};
+use fibcast_route_server::{config, run};
+
+/// Keeps one routing table out of several sources and peers, and serves the forwarding table that follows from it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// Configuration file
+    #[arg(long, default_value = "/etc/fibcast/route-server.toml")]
+    config: PathBuf,
+    /// Only check the configuration
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    finish("fibcast-route-server", start(&options))
+}
+
+fn start(options: &Options) -> Result<(), Failure> {
+    fibcast_daemon::cpu::check().map_err(Failure::work)?;
+    let checked = config::read(&options.config)?;
+    if options.check_config {
+        return Ok(());
+    }
+    fibcast_daemon::log::start();
+    run::run(&checked)
+}

@@ -1,0 +1,143 @@
+//! What is wrong from the start ends the server with one clear line and the right exit code.
+
+mod common;
+
+use std::net::TcpListener;
+
+use common::{Folder, command, free_addresses, mrt_table, run};
+
+/// The one line that is not log.
+fn complaint(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("fibcast-route-server: ")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    lines[0].trim_start_matches("fibcast-route-server: ").to_owned()
+}
+
+/// Starts a server with this configuration: exit code and complaint, the folder's path taken out.
+fn refused(folder: &Folder, more: &str) -> (i32, String) {
+    let config = folder.config("rs", None, more);
+    let (code, text) = run(command(&config));
+    let root = format!("{}/", folder.path("x").parent().unwrap().display());
+    (code, complaint(&text).replace(&root, ""))
+}
+
+#[test]
+fn a_wrong_key_and_a_wrong_type_name_file_line_and_key() {
+    let folder = Folder::new();
+    let (code, text) = refused(&folder, "colour = 1\n");
+    assert_eq!(code, 2);
+    assert!(text.starts_with("rs.toml:4: node.colour: unknown field"), "{text}");
+    let (code, text) = refused(&folder, "[rib]\norigin_hold_ms = \"long\"\n");
+    assert_eq!(code, 2);
+    assert!(text.starts_with("rs.toml:5: rib.origin_hold_ms: invalid type"), "{text}");
+}
+
+#[test]
+fn check_config_starts_nothing_and_finds_a_missing_file() {
+    let folder = Folder::new();
+    let good = folder.config("rs", None, "");
+    assert_eq!(
+        run({
+            let mut c = command(&good);
+            c.arg("--check-config");
+            c
+        }),
+        (0, String::new())
+    );
+    let bad = folder.config(
+        "rs",
+        None,
+        "[[source]]\norigin = \"bgp\"\nkind = \"mrt\"\npath = \"/nonexistent.mrt\"\n",
+    );
+    let (code, text) = run({
+        let mut c = command(&bad);
+        c.arg("--check-config");
+        c
+    });
+    assert_eq!(code, 2);
+    assert!(text.contains("rs.toml:7: source[0].path: /nonexistent.mrt: No such file"), "{text}");
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let (code, text) = run(command("/nonexistent.toml".as_ref()));
+    assert_eq!(code, 2);
+    assert!(complaint(&text).starts_with("/nonexistent.toml: cannot read the configuration"), "{text}");
+}
+
+#[test]
+fn a_source_of_a_later_version_is_refused_by_name() {
+    let folder = Folder::new();
+    let (code, text) =
+        refused(&folder, "[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n");
+    assert_eq!(code, 2);
+    assert!(
+        text.starts_with("rs.toml:6: source[0].kind: \"fpm\" is not available in this version"),
+        "{text}"
+    );
+}
+
+fn mrt_source(folder: &Folder) -> String {
+    format!("[[source]]\norigin = \"bgp\"\nkind = \"mrt\"\npath = {:?}\n", folder.path("table.mrt"))
+}
+
+#[test]
+fn a_truncated_table_ends_the_start_with_file_and_byte() {
+    let folder = Folder::new();
+    let table = mrt_table(&[("10.0.0.0/8", "192.0.2.1"), ("10.1.0.0/16", "192.0.2.1")]);
+    folder.write("table.mrt", &table[..table.len() - 4]);
+    let (code, text) = refused(&folder, &mrt_source(&folder));
+    assert_eq!(code, 1);
+    assert!(text.starts_with("source \"bgp\": table.mrt: at byte "), "{text}");
+    assert!(text.contains("the file is truncated: expected "), "{text}");
+}
+
+#[test]
+fn a_table_that_is_no_mrt_ends_the_start_with_what_was_expected() {
+    let folder = Folder::new();
+    folder.write("table.mrt", "this is no routing table, whatever its name may be");
+    let (code, text) = refused(&folder, &mrt_source(&folder));
+    assert_eq!(code, 1);
+    assert!(
+        text.starts_with("source \"bgp\": table.mrt: at byte 8: expected an MRT record length"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_wrong_line_among_static_routes_ends_the_start_with_its_number() {
+    let folder = Folder::new();
+    let routes = folder.write("routes", "10.0.0.0/8 via 192.0.2.1\n10.0.0.0/8 via somewhere\n");
+    let source = format!("[[source]]\norigin = \"static\"\nkind = \"static\"\npath = {routes:?}\n");
+    let (code, text) = refused(&folder, &source);
+    assert_eq!(code, 1);
+    assert_eq!(text, "source \"static\": routes:2: expected the address of a next hop, found \"somewhere\"");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = Folder::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = folder.config("rs", Some(address), "");
+    let (code, text) = run(command(&config));
+    assert_eq!(code, 1);
+    assert!(complaint(&text).contains(&address.to_string()), "{text}");
+}
+
+#[test]
+fn a_control_socket_in_use_is_named_and_left_alone() {
+    let folder = Folder::new();
+    let [address] = free_addresses();
+    folder.config("rs", Some(address), "");
+    let mut first = common::Server::start(&folder, "rs");
+    first.until("the first server answers", |_| true);
+    let second =
+        folder.write("second.toml", format!("[node]\nname = \"second\"\ncontrol = {:?}\n", first.socket));
+    let (code, text) = run(command(&second));
+    assert_eq!(code, 1);
+    assert!(complaint(&text).contains("another daemon is already listening there"), "{text}");
+    assert!(first.status().is_some());
+    assert_eq!(first.stop(), 0);
+    assert!(!first.socket.exists());
+}
