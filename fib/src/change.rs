@@ -139,6 +139,16 @@ pub enum ApplyError {
         /// The limit.
         limit: usize,
     },
+    /// The memory of the tries would not do for the batch in the worst case.
+    #[error("expected {need} bytes of trie memory for the batch, found {used} of {limit} in use")]
+    TrieMemory {
+        /// Bytes that the batch may need.
+        need: usize,
+        /// Bytes in use.
+        used: usize,
+        /// Bytes there are.
+        limit: usize,
+    },
     /// [`Limits::max_vrfs`] would be passed.
     #[error("vrf {}: expected an id below {limit}", vrf.0)]
     TooManyVrfs {
@@ -157,6 +167,7 @@ impl ApplyError {
             ApplyError::TooManyRoutes { .. }
                 | ApplyError::TooManyGroups { .. }
                 | ApplyError::TooManyVrfs { .. }
+                | ApplyError::TrieMemory { .. }
         )
     }
 }

@@ -11,6 +11,7 @@ use crate::generation::Generation;
 use crate::groups::Groups;
 use crate::neighbors::Neighbors;
 use crate::table::Table;
+use crate::trie::{Arena, Encoder, Kernel};
 use crate::types::{Adjacency, Group, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
 
 /// The table of a NIC host, as its control thread owns it.
@@ -22,12 +23,17 @@ pub struct Fib {
     limits: Limits,
     serial: u64,
     vrfs: Vec<Option<Table>>,
+    encoder: Encoder,
+    kernel: Kernel,
     groups: Groups,
     neighbors: Neighbors,
     routes: usize,
     /// The picture of what is staged, while nothing changed since it was taken.
     taken: Option<Arc<Generation>>,
 }
+
+/// Address space that [`Fib::new`] reserves for tries; a full Internet table uses less than 16 MiB of it.
+pub const TRIE_BYTES: usize = 2 << 30;
 
 /// How many routes there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,17 +48,41 @@ pub struct Counts {
 type Puts<'a> = HashMap<GroupLabel, Option<&'a Group>>;
 
 impl Fib {
-    /// An empty table with the default VRF.
+    /// An empty table with the default VRF, and [`TRIE_BYTES`] of address space for its tries.
     pub fn new(limits: Limits) -> Self {
+        Fib::with_trie_bytes(limits, TRIE_BYTES)
+    }
+
+    /// As [`Fib::new`], with another bound on the memory of the tries: address space is reserved at once, in powers of
+    /// two less where the system refuses, memory is used as it is needed. The least is 4 MiB.
+    ///
+    /// # Panics
+    /// If the system does not even have 4 MiB.
+    #[allow(clippy::expect_used)]
+    pub fn with_trie_bytes(limits: Limits, bytes: usize) -> Self {
+        let arena = Arena::new(bytes).expect("4 MiB of memory for an empty table");
         Fib {
             limits,
             serial: 0,
-            vrfs: vec![Some(Table::default())],
+            vrfs: vec![Some(Table::new())],
+            encoder: Encoder::new(arena),
+            kernel: Kernel::best(),
             groups: Groups::new(),
             neighbors: Neighbors::new(),
             routes: 0,
             taken: None,
         }
+    }
+
+    /// The lookup code that this CPU gets.
+    pub fn kernel(&self) -> &'static str {
+        self.kernel.name
+    }
+
+    /// Uses the lookup code for every CPU, to compare with.
+    pub fn use_scalar_kernel(&mut self) {
+        self.kernel = Kernel::SCALAR;
+        self.taken = None;
     }
 
     /// Creates a VRF; one that exists stays as it is.
@@ -65,7 +95,7 @@ impl Fib {
             self.vrfs.resize_with(place + 1, || None);
         }
         if let Some(slot @ None) = self.vrfs.get_mut(place) {
-            *slot = Some(Table::default());
+            *slot = Some(Table::new());
             self.taken = None;
         }
         Ok(())
@@ -88,7 +118,10 @@ impl Fib {
         }
         let mut undo = Vec::new();
         let mut applied = Applied::default();
-        let done = self.move_routes(changes, &mut applied, &mut undo).and_then(|()| self.check_unused(&puts));
+        let done = self
+            .move_routes(changes, &mut applied, &mut undo)
+            .and_then(|()| self.check_unused(&puts))
+            .and_then(|()| self.check_room());
         if let Err(error) = done {
             self.roll_back(undo, &reserved);
             return Err(error);
@@ -100,7 +133,7 @@ impl Fib {
             }
         }
         for table in self.vrfs.iter_mut().flatten() {
-            table.encode();
+            table.encode(&mut self.encoder);
         }
         self.serial = serial;
         self.taken = None;
@@ -217,6 +250,17 @@ impl Fib {
         Ok(())
     }
 
+    /// Asks for the memory of the whole batch before the first block is written, so that no batch is half encoded.
+    fn check_room(&mut self) -> Result<(), ApplyError> {
+        self.encoder.arena.reclaim();
+        let need = self.vrfs.iter().flatten().map(|table| table.need(&self.encoder)).sum::<usize>();
+        if self.encoder.arena.has_room(need) {
+            return Ok(());
+        }
+        let arena = &self.encoder.arena;
+        Err(ApplyError::TrieMemory { need: need * 64, used: arena.used(), limit: arena.limit() })
+    }
+
     fn roll_back(&mut self, undo: Vec<(VrfId, IpNet, GroupIndex)>, reserved: &[GroupLabel]) {
         for (vrf, prefix, before) in undo.into_iter().rev() {
             self.put_route(vrf, prefix, before);
@@ -279,10 +323,13 @@ impl Fib {
         if let Some(taken) = &self.taken {
             return taken.clone();
         }
-        let vrfs = self.vrfs.iter().map(|table| table.as_ref().map(Table::tries)).collect();
+        let vrfs = self.vrfs.iter().map(|table| table.as_ref().map(Table::roots)).collect();
         let generation = Arc::new(Generation {
             serial: self.serial,
+            kernel: self.kernel,
             vrfs,
+            blocks: self.encoder.arena.snapshot(),
+            trie_bytes: self.encoder.arena.used(),
             groups: self.groups.compiled.clone(),
             slots: self.groups.slots.clone(),
             neighbors: self.neighbors.clone(),

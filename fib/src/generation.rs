@@ -7,7 +7,8 @@ use crate::audit::Audit;
 use crate::cow::CowVec;
 use crate::groups::{Compiled, Many, Slot};
 use crate::neighbors::Neighbors;
-use crate::trie::VrfTries;
+use crate::table::Roots;
+use crate::trie::{Kernel, Snapshot};
 use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, VrfId};
 
 /// The immutable set {tries, groups, adjacencies, neighbours, serial}.
@@ -16,7 +17,10 @@ use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, VrfId
 #[derive(Debug)]
 pub struct Generation {
     pub(crate) serial: u64,
-    pub(crate) vrfs: Arc<[Option<VrfTries>]>,
+    pub(crate) kernel: Kernel,
+    pub(crate) vrfs: Arc<[Option<Roots>]>,
+    pub(crate) blocks: Snapshot,
+    pub(crate) trie_bytes: usize,
     pub(crate) groups: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
     pub(crate) neighbors: Neighbors,
@@ -50,10 +54,8 @@ pub enum Forward<'a> {
 /// Bytes that a generation holds; what it shares with others is counted in each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// IPv4 tries of all VRFs.
-    pub v4: usize,
-    /// IPv6 tries of all VRFs.
-    pub v6: usize,
+    /// Tries of all VRFs and both families.
+    pub tries: usize,
     /// Groups, adjacencies and neighbours.
     pub groups: usize,
 }
@@ -68,8 +70,8 @@ impl Generation {
     ///
     /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v4(&self, vrf: VrfId, dst: &[u32], out: &mut [GroupIndex]) {
-        match self.tries(vrf) {
-            Some(tries) => tries.v4.lookup(dst, out),
+        match self.roots(vrf) {
+            Some(roots) => roots.v4.lookup_v4(&self.blocks, self.kernel, dst, out),
             None => out.fill(GroupIndex::NO_ROUTE),
         }
     }
@@ -78,8 +80,8 @@ impl Generation {
     ///
     /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v6(&self, vrf: VrfId, dst: &[u128], out: &mut [GroupIndex]) {
-        match self.tries(vrf) {
-            Some(tries) => tries.v6.lookup(dst, out),
+        match self.roots(vrf) {
+            Some(roots) => roots.v6.lookup_v6(&self.blocks, self.kernel, dst, out),
             None => out.fill(GroupIndex::NO_ROUTE),
         }
     }
@@ -108,19 +110,15 @@ impl Generation {
 
     /// Bytes in use.
     pub fn memory(&self) -> Memory {
-        let mut memory = Memory {
+        Memory {
+            tries: self.trie_bytes,
             groups: self.groups.memory() + self.slots.memory() + self.neighbors.memory(),
-            ..Memory::default()
-        };
-        for tries in self.vrfs.iter().flatten() {
-            memory.v4 += tries.v4.memory();
-            memory.v6 += tries.v6.memory();
         }
-        memory
     }
 
-    fn tries(&self, vrf: VrfId) -> Option<&VrfTries> {
-        self.vrfs.get(vrf.0 as usize)?.as_ref()
+    #[inline]
+    fn roots(&self, vrf: VrfId) -> Option<Roots> {
+        self.vrfs.get(vrf.0 as usize).copied().flatten()
     }
 
     #[inline]

@@ -42,7 +42,7 @@ mod trie;
 mod types;
 
 pub use change::{Applied, ApplyError, Change, Limits};
-pub use fib::{Counts, Fib};
+pub use fib::{Counts, Fib, TRIE_BYTES};
 pub use generation::{Forward, Generation, Memory};
 pub use publisher::{Publisher, PublisherStats, RETIRED_LIMIT, Reader, Visibility, WorkerStamp};
 pub use types::{

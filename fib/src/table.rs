@@ -1,88 +1,109 @@
-//! All routes of one VRF, and the tries made from them.
+//! All routes of one VRF: prefixes in their families, for the batch, the operator and the generation.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Bound;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::fib::Counts;
-use crate::trie::VrfTries;
+use crate::trie::{Encoder, Family, Root, V4, V6};
 use crate::types::GroupIndex;
 
+/// Routes that an iterator fetches at a time.
+const PAGE: usize = 256;
+
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
-    routes: BTreeMap<IpNet, GroupIndex>,
-    counts: Counts,
-    /// Prefixes that changed since the tries were written.
-    dirty: Vec<IpNet>,
-    tries: VrfTries,
+    v4: Family,
+    v6: Family,
+}
+
+/// What a generation holds of a VRF.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roots {
+    pub(crate) v4: Root,
+    pub(crate) v6: Root,
+}
+
+/// A prefix as the families keep it: left-aligned bits and length.
+fn key(prefix: IpNet) -> (bool, u128, u8) {
+    match prefix {
+        IpNet::V4(net) => (true, u128::from(net.network().to_bits()) << 96, net.prefix_len()),
+        IpNet::V6(net) => (false, net.network().to_bits(), net.prefix_len()),
+    }
+}
+
+fn prefix(v4: bool, bits: u128, len: u8) -> Option<IpNet> {
+    if v4 {
+        Ipv4Net::new(((bits >> 96) as u32).into(), len).ok().map(IpNet::V4)
+    } else {
+        Ipv6Net::new(bits.into(), len).ok().map(IpNet::V6)
+    }
 }
 
 impl Table {
+    pub(crate) fn new() -> Self {
+        Table { v4: Family::new(&V4), v6: Family::new(&V6) }
+    }
+
     /// Points a prefix to a group (`NO_ROUTE` removes it); returns what was there before.
     pub(crate) fn set(&mut self, prefix: IpNet, index: GroupIndex) -> GroupIndex {
-        let before = if index == GroupIndex::NO_ROUTE {
-            self.routes.remove(&prefix)
-        } else {
-            self.routes.insert(prefix, index)
-        };
-        let before = before.unwrap_or_default();
-        let count = match prefix {
-            IpNet::V4(_) => &mut self.counts.v4,
-            IpNet::V6(_) => &mut self.counts.v6,
-        };
-        *count += usize::from(before == GroupIndex::NO_ROUTE && index != GroupIndex::NO_ROUTE);
-        *count -= usize::from(before != GroupIndex::NO_ROUTE && index == GroupIndex::NO_ROUTE);
-        if before != index {
-            self.dirty.push(prefix);
-        }
-        before
+        let (v4, bits, len) = key(prefix);
+        if v4 { self.v4.set(bits, len, index) } else { self.v6.set(bits, len, index) }
+    }
+
+    /// Lines of the arena that [`Table::encode`] may need.
+    pub(crate) fn need(&self, encoder: &Encoder) -> usize {
+        self.v4.need(encoder) + self.v6.need(encoder)
     }
 
     /// Brings the tries up to date.
-    pub(crate) fn encode(&mut self) {
-        for prefix in self.dirty.drain(..) {
-            let index = self.routes.get(&prefix).copied().unwrap_or_default();
-            match prefix {
-                IpNet::V4(net) => {
-                    self.tries.v4.set(u128::from(net.network().to_bits()) << 96, net.prefix_len(), index)
-                }
-                IpNet::V6(net) => self.tries.v6.set(net.network().to_bits(), net.prefix_len(), index),
-            }
-        }
+    pub(crate) fn encode(&mut self, encoder: &mut Encoder) {
+        self.v4.encode(encoder);
+        self.v6.encode(encoder);
     }
 
-    pub(crate) fn tries(&self) -> VrfTries {
-        self.tries.clone()
+    pub(crate) fn roots(&self) -> Roots {
+        Roots { v4: self.v4.root(), v6: self.v6.root() }
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.counts
+        Counts { v4: self.v4.count(), v6: self.v6.count() }
     }
 
     pub(crate) fn get(&self, prefix: IpNet) -> Option<GroupIndex> {
-        self.routes.get(&prefix).copied()
+        let (v4, bits, len) = key(prefix.trunc());
+        if v4 { self.v4.get(bits, len) } else { self.v6.get(bits, len) }
     }
 
     pub(crate) fn longest_match(&self, address: IpAddr) -> Option<(IpNet, GroupIndex)> {
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        (0..=longest).rev().find_map(|len| {
-            let prefix = match address {
-                IpAddr::V4(address) => Ipv4Net::new(address, len).ok().map(|net| IpNet::V4(net.trunc())),
-                IpAddr::V6(address) => Ipv6Net::new(address, len).ok().map(|net| IpNet::V6(net.trunc())),
-            }?;
-            Some((prefix, self.get(prefix)?))
-        })
+        let (v4, bits, _) = key(IpNet::from(address));
+        let (len, index) = if v4 { self.v4.longest(bits)? } else { self.v6.longest(bits)? };
+        let mask = if len == 0 { 0 } else { u128::MAX << (128 - len) };
+        Some((prefix(v4, bits & mask, len)?, index))
     }
 
+    /// IPv4 before IPv6, by address, then by length.
     pub(crate) fn routes(&self, from: Option<IpNet>) -> impl Iterator<Item = (IpNet, GroupIndex)> {
-        let from = from.map_or(Bound::Unbounded, Bound::Included);
-        self.routes.range((from, Bound::Unbounded)).map(|(&prefix, &index)| (prefix, index))
+        let (v4, bits, len) = from.map_or((true, 0, 0), |from| key(from.trunc()));
+        let first = v4.then(|| pages(&self.v4, true, (bits, len)));
+        let second = pages(&self.v6, false, if v4 { (0, 0) } else { (bits, len) });
+        first.into_iter().flatten().chain(second)
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.routes.len() * (size_of::<(IpNet, GroupIndex)>() + 8)
+        self.v4.memory() + self.v6.memory()
     }
+}
+
+/// A family's routes, fetched page by page.
+fn pages(family: &Family, v4: bool, from: (u128, u8)) -> impl Iterator<Item = (IpNet, GroupIndex)> {
+    let mut next = Some(from);
+    let pages = std::iter::from_fn(move || {
+        let page = family.page(next?, PAGE);
+        // The key right behind the last one: same bits, one longer. No prefix is longer than 128, none lies between.
+        next = page.last().filter(|_| page.len() >= PAGE).map(|&(bits, len, _)| (bits, len + 1));
+        Some(page)
+    });
+    pages.flatten().filter_map(move |(bits, len, index)| Some((prefix(v4, bits, len)?, index)))
 }

@@ -1,0 +1,126 @@
+//! The tries of a VRF: the tree of all routes on the control side, and the blocks made from it that workers read.
+//!
+//! [`node`] is the tree, [`encode`] makes blocks from what changed in it, [`arena`] is their memory, [`kernel`] reads
+//! them. The only module of the crate with `unsafe` in it: a handle of 4 bytes in place of a counted pointer of 8 is
+//! what keeps the lookup in the caches and the copy of a root at a few microseconds (figures in the README).
+#![allow(unsafe_code)]
+
+pub(crate) mod arena;
+mod encode;
+mod kernel;
+mod node;
+
+use arena::Region;
+pub(crate) use arena::{Arena, Snapshot};
+pub(crate) use encode::Encoder;
+pub(crate) use kernel::Kernel;
+use kernel::View;
+use node::{Node, Shape};
+
+use crate::types::GroupIndex;
+
+/// IPv4: /14, /24, /32.
+pub(crate) const V4: Shape = Shape { widths: &[14, 10, 8], dense: 1 };
+/// IPv6: /12, /24, /32, then 16 bits at a time.
+pub(crate) const V6: Shape = Shape { widths: &[12, 12, 8, 16, 16, 16, 16, 16, 16], dense: 2 };
+
+/// All routes of one family in one VRF. Prefixes are left-aligned in 128 bits.
+#[derive(Debug)]
+pub(crate) struct Family {
+    shape: &'static Shape,
+    /// Group of the default route, which is no part of the tree.
+    default: u32,
+    root: Node,
+    count: usize,
+}
+
+/// What a generation holds of a family.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Root {
+    line: u32,
+    default: u32,
+}
+
+impl Family {
+    pub(crate) fn new(shape: &'static Shape) -> Self {
+        Family { shape, default: 0, root: Node::new(shape, 0), count: 0 }
+    }
+
+    /// Points a prefix to a group (`NO_ROUTE` removes it); returns what was there.
+    pub(crate) fn set(&mut self, bits: u128, len: u8, group: GroupIndex) -> GroupIndex {
+        let before = match len {
+            0 => std::mem::replace(&mut self.default, group.0),
+            _ => self.root.set(self.shape, 0, 0, bits, len, group.0),
+        };
+        self.count += usize::from(before == 0 && group.0 != 0);
+        self.count -= usize::from(before != 0 && group.0 == 0);
+        GroupIndex(before)
+    }
+
+    pub(crate) fn get(&self, bits: u128, len: u8) -> Option<GroupIndex> {
+        match len {
+            0 => (self.default != 0).then_some(GroupIndex(self.default)),
+            _ => self.root.exact(self.shape, bits, len).map(GroupIndex),
+        }
+    }
+
+    pub(crate) fn longest(&self, bits: u128) -> Option<(u8, GroupIndex)> {
+        let default = (self.default != 0).then_some((0, self.default));
+        self.root.longest(self.shape, bits).or(default).map(|(len, group)| (len, GroupIndex(group)))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Up to `limit` prefixes in order, from (`bits`, `len`) on.
+    pub(crate) fn page(&self, from: (u128, u8), limit: usize) -> Vec<(u128, u8, GroupIndex)> {
+        let mut found = Vec::new();
+        if from == (0, 0) && self.default != 0 {
+            found.push((0, 0, self.default));
+        }
+        self.root.page(self.shape, from, limit, &mut found);
+        found.into_iter().map(|(bits, len, group)| (bits, len, GroupIndex(group))).collect()
+    }
+
+    /// Lines that [`Family::encode`] may need.
+    pub(crate) fn need(&self, encoder: &Encoder) -> usize {
+        if self.is_clean() { 0 } else { encoder.need(self.shape, 0, &self.root, false) }
+    }
+
+    /// Brings the blocks up to date.
+    pub(crate) fn encode(&mut self, encoder: &mut Encoder) {
+        if !self.is_clean() {
+            encoder.encode(self.shape, 0, &mut self.root, 0);
+        }
+    }
+
+    fn is_clean(&self) -> bool {
+        !self.root.is_dirty()
+            || (self.root.words == 0 && self.root.dirty.is_empty() && self.root.dirty_children.is_empty())
+    }
+
+    pub(crate) fn root(&self) -> Root {
+        Root { line: self.root.leaf, default: self.default }
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.root.memory()
+    }
+}
+
+impl Root {
+    pub(crate) fn lookup_v4(self, snapshot: &Snapshot, kernel: Kernel, dst: &[u32], out: &mut [GroupIndex]) {
+        // SAFETY: the snapshot keeps the blocks that this IPv4 root reaches; the kernel was chosen for this CPU.
+        unsafe { (kernel.v4)(self.view(&snapshot.region), dst, out) }
+    }
+
+    pub(crate) fn lookup_v6(self, snapshot: &Snapshot, kernel: Kernel, dst: &[u128], out: &mut [GroupIndex]) {
+        // SAFETY: the snapshot keeps the blocks that this IPv6 root reaches; the kernel was chosen for this CPU.
+        unsafe { (kernel.v6)(self.view(&snapshot.region), dst, out) }
+    }
+
+    fn view(self, region: &Region) -> View {
+        View { base: region.base(), root: self.line, default: self.default }
+    }
+}

@@ -1,0 +1,329 @@
+//! The control side's tree: every route once, 8 bytes each, sorted inside a node that covers a few bits of the address.
+//!
+//! A node at offset `off` covers `width` bits. Prefixes that end inside those bits are its entries, longer ones belong
+//! to a child at their slot. Entries sort as (slot, length): parents come right before what they cover.
+
+/// What a node's entry is: slot in the node's bits (prefix bits first, then zeros), length below the node, group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry(u64);
+
+impl Entry {
+    fn new(slot: u32, len: u8, group: u32) -> Self {
+        Entry(u64::from(slot) << 40 | u64::from(len) << 32 | u64::from(group))
+    }
+
+    pub(crate) fn slot(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+
+    pub(crate) fn len(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    pub(crate) fn group(self) -> u32 {
+        self.0 as u32
+    }
+
+    fn key(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
+/// Children of a node: by slot where they are many, sorted where they are few.
+#[derive(Debug)]
+pub(crate) enum Children {
+    Dense(Box<[Option<Box<Node>>]>),
+    Sparse(Vec<(u32, Box<Node>)>),
+}
+
+/// Levels of a family: the bits that each covers, and how many of them keep their children by slot.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) widths: &'static [u8],
+    pub(crate) dense: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) children: Children,
+    /// Slots and lengths of entries that changed since the node was encoded.
+    pub(crate) dirty: Vec<(u32, u8)>,
+    /// Slots of children that are not encoded as they are.
+    pub(crate) dirty_children: Vec<u32>,
+    /// Whether the parent's list of dirty children holds this node.
+    pub(crate) listed: bool,
+    /// Never encoded, or the covering group changed.
+    pub(crate) fresh: bool,
+    /// Group of the address space that no entry covers.
+    pub(crate) cover: u32,
+    /// What the parent's encoding holds for this node: a group, or a tagged block.
+    pub(crate) leaf: u32,
+    /// Words of the node's own block; 0 for none.
+    pub(crate) words: u32,
+    /// What a node in two steps keeps for each slot of its first step.
+    pub(crate) parts: Option<Box<[u32]>>,
+}
+
+/// Bits `off..off + width` of a left-aligned address.
+#[inline]
+pub(crate) fn window(bits: u128, off: u8, width: u8) -> u32 {
+    ((bits << off) >> (128 - width)) as u32
+}
+
+impl Node {
+    pub(crate) fn new(shape: &Shape, level: usize) -> Self {
+        let width = shape.widths.get(level).copied().unwrap_or_default();
+        let children = if level < shape.dense {
+            Children::Dense((0..1usize << width).map(|_| None).collect())
+        } else {
+            Children::Sparse(Vec::new())
+        };
+        Node {
+            entries: Vec::new(),
+            children,
+            dirty: Vec::new(),
+            dirty_children: Vec::new(),
+            listed: false,
+            fresh: true,
+            cover: 0,
+            leaf: 0,
+            words: 0,
+            parts: None,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+            && match &self.children {
+                Children::Dense(slots) => slots.iter().all(Option::is_none),
+                Children::Sparse(list) => list.is_empty(),
+            }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.fresh || !self.dirty.is_empty() || !self.dirty_children.is_empty()
+    }
+
+    pub(crate) fn child(&self, slot: u32) -> Option<&Node> {
+        match &self.children {
+            Children::Dense(slots) => slots.get(slot as usize)?.as_deref(),
+            Children::Sparse(list) => {
+                let place = list.binary_search_by_key(&slot, |child| child.0).ok()?;
+                list.get(place).map(|child| &*child.1)
+            }
+        }
+    }
+
+    pub(crate) fn child_mut(&mut self, slot: u32) -> Option<&mut Node> {
+        match &mut self.children {
+            Children::Dense(slots) => slots.get_mut(slot as usize)?.as_deref_mut(),
+            Children::Sparse(list) => {
+                let place = list.binary_search_by_key(&slot, |child| child.0).ok()?;
+                list.get_mut(place).map(|child| &mut *child.1)
+            }
+        }
+    }
+
+    fn child_or_new(&mut self, slot: u32, shape: &Shape, level: usize) -> Option<&mut Node> {
+        match &mut self.children {
+            Children::Dense(slots) => {
+                Some(slots.get_mut(slot as usize)?.get_or_insert_with(|| Box::new(Node::new(shape, level))))
+            }
+            Children::Sparse(list) => {
+                let place = list.binary_search_by_key(&slot, |child| child.0).unwrap_or_else(|place| {
+                    list.insert(place, (slot, Box::new(Node::new(shape, level))));
+                    place
+                });
+                list.get_mut(place).map(|child| &mut *child.1)
+            }
+        }
+    }
+
+    pub(crate) fn remove_child(&mut self, slot: u32) {
+        match &mut self.children {
+            Children::Dense(slots) => {
+                if let Some(child) = slots.get_mut(slot as usize) {
+                    *child = None;
+                }
+            }
+            Children::Sparse(list) => {
+                if let Ok(place) = list.binary_search_by_key(&slot, |child| child.0) {
+                    list.remove(place);
+                }
+            }
+        }
+    }
+
+    /// Writes an entry (group 0 removes it); returns the group that was there.
+    fn put(&mut self, slot: u32, len: u8, group: u32) -> u32 {
+        let new = Entry::new(slot, len, group);
+        // Sorted input appends.
+        let place = match self.entries.last() {
+            Some(last) if last.key() < new.key() => Err(self.entries.len()),
+            None => Err(0),
+            _ => self.entries.binary_search_by_key(&new.key(), |entry| entry.key()),
+        };
+        match place {
+            Ok(place) if group == 0 => self.entries.remove(place).group(),
+            Ok(place) => match self.entries.get_mut(place) {
+                Some(entry) => std::mem::replace(entry, new).group(),
+                None => 0,
+            },
+            Err(place) => {
+                if group != 0 {
+                    self.entries.insert(place, new);
+                }
+                0
+            }
+        }
+    }
+
+    /// Points a prefix of `len` ≥ 1 bits to a group (0 removes it); returns the group that was there.
+    pub(crate) fn set(
+        &mut self,
+        shape: &Shape,
+        level: usize,
+        off: u8,
+        bits: u128,
+        len: u8,
+        group: u32,
+    ) -> u32 {
+        let Some(&width) = shape.widths.get(level) else { return 0 };
+        let slot = window(bits, off, width);
+        if len <= off + width {
+            let before = self.put(slot, len - off, group);
+            if before != group {
+                self.dirty.push((slot, len - off));
+            }
+            return before;
+        }
+        let child = if group == 0 { self.child_mut(slot) } else { self.child_or_new(slot, shape, level + 1) };
+        let Some(child) = child else { return 0 };
+        let before = child.set(shape, level + 1, off + width, bits, len, group);
+        if before != group && !child.listed {
+            child.listed = true;
+            self.dirty_children.push(slot);
+        }
+        before
+    }
+
+    fn get(&self, slot: u32, len: u8) -> Option<u32> {
+        let key = Entry::new(slot, len, 0).key();
+        let place = self.entries.binary_search_by_key(&key, |entry| entry.key()).ok()?;
+        self.entries.get(place).map(|entry| entry.group())
+    }
+
+    /// The longest entry of at most `len` bits that covers `slot`, with its length.
+    pub(crate) fn covering(&self, slot: u32, len: u8, width: u8) -> Option<(u8, u32)> {
+        (1..=len).rev().find_map(|len| {
+            let cut = width - len;
+            Some((len, self.get(slot >> cut << cut, len)?))
+        })
+    }
+
+    /// The place of the first entry at or behind `slot`.
+    pub(crate) fn first_at(&self, slot: u32) -> usize {
+        self.entries.partition_point(|entry| entry.slot() < slot)
+    }
+
+    /// The group of exactly this prefix.
+    pub(crate) fn exact(&self, shape: &Shape, bits: u128, len: u8) -> Option<u32> {
+        let (mut node, mut off) = (self, 0);
+        for &width in shape.widths {
+            let slot = window(bits, off, width);
+            if len <= off + width {
+                return node.get(slot, len - off);
+            }
+            node = node.child(slot)?;
+            off += width;
+        }
+        None
+    }
+
+    /// The longest prefix that covers an address: its length and group.
+    pub(crate) fn longest(&self, shape: &Shape, bits: u128) -> Option<(u8, u32)> {
+        let (mut node, mut off, mut best) = (self, 0, None);
+        for &width in shape.widths {
+            let slot = window(bits, off, width);
+            if let Some((len, group)) = node.covering(slot, width, width) {
+                best = Some((off + len, group));
+            }
+            let Some(child) = node.child(slot) else { break };
+            node = child;
+            off += width;
+        }
+        best
+    }
+
+    /// Prefixes in order from (`bits`, `len`) on, as (bits, len, group); as many as `out` has room for up to `limit`.
+    pub(crate) fn page(&self, shape: &Shape, from: (u128, u8), limit: usize, out: &mut Vec<(u128, u8, u32)>) {
+        self.page_below(shape, 0, 0, 0, from, limit, out);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn page_below(
+        &self,
+        shape: &Shape,
+        level: usize,
+        off: u8,
+        above: u128,
+        from: (u128, u8),
+        limit: usize,
+        out: &mut Vec<(u128, u8, u32)>,
+    ) {
+        let Some(&width) = shape.widths.get(level) else { return };
+        let at = |slot: u32| above | (u128::from(slot) << (128 - u32::from(off) - u32::from(width)));
+        let first = if from.0 <= above { 0 } else { window(from.0, off, width) };
+        let mut entries = self.entries.get(self.first_at(first)..).unwrap_or_default().iter().peekable();
+        let mut children = self.children_from(first).peekable();
+        while out.len() < limit {
+            let child_slot = children.peek().map(|&(slot, _)| slot);
+            // A child's prefixes are longer than every entry at its slot.
+            if let Some(entry) = entries.next_if(|entry| child_slot.is_none_or(|slot| entry.slot() <= slot)) {
+                let prefix = (at(entry.slot()), off + entry.len());
+                if prefix >= from {
+                    out.push((prefix.0, prefix.1, entry.group()));
+                }
+            } else if let Some((slot, child)) = children.next() {
+                child.page_below(shape, level + 1, off + width, at(slot), from, limit, out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn children_from(&self, first: u32) -> Box<dyn Iterator<Item = (u32, &Node)> + '_> {
+        match &self.children {
+            Children::Dense(slots) => Box::new(
+                slots
+                    .iter()
+                    .enumerate()
+                    .skip(first as usize)
+                    .filter_map(|(slot, child)| child.as_deref().map(|child| (slot as u32, child))),
+            ),
+            Children::Sparse(list) => Box::new(
+                list.iter().skip_while(move |(slot, _)| *slot < first).map(|(slot, child)| (*slot, &**child)),
+            ),
+        }
+    }
+
+    /// Bytes of the tree.
+    pub(crate) fn memory(&self) -> usize {
+        let own = size_of::<Node>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.dirty.capacity() * size_of::<(u32, u8)>()
+            + self.dirty_children.capacity() * 4
+            + self.parts.as_ref().map_or(0, |parts| parts.len() * 4);
+        own + match &self.children {
+            Children::Dense(slots) => {
+                slots.len() * 8 + slots.iter().flatten().map(|child| child.memory()).sum::<usize>()
+            }
+            Children::Sparse(list) => {
+                list.capacity() * 16 + list.iter().map(|(_, child)| child.memory()).sum::<usize>()
+            }
+        }
+    }
+}
