@@ -1,3 +1,8 @@
 //! The shell around the sync machines: client, relay, and what is done with the table.
+//!
+//! [`shell`] is the event loop that all daemons share; [`agent`] runs a client, a relay and a sink in it;
+//! [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
 
+pub mod agent;
+pub mod fib_changes;
 pub mod shell;

@@ -1,0 +1,199 @@
+//! `[sync]` of an agent's configuration, and the whole file of `fibcast-agent`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fibcast_control::status::Role;
+use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::sections::{Node, Tls};
+use serde::Deserialize;
+
+/// `[sync]`: which servers fill the table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    /// Servers, at most one of them the primary.
+    pub servers: Vec<SyncServer>,
+    /// Interval of heartbeats; three missed ones mean that a server is gone.
+    #[serde(default = "heartbeat_ms")]
+    pub heartbeat_ms: u64,
+    /// For how long the primary must have been capable before it is used again; 0 for never.
+    #[serde(default = "failback_s")]
+    pub failback_s: u64,
+    /// Where the table is kept for the next start.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// A server of `[sync]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SyncServer {
+    /// `host:port`; a name is looked up anew at each connection.
+    pub address: String,
+    /// `primary` or `secondary`.
+    pub role: Role,
+}
+
+fn heartbeat_ms() -> u64 {
+    300
+}
+
+fn failback_s() -> u64 {
+    30
+}
+
+impl Sync {
+    /// What types alone cannot say. `prefix` is where the section stands in the file.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let error = |key: &str, reason: String| Err(loaded.error(&["sync".into(), key.into()], reason));
+        if self.servers.is_empty() {
+            return error("servers", "expected at least one server, found none".into());
+        }
+        if self.servers.len() > 8 {
+            return error("servers", format!("expected at most 8 servers, found {}", self.servers.len()));
+        }
+        let primaries = self.servers.iter().filter(|s| s.role == Role::Primary).count();
+        if primaries > 1 {
+            return error("servers", format!("expected at most one primary, found {primaries}"));
+        }
+        for (i, server) in self.servers.iter().enumerate() {
+            let port = server.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none_or(|p| p == 0) {
+                return Err(loaded.error(
+                    &["sync".into(), "servers".into(), i.into(), "address".into()],
+                    format!("expected host:port, found {:?}", server.address),
+                ));
+            }
+            if self.servers.iter().take(i).any(|other| other.address == server.address) {
+                return Err(loaded.error(
+                    &["sync".into(), "servers".into(), i.into(), "address".into()],
+                    format!("{} stands there twice", server.address),
+                ));
+            }
+        }
+        if !(50..=10_000).contains(&self.heartbeat_ms) {
+            return error("heartbeat_ms", format!("expected 50 to 10000, found {}", self.heartbeat_ms));
+        }
+        if self.checkpoint.is_some() {
+            return error("checkpoint", "checkpoints are not available in this version".into());
+        }
+        Ok(())
+    }
+
+    /// Servers in order of preference: the primary first.
+    pub fn ordered(&self) -> Vec<SyncServer> {
+        let mut servers = self.servers.clone();
+        servers.sort_by_key(|s| s.role == Role::Secondary);
+        servers
+    }
+
+    /// The failback time as the client machine wants it.
+    pub fn failback(&self) -> Option<Duration> {
+        (self.failback_s > 0).then(|| Duration::from_secs(self.failback_s))
+    }
+
+    /// Refuses plain TCP to servers beyond loopback that nobody asked for. A name counts as beyond, but `localhost`.
+    pub fn check_tls<T>(&self, tls: &Tls, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let mut literal = Vec::new();
+        for (i, server) in self.servers.iter().enumerate() {
+            match server.address.parse::<SocketAddr>() {
+                Ok(address) => literal.push(address),
+                Err(_) if tls.insecure || server.address.starts_with("localhost:") => {}
+                Err(_) => {
+                    return Err(loaded.error(
+                        &["sync".into(), "servers".into(), i.into(), "address".into()],
+                        format!(
+                            "{}: plain TCP to a server beyond loopback needs insecure = true in [tls]",
+                            server.address
+                        ),
+                    ));
+                }
+            }
+        }
+        tls.check(loaded, literal)
+    }
+}
+
+/// The file of `fibcast-agent`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFile {
+    /// Who it is.
+    pub node: Node,
+    /// Who fills the table.
+    pub sync: Sync,
+    /// How connections are protected.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+impl AgentFile {
+    /// What types alone cannot say.
+    pub fn check(loaded: &Loaded<Self>) -> Result<(), ConfigError> {
+        let file = &loaded.value;
+        file.node.check(loaded)?;
+        file.sync.check(loaded)?;
+        file.tls.check(loaded, file.node.listen.iter().copied())?;
+        file.sync.check_tls(&file.tls, loaded)?;
+        for (i, server) in file.sync.servers.iter().enumerate() {
+            let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));
+            if own {
+                return Err(loaded.error(
+                    &["sync".into(), "servers".into(), i.into(), "address".into()],
+                    format!("{} is this node's own listen address", server.address),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fibcast_daemon::config::parse;
+
+    fn check(text: &str) -> Result<(), String> {
+        let loaded = parse::<AgentFile>("agent.toml".as_ref(), text.to_owned()).map_err(|e| e.to_string())?;
+        AgentFile::check(&loaded).map_err(|e| e.to_string())
+    }
+
+    fn with(sync: &str) -> Result<(), String> {
+        check(&format!("[node]\nname = \"n\"\n[sync]\n{sync}\n"))
+    }
+
+    const ONE: &str = "servers = [{ address = \"127.0.0.1:7830\", role = \"primary\" }]";
+
+    #[test]
+    fn smallest_file_is_fine() {
+        with(ONE).unwrap();
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let e = with("servers = []").unwrap_err();
+        assert_eq!(e, "agent.toml:4: sync.servers: expected at least one server, found none");
+        let e = with(&format!("{ONE}\ncheckpoint = \"/x\"")).unwrap_err();
+        assert_eq!(e, "agent.toml:5: sync.checkpoint: checkpoints are not available in this version");
+        let e = with(&format!("{ONE}\nheartbeat_ms = 1")).unwrap_err();
+        assert_eq!(e, "agent.toml:5: sync.heartbeat_ms: expected 50 to 10000, found 1");
+        let e = with(&format!("{ONE}\nheartbeat = 1")).unwrap_err();
+        assert!(e.starts_with("agent.toml:5: sync") && e.contains("heartbeat"), "{e}");
+        let e = with("servers = [{ address = \"nowhere\", role = \"primary\" }]").unwrap_err();
+        assert!(e.contains("sync.servers[0].address: expected host:port, found \"nowhere\""), "{e}");
+        let e = with("servers = [{ address = \"192.0.2.1:7830\", role = \"primary\" }]").unwrap_err();
+        assert!(e.contains("needs insecure = true"), "{e}");
+        let e = with("servers = [{ address = \"rs-a:7830\", role = \"primary\" }]").unwrap_err();
+        assert!(e.contains("needs insecure = true"), "{e}");
+        let two = "servers = [{ address = \"127.0.0.1:1\", role = \"primary\" }, \
+                   { address = \"127.0.0.1:2\", role = \"primary\" }]";
+        assert!(with(two).unwrap_err().contains("expected at most one primary, found 2"));
+    }
+
+    #[test]
+    fn node_that_is_its_own_server_is_refused() {
+        let e = check(&format!("[node]\nname = \"n\"\nlisten = [\"127.0.0.1:7830\"]\n[sync]\n{ONE}\n"));
+        assert!(e.unwrap_err().contains("is this node's own listen address"));
+    }
+}

@@ -1,0 +1,176 @@
+//! What runs inside the agent's event loop: the table, the sink, the commands of other threads.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use fibcast_control::protocol::RouteQuery;
+use fibcast_control::tables::{GroupList, RouteList};
+use fibcast_sync_proto::Table;
+use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_proto::server::{Served, Tables};
+
+use super::{Report, Sink, SinkError, show};
+use crate::shell::{ClientId, Host, ShellState, Turn};
+
+/// A busy sink is asked again after this time.
+const BUSY: Duration = Duration::from_millis(2);
+/// A failed sink is asked again after this time.
+const FAILED: Duration = Duration::from_millis(250);
+/// A relay that lost its servers says "not ready" only after this time: a failover is over by then, and a tier that
+/// changed servers at each failover above it would swing with it.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// What other threads ask.
+pub(super) enum Command {
+    Status(Sender<Report>),
+    Routes(RouteQuery, usize, Sender<RouteList>),
+    Groups(Sender<GroupList>),
+}
+
+pub(super) struct AgentHost<'s> {
+    table: Table,
+    sink: &'s mut dyn Sink,
+    commands: Receiver<Command>,
+    relay: bool,
+    /// Last serial that the sink took.
+    taken: u64,
+    /// When the sink is asked again.
+    retry_at: Option<Duration>,
+    sink_error: Option<String>,
+    changes: u64,
+    ready: bool,
+    path: Vec<String>,
+    /// Since when no capable server fills the table.
+    lost_at: Option<Duration>,
+    announce: bool,
+    pumped: u64,
+}
+
+impl<'s> AgentHost<'s> {
+    pub fn new(epoch: u64, sink: &'s mut dyn Sink, commands: Receiver<Command>, relay: bool) -> Self {
+        Self {
+            table: Table::new(epoch),
+            sink,
+            commands,
+            relay,
+            taken: 0,
+            retry_at: None,
+            sink_error: None,
+            changes: 0,
+            ready: false,
+            path: Vec::new(),
+            lost_at: None,
+            announce: false,
+            pumped: 0,
+        }
+    }
+
+    /// Gives the sink what it has not taken yet.
+    fn feed(&mut self, now: Duration) {
+        if self.taken == self.table.serial() || self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.retry_at = None;
+        let Some(batch) = self.table.changes_since(self.taken) else {
+            // Cannot be: deletions that the sink has not seen are pinned.
+            tracing::error!("the sink is beyond the horizon of the table; giving it everything anew");
+            self.taken = 0;
+            self.sink.reset();
+            return;
+        };
+        match self.sink.apply(&batch) {
+            Ok(()) => {
+                self.taken = self.table.serial();
+                self.sink_error = None;
+            }
+            Err(SinkError::Busy) => self.retry_at = Some(now + BUSY),
+            Err(SinkError::Failed(reason)) => {
+                if self.sink_error.as_ref() != Some(&reason) {
+                    tracing::error!("batch to serial {} stays pending: {reason}", self.table.serial());
+                }
+                self.sink_error = Some(reason);
+                self.retry_at = Some(now + FAILED);
+            }
+        }
+        self.table.pin(self.taken);
+    }
+
+    /// Readiness and path for the tier below.
+    fn watch(&mut self, now: Duration, state: &ShellState) {
+        let Some(slot) = state.clients.first() else { return };
+        let synced = slot.machine.is_synced();
+        if synced {
+            self.lost_at = None;
+        } else {
+            self.lost_at.get_or_insert(now);
+        }
+        let held = self.lost_at.is_none_or(|at| now < at + HOLD);
+        let ready = synced || (self.ready && held);
+        let path = slot.machine.path();
+        if ready != self.ready || path != self.path {
+            self.announce = true;
+            self.ready = ready;
+            self.path = path;
+        }
+    }
+
+    fn command(&mut self, command: Command, state: &ShellState) {
+        match command {
+            Command::Status(answer) => {
+                let synced = state.clients.first().is_some_and(|c| c.machine.is_synced());
+                let passed_on = state.server.routes_passed_on();
+                let report = Report {
+                    ready: synced,
+                    stale: !synced,
+                    table: show::table_status(&self.table, self.changes),
+                    sync: state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default(),
+                    clients: show::clients(state),
+                };
+                let _ = answer.try_send(report);
+            }
+            Command::Routes(query, limit, answer) => {
+                let _ = answer.try_send(show::routes(&self.table, &query, limit));
+            }
+            Command::Groups(answer) => {
+                let _ = answer.try_send(show::groups(&self.table));
+            }
+        }
+    }
+}
+
+impl Tables for AgentHost<'_> {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        (self.relay && name == "fib").then_some(Served {
+            table: &self.table,
+            ready: self.ready,
+            path: &self.path,
+        })
+    }
+}
+
+impl Host for AgentHost<'_> {
+    fn client_table(&mut self, _: ClientId) -> &mut Table {
+        &mut self.table
+    }
+
+    fn client_event(&mut self, now: Duration, _: ClientId, event: &ClientEvent, _: &ShellState) {
+        if let ClientEvent::Committed(commit) = event {
+            self.changes += commit.count;
+            // At once, not at the turn's end: the worker is to see it as soon as it can.
+            self.feed(now);
+        }
+    }
+
+    fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
+        self.feed(now);
+        self.watch(now, state);
+        while let Ok(command) = self.commands.try_recv() {
+            self.command(command, state);
+        }
+        let changed = self.pumped != self.table.serial();
+        self.pumped = self.table.serial();
+        let hold = self.lost_at.filter(|_| self.ready).map(|at| at + HOLD);
+        let wake_at = [self.retry_at, hold].into_iter().flatten().min();
+        Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }
+    }
+}

@@ -1,0 +1,248 @@
+//! The agent: a client of route servers, keeper of one copy of the table, server of the tier below, feeder of a sink.
+//!
+//! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics; the table then begins anew and the
+//! sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `host` what runs
+//! inside the event loop, `sink` where differences go, `show` how operators see it.
+
+pub mod config;
+mod host;
+pub mod show;
+mod sink;
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use fibcast_control::protocol::{Answer, Request, RouteQuery};
+use fibcast_control::status::{Kind, Status, resident_bytes};
+use fibcast_control::tables::RouteList;
+use fibcast_sync_proto::client::ClientConfig;
+use fibcast_sync_proto::frame::Role;
+
+use crate::shell::{Shell, ShellError, ShellWaker};
+use config::Sync;
+use host::{AgentHost, Command};
+pub use sink::{NoSink, Sink, SinkError};
+
+/// How long other threads wait for an answer of the agent's thread.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Node name.
+    pub name: String,
+    /// Where the tier below registers; empty for none.
+    pub listen: Vec<SocketAddr>,
+    /// Servers and times.
+    pub sync: Sync,
+}
+
+/// Makes agents.
+#[derive(Debug)]
+pub struct Agent;
+
+/// A running agent. Dropping it stops it.
+#[derive(Debug)]
+pub struct AgentHandle {
+    name: String,
+    started: Instant,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stop: AtomicBool,
+    panics: AtomicU64,
+    /// How to reach the loop that runs at the moment.
+    door: Mutex<Option<Door>>,
+    bound: Mutex<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Clone)]
+struct Door {
+    commands: Sender<Command>,
+    waker: ShellWaker,
+}
+
+impl Shared {
+    fn door(&self) -> MutexGuard<'_, Option<Door>> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn epoch() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    // Unlike any other start's, and never 0, which means "none" on the wire.
+    RandomState::new().hash_one(std::process::id()).max(1)
+}
+
+impl Agent {
+    /// Opens the listeners, so that an address in use is an error here, and starts the agent's thread.
+    pub fn spawn(config: AgentConfig, sink: Box<dyn Sink>) -> Result<AgentHandle, ShellError> {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            panics: AtomicU64::new(0),
+            door: Mutex::new(None),
+            bound: Mutex::new(Vec::new()),
+        });
+        let (shell, commands) = open(&config, &shared)?;
+        let name = config.name.clone();
+        let thread = std::thread::Builder::new()
+            .name("agent".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || supervise(config, sink, shell, commands, &shared)
+            })
+            .map_err(ShellError::Poll)?;
+        Ok(AgentHandle { name, started: Instant::now(), shared, thread: Some(thread) })
+    }
+}
+
+/// A loop with its listeners and its client, ready to run.
+fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Command>), ShellError> {
+    let mut shell = Shell::new(&config.name)?;
+    let bound = config.listen.iter().map(|&a| shell.listen(a)).collect::<Result<Vec<_>, _>>()?;
+    *shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    let servers = config.sync.ordered();
+    let roles = servers.iter().map(|s| match s.role {
+        fibcast_control::status::Role::Primary => Role::Primary,
+        fibcast_control::status::Role::Secondary => Role::Secondary,
+    });
+    let mut client = ClientConfig::new(&config.name, "fib", roles.collect());
+    client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
+    client.failback = config.sync.failback();
+    shell.add_client(client, servers.into_iter().map(|s| s.address).collect());
+    let (sender, commands) = bounded(64);
+    *shared.door() = Some(Door { commands: sender, waker: shell.waker() });
+    Ok((shell, commands))
+}
+
+/// Runs the loop, and again if it panics: what forwards packets must not notice.
+fn supervise(
+    config: AgentConfig,
+    mut sink: Box<dyn Sink>,
+    shell: Shell,
+    commands: Receiver<Command>,
+    shared: &Shared,
+) {
+    let mut next = Some((shell, commands));
+    while !shared.stop.load(Ordering::Acquire) {
+        let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
+            Ok(opened) => opened,
+            Err(e) => {
+                tracing::error!("agent cannot start again: {e}; retrying");
+                std::thread::sleep(Duration::from_secs(1));
+                continue;
+            }
+        };
+        let mut host = AgentHost::new(epoch(), sink.as_mut(), commands, !config.listen.is_empty());
+        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.stop))) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),
+            Err(_) => {
+                shared.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!("agent panicked (see above); starting it again with an empty table");
+            }
+        }
+        drop(host);
+        *shared.door() = None;
+        if !shared.stop.load(Ordering::Acquire) {
+            sink.reset();
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// What the loop knows of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    pub ready: bool,
+    pub stale: bool,
+    pub table: fibcast_control::status::TableStatus,
+    pub sync: fibcast_control::status::SyncStatus,
+    pub clients: Vec<fibcast_control::status::ClientStatus>,
+}
+
+impl AgentHandle {
+    /// Addresses in use for the tier below; they matter where the configuration says port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often the agent's thread panicked and was started again.
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// A status of kind `agent`; a dataplane adds what it knows.
+    pub fn status(&self) -> Result<Status, String> {
+        let report = self.ask(Command::Status)?;
+        Ok(Status {
+            name: self.name.clone(),
+            kind: Kind::Agent,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            resident_bytes: resident_bytes(),
+            ready: report.ready,
+            stale: report.stale,
+            table: report.table,
+            sync: Some(report.sync),
+            clients: report.clients,
+            sources: Vec::new(),
+            peers: Vec::new(),
+            forwarding: None,
+        })
+    }
+
+    /// Forwarding routes, up to a limit.
+    pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
+        self.ask(|answer| Command::Routes(query, limit, answer))
+    }
+
+    /// Answers an operator; requests that an agent knows nothing about get an error.
+    pub fn answer(&self, request: Request) -> Result<Answer, String> {
+        match request {
+            Request::Status {} => self.status().map(|s| Answer::Status(Box::new(s))),
+            Request::Routes { query, limit } => self.routes(query, limit).map(Answer::Routes),
+            Request::Groups {} => self.ask(Command::Groups).map(Answer::Groups),
+            _ => Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into()),
+        }
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, String> {
+        let gone = || "the agent is just being started again".to_owned();
+        let door = self.shared.door().clone().ok_or_else(gone)?;
+        let (sender, receiver) = bounded(1);
+        door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
+        door.waker.wake();
+        receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
+    }
+
+    /// Stops the agent and waits for its thread.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(door) = self.shared.door().clone() {
+            door.waker.wake();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for AgentHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

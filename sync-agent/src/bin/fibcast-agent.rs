@@ -1,0 +1,65 @@
+//! `fibcast-agent`: keeps a copy of the forwarding table and serves it to the tier below, without a dataplane.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use fibcast_control::http::HttpServer;
+use fibcast_control::protocol::Request;
+use fibcast_control::server::ControlServer;
+use fibcast_daemon::exit::{Failure, finish};
+use fibcast_sync_agent::agent::config::AgentFile;
+use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink};
+
+/// Keeps a copy of the forwarding table and serves it to the tier below.
+#[derive(Debug, Parser)]
+#[command(name = "fibcast-agent", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/fibcast/agent.toml")]
+    config: PathBuf,
+    /// Checks the configuration and ends.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    finish("fibcast-agent", run(&Arguments::parse()))
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    fibcast_daemon::cpu::check().map_err(Failure::work)?;
+    let loaded = fibcast_daemon::config::load::<AgentFile>(&arguments.config)?;
+    AgentFile::check(&loaded)?;
+    if arguments.check_config {
+        return Ok(());
+    }
+    fibcast_daemon::log::start();
+    let file = loaded.value;
+    file.tls.warn();
+    let config =
+        AgentConfig { name: file.node.name.clone(), listen: file.node.listen.clone(), sync: file.sync };
+    let agent = Arc::new(Agent::spawn(config, Box::new(NoSink)).map_err(Failure::work)?);
+    let handler = {
+        let agent = Arc::clone(&agent);
+        move |request: Request| agent.answer(request)
+    };
+    let _control = file
+        .node
+        .control
+        .as_deref()
+        .map(|path| ControlServer::start(path, handler.clone()))
+        .transpose()
+        .map_err(Failure::work)?;
+    let _http = file
+        .node
+        .http
+        .map(|address| HttpServer::start(address, handler))
+        .transpose()
+        .map_err(Failure::work)?;
+    tracing::info!("{}: agent runs", file.node.name);
+    fibcast_daemon::signals::wait().map_err(Failure::work)?;
+    tracing::info!("{}: stops", file.node.name);
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! Records of the forwarding table in the words of the trie: what a NIC host gives to `fibcast_fib::Fib::apply`.
+
+use fibcast_fib as fib;
+use fibcast_sync_proto::{Change, GroupValue, HopValue, Key, Value};
+
+/// A next hop names a port that this host does not have. The route stays, by a group that says "unreachable".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TranslateError {
+    /// No such port here.
+    #[error("group {label}: next hop's port {port} does not exist on this host")]
+    UnknownPort {
+        /// Label of the group.
+        label: String,
+        /// The port.
+        port: String,
+    },
+    /// The group cannot exist in a trie.
+    #[error("group {label}: {source}")]
+    Group {
+        /// Label of the group.
+        label: String,
+        /// Why.
+        source: fib::GroupError,
+    },
+}
+
+/// Translates one change; none for records that are not of the forwarding table. `port` finds a port by name.
+///
+/// A group that this host cannot use becomes `unreachable` and is reported through `problem`: the routes on it stay,
+/// as on the server, and their packets are answered rather than sent by a route that covers them.
+pub fn translate(
+    change: &Change,
+    port: &dyn Fn(&str) -> Option<fib::PortId>,
+    problem: &mut dyn FnMut(TranslateError),
+) -> Option<fib::Change> {
+    Some(match change {
+        Change::Put(Key::Group(label), Value::Group(value)) => {
+            let group = group(&label.to_string(), value, port).unwrap_or_else(|error| {
+                problem(error);
+                fib::Group::Unreachable
+            });
+            fib::Change::PutGroup { label: fib::GroupLabel(label.0), group }
+        }
+        Change::Delete(Key::Group(label)) => fib::Change::DeleteGroup { label: fib::GroupLabel(label.0) },
+        Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
+            fib::Change::Announce { vrf: fib::VrfId(*vrf), prefix: *prefix, label: fib::GroupLabel(label.0) }
+        }
+        Change::Delete(Key::Route { vrf, prefix }) => {
+            fib::Change::Withdraw { vrf: fib::VrfId(*vrf), prefix: *prefix }
+        }
+        _ => return None,
+    })
+}
+
+fn group(
+    label: &str,
+    value: &GroupValue,
+    port: &dyn Fn(&str) -> Option<fib::PortId>,
+) -> Result<fib::Group, TranslateError> {
+    let hops = match value {
+        GroupValue::Blackhole => return Ok(fib::Group::Blackhole),
+        GroupValue::Unreachable => return Ok(fib::Group::Unreachable),
+        GroupValue::Prohibit => return Ok(fib::Group::Prohibit),
+        GroupValue::Local => return Ok(fib::Group::Local),
+        GroupValue::Hops(hops) => hops,
+    };
+    let members = hops.iter().map(|hop| member(label, hop, port)).collect::<Result<Vec<_>, _>>()?;
+    fib::Group::hops(members).map_err(|source| TranslateError::Group { label: label.into(), source })
+}
+
+fn member(
+    label: &str,
+    hop: &HopValue,
+    port: &dyn Fn(&str) -> Option<fib::PortId>,
+) -> Result<fib::Member, TranslateError> {
+    let port = match hop.port.as_deref() {
+        None => None,
+        Some(name) => Some(
+            port(name)
+                .ok_or_else(|| TranslateError::UnknownPort { label: label.into(), port: name.into() })?,
+        ),
+    };
+    Ok(fib::Member { next_hop: fib::NextHop { gateway: hop.gateway, port }, weight: hop.weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fibcast_sync_proto::Label;
+
+    fn one(change: &Change) -> (Option<fib::Change>, Vec<String>) {
+        let mut problems = Vec::new();
+        let port = |name: &str| (name == "p0").then_some(fib::PortId(7));
+        let out = translate(change, &port, &mut |e| problems.push(e.to_string()));
+        (out, problems)
+    }
+
+    fn via(port: &str) -> Change {
+        let hop = HopValue { gateway: None, port: Some(port.into()), weight: 2 };
+        Change::Put(Key::Group(Label(5)), Value::Group(GroupValue::Hops(vec![hop])))
+    }
+
+    #[test]
+    fn ports_are_found_by_name() {
+        let (change, problems) = one(&via("p0"));
+        let member = fib::Member { next_hop: fib::NextHop::connected(fib::PortId(7)), weight: 2 };
+        let group = fib::Group::hops(vec![member]).unwrap();
+        assert_eq!(change, Some(fib::Change::PutGroup { label: fib::GroupLabel(5), group }));
+        assert!(problems.is_empty());
+    }
+
+    #[test]
+    fn group_on_an_unknown_port_becomes_unreachable_and_is_reported() {
+        let (change, problems) = one(&via("p9"));
+        let group = fib::Group::Unreachable;
+        assert_eq!(change, Some(fib::Change::PutGroup { label: fib::GroupLabel(5), group }));
+        assert_eq!(problems, ["group 0000000000000005: next hop's port p9 does not exist on this host"]);
+    }
+
+    #[test]
+    fn records_of_other_kinds_are_left_out() {
+        assert_eq!(one(&Change::Delete(Key::Opaque(Box::from([1u8])))), (None, Vec::new()));
+    }
+}
