@@ -27,13 +27,18 @@ pub(super) enum Command {
     Groups(Sender<GroupList>),
 }
 
+/// What outlives a panic of the loop: the table and how much of it the sink has.
+pub(super) struct Kept {
+    pub table: Table,
+    /// Last serial that the sink took.
+    pub taken: u64,
+}
+
 pub(super) struct AgentHost<'s> {
-    table: Table,
+    kept: &'s mut Kept,
     sink: &'s mut dyn Sink,
     commands: Receiver<Command>,
     relay: bool,
-    /// Last serial that the sink took.
-    taken: u64,
     /// When the sink is asked again.
     retry_at: Option<Duration>,
     sink_error: Option<String>,
@@ -47,13 +52,12 @@ pub(super) struct AgentHost<'s> {
 }
 
 impl<'s> AgentHost<'s> {
-    pub fn new(epoch: u64, sink: &'s mut dyn Sink, commands: Receiver<Command>, relay: bool) -> Self {
+    pub fn new(kept: &'s mut Kept, sink: &'s mut dyn Sink, commands: Receiver<Command>, relay: bool) -> Self {
         Self {
-            table: Table::new(epoch),
+            kept,
             sink,
             commands,
             relay,
-            taken: 0,
             retry_at: None,
             sink_error: None,
             changes: 0,
@@ -67,32 +71,32 @@ impl<'s> AgentHost<'s> {
 
     /// Gives the sink what it has not taken yet.
     fn feed(&mut self, now: Duration) {
-        if self.taken == self.table.serial() || self.retry_at.is_some_and(|at| now < at) {
+        if self.kept.taken == self.kept.table.serial() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
         self.retry_at = None;
-        let Some(batch) = self.table.changes_since(self.taken) else {
+        let Some(batch) = self.kept.table.changes_since(self.kept.taken) else {
             // Cannot be: deletions that the sink has not seen are pinned.
             tracing::error!("the sink is beyond the horizon of the table; giving it everything anew");
-            self.taken = 0;
+            self.kept.taken = 0;
             self.sink.reset();
             return;
         };
         match self.sink.apply(&batch) {
             Ok(()) => {
-                self.taken = self.table.serial();
+                self.kept.taken = self.kept.table.serial();
                 self.sink_error = None;
             }
             Err(SinkError::Busy) => self.retry_at = Some(now + BUSY),
             Err(SinkError::Failed(reason)) => {
                 if self.sink_error.as_ref() != Some(&reason) {
-                    tracing::error!("batch to serial {} stays pending: {reason}", self.table.serial());
+                    tracing::error!("batch to serial {} stays pending: {reason}", self.kept.table.serial());
                 }
                 self.sink_error = Some(reason);
                 self.retry_at = Some(now + FAILED);
             }
         }
-        self.table.pin(self.taken);
+        self.kept.table.pin(self.kept.taken);
     }
 
     /// Readiness and path for the tier below.
@@ -122,17 +126,17 @@ impl<'s> AgentHost<'s> {
                 let report = Report {
                     ready: synced,
                     stale: !synced,
-                    table: show::table_status(&self.table, self.changes),
+                    table: show::table_status(&self.kept.table, self.changes),
                     sync: state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default(),
                     clients: show::clients(state),
                 };
                 let _ = answer.try_send(report);
             }
             Command::Routes(query, limit, answer) => {
-                let _ = answer.try_send(show::routes(&self.table, &query, limit));
+                let _ = answer.try_send(show::routes(&self.kept.table, &query, limit));
             }
             Command::Groups(answer) => {
-                let _ = answer.try_send(show::groups(&self.table));
+                let _ = answer.try_send(show::groups(&self.kept.table));
             }
         }
     }
@@ -141,7 +145,7 @@ impl<'s> AgentHost<'s> {
 impl Tables for AgentHost<'_> {
     fn served(&self, name: &str) -> Option<Served<'_>> {
         (self.relay && name == "fib").then_some(Served {
-            table: &self.table,
+            table: &self.kept.table,
             ready: self.ready,
             path: &self.path,
         })
@@ -150,7 +154,7 @@ impl Tables for AgentHost<'_> {
 
 impl Host for AgentHost<'_> {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
-        &mut self.table
+        &mut self.kept.table
     }
 
     fn client_event(&mut self, now: Duration, _: ClientId, event: &ClientEvent, _: &ShellState) {
@@ -167,8 +171,8 @@ impl Host for AgentHost<'_> {
         while let Ok(command) = self.commands.try_recv() {
             self.command(command, state);
         }
-        let changed = self.pumped != self.table.serial();
-        self.pumped = self.table.serial();
+        let changed = self.pumped != self.kept.table.serial();
+        self.pumped = self.kept.table.serial();
         let hold = self.lost_at.filter(|_| self.ready).map(|at| at + HOLD);
         let wake_at = [self.retry_at, hold].into_iter().flatten().min();
         Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }

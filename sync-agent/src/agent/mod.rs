@@ -1,7 +1,7 @@
 //! The agent: a client of route servers, keeper of one copy of the table, server of the tier below, feeder of a sink.
 //!
-//! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics; the table then begins anew and the
-//! sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `host` what runs
+//! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if it is sound; if
+//! not, it begins anew and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `host` what runs
 //! inside the event loop, `sink` where differences go, `show` how operators see it.
 
 pub mod config;
@@ -20,12 +20,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use fibcast_control::protocol::{Answer, Request, RouteQuery};
 use fibcast_control::status::{Kind, Status, resident_bytes};
 use fibcast_control::tables::RouteList;
+use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
 
 use crate::shell::{Shell, ShellError, ShellWaker};
 use config::Sync;
-use host::{AgentHost, Command};
+use host::{AgentHost, Command, Kept};
 pub use sink::{NoSink, Sink, SinkError};
 
 /// How long other threads wait for an answer of the agent's thread.
@@ -132,6 +133,7 @@ fn supervise(
     shared: &Shared,
 ) {
     let mut next = Some((shell, commands));
+    let mut kept = Kept { table: Table::new(epoch()), taken: 0 };
     while !shared.stop.load(Ordering::Acquire) {
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
@@ -141,19 +143,23 @@ fn supervise(
                 continue;
             }
         };
-        let mut host = AgentHost::new(epoch(), sink.as_mut(), commands, !config.listen.is_empty());
+        let mut host = AgentHost::new(&mut kept, sink.as_mut(), commands, !config.listen.is_empty());
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.stop))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),
             Err(_) => {
                 shared.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("agent panicked (see above); starting it again with an empty table");
+                tracing::error!("agent panicked (see above); starting it again");
             }
         }
         drop(host);
         *shared.door() = None;
         if !shared.stop.load(Ordering::Acquire) {
-            sink.reset();
+            if !kept.table.is_sound() {
+                tracing::error!("the agent's table was caught in the middle of a batch; it begins anew");
+                kept = Kept { table: Table::new(epoch()), taken: 0 };
+                sink.reset();
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
     }

@@ -6,7 +6,7 @@ use fibcast_sync_proto::Batch;
 ///
 /// The agent calls [`Sink::apply`] on its own thread. A sink that is busy is called again a little later with a batch
 /// that covers everything since the last one it took, so that it never misses a change and never gets one twice.
-/// After a restart of the agent's thread the table begins anew: the first batch is then a [`Sink::reset`] one.
+/// After a panic of the agent's thread in the middle of a commit the table begins anew, which [`Sink::reset`] says.
 pub trait Sink: Send {
     /// Takes a batch as a whole, or says why not.
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;

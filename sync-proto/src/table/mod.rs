@@ -209,7 +209,6 @@ impl Table {
         &self.sketch
     }
 
-
     /// Applies a batch whole or not at all, and numbers it.
     ///
     /// Changes apply in their order; a group may come after a route that uses it within the batch, but when the

@@ -12,7 +12,7 @@ use super::links::{Link, OPEN};
 use super::{Commit, Context, Table, TableError};
 use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
 use crate::record::{group_id, record_id, route_id, with_octets};
-use crate::sketch::RootDigest;
+use crate::sketch::{RootDigest, Sketch};
 
 /// What a record was before the transaction.
 pub(super) struct Saved {
@@ -449,20 +449,23 @@ impl State {
     }
 }
 
-/// Checks that counts are what they say; for tests.
-#[cfg(test)]
 impl Table {
-    pub(super) fn assert_sound(&self) {
-        assert_eq!(self.dangling, 0);
-        let c = self.counts;
-        assert_eq!(c.routes() + c.groups + c.origins + c.opaque, self.len());
-        let mut root = crate::sketch::Sketch::default();
-        let mut n = 0;
+    /// Recomputes from the records what is kept up to date with them: digest, sketch, counts. False if a panic caught
+    /// the table in the middle of a batch.
+    pub fn is_sound(&self) -> bool {
+        let mut sketch = Sketch::default();
+        let mut records = 0;
         for (key, value) in self.iter() {
-            root.toggle(record_id(&key, &value).unwrap(), 1);
-            n += 1;
+            let Some(id) = record_id(&key, &value) else { return false };
+            sketch.toggle(id, 1);
+            records += 1;
         }
-        assert_eq!(n, self.len());
-        assert_eq!(root.symbols(), self.sketch.symbols());
+        let c = self.counts;
+        let open = |slot: Slot| self.link(slot).serial == OPEN;
+        self.dangling == 0
+            && records == self.len()
+            && c.routes() + c.groups + c.origins + c.opaque == records
+            && sketch.symbols() == self.sketch.symbols()
+            && !self.order().slots.iter().any(|&slot| open(slot))
     }
 }

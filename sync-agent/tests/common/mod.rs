@@ -1,0 +1,152 @@
+//! A small route server over the real shell: a table that tests write, on a real TCP port of loopback.
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fibcast_control::status::Role;
+use fibcast_sync_agent::agent::config::{Sync, SyncServer};
+use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
+use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
+use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
+
+pub enum Order {
+    Commit(Vec<Change>),
+    Ready(bool),
+    Digest(Sender<RootDigest>),
+}
+
+struct TestHost {
+    table: Table,
+    spare: Table,
+    ready: bool,
+    orders: Receiver<Order>,
+}
+
+impl Tables for TestHost {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &[] })
+    }
+}
+
+impl Host for TestHost {
+    fn client_table(&mut self, _: ClientId) -> &mut Table {
+        &mut self.spare
+    }
+
+    fn client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent, _: &ShellState) {}
+
+    fn turn(&mut self, _: Duration, _: &ShellState) -> Turn {
+        let mut turn = Turn::default();
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Commit(changes) => {
+                    self.table.commit(changes).unwrap();
+                    turn.changed = true;
+                }
+                Order::Ready(ready) => {
+                    self.ready = ready;
+                    turn.announce = true;
+                }
+                Order::Digest(answer) => answer.send(self.table.digest()).unwrap(),
+            }
+        }
+        turn
+    }
+}
+
+pub struct TestServer {
+    pub address: SocketAddr,
+    orders: Sender<Order>,
+    waker: ShellWaker,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestServer {
+    pub fn start(name: &str, address: &str, table: Table) -> Self {
+        let mut shell = Shell::new(name).unwrap();
+        let address = shell.listen(address.parse().unwrap()).unwrap();
+        let (orders, receiver) = channel();
+        let waker = shell.waker();
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut host = TestHost { table, spare: Table::new(1), ready: true, orders: receiver };
+                shell.run(&mut host, &stop).unwrap();
+            }
+        });
+        Self { address, orders, waker, stop, thread: Some(thread) }
+    }
+
+    pub fn order(&self, order: Order) {
+        self.orders.send(order).unwrap();
+        self.waker.wake();
+    }
+
+    pub fn commit(&self, changes: impl IntoIterator<Item = Change>) {
+        self.order(Order::Commit(changes.into_iter().collect()));
+    }
+
+    pub fn digest(&self) -> String {
+        let (sender, receiver) = channel();
+        self.order(Order::Digest(sender));
+        format!("{:032x}", receiver.recv().unwrap().hash)
+    }
+}
+
+impl Drop for TestServer {
+    /// All its connections are reset or closed, as at the death of a process.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.waker.wake();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+pub fn label(n: u8) -> Label {
+    Label::of(&GroupValue::via([192, 0, 2, n].into()))
+}
+
+pub fn group(n: u8) -> Change {
+    Change::Put(Key::Group(label(n)), Value::Group(GroupValue::via([192, 0, 2, n].into())))
+}
+
+pub fn key(i: u32) -> Key {
+    Key::Route { vrf: 0, prefix: ipnet::Ipv4Net::new((i << 8).into(), 24).unwrap().into() }
+}
+
+pub fn put(i: u32, n: u8) -> Change {
+    Change::Put(key(i), Value::Route(label(n)))
+}
+
+pub fn table(epoch: u64, n: u32) -> Table {
+    let mut t = Table::new(epoch);
+    t.commit((0..4).map(group).chain((0..n).map(|i| put(i, (i % 4) as u8)))).unwrap();
+    t
+}
+
+pub fn agent(name: &str, relay: bool, servers: &[SocketAddr], sink: Box<dyn Sink>) -> AgentHandle {
+    let servers = servers.iter().enumerate().map(|(i, a)| SyncServer {
+        address: a.to_string(),
+        role: if i == 0 { Role::Primary } else { Role::Secondary },
+    });
+    let sync = Sync { servers: servers.collect(), heartbeat_ms: 100, failback_s: 1, checkpoint: None };
+    let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
+    Agent::spawn(AgentConfig { name: name.into(), listen, sync }, sink).unwrap()
+}
+
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < end, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,130 @@
+//! Route servers, a relay and tiers below it over real TCP on loopback.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::*;
+use fibcast_control::protocol::RouteQuery;
+use fibcast_control::status::Role;
+use fibcast_sync_agent::agent::{AgentHandle, NoSink, Sink, SinkError};
+use fibcast_sync_proto::{Batch, Change};
+
+fn digest(agent: &AgentHandle) -> String {
+    agent.status().unwrap().table.digest
+}
+
+#[test]
+fn chain_of_three_tiers_follows_fails_over_and_copies_nothing() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 30_000));
+    let b = TestServer::start("b", "127.0.0.1:0", table(20, 30_000));
+    let relay = agent("relay", true, &[a.address, b.address], Box::new(NoSink));
+    let leaf = agent("leaf", true, &[relay.addresses()[0]], Box::new(NoSink));
+    let last = agent("last", false, &[leaf.addresses()[0]], Box::new(NoSink));
+    until("the last tier has the table", || digest(&last) == a.digest());
+
+    for i in 0..50 {
+        a.commit([put(i, ((i + 1) % 4) as u8), Change::Delete(key(20_000 + i))]);
+        b.commit([put(i, ((i + 1) % 4) as u8), Change::Delete(key(20_000 + i))]);
+    }
+    until("changes reach the last tier", || digest(&last) == a.digest());
+    // The secondary is some records ahead when the primary dies.
+    b.commit((0..25).map(|i| put(100 + i, ((i + 3) % 4) as u8)));
+    let copied = last.status().unwrap().sync.unwrap().routes_copied;
+    drop(a);
+    until("the last tier is equal to the secondary", || digest(&last) == b.digest());
+
+    let status = relay.status().unwrap();
+    let sync = status.sync.unwrap();
+    assert_eq!((sync.active, sync.failovers), (Some(Role::Secondary), 1));
+    assert_eq!(sync.last_failover_routes_copied, 0);
+    assert!(sync.routes_differing > 0 && sync.routes_differing <= 25, "{}", sync.routes_differing);
+    assert!(!status.stale && status.clients.len() == 1);
+    let sync = last.status().unwrap().sync.unwrap();
+    assert_eq!((sync.routes_copied, sync.failovers), (copied, 0), "the tiers below get the difference only");
+}
+
+#[test]
+fn primary_that_comes_back_is_used_again() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 1000));
+    let b = TestServer::start("b", "127.0.0.1:0", table(20, 1000));
+    let nic = agent("nic", false, &[a.address, b.address], Box::new(NoSink));
+    until("first table", || nic.status().unwrap().ready);
+    let address = a.address.to_string();
+    drop(a);
+    until("failover", || nic.status().unwrap().sync.unwrap().active == Some(Role::Secondary));
+    let a = TestServer::start("a", &address, table(11, 1000));
+    until("failback", || nic.status().unwrap().sync.unwrap().active == Some(Role::Primary));
+    a.commit([put(5, 3)]);
+    until("the primary's change", || digest(&nic) == a.digest());
+    drop(b);
+}
+
+#[test]
+fn relay_without_servers_keeps_serving_and_says_stale() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 1000));
+    let relay = agent("relay", true, &[a.address], Box::new(NoSink));
+    let leaf = agent("leaf", false, &[relay.addresses()[0]], Box::new(NoSink));
+    until("first table", || leaf.status().unwrap().ready);
+    let expected = digest(&leaf);
+    drop(a);
+    until("relay is stale", || relay.status().unwrap().stale);
+    until("leaf knows", || !leaf.status().unwrap().sync.unwrap().servers[0].ready);
+    assert_eq!((digest(&relay), digest(&leaf)), (expected.clone(), expected));
+    // A node that comes now gets no table from a server that is not capable.
+    let late = agent("late", false, &[relay.addresses()[0]], Box::new(NoSink));
+    until("late is registered", || late.status().unwrap().sync.unwrap().servers[0].state == "standby");
+    assert_eq!(late.status().unwrap().table.records, 0);
+}
+
+#[test]
+fn unready_server_is_not_used() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 1000));
+    a.order(Order::Ready(false));
+    let nic = agent("nic", false, &[a.address], Box::new(NoSink));
+    until("registered", || nic.status().unwrap().sync.unwrap().servers[0].state == "standby");
+    assert!(nic.status().unwrap().stale);
+    a.order(Order::Ready(true));
+    until("used", || nic.status().unwrap().ready);
+    assert_eq!(nic.routes(RouteQuery::Address("0.0.7.1".parse().unwrap()), 10).unwrap().routes.len(), 1);
+}
+
+/// Refuses at first, fails once, and panics once.
+struct Moody {
+    calls: u32,
+    taken: Arc<Mutex<std::collections::HashMap<fibcast_sync_proto::Key, Change>>>,
+}
+
+impl Sink for Moody {
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.calls += 1;
+        match self.calls {
+            1..=3 => return Err(SinkError::Busy),
+            4 => return Err(SinkError::Failed("out of memory".into())),
+            6 => panic!("the sink panics, once"),
+            _ => {}
+        }
+        let mut taken = self.taken.lock().unwrap();
+        for change in batch.changes() {
+            match &change {
+                Change::Delete(key) => taken.remove(key),
+                Change::Put(key, _) => taken.insert(key.clone(), change),
+            };
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn sink_that_is_busy_fails_or_panics_misses_nothing() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 500));
+    let taken = Arc::new(Mutex::new(std::collections::HashMap::new()));
+    let nic = agent("nic", false, &[a.address], Box::new(Moody { calls: 0, taken: Arc::clone(&taken) }));
+    until("first table", || taken.lock().unwrap().len() == 504);
+    a.commit([Change::Delete(key(1)), put(600, 1)]);
+    until("the change", || taken.lock().unwrap().contains_key(&key(600)));
+    assert!(!taken.lock().unwrap().contains_key(&key(1)));
+    assert_eq!(taken.lock().unwrap().len(), 504);
+    assert_eq!(nic.panics(), 1);
+    until("digest", || nic.status().is_ok_and(|s| s.table.digest == a.digest()));
+}
