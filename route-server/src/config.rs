@@ -114,8 +114,8 @@ pub enum PaceKey {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// `host:port`; a name is looked up anew at each connection.
+    pub address: String,
     /// `primary`: each peer brings origins of its own, so there is no standby among them.
     #[serde(default = "primary")]
     pub role: String,
@@ -160,8 +160,8 @@ pub fn read(path: &Path) -> Result<Checked, ConfigError> {
 fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
     config.node.check(&loaded)?;
-    let peers = config.peer.iter().map(|p| p.address);
-    config.tls.check(&loaded, config.node.listen.iter().copied().chain(peers))?;
+    let listen = config.node.listen.iter().copied();
+    config.tls.check(&loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
@@ -173,7 +173,19 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
                 "expected \"primary\": each peer brings origins of its own, so none stands by for another";
             return Err(loaded.error(&key("role"), reason));
         }
-        if config.node.listen.contains(&peer.address) {
+        let port = peer.address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(
+                loaded.error(&key("address"), format!("expected host:port, found {:?}", peer.address))
+            );
+        }
+        // A name may mean any machine.
+        let named = peer.address.parse::<SocketAddr>().is_err() && !peer.address.starts_with("localhost:");
+        if named && !config.tls.insecure {
+            let reason = "a name may lead beyond loopback: plain TCP there needs insecure = true in [tls]";
+            return Err(loaded.error(&key("address"), reason));
+        }
+        if config.node.listen.iter().any(|own| own.to_string() == peer.address) {
             return Err(loaded.error(&key("address"), "is this server's own address"));
         }
         if config.peer.iter().take(at).any(|p| p.address == peer.address) {
@@ -363,6 +375,14 @@ mod tests {
             (
                 "[[peer]]\naddress = \"127.0.0.1:2\"\nrole = \"secondary\"\n".to_owned(),
                 "x.toml:6: peer[0].role: expected",
+            ),
+            (
+                "[[peer]]\naddress = \"rs-b\"\n".to_owned(),
+                "x.toml:5: peer[0].address: expected host:port, found \"rs-b\"",
+            ),
+            (
+                "[[peer]]\naddress = \"rs-b:1\"\n".to_owned(),
+                "x.toml:5: peer[0].address: a name may lead beyond",
             ),
             ("[sync]\nheartbeat_ms = 1\n".to_owned(), "x.toml:5: sync.heartbeat_ms: expected 50 to 60000"),
             ("[rib]\norigin_hold_ms = \"1s\"\n".to_owned(), "x.toml:5: rib.origin_hold_ms: invalid type"),

@@ -107,7 +107,7 @@ impl Engine {
             own: Table::new(epoch),
             fib: Table::new(epoch),
             sources: sources.collect(),
-            peers: config.config.peer.iter().map(|p| Peer::new(p.address)).collect(),
+            peers: config.config.peer.iter().map(|p| Peer::new(p.address.clone())).collect(),
             queue: Queue::default(),
             hold: config.origin_hold(),
             started: now,
@@ -223,7 +223,7 @@ impl Engine {
         if (self.rib_ready() && synced && self.queue.is_empty()) || late {
             self.ready = true;
             let missing = self.sources.iter().filter(|s| !s.end_of_table).map(|s| s.value.name.clone());
-            let peers = self.peers.iter().filter(|p| !p.synced_once).map(|p| p.address.to_string());
+            let peers = self.peers.iter().filter(|p| !p.synced_once).map(|p| p.address.clone());
             let missing: Vec<String> = missing.chain(peers).collect();
             if missing.is_empty() {
                 tracing::info!("ready: {} routes in the forwarding table", self.fib.counts().routes());

@@ -87,3 +87,8 @@ fn a_peer_that_sends_garbage_is_reported_and_does_no_harm() {
         "expected",
     );
 }
+
+#[test]
+fn a_peer_that_hangs_up_at_once_is_reported_and_does_no_harm() {
+    with_a_strange_peer(b"", "");
+}

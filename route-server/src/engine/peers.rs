@@ -1,7 +1,6 @@
 //! What becomes of a peer's origins: live, stale, expired, live again.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::{Change, Key, OriginId, OriginValue, Table, Value};
@@ -33,14 +32,14 @@ pub(super) enum Phase {
 /// A route server that this one is registered with.
 #[derive(Debug)]
 pub(super) struct Peer {
-    pub address: SocketAddr,
+    pub address: String,
     pub phase: Phase,
     pub synced_once: bool,
     pub origins: BTreeMap<OriginId, OriginValue>,
 }
 
 impl Peer {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: String) -> Self {
         Self { address, phase: Phase::Waiting, synced_once: false, origins: BTreeMap::new() }
     }
 

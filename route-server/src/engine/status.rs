@@ -53,7 +53,7 @@ impl Engine {
     /// Each peer, as far as its routes are concerned; the session's owner adds name and state of the session.
     pub fn peer_status(&self, copies: &[&Table]) -> Vec<PeerStatus> {
         let status = |(peer, copy): (&super::Peer, &&Table)| PeerStatus {
-            address: peer.address.to_string(),
+            address: peer.address.clone(),
             name: peer.origins.values().next().map(|origin| origin.server.clone()),
             state: match peer.phase {
                 Phase::Waiting => "waiting",

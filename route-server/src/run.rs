@@ -1,0 +1,286 @@
+//! The route server at work: what the event loop of `fibcast-sync-agent` hosts here.
+//!
+//! [`run`] opens everything that can fail, then gives the loop a host that owns the engine and the peers' copies. Each turn of the loop
+//! hears the sources for some milliseconds, lets the engine take a slice of its work and answers operators, so that no client's
+//! heartbeat is late. Sources, operators and signals live on threads of their own and reach the loop by channels and its waker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, bounded};
+use fibcast_control::ControlServer;
+use fibcast_control::http::HttpServer;
+use fibcast_control::status::{ClientStatus, PeerStatus, Role as ShownRole};
+use fibcast_daemon::exit::Failure;
+use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
+use fibcast_sync_proto::Table;
+use fibcast_sync_proto::client::{ClientConfig, ClientEvent};
+use fibcast_sync_proto::server::{Role, Served, SessionStatus, Tables};
+
+use crate::config::Checked;
+use crate::engine::{Engine, EngineError};
+use crate::operator::{self, Asking, Question, Surroundings};
+use crate::source::{self, Message, Outlet, QUEUE};
+
+/// Name of the table that agents register for.
+pub const FIB: &str = "fib";
+/// Name of the table that other route servers register for: this server's own origins. Origins of third servers are not passed on;
+/// that needs leases, so that no route outlives its origin by going round.
+pub const RIB: &str = "rib";
+
+/// Time that sources may take of one turn.
+const SOURCES: Duration = Duration::from_millis(5);
+
+/// Works until it is asked to stop.
+pub fn run(checked: &Checked) -> Result<(), Failure> {
+    let config = &checked.config;
+    config.tls.warn();
+    let mut shell = Shell::new(&config.node.name).map_err(Failure::work)?;
+    for address in &config.node.listen {
+        let bound = shell.listen(*address).map_err(Failure::work)?;
+        tracing::info!("{}: serving on {bound}", config.node.name);
+    }
+    for peer in &config.peer {
+        let mut client = ClientConfig::new(&config.node.name, RIB, vec![Role::Primary]);
+        client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
+        shell.add_client(client, vec![peer.address.clone()]);
+    }
+    let stop: Arc<AtomicBool> = Arc::default();
+    let wake = waking(shell.waker());
+    let (asking, questions) = Asking::new(wake.clone());
+    let control = config.node.control.as_deref().map(|path| {
+        let asking = asking.clone();
+        ControlServer::start(path, move |request| asking.ask(request)).map_err(Failure::work)
+    });
+    let _control = control.transpose()?;
+    let http = config
+        .node
+        .http
+        .map(|address| HttpServer::start(address, move |request| asking.ask(request)).map_err(Failure::work));
+    let _http = http.transpose()?;
+    fibcast_daemon::signals::on_stop({
+        let (stop, wake) = (stop.clone(), wake.clone());
+        move || {
+            stop.store(true, Ordering::Release);
+            wake();
+        }
+    })
+    .map_err(|error| Failure::work(format!("signals: {error}")))?;
+
+    let (to, from_sources) = bounded(QUEUE);
+    let threads = start_sources(checked, &to, &wake, &stop)?;
+    drop(to);
+    let mut host = RouteServer::new(checked, from_sources, questions, shell.waker(), stop.clone())?;
+    let outcome = shell.run(&mut host, &stop).map_err(Failure::work);
+    stop.store(true, Ordering::Release);
+    let failure = host.failure.take();
+    // With the host goes the channel's end that a source may wait for.
+    drop(host);
+    for thread in threads {
+        // A source that panicked has said so already.
+        let _ = thread.join();
+    }
+    match failure {
+        Some(failure) => Err(Failure::work(failure)),
+        None => outcome.inspect(|()| tracing::info!("stopped")),
+    }
+}
+
+fn waking(waker: ShellWaker) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || waker.wake())
+}
+
+fn start_sources(
+    checked: &Checked,
+    to: &crossbeam_channel::Sender<Message>,
+    wake: &Arc<dyn Fn() + Send + Sync>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, Failure> {
+    let start = |(at, plan): (usize, &crate::config::SourcePlan)| {
+        let outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
+        source::start(plan.kind.clone(), outlet)
+            .map_err(|error| Failure::work(format!("source {:?}: {error}", plan.origin)))
+    };
+    checked.sources.iter().enumerate().map(start).collect()
+}
+
+/// A peer's copy, and up to which serial the engine knows it.
+struct Copy {
+    table: Table,
+    known: u64,
+}
+
+/// What the event loop hosts.
+struct RouteServer {
+    engine: Engine,
+    copies: Vec<Copy>,
+    from_sources: Receiver<Message>,
+    questions: Receiver<Question>,
+    waker: ShellWaker,
+    stop: Arc<AtomicBool>,
+    started: Instant,
+    /// Readiness of `rib` and `fib` that clients were told.
+    told: (bool, bool),
+    /// Serials of `rib` and `fib` at the last turn.
+    served: (u64, u64),
+    failure: Option<EngineError>,
+}
+
+impl Tables for RouteServer {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        match name {
+            FIB => Some(Served { table: self.engine.fib(), ready: self.engine.ready(), path: &[] }),
+            RIB => Some(Served { table: self.engine.own(), ready: self.engine.rib_ready(), path: &[] }),
+            _ => None,
+        }
+    }
+}
+
+impl Host for RouteServer {
+    fn client_table(&mut self, client: ClientId) -> &mut Table {
+        // The loop knows only clients that were added, one for each peer.
+        &mut self.copies[client].table
+    }
+
+    fn client_event(&mut self, _: Duration, client: ClientId, event: &ClientEvent, _: &ShellState) {
+        // The loop logs what happens to connections.
+        match event {
+            ClientEvent::Lost { active: true, .. } => {
+                let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
+                let done = self.engine.peer_lost(client, Instant::now(), &copies);
+                self.note(done);
+            }
+            ClientEvent::Committed(_) => self.copy_changed(client),
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
+        let instant = Instant::now();
+        for (at, slot) in state.clients.iter().enumerate() {
+            if slot.machine.is_synced() {
+                self.engine.peer_in_sync(at, instant);
+            }
+        }
+        let more = self.work(instant);
+        if let Some(more) = self.note(more)
+            && more
+        {
+            self.waker.wake();
+        }
+        self.answer(state);
+        let readiness = (self.engine.rib_ready(), self.engine.ready());
+        let served = (self.engine.own().serial(), self.engine.fib().serial());
+        Turn {
+            announce: std::mem::replace(&mut self.told, readiness) != readiness,
+            changed: std::mem::replace(&mut self.served, served) != served,
+            wake_at: self.engine.deadline().map(|at| now + at.saturating_duration_since(instant)),
+        }
+    }
+}
+
+impl RouteServer {
+    fn new(
+        checked: &Checked,
+        from_sources: Receiver<Message>,
+        questions: Receiver<Question>,
+        waker: ShellWaker,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
+        let copy = |_: &crate::config::Peer| Copy { table: Table::new(0), known: 0 };
+        Ok(Self {
+            engine: Engine::new(checked, epoch, started).map_err(Failure::work)?,
+            copies: checked.config.peer.iter().map(copy).collect(),
+            from_sources,
+            questions,
+            waker,
+            stop,
+            started,
+            told: (false, false),
+            served: (0, 0),
+            failure: None,
+        })
+    }
+
+    /// Takes note of an error, and stops the loop for it.
+    fn note<T>(&mut self, outcome: Result<T, EngineError>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                self.stop.store(true, Ordering::Release);
+                None
+            }
+        }
+    }
+
+    /// Tells the engine what is new in a peer's copy.
+    fn copy_changed(&mut self, at: usize) {
+        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
+        let (Some(copy), Some(known)) = (copies.get(at), self.copies.get(at).map(|c| c.known)) else {
+            return;
+        };
+        let serial = copy.serial();
+        let done = match copy.changes_since(known) {
+            Some(batch) if serial != known => self.engine.peer_changed(at, batch.changes(), &copies),
+            _ => Ok(()),
+        };
+        self.note(done);
+        if let Some(copy) = self.copies.get_mut(at) {
+            copy.known = serial;
+            // Deletions that the engine does not know yet must not be forgotten.
+            copy.table.pin(serial);
+        }
+    }
+
+    /// Hears the sources and lets the engine work. True: there is more to do at once.
+    fn work(&mut self, begin: Instant) -> Result<bool, EngineError> {
+        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
+        let mut more = true;
+        while more && begin.elapsed() < SOURCES {
+            match self.from_sources.try_recv() {
+                Ok(message) => self.engine.source_said(message, &copies)?,
+                Err(_) => more = false,
+            }
+        }
+        Ok(self.engine.turn(&copies, begin)? || more)
+    }
+
+    fn answer(&self, state: &ShellState) {
+        while let Ok(question) = self.questions.try_recv() {
+            let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
+            let peers = |shown: &mut [PeerStatus]| {
+                for (shown, slot) in shown.iter_mut().zip(&state.clients) {
+                    let Some(link) = slot.machine.links().pop() else { continue };
+                    shown.name = link.name.or(shown.name.take());
+                    shown.last_error = link.last_error;
+                    // Before the first copy the session tells more than the routes.
+                    if shown.state == "waiting" {
+                        shown.state = link.state.to_owned();
+                    }
+                }
+            };
+            let clients = state.server.sessions().into_iter().map(|s| client(s, state)).collect();
+            let around = Surroundings { copies: &copies, clients, peers: &peers, started: self.started };
+            let answer = operator::answer(&question.request, &self.engine, around);
+            // The operator may have lost patience.
+            let _ = question.reply.try_send(answer);
+        }
+    }
+}
+
+fn client(session: SessionStatus, state: &ShellState) -> ClientStatus {
+    ClientStatus {
+        address: state.addresses.get(&session.session).map(ToString::to_string).unwrap_or_default(),
+        name: session.name,
+        table: session.table,
+        role: if session.role == Role::Primary { ShownRole::Primary } else { ShownRole::Secondary },
+        active: session.active,
+        serial: session.serial,
+        sent_bytes: session.sent_bytes,
+    }
+}
