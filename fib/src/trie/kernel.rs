@@ -124,9 +124,8 @@ macro_rules! kernels {
             let base = view.base;
             let root = view.root as usize * LINE;
             for (dst, out) in dst.chunks(BURST).zip(out.chunks_mut(BURST)) {
-                let mut long = [0u8; BURST];
-                let mut longs = 0;
-                for (at, (&dst, out)) in dst.iter().zip(out.iter_mut()).enumerate() {
+                let mut tags = 0;
+                for (&dst, out) in dst.iter().zip(out.iter_mut()) {
                     // SAFETY: a root has 2^14 handles of rank blocks with 16 heads.
                     let value = unsafe {
                         let chunk = word(base, root + (dst >> 18) as usize);
@@ -134,8 +133,17 @@ macro_rules! kernels {
                     };
                     let default = if value == 0 { view.default } else { value };
                     *out = GroupIndex(default);
+                    tags |= value;
+                }
+                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on an answer.
+                if tags >> 31 == 0 {
+                    continue;
+                }
+                let mut long = [0u8; BURST];
+                let mut longs = 0;
+                for (at, out) in out.iter().enumerate() {
                     long[longs & (BURST - 1)] = at as u8;
-                    longs += (value >> 31) as usize;
+                    longs += (out.0 >> 31) as usize;
                 }
                 for &at in long.iter().take(longs) {
                     let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
@@ -153,9 +161,11 @@ macro_rules! kernels {
             let base = view.base;
             let root = view.root as usize * LINE;
             for (dst, out) in dst.chunks(BURST).zip(out.chunks_mut(BURST)) {
+                let mut values = [0u32; BURST];
+                let mut keys = [0u16; BURST];
                 let mut list = [0u8; BURST];
                 let mut listed = 0;
-                for (at, (&dst, out)) in dst.iter().zip(out.iter_mut()).enumerate() {
+                for (at, &dst) in dst.iter().enumerate() {
                     let high = (dst >> 96) as u32;
                     // SAFETY: roots and pages have 2^12 handles, of pages and of rank blocks with 4 heads.
                     let value = unsafe {
@@ -163,7 +173,8 @@ macro_rules! kernels {
                         let chunk = word(base, page + (high >> 8 & 0xfff) as usize);
                         rank(base, chunk, high as usize & 0xff)
                     };
-                    *out = GroupIndex(value);
+                    values[at & (BURST - 1)] = value;
+                    keys[at & (BURST - 1)] = (dst >> 80) as u16;
                     list[listed & (BURST - 1)] = at as u8;
                     listed += (value >> 31) as usize;
                 }
@@ -175,50 +186,56 @@ macro_rules! kernels {
                     let mut lines = [0u8; BURST];
                     let (mut rank_count, mut lines_count) = (0, 0);
                     for &at in list.iter().take(listed) {
-                        let Some(out) = out.get(at as usize) else { continue };
+                        let tag = values[at as usize & (BURST - 1)] & !HANDLE;
                         ranks[rank_count & (BURST - 1)] = at;
-                        rank_count += usize::from(out.0 & !HANDLE == RANK);
+                        rank_count += usize::from(tag == RANK);
                         lines[lines_count & (BURST - 1)] = at;
-                        lines_count += usize::from(out.0 & !HANDLE == LINES);
+                        lines_count += usize::from(tag == LINES);
                     }
                     for &at in ranks.iter().take(rank_count) {
-                        let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
+                        let place = at as usize & (BURST - 1);
                         // SAFETY: the tag says that it is a rank block; below 16 bits they have 4 heads.
-                        let value = unsafe { rank(base, out.0 & HANDLE, (dst >> (shift + 8)) as usize & 0xff) };
-                        *out = GroupIndex(value);
+                        let value = unsafe { rank(base, values[place] & HANDLE, (keys[place] >> 8) as usize) };
+                        values[place] = value;
                         lines[lines_count & (BURST - 1)] = at;
                         lines_count += usize::from(value & !HANDLE == LINES);
                     }
                     for &at in lines.iter().take(lines_count) {
-                        let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
-                        let line = out.0 & HANDLE;
-                        let key = ((dst >> shift) as u16 ^ 0x8000) as i16;
+                        let place = at as usize & (BURST - 1);
+                        let line = values[place] & HANDLE;
                         // SAFETY: the tag says that a line of separators comes first, then one more line than those.
-                        let upto = unsafe { $starts(base, line as usize, key, 32) };
-                        *out = GroupIndex(ONE_LINE | (line + 1 + upto as u32));
+                        let upto = unsafe { $starts(base, line as usize, (keys[place] ^ 0x8000) as i16, 32) };
+                        values[place] = ONE_LINE | (line + 1 + upto as u32);
                     }
-                    for place in 0..listed {
-                        let at = list[place];
-                        let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
+                    for position in 0..listed {
+                        let at = list[position & (BURST - 1)];
+                        let place = at as usize & (BURST - 1);
+                        let before = values[place];
                         // A rank block may have had the group itself: look into line 0, which is all zero, and keep it.
-                        let tagged = out.0 >> 31;
-                        let line = (out.0 & HANDLE) * tagged;
-                        let key = ((dst >> shift) as u16 ^ 0x8000) as i16;
+                        let line = if before >> 31 == 0 { 0 } else { (before & HANDLE) as usize };
                         // SAFETY: the tag, by now, says that it is a line.
-                        let value = unsafe {
-                            let upto = $starts(base, line as usize, key, 10);
-                            word(base, line as usize * LINE + 5 + upto)
+                        let found = unsafe {
+                            let upto = $starts(base, line, (keys[place] ^ 0x8000) as i16, 10);
+                            word(base, line * LINE + 5 + upto)
                         };
-                        let value = if tagged == 0 { out.0 } else { value };
-                        *out = GroupIndex(value);
-                        list[next] = at;
+                        let value = if before >> 31 == 0 { before } else { found };
+                        values[place] = value;
+                        list[next & (BURST - 1)] = at;
                         next += (value >> 31) as usize;
                     }
-                    listed = if shift == 0 { 0 } else { next };
-                    shift = shift.saturating_sub(16);
+                    if shift == 0 {
+                        break;
+                    }
+                    shift -= 16;
+                    listed = next;
+                    for &at in list.iter().take(listed) {
+                        if let Some(&dst) = dst.get(at as usize) {
+                            keys[at as usize & (BURST - 1)] = (dst >> shift) as u16;
+                        }
+                    }
                 }
-                for out in out {
-                    *out = GroupIndex(if out.0 == 0 { view.default } else { out.0 });
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = GroupIndex(if value == 0 { view.default } else { value });
                 }
             }
         }
