@@ -1,6 +1,7 @@
 //! Finds the installed DPDK, generates the bindings that `dpdk` uses and compiles the shim.
 
 use std::env;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Command, exit};
 
@@ -95,7 +96,8 @@ fn cflags() -> Vec<String> {
         Err(error) => stop(&format!("cannot run {tool}: {error}")),
     };
     if !output.status.success() {
-        stop(String::from_utf8_lossy(&output.stderr).trim());
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        stop(words.lines().next().unwrap_or("pkg-config does not know libdpdk"));
     }
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
@@ -140,7 +142,12 @@ fn bindings(cflags: &[String]) {
         Some(out) => PathBuf::from(out).join("bindings.rs"),
         None => stop("OUT_DIR is not set: run this build script through cargo"),
     };
-    match builder.generate() {
+    // bindgen panics where libclang is missing.
+    std::panic::set_hook(Box::new(|_| ()));
+    let generated = std::panic::catch_unwind(AssertUnwindSafe(|| builder.generate()));
+    let _ = std::panic::take_hook();
+    let Ok(generated) = generated else { stop("libclang, which bindgen needs, cannot be loaded") };
+    match generated {
         Ok(bindings) => {
             if let Err(error) = bindings.write_to_file(&out) {
                 stop(&format!("cannot write {}: {error}", out.display()));
