@@ -1,4 +1,5 @@
 //! Route servers, a relay and tiers below it over real TCP on loopback.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

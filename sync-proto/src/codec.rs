@@ -103,7 +103,7 @@ impl Encoder {
     }
 
     /// Closes the open frame.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub fn flush(&mut self, out: &mut [u8]) {
         self.end_run(out);
         if let Some(at) = self.frame_at.take() {
             end_frame(out, at);

@@ -1,4 +1,5 @@
 //! A client and its servers on a virtual clock: what DESIGN §5 promises, one scenario per test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -97,8 +97,7 @@ impl Links {
             }
         }
         for client in 0..state.clients.len() {
-            loop {
-                let Some(slot) = state.clients.get_mut(client) else { break };
+            while let Some(slot) = state.clients.get_mut(client) {
                 let Some(action) = slot.machine.poll_action() else { break };
                 match action {
                     Action::Connect(link) => self.resolve(client, link, slot.address(link)),
@@ -107,8 +106,7 @@ impl Links {
                     }
                 }
             }
-            loop {
-                let Some(slot) = state.clients.get_mut(client) else { break };
+            while let Some(slot) = state.clients.get_mut(client) {
                 let Some(event) = slot.machine.poll_event() else { break };
                 slot.log(started.elapsed(), &event);
                 host.client_event(started.elapsed(), client, &event, state);

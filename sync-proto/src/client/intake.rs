@@ -85,7 +85,7 @@ impl Client {
         }
         match &mut link.phase {
             // Data that was on its way when it was deactivated.
-            Phase::Stopping { .. } => return Ok(()),
+            Phase::Stopping { .. } => Ok(()),
             Phase::Active { intake, progress, .. } => {
                 *progress = now;
                 intake.data(&mut link.out, frame, table)?.map_or(Ok(()), |end| self.end(now, id, end, table))

@@ -1,5 +1,5 @@
 //! Servers and one client on a virtual clock, joined by pipes that can be cut into portions of any size.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::VecDeque;
 use std::time::Duration;

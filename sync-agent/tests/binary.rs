@@ -1,0 +1,71 @@
+//! `fibcast-agent` as a program: exit codes and the one line that says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn agent() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_fibcast-agent"))
+}
+
+fn file(dir: &tempfile::TempDir, text: &str) -> std::path::PathBuf {
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn run(text: &str, check: bool) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = agent();
+    command.arg("--config").arg(file(&dir, text)).args(check.then_some("--check-config"));
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+const SYNC: &str = "[sync]\nservers = [{ address = \"127.0.0.1:1\", role = \"primary\" }]\n";
+
+#[test]
+fn good_configuration_is_checked_in_silence() {
+    assert_eq!(run(&format!("[node]\nname = \"n\"\n{SYNC}"), true), (0, String::new()));
+}
+
+#[test]
+fn wrong_key_ends_with_code_2_and_names_the_line() {
+    let (code, error) = run(&format!("[node]\nname = \"n\"\ncolour = 3\n{SYNC}"), true);
+    assert_eq!(code, 2);
+    assert!(error.contains("agent.toml:3: node.colour"), "{error}");
+}
+
+#[test]
+fn port_in_use_ends_with_code_1_and_one_line() {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let (code, error) = run(&format!("[node]\nname = \"n\"\nlisten = [\"{address}\"]\n{SYNC}"), false);
+    assert_eq!(code, 1);
+    let wanted = format!("fibcast-agent: listen {address}: another program is already listening there");
+    assert_eq!(error.lines().last(), Some(wanted.as_str()));
+}
+
+#[test]
+fn unreachable_server_is_retried_with_one_line_until_the_agent_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, &format!("[node]\nname = \"n\"\n{SYNC}"));
+    let mut child = agent().arg("--config").arg(path).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+    let end = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < end, "does not stop");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let lines = log.lines().filter(|l| l.contains("server 127.0.0.1:1: Connection refused")).count();
+    assert_eq!(lines, 1, "{log}");
+}
