@@ -98,6 +98,8 @@ pub fn select(
     for (vrf, prefix) in prefixes {
         let key = Key::Route { vrf, prefix };
         match contenders.best(vrf, prefix) {
+            // Most prefixes of a peer's first copy are so already.
+            Some((label, _)) if fib.get(&key) == Some(Value::Route(label)) => {}
             Some((label, of)) => {
                 let content = || of.table.group(label).map(|g| GroupValue::clone(&g));
                 groups.want(fib, label, content, &mut changes);

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use fibcast_sync_proto::frame::Frame;
+
 use common::{Folder, Server, free_addresses, mrt_table};
 
 #[test]
@@ -55,14 +57,14 @@ fn two_servers_hold_both_origins_with_equal_tables_and_lose_a_dead_one_after_the
 }
 
 /// A server whose peer answers each connection with `answer`; it must say so, stay up and become ready in time.
-fn with_a_strange_peer(answer: &'static [u8], expected: &str) {
+fn with_a_strange_peer(answer: Vec<u8>, expected: &str) {
     let folder = Folder::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let _ = stream.write_all(answer);
+            let _ = stream.write_all(&answer);
             std::thread::sleep(Duration::from_millis(100));
         }
     });
@@ -83,12 +85,22 @@ fn with_a_strange_peer(answer: &'static [u8], expected: &str) {
 #[test]
 fn a_peer_that_sends_garbage_is_reported_and_does_no_harm() {
     with_a_strange_peer(
-        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis is a web server",
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis is a web server".to_vec(),
         "expected",
     );
 }
 
 #[test]
 fn a_peer_that_hangs_up_at_once_is_reported_and_does_no_harm() {
-    with_a_strange_peer(b"", "");
+    with_a_strange_peer(Vec::new(), "");
+}
+
+#[test]
+fn a_peer_that_speaks_another_version_is_reported_with_both_versions() {
+    let mut hello = Vec::new();
+    Frame::Hello { name: "other".into() }.encode(&mut hello);
+    let name = hello.windows(5).position(|w| w == b"other").unwrap();
+    // Before the name come its length and, before that, the version.
+    hello[name - 2] = 99;
+    with_a_strange_peer(hello, "speaks another version of the protocol: expected 1, found 99");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::{Change, Key, OriginId, OriginValue, Table, Value};
+use ipnet::IpNet;
 
 use super::queue::Work;
 use super::{Engine, EngineError, SLICE};
@@ -36,11 +37,19 @@ pub(super) struct Peer {
     pub phase: Phase,
     pub synced_once: bool,
     pub origins: BTreeMap<OriginId, OriginValue>,
+    /// What came before the first time in sync: with it there is no need to walk the copy.
+    first: Vec<(u32, IpNet)>,
 }
 
 impl Peer {
     pub(super) fn new(address: String) -> Self {
-        Self { address, phase: Phase::Waiting, synced_once: false, origins: BTreeMap::new() }
+        Self {
+            address,
+            phase: Phase::Waiting,
+            synced_once: false,
+            origins: BTreeMap::new(),
+            first: Vec::new(),
+        }
     }
 
     /// Whether its routes take part in the selection.
@@ -75,7 +84,10 @@ impl Engine {
                 }
             }
         }
-        // Whatever the phase: it is looked at again when the peer is in sync.
+        if peer.phase == Phase::Waiting {
+            peer.first.append(&mut prefixes);
+        }
+        // An expired peer's routes are looked at again when it is in sync.
         if !peer.counts() || prefixes.is_empty() {
             return Ok(());
         }
@@ -95,8 +107,10 @@ impl Engine {
         tracing::info!("peer {}: in sync, {} origins", peer.address, peer.origins.len());
         peer.phase = Phase::Live;
         peer.synced_once = true;
+        let first = std::mem::take(&mut peer.first);
         self.queue.forget_sweep(at);
-        self.push(Work::sweep(at, now));
+        let work = if first.is_empty() { Work::sweep(at, now) } else { Work::List(first.into_iter()) };
+        self.push(work);
     }
 
     /// The connection to peer `at` is lost.
