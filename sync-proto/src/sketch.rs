@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 
-/// How many coded symbols each copy keeps.
-pub const SYMBOLS: usize = 4096;
+/// How many coded symbols each copy keeps: enough for some 6,000 changed routes, 0.6 s of drift between two servers at
+/// 10,000 changes/s. A change touches about 19 of them, 16 if there were 4,096.
+pub const SYMBOLS: usize = 16_384;
 
 /// Digest of a whole table: XOR over all records of identity and check, and how many there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -257,7 +258,7 @@ mod tests {
         let mut d = Decoder::new();
         for (x, y) in a.symbols().iter().zip(b.symbols()) {
             d.push(*x, *y);
-            if d.len() % 16 == 0 {
+            if d.len().is_multiple_of(16) {
                 d.peel();
                 if d.is_done() {
                     break;

@@ -19,6 +19,8 @@ const GREETING: Duration = Duration::from_secs(5);
 const PATIENCE: u32 = 10;
 /// Symbols sent with the first portion, before the client asks for more.
 const FIRST_SYMBOLS: usize = 256;
+/// So many symbols are sent for however small a table.
+const SMALL_SKETCH: usize = 1024;
 /// Most identities that a client may want of one sketch.
 const WANT_LIMIT: usize = 1 << 20;
 
@@ -220,8 +222,9 @@ impl Session {
             }
             (Phase::Sketching { frozen, .. }, Frame::More { until }) => {
                 let (frozen, until) = (frozen.clone(), until as usize);
-                if until > SYMBOLS {
-                    // So large a difference costs less as a copy than as symbols that are not kept.
+                // A symbol takes about 14 bytes, a route in a copy about 3.
+                let pays = (frozen.count as usize * 3 / 14).max(SMALL_SKETCH);
+                if until > SYMBOLS.min(pays) {
                     self.copy("snapshot: tables differ too much", context)?;
                 } else {
                     self.send_symbols(&frozen, self.symbols_sent, until);
