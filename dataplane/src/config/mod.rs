@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use fibcast_daemon::sections::{Node, Tls};
+use fibcast_sync_agent::agent::config::Sync;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
@@ -21,6 +22,8 @@ pub struct Config {
     /// How connections between nodes are protected.
     #[serde(default)]
     pub tls: Tls,
+    /// Who fills the table; left out: static routes only.
+    pub sync: Option<Sync>,
     /// DPDK's environment.
     #[serde(default)]
     pub eal: Eal,
@@ -146,6 +149,17 @@ impl Config {
         let config = &loaded.value;
         config.node.check(loaded)?;
         config.tls.check(loaded, config.node.listen.iter().copied())?;
+        match &config.sync {
+            Some(sync) => {
+                sync.check(loaded)?;
+                sync.check_tls(&config.tls, loaded)?;
+            }
+            None if !config.node.listen.is_empty() => {
+                let key = ["node".into(), "listen".into()];
+                return Err(loaded.error(&key, "a relay needs servers of its own: [sync] is missing"));
+            }
+            None => {}
+        }
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_neighbors(loaded)?;

@@ -101,3 +101,9 @@ fn no_port_at_all_is_refused() {
     let text = check("port = []\n[node]\nname = \"x\"\n[workers]\ncores = [0]\n").unwrap_err();
     assert!(text.contains("port: expected 1 to 256 ports, found 0"), "{text}");
 }
+
+#[test]
+fn a_relay_without_servers_is_refused() {
+    let text = error("name = \"nh-1\"", "name = \"nh-1\"\nlisten = [\"127.0.0.1:7832\"]");
+    assert_eq!(text, "x.toml:3: node.listen: a relay needs servers of its own: [sync] is missing");
+}

@@ -6,12 +6,14 @@
 //! * [`own_routes`]: routes that the host has by itself: its addresses, its subnets, those of its configuration;
 //! * [`next_hops`]: which neighbour a next hop means;
 //! * [`host`]: answers to ARP, ND and pings;
+//! * [`sink`]: batches of the agent on their way here;
 //! * [`show`]: what an operator sees.
 
 pub mod host;
 pub mod next_hops;
 pub mod own_routes;
 pub mod show;
+pub mod sink;
 pub mod thread;
 
 use std::collections::{HashSet, VecDeque};
@@ -94,6 +96,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Its serial.
     pub serial: u64,
+    /// It holds the whole table: what it does not name is gone.
+    pub replaces: bool,
 }
 
 /// Why a control side cannot start.
@@ -208,7 +212,10 @@ impl Control {
         }
         let mut applied = false;
         for _ in 0..BATCHES {
-            let Some(batch) = self.pending.front() else { break };
+            let Some(batch) = self.pending.front_mut() else { break };
+            if std::mem::take(&mut batch.replaces) {
+                self.own.complete(batch, &self.fib);
+            }
             match self.fib.apply(&batch.changes, batch.serial) {
                 Ok(_) => {
                     if self.failure.take().is_some() {

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId, VrfId};
+use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, VrfId};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::PortSetup;
+use super::{Batch, PortSetup};
 
 /// High half of the labels of own groups. Labels from servers are hashes; meeting one of these would take 2^32 groups.
 const OWN: u64 = 0xf1bc_a570_0000_0000;
+const OWN_MASK: u64 = 0xffff_ffff_0000_0000;
 
 /// A route of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,28 @@ impl OwnRoutes {
     /// Whether the host has this route by itself.
     pub fn contains(&self, prefix: &IpNet) -> bool {
         self.prefixes.contains(prefix)
+    }
+
+    /// Adds to a batch that holds the whole table the removal of what the table holds beside it and the host's own.
+    pub fn complete(&self, batch: &mut Batch, fib: &Fib) {
+        let (mut routes, mut groups) = (HashSet::new(), HashSet::new());
+        for change in &batch.changes {
+            match change {
+                Change::Announce { vrf, prefix, .. } => _ = routes.insert((*vrf, *prefix)),
+                Change::PutGroup { label, .. } => _ = groups.insert(*label),
+                Change::Withdraw { .. } | Change::DeleteGroup { .. } => {}
+            }
+        }
+        for vrf in fib.vrfs() {
+            let gone = fib.routes(vrf, None).map(|(prefix, _)| Change::Withdraw { vrf, prefix });
+            batch.changes.extend(gone.filter(|change| match change {
+                Change::Withdraw { vrf, prefix } => !routes.contains(&(*vrf, *prefix)) && !self.wins(change),
+                _ => false,
+            }));
+        }
+        let gone = fib.groups().map(|(label, ..)| label);
+        let gone = gone.filter(|label| label.0 & OWN_MASK != OWN && !groups.contains(label));
+        batch.changes.extend(gone.map(|label| Change::DeleteGroup { label }));
     }
 
     fn group(&mut self, group: Group) -> GroupLabel {

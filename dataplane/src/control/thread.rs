@@ -10,8 +10,8 @@ use super::{Batch, Control};
 
 /// Longest pause between two looks at the workers' rings; bounds the delay of an answer to ARP.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Batches that wait in the channel before their sender waits.
-const BATCHES: usize = 64;
+/// Batches that wait in the channel; few, because a sender that comes later brings the net of several.
+const BATCHES: usize = 4;
 
 /// A question, answered on the control thread.
 pub type Question = Box<dyn FnOnce(&Control) + Send>;
@@ -27,6 +27,11 @@ impl ControlHandle {
     /// Gives a batch; waits while too many are on their way. False: the control thread has ended.
     pub fn push(&self, batch: Batch) -> bool {
         self.batches.send(batch).is_ok()
+    }
+
+    /// Whether a batch would have to wait.
+    pub fn is_full(&self) -> bool {
+        self.batches.is_full()
     }
 
     /// Asks and waits for the answer at most `timeout`.

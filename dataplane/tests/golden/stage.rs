@@ -118,8 +118,17 @@ impl Stage {
 
     /// Applies a batch as if a server had sent it.
     pub fn batch(&mut self, changes: Vec<Change>) {
+        self.push(changes, false);
+    }
+
+    /// The same for a batch that holds the whole table.
+    pub fn replace(&mut self, changes: Vec<Change>) {
+        self.push(changes, true);
+    }
+
+    fn push(&mut self, changes: Vec<Change>, replaces: bool) {
         self.serial += 1;
-        self.control.push(Batch { changes, serial: self.serial });
+        self.control.push(Batch { changes, serial: self.serial, replaces });
         self.after(Duration::ZERO);
     }
 

@@ -60,3 +60,19 @@ fn a_batch_of_nothing_known_is_no_reason_to_end() {
     stage.batch(vec![withdraw("203.0.113.0/24")]);
     assert_eq!(stage.control.forwarding().serial, 1);
 }
+
+#[test]
+fn a_table_that_began_anew_replaces_the_servers_routes_and_leaves_the_hosts_own() {
+    let mut stage = Stage::new();
+    stage.batch(vec![put(7, "198.51.100.9"), announce("172.16.0.0/12", 7), announce("172.20.0.0/16", 7)]);
+    stage.replace(vec![put(8, "198.51.100.9"), announce("172.20.0.0/16", 8)]);
+    stage.expect_drop(ipv4("172.16.0.1"), Reason::NoRoute);
+    stage.expect_forward(ipv4("172.20.0.1"));
+    stage.expect_forward(ipv4("10.1.2.3"));
+    stage.expect_drop(ipv4("10.66.0.1"), Reason::Blackhole);
+    assert_eq!(
+        stage.control.groups().groups.iter().filter(|group| group.label.starts_with("00000000")).count(),
+        1,
+        "8, not 7"
+    );
+}
