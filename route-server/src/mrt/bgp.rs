@@ -139,22 +139,22 @@ fn update(mut c: Cursor<'_>, time_us: u64, peer: IpAddr, out: &mut Vec<Route>) -
     let found = attributes(attrs)?;
     let metric = found.metric;
 
-    if let Some(mut unreach) = found.unreach {
-        if let Some(afi) = unicast_family(&mut unreach)? {
-            while !unreach.is_empty() {
-                let prefix = unreach.prefix(afi)?;
-                out.push(Route { time_us, peer, prefix, event: Event::Withdraw });
-            }
+    if let Some(mut unreach) = found.unreach
+        && let Some(afi) = unicast_family(&mut unreach)?
+    {
+        while !unreach.is_empty() {
+            let prefix = unreach.prefix(afi)?;
+            out.push(Route { time_us, peer, prefix, event: Event::Withdraw });
         }
     }
-    if let Some(mut reach) = found.reach {
-        if let Some(afi) = unicast_family(&mut reach)? {
-            let next_hop = next_hop_field(&mut reach)?;
-            reach.u8("the reserved byte of MP_REACH_NLRI")?;
-            while !reach.is_empty() {
-                let prefix = reach.prefix(afi)?;
-                out.push(Route { time_us, peer, prefix, event: Event::Announce { next_hop, metric } });
-            }
+    if let Some(mut reach) = found.reach
+        && let Some(afi) = unicast_family(&mut reach)?
+    {
+        let next_hop = next_hop_field(&mut reach)?;
+        reach.u8("the reserved byte of MP_REACH_NLRI")?;
+        while !reach.is_empty() {
+            let prefix = reach.prefix(afi)?;
+            out.push(Route { time_us, peer, prefix, event: Event::Announce { next_hop, metric } });
         }
     }
     if !c.is_empty() {

@@ -91,11 +91,12 @@ fn a_source_that_starts_late_hands_over_the_present_before_the_end_of_the_table(
 #[test]
 fn updates_in_the_future_come_after_the_end_of_the_table() {
     let (table, updates) = (table_file(), updates_file());
-    let start_at_us = Some(now_us() + 200_000);
+    let begin = now_us() + 200_000;
     let pace = Pace::PerSecond(1000.0);
+    let start_at_us = Some(begin);
     let options = Options { updates: Some(updates.path().to_owned()), start_at_us, pace, ..options(&table) };
     let said = events(Kind::Mrt(options));
-    assert!(now_us() >= start_at_us.unwrap() + 2_000);
+    assert!(now_us() >= begin + 2_000);
     assert!(matches!(&said[..2], [Event::Batch(_), Event::EndOfTable]));
     assert_eq!(net_state(&said).len(), 1);
 }
