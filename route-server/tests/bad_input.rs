@@ -1,5 +1,7 @@
 //! What is wrong from the start ends the server with one clear line and the right exit code.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, also in its helpers")]
+
 mod common;
 
 use std::net::TcpListener;
