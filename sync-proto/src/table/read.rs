@@ -140,6 +140,9 @@ impl Table {
 
     /// Records among `ids` with their keys: one pass over the identities, nothing else is read.
     pub fn find_ids(&self, ids: &HashSet<u64>) -> Vec<(u64, Key, Value)> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
         // A small bitmap turns away nearly all records before the set is asked.
         let mut sieve = vec![0u64; 1024];
         for id in ids {

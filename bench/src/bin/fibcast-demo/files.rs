@@ -115,7 +115,7 @@ servers = [
 failback_s = 5
 
 [eal]
-args = ["--no-pci", "--in-memory", "--no-huge", "-m", "256", "--no-telemetry", "--single-file-segments", "--file-prefix", "fibcast-demo-{own}"]
+args = ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry", "--file-prefix", "fibcast-demo-{own}"]
 
 [workers]
 cores = [1]

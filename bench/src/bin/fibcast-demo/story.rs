@@ -89,6 +89,7 @@ impl Story {
         // The generator owns the vhost-user sockets; virtio-user ports connect to them, so it comes before the dataplane.
         let generator = story.start_generator()?;
         story.generator = Some(generator);
+        story.wait_for_links()?;
         for name in ["rs-a", "rs-b", "nh-1", "nh-2"] {
             let node = story.start_node(name)?;
             story.nodes.push(node);
@@ -135,7 +136,7 @@ impl Story {
         let mut arguments: Vec<String> = vec![
             "--eal-args".into(),
             format!(
-                "-l 0 --no-pci --in-memory --no-huge -m 256 --no-telemetry --file-prefix fibcast-gen-{}",
+                "-l 0 --no-pci --no-huge -m 256 --no-shconf --no-telemetry --file-prefix fibcast-gen-{}",
                 self.layout.ports[0]
             ),
             "--table".into(),
@@ -167,6 +168,22 @@ impl Story {
         let mut process = Process::start("pktgen", &program, &arguments, &self.layout.folder)?;
         let stdout = process.stdout().ok_or("pktgen: no standard output")?;
         Ok((process, Feed::follow(stdout)))
+    }
+
+    /// A virtio-user port fails at once where its socket is not there yet.
+    fn wait_for_links(&mut self) -> Result<(), String> {
+        let deadline = Instant::now() + PATIENCE;
+        while !LINKS.iter().all(|link| self.layout.folder.join(format!("{}.vhost", link.name)).exists()) {
+            self.check_stopped()?;
+            if let Some((process, _)) = &mut self.generator {
+                process.check()?;
+            }
+            if Instant::now() > deadline {
+                return Err("the traffic generator opened no ports".into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// SIGKILL of rs-a, then asks nh-1 without pause until it uses the secondary.
