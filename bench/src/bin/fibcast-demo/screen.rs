@@ -35,7 +35,7 @@ impl Screen {
             }
             self.drawn = lines.len();
         } else if self.last.is_none_or(|last| last.elapsed() >= Duration::from_secs(1)) {
-            let _ = writeln!(out, "{}", lines.join(" | "));
+            let _ = writeln!(out, "{}", lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" | "));
             self.last = Some(Instant::now());
         }
         let _ = out.flush();
