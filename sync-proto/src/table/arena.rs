@@ -55,11 +55,24 @@ impl Slot {
 
 /// An address as an arena keeps it.
 pub(super) trait Address: Copy + Eq + Default + Ord {
+    /// Longest prefix that shares its surroundings with its neighbours; see [`route_hash`].
+    const NEAR_LEN: u8;
+
     fn mix(self) -> u64;
+
+    /// The address without its last 8 bits before [`NEAR_LEN`](Self::NEAR_LEN), and those 8 bits.
+    fn surroundings(self) -> (u64, u64);
+
     fn net(self, len: u8) -> Option<IpNet>;
 }
 
 impl Address for u32 {
+    const NEAR_LEN: u8 = 24;
+
+    fn surroundings(self) -> (u64, u64) {
+        (u64::from(self >> 16), u64::from(self >> 8 & 0xff))
+    }
+
     fn mix(self) -> u64 {
         u64::from(self)
     }
@@ -70,6 +83,12 @@ impl Address for u32 {
 }
 
 impl Address for [u64; 2] {
+    const NEAR_LEN: u8 = 48;
+
+    fn surroundings(self) -> (u64, u64) {
+        (self[0] >> 24, self[0] >> 16 & 0xff)
+    }
+
     fn mix(self) -> u64 {
         self[0] ^ self[1].rotate_left(29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -120,7 +139,22 @@ fn seed() -> u64 {
     std::hash::RandomState::new().hash_one(0u8)
 }
 
-fn route_hash(seed: u64, context: u16, addr: u64, len: u8) -> u64 {
+/// Prefixes that lie beside each other fall beside each other in the index, 256 places to a run, because tables are loaded, sent and
+/// walked in the order of prefixes: the next look-up then finds its cache line there. Runs begin at places that a peer cannot
+/// foresee, and longer prefixes, of which very many fit into one place, are spread one by one. The upper 7 bits, by which the index
+/// tells apart what shares a place, come from the whole key.
+fn route_hash<A: Address>(seed: u64, context: u16, addr: A, len: u8) -> u64 {
+    let whole = key_hash(seed, context, addr.mix(), len);
+    if len > A::NEAR_LEN {
+        return whole;
+    }
+    let (far, near) = addr.surroundings();
+    let place = key_hash(seed, context, far, 0).wrapping_add(near);
+    const TAG: u64 = 0x7f << 57;
+    whole & TAG | place & !TAG
+}
+
+fn key_hash(seed: u64, context: u16, addr: u64, len: u8) -> u64 {
     let x = fold(addr ^ seed, 0x9e37_79b9_7f4a_7c15) ^ (u64::from(context) << 8 | u64::from(len));
     fold(x ^ seed.rotate_left(17), 0xd6e8_feb8_6659_fd93)
 }
@@ -133,7 +167,7 @@ fn fold(x: u64, by: u64) -> u64 {
 
 impl<A: Address> Routes<A> {
     pub fn find(&self, context: u16, addr: A, len: u8) -> Option<u32> {
-        let hash = route_hash(self.seed, context, addr.mix(), len);
+        let hash = route_hash(self.seed, context, addr, len);
         self.index
             .find(hash, |&i| {
                 self.entries
@@ -152,8 +186,8 @@ impl<A: Address> Routes<A> {
             self.ids.push(0);
         }
         let (entries, seed) = (&self.entries, self.seed);
-        self.index.insert_unique(route_hash(seed, context, addr.mix(), len), i, |&i| {
-            entries.get(i as usize).map_or(0, |e| route_hash(seed, e.context, e.addr.mix(), e.len))
+        self.index.insert_unique(route_hash(seed, context, addr, len), i, |&i| {
+            entries.get(i as usize).map_or(0, |e| route_hash(seed, e.context, e.addr, e.len))
         });
         Some(i)
     }
@@ -162,7 +196,7 @@ impl<A: Address> Routes<A> {
     pub fn release(&mut self, i: u32) {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
         e.link = Link::default();
-        let hash = route_hash(self.seed, e.context, e.addr.mix(), e.len);
+        let hash = route_hash(self.seed, e.context, e.addr, e.len);
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
         }
@@ -208,7 +242,7 @@ impl Default for Groups {
 
 impl Groups {
     pub fn find(&self, label: Label) -> Option<u32> {
-        let hash = route_hash(self.seed, 0, label.0, 0);
+        let hash = key_hash(self.seed, 0, label.0, 0);
         self.index.find(hash, |&i| self.entries.get(i as usize).is_some_and(|e| e.label == label)).copied()
     }
 
@@ -216,8 +250,8 @@ impl Groups {
         let entry = GroupEntry { link: Link::default(), label, value: None, users: 0, id: 0 };
         let i = place(&mut self.entries, &mut self.free, entry)?;
         let (entries, seed) = (&self.entries, self.seed);
-        self.index.insert_unique(route_hash(seed, 0, label.0, 0), i, |&i| {
-            entries.get(i as usize).map_or(0, |e| route_hash(seed, 0, e.label.0, 0))
+        self.index.insert_unique(key_hash(seed, 0, label.0, 0), i, |&i| {
+            entries.get(i as usize).map_or(0, |e| key_hash(seed, 0, e.label.0, 0))
         });
         Some(i)
     }
@@ -226,7 +260,7 @@ impl Groups {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
         e.link = Link::default();
         e.value = None;
-        let hash = route_hash(self.seed, 0, e.label.0, 0);
+        let hash = key_hash(self.seed, 0, e.label.0, 0);
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
         }
