@@ -38,6 +38,8 @@ impl Process {
             .args(["--pdeathsig", "TERM", "--"])
             .arg(program)
             .args(arguments)
+            // Where DPDK keeps what it leaves behind, so that it goes with the folder.
+            .env("RUNTIME_DIRECTORY", folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(open()?)
