@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::process::Process;
 use crate::screen::Screen;
 use crate::verdict::{Seen, grouped};
-use crate::watch::{Rate, Watched, all_equal};
+use crate::watch::{Rate, Watched, all_equal, all_loaded};
 
 /// Longest wait for anything that should take a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ impl Story {
     /// From the load of the table to the verdict.
     pub fn run(mut self) -> Result<Seen, String> {
         let mut seen = Seen::default();
-        self.wait_until("the table to be in rs-a, rs-b and nh-1", |copies| all_equal(&copies[..=NH_1]))?;
+        self.wait_until("the table to be in rs-a, rs-b and nh-1", |copies| all_loaded(&copies[..=NH_1]))?;
         seen.table_s = self.started.elapsed().as_secs_f64();
         seen.routes = self.copies[NH_1].routes();
         self.screen.say(&format!("{} routes in all three after {:.1} s", grouped(seen.routes), seen.table_s));
@@ -187,7 +187,8 @@ impl Story {
 
     /// SIGKILL of rs-a, then asks nh-1 without pause until it uses the secondary.
     fn kill_primary(&mut self, seen: &mut Seen) -> Result<(), String> {
-        self.copies[NH_1].refresh();
+        // At the start the first server that is ready is used; the primary is back in its place a few seconds later.
+        self.wait_until("nh-1 to use the primary", |copies| copies[NH_1].active() == Some(Role::Primary))?;
         let before = self.copies[NH_1].failovers();
         self.nodes[RS_A].kill();
         let killed = Instant::now();

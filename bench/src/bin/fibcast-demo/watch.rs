@@ -67,6 +67,13 @@ pub fn all_equal(copies: &[Watched]) -> bool {
     !first.is_empty() && copies.iter().all(|copy| copy.digest() == first && copy.routes() > 0)
 }
 
+/// All copies are ready and have the same number of routes, which route changes leave as it is.
+pub fn all_loaded(copies: &[Watched]) -> bool {
+    let routes = copies.first().map_or(0, Watched::routes);
+    let ready = |copy: &Watched| copy.status.as_ref().is_some_and(|status| status.ready);
+    routes > 0 && copies.iter().all(|copy| ready(copy) && copy.routes() == routes)
+}
+
 /// Turns a growing count into a rate.
 #[derive(Debug)]
 pub struct Rate {
