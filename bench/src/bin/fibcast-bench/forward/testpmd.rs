@@ -1,0 +1,69 @@
+//! The peer for forwarding: DPDK's `dpdk-testpmd`, which looks nothing up, on the same kind of ports.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::frames;
+use super::router::thread_seconds;
+use crate::{Course, Failure};
+
+const PROGRAM: &str = "dpdk-testpmd";
+
+/// Whether it is installed.
+pub fn installed() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
+}
+
+/// Ends it, whatever happens on the way.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Millions of packets sent per second that its forwarding thread ran, over two seconds.
+pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "512"])
+        .arg(format!("--file-prefix=fibcast-bench-{}", std::process::id()))
+        .arg("--lcores")
+        .arg(format!("0@{},1@{}", course.other, course.core));
+    for port in 0..frames::PORTS {
+        command.arg("--vdev").arg(frames::device(folder, port));
+    }
+    command
+        .args(["--", "--total-num-mbufs=60000", "--stats-period=1"])
+        .arg(format!("--forward-mode={mode}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = Ended(command.spawn()?);
+    let pid = process.0.id();
+    let Some(out) = process.0.stdout.take() else { return Err(Failure::Testpmd) };
+
+    let (mut samples, mut ports, mut sent) = (Vec::new(), 0, 0u64);
+    for line in BufReader::new(out).lines() {
+        let line = line?;
+        let Some(rest) = line.trim().strip_prefix("TX-packets:") else { continue };
+        let count = rest.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
+        sent += count.ok_or(Failure::Testpmd)?;
+        ports += 1;
+        if ports == frames::PORTS {
+            samples.push((sent, thread_seconds(pid, "worker").unwrap_or(0.0)));
+            (ports, sent) = (0, 0);
+        }
+        // The first second is for warming up.
+        if let &[_, (before, from), .., (after, to)] = samples.as_slice()
+            && samples.len() == 4
+        {
+            return Ok((after - before) as f64 / (to - from) / 1e6);
+        }
+    }
+    Err(Failure::Testpmd)
+}

@@ -1,0 +1,169 @@
+//! `fibcast-bench`: what fibcast's parts cost, beside what the peers on this machine cost in the same run.
+//!
+//! `input` makes the table and the addresses, `rte_fib` runs DPDK's peer for lookups, `forward` a router and its peer, `row` shows figures. One file for each bench.
+
+mod apply;
+mod codec;
+mod cpu;
+mod forward;
+mod input;
+mod lpm;
+mod row;
+mod rte_fib;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use fibcast_bench::tablegen::{PrefixesError, read_prefixes};
+
+use crate::input::Table;
+use crate::row::{Report, Row};
+
+/// Measures fibcast's parts beside their peers, and prints a table or lines of JSON.
+///
+/// Sides take turns, round by round; each figure is the median of its rounds. A ratio says how many times better than the peer: above 1 is
+/// better, also where less is better. Peers are dpdk-test-fib and dpdk-testpmd (Debian's package dpdk), and the crate
+/// ip_network_table-deps-treebitmap.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "How long a whole system takes (first packet, latency, failover, many clients) is not measured here: `make demo` \
+                  shows it with route servers, a router and traffic at work."
+)]
+struct Options {
+    /// What to measure
+    #[arg(value_enum)]
+    bench: Bench,
+    /// One JSON object per line: bench, metric, value, unit, and where there is one peer, peer_value, ratio
+    #[arg(long)]
+    json: bool,
+    /// Times that each side has its turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// List of prefixes, one on each line, plain or gzip
+    #[arg(long, default_value = "data/full-table-2024.prefixes.txt.gz")]
+    prefixes: PathBuf,
+    /// Next-hop groups that the routes of lpm and apply are spread over
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    groups: u32,
+    /// Core to measure on; the last one unless given
+    #[arg(long)]
+    core: Option<usize>,
+    /// Is the router of `forward` and `churn`, with this traffic
+    #[arg(long, hide = true, requires = "folder")]
+    child: Option<forward::Traffic>,
+    /// Where the traffic is
+    #[arg(long, hide = true)]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Cycles per lookup and memory, beside rte_fib and treebitmap; what route changes cost lookups
+    Lpm,
+    /// Route changes applied and published, and the build of the whole table, beside rte_fib's additions
+    Apply,
+    /// Bytes of the protocol per route, and routes per second through its receiver
+    Codec,
+    /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up
+    Forward,
+    /// Packets lost and speed lost while 10,000 routes change a second
+    Churn,
+    /// All of these
+    All,
+}
+
+impl Bench {
+    fn includes(self, bench: Bench) -> bool {
+        self == bench || self == Bench::All
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Prefixes(#[from] PrefixesError),
+    #[error("--core: expected one of {cores:?}, found {found}")]
+    Core { cores: Vec<usize>, found: usize },
+    #[error(transparent)]
+    Peer(#[from] rte_fib::PeerError),
+    #[error("the table was refused: {0}")]
+    Apply(#[from] fibcast_fib::ApplyError),
+    #[error("{address}: expected group {expected:?} by the treebitmap crate, found {found:?}")]
+    Wrong { address: String, expected: Option<u32>, found: Option<u32> },
+    #[error("the receiver's table is not the sender's")]
+    Copy,
+    #[error("the rule for next hops does not work")]
+    Rule,
+    #[error("a commit was refused: {0}")]
+    Commit(#[from] fibcast_sync_proto::TableError),
+    #[error("the router: {0}")]
+    Child(String),
+    #[error("the router's worker or control thread does not answer")]
+    Router,
+    #[error("dpdk-testpmd ended without statistics")]
+    Testpmd,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Where and how often to measure.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    rounds: u32,
+    /// The core that is measured.
+    core: usize,
+    /// The core for everything else; the same where there is only one.
+    other: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("fibcast-bench: {failure}");
+            ExitCode::from(if matches!(failure, Failure::Core { .. } | Failure::Prefixes(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    let cores = cpu::cores()?;
+    let core = options.core.or_else(|| cores.last().copied()).unwrap_or(0);
+    if !cores.contains(&core) {
+        return Err(Failure::Core { cores, found: core });
+    }
+    let other = cores.iter().copied().find(|&other| other != core).unwrap_or(core);
+    let course = Course { rounds: options.rounds, core, other };
+    let table = Table::new(read_prefixes(&options.prefixes)?, options.groups);
+    if let (Some(_), Some(folder)) = (options.child, &options.folder) {
+        return forward::router::run(&table, folder, course, options.bench == Bench::Churn);
+    }
+
+    let mut report = Report::new(options.json);
+    let load =
+        |report: &mut Report, metric| report.rows(&[Row::new("machine", metric, cpu::load(), "runnable")]);
+    load(&mut report, "load_before")?;
+    if !rte_fib::installed() {
+        eprintln!("fibcast-bench: dpdk-test-fib is not in PATH (package dpdk): no figures of rte_fib");
+    }
+    if options.bench.includes(Bench::Lpm) {
+        report.rows(&lpm::run(&table, course)?)?;
+    }
+    if options.bench.includes(Bench::Apply) {
+        report.rows(&apply::run(&table, course)?)?;
+    }
+    if options.bench.includes(Bench::Codec) {
+        report.rows(&codec::run(&table, course)?)?;
+    }
+    cpu::pin(&cores)?;
+    if options.bench.includes(Bench::Forward) {
+        report.rows(&forward::run(&table, options, course)?)?;
+    }
+    if options.bench.includes(Bench::Churn) {
+        report.rows(&forward::churn(&table, options, course)?)?;
+    }
+    load(&mut report, "load_after")?;
+    Ok(())
+}
