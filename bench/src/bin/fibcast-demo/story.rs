@@ -1,5 +1,6 @@
 //! The sequence: load, traffic, changes, kill, return, calm, verdict.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -225,7 +226,12 @@ impl Story {
     }
 
     fn note_end(&self, seen: &mut Seen) {
-        seen.dropped = self.copies[NH_1].drops().map_or(0, |drops| drops.dropped);
+        let drops = self.copies[NH_1].drops().unwrap_or_default();
+        let mut by_reason = BTreeMap::new();
+        for drop in drops.drops {
+            *by_reason.entry(drop.reason).or_default() += drop.packets;
+        }
+        seen.dropped = by_reason.into_iter().collect();
         seen.failed_back = self.copies[NH_1].active() == Some(Role::Primary);
         for copy in &self.copies {
             let Some(status) = &copy.status else { continue };

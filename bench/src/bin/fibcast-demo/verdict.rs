@@ -19,8 +19,9 @@ pub struct Seen {
     pub packets: Figures,
     /// Packets per second over the counted run.
     pub mean_pps: f64,
-    /// Packets that the dataplane says it dropped.
-    pub dropped: u64,
+    /// Packets that the dataplane says it dropped, by reason. The generator's first probes, sent before the table was there, are
+    /// among them; packets that count and were dropped would be lost as well.
+    pub dropped: Vec<(String, u64)>,
     /// SIGKILL of the primary to the secondary active, in milliseconds.
     pub takeover_ms: Option<f64>,
     /// Routes copied on that failover.
@@ -76,7 +77,12 @@ impl Seen {
             ("twice / out of order / damaged", {
                 format!("{} / {} / {}", packets.duplicated, packets.reordered, packets.corrupt)
             }),
-            ("dropped by the dataplane", grouped(self.dropped)),
+            ("dropped by the dataplane, probes included", {
+                let reasons =
+                    self.dropped.iter().map(|(reason, packets)| format!("{} {reason}", grouped(*packets)));
+                let reasons: Vec<_> = reasons.collect();
+                if reasons.is_empty() { "0".into() } else { reasons.join(", ") }
+            }),
             ("latency p50 / p99 / max", {
                 format!(
                     "{:.0} / {:.0} / {:.0} µs",
