@@ -52,12 +52,12 @@ docker: build ## the container image fibcast:latest
 docker-test: docker ## two route servers, two NIC hosts and a generator in containers; the primary is killed
 	@docker/thin/run-test
 
-fuzz: ## every decoder on random bytes, many more cases than `make test` runs
+fuzz: ## property tests of decoders and tables, with many more cases (CASES=20000)
 	@$(SETUP) build
 	@PROPTEST_CASES=$${CASES:-20000} scripts/run-tests --fuzz
 
-sim: ## seeded runs of whole networks over the protocol machines
-	@FIBCAST_SIM_SEEDS=$${SEEDS:-1000} scripts/run-tests --sim
+sim: ## the protocol machines against each other, on a virtual network and clock
+	@scripts/run-tests --sim
 
 install: build ## programs to $(PREFIX)/bin
 	@install -d $(DESTDIR)$(PREFIX)/bin
