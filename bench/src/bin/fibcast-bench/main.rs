@@ -145,6 +145,11 @@ fn run(options: &Options) -> Result<(), Failure> {
     let load =
         |report: &mut Report, metric| report.rows(&[Row::new("machine", metric, cpu::load(), "runnable")]);
     load(&mut report, "load_before")?;
+    if cpu::load() > 1.0 {
+        eprintln!(
+            "fibcast-bench: other programs run: figures go up and down; rely on those of a quiet machine"
+        );
+    }
     if !rte_fib::installed() {
         eprintln!("fibcast-bench: dpdk-test-fib is not in PATH (package dpdk): no figures of rte_fib");
     }
