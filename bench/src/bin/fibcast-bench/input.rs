@@ -54,6 +54,10 @@ pub trait Family: Copy + Eq + std::hash::Hash + 'static {
     fn lookup(generation: &Generation, dst: &[Self], out: &mut [GroupIndex]);
     /// For the peers.
     fn ip(self) -> Self::Ip;
+    /// As `dpdk-test-fib` wants it in a file of addresses: it reads IPv4 in network order and looks it up in host order.
+    fn listed(self) -> Self::Ip {
+        self.ip()
+    }
 }
 
 impl Family for u32 {
@@ -86,6 +90,10 @@ impl Family for u32 {
 
     fn ip(self) -> Ipv4Addr {
         Ipv4Addr::from(self)
+    }
+
+    fn listed(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.to_ne_bytes())
     }
 }
 

@@ -91,7 +91,7 @@ pub fn write_routes<F: Family>(table: &Table, folder: &Path) -> Result<PathBuf, 
 pub fn write_addresses<F: Family>(addresses: &[F], folder: &Path, name: &str) -> Result<PathBuf, PeerError> {
     let mut text = String::new();
     for address in addresses {
-        let _ = writeln!(text, "{}", address.ip());
+        let _ = writeln!(text, "{}", address.listed());
     }
     write(folder.join(format!("{}{name}.addresses", F::NAME)), &text)
 }
