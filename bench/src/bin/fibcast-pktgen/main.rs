@@ -90,7 +90,14 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
     // Before the table is read: the router's side of a vhost-user port may be waiting for it.
     let wait = Duration::from_secs(arguments.wait);
     let mut devices = Devices::open(&eal, &arguments.ports, wait, &stop)?;
-    let plan = plan(arguments, &links)?;
+    // On a small machine the router and its servers load their tables at the same time; they go first.
+    let plan = std::thread::scope(|scope| {
+        let gently = || {
+            let _ = rustix::process::nice(19);
+            plan(arguments, &links)
+        };
+        scope.spawn(gently).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     let settings = Settings {
         pps: arguments.pps,
         window: arguments.window,
