@@ -9,7 +9,7 @@ export PATH := $(PATH):$(shell scripts/rust-path)
 
 SETUP   := scripts/setup
 CARGO   := cargo
-BINARIES := fibcast fibcast-route-server fibcast-agent fibcast-dataplane fibcast-pktgen fibcast-tablegen fibcast-demo
+BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dataplane fibcast-pktgen fibcast-tablegen fibcast-demo
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 
