@@ -44,7 +44,7 @@ fmt: ## format all code
 bench: ## benchmarks against dpdk-test-fib and others; prints tables
 	@$(SETUP) build
 	@$(CARGO) build --release -p fibcast-bench --bins
-	@target/release/fibcast-bench all
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; RUNTIME_DIRECTORY=$$folder target/release/fibcast-bench all
 
 docker: build ## the container image fibcast:latest
 	@docker/build-image
