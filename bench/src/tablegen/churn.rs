@@ -81,14 +81,8 @@ pub fn changes<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tablegen::Gateways;
+    use crate::tablegen::rule::tests::rule;
     use std::collections::HashSet;
-
-    fn rule() -> Rule {
-        let v4 = vec!["198.18.0.0/16".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
-        let v6 = vec!["2001:2::/64".parse().unwrap(), "2001:2:0:1::/64".parse().unwrap()];
-        Rule { gateways: Gateways::new(v4, v6, 64).unwrap(), seed: 1 }
-    }
 
     fn prefixes() -> Vec<IpNet> {
         (0..200u8).map(|i| IpNet::new([10, i, 0, 0].into(), 16).unwrap()).collect()

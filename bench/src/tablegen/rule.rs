@@ -135,10 +135,11 @@ fn family_bit(prefix: IpNet) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rule() -> Rule {
+    /// Two subnets of each family, as the program's defaults are.
+    pub fn rule() -> Rule {
         let v4 = vec!["198.18.0.0/16".parse().unwrap(), "198.19.0.0/16".parse().unwrap()];
         let v6 = vec!["2001:2::/64".parse().unwrap(), "2001:2:0:1::/64".parse().unwrap()];
         Rule { gateways: Gateways::new(v4, v6, 64).unwrap(), seed: 1 }
