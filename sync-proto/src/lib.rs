@@ -5,6 +5,8 @@
 pub mod client;
 pub mod codec;
 pub mod frame;
+#[doc(hidden)]
+pub mod mutation;
 mod outbox;
 pub mod record;
 pub mod server;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use fibcast_sync_proto::mutation::{Mutation, on};
 use fibcast_sync_proto::{Change, Key, OriginId, OriginValue, Table, Value};
 use ipnet::IpNet;
 
@@ -146,7 +147,7 @@ impl Engine {
         for at in 0..self.peers.len() {
             let Some(peer) = self.peers.get_mut(at) else { continue };
             let Phase::Stale { since } = peer.phase else { continue };
-            if now < since + self.hold {
+            if now < since + self.hold || on(Mutation::KeepDeadOrigin) {
                 continue;
             }
             tracing::warn!("peer {}: its routes are withdrawn", peer.address);

@@ -7,6 +7,7 @@ use super::link::Phase;
 use super::{Client, ClientEvent, How, LinkId};
 use crate::codec;
 use crate::frame::{Frame, MAX_WANT, Mode, State};
+use crate::mutation::{Mutation, on};
 use crate::record::{Change, Key};
 use crate::sketch::{Decoder, RootDigest, SYMBOLS, Symbol};
 use crate::table::{Table, TableError};
@@ -334,8 +335,17 @@ fn commit(
 ) -> Result<(), TableError> {
     let Some(copy) = batch.copy else {
         // Records that only we have go, unless the batch says something newer of the same key.
-        let gone: Vec<Change> =
-            table.find_ids(ours).into_iter().map(|(_, key, _)| Change::Delete(key)).collect();
+        let keep = on(Mutation::KeepOwnRecords);
+        if on(Mutation::PublishHalf) && batch.pending.len() > 1 {
+            let half = batch.pending.len() / 2;
+            return table.commit(batch.pending.into_iter().take(half)).map(|_| ());
+        }
+        let gone: Vec<Change> = table
+            .find_ids(ours)
+            .into_iter()
+            .filter(|_| !keep)
+            .map(|(_, key, _)| Change::Delete(key))
+            .collect();
         return table.commit_expecting(gone.into_iter().chain(batch.pending), digest).map(|_| ());
     };
     let found = copy.digest();

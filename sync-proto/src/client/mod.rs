@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::frame::Role;
+use crate::mutation::{Mutation, on};
 use crate::table::{Commit, Table};
 use crate::wire::ProtocolError;
 use link::{Link, Phase};
@@ -211,6 +212,10 @@ impl Client {
 
     /// The connection is gone, or could not be opened.
     pub fn handle_disconnected(&mut self, now: Duration, id: LinkId, reason: &str, table: &mut Table) {
+        if on(Mutation::EmptyOnLoss) && self.active == Some(id) {
+            let all: Vec<_> = table.iter().map(|(key, _)| crate::record::Change::Delete(key)).collect();
+            let _ = table.commit(all);
+        }
         self.lose(now, id, ProtocolError::Refused(reason.to_owned()));
         self.select(now, table);
     }

@@ -9,6 +9,7 @@ use super::intake::Intake;
 use super::link::Phase;
 use super::{Action, Client, ClientEvent, LinkId};
 use crate::frame::Frame;
+use crate::mutation::{Mutation, on};
 use crate::table::Table;
 use crate::wire::ProtocolError;
 
@@ -43,7 +44,8 @@ impl Client {
             && let Some(link) = self.links.get_mut(old).filter(|l| l.is_registered())
         {
             link.out.frame(&Frame::Deactivate);
-            link.phase = Phase::Stopping { since: now };
+            link.phase =
+                if on(Mutation::NoStopping) { Phase::Standby } else { Phase::Stopping { since: now } };
             self.lost_at.get_or_insert(now);
         }
         self.active = Some(best);
@@ -54,7 +56,11 @@ impl Client {
     pub(super) fn activate(&mut self, now: Duration, id: LinkId, table: &Table) {
         let Some(link) = self.links.get_mut(id) else { return };
         let epoch_here = link.state.as_ref().map(|s| s.epoch);
-        let (epoch, serial) = self.base.filter(|(epoch, _)| Some(*epoch) == epoch_here).unwrap_or((0, 0));
+        let known = |epoch: u64| Some(epoch) == epoch_here || on(Mutation::IgnoreEpoch);
+        let (mut epoch, serial) = self.base.filter(|(epoch, _)| known(*epoch)).unwrap_or((0, 0));
+        if on(Mutation::IgnoreEpoch) && epoch != 0 {
+            epoch = epoch_here.unwrap_or(epoch);
+        }
         let copy = self.mismatches >= 2;
         link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
         let intake = Box::new(Intake::default());
@@ -81,7 +87,10 @@ impl Client {
             return Some(best);
         }
         let since = self.links.get(best)?.ready_since?;
-        let due = since + self.config.failback?;
+        if on(Mutation::NeverFailBack) {
+            return None;
+        }
+        let due = if on(Mutation::FailBackAtOnce) { since } else { since + self.config.failback? };
         (best < active && now >= due).then_some(best)
     }
 

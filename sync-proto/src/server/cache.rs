@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
+use crate::mutation::{Mutation, on};
 use crate::record::{Change, Key};
 use crate::sketch::{SYMBOLS, Symbol};
 use crate::table::Table;
@@ -78,7 +79,11 @@ pub(super) fn encode(table: &Table, mode: Mode, from: u64, changes: impl Iterato
     Frame::Begin { mode, from }.encode(&mut out);
     let mut encoder = Encoder::new();
     let mut routes = 0;
-    for change in changes {
+    let mut changes = changes.peekable();
+    while let Some(change) = changes.next() {
+        if on(Mutation::LoseLastChange) && changes.peek().is_none() {
+            break;
+        }
         routes += u64::from(is_route(&change));
         encoder.push(&change, &mut out);
     }

@@ -6,19 +6,14 @@
 
 use std::sync::Arc;
 
+use super::Limits;
 use super::cache::{Cache, commit, is_route};
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
+use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::record::{Change, Key};
 use crate::table::{Order, Table};
-
-/// A session's queue is filled up to this.
-pub(super) const HIGH_WATER: usize = 192 * 1024;
-/// Changes up to this number go as one shared batch.
-const SHARED: usize = 16 * 1024;
-/// Slots that one call looks at, so that a walk through unchanged records does not hold up others.
-const PORTION: usize = 64 * 1024;
 
 /// A walk through a table.
 #[derive(Debug)]
@@ -81,16 +76,21 @@ impl Feed {
         cache: &mut Cache,
         out: &mut Outbox,
         passed_on: &mut u64,
+        limits: Limits,
     ) -> Pumped {
         if self.walk.is_some() {
-            return self.go_on(table, out, passed_on);
+            return self.go_on(table, out, passed_on, limits);
         }
-        if self.serial == table.serial() || out.len() >= HIGH_WATER {
+        let idle = self.serial == table.serial() && !on(Mutation::EmptyBatch);
+        if idle || out.len() >= limits.queue {
             return Pumped::Rest;
         }
-        if table.count_since(self.serial, SHARED + 1) <= SHARED {
+        if table.count_since(self.serial, limits.shared + 1) <= limits.shared {
             if let Some(batch) = cache.changes(name, table, self.serial) {
                 *passed_on += batch.routes;
+                if on(Mutation::BatchTwice) {
+                    out.share(batch.bytes.clone());
+                }
                 out.share(batch.bytes);
                 self.serial = table.serial();
                 return Pumped::Rest;
@@ -104,7 +104,7 @@ impl Feed {
         Pumped::More
     }
 
-    fn go_on(&mut self, table: &Table, out: &mut Outbox, passed_on: &mut u64) -> Pumped {
+    fn go_on(&mut self, table: &Table, out: &mut Outbox, passed_on: &mut u64, limits: Limits) -> Pumped {
         let Some(walk) = &mut self.walk else { return Pumped::Rest };
         // What was deleted since the walk began must still be known when it ends.
         let lost = table.horizon() > walk.high || (walk.mode == Mode::Changes && table.horizon() > walk.low);
@@ -114,8 +114,8 @@ impl Feed {
             return Pumped::More;
         }
         let mut looked = 0;
-        while out.len() < HIGH_WATER && looked < PORTION {
-            let end = (walk.at + 256).min(walk.order.slots.len());
+        while out.len() < limits.queue && looked < limits.portion {
+            let end = (walk.at + limits.portion.min(256)).min(walk.order.slots.len());
             let slots = walk.order.slots.get(walk.at..end).unwrap_or_default();
             if slots.is_empty() {
                 break;
@@ -140,9 +140,9 @@ impl Feed {
             walk.at = end;
         }
         if walk.at < walk.order.slots.len() {
-            return if out.len() < HIGH_WATER { Pumped::More } else { Pumped::Rest };
+            return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
         }
-        if table.count_since(walk.high, SHARED + 1) > SHARED {
+        if table.count_since(walk.high, limits.shared + 1) > limits.shared {
             // So much has changed meanwhile that the end is a walk, too.
             (walk.at, walk.order, walk.low) = (0, table.order(), walk.high);
             walk.high = table.serial();
@@ -155,7 +155,7 @@ impl Feed {
         let Some(rest) = table.changes_since(walk.high) else { return Pumped::More };
         let encoder = &mut walk.encoder;
         out.write(|bytes| {
-            for change in rest.changes() {
+            for change in rest.changes().filter(|_| !on(Mutation::DropWalkTail)) {
                 *passed_on += u64::from(is_route(&change));
                 encoder.push(&change, bytes);
             }

@@ -25,6 +25,23 @@ use session::Session;
 /// A connection by number.
 pub type SessionId = u64;
 
+/// How much a server holds and does at once for one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A session's queue is filled up to this, in bytes.
+    pub queue: usize,
+    /// Changes up to this number go as one batch that sessions share.
+    pub shared: usize,
+    /// Records that one call looks at, so that a walk through unchanged ones does not hold up other sessions.
+    pub portion: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { queue: 192 * 1024, shared: 16 * 1024, portion: 64 * 1024 }
+    }
+}
+
 /// A table as it is served.
 #[derive(Debug, Clone, Copy)]
 pub struct Served<'t> {
@@ -104,6 +121,7 @@ pub struct Server {
     cache: Cache,
     events: VecDeque<ServerEvent>,
     routes_passed_on: u64,
+    limits: Limits,
 }
 
 impl Server {
@@ -116,7 +134,15 @@ impl Server {
             cache: Cache::default(),
             events: VecDeque::new(),
             routes_passed_on: 0,
+            limits: Limits::default(),
         }
+    }
+
+    /// Same, with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// A connection came in.
@@ -142,6 +168,7 @@ impl Server {
             cache: &mut self.cache,
             events: &mut self.events,
             passed_on: &mut self.routes_passed_on,
+            limits: self.limits,
         };
         if let Err(error) = session.handle_bytes(now, bytes, &mut context) {
             session.end(error, id, &mut self.events);
@@ -160,6 +187,7 @@ impl Server {
                 cache: &mut self.cache,
                 events: &mut self.events,
                 passed_on: &mut self.routes_passed_on,
+                limits: self.limits,
             });
         }
     }
@@ -167,7 +195,7 @@ impl Server {
     /// Sends heartbeats and ends sessions that are silent.
     pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
         for (&id, session) in &mut self.sessions {
-            if let Err(error) = session.handle_timeout(now, tables) {
+            if let Err(error) = session.handle_timeout(now, tables, self.limits) {
                 session.end(error, id, &mut self.events);
             }
         }
@@ -175,7 +203,7 @@ impl Server {
 
     /// Tells all clients the state of their table now, not at the next heartbeat: its readiness or path changed.
     pub fn announce(&mut self, tables: &dyn Tables) {
-        self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables));
+        self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables, self.limits));
     }
 
     /// When [`Self::handle_timeout`] is due.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::arena::{Address, Arena, NONE, RouteEntry, Slot, halves};
 use super::{Commit, Context, Table};
+use crate::mutation::{Mutation, on};
 use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
 
 /// All slots in the order in which snapshots send them: groups, routes by context and prefix, the rest.
@@ -60,7 +61,9 @@ impl<'t> Batch<'t> {
         let (rest, _) = table.first_after(table.list, self.since, usize::MAX);
         let put_groups = table.follow(groups).filter(|c| matches!(c, Change::Put(..)));
         let deleted_groups = table.follow(groups).filter(|c| matches!(c, Change::Delete(..)));
-        put_groups.chain(table.follow(rest)).chain(deleted_groups)
+        let late = on(Mutation::RoutesBeforeGroups).then(|| put_groups.clone()).into_iter().flatten();
+        let early = put_groups.filter(|_| !on(Mutation::RoutesBeforeGroups));
+        early.chain(table.follow(rest)).chain(late).chain(deleted_groups)
     }
 }
 
@@ -260,7 +263,7 @@ impl Table {
         slots
     }
 
-    fn follow(&self, first: u32) -> impl Iterator<Item = Change> + '_ {
+    fn follow(&self, first: u32) -> impl Iterator<Item = Change> + Clone + '_ {
         let mut at = first;
         std::iter::from_fn(move || {
             while at != NONE {

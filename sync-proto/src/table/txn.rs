@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::arena::{Arena, MAX_SLOTS, NONE, Slot, halves};
 use super::links::{Link, OPEN};
 use super::{Commit, Context, Table, TableError};
+use crate::mutation::{Mutation, on};
 use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
 use crate::record::{group_id, record_id, route_id, with_octets};
 use crate::sketch::{RootDigest, Sketch};
@@ -206,7 +207,7 @@ impl Table {
         if was && is && old == new {
             return;
         }
-        if was {
+        if was && (is || !on(Mutation::ForgetSketch)) {
             self.sketch.toggle(old, -1);
         }
         if is {
@@ -367,6 +368,12 @@ impl Table {
                 continue;
             }
             count += 1;
+            if !is && on(Mutation::ForgetTombstone) {
+                if let Some(link) = self.link_mut(saved.slot) {
+                    link.serial = saved.serial;
+                }
+                continue;
+            }
             self.touch(saved.slot, serial);
             if !is {
                 self.tombstones.push_back((saved.slot, serial));
@@ -432,7 +439,9 @@ impl Table {
             }
             self.tombstones.pop_front();
             if !live {
-                self.horizon = self.horizon.max(serial);
+                if !on(Mutation::ForgetHorizon) {
+                    self.horizon = self.horizon.max(serial);
+                }
                 self.release(slot);
             }
         }

@@ -1,0 +1,84 @@
+//! Deliberate faults, which show that the simulator finds such ones.
+//!
+//! With the feature `mutations` a thread chooses one fault with [`select`], and the machines on that thread have it from then
+//! on. Without the feature, which no daemon is built with, [`on`] is the constant `false` and nothing of this is left in a program.
+
+/// Declares the faults with their names and what each does wrong.
+macro_rules! mutations {
+    ($($variant:ident $name:literal $what:literal,)*) => {
+        /// A deliberate fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutation {
+            $(#[doc = $what] $variant,)*
+        }
+
+        impl Mutation {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Name on a command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What goes wrong.
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$variant => $what,)* }
+            }
+        }
+    };
+}
+
+mutations! {
+    SkipComparison "skip-comparison" "a server calls every client's table equal, without comparing digests",
+    ForgetTombstone "forget-tombstone" "a deletion is not remembered in the change order",
+    ForgetHorizon "forget-horizon" "tombstones are forgotten without moving the horizon",
+    ForgetSketch "forget-sketch" "a withdrawn route stays in the sketch",
+    RoutesBeforeGroups "routes-before-groups" "a batch names routes before the groups they use",
+    LoseLastChange "lose-last-change" "the last change before a commit is not sent",
+    BatchTwice "batch-twice" "a batch is sent twice",
+    EmptyBatch "empty-batch" "a batch is sent though nothing has changed",
+    DropWalkTail "drop-walk-tail" "what changed during a walk through the table is not sent at its end",
+    WrongSerial "wrong-serial" "after a reconciliation the server believes the client one serial behind",
+    PublishHalf "publish-half" "a client applies the first half of a batch and takes it for the whole",
+    KeepOwnRecords "keep-own-records" "after a reconciliation a client keeps what only it had",
+    IgnoreEpoch "ignore-epoch" "a client continues from its serial on a server with another epoch",
+    AcceptUnready "accept-unready" "a client uses a server that is not ready",
+    NeverFailBack "never-fail-back" "a client never goes back to its first choice",
+    FailBackAtOnce "fail-back-at-once" "a client goes back to a better server without waiting",
+    DeafToSilence "deaf-to-silence" "a client does not give up a silent server",
+    EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
+    NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
+    KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
+    KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
+}
+
+#[cfg(feature = "mutations")]
+mod chosen {
+    use super::Mutation;
+    use std::cell::Cell;
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
+    }
+
+    /// Gives this thread's machines a fault, or takes it away.
+    pub fn select(mutation: Option<Mutation>) {
+        CHOSEN.set(mutation);
+    }
+
+    /// Whether the machines are to have this fault.
+    pub fn on(mutation: Mutation) -> bool {
+        CHOSEN.get() == Some(mutation)
+    }
+}
+
+#[cfg(feature = "mutations")]
+pub use chosen::{on, select};
+
+/// Whether the machines are to have this fault: never.
+#[cfg(not(feature = "mutations"))]
+#[inline(always)]
+pub const fn on(_: Mutation) -> bool {
+    false
+}
