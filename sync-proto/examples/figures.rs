@@ -64,6 +64,57 @@ fn run(server: &mut Server, table: &Table, client: &mut Client, copy: &mut Table
     }
 }
 
+/// Random routes of the whole table get other groups, in batches as sources make them.
+fn commits(table: &mut Table, prefixes: &[ipnet::IpNet]) {
+    const ROUNDS: usize = 60;
+    const BATCH: usize = 10_000;
+    let mut state = 1u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let labels: Vec<Label> =
+        (0..4096).map(|i| group(i * 3).0).filter(|l| table.group(*l).is_some()).collect();
+    let batches: Vec<Vec<Change>> = (0..ROUNDS)
+        .map(|_| {
+            let mut change = || {
+                let (prefix, label) = (prefixes[random() % prefixes.len()], labels[random() % labels.len()]);
+                Change::Put(Key::Route { vrf: 0, prefix }, Value::Route(label))
+            };
+            (0..BATCH).map(|_| change()).collect()
+        })
+        .collect();
+    let (mut changed, mut slowest) = (0, Duration::ZERO);
+    let start = Instant::now();
+    for batch in batches {
+        let begin = Instant::now();
+        changed += table.commit(batch).expect("commit").map_or(0, |c| c.count);
+        slowest = slowest.max(begin.elapsed());
+    }
+    println!(
+        "commit: {:.2} M changes/s, random routes in batches of {BATCH}, slowest batch {:.2} ms",
+        changed as f64 / start.elapsed().as_secs_f64() / 1e6,
+        slowest.as_secs_f64() * 1e3
+    );
+}
+
+/// Pages of 100 after the table's structure changed.
+fn pages(table: &Table) {
+    let start = Instant::now();
+    let mut after = None;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..100 {
+        let begin = Instant::now();
+        after = table.page(after.as_ref(), 100, |k| matches!(k, Key::Route { .. })).next;
+        slowest = slowest.max(begin.elapsed());
+    }
+    println!(
+        "pages of 100: {:.3} ms each, slowest {:.3} ms",
+        start.elapsed().as_secs_f64() * 10.0,
+        slowest.as_secs_f64() * 1e3
+    );
+}
+
 fn main() {
     let path = std::env::args().nth(1).expect("usage: figures PREFIXES.txt");
     let file = std::io::BufReader::new(std::fs::File::open(path).expect("file"));
@@ -125,22 +176,8 @@ fn main() {
     println!("snapshot of IPv4 alone: {:.2} bytes per route", bytes as f64 / v4.len() as f64);
     drop((only4, server4, client4));
 
-    let flips =
-        |round: usize, count: usize| (0..count).map(move |i| (i * 7919 + round, group(i * 5 + round * 11).0));
-    let start = Instant::now();
-    let mut changed = 0;
-    for round in 0..50 {
-        let batch: Vec<_> = flips(round, 10_000)
-            .map(|(i, label)| {
-                Change::Put(Key::Route { vrf: 0, prefix: prefixes[i % prefixes.len()] }, Value::Route(label))
-            })
-            .collect();
-        changed += table.commit(batch).expect("commit").map_or(0, |c| c.count);
-    }
-    println!(
-        "commit: {:.2} M changes/s in batches of 10,000",
-        changed as f64 / start.elapsed().as_secs_f64() / 1e6
-    );
+    commits(&mut table, &prefixes);
+    pages(&table);
     server.pump(&One(&table));
     run(&mut server, &table, &mut client, &mut copy);
     assert_eq!(copy.digest(), table.digest());

@@ -225,7 +225,7 @@ impl Frame<'_> {
                 put_varint(out, symbols.len() as u64);
                 for (index, s) in (*first..).zip(symbols) {
                     out.extend_from_slice(&s.sum.to_be_bytes());
-                    out.extend_from_slice(&(s.check as u32).to_be_bytes());
+                    out.extend_from_slice(&s.check.to_be_bytes());
                     put_varint(out, zigzag(s.count.wrapping_sub(expected_count(*count, index))));
                 }
             }
@@ -305,7 +305,7 @@ impl Frame<'_> {
                 let mut symbols = Vec::with_capacity(n as usize);
                 for index in first..first + n {
                     let sum = r.u64("sum")?;
-                    let check = u64::from(u32::from_be_bytes(r.array("check")?));
+                    let check = u32::from_be_bytes(r.array("check")?);
                     let by = unzigzag(r.varint("count of symbol")?);
                     symbols.push(Symbol { sum, check, count: expected_count(count, index).wrapping_add(by) });
                 }

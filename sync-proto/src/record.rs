@@ -139,10 +139,11 @@ pub enum GroupValue {
 }
 
 impl GroupValue {
-    /// The one form in which a group is stored, hashed and sent: hops sorted.
+    /// The one form in which a group is stored, hashed and sent: hops sorted, no port in place of one without a name.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         if let Self::Hops(hops) = &mut self {
+            hops.iter_mut().for_each(|hop| hop.port = hop.port.take().filter(|port| !port.is_empty()));
             hops.sort_unstable();
         }
         self

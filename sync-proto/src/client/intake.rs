@@ -277,9 +277,8 @@ impl Intake {
             let (at, n) = (self.sketch.len(), symbols.len());
             return Err(refused(format!("Symbols: expected the ones from {at}, found {n} from {first}")));
         }
-        let ours = table.sketch().symbols().get(self.sketch.len()..).unwrap_or_default();
-        for (theirs, ours) in symbols.iter().zip(ours) {
-            self.sketch.push(*theirs, *ours);
+        for (theirs, ours) in symbols.iter().zip(table.sketch().symbols_from(self.sketch.len())) {
+            self.sketch.push(*theirs, ours);
         }
         self.sketch.peel();
         if !self.sketch.is_done() {

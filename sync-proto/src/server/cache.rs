@@ -7,7 +7,7 @@ use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
 use crate::mutation::{Mutation, on};
 use crate::record::{Change, Key};
-use crate::sketch::{SYMBOLS, Symbol};
+use crate::sketch::Symbol;
 use crate::table::Table;
 
 /// A batch, ready to send.
@@ -22,7 +22,7 @@ pub(super) struct Encoded {
 pub(super) struct Frozen {
     pub serial: u64,
     pub count: u64,
-    pub symbols: Arc<Vec<Symbol>>,
+    pub symbols: Arc<[Symbol]>,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Cache {
             .get_or_insert_with(|| Frozen {
                 serial: table.serial(),
                 count: table.len(),
-                symbols: Arc::new(table.sketch().symbols().get(..SYMBOLS).unwrap_or_default().to_vec()),
+                symbols: table.sketch().symbols_from(0).collect(),
             })
             .clone()
     }

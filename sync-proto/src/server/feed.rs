@@ -1,10 +1,8 @@
 //! What an active session sends of its table: small batches whole and shared, large ones by a walk in portions.
 //!
-//! The walk needs no copy and no pause: it takes the table's order as it was at the beginning, skips what has changed
-//! since, and ends with the changes since. Its memory is the session's queue. Groups are never skipped, so that no
+//! The walk needs no copy and no pause: it goes from key to key, skips what has changed since it began, and ends with
+//! the changes since. Its memory is the session's queue. Groups are never skipped, so that no
 //! route comes before its group.
-
-use std::sync::Arc;
 
 use super::Limits;
 use super::cache::{Cache, commit, is_route};
@@ -13,13 +11,17 @@ use crate::frame::{Frame, Mode};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::record::{Change, Key};
-use crate::table::{Order, Table};
+use crate::table::Table;
+
+/// Slots between two looks at the queue.
+const STEP: usize = 512;
 
 /// A walk through a table.
 #[derive(Debug)]
 struct Walk {
-    order: Arc<Order>,
-    at: usize,
+    /// The key up to which all is sent.
+    at: Option<Key>,
+    over: bool,
     /// Only what changed after this: 0 for a snapshot.
     low: u64,
     /// Only what had changed by the beginning of the walk.
@@ -64,8 +66,8 @@ impl Feed {
         out.frame(&Frame::Begin { mode, from: low });
         let high = table.serial();
         let groups_from = if mode == Mode::Snapshot { high } else { low };
-        let order = table.order();
-        self.walk = Some(Walk { order, at: 0, low, high, mode, groups_from, encoder: Encoder::new() });
+        let encoder = Encoder::new();
+        self.walk = Some(Walk { at: None, over: false, low, high, mode, groups_from, encoder });
     }
 
     /// Fills the queue.
@@ -114,16 +116,13 @@ impl Feed {
             return Pumped::More;
         }
         let mut looked = 0;
-        while out.len() < limits.queue && looked < limits.portion {
-            let end = (walk.at + limits.portion.min(256)).min(walk.order.slots.len());
-            let slots = walk.order.slots.get(walk.at..end).unwrap_or_default();
-            if slots.is_empty() {
-                break;
-            }
+        let step = limits.portion.min(STEP);
+        while !walk.over && out.len() < limits.queue && looked < limits.portion {
+            let slots: Vec<_> = table.slots_after(walk.at.as_ref()).take(step).collect();
             let (encoder, low, high, snapshot) =
                 (&mut walk.encoder, walk.low, walk.high, walk.mode == Mode::Snapshot);
             out.write(|bytes| {
-                for &slot in slots {
+                for &slot in &slots {
                     let high = if slot.is_group() { u64::MAX } else { high };
                     let Some(change) = table.change_between(slot, low, high) else { continue };
                     let gone = matches!(change, Change::Delete(_));
@@ -137,14 +136,15 @@ impl Feed {
                 encoder.flush(bytes);
             });
             looked += slots.len();
-            walk.at = end;
+            walk.over = slots.len() < step;
+            walk.at = slots.last().and_then(|&slot| table.key(slot));
         }
-        if walk.at < walk.order.slots.len() {
+        if !walk.over {
             return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
         }
         if table.count_since(walk.high, limits.shared + 1) > limits.shared {
             // So much has changed meanwhile that the end is a walk, too.
-            (walk.at, walk.order, walk.low) = (0, table.order(), walk.high);
+            (walk.at, walk.over, walk.low) = (None, false, walk.high);
             walk.high = table.serial();
             if walk.mode == Mode::Snapshot {
                 // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.

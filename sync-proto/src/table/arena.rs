@@ -4,10 +4,12 @@
 //! number. A route holds the slot of its group's entry, so a group's entry outlives its users; an entry without a
 //! value is a placeholder for a group that a route named before the group came.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::links::Link;
@@ -177,19 +179,36 @@ impl<A: Address> Routes<A> {
             .copied()
     }
 
-    /// Gives a slot to a new key. None when all are in use.
-    pub fn insert(&mut self, context: u16, addr: A, len: u8) -> Option<u32> {
+    /// The slot of a key, and whether it was given just now. None when all are in use.
+    pub fn find_or_insert(&mut self, context: u16, addr: A, len: u8) -> Option<(u32, bool)> {
+        let (entries, seed) = (&self.entries, self.seed);
+        let same = |&i: &u32| {
+            entries.get(i as usize).is_some_and(|e| e.addr == addr && e.len == len && e.context == context)
+        };
+        let again =
+            |&i: &u32| entries.get(i as usize).map_or(0, |e| route_hash(seed, e.context, e.addr, e.len));
+        let vacant = match self.index.entry(route_hash(seed, context, addr, len), same, again) {
+            Entry::Occupied(found) => return Some((*found.get(), false)),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let i = match self.free.last() {
+            Some(&i) => i,
+            None => u32::try_from(self.entries.len()).ok().filter(|&i| i < MAX_SLOTS)?,
+        };
+        vacant.insert(i);
         let entry =
             RouteEntry { link: Link::default(), addr, group: NONE, metric: 0, context, len, distance: 0 };
-        let i = place(&mut self.entries, &mut self.free, entry)?;
+        place(&mut self.entries, &mut self.free, entry)?;
         if self.ids.len() < self.entries.len() {
             self.ids.push(0);
         }
-        let (entries, seed) = (&self.entries, self.seed);
-        self.index.insert_unique(route_hash(seed, context, addr, len), i, |&i| {
-            entries.get(i as usize).map_or(0, |e| route_hash(seed, e.context, e.addr, e.len))
-        });
-        Some(i)
+        Some((i, true))
+    }
+
+    /// Reads what a change of a slot will write, so that it is near when it is needed. Gives something that depends on it.
+    pub fn warm(&self, i: u32) -> (Link, u64) {
+        let link = self.entries.get(i as usize).map(|e| e.link).unwrap_or_default();
+        (link, self.ids.get(i as usize).copied().unwrap_or(0))
     }
 
     /// Takes a slot back.
@@ -229,6 +248,8 @@ pub(super) struct GroupEntry {
 #[derive(Debug)]
 pub(super) struct Groups {
     pub entries: Vec<GroupEntry>,
+    /// All slots by label.
+    pub order: BTreeMap<Label, u32>,
     index: HashTable<u32>,
     free: Vec<u32>,
     seed: u64,
@@ -236,7 +257,13 @@ pub(super) struct Groups {
 
 impl Default for Groups {
     fn default() -> Self {
-        Self { entries: Vec::new(), index: HashTable::new(), free: Vec::new(), seed: seed() }
+        Self {
+            entries: Vec::new(),
+            order: BTreeMap::new(),
+            index: HashTable::new(),
+            free: Vec::new(),
+            seed: seed(),
+        }
     }
 }
 
@@ -253,6 +280,7 @@ impl Groups {
         self.index.insert_unique(key_hash(seed, 0, label.0, 0), i, |&i| {
             entries.get(i as usize).map_or(0, |e| key_hash(seed, 0, e.label.0, 0))
         });
+        self.order.insert(label, i);
         Some(i)
     }
 
@@ -260,6 +288,7 @@ impl Groups {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
         e.link = Link::default();
         e.value = None;
+        self.order.remove(&e.label);
         let hash = key_hash(self.seed, 0, e.label.0, 0);
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
@@ -273,14 +302,15 @@ impl Groups {
 pub(super) struct MiscEntry {
     pub link: Link,
     pub key: Key,
-    pub value: Option<Value>,
+    pub value: Option<Arc<Value>>,
     pub id: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Misc {
     pub entries: Vec<MiscEntry>,
-    index: std::collections::HashMap<Key, u32>,
+    /// All slots by key.
+    pub index: BTreeMap<Key, u32>,
     free: Vec<u32>,
 }
 

@@ -3,25 +3,29 @@
 //! [`Table`] is the only type most users need: give it batches with [`Table::commit`], read it with
 //! [`Table::get`], [`Table::page`] and [`Table::changes_since`]. Inside, records live in `arena` entries of 32
 //! bytes (IPv4) or 48 (IPv6) that are linked in change order (`links`); a batch is a transaction (`txn`) that is
-//! undone as a whole when anything is wrong with it; `read` walks the table for snapshots, paging and lookups.
+//! undone as a whole when anything is wrong with it; `sorted` keeps prefixes in order, `order` walks all records in the order of
+//! snapshots, `read` looks up and pages, `audit` recomputes what is kept up to date.
 //!
 //! A deleted record stays as a *tombstone* in the change order, so that a client that was away learns of it. When
 //! there are more than [`TOMBSTONES`], the oldest go and the *horizon* moves up: who is older must reconcile.
 
 mod arena;
+mod audit;
 mod links;
+mod order;
 mod read;
+mod sorted;
 mod txn;
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::record::{Change, Key, Label, OriginId};
 use crate::sketch::{RootDigest, Sketch};
 use arena::{Groups, Misc, Routes, Slot};
 use links::List;
-pub(crate) use read::Order;
 pub use read::{Batch, Page};
+use sorted::Sorted;
+use txn::Scratch;
 
 /// How many deletions a table remembers.
 pub const TOMBSTONES: usize = 262_144;
@@ -83,6 +87,32 @@ pub enum TableError {
         /// The VRF of the route that was one too many.
         vrf: u32,
     },
+    /// A record is larger than a frame can carry.
+    #[error("expected at most {limit} {what}, found {found}")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit of the protocol.
+        limit: usize,
+        /// What the record has.
+        found: usize,
+    },
+    /// A name is longer than a frame can carry.
+    #[error("expected at most {limit} bytes in the name of {of}, found {found}")]
+    LongName {
+        /// Whose name.
+        of: &'static str,
+        /// The limit of the protocol.
+        limit: usize,
+        /// What the name has.
+        found: usize,
+    },
+    /// A name that no frame can carry.
+    #[error("expected a name of {of} without control characters, found one")]
+    Unprintable {
+        /// Whose name.
+        of: &'static str,
+    },
     /// There are more records of one kind than a table can number.
     #[error("expected at most {0} records of a kind, found more")]
     Full(u32),
@@ -103,6 +133,20 @@ struct Context {
     vrf: u32,
 }
 
+/// A context, and its prefixes in order.
+#[derive(Debug)]
+struct ContextEntry {
+    context: Context,
+    v4: Sorted<u32>,
+    v6: Sorted<[u64; 2]>,
+}
+
+impl ContextEntry {
+    fn new(context: Context) -> Self {
+        Self { context, v4: Sorted::default(), v6: Sorted::default() }
+    }
+}
+
 /// One copy of a table. See the module's documentation.
 #[derive(Debug)]
 pub struct Table {
@@ -118,17 +162,15 @@ pub struct Table {
     v6: Routes<[u64; 2]>,
     groups: Groups,
     misc: Misc,
-    contexts: Vec<Context>,
-    context_ids: HashMap<Context, u16>,
+    contexts: Vec<ContextEntry>,
+    context_ids: BTreeMap<Context, u16>,
     group_list: List,
     list: List,
     tombstones: VecDeque<(Slot, u64)>,
     tombstone_limit: usize,
     /// Routes that use a group without a record; not 0 only within a transaction.
     dangling: u64,
-    /// Grows when a slot is given or taken back: a cached order is good as long as it stands.
-    structure: u64,
-    order: Mutex<Option<Arc<Order>>>,
+    scratch: Scratch,
 }
 
 impl Table {
@@ -146,14 +188,13 @@ impl Table {
             groups: Groups::default(),
             misc: Misc::default(),
             contexts: Vec::new(),
-            context_ids: HashMap::new(),
+            context_ids: BTreeMap::new(),
             group_list: List::default(),
             list: List::default(),
             tombstones: VecDeque::new(),
             tombstone_limit: TOMBSTONES,
             dangling: 0,
-            structure: 0,
-            order: Mutex::new(None),
+            scratch: Scratch::default(),
         }
     }
 

@@ -1,23 +1,16 @@
-//! Reading a table: by key, by identity, in prefix order, and by last change.
+//! Reading a table: by key, by identity, in pages, and by last change.
 
-use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::arena::{Address, Arena, NONE, RouteEntry, Slot, halves};
+use super::arena::{Address, Arena, NONE, RouteEntry, Slot};
+use super::order::compare;
 use super::{Commit, Context, Table};
 use crate::mutation::{Mutation, on};
-use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
-
-/// All slots in the order in which snapshots send them: groups, routes by context and prefix, the rest.
-#[derive(Debug)]
-pub(crate) struct Order {
-    structure: u64,
-    pub slots: Vec<Slot>,
-}
+use crate::record::{Change, GroupValue, Key, Label, Value};
 
 /// Part of a table in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,24 +106,11 @@ impl Table {
         groups + rest
     }
 
-    /// All live records in the order of snapshots.
-    pub fn iter(&self) -> impl Iterator<Item = (Key, Value)> + '_ {
-        let order = self.order();
-        (0..order.slots.len())
-            .filter_map(move |i| order.slots.get(i).and_then(|&s| Some((self.key(s)?, self.value(s)?))))
-    }
-
-    /// Up to `limit` live records that pass the filter, in the order of snapshots, after a key.
+    /// Up to `limit` live records that pass the filter, in the order of snapshots, after a key. Records that do not pass cost a look
+    /// each, so begin at the right place: groups stand first, then routes by origin, VRF and prefix, then the rest.
     pub fn page(&self, after: Option<&Key>, limit: usize, pass: impl Fn(&Key) -> bool) -> Page {
-        let order = self.order();
-        let start = match after {
-            None => 0,
-            Some(key) => order
-                .slots
-                .partition_point(|&s| self.key(s).is_some_and(|k| compare(&k, key) != Ordering::Greater)),
-        };
         let mut records: Vec<(Key, Value)> = Vec::new();
-        for &slot in order.slots.get(start..).unwrap_or_default() {
+        for slot in self.slots_after(after) {
             let Some(key) = self.key(slot).filter(&pass) else { continue };
             let Some(value) = self.value(slot) else { continue };
             if records.len() == limit {
@@ -139,6 +119,22 @@ impl Table {
             records.push((key, value));
         }
         Page { records, next: None }
+    }
+
+    /// All groups, by label.
+    pub fn groups(&self) -> impl Iterator<Item = (Label, Arc<GroupValue>)> + '_ {
+        self.groups.order.iter().filter_map(|(&label, &i)| {
+            let value = self.groups.entries.get(i as usize)?.value.clone()?;
+            Some((label, value))
+        })
+    }
+
+    /// All origins and opaque records, by key.
+    pub fn others(&self) -> impl Iterator<Item = (&Key, &Value)> + '_ {
+        self.misc.index.values().filter_map(|&i| {
+            let e = self.misc.entries.get(i as usize)?;
+            Some((&e.key, e.value.as_deref()?))
+        })
     }
 
     /// Records among `ids` with their keys: one pass over the identities, nothing else is read.
@@ -201,68 +197,6 @@ impl Table {
         })
     }
 
-    /// All slots in order; made once and kept as long as no slot is given or taken back.
-    pub(crate) fn order(&self) -> Arc<Order> {
-        let mut cached = match self.order.lock() {
-            Ok(cached) => cached,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        match &*cached {
-            Some(order) if order.structure == self.structure => Arc::clone(order),
-            _ => {
-                let order = Arc::new(Order { structure: self.structure, slots: self.sorted_slots() });
-                *cached = Some(Arc::clone(&order));
-                order
-            }
-        }
-    }
-
-    fn sorted_slots(&self) -> Vec<Slot> {
-        let mut slots = Vec::with_capacity(
-            self.groups.entries.len()
-                + self.v4.entries.len()
-                + self.v6.entries.len()
-                + self.misc.entries.len(),
-        );
-        let mut groups: Vec<(Label, u32)> = (0u32..)
-            .zip(&self.groups.entries)
-            .filter(|(_, e)| e.link.serial != 0)
-            .map(|(i, e)| (e.label, i))
-            .collect();
-        groups.sort_unstable();
-        slots.extend(groups.iter().map(|&(_, i)| Slot::new(Arena::Group, i)));
-
-        let mut ranks: Vec<(Context, usize)> = self.contexts.iter().copied().zip(0..).collect();
-        ranks.sort_unstable();
-        let mut rank_of = vec![0u16; ranks.len()];
-        for (rank, (_, i)) in ranks.iter().enumerate() {
-            if let Some(r) = rank_of.get_mut(*i) {
-                *r = rank as u16;
-            }
-        }
-        let v4 = sort_routes(&self.v4.entries, &rank_of);
-        let v6 = sort_routes(&self.v6.entries, &rank_of);
-        // Context is the first criterion, family the second.
-        let (mut v4, mut v6) = (v4.into_iter().peekable(), v6.into_iter().peekable());
-        for rank in 0..ranks.len() as u16 {
-            while let Some((_, i)) = v4.next_if(|(r, _)| *r == rank) {
-                slots.push(Slot::new(Arena::V4, i));
-            }
-            while let Some((_, i)) = v6.next_if(|(r, _)| *r == rank) {
-                slots.push(Slot::new(Arena::V6, i));
-            }
-        }
-
-        let mut misc: Vec<(&Key, u32)> = (0u32..)
-            .zip(&self.misc.entries)
-            .filter(|(_, e)| e.link.serial != 0)
-            .map(|(i, e)| (&e.key, i))
-            .collect();
-        misc.sort_unstable();
-        slots.extend(misc.iter().map(|&(_, i)| Slot::new(Arena::Misc, i)));
-        slots
-    }
-
     fn follow(&self, first: u32) -> impl Iterator<Item = Change> + Clone + '_ {
         let mut at = first;
         std::iter::from_fn(move || {
@@ -286,25 +220,15 @@ impl Table {
     }
 
     fn find(&self, key: &Key) -> Option<Slot> {
-        let route = |origin: Option<OriginId>, vrf: u32, prefix: &IpNet| {
-            let context = *self.context_ids.get(&Context { origin, vrf })?;
-            let len = prefix.prefix_len();
-            match prefix {
-                IpNet::V4(p) => {
-                    self.v4.find(context, u32::from(p.network()), len).map(|i| Slot::new(Arena::V4, i))
-                }
-                IpNet::V6(p) => self.v6.find(context, halves(p), len).map(|i| Slot::new(Arena::V6, i)),
-            }
-        };
         match key {
             Key::Group(label) => self.groups.find(*label).map(|i| Slot::new(Arena::Group, i)),
-            Key::Route { vrf, prefix } => route(None, *vrf, prefix),
-            Key::RibRoute { origin, vrf, prefix } => route(Some(*origin), *vrf, prefix),
+            Key::Route { vrf, prefix } => self.find_route(None, *vrf, prefix),
+            Key::RibRoute { origin, vrf, prefix } => self.find_route(Some(*origin), *vrf, prefix),
             other => self.misc.find(other).map(|i| Slot::new(Arena::Misc, i)),
         }
     }
 
-    fn key(&self, slot: Slot) -> Option<Key> {
+    pub(crate) fn key(&self, slot: Slot) -> Option<Key> {
         let i = slot.index();
         match slot.arena() {
             Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_key(e)),
@@ -316,63 +240,29 @@ impl Table {
 
     fn route_key<A: Address>(&self, e: &RouteEntry<A>) -> Option<Key> {
         let prefix = e.addr.net(e.len)?;
-        let Context { origin, vrf } = *self.contexts.get(usize::from(e.context))?;
+        let Context { origin, vrf } = self.contexts.get(usize::from(e.context))?.context;
         Some(match origin {
             None => Key::Route { vrf, prefix },
             Some(origin) => Key::RibRoute { origin, vrf, prefix },
         })
     }
 
-    fn value(&self, slot: Slot) -> Option<Value> {
+    pub(super) fn value(&self, slot: Slot) -> Option<Value> {
         let i = slot.index();
         match slot.arena() {
             Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_value(e)),
             Arena::V6 => self.v6.entries.get(i).and_then(|e| self.route_value(e)),
             Arena::Group => self.groups.entries.get(i)?.value.as_deref().cloned().map(Value::Group),
-            Arena::Misc => self.misc.entries.get(i)?.value.clone(),
+            Arena::Misc => self.misc.entries.get(i)?.value.as_deref().cloned(),
         }
     }
 
     fn route_value<A: Address>(&self, e: &RouteEntry<A>) -> Option<Value> {
         // A tombstone's group is NONE, which no entry has.
         let label = self.groups.entries.get(e.group as usize)?.label;
-        Some(match self.contexts.get(usize::from(e.context))?.origin {
+        Some(match self.contexts.get(usize::from(e.context))?.context.origin {
             None => Value::Route(label),
             Some(_) => Value::RibRoute { label, distance: e.distance, metric: e.metric },
         })
     }
-}
-
-/// The order of snapshots among keys.
-fn compare(a: &Key, b: &Key) -> Ordering {
-    fn rank(key: &Key) -> (u8, Option<OriginId>, u32) {
-        match key {
-            Key::Group(_) => (0, None, 0),
-            Key::Route { vrf, .. } => (1, None, *vrf),
-            Key::RibRoute { origin, vrf, .. } => (1, Some(*origin), *vrf),
-            Key::Origin(_) | Key::Opaque(_) => (2, None, 0),
-        }
-    }
-    rank(a).cmp(&rank(b)).then_with(|| match (a, b) {
-        (
-            Key::Route { prefix: p, .. } | Key::RibRoute { prefix: p, .. },
-            Key::Route { prefix: q, .. } | Key::RibRoute { prefix: q, .. },
-        ) => (p.addr().is_ipv6(), p.network(), p.prefix_len()).cmp(&(
-            q.addr().is_ipv6(),
-            q.network(),
-            q.prefix_len(),
-        )),
-        _ => a.cmp(b),
-    })
-}
-
-/// Context rank and index of all routes in use or remembered, sorted by rank, address, length.
-fn sort_routes<A: Address>(entries: &[RouteEntry<A>], rank_of: &[u16]) -> Vec<(u16, u32)> {
-    let mut all: Vec<(u16, A, u8, u32)> = (0u32..)
-        .zip(entries)
-        .filter(|(_, e)| e.link.serial != 0)
-        .map(|(i, e)| (rank_of.get(usize::from(e.context)).copied().unwrap_or(0), e.addr, e.len, i))
-        .collect();
-    all.sort_unstable();
-    all.into_iter().map(|(rank, _, _, i)| (rank, i)).collect()
 }

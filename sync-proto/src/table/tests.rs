@@ -166,6 +166,40 @@ fn host_bits_do_not_make_another_route() {
     assert_eq!(t.commit([put("10.1.2.3/8", 1)]).unwrap(), None);
 }
 
+#[test]
+fn records_that_no_frame_can_carry_are_refused_with_their_whole_batch() {
+    let hop = |port: Option<String>| HopValue { gateway: Some([192, 0, 2, 1].into()), port, weight: 1 };
+    let group = |hops| Change::Put(Key::Group(Label(5)), Value::Group(GroupValue::Hops(hops)));
+    let opaque = |key: usize, value: usize| {
+        Change::Put(Key::Opaque(vec![1; key].into()), Value::Opaque(vec![2; value].into()))
+    };
+    let origin = |name: String, server: &str| {
+        let value = OriginValue { name, server: server.into(), epoch: 1, sequence: 1, ready: true };
+        Change::Put(Key::Origin(OriginId(1)), Value::Origin(value))
+    };
+    let refused = [
+        (group(vec![hop(None); 257]), "expected at most 256 next hops of a group, found 257"),
+        (group(vec![hop(Some("p".repeat(65)))]), "expected at most 64 bytes in the name of a port, found 65"),
+        (opaque(16_385, 1), "expected at most 16384 bytes of an opaque key, found 16385"),
+        (opaque(1, 16_385), "expected at most 16384 bytes of an opaque value, found 16385"),
+        (origin("o".repeat(65), "s"), "expected at most 64 bytes in the name of an origin, found 65"),
+        (
+            origin("o".into(), "a\nb"),
+            "expected a name of an origin's server without control characters, found one",
+        ),
+    ];
+    let mut t = table();
+    let before = t.digest();
+    for (change, text) in refused {
+        let error = t.commit([put("12.0.0.0/8", 1), change]).unwrap_err();
+        assert_eq!(error.to_string(), text);
+        assert_eq!((t.digest(), t.serial()), (before, 1));
+    }
+    assert!(t.is_sound());
+    t.commit([group(vec![hop(Some("p".repeat(64))); 256]), opaque(16_384, 16_384)]).unwrap().unwrap();
+    assert!(t.is_sound());
+}
+
 fn any_change() -> impl Strategy<Value = Change> {
     let prefix = (0u8..6, 0u8..4, any::<bool>()).prop_map(|(a, l, six)| {
         if six { format!("2001:db8:{a}::/{}", 45 + l) } else { format!("10.{a}.0.0/{}", 13 + l) }

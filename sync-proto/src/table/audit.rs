@@ -1,0 +1,38 @@
+//! Whether what a table keeps up to date is what its records say.
+
+use super::Table;
+use super::links::OPEN;
+use super::order::compare;
+use crate::record::record_id;
+use crate::sketch::{Sketch, Toggle};
+
+impl Table {
+    /// Recomputes from the records what is kept up to date with them: digest, sketch, counts, order. False if a panic caught
+    /// the table in the middle of a batch.
+    pub fn is_sound(&self) -> bool {
+        let mut sketch = Sketch::default();
+        let mut toggles = Vec::new();
+        let mut records = 0;
+        let mut before = None;
+        for (key, value) in self.iter() {
+            let Some(id) = record_id(&key, &value) else { return false };
+            if before.is_some_and(|before| compare(&before, &key).is_ge()) {
+                return false;
+            }
+            before = Some(key);
+            records += 1;
+            toggles.push(Toggle { id, comes: true });
+            if toggles.len() == 1024 {
+                sketch.apply(&toggles);
+                toggles.clear();
+            }
+        }
+        sketch.apply(&toggles);
+        let c = self.counts;
+        self.dangling == 0
+            && records == self.len()
+            && c.routes() + c.groups + c.origins + c.opaque == records
+            && sketch == self.sketch
+            && !self.slots_after(None).any(|slot| self.link(slot).serial == OPEN)
+    }
+}

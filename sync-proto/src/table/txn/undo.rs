@@ -1,0 +1,231 @@
+//! What a transaction must remember, and its two ends: finish and roll back.
+
+use std::sync::Arc;
+
+use super::super::arena::{Arena, NONE, Slot};
+use super::super::links::{Link, OPEN};
+use super::super::{Commit, Table};
+use crate::mutation::{Mutation, on};
+use crate::record::{GroupValue, Value};
+use crate::sketch::Toggle;
+
+/// What a record was before the transaction.
+#[derive(Debug)]
+struct Saved {
+    slot: Slot,
+    fresh: bool,
+    /// Another record than before, known once the batch is complete.
+    changed: bool,
+    serial: u64,
+    /// 0 if it was no live record.
+    id: u64,
+    was: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Route { group: u32, metric: u32, distance: u8 },
+    Group(Option<Arc<GroupValue>>),
+    Misc(Option<Arc<Value>>),
+}
+
+impl State {
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Route { group, .. } => *group != NONE,
+            Self::Group(value) => value.is_some(),
+            Self::Misc(value) => value.is_some(),
+        }
+    }
+}
+
+/// What is undone if the batch fails.
+#[derive(Debug, Default)]
+pub(in super::super) struct Undo {
+    saved: Vec<Saved>,
+    /// Groups that lost their last user.
+    pub(super) unused: Vec<u32>,
+}
+
+impl Undo {
+    pub(super) fn clear(&mut self) {
+        self.saved.clear();
+        self.unused.clear();
+    }
+}
+
+impl Table {
+    /// Remembers what a record was, the first time the transaction touches it.
+    pub(super) fn save(&mut self, slot: Slot, fresh: bool, undo: &mut Undo) {
+        let Some(link) = self.link_mut(slot) else { return };
+        if link.serial == OPEN {
+            return;
+        }
+        let serial = std::mem::replace(&mut link.serial, OPEN);
+        let (id, was) = self.state(slot);
+        undo.saved.push(Saved { slot, fresh, changed: true, serial, id, was });
+    }
+
+    fn state(&self, slot: Slot) -> (u64, State) {
+        let i = slot.index();
+        macro_rules! route {
+            ($routes:expr) => {
+                match ($routes.entries.get(i), $routes.ids.get(i)) {
+                    (Some(e), Some(&id)) => {
+                        (id, State::Route { group: e.group, metric: e.metric, distance: e.distance })
+                    }
+                    _ => (0, State::Route { group: NONE, metric: 0, distance: 0 }),
+                }
+            };
+        }
+        match slot.arena() {
+            Arena::V4 => route!(self.v4),
+            Arena::V6 => route!(self.v6),
+            Arena::Group => match self.groups.entries.get(i) {
+                Some(e) => (e.id, State::Group(e.value.clone())),
+                None => (0, State::Group(None)),
+            },
+            Arena::Misc => match self.misc.entries.get(i) {
+                Some(e) => (e.id, State::Misc(e.value.clone())),
+                None => (0, State::Misc(None)),
+            },
+        }
+    }
+
+    /// Identity of a slot's record; none if it is not a live one.
+    pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u64> {
+        let i = slot.index();
+        match slot.arena() {
+            // A dead route's identity is 0, and so is a live one's in one of 2^64 cases.
+            Arena::V4 => match self.v4.ids.get(i) {
+                Some(0) | None => self.v4.entries.get(i).filter(|e| e.group != NONE).map(|_| 0),
+                Some(&id) => Some(id),
+            },
+            Arena::V6 => match self.v6.ids.get(i) {
+                Some(0) | None => self.v6.entries.get(i).filter(|e| e.group != NONE).map(|_| 0),
+                Some(&id) => Some(id),
+            },
+            Arena::Group => self.groups.entries.get(i).filter(|e| e.value.is_some()).map(|e| e.id),
+            Arena::Misc => self.misc.entries.get(i).filter(|e| e.value.is_some()).map(|e| e.id),
+        }
+    }
+
+    /// Finds out what has changed in the end, and tells it for the sketch.
+    pub(super) fn settle(&self, undo: &mut Undo, toggles: &mut Vec<Toggle>) {
+        for saved in &mut undo.saved {
+            let was = saved.was.is_live().then_some(saved.id);
+            let is = self.id_of(saved.slot);
+            saved.changed = was != is;
+            if saved.changed {
+                let forget = is.is_none() && on(Mutation::ForgetSketch);
+                toggles.extend(was.filter(|_| !forget).map(|id| Toggle { id, comes: false }));
+                toggles.extend(is.map(|id| Toggle { id, comes: true }));
+            }
+        }
+    }
+
+    /// Gives what has changed its serial and its place in the change order.
+    pub(super) fn finish(&mut self, undo: &mut Undo) -> Option<Commit> {
+        let serial = self.serial + 1;
+        let mut count = 0;
+        for saved in &undo.saved {
+            if !saved.changed {
+                if let Some(link) = self.link_mut(saved.slot) {
+                    link.serial = saved.serial;
+                }
+                continue;
+            }
+            count += 1;
+            let gone = self.id_of(saved.slot).is_none();
+            if gone && on(Mutation::ForgetTombstone) {
+                if let Some(link) = self.link_mut(saved.slot) {
+                    link.serial = saved.serial;
+                }
+                continue;
+            }
+            self.touch(saved.slot, serial);
+            if gone {
+                self.tombstones.push_back((saved.slot, serial));
+            }
+        }
+        for saved in undo.saved.iter().filter(|s| s.fresh && !s.changed) {
+            self.release(saved.slot);
+        }
+        if count == 0 {
+            return None;
+        }
+        self.serial = serial;
+        self.forget_tombstones();
+        Some(Commit { serial, count, digest: self.digest() })
+    }
+
+    pub(super) fn roll_back(&mut self, undo: &mut Undo) {
+        let mut fresh = Vec::new();
+        for saved in undo.saved.drain(..).rev() {
+            match saved.was {
+                State::Route { group, metric, distance } => {
+                    self.set_route(saved.slot, group, metric, distance, saved.id, None);
+                }
+                State::Group(value) => self.set_group(saved.slot, value),
+                State::Misc(value) => self.set_misc(saved.slot, value, saved.id),
+            }
+            if let Some(link) = self.link_mut(saved.slot) {
+                link.serial = saved.serial;
+            }
+            if saved.fresh {
+                fresh.push(saved.slot);
+            }
+        }
+        for slot in fresh {
+            self.release(slot);
+        }
+    }
+
+    /// Gives a slot back that no record, no tombstone and no user needs.
+    fn release(&mut self, slot: Slot) {
+        let i = slot.index() as u32;
+        let used = matches!(slot.arena(), Arena::Group)
+            && self.groups.entries.get(slot.index()).is_some_and(|e| e.users > 0);
+        if used {
+            return;
+        }
+        self.unlink(slot);
+        match slot.arena() {
+            Arena::V4 => {
+                if let Some(e) = self.v4.entries.get(slot.index())
+                    && let Some(context) = self.contexts.get_mut(usize::from(e.context))
+                {
+                    context.v4.remove(e.addr, e.len);
+                }
+                self.v4.release(i);
+            }
+            Arena::V6 => {
+                if let Some(e) = self.v6.entries.get(slot.index())
+                    && let Some(context) = self.contexts.get_mut(usize::from(e.context))
+                {
+                    context.v6.remove(e.addr, e.len);
+                }
+                self.v6.release(i);
+            }
+            Arena::Group => self.groups.release(i),
+            Arena::Misc => self.misc.release(i),
+        }
+    }
+
+    fn forget_tombstones(&mut self) {
+        while let Some(&(slot, serial)) = self.tombstones.front() {
+            let Link { serial: current, .. } = self.link(slot);
+            let live = current != serial || self.id_of(slot).is_some();
+            if !live && (self.tombstones.len() <= self.tombstone_limit || serial > self.pin) {
+                return;
+            }
+            self.tombstones.pop_front();
+            if !live {
+                if !on(Mutation::ForgetHorizon) {
+                    self.horizon = self.horizon.max(serial);
+                }
+                self.release(slot);
+            }
+        }
+    }
+}
