@@ -140,7 +140,27 @@ fn status_page(status: &Status) -> String {
             sync.routes_passed_on,
             sync.digest_mismatches
         );
+        if let Some(checkpoint) = &sync.checkpoint {
+            let age = checkpoint.age_ms.map_or_else(
+                || "none yet".into(),
+                |age| {
+                    format!("{} s old, serial {}, {} bytes", age / 1000, checkpoint.serial, checkpoint.bytes)
+                },
+            );
+            let _ = writeln!(page, "checkpoint {}: {age}", checkpoint.path);
+            if let Some(error) = &checkpoint.last_error {
+                let _ = writeln!(page, "checkpoint: {error}");
+            }
+        }
         let _ = write!(page, "\n{}", table_of_servers(&sync.servers));
+    }
+    let refused = &status.refused;
+    if refused.turned_away + refused.handshake + refused.not_allowed > 0 {
+        let _ = writeln!(
+            page,
+            "connections refused: {} by limits, {} by handshake, {} by allow list",
+            refused.turned_away, refused.handshake, refused.not_allowed
+        );
     }
     if let Some(forwarding) = &status.forwarding {
         let _ = writeln!(
@@ -197,8 +217,19 @@ fn status_page(status: &Status) -> String {
 }
 
 fn table_of_servers(servers: &[ServerStatus]) -> String {
-    let mut columns =
-        Columns::new(&["server", "role", "name", "state", "ready", "received bytes", "last error"]);
+    let heads = [
+        "server",
+        "role",
+        "name",
+        "state",
+        "ready",
+        "lag",
+        "bytes in",
+        "bytes out",
+        "certificate",
+        "last error",
+    ];
+    let mut columns = Columns::new(&heads);
     for server in servers {
         columns.row(vec![
             server.address.clone(),
@@ -206,7 +237,10 @@ fn table_of_servers(servers: &[ServerStatus]) -> String {
             or_dash(&server.name),
             server.state.clone(),
             yes(server.ready),
+            server.lag.to_string(),
             server.received_bytes.to_string(),
+            server.sent_bytes.to_string(),
+            certificate(&server.certificate),
             or_dash(&server.last_error),
         ]);
     }
@@ -214,19 +248,43 @@ fn table_of_servers(servers: &[ServerStatus]) -> String {
 }
 
 fn table_of_clients(clients: &[ClientStatus]) -> String {
-    let mut columns = Columns::new(&["client", "address", "table", "role", "active", "serial", "sent bytes"]);
+    let heads = [
+        "client",
+        "address",
+        "table",
+        "role",
+        "state",
+        "serial",
+        "lag",
+        "bytes in",
+        "bytes out",
+        "queued",
+        "certificate",
+        "last error",
+    ];
+    let mut columns = Columns::new(&heads);
     for client in clients {
         columns.row(vec![
             client.name.clone(),
             client.address.clone(),
             client.table.clone(),
             client.role.to_string(),
-            yes(client.active),
+            client.state.clone(),
             client.serial.to_string(),
+            client.lag.to_string(),
+            client.received_bytes.to_string(),
             client.sent_bytes.to_string(),
+            client.queued_bytes.to_string(),
+            certificate(&client.certificate),
+            or_dash(&client.last_error),
         ]);
     }
     columns.finish()
+}
+
+/// The names in a certificate.
+fn certificate(names: &[String]) -> String {
+    if names.is_empty() { "plain TCP".into() } else { names.join(",") }
 }
 
 fn routes(list: &RouteList) -> String {

@@ -23,6 +23,14 @@ struct FamilyLabel {
     family: &'static str,
 }
 
+/// A session with a server or a client, and who its certificate says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SessionLabel {
+    peer: String,
+    address: String,
+    certificate: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabel {
     port: String,
@@ -83,6 +91,15 @@ fn node(registry: &mut Registry, status: &Status) {
             None => 0,
         };
         gauge("active_server", "1 primary, 2 secondary, 0 none", active);
+        let differing = whole(sync.routes_differing);
+        gauge("routes_differing", "Routes that differed in the last failover or failback", differing);
+        if let Some(checkpoint) = &sync.checkpoint {
+            let age = checkpoint.age_ms.map_or(-1, |age| whole(age / 1000));
+            gauge("checkpoint_age_seconds", "Since the last complete checkpoint; -1: none yet", age);
+            gauge("checkpoint_bytes", "Size of the last checkpoint", whole(checkpoint.bytes));
+            let failed = i64::from(checkpoint.last_error.is_some());
+            gauge("checkpoint_failed", "1 when the last checkpoint could not be written or read", failed);
+        }
     }
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
@@ -98,11 +115,41 @@ fn node(registry: &mut Registry, status: &Status) {
     routes.get_or_create(&FamilyLabel { family: "ipv6" }).set(whole(status.table.ipv6_routes));
     registry.register("routes", "Routes in the forwarding table", routes);
 
+    let (up, lag) = (Family::<SessionLabel, Gauge>::default(), Family::<SessionLabel, Gauge>::default());
+    for server in status.sync.iter().flat_map(|sync| &sync.servers) {
+        let label = SessionLabel {
+            peer: server.name.clone().unwrap_or_default(),
+            address: server.address.clone(),
+            certificate: server.certificate.join(","),
+        };
+        up.get_or_create(&label).set(i64::from(server.state == "active" || server.state == "standby"));
+        lag.get_or_create(&label).set(whole(server.lag));
+    }
+    registry.register("server_up", "1 when registered with the server", up);
+    registry.register("server_lag", "Commits of the server in use that are not applied yet", lag);
+    let lag = Family::<SessionLabel, Gauge>::default();
+    for client in &status.clients {
+        let label = SessionLabel {
+            peer: client.name.clone(),
+            address: client.address.clone(),
+            certificate: client.certificate.join(","),
+        };
+        lag.get_or_create(&label).set(whole(client.lag));
+    }
+    registry.register("client_lag", "Commits that were not sent to the client yet", lag);
+
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64, AtomicU64>::default();
         counter.inc_by(value);
         registry.register(name, help, counter);
     };
+    counter("connections_turned_away", "Connections refused because of a limit", status.refused.turned_away);
+    counter("handshakes_failed", "Connections refused because of their handshake", status.refused.handshake);
+    counter(
+        "connections_not_allowed",
+        "Connections refused because of their certificate's names",
+        status.refused.not_allowed,
+    );
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {
         counter("failovers", "Times that another server was activated", sync.failovers);

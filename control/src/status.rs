@@ -47,6 +47,9 @@ pub struct Status {
     /// Route servers that this one is registered with.
     #[serde(default)]
     pub peers: Vec<PeerStatus>,
+    /// Connections that were not let in.
+    #[serde(default)]
+    pub refused: Refused,
     /// What workers forward by, of a dataplane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
@@ -73,6 +76,38 @@ pub struct TableStatus {
     pub changes: u64,
 }
 
+/// Connections that were not let in, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Because of a limit.
+    pub turned_away: u64,
+    /// Because of their TLS handshake.
+    pub handshake: u64,
+    /// Because their certificate's names are not on the allow list.
+    pub not_allowed: u64,
+}
+
+/// The checkpoint of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointStatus {
+    /// The file.
+    pub path: String,
+    /// Milliseconds since the last one was complete; none: none yet.
+    pub age_ms: Option<u64>,
+    /// Serial of the table in it.
+    pub serial: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// How many were written since the start.
+    pub written: u64,
+    /// Longest time that one piece of a copy took of the agent's thread, in microseconds.
+    pub longest_piece_us: u64,
+    /// Records that the start found in the file.
+    pub loaded_records: u64,
+    /// Why the last one failed, or the one at the start was refused.
+    pub last_error: Option<String>,
+}
+
 /// The client's side: who is asked and what failover cost.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncStatus {
@@ -96,6 +131,9 @@ pub struct SyncStatus {
     pub routes_passed_on: u64,
     /// Commits whose digest was not the server's (each was repaired).
     pub digest_mismatches: u64,
+    /// The checkpoint, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
 }
 
 /// A server's role for its client.
@@ -130,8 +168,17 @@ pub struct ServerStatus {
     pub state: String,
     /// It says that it is ready.
     pub ready: bool,
+    /// Commits that it announced and that are not applied here yet; 0 for one that is not in use.
+    #[serde(default)]
+    pub lag: u64,
     /// Bytes received from it since the start.
     pub received_bytes: u64,
+    /// Bytes sent to it since the start.
+    #[serde(default)]
+    pub sent_bytes: u64,
+    /// Names in its certificate; empty on plain TCP.
+    #[serde(default)]
+    pub certificate: Vec<String>,
     /// Why the last connection ended.
     pub last_error: Option<String>,
 }
@@ -147,12 +194,30 @@ pub struct ClientStatus {
     pub table: String,
     /// `primary` or `secondary`: what this server is for it.
     pub role: Role,
+    /// State of the session, in a word.
+    #[serde(default)]
+    pub state: String,
     /// It gets data.
     pub active: bool,
     /// Last serial sent to it.
     pub serial: u64,
+    /// Commits of its table that were not sent to it yet; 0 while it stands by.
+    #[serde(default)]
+    pub lag: u64,
     /// Bytes sent to it.
     pub sent_bytes: u64,
+    /// Bytes received from it.
+    #[serde(default)]
+    pub received_bytes: u64,
+    /// Bytes that wait for its connection.
+    #[serde(default)]
+    pub queued_bytes: u64,
+    /// Names in its certificate; empty on plain TCP.
+    #[serde(default)]
+    pub certificate: Vec<String>,
+    /// Why its session before this one ended.
+    #[serde(default)]
+    pub last_error: Option<String>,
 }
 
 /// A source of a route server.

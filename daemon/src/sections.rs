@@ -1,6 +1,6 @@
-//! Sections that the files of all daemons have: `[node]` and `[tls]`.
+//! Sections that the files of all daemons have: `[node]`, `[tls]` and `[limits]`.
 //!
-//! A daemon with keys of its own keeps them in sections of its own, so that these two read the same everywhere.
+//! A daemon with keys of its own keeps them in sections of its own, so that these read the same everywhere.
 
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -47,36 +47,112 @@ pub struct Tls {
     /// Plain TCP also to and from other machines.
     #[serde(default)]
     pub insecure: bool,
-    /// Own certificate.
+    /// Own certificate, PEM; its DNS names are the names of this node.
     pub cert: Option<PathBuf>,
-    /// Its key.
+    /// Its key, PEM.
     pub key: Option<PathBuf>,
-    /// Who signs peers' certificates.
+    /// Who signs peers' certificates, PEM.
     pub ca: Option<PathBuf>,
+    /// Names of nodes that may be this node's servers; `*` stands for any letters.
+    #[serde(default)]
+    pub servers: Vec<String>,
+    /// Nodes that may register here.
+    #[serde(default)]
+    pub clients: Vec<AllowedClient>,
+}
+
+/// An entry of `[tls] clients`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowedClient {
+    /// Name of the node; `*` stands for any letters.
+    pub name: String,
+    /// Tables that it may have.
+    #[serde(default = "AllowedClient::default_tables")]
+    pub tables: Vec<String>,
+}
+
+impl AllowedClient {
+    fn default_tables() -> Vec<String> {
+        vec!["fib".to_owned()]
+    }
 }
 
 impl Tls {
-    /// Refuses what this version cannot do, and plain TCP beyond loopback that nobody asked for.
+    /// Whether connections are protected.
+    pub fn is_on(&self) -> bool {
+        self.cert.is_some()
+    }
+
+    /// Refuses half a configuration, and plain TCP beyond loopback that nobody asked for.
     pub fn check<T>(
         &self,
         loaded: &Loaded<T>,
         addresses: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<(), ConfigError> {
-        for (name, given) in [("cert", &self.cert), ("key", &self.key), ("ca", &self.ca)] {
-            if given.is_some() {
-                return Err(loaded.error(
-                    &["tls".into(), name.into()],
-                    "TLS is not available in this version; on a trusted network use insecure = true",
-                ));
+        let wrong = |key: &str, reason: String| Err(loaded.error(&["tls".into(), key.into()], reason));
+        let files = [("cert", &self.cert), ("key", &self.key), ("ca", &self.ca)];
+        let given = files.iter().find(|(_, file)| file.is_some());
+        if let (Some((given, _)), Some((missing, _))) = (given, files.iter().find(|(_, f)| f.is_none())) {
+            return wrong(given, format!("cert, key and ca go together, but {missing} is missing"));
+        }
+        if self.insecure && self.is_on() {
+            return wrong("insecure", "is of no use with a certificate: connections use TLS".into());
+        }
+        for (i, name) in self.servers.iter().enumerate() {
+            if let Err(reason) = check_pattern(name) {
+                return Err(loaded.error(&["tls".into(), "servers".into(), i.into()], reason));
+            }
+        }
+        for (i, client) in self.clients.iter().enumerate() {
+            let key = |key| ["tls".into(), "clients".into(), i.into(), key];
+            if let Err(reason) = check_pattern(&client.name) {
+                return Err(loaded.error(&key("name".into()), reason));
+            }
+            if client.tables.is_empty() {
+                return Err(loaded.error(&key("tables".into()), "expected the name of a table, found none"));
+            }
+        }
+        if self.is_on() {
+            return Ok(());
+        }
+        for (key, given) in [("servers", !self.servers.is_empty()), ("clients", !self.clients.is_empty())] {
+            if given {
+                return wrong(key, "is of no use without cert, key and ca: plain TCP shows no names".into());
             }
         }
         match addresses.into_iter().find(|address| !address.ip().is_loopback()) {
-            Some(address) if !self.insecure => Err(loaded.error(
-                &["tls".into(), "insecure".into()],
-                format!("{address} is not on loopback: plain TCP there needs insecure = true in [tls]"),
-            )),
+            Some(address) if !self.insecure => {
+                let reason = format!(
+                    "{address} is not on loopback: expected cert, key and ca, or insecure = true for plain TCP"
+                );
+                wrong("insecure", reason)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// With certificates, says who is missing from the allow lists of a node that serves or registers.
+    pub fn check_lists<T>(
+        &self,
+        loaded: &Loaded<T>,
+        serves: bool,
+        registers: bool,
+    ) -> Result<(), ConfigError> {
+        let missing = |key: &str, reason: &str| Err(loaded.error(&["tls".into(), key.into()], reason));
+        if self.is_on() && serves && self.clients.is_empty() {
+            return missing(
+                "clients",
+                "missing: who may register here, for example clients = [{ name = \"nh-*\", tables = [\"fib\"] }]",
+            );
+        }
+        if self.is_on() && registers && self.servers.is_empty() {
+            return missing(
+                "servers",
+                "missing: who may be this node's server, for example servers = [\"rs-*\"]",
+            );
+        }
+        Ok(())
     }
 
     /// Says at the start that connections are not protected.
@@ -86,6 +162,53 @@ impl Tls {
                 "tls.insecure = true: connections between nodes are plain TCP, readable and forgeable"
             );
         }
+    }
+}
+
+fn check_pattern(name: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.*".contains(&byte);
+    if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(fits) || name.matches('*').count() > 1 {
+        return Err(format!("expected the name of a node, or one with one * in it, found {name:?}"));
+    }
+    Ok(())
+}
+
+/// `[limits]`: what peers may cost before they have shown who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Accepted connections, all together.
+    pub connections: usize,
+    /// Accepted connections of one address.
+    pub per_address: usize,
+    /// Accepted connections whose other end has not registered yet.
+    pub half_open: usize,
+    /// Time for the TLS handshake.
+    pub handshake_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 4_096, per_address: 1_024, half_open: 1_024, handshake_ms: 5_000 }
+    }
+}
+
+impl Limits {
+    /// What types alone cannot say.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let counts = [
+            ("connections", self.connections as u64, 1, 65_536),
+            ("per_address", self.per_address as u64, 1, 65_536),
+            ("half_open", self.half_open as u64, 1, 65_536),
+            ("handshake_ms", self.handshake_ms, 100, 60_000),
+        ];
+        for (key, found, least, most) in counts {
+            if !(least..=most).contains(&found) {
+                let reason = format!("expected {least} to {most}, found {found}");
+                return Err(loaded.error(&["limits".into(), key.into()], reason));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -100,6 +223,8 @@ mod tests {
         node: Node,
         #[serde(default)]
         tls: Tls,
+        #[serde(default)]
+        limits: Limits,
     }
 
     fn check(text: &str) -> Result<(), String> {
@@ -122,10 +247,54 @@ mod tests {
         check(&format!("{text}[tls]\ninsecure = true\n")).unwrap();
     }
 
+    const FILES: &str = "cert = \"/c\"\nkey = \"/k\"\nca = \"/a\"\n";
+
     #[test]
-    fn certificates_are_refused_rather_than_ignored() {
+    fn half_a_certificate_is_refused() {
         let error = check("[node]\nname = \"a\"\n[tls]\ncert = \"/x\"\n").unwrap_err();
-        assert!(error.starts_with("x.toml:4: tls.cert: TLS is not available"), "{error}");
+        assert_eq!(error, "x.toml:4: tls.cert: cert, key and ca go together, but key is missing");
+    }
+
+    #[test]
+    fn certificates_allow_any_address_and_make_insecure_pointless() {
+        let text = format!("[node]\nname = \"a\"\nlisten = [\"0.0.0.0:7830\"]\n[tls]\n{FILES}");
+        check(&text).unwrap();
+        let error = check(&format!("{text}insecure = true\n")).unwrap_err();
+        assert!(error.starts_with("x.toml:8: tls.insecure: is of no use with a certificate"), "{error}");
+    }
+
+    #[test]
+    fn allow_lists_are_checked_and_need_certificates() {
+        let error = check("[node]\nname = \"a\"\n[tls]\nservers = [\"rs-*\"]\n").unwrap_err();
+        assert!(error.starts_with("x.toml:4: tls.servers: is of no use without cert"), "{error}");
+        let with = |list: &str| check(&format!("[node]\nname = \"a\"\n[tls]\n{FILES}{list}\n")).unwrap_err();
+        let error = with("servers = [\"rs-a\", \"*-*\"]");
+        assert!(error.starts_with("x.toml:7: tls.servers[1]: expected the name of a node"), "{error}");
+        let error = with("clients = [{ name = \"a b\" }]");
+        assert!(error.starts_with("x.toml:7: tls.clients[0].name: expected the name of a node"), "{error}");
+        let error = with("clients = [{ name = \"a\", tables = [] }]");
+        assert!(
+            error.starts_with("x.toml:7: tls.clients[0].tables: expected the name of a table"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_node_with_certificates_must_say_whom_it_trusts() {
+        let text = format!("[node]\nname = \"a\"\n[tls]\n{FILES}");
+        let loaded = parse::<File>("x.toml".as_ref(), text).unwrap();
+        let error = loaded.value.tls.check_lists(&loaded, true, false).unwrap_err().to_string();
+        assert!(error.contains("tls.clients: missing: who may register here"), "{error}");
+        let error = loaded.value.tls.check_lists(&loaded, false, true).unwrap_err().to_string();
+        assert!(error.contains("tls.servers: missing: who may be this node's server"), "{error}");
+    }
+
+    #[test]
+    fn limits_out_of_range_are_named() {
+        let text = "[node]\nname = \"a\"\n[limits]\nhalf_open = 0\n";
+        let loaded = parse::<File>("x.toml".as_ref(), text.to_owned()).unwrap();
+        let error = loaded.value.limits.check(&loaded).unwrap_err().to_string();
+        assert_eq!(error, "x.toml:4: limits.half_open: expected 1 to 65536, found 0");
     }
 
     #[test]

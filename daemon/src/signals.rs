@@ -1,11 +1,11 @@
-//! SIGTERM and SIGINT: asked once, a daemon stops in order; asked again, it ends at once.
+//! SIGTERM and SIGINT: asked once, a daemon stops in order; asked again, it ends at once. SIGHUP: it reads its certificates again.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Calls `stop` on the first SIGTERM or SIGINT, on a thread of its own; a second one ends the process with code 1.
@@ -20,6 +20,17 @@ pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         if signals.forever().next().is_some() {
             stop();
+        }
+    })?;
+    Ok(())
+}
+
+/// Calls `reload` at each SIGHUP, on a thread of its own.
+pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP])?;
+    std::thread::Builder::new().name("hangup".into()).spawn(move || {
+        for _ in signals.forever() {
+            reload();
         }
     })?;
     Ok(())

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step, load};
-use fibcast_daemon::sections::{Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_sync_agent::shell::tls::Security;
 use serde::Deserialize;
 
 use crate::source::pace::Pace;
@@ -20,6 +21,9 @@ pub struct Config {
     /// `[tls]`
     #[serde(default)]
     pub tls: Tls,
+    /// `[limits]`
+    #[serde(default)]
+    pub limits: Limits,
     /// `[sync]`
     #[serde(default)]
     pub sync: Sync,
@@ -162,6 +166,9 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
     config.node.check(&loaded)?;
     let listen = config.node.listen.iter().copied();
     config.tls.check(&loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
+    config.tls.check_lists(&loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
+    config.limits.check(&loaded)?;
+    Security::check(&config.tls, &config.node.name, &loaded)?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
@@ -181,8 +188,9 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
         }
         // A name may mean any machine.
         let named = peer.address.parse::<SocketAddr>().is_err() && !peer.address.starts_with("localhost:");
-        if named && !config.tls.insecure {
-            let reason = "a name may lead beyond loopback: plain TCP there needs insecure = true in [tls]";
+        if named && !config.tls.insecure && !config.tls.is_on() {
+            let reason =
+                "a name may lead beyond loopback: expected cert, key and ca in [tls], or insecure = true";
             return Err(loaded.error(&key("address"), reason));
         }
         if config.node.listen.iter().any(|own| own.to_string() == peer.address) {

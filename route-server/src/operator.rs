@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::status::{ClientStatus, Kind, PeerStatus, Status, resident_bytes};
+use fibcast_control::status::{ClientStatus, Kind, PeerStatus, Refused, Status, resident_bytes};
 use fibcast_sync_proto::Table;
 
 use crate::engine::Engine;
@@ -64,6 +64,8 @@ pub struct Surroundings<'a> {
     pub copies: &'a [&'a Table],
     /// Registered clients.
     pub clients: Vec<ClientStatus>,
+    /// Connections that were not let in.
+    pub refused: Refused,
     /// Adds what the sessions with peers say.
     pub peers: &'a dyn Fn(&mut [PeerStatus]),
     /// When the server started.
@@ -90,6 +92,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 clients: around.clients,
                 sources: engine.source_status(),
                 peers,
+                refused: around.refused,
                 forwarding: None,
             }))
         }

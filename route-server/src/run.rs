@@ -12,12 +12,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, bounded};
 use fibcast_control::ControlServer;
 use fibcast_control::http::HttpServer;
-use fibcast_control::status::{ClientStatus, PeerStatus, Role as ShownRole};
+use fibcast_control::status::PeerStatus;
 use fibcast_daemon::exit::Failure;
+use fibcast_sync_agent::agent::show;
+use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{ClientConfig, ClientEvent};
-use fibcast_sync_proto::server::{Role, Served, SessionStatus, Tables};
+use fibcast_sync_proto::server::{Role, Served, Tables};
 
 use crate::config::Checked;
 use crate::engine::{Engine, EngineError};
@@ -36,8 +38,9 @@ const SOURCES: Duration = Duration::from_millis(5);
 /// Works until it is asked to stop.
 pub fn run(checked: &Checked) -> Result<(), Failure> {
     let config = &checked.config;
-    config.tls.warn();
-    let mut shell = Shell::new(&config.node.name).map_err(Failure::work)?;
+    fibcast_daemon::files::raise_limit();
+    let security = Security::open(&config.tls, &config.node.name)?;
+    let mut shell = Shell::secure(&config.node.name, config.limits, security).map_err(Failure::work)?;
     for address in &config.node.listen {
         let bound = shell.listen(*address).map_err(Failure::work)?;
         tracing::info!("{}: serving on {bound}", config.node.name);
@@ -264,23 +267,16 @@ impl RouteServer {
                     }
                 }
             };
-            let clients = state.server.sessions().into_iter().map(|s| client(s, state)).collect();
-            let around = Surroundings { copies: &copies, clients, peers: &peers, started: self.started };
+            let around = Surroundings {
+                copies: &copies,
+                clients: show::clients(state, self),
+                refused: show::refused(state),
+                peers: &peers,
+                started: self.started,
+            };
             let answer = operator::answer(&question.request, &self.engine, around);
             // The operator may have lost patience.
             let _ = question.reply.try_send(answer);
         }
-    }
-}
-
-fn client(session: SessionStatus, state: &ShellState) -> ClientStatus {
-    ClientStatus {
-        address: state.addresses.get(&session.session).map(ToString::to_string).unwrap_or_default(),
-        name: session.name,
-        table: session.table,
-        role: if session.role == Role::Primary { ShownRole::Primary } else { ShownRole::Secondary },
-        active: session.active,
-        serial: session.serial,
-        sent_bytes: session.sent_bytes,
     }
 }

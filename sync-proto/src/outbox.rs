@@ -72,6 +72,12 @@ impl Outbox {
         self.pieces.front().and_then(|p| p.bytes().get(self.at..)).unwrap_or_default()
     }
 
+    /// All pieces in order, for one vectored write.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut at = self.at;
+        self.pieces.iter().map(move |piece| piece.bytes().get(std::mem::take(&mut at)..).unwrap_or_default())
+    }
+
     pub fn consume(&mut self, n: usize) {
         let n = n.min(self.len);
         self.at += n;

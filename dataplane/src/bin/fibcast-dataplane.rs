@@ -18,6 +18,7 @@ use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::router::Router;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::shell::tls::Security;
 
 /// Forwards packets on DPDK ports by the table that its servers give it.
 #[derive(Debug, Parser)]
@@ -48,7 +49,6 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     log::start();
     let config = &loaded.value;
-    config.tls.warn();
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Declared in this order, they end in the other: operators, agent, router.
@@ -72,7 +72,13 @@ fn start_agent(loaded: &Loaded<Config>, router: &Router) -> Result<Option<Arc<Ag
     let config = &loaded.value;
     let (Some(sync), Some(control)) = (config.sync.clone(), router.control()) else { return Ok(None) };
     let ports = config.ports.iter().map(|port| port.name.clone()).collect();
-    let setup = AgentConfig { name: config.node.name.clone(), listen: config.node.listen.clone(), sync };
+    let setup = AgentConfig {
+        name: config.node.name.clone(),
+        listen: config.node.listen.clone(),
+        sync,
+        security: Security::open(&config.tls, &config.node.name)?,
+        limits: config.limits,
+    };
     let agent = Agent::spawn(setup, Box::new(ControlSink::new(control, ports))).map_err(|error| {
         Failure::work(loaded.error(&[Step::Key("node"), Step::Key("listen")], error.to_string()))
     })?;
@@ -121,6 +127,7 @@ fn without_agent(name: &str) -> Status {
         clients: Vec::new(),
         sources: Vec::new(),
         peers: Vec::new(),
+        refused: fibcast_control::status::Refused::default(),
         forwarding: None,
     }
 }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
-use fibcast_daemon::sections::{Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Tls};
 use fibcast_sync_agent::agent::config::Sync;
+use fibcast_sync_agent::shell::tls::Security;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
@@ -22,6 +23,9 @@ pub struct Config {
     /// How connections between nodes are protected.
     #[serde(default)]
     pub tls: Tls,
+    /// What peers may cost.
+    #[serde(default)]
+    pub limits: Limits,
     /// Who fills the table; left out: static routes only.
     pub sync: Option<Sync>,
     /// DPDK's environment.
@@ -153,6 +157,7 @@ impl Config {
             Some(sync) => {
                 sync.check(loaded)?;
                 sync.check_tls(&config.tls, loaded)?;
+                config.tls.check_lists(loaded, !config.node.listen.is_empty(), true)?;
             }
             None if !config.node.listen.is_empty() => {
                 let key = ["node".into(), "listen".into()];
@@ -160,6 +165,8 @@ impl Config {
             }
             None => {}
         }
+        config.limits.check(loaded)?;
+        Security::check(&config.tls, &config.node.name, loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_neighbors(loaded)?;

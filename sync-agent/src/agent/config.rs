@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use fibcast_control::status::Role;
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::sections::{Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Tls};
 use serde::Deserialize;
+
+use crate::shell::tls::Security;
 
 /// `[sync]`: which servers fill the table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -93,25 +95,27 @@ impl Sync {
         (self.failback_s > 0).then(|| Duration::from_secs(self.failback_s))
     }
 
-    /// Refuses plain TCP to servers beyond loopback that nobody asked for. A name counts as beyond, but `localhost`.
+    /// Refuses plain TCP to servers beyond loopback that nobody asked for (a name counts as beyond, but `localhost`), and
+    /// certificates without a list of those who may be server.
     pub fn check_tls<T>(&self, tls: &Tls, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let mut literal = Vec::new();
         for (i, server) in self.servers.iter().enumerate() {
             match server.address.parse::<SocketAddr>() {
                 Ok(address) => literal.push(address),
-                Err(_) if tls.insecure || server.address.starts_with("localhost:") => {}
+                Err(_) if tls.is_on() || tls.insecure || server.address.starts_with("localhost:") => {}
                 Err(_) => {
                     return Err(loaded.error(
                         &["sync".into(), "servers".into(), i.into(), "address".into()],
                         format!(
-                            "{}: plain TCP to a server beyond loopback needs insecure = true in [tls]",
+                            "{}: a server beyond loopback needs cert, key and ca in [tls], or insecure = true",
                             server.address
                         ),
                     ));
                 }
             }
         }
-        tls.check(loaded, literal)
+        tls.check(loaded, literal)?;
+        tls.check_lists(loaded, false, true)
     }
 }
 
@@ -126,6 +130,9 @@ pub struct AgentFile {
     /// How connections are protected.
     #[serde(default)]
     pub tls: Tls,
+    /// What peers may cost.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 impl AgentFile {
@@ -136,6 +143,9 @@ impl AgentFile {
         file.sync.check(loaded)?;
         file.tls.check(loaded, file.node.listen.iter().copied())?;
         file.sync.check_tls(&file.tls, loaded)?;
+        file.tls.check_lists(loaded, !file.node.listen.is_empty(), true)?;
+        file.limits.check(loaded)?;
+        Security::check(&file.tls, &file.node.name, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {
             let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));
             if own {
@@ -183,9 +193,9 @@ mod tests {
         let e = with("servers = [{ address = \"nowhere\", role = \"primary\" }]").unwrap_err();
         assert!(e.contains("sync.servers[0].address: expected host:port, found \"nowhere\""), "{e}");
         let e = with("servers = [{ address = \"192.0.2.1:7830\", role = \"primary\" }]").unwrap_err();
-        assert!(e.contains("needs insecure = true"), "{e}");
+        assert!(e.contains("or insecure = true"), "{e}");
         let e = with("servers = [{ address = \"rs-a:7830\", role = \"primary\" }]").unwrap_err();
-        assert!(e.contains("needs insecure = true"), "{e}");
+        assert!(e.contains("or insecure = true"), "{e}");
         let two = "servers = [{ address = \"127.0.0.1:1\", role = \"primary\" }, \
                    { address = \"127.0.0.1:2\", role = \"primary\" }]";
         assert!(with(two).unwrap_err().contains("expected at most one primary, found 2"));

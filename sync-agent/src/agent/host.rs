@@ -128,7 +128,8 @@ impl<'s> AgentHost<'s> {
                     stale: !synced,
                     table: show::table_status(&self.kept.table, self.changes),
                     sync: state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default(),
-                    clients: show::clients(state),
+                    clients: show::clients(state, self),
+                    refused: show::refused(state),
                 };
                 let _ = answer.try_send(report);
             }

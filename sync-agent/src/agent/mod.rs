@@ -24,7 +24,8 @@ use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
 
-use crate::shell::{Shell, ShellError, ShellWaker};
+use crate::shell::tls::Security;
+use crate::shell::{Limits, Shell, ShellError, ShellWaker};
 use config::Sync;
 use host::{AgentHost, Command, Kept};
 pub use sink::{NoSink, Sink, SinkError};
@@ -41,6 +42,10 @@ pub struct AgentConfig {
     pub listen: Vec<SocketAddr>,
     /// Servers and times.
     pub sync: Sync,
+    /// Certificates and allow lists; none: plain TCP.
+    pub security: Option<Arc<Security>>,
+    /// What peers may cost.
+    pub limits: Limits,
 }
 
 /// Makes agents.
@@ -107,7 +112,7 @@ impl Agent {
 
 /// A loop with its listeners and its client, ready to run.
 fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Command>), ShellError> {
-    let mut shell = Shell::new(&config.name)?;
+    let mut shell = Shell::secure(&config.name, config.limits, config.security.clone())?;
     let bound = config.listen.iter().map(|&a| shell.listen(a)).collect::<Result<Vec<_>, _>>()?;
     *shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
     let servers = config.sync.ordered();
@@ -173,6 +178,7 @@ pub(crate) struct Report {
     pub table: fibcast_control::status::TableStatus,
     pub sync: fibcast_control::status::SyncStatus,
     pub clients: Vec<fibcast_control::status::ClientStatus>,
+    pub refused: fibcast_control::status::Refused,
 }
 
 impl AgentHandle {
@@ -203,6 +209,7 @@ impl AgentHandle {
             clients: report.clients,
             sources: Vec::new(),
             peers: Vec::new(),
+            refused: report.refused,
             forwarding: None,
         })
     }

@@ -1,9 +1,10 @@
 //! The agent's table and machines in the types that operators see.
 
 use fibcast_control::protocol::RouteQuery;
-use fibcast_control::status::{ClientStatus, Role, ServerStatus, SyncStatus, TableStatus};
+use fibcast_control::status::{ClientStatus, Refused, Role, ServerStatus, SyncStatus, TableStatus};
 use fibcast_control::tables::{GroupEntry, GroupList, Route, RouteList};
 use fibcast_sync_proto::frame;
+use fibcast_sync_proto::server::Tables;
 use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
 
 use crate::shell::{ClientSlot, ShellState};
@@ -28,18 +29,28 @@ pub fn table_status(table: &Table, changes: u64) -> TableStatus {
 pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
     let counters = slot.machine.counters();
     let links = slot.machine.links();
+    let (active, base) = (slot.machine.active(), slot.machine.base());
+    let lag = |i: usize, announced: Option<(u64, u64)>| match (announced, base) {
+        (Some((epoch, serial)), Some((of, at))) if active == Some(i) && epoch == of => {
+            serial.saturating_sub(at)
+        }
+        _ => 0,
+    };
     SyncStatus {
         active: slot.machine.active().and_then(|id| links.get(id)).map(|l| role(l.role)),
         servers: links
             .into_iter()
             .enumerate()
             .map(|(i, l)| ServerStatus {
+                lag: lag(i, l.announced),
+                sent_bytes: slot.wires.get(i).map_or(0, |w| w.sent),
+                certificate: slot.wires.get(i).map(|w| w.names.clone()).unwrap_or_default(),
                 address: slot.address(i).to_owned(),
                 role: role(l.role),
                 name: l.name,
                 state: l.state.to_owned(),
                 ready: l.ready,
-                received_bytes: l.received_bytes,
+                received_bytes: slot.wires.get(i).map_or(0, |w| w.received),
                 last_error: l.last_error,
             })
             .collect(),
@@ -51,23 +62,40 @@ pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
         routes_applied: counters.routes_applied,
         routes_passed_on,
         digest_mismatches: counters.digest_mismatches,
+        checkpoint: None,
     }
 }
 
-/// All registered clients.
-pub fn clients(state: &ShellState) -> Vec<ClientStatus> {
+/// All registered clients; `tables` are those that they registered for.
+pub fn clients(state: &ShellState, tables: &dyn Tables) -> Vec<ClientStatus> {
     let sessions = state.server.sessions().into_iter();
     sessions
-        .map(|s| ClientStatus {
-            address: state.addresses.get(&s.session).map_or_else(String::new, ToString::to_string),
-            name: s.name,
-            table: s.table,
-            role: role(s.role),
-            active: s.active,
-            serial: s.serial,
-            sent_bytes: s.sent_bytes,
+        .map(|s| {
+            let peer = state.peers.get(&s.session);
+            let serial = tables.served(&s.table).map_or(s.serial, |t| t.table.serial());
+            ClientStatus {
+                address: peer.map_or_else(String::new, |p| p.address.to_string()),
+                name: s.name,
+                table: s.table,
+                role: role(s.role),
+                state: s.state.to_owned(),
+                active: s.active,
+                serial: s.serial,
+                lag: if s.active { serial.saturating_sub(s.serial) } else { 0 },
+                sent_bytes: peer.map_or(s.sent_bytes, |p| p.sent),
+                received_bytes: peer.map_or(0, |p| p.received),
+                queued_bytes: s.queued_bytes,
+                certificate: peer.map(|p| p.names.clone()).unwrap_or_default(),
+                last_error: peer.and_then(|p| p.last_error.clone()),
+            }
         })
         .collect()
+}
+
+/// Connections that were not let in.
+pub fn refused(state: &ShellState) -> Refused {
+    let r = state.refusals;
+    Refused { turned_away: r.turned_away, handshake: r.handshake, not_allowed: r.not_allowed }
 }
 
 fn role(role: frame::Role) -> Role {

@@ -11,6 +11,7 @@ use fibcast_control::server::ControlServer;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_sync_agent::agent::config::AgentFile;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink};
+use fibcast_sync_agent::shell::tls::Security;
 
 /// Keeps a copy of the forwarding table and serves it to the tier below.
 #[derive(Debug, Parser)]
@@ -37,9 +38,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     fibcast_daemon::log::start();
     let file = loaded.value;
-    file.tls.warn();
-    let config =
-        AgentConfig { name: file.node.name.clone(), listen: file.node.listen.clone(), sync: file.sync };
+    fibcast_daemon::files::raise_limit();
+    let config = AgentConfig {
+        security: Security::open(&file.tls, &file.node.name)?,
+        name: file.node.name.clone(),
+        listen: file.node.listen.clone(),
+        sync: file.sync,
+        limits: file.limits,
+    };
     let agent = Arc::new(Agent::spawn(config, Box::new(NoSink)).map_err(Failure::work)?);
     let handler = {
         let agent = Arc::clone(&agent);

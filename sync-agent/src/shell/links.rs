@@ -3,15 +3,18 @@
 //! A name is looked up on a thread of its own, because the resolver may block for seconds.
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::client::{Action, Client, ClientEvent, LinkId};
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
-use super::socket::{self, Flow};
+use super::stream::{Flow, PIECES, Stream};
+use super::tls::{self, Security};
 use super::{Host, READ_BUDGET, ShellState, ShellWaker, WRITE_BUDGET};
 
 /// A client by the order in which it was added.
@@ -20,6 +23,17 @@ pub type ClientId = usize;
 /// The same failure of a server is logged again after this time.
 const REPEAT: Duration = Duration::from_secs(60);
 
+/// What went over the wire to and from a server since the start, and who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// Names in its certificate; empty on plain TCP.
+    pub names: Vec<String>,
+    /// Bytes received, those of TLS included.
+    pub received: u64,
+    /// Bytes sent, those of TLS included.
+    pub sent: u64,
+}
+
 /// A client machine and the addresses of its servers.
 #[derive(Debug)]
 pub struct ClientSlot {
@@ -27,13 +41,16 @@ pub struct ClientSlot {
     pub machine: Client,
     /// As configured, in the order of the machine's servers.
     pub addresses: Vec<String>,
+    /// Each server's connection as the shell sees it, in the same order.
+    pub wires: Vec<Wire>,
     /// Last failure that was logged per server, and when.
     logged: HashMap<LinkId, (String, Duration)>,
 }
 
 impl ClientSlot {
     pub(super) fn new(machine: Client, addresses: Vec<String>) -> Self {
-        Self { machine, addresses, logged: HashMap::new() }
+        let wires = vec![Wire::default(); addresses.len()];
+        Self { machine, addresses, wires, logged: HashMap::new() }
     }
 
     /// The configured address of a server.
@@ -44,10 +61,15 @@ impl ClientSlot {
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
+    /// What of its counters is in the slot's wire already.
+    noted: (u64, u64),
     client: ClientId,
     link: LinkId,
+    /// TCP is open.
     connected: bool,
+    /// The machine has it: connected, and the TLS handshake is over.
+    ready: bool,
     readable: bool,
     writable: bool,
 }
@@ -60,12 +82,13 @@ pub(super) struct Links {
     all: HashMap<Token, Connection>,
     buffer: Vec<u8>,
     waker: ShellWaker,
+    security: Option<Arc<Security>>,
     found: (Sender<Found>, Receiver<Found>),
 }
 
 impl Links {
-    pub fn new(waker: ShellWaker) -> Self {
-        Self { all: HashMap::new(), buffer: vec![0; 64 * 1024], waker, found: channel() }
+    pub fn new(waker: ShellWaker, security: Option<Arc<Security>>) -> Self {
+        Self { all: HashMap::new(), buffer: vec![0; 64 * 1024], waker, security, found: channel() }
     }
 
     pub fn mark(&mut self, token: Token, readable: bool, writable: bool) {
@@ -101,14 +124,24 @@ impl Links {
                 let Some(action) = slot.machine.poll_action() else { break };
                 match action {
                     Action::Connect(link) => self.resolve(client, link, slot.address(link)),
-                    Action::Disconnect(link) => {
-                        self.all.retain(|_, c| (c.client, c.link) != (client, link));
-                    }
+                    Action::Disconnect(link) => self.drop_link(client, link),
                 }
             }
             while let Some(slot) = state.clients.get_mut(client) {
                 let Some(event) = slot.machine.poll_event() else { break };
                 slot.log(started.elapsed(), &event);
+                if let Some(reason) = slot.forged(&event, self.security.is_some())
+                    && let ClientEvent::Registered { link, .. } = event
+                {
+                    slot.machine.handle_disconnected(
+                        started.elapsed(),
+                        link,
+                        &reason,
+                        host.client_table(client),
+                    );
+                    self.drop_link(client, link);
+                    continue;
+                }
                 host.client_event(started.elapsed(), client, &event, state);
             }
         }
@@ -145,17 +178,35 @@ impl Links {
         registry: &Registry,
         next_token: &mut usize,
     ) -> Result<(), String> {
-        self.all.retain(|_, c| (c.client, c.link) != (client, link));
-        let mut stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
+        self.drop_link(client, link);
+        let tls = self.security.as_ref().map(|security| security.connect()).transpose()?;
+        let tcp = TcpStream::connect(address).map_err(|e| e.to_string())?;
+        let mut stream = Stream::new(tcp, tls);
         let token = Token(*next_token);
         *next_token += 1;
-        registry
-            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
-            .map_err(|e| e.to_string())?;
-        let connection =
-            Connection { stream, client, link, connected: false, readable: false, writable: false };
+        stream.register(registry, token).map_err(|e| e.to_string())?;
+        let connection = Connection {
+            stream,
+            noted: (0, 0),
+            client,
+            link,
+            connected: false,
+            ready: false,
+            readable: false,
+            writable: false,
+        };
         self.all.insert(token, connection);
         Ok(())
+    }
+
+    fn drop_link(&mut self, client: ClientId, link: LinkId) {
+        self.all.retain(|_, c| {
+            let stays = (c.client, c.link) != (client, link);
+            if !stays {
+                c.stream.close();
+            }
+            stays
+        });
     }
 
     pub fn read<H: Host>(
@@ -170,12 +221,11 @@ impl Links {
         for (&token, c) in &mut self.all {
             let Some(slot) = state.clients.get_mut(c.client) else { continue };
             if !c.connected && (c.writable || c.readable) {
-                match connected(&c.stream) {
+                match connected(c.stream.tcp()) {
                     Ok(true) => {
                         c.connected = true;
                         c.readable = true;
-                        let _ = c.stream.set_nodelay(true);
-                        slot.machine.handle_connected(started.elapsed(), c.link);
+                        let _ = c.stream.tcp().set_nodelay(true);
                     }
                     Ok(false) => continue,
                     Err(reason) => {
@@ -187,12 +237,28 @@ impl Links {
             if !c.connected || !c.readable {
                 continue;
             }
+            if !c.ready {
+                match shaken(c, self.security.as_deref()) {
+                    Ok(None) => continue,
+                    Ok(Some(names)) => {
+                        c.ready = true;
+                        if let Some(wire) = slot.wires.get_mut(c.link) {
+                            wire.names = names;
+                        }
+                        slot.machine.handle_connected(started.elapsed(), c.link);
+                    }
+                    Err(reason) => {
+                        closed.push((token, reason));
+                        continue;
+                    }
+                }
+            }
             let (machine, link) = (&mut slot.machine, c.link);
             let table = host.client_table(c.client);
-            let flow = socket::read(&mut c.stream, &mut self.buffer, READ_BUDGET, |bytes| {
+            let (_, flow) = c.stream.read(&mut self.buffer, READ_BUDGET, |bytes| {
                 machine.handle_bytes(started.elapsed(), link, bytes, table);
-                true
             });
+            c.note(&mut slot.wires);
             match flow {
                 Flow::More => {}
                 Flow::Blocked => c.readable = false,
@@ -245,11 +311,22 @@ impl Links {
             let Some(slot) = state.clients.get_mut(c.client) else { continue };
             let mut total = 0;
             while total < WRITE_BUDGET {
-                let bytes = slot.machine.transmit(c.link);
-                if bytes.is_empty() {
-                    break;
+                let mut pieces = [IoSlice::new(&[]); PIECES];
+                let mut n = 0;
+                if c.ready {
+                    for (to, piece) in pieces.iter_mut().zip(slot.machine.transmit_pieces(c.link)) {
+                        *to = IoSlice::new(piece);
+                        n += 1;
+                    }
                 }
-                match socket::write(&mut c.stream, bytes) {
+                let wrote = match pieces.get(..n).unwrap_or_default() {
+                    [] => match c.stream.flush() {
+                        Flow::More => break,
+                        flow => Err(flow),
+                    },
+                    pieces => c.stream.write(pieces),
+                };
+                match wrote {
                     Ok(n) => {
                         total += n;
                         slot.machine.sent(c.link, n);
@@ -265,8 +342,46 @@ impl Links {
                     break;
                 }
             }
+            c.note(&mut slot.wires);
         }
     }
+
+    /// Whether a socket that takes bytes has some waiting.
+    pub fn wants_write(&self, state: &ShellState) -> bool {
+        self.all.values().filter(|c| c.ready && c.writable).any(|c| {
+            let waiting =
+                |slot: &ClientSlot| slot.machine.transmit_pieces(c.link).any(|piece| !piece.is_empty());
+            c.stream.has_output() || state.clients.get(c.client).is_some_and(waiting)
+        })
+    }
+}
+
+impl Connection {
+    /// Adds what went over the wire to the slot's counters.
+    fn note(&mut self, wires: &mut [Wire]) {
+        let Some(wire) = wires.get_mut(self.link) else { return };
+        let (received, sent) = (self.stream.received, self.stream.sent);
+        wire.received += received - self.noted.0;
+        wire.sent += sent - self.noted.1;
+        self.noted = (received, sent);
+    }
+}
+
+/// Goes on with a handshake. The server's names once it is over.
+fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<String>>, String> {
+    match c.stream.shake() {
+        Flow::Blocked => {
+            c.readable = false;
+            return Ok(None);
+        }
+        Flow::Closed(reason) => return Err(reason),
+        Flow::More => {}
+    }
+    let names = c.stream.names().unwrap_or_else(|| Ok(Vec::new()))?;
+    if let Some(security) = security {
+        security.may_serve(&names)?;
+    }
+    Ok(Some(names))
 }
 
 /// Whether a connection that was begun is open.
@@ -282,6 +397,13 @@ fn connected(stream: &TcpStream) -> Result<bool, String> {
 }
 
 impl ClientSlot {
+    /// Why a server is not who it says, if so.
+    fn forged(&self, event: &ClientEvent, secure: bool) -> Option<String> {
+        let ClientEvent::Registered { link, name } = event else { return None };
+        let names = self.wires.get(*link).map(|w| w.names.as_slice()).unwrap_or_default();
+        tls::is_named(names, name).err().filter(|_| secure)
+    }
+
     fn log(&mut self, now: Duration, event: &ClientEvent) {
         match event {
             ClientEvent::Registered { link, name } => {

@@ -10,9 +10,11 @@
 //!
 //! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
 
+mod gate;
 mod links;
 mod sessions;
-mod socket;
+mod stream;
+pub mod tls;
 
 use std::collections::HashMap;
 use std::io;
@@ -23,18 +25,30 @@ use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{Client, ClientEvent};
-use fibcast_sync_proto::server::{Server, Tables};
+use fibcast_sync_proto::server::{Server, SessionId, Tables};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
+pub use gate::{Limits, Refusals};
 use links::Links;
-pub use links::{ClientId, ClientSlot};
+pub use links::{ClientId, ClientSlot, Wire};
 use sessions::Sessions;
+use tls::Security;
 
-/// Bytes read from one socket before the next one has its turn.
-pub(crate) const READ_BUDGET: usize = 128 * 1024;
+/// Bytes read from one server before the next one has its turn: about 10 ms of decoding.
+const READ_BUDGET: usize = 64 * 1024;
+/// Bytes read from all clients in one turn.
+const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to one socket before the next one has its turn.
-pub(crate) const WRITE_BUDGET: usize = 256 * 1024;
+const WRITE_BUDGET: usize = 256 * 1024;
+/// Bytes written to all clients in one turn: some milliseconds of the system's work.
+const WRITE_TURN: usize = 8 * 1024 * 1024;
+/// Connections accepted in one turn.
+const ACCEPT_TURN: usize = 64;
+/// After the system had no file descriptor left, accepting begins again after this time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Names whose session's end is remembered for status.
+const ENDED: usize = 256;
 const WAKER: Token = Token(0);
 
 /// What the loop serves and feeds. Its tables are lent by name through [`Tables`].
@@ -65,10 +79,62 @@ pub struct Turn {
 pub struct ShellState {
     /// The server's side, with all its sessions.
     pub server: Server,
-    /// Remote addresses of sessions.
-    pub addresses: HashMap<u64, SocketAddr>,
+    /// The other ends of sessions.
+    pub peers: HashMap<SessionId, Peer>,
+    /// Why the last session of a client, by name, ended.
+    pub ended: HashMap<String, String>,
+    /// Connections that were not let in.
+    pub refusals: Refusals,
     /// The clients, in the order in which they were added.
     pub clients: Vec<ClientSlot>,
+}
+
+/// The other end of an accepted connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Names in its certificate; empty on plain TCP.
+    pub names: Vec<String>,
+    /// What it calls itself, once it has registered.
+    pub name: String,
+    /// Bytes received, those of TLS included.
+    pub received: u64,
+    /// Bytes sent, those of TLS included.
+    pub sent: u64,
+    /// Why its session before this one ended.
+    pub last_error: Option<String>,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            names: Vec::new(),
+            name: String::new(),
+            received: 0,
+            sent: 0,
+            last_error: None,
+        }
+    }
+}
+
+impl ShellState {
+    /// Remembers for status why a session ended.
+    fn note_end(&mut self, id: SessionId, reason: &str) {
+        let Some(peer) = self.peers.get(&id).filter(|p| !p.name.is_empty()) else { return };
+        if self.ended.len() >= ENDED && !self.ended.contains_key(&peer.name) {
+            self.ended.clear();
+        }
+        self.ended.insert(peer.name.clone(), reason.to_owned());
+    }
+
+    /// Takes a session from the machine without a word.
+    fn end(&mut self, id: SessionId, reason: &str) {
+        self.note_end(id, reason);
+        self.server.close(id);
+        self.peers.remove(&id);
+    }
 }
 
 /// Why a shell cannot be set up or ended.
@@ -107,13 +173,23 @@ impl ShellWaker {
     }
 }
 
+#[derive(Debug)]
+struct Listener {
+    token: Token,
+    socket: TcpListener,
+    /// Connections may be waiting.
+    waiting: bool,
+    /// Not before this: the system had no file descriptor left.
+    from: Duration,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Shell {
     poll: Poll,
     waker: ShellWaker,
     started: Instant,
-    listeners: Vec<(Token, TcpListener)>,
+    listeners: Vec<Listener>,
     sessions: Sessions,
     links: Links,
     state: ShellState,
@@ -121,18 +197,29 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A loop for the node of this name.
+    /// A loop for the node of this name, on plain TCP with the usual limits.
     pub fn new(name: &str) -> Result<Self, ShellError> {
+        Self::secure(name, Limits::default(), None)
+    }
+
+    /// A loop for the node of this name.
+    pub fn secure(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Result<Self, ShellError> {
         let poll = Poll::new()?;
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
         Ok(Self {
             poll,
-            links: Links::new(waker.clone()),
+            links: Links::new(waker.clone(), security.clone()),
             waker,
             started: Instant::now(),
             listeners: Vec::new(),
-            sessions: Sessions::default(),
-            state: ShellState { server: Server::new(name), addresses: HashMap::new(), clients: Vec::new() },
+            sessions: Sessions::new(name, limits, security),
+            state: ShellState {
+                server: Server::new(name),
+                peers: HashMap::new(),
+                ended: HashMap::new(),
+                refusals: Refusals::default(),
+                clients: Vec::new(),
+            },
             next_token: 1,
         })
     }
@@ -155,11 +242,11 @@ impl Shell {
     /// Serves the host's tables at an address. Gives the address in use, which matters for port 0.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, ShellError> {
         let failed = |source| ShellError::Listen { address, source };
-        let mut listener = socket::listen(address).map_err(failed)?;
+        let mut socket = stream::listen(address).map_err(failed)?;
         let token = self.token();
-        self.poll.registry().register(&mut listener, token, Interest::READABLE).map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        self.listeners.push((token, listener));
+        self.poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        self.listeners.push(Listener { token, socket, waiting: true, from: Duration::ZERO });
         Ok(bound)
     }
 
@@ -192,12 +279,13 @@ impl Shell {
             }
             for event in &events {
                 let token = event.token();
-                if self.listeners.iter().any(|(t, _)| *t == token) {
-                    self.accept(token);
+                if let Some(listener) = self.listeners.iter_mut().find(|l| l.token == token) {
+                    listener.waiting = true;
                 } else if !self.sessions.mark(token, event.is_readable(), event.is_writable()) {
                     self.links.mark(token, event.is_readable() || event.is_error(), event.is_writable());
                 }
             }
+            self.accept();
             self.sessions.read(self.started, &mut self.state, host);
             let registry = self.poll.registry();
             self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
@@ -218,39 +306,57 @@ impl Shell {
             if turn.changed {
                 self.state.server.pump(&*host);
             }
-            self.sessions.write(&mut self.state, host);
+            self.sessions.write(self.now(), &mut self.state, host);
             self.links.write(&mut self.state);
-            self.sessions.reap(&mut self.state);
+            self.sessions.reap(self.now(), &mut self.state);
         }
         Ok(())
     }
 
     fn timeout(&self, wake_at: Option<Duration>) -> Option<Duration> {
-        if self.sessions.has_work() || self.sessions.wants_write(&self.state) || self.links.has_work() {
+        let now = self.now();
+        let accepting = self.listeners.iter().filter(|l| l.waiting);
+        let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
+        let busy = self.sessions.has_work()
+            || self.sessions.wants_write(&self.state)
+            || self.links.has_work()
+            || self.links.wants_write(&self.state);
+        if busy || !open.is_empty() {
             return Some(Duration::ZERO);
         }
         let clients = self.state.clients.iter().filter_map(|c| c.machine.poll_timeout()).min();
-        let due = [wake_at, clients, self.state.server.poll_timeout()].into_iter().flatten().min();
+        let again = paused.iter().map(|l| l.from).min();
+        let due = [wake_at, clients, self.state.server.poll_timeout(), self.sessions.due(), again];
+        let due = due.into_iter().flatten().min();
         let longest = Duration::from_secs(1);
         // A fraction is rounded up, or the loop would spin for the last millisecond.
-        let wait = due.map_or(longest, |due| due.saturating_sub(self.now()) + Duration::from_micros(500));
+        let wait = due.map_or(longest, |due| due.saturating_sub(now) + Duration::from_micros(500));
         Some(wait.min(longest))
     }
 
-    fn accept(&mut self, token: Token) {
+    /// Takes some of the connections that wait.
+    fn accept(&mut self) {
         let now = self.started.elapsed();
-        loop {
-            let Some((_, listener)) = self.listeners.iter().find(|(t, _)| *t == token) else { return };
-            match listener.accept() {
-                Ok((stream, address)) => {
-                    let token = self.token();
-                    self.sessions.add(now, self.poll.registry(), token, stream, address, &mut self.state);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    tracing::warn!("accept: {e}");
-                    return;
+        let registry = self.poll.registry();
+        for listener in self.listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
+            for _ in 0..ACCEPT_TURN {
+                match listener.socket.accept() {
+                    Ok((stream, address)) => {
+                        let token = Token(self.next_token);
+                        self.next_token += 1;
+                        self.sessions.add(now, registry, token, stream, address, &mut self.state);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        listener.waiting = false;
+                        break;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    // Too many open files, or no memory: those who wait are asked again a little later.
+                    Err(e) => {
+                        tracing::warn!("accept: {e}; again in {} ms", ACCEPT_PAUSE.as_millis());
+                        listener.from = now + ACCEPT_PAUSE;
+                        break;
+                    }
                 }
             }
         }

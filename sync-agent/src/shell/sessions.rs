@@ -1,67 +1,140 @@
 //! Accepted connections: bytes between sockets and the server machine.
+//!
+//! Each connection goes through *shaking* (TLS), then the server machine has it, which wants Hello and Register in time. Each turn
+//! gives every socket a bounded number of bytes, and all of them together a bounded number, beginning each time where the turn
+//! before ended: so no peer, however slow or greedy, holds up the others or the timers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::server::{ServerEvent, SessionId};
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
-use super::socket::{self, Flow};
-use super::{Host, READ_BUDGET, ShellState, WRITE_BUDGET};
+use super::gate::{Gate, Limits, Throttle};
+use super::stream::{Flow, PIECES, Stream};
+use super::tls::Security;
+use super::{Host, Peer, READ_TURN, ShellState, WRITE_BUDGET, WRITE_TURN};
 
-/// Connections that are open at the same time; further ones are turned away.
-const MAX_SESSIONS: usize = 4096;
+/// Clients say little: bytes read from one of them before the next one has its turn.
+const READ_BUDGET: usize = 32 * 1024;
+/// A client that asks for more and more and reads nothing is given up when so many bytes wait for it. The largest single answer,
+/// the difference of two tables, is a fraction of this.
+const MAX_QUEUE: usize = 32 * 1024 * 1024;
+/// A session that is over has so long to take its last word.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+enum Stage {
+    /// The TLS handshake; closed if it is not over by then.
+    Shaking { until: Duration },
+    /// The machine has it.
+    Session(SessionId),
+    /// The machine ended the session: what is left is sent, then the connection is closed.
+    Ending { id: SessionId, until: Duration },
+    /// Refused by the allow list: these bytes, then the end.
+    Refused { last: Vec<u8>, until: Duration },
+}
 
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
-    id: SessionId,
+    stream: Stream,
     address: SocketAddr,
+    stage: Stage,
+    registered: bool,
+    /// The machine's first bytes, Hello, went out.
+    greeted: bool,
     readable: bool,
     writable: bool,
-    /// The machine ended the session: what is left is sent, then the connection is closed.
-    ending: bool,
     closed: Option<String>,
+}
+
+impl Connection {
+    fn id(&self) -> Option<SessionId> {
+        match self.stage {
+            Stage::Session(id) | Stage::Ending { id, .. } => Some(id),
+            _ => None,
+        }
+    }
 }
 
 /// All accepted connections.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    all: HashMap<Token, Connection>,
+    all: BTreeMap<Token, Connection>,
+    tokens: HashMap<SessionId, Token>,
     buffer: Vec<u8>,
-}
-
-impl Default for Sessions {
-    fn default() -> Self {
-        Self { all: HashMap::new(), buffer: vec![0; 64 * 1024] }
-    }
+    gate: Gate,
+    throttle: Throttle,
+    security: Option<Arc<Security>>,
+    /// Name of this node.
+    name: String,
+    /// Where the next turn begins to read and to write.
+    read_from: Token,
+    write_from: Token,
 }
 
 impl Sessions {
+    pub fn new(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            tokens: HashMap::new(),
+            buffer: vec![0; 64 * 1024],
+            gate: Gate::new(limits),
+            throttle: Throttle::default(),
+            security,
+            name: name.to_owned(),
+            read_from: Token(0),
+            write_from: Token(0),
+        }
+    }
+
     pub fn add(
         &mut self,
         now: Duration,
         registry: &Registry,
         token: Token,
-        mut stream: TcpStream,
+        tcp: TcpStream,
         address: SocketAddr,
         state: &mut ShellState,
     ) {
-        if self.all.len() >= MAX_SESSIONS {
-            tracing::warn!("{address}: turned away: {MAX_SESSIONS} connections are open");
+        if let Err(reason) = self.gate.enter(address.ip()) {
+            state.refusals.turned_away += 1;
+            self.throttle.warn(now, &address.to_string(), &format!("turned away: {reason}"));
             return;
         }
-        let _ = stream.set_nodelay(true);
-        if let Err(e) = registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
-            tracing::warn!("{address}: {e}");
-            return;
+        let _ = tcp.set_nodelay(true);
+        let tls = self.security.as_ref().map(|security| security.accept()).transpose();
+        let opened = tls.and_then(|tls| {
+            let mut stream = Stream::new(tcp, tls);
+            stream.register(registry, token).map_err(|e| e.to_string())?;
+            Ok(stream)
+        });
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(reason) => {
+                self.gate.leave(address.ip(), false);
+                return self.throttle.warn(now, &address.to_string(), &reason);
+            }
+        };
+        let until = now + Duration::from_millis(self.gate.limits.handshake_ms);
+        let mut connection = Connection {
+            stage: Stage::Shaking { until },
+            stream,
+            address,
+            registered: false,
+            greeted: false,
+            readable: true,
+            writable: true,
+            closed: None,
+        };
+        if self.security.is_none() {
+            begin(now, token, &mut connection, &mut self.tokens, state, Vec::new());
         }
-        let id = state.server.accept(now);
-        state.addresses.insert(id, address);
-        let connection =
-            Connection { stream, id, address, readable: true, writable: true, ending: false, closed: None };
         self.all.insert(token, connection);
     }
 
@@ -74,16 +147,49 @@ impl Sessions {
     }
 
     pub fn has_work(&self) -> bool {
-        self.all.values().any(|c| c.readable)
+        self.all.values().any(|c| c.readable && c.closed.is_none())
     }
 
     pub fn read<H: Host>(&mut self, started: Instant, state: &mut ShellState, host: &mut H) {
-        for c in self.all.values_mut().filter(|c| c.readable && c.closed.is_none()) {
-            let (server, id) = (&mut state.server, c.id);
-            let flow = socket::read(&mut c.stream, &mut self.buffer, READ_BUDGET, |bytes| {
+        let mut left = READ_TURN;
+        for token in turn_from(&self.all, &mut self.read_from, |c| c.readable && c.closed.is_none()) {
+            let Some(c) = self.all.get_mut(&token) else { continue };
+            if left == 0 {
+                self.read_from = token;
+                break;
+            }
+            if let Stage::Shaking { .. } = c.stage {
+                let now = started.elapsed();
+                match shaken(c, self.security.as_deref()) {
+                    Ok(None) => continue,
+                    Ok(Some(names)) => begin(now, token, c, &mut self.tokens, state, names),
+                    Err((allowed, reason)) => {
+                        let counter = if allowed {
+                            &mut state.refusals.handshake
+                        } else {
+                            &mut state.refusals.not_allowed
+                        };
+                        *counter += 1;
+                        let peer = format!("client at {}", c.address);
+                        self.throttle.warn(now, &peer, &reason);
+                        refuse(now, c, (!allowed).then_some(&self.name), &reason);
+                        continue;
+                    }
+                }
+            }
+            let Some(id) = c.id() else {
+                // Refused: what it still says goes nowhere, and costs nothing.
+                c.readable = false;
+                continue;
+            };
+            let server = &mut state.server;
+            let (n, flow) = c.stream.read(&mut self.buffer, READ_BUDGET, |bytes| {
                 server.handle_bytes(started.elapsed(), id, bytes, &*host);
-                true
             });
+            left = left.saturating_sub(n.max(64));
+            if state.server.queued(id) > MAX_QUEUE {
+                c.closed = Some(format!("reads nothing while {MAX_QUEUE} bytes wait for it"));
+            }
             match flow {
                 Flow::More => {}
                 Flow::Blocked => c.readable = false,
@@ -93,59 +199,67 @@ impl Sessions {
                 }
             }
         }
-        self.events(state);
+        self.events(started.elapsed(), state);
     }
 
-    fn events(&mut self, state: &mut ShellState) {
+    fn events(&mut self, now: Duration, state: &mut ShellState) {
         while let Some(event) = state.server.poll_event() {
             match event {
                 ServerEvent::Registered { session, name, table, role } => {
-                    let address = address_of(state, session);
-                    tracing::info!("client {name} ({address}) registered for {table} as its {role:?}");
+                    let Some(c) = self.tokens.get(&session).and_then(|token| self.all.get_mut(token)) else {
+                        continue;
+                    };
+                    let names = state.peers.get(&session).map(|p| p.names.clone()).unwrap_or_default();
+                    let allowed =
+                        self.security.as_ref().map_or(Ok(()), |s| s.may_have(&names, &name, &table));
+                    if let Err(reason) = allowed {
+                        state.refusals.not_allowed += 1;
+                        self.throttle.warn(now, &format!("client {name} ({})", c.address), &reason);
+                        state.end(session, &reason);
+                        self.tokens.remove(&session);
+                        refuse(now, c, Some(&self.name), &reason);
+                        continue;
+                    }
+                    c.registered = true;
+                    self.gate.registered();
+                    let last = state.ended.get(&name).cloned();
+                    if let Some(peer) = state.peers.get_mut(&session) {
+                        (peer.name, peer.last_error) = (name.clone(), last);
+                    }
+                    tracing::info!("client {name} ({}) registered for {table} as its {role:?}", c.address);
                 }
                 ServerEvent::Activated { session, how } => {
-                    let name = state.server.sessions().into_iter().find(|s| s.session == session);
-                    let name = name.map(|s| s.name).unwrap_or_default();
-                    tracing::info!("client {name} activated: {how}");
+                    let name = state.peers.get(&session).map_or("?", |p| p.name.as_str());
+                    if self.throttle.line(now).is_some() {
+                        tracing::info!("client {name} activated: {how}");
+                    }
                 }
                 ServerEvent::Ended { session, name, error } => {
-                    let address = address_of(state, session);
-                    let name = name.unwrap_or_else(|| "peer".into());
-                    tracing::warn!("{name} ({address}): {error}");
-                    for c in self.all.values_mut().filter(|c| c.id == session) {
-                        c.ending = true;
-                    }
+                    let Some(c) = self.tokens.get(&session).and_then(|token| self.all.get_mut(token)) else {
+                        continue;
+                    };
+                    let peer = name.unwrap_or_else(|| "peer".into());
+                    self.throttle.warn(now, &format!("{peer} ({})", c.address), &error.to_string());
+                    state.note_end(session, &error.to_string());
+                    c.stage = Stage::Ending { id: session, until: now + LAST_WORD };
                 }
             }
         }
     }
 
-    pub fn write<H: Host>(&mut self, state: &mut ShellState, host: &mut H) {
-        self.events(state);
-        let mut drained = false;
-        for c in self.all.values_mut().filter(|c| c.writable && c.closed.is_none()) {
-            let mut total = 0;
-            while total < WRITE_BUDGET {
-                let bytes = state.server.transmit(c.id);
-                if bytes.is_empty() {
-                    break;
-                }
-                match socket::write(&mut c.stream, bytes) {
-                    Ok(n) => {
-                        total += n;
-                        state.server.sent(c.id, n);
-                    }
-                    Err(Flow::Closed(reason)) => {
-                        c.closed = Some(reason);
-                        break;
-                    }
-                    Err(_) => {
-                        c.writable = false;
-                        break;
-                    }
-                }
+    pub fn write<H: Host>(&mut self, now: Duration, state: &mut ShellState, host: &mut H) {
+        self.events(now, state);
+        let (mut left, mut drained) = (WRITE_TURN, false);
+        let wants = |c: &Connection| c.writable && c.closed.is_none() && has_output(c, state);
+        for token in turn_from(&self.all, &mut self.write_from, wants) {
+            let Some(c) = self.all.get_mut(&token) else { continue };
+            if left == 0 {
+                self.write_from = token;
+                break;
             }
-            drained |= total > 0;
+            let n = write_some(c, state);
+            drained |= n > 0;
+            left = left.saturating_sub(n);
         }
         if drained {
             // Room in the queues: those who are behind get more, and the loop comes back at once.
@@ -155,30 +269,189 @@ impl Sessions {
 
     /// Whether a socket that takes bytes has some waiting.
     pub fn wants_write(&self, state: &ShellState) -> bool {
-        self.all.values().any(|c| c.writable && !state.server.transmit(c.id).is_empty())
+        self.all.values().any(|c| c.writable && c.closed.is_none() && has_output(c, state))
+    }
+
+    /// When a connection's patience ends next.
+    pub fn due(&self) -> Option<Duration> {
+        let until = |c: &Connection| match c.stage {
+            Stage::Shaking { until } | Stage::Ending { until, .. } | Stage::Refused { until, .. } => {
+                Some(until)
+            }
+            Stage::Session(_) => None,
+        };
+        self.all.values().filter_map(until).min()
     }
 
     /// Closes what is over.
-    pub fn reap(&mut self, state: &mut ShellState) {
+    pub fn reap(&mut self, now: Duration, state: &mut ShellState) {
+        let (gate, tokens, throttle) = (&mut self.gate, &mut self.tokens, &mut self.throttle);
         self.all.retain(|_, c| {
-            let done = c.ending && state.server.transmit(c.id).is_empty();
-            if c.closed.is_none() && !done {
+            if let Some(id) = c.id()
+                && let Some(peer) = state.peers.get_mut(&id)
+            {
+                (peer.received, peer.sent) = (c.stream.received, c.stream.sent);
+            }
+            let over = match &c.stage {
+                Stage::Shaking { until } if now >= *until => {
+                    state.refusals.handshake += 1;
+                    let waited = gate.limits.handshake_ms;
+                    let reason = format!("no TLS handshake within {waited} ms");
+                    throttle.warn(now, &format!("client at {}", c.address), &reason);
+                    true
+                }
+                Stage::Ending { until, .. } | Stage::Refused { until, .. } => {
+                    now >= *until || !has_output(c, state)
+                }
+                _ => false,
+            };
+            if c.closed.is_none() && !over {
                 return true;
             }
-            if let Some(reason) = c.closed.as_deref().filter(|_| !c.ending) {
-                let name = state.server.sessions().into_iter().find(|s| s.session == c.id);
-                match name {
-                    Some(s) => tracing::info!("client {} ({}) left: {reason}", s.name, c.address),
-                    None => tracing::debug!("{}: {reason}", c.address),
+            if let Some(reason) = c.closed.as_deref() {
+                match &c.stage {
+                    Stage::Session(id) => match state.peers.get(id).filter(|p| !p.name.is_empty()) {
+                        Some(p) => {
+                            tracing::info!("client {} ({}) left: {reason}", p.name, c.address);
+                            state.note_end(*id, reason);
+                        }
+                        None => throttle.warn(now, &format!("client at {}", c.address), reason),
+                    },
+                    Stage::Shaking { .. } => {
+                        throttle.warn(now, &format!("client at {}", c.address), reason);
+                    }
+                    _ => {}
                 }
             }
-            state.server.close(c.id);
-            state.addresses.remove(&c.id);
+            if let Some(id) = c.id() {
+                tokens.remove(&id);
+                state.server.close(id);
+                state.peers.remove(&id);
+            }
+            c.stream.close();
+            gate.leave(c.address.ip(), c.registered);
             false
         });
     }
 }
 
-fn address_of(state: &ShellState, session: SessionId) -> String {
-    state.addresses.get(&session).map_or_else(|| "?".into(), ToString::to_string)
+/// The machine has the connection from now on.
+fn begin(
+    now: Duration,
+    token: Token,
+    c: &mut Connection,
+    tokens: &mut HashMap<SessionId, Token>,
+    state: &mut ShellState,
+    names: Vec<String>,
+) {
+    let id = state.server.accept(now);
+    tokens.insert(id, token);
+    state.peers.insert(id, Peer { address: c.address, names, ..Peer::default() });
+    c.stage = Stage::Session(id);
+}
+
+/// Goes on with a handshake. The names once it is over; an error with whether that was only the handshake.
+fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<String>>, (bool, String)> {
+    match c.stream.shake() {
+        Flow::Blocked => {
+            c.readable = false;
+            return Ok(None);
+        }
+        Flow::Closed(reason) => return Err((true, reason)),
+        Flow::More => {}
+    }
+    let names = c.stream.names().unwrap_or_else(|| Ok(Vec::new())).map_err(|reason| (true, reason))?;
+    if let Some(security) = security {
+        security.may_register(&names).map_err(|reason| (false, reason))?;
+    }
+    Ok(Some(names))
+}
+
+/// Ends a connection that the machine does not have; a peer that can read it is told why, in the name of this node.
+fn refuse(now: Duration, c: &mut Connection, node: Option<&String>, reason: &str) {
+    let mut last = Vec::new();
+    if let Some(node) = node {
+        if !c.greeted {
+            Frame::Hello { name: node.clone() }.encode(&mut last);
+        }
+        Frame::Error { text: format!("refused: {reason}") }.encode(&mut last);
+    }
+    c.readable = false;
+    c.stage = Stage::Refused { last, until: now + LAST_WORD };
+}
+
+fn has_output(c: &Connection, state: &ShellState) -> bool {
+    c.stream.has_output()
+        || match &c.stage {
+            Stage::Shaking { .. } => false,
+            Stage::Session(id) | Stage::Ending { id, .. } => !state.server.transmit(*id).is_empty(),
+            Stage::Refused { last, .. } => !last.is_empty(),
+        }
+}
+
+/// Writes up to a socket's share of a turn; the number of bytes.
+fn write_some(c: &mut Connection, state: &mut ShellState) -> usize {
+    let mut total = 0;
+    while total < WRITE_BUDGET {
+        let outcome = match &mut c.stage {
+            Stage::Session(id) | Stage::Ending { id, .. } => {
+                let mut pieces = [IoSlice::new(&[]); PIECES];
+                let mut n = 0;
+                for (slot, piece) in pieces.iter_mut().zip(state.server.transmit_pieces(*id)) {
+                    *slot = IoSlice::new(piece);
+                    n += 1;
+                }
+                let pieces = pieces.get(..n).unwrap_or_default();
+                let wrote = if pieces.is_empty() { flushed(&mut c.stream) } else { c.stream.write(pieces) };
+                if let Ok(n) = wrote {
+                    c.greeted |= n > 0;
+                    state.server.sent(*id, n);
+                }
+                wrote
+            }
+            Stage::Refused { last, .. } => {
+                let wrote = if last.is_empty() {
+                    flushed(&mut c.stream)
+                } else {
+                    c.stream.write(&[IoSlice::new(last)])
+                };
+                if let Ok(n) = wrote {
+                    last.drain(..n.min(last.len()));
+                }
+                wrote
+            }
+            Stage::Shaking { .. } => flushed(&mut c.stream),
+        };
+        match outcome {
+            Ok(0) => return total,
+            Ok(n) => total += n,
+            Err(Flow::Closed(reason)) => {
+                c.closed = Some(reason);
+                return total;
+            }
+            Err(_) => {
+                c.writable = false;
+                return total;
+            }
+        }
+    }
+    total
+}
+
+fn flushed(stream: &mut Stream) -> Result<usize, Flow> {
+    match stream.flush() {
+        Flow::More => Ok(0),
+        other => Err(other),
+    }
+}
+
+/// The connections that want something, beginning where the turn before was cut short.
+fn turn_from(
+    all: &BTreeMap<Token, Connection>,
+    from: &mut Token,
+    wants: impl Fn(&Connection) -> bool,
+) -> Vec<Token> {
+    let from = std::mem::replace(from, Token(0));
+    let order = all.range(from..).chain(all.range(..from));
+    order.filter(|(_, c)| wants(c)).map(|(token, _)| *token).collect()
 }

@@ -1,6 +1,9 @@
 //! A small route server over the real shell: a table that tests write, on a real TCP port of loopback.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod log;
+pub mod pki;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +14,8 @@ use std::time::{Duration, Instant};
 use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
-use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
+use fibcast_sync_agent::shell::tls::Security;
+use fibcast_sync_agent::shell::{ClientId, Host, Limits, Shell, ShellState, ShellWaker, Turn};
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
@@ -71,7 +75,14 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start(name: &str, address: &str, table: Table) -> Self {
-        let mut shell = Shell::new(name).unwrap();
+        Self::with(Shell::new(name).unwrap(), address, table)
+    }
+
+    pub fn secure(name: &str, table: Table, limits: Limits, security: Option<Arc<Security>>) -> Self {
+        Self::with(Shell::secure(name, limits, security).unwrap(), "127.0.0.1:0", table)
+    }
+
+    pub fn with(mut shell: Shell, address: &str, table: Table) -> Self {
         let address = shell.listen(address.parse().unwrap()).unwrap();
         let (orders, receiver) = channel();
         let waker = shell.waker();
@@ -134,13 +145,24 @@ pub fn table(epoch: u64, n: u32) -> Table {
 }
 
 pub fn agent(name: &str, relay: bool, servers: &[SocketAddr], sink: Box<dyn Sink>) -> AgentHandle {
+    secure_agent(name, relay, servers, sink, None)
+}
+
+pub fn secure_agent(
+    name: &str,
+    relay: bool,
+    servers: &[SocketAddr],
+    sink: Box<dyn Sink>,
+    security: Option<Arc<Security>>,
+) -> AgentHandle {
     let servers = servers.iter().enumerate().map(|(i, a)| SyncServer {
         address: a.to_string(),
         role: if i == 0 { Role::Primary } else { Role::Secondary },
     });
     let sync = Sync { servers: servers.collect(), heartbeat_ms: 100, failback_s: 1, checkpoint: None };
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
-    Agent::spawn(AgentConfig { name: name.into(), listen, sync }, sink).unwrap()
+    let limits = Limits::default();
+    Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits }, sink).unwrap()
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

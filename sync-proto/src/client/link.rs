@@ -185,6 +185,7 @@ impl Link {
                 Phase::Active { synced: false, .. } => "activating",
             },
             ready: self.is_ready(),
+            announced: self.state.as_ref().map(|s| (s.epoch, s.serial)),
             received_bytes: self.received,
             last_error: self.last_error.clone(),
         }

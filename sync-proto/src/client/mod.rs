@@ -156,6 +156,8 @@ pub struct LinkStatus {
     pub state: &'static str,
     /// The server says that it is ready.
     pub ready: bool,
+    /// Epoch and serial of the server's table, as it announced them last.
+    pub announced: Option<(u64, u64)>,
     /// Bytes received since the start.
     pub received_bytes: u64,
     /// Why the last connection ended.
@@ -291,6 +293,11 @@ impl Client {
     /// The next bytes for a server; empty if there is nothing to send.
     pub fn transmit(&self, id: LinkId) -> &[u8] {
         self.links.get(id).map_or(&[], |l| l.out.front())
+    }
+
+    /// The same and what follows it, in pieces: for one vectored write.
+    pub fn transmit_pieces(&self, id: LinkId) -> impl Iterator<Item = &[u8]> {
+        self.links.get(id).into_iter().flat_map(|l| l.out.pieces())
     }
 
     /// So many bytes of [`Self::transmit`] were sent.

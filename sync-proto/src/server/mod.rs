@@ -102,6 +102,8 @@ pub struct SessionStatus {
     pub table: String,
     /// What this server is for it.
     pub role: Role,
+    /// State in a word.
+    pub state: &'static str,
     /// It gets data.
     pub active: bool,
     /// Last serial sent.
@@ -214,6 +216,16 @@ impl Server {
     /// The next bytes of a session; empty if there is nothing to send.
     pub fn transmit(&self, id: SessionId) -> &[u8] {
         self.sessions.get(&id).map_or(&[], |s| s.out.front())
+    }
+
+    /// Bytes that wait for a session's connection.
+    pub fn queued(&self, id: SessionId) -> usize {
+        self.sessions.get(&id).map_or(0, |s| s.out.len())
+    }
+
+    /// What [`Self::transmit`] gives and what follows it, in pieces: for one vectored write.
+    pub fn transmit_pieces(&self, id: SessionId) -> impl Iterator<Item = &[u8]> {
+        self.sessions.get(&id).into_iter().flat_map(|s| s.out.pieces())
     }
 
     /// So many bytes of [`Self::transmit`] were sent.

@@ -119,6 +119,7 @@ impl Session {
             name: self.name.clone(),
             table: self.table.clone(),
             role: self.role,
+            state: self.phase.name(),
             active,
             serial,
             sent_bytes: self.out.sent(),

@@ -1,0 +1,144 @@
+//! TLS 1.3 between nodes: both sides show certificates of one CA, and names decide who may be what.
+//!
+//! [`Security`] is a node's side of it: its certificate, its CA, its allow lists. `load` reads the files, `names` matches the DNS
+//! names of a peer's certificate with the lists, `explain` puts what rustls says into an operator's words. The sync machines know
+//! nothing of all this: the shell gives them bytes only once the other side is known.
+//!
+//! Nothing is resumed: each connection shows its certificates anew, so that new files, an expiry or another CA count at once.
+
+mod explain;
+mod load;
+mod names;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::exit::Failure;
+use fibcast_daemon::sections::Tls;
+use fibcast_daemon::signals;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+pub(super) use explain::{explain, looks_like_tls};
+pub(super) use load::BUFFER;
+pub use load::TlsError;
+pub(super) use names::names_of;
+
+/// What a connection is opened with.
+#[derive(Debug)]
+struct Identity {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+/// How a node protects its connections.
+#[derive(Debug)]
+pub struct Security {
+    config: Tls,
+    node: String,
+    identity: RwLock<Arc<Identity>>,
+}
+
+impl Security {
+    /// Reads the files that `[tls]` names. None where it names none: plain TCP.
+    pub fn load(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, TlsError> {
+        let Some(identity) = load::identity(tls, node)? else { return Ok(None) };
+        let identity = RwLock::new(Arc::new(identity));
+        Ok(Some(Arc::new(Self { config: tls.clone(), node: node.to_owned(), identity })))
+    }
+
+    /// Reads the files to see whether they can be used; an error names the configuration's line and key.
+    pub fn check<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        Self::load(tls, node)
+            .map(|_| ())
+            .map_err(|error| loaded.error(&["tls".into(), error.key.into()], error.reason))
+    }
+
+    /// Reads the files at a daemon's start, and from then on again at each SIGHUP. Says so where connections are not protected.
+    pub fn open(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, Failure> {
+        tls.warn();
+        let security = Self::load(tls, node).map_err(Failure::work)?;
+        let reloaded = security.clone();
+        signals::on_hangup(move || match &reloaded {
+            Some(security) => security.reload(),
+            None => tracing::info!("SIGHUP: there are no certificates to read again"),
+        })
+        .map_err(|error| Failure::work(format!("signals: {error}")))?;
+        Ok(security)
+    }
+
+    /// Reads the files again. Connections that are open keep what they were opened with; after an error all stays as it was.
+    pub fn reload(&self) {
+        match load::identity(&self.config, &self.node) {
+            Ok(Some(identity)) => {
+                *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
+                tracing::info!("certificates were read again; connections from now on use them");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!("certificates were not read again, the old ones stay: {error}");
+            }
+        }
+    }
+
+    fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The server's end of a connection.
+    pub(super) fn accept(&self) -> Result<Connection, String> {
+        let server = ServerConnection::new(Arc::clone(&self.identity().server));
+        server.map(Connection::Server).map_err(|e| explain(&e))
+    }
+
+    /// The client's end of a connection.
+    pub(super) fn connect(&self) -> Result<Connection, String> {
+        // Who the server is follows from its certificate and the allow list, not from how it is reached; no name is sent.
+        let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let client = ClientConnection::new(Arc::clone(&self.identity().client), name);
+        client.map(Connection::Client).map_err(|e| explain(&e))
+    }
+
+    /// Whether nodes of these names may be this node's servers.
+    pub(super) fn may_serve(&self, names: &[String]) -> Result<(), String> {
+        if names.iter().any(|name| self.config.servers.iter().any(|p| names::matches(p, name))) {
+            return Ok(());
+        }
+        Err(format!("its certificate is for {}, which tls.servers does not allow", names.join(", ")))
+    }
+
+    /// Whether nodes of these names may register here at all.
+    pub(super) fn may_register(&self, names: &[String]) -> Result<(), String> {
+        if names.iter().any(|name| self.config.clients.iter().any(|c| names::matches(&c.name, name))) {
+            return Ok(());
+        }
+        Err(format!("its certificate is for {}, which tls.clients does not allow", names.join(", ")))
+    }
+
+    /// Whether the node that calls itself `name` is one of its certificate's, and may have the table.
+    pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
+        is_named(names, name)?;
+        let allowed = |c: &&fibcast_daemon::sections::AllowedClient| names::matches(&c.name, name);
+        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| t == table)) {
+            return Ok(());
+        }
+        Err(format!("{name} may not have the table {table}: tls.clients does not allow it"))
+    }
+}
+
+/// Whether a node's own word about its name is backed by its certificate.
+pub(super) fn is_named(names: &[String], name: &str) -> Result<(), String> {
+    if names.iter().any(|n| n == name) {
+        return Ok(());
+    }
+    Err(format!("it calls itself {name}, but its certificate is for {}", names.join(", ")))
+}
+
+/// The names in a connection's peer certificate.
+pub(super) fn peer_names(connection: &Connection) -> Result<Vec<String>, String> {
+    let certificate: &CertificateDer<'_> = connection
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| "it presented no certificate".to_owned())?;
+    names_of(certificate)
+}
