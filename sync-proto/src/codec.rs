@@ -5,9 +5,9 @@
 //! the distance from the one before it, counted in its own size, so that a sorted table takes three to four bytes per
 //! route. Order is free: an unsorted batch is only longer.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use hashbrown::HashMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::frame::{begin_frame, end_frame};

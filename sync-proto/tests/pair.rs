@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::*;
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent, How};
 use fibcast_sync_proto::frame::{Frame, Role};
+use fibcast_sync_proto::server::{Limits, Server};
 use fibcast_sync_proto::{Change, Key, Table};
 
 fn activations(net: &Net) -> Vec<(usize, How)> {
@@ -219,6 +220,33 @@ fn snapshot_while_the_table_changes_is_whole() {
     // Many more changes than fit into one shared batch while a client is behind.
     net.nodes[0].commit((0..40_000).map(|i| put(i, ((i + 2) % 4) as u8)));
     net.nodes[0].commit((0..50).map(|i| Change::Delete(Key::Group(label(100 + i)))));
+    net.settle();
+    assert!(net.equal_to(0));
+    assert_eq!(net.client.counters().digest_mismatches, 0);
+}
+
+#[test]
+fn slow_reader_of_a_table_that_never_rests_gets_its_commit() {
+    let mut net = Net::new(vec![Node::new("a", table(10, 3_000))]);
+    let limits = Limits { queue: 512, shared: 50, portion: 100 };
+    net.nodes[0].server = Server::new("a").with_limits(limits);
+    net.portion = 200;
+    let mut queued = 0;
+    for round in 0..400u32 {
+        // Much more changes in each step than the reader takes.
+        let changes = (0..1_200).map(|i| put((round * 577 + i * 7) % 3_000, ((round + i) % 4) as u8));
+        net.nodes[0].commit(changes.chain([put(9_000 + round, 1), Change::Delete(key(9_000 + round / 2))]));
+        for _ in 0..3 {
+            net.step();
+        }
+        queued = queued.max(net.nodes[0].server.sessions().iter().map(|s| s.queued_bytes).max().unwrap_or(0));
+        if net.client.is_synced() {
+            break;
+        }
+    }
+    assert!(net.client.is_synced(), "no commit after {} bytes", net.to_client[0]);
+    assert!(queued < 32 * 1024, "{queued} bytes waited");
+    assert!(net.to_client[0] < 64 * 1024, "{} bytes", net.to_client[0]);
     net.settle();
     assert!(net.equal_to(0));
     assert_eq!(net.client.counters().digest_mismatches, 0);

@@ -1,7 +1,9 @@
 //! What an active session sends of its table: small batches whole and shared, large ones by a walk in portions.
 //!
 //! The walk needs no copy and no pause: it goes from key to key, skips what has changed since it began, and ends with
-//! the changes since. Its memory is the session's queue. Groups are never skipped, so that no
+//! the changes since. Its memory is the session's queue. A reader so slow that much has changed meanwhile gets these changes by a
+//! second walk, and what has changed during that one at once, however much it is: so every walk ends, and the most that waits in a
+//! queue is one encoding of the table. Groups are never skipped, so that no
 //! route comes before its group.
 
 use super::Limits;
@@ -27,6 +29,8 @@ struct Walk {
     /// Only what had changed by the beginning of the walk.
     high: u64,
     mode: Mode,
+    /// It is the walk through what changed during the first one.
+    again: bool,
     /// Groups deleted after this are named at the end, after all routes that left them.
     groups_from: u64,
     encoder: Encoder,
@@ -67,7 +71,7 @@ impl Feed {
         let high = table.serial();
         let groups_from = if mode == Mode::Snapshot { high } else { low };
         let encoder = Encoder::new();
-        self.walk = Some(Walk { at: None, over: false, low, high, mode, groups_from, encoder });
+        self.walk = Some(Walk { at: None, over: false, low, high, mode, again: false, groups_from, encoder });
     }
 
     /// Fills the queue.
@@ -142,10 +146,11 @@ impl Feed {
         if !walk.over {
             return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
         }
-        if table.count_since(walk.high, limits.shared + 1) > limits.shared {
+        if !walk.again && table.count_since(walk.high, limits.shared + 1) > limits.shared {
             // So much has changed meanwhile that the end is a walk, too.
             (walk.at, walk.over, walk.low) = (None, false, walk.high);
             walk.high = table.serial();
+            walk.again = true;
             if walk.mode == Mode::Snapshot {
                 // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.
                 walk.mode = Mode::Reconcile;

@@ -119,7 +119,8 @@ impl Net {
         panic!("never at rest");
     }
 
-    fn step(&mut self) -> bool {
+    /// Moves one portion each way.
+    pub fn step(&mut self) -> bool {
         let mut moved = false;
         while let Some(action) = self.client.poll_action() {
             moved = true;
