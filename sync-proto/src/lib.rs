@@ -11,9 +11,11 @@ mod outbox;
 pub mod record;
 pub mod server;
 pub mod sketch;
+pub mod subset;
 pub mod table;
 pub mod wire;
 
 pub use record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 pub use sketch::RootDigest;
+pub use subset::{Family, PrefixRange, Subset};
 pub use table::{Batch, Commit, Counts, Table, TableError};

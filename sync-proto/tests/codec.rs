@@ -7,7 +7,8 @@ use fibcast_sync_proto::codec::{Decoder, Encoder};
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::{
-    Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, RootDigest, Value,
+    Change, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange, RootDigest, Subset,
+    Value,
 };
 use proptest::prelude::*;
 
@@ -143,6 +144,11 @@ fn every_frame_is_read_as_written() {
             role: Role::Secondary,
             heartbeat_ms: 50,
             path: vec!["x".into()],
+            subset: Subset::new(
+                vec![7],
+                Some(Family::V4),
+                vec![PrefixRange::within("10.0.0.0/8".parse().unwrap())],
+            ),
         },
         Frame::Welcome(state.clone()),
         Frame::Activate { epoch: 1, serial: 2, digest, copy: true },

@@ -83,7 +83,8 @@ impl Link {
             (config.table.clone(), self.role, config.heartbeat.as_millis() as u64);
         // The path is empty: who gets its table from this server alone cannot close a loop by that. What it gets
         // from others is checked by the server's own state, which carries the path of the table that it serves.
-        self.out.frame(&Frame::Register { table, role, heartbeat_ms, path: Vec::new() });
+        let (path, subset) = (Vec::new(), config.subset.clone());
+        self.out.frame(&Frame::Register { table, role, heartbeat_ms, path, subset });
         self.heard = now;
         self.phase = Phase::Greeting { since: now };
     }

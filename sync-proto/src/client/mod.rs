@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::frame::Role;
 use crate::mutation::{Mutation, on};
+use crate::subset::Subset;
 use crate::table::{Commit, Table};
 use crate::wire::ProtocolError;
 use link::{Link, Phase};
@@ -33,6 +34,8 @@ pub struct ClientConfig {
     pub name: String,
     /// Table to register for.
     pub table: String,
+    /// Which part of it.
+    pub subset: Subset,
     /// Roles of the servers, in order of preference.
     pub servers: Vec<Role>,
     /// Interval of heartbeats; three missed ones mean that the server is gone.
@@ -53,6 +56,7 @@ impl ClientConfig {
         Self {
             name: name.into(),
             table: table.into(),
+            subset: Subset::default(),
             servers,
             heartbeat: Duration::from_millis(300),
             failback: Some(Duration::from_secs(30)),

@@ -1,8 +1,9 @@
 //! Encode once: sessions at the same serial of the same table share the bytes of the batch, and of its sketch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::views::{MAX_VIEWS, Wanted};
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
 use crate::mutation::{Mutation, on};
@@ -35,12 +36,16 @@ struct PerTable {
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    tables: HashMap<String, PerTable>,
+    tables: BTreeMap<Wanted, PerTable>,
 }
 
 impl Cache {
-    fn entry(&mut self, name: &str, table: &Table) -> &mut PerTable {
-        let entry = self.tables.entry(name.to_owned()).or_default();
+    fn entry(&mut self, wanted: &Wanted, table: &Table) -> &mut PerTable {
+        if self.tables.len() > 2 * MAX_VIEWS && !self.tables.contains_key(wanted) {
+            // Most are of views that are gone; the others are made again when they are asked for.
+            self.tables.clear();
+        }
+        let entry = self.tables.entry(wanted.clone()).or_default();
         if (entry.epoch, entry.serial) != (table.epoch(), table.serial()) {
             *entry = PerTable { epoch: table.epoch(), serial: table.serial(), ..PerTable::default() };
         }
@@ -48,8 +53,8 @@ impl Cache {
     }
 
     /// The changes since a serial as one batch. None beyond the horizon.
-    pub fn changes(&mut self, name: &str, table: &Table, from: u64) -> Option<Encoded> {
-        let entry = self.entry(name, table);
+    pub fn changes(&mut self, wanted: &Wanted, table: &Table, from: u64) -> Option<Encoded> {
+        let entry = self.entry(wanted, table);
         if let Some(found) = entry.batches.get(&from) {
             return Some(found.clone());
         }
@@ -60,8 +65,8 @@ impl Cache {
     }
 
     /// The symbols of the table as it is now.
-    pub fn frozen(&mut self, name: &str, table: &Table) -> Frozen {
-        let entry = self.entry(name, table);
+    pub fn frozen(&mut self, wanted: &Wanted, table: &Table) -> Frozen {
+        let entry = self.entry(wanted, table);
         entry
             .frozen
             .get_or_insert_with(|| Frozen {

@@ -8,6 +8,7 @@
 
 use super::Limits;
 use super::cache::{Cache, commit, is_route};
+use super::views::Wanted;
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
 use crate::mutation::{Mutation, on};
@@ -77,7 +78,7 @@ impl Feed {
     /// Fills the queue.
     pub fn pump(
         &mut self,
-        name: &str,
+        wanted: &Wanted,
         table: &Table,
         cache: &mut Cache,
         out: &mut Outbox,
@@ -92,7 +93,7 @@ impl Feed {
             return Pumped::Rest;
         }
         if table.count_since(self.serial, limits.shared + 1) <= limits.shared {
-            if let Some(batch) = cache.changes(name, table, self.serial) {
+            if let Some(batch) = cache.changes(wanted, table, self.serial) {
                 *passed_on += batch.routes;
                 if on(Mutation::BatchTwice) {
                     out.share(batch.bytes.clone());

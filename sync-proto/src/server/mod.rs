@@ -7,20 +7,25 @@
 //! * takes output: [`Server::transmit`] and [`Server::sent`], [`Server::poll_event`].
 //!
 //! `now` is time since any fixed instant, and never goes back. `session` is one connection, `feed` is what it sends of
-//! the table, `cache` holds encoded batches that sessions at the same serial share.
+//! the table, `cache` holds encoded batches that sessions at the same serial share, `views` the parts of tables that clients
+//! asked for.
 
 mod cache;
 mod feed;
 mod session;
+mod views;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 pub use crate::frame::Role;
+use crate::subset::Subset;
 use crate::table::Table;
 use crate::wire::ProtocolError;
 use cache::Cache;
 use session::Session;
+pub use views::MAX_VIEWS;
+use views::Views;
 
 /// A connection by number.
 pub type SessionId = u64;
@@ -57,6 +62,11 @@ pub struct Served<'t> {
 pub trait Tables {
     /// The table of this name.
     fn served(&self, name: &str) -> Option<Served<'_>>;
+
+    /// The part that the table of this name itself is, if it is not a whole one. Clients get no more than that.
+    fn subset(&self, _name: &str) -> Option<&Subset> {
+        None
+    }
 }
 
 /// What the owner should know.
@@ -100,6 +110,8 @@ pub struct SessionStatus {
     pub name: String,
     /// The table.
     pub table: String,
+    /// The part of it.
+    pub subset: Subset,
     /// What this server is for it.
     pub role: Role,
     /// State in a word.
@@ -121,6 +133,7 @@ pub struct Server {
     sessions: HashMap<SessionId, Session>,
     next: SessionId,
     cache: Cache,
+    views: Views,
     events: VecDeque<ServerEvent>,
     routes_passed_on: u64,
     limits: Limits,
@@ -134,6 +147,7 @@ impl Server {
             sessions: HashMap::new(),
             next: 1,
             cache: Cache::default(),
+            views: Views::default(),
             events: VecDeque::new(),
             routes_passed_on: 0,
             limits: Limits::default(),
@@ -168,6 +182,7 @@ impl Server {
             server: &self.name,
             tables,
             cache: &mut self.cache,
+            views: &mut self.views,
             events: &mut self.events,
             passed_on: &mut self.routes_passed_on,
             limits: self.limits,
@@ -181,12 +196,14 @@ impl Server {
 
     /// Produces what active sessions can take. Call it after commits, and when a session's queue has shrunk.
     pub fn pump(&mut self, tables: &dyn Tables) {
+        self.follow(tables);
         for (&id, session) in &mut self.sessions {
             session.pump(&mut session::Context {
                 id,
                 server: &self.name,
                 tables,
                 cache: &mut self.cache,
+                views: &mut self.views,
                 events: &mut self.events,
                 passed_on: &mut self.routes_passed_on,
                 limits: self.limits,
@@ -196,21 +213,42 @@ impl Server {
 
     /// Sends heartbeats and ends sessions that are silent.
     pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
+        self.follow(tables);
         for (&id, session) in &mut self.sessions {
-            if let Err(error) = session.handle_timeout(now, tables, self.limits) {
+            if let Err(error) = session.handle_timeout(now, tables, &self.views, self.limits) {
                 session.end(error, id, &mut self.events);
+            }
+        }
+        let sessions = &self.sessions;
+        self.views.expire(now, |wanted| sessions.values().any(|s| s.uses(wanted)));
+    }
+
+    /// Brings views up to date, and tells their clients at once what has become of them.
+    fn follow(&mut self, tables: &dyn Tables) {
+        if !self.views.follow(tables, self.limits.portion) {
+            return;
+        }
+        for (&id, session) in &mut self.sessions {
+            if self.views.is_broken(session.wanted()) {
+                let reason = format!("this part of table {} is made anew", session.wanted().table);
+                session.end(ProtocolError::Refused(reason), id, &mut self.events);
+            } else if !session.wanted().subset.is_all() {
+                session.send_heartbeat(tables, &self.views, self.limits);
             }
         }
     }
 
     /// Tells all clients the state of their table now, not at the next heartbeat: its readiness or path changed.
     pub fn announce(&mut self, tables: &dyn Tables) {
-        self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables, self.limits));
+        let (views, limits) = (&self.views, self.limits);
+        self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables, views, limits));
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.sessions.values().filter_map(Session::due).min()
+        // A view that is being filled goes on at once.
+        let filling = self.views.is_filling().then_some(Duration::ZERO);
+        filling.or_else(|| self.sessions.values().filter_map(Session::due).min())
     }
 
     /// The next bytes of a session; empty if there is nothing to send.
@@ -243,6 +281,11 @@ impl Server {
     /// Routes sent to clients, all together: each route counts once per client.
     pub fn routes_passed_on(&self) -> u64 {
         self.routes_passed_on
+    }
+
+    /// The parts of tables that clients have, each with its table's name and the number of its routes.
+    pub fn views(&self) -> impl Iterator<Item = (&str, &Subset, u64)> + '_ {
+        self.views.list()
     }
 
     /// All sessions that have registered, in the order in which they came.

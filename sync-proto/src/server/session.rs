@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::cache::{Cache, Frozen, encode};
 use super::feed::{Feed, Pumped};
+use super::views::{Views, Wanted};
 use super::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
 use crate::frame::{Frame, Inbox, MAX_SYMBOLS, Mode, Role, State};
 use crate::mutation::{Mutation, on};
@@ -31,6 +32,7 @@ pub(super) struct Context<'a> {
     pub server: &'a str,
     pub tables: &'a dyn Tables,
     pub cache: &'a mut Cache,
+    pub views: &'a mut Views,
     pub events: &'a mut VecDeque<ServerEvent>,
     pub passed_on: &'a mut u64,
     pub limits: Limits,
@@ -69,7 +71,7 @@ pub(super) struct Session {
     inbox: Inbox,
     pub out: Outbox,
     name: String,
-    table: String,
+    wanted: Wanted,
     role: Role,
     heartbeat: Duration,
     /// When the next heartbeat is due; before registration, when patience ends.
@@ -87,7 +89,7 @@ impl Session {
             inbox: Inbox::default(),
             out,
             name: String::new(),
-            table: String::new(),
+            wanted: Wanted::default(),
             role: Role::Primary,
             heartbeat: Duration::from_millis(300),
             next_heartbeat: now + GREETING,
@@ -117,7 +119,8 @@ impl Session {
         Some(SessionStatus {
             session: id,
             name: self.name.clone(),
-            table: self.table.clone(),
+            table: self.wanted.table.clone(),
+            subset: self.wanted.subset.clone(),
             role: self.role,
             state: self.phase.name(),
             active,
@@ -125,6 +128,19 @@ impl Session {
             sent_bytes: self.out.sent(),
             queued_bytes: self.out.len() as u64,
         })
+    }
+
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// Whether it gets, or stands by for, this part of a table.
+    pub fn uses(&self, wanted: &Wanted) -> bool {
+        self.is_registered() && self.wanted == *wanted
+    }
+
+    fn is_registered(&self) -> bool {
+        matches!(self.phase, Phase::Standby | Phase::Sketching { .. } | Phase::Active(_))
     }
 
     pub fn due(&self) -> Option<Duration> {
@@ -135,6 +151,7 @@ impl Session {
         &mut self,
         now: Duration,
         tables: &dyn Tables,
+        views: &Views,
         limits: Limits,
     ) -> Result<(), ProtocolError> {
         if now < self.next_heartbeat {
@@ -156,17 +173,16 @@ impl Session {
             return Err(ProtocolError::Silent(silent.as_millis() as u64));
         }
         self.next_heartbeat = now + self.heartbeat;
-        self.send_heartbeat(tables, limits);
+        self.send_heartbeat(tables, views, limits);
         Ok(())
     }
 
-    pub fn send_heartbeat(&mut self, tables: &dyn Tables, limits: Limits) {
-        let registered = matches!(self.phase, Phase::Standby | Phase::Sketching { .. } | Phase::Active(_));
+    pub fn send_heartbeat(&mut self, tables: &dyn Tables, views: &Views, limits: Limits) {
         // A reader that does not read gets no pile of heartbeats.
-        if !registered || self.out.len() > 2 * limits.queue {
+        if !self.is_registered() || self.out.len() > 2 * limits.queue {
             return;
         }
-        if let Some(state) = state_of(&self.table, tables) {
+        if let Some(state) = state_of(&self.wanted, tables, views) {
             self.out.frame(&Frame::Heartbeat(Some(state)));
         }
     }
@@ -213,8 +229,9 @@ impl Session {
                 self.name = name;
                 self.phase = Phase::Registering;
             }
-            (Phase::Registering, Frame::Register { table, role, heartbeat_ms, path }) => {
-                self.register(now, table, role, heartbeat_ms, &path, context)?;
+            (Phase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
+                let heartbeat = Duration::from_millis(heartbeat_ms);
+                self.register(now, Wanted { table, subset }, role, heartbeat, &path, context)?;
             }
             (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Heartbeat(None)) => {}
             (
@@ -224,8 +241,8 @@ impl Session {
             (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Deactivate) => {
                 self.phase = Phase::Standby;
                 // Tells the client that what it still finds before this belongs to the past.
-                let state = state_of(&self.table, context.tables)
-                    .ok_or_else(|| refused(format!("table {} is no longer served", self.table)))?;
+                let state = state_of(&self.wanted, context.tables, context.views)
+                    .ok_or_else(|| not_served(&self.wanted))?;
                 self.out.frame(&Frame::Welcome(state));
             }
             (Phase::Sketching { frozen, .. }, Frame::More { until }) => {
@@ -261,14 +278,17 @@ impl Session {
     fn register(
         &mut self,
         now: Duration,
-        table: String,
+        wanted: Wanted,
         role: Role,
-        heartbeat_ms: u64,
+        heartbeat: Duration,
         path: &[String],
         context: &mut Context<'_>,
     ) -> Result<(), ProtocolError> {
-        let state = state_of(&table, context.tables)
-            .ok_or_else(|| refused(format!("no table {table} is served here")))?;
+        if context.tables.served(&wanted.table).is_none() {
+            return Err(refused(format!("no table {} is served here", wanted.table)));
+        }
+        context.views.open(&wanted, context.tables)?;
+        let state = state_of(&wanted, context.tables, context.views).ok_or_else(|| not_served(&wanted))?;
         if path.iter().any(|n| n == context.server) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
@@ -286,19 +306,15 @@ impl Session {
             )));
         }
         self.out.frame(&Frame::Welcome(state));
-        self.table = table.clone();
+        let table = wanted.table.clone();
+        self.wanted = wanted;
         self.role = role;
-        self.heartbeat = Duration::from_millis(heartbeat_ms);
+        self.heartbeat = heartbeat;
         self.next_heartbeat = now + self.heartbeat;
         self.phase = Phase::Standby;
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });
         Ok(())
-    }
-
-    fn table<'t>(&self, context: &Context<'t>) -> Result<&'t Table, ProtocolError> {
-        let served = context.tables.served(&self.table);
-        served.map(|s| s.table).ok_or_else(|| refused(format!("table {} is no longer served", self.table)))
     }
 
     /// Chooses the cheapest way from what the client has to what the table is.
@@ -310,12 +326,14 @@ impl Session {
         copy: bool,
         context: &mut Context<'_>,
     ) -> Result<(), ProtocolError> {
-        let table = self.table(context)?;
+        let table = table_of(&self.wanted, context.tables, context.views)?;
         if copy {
             return self.copy("snapshot: asked for", context);
         }
         let how;
-        if epoch == table.epoch() && serial <= table.serial() && serial >= table.horizon() {
+        // A client at our own serial whose table is another one, whatever has come over it, is compared like any other.
+        let same = serial != table.serial() || digest == table.digest();
+        if epoch == table.epoch() && serial <= table.serial() && serial >= table.horizon() && same {
             how = "changes since its serial";
             if serial == table.serial() {
                 self.out.frame(&Frame::Equal { epoch, serial });
@@ -332,7 +350,7 @@ impl Session {
                 return self.copy("snapshot", context);
             }
             how = "sketch";
-            let frozen = context.cache.frozen(&self.table, table);
+            let frozen = context.cache.frozen(&self.wanted, table);
             self.symbols_sent = 0;
             self.send_symbols(&frozen, 0, FIRST_SYMBOLS);
             self.phase = Phase::Sketching { frozen, want: HashSet::new() };
@@ -342,7 +360,7 @@ impl Session {
     }
 
     fn copy(&mut self, how: &'static str, context: &mut Context<'_>) -> Result<(), ProtocolError> {
-        let table = self.table(context)?;
+        let table = table_of(&self.wanted, context.tables, context.views)?;
         self.phase = Phase::Active(Feed::snapshot(table, &mut self.out));
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
@@ -361,7 +379,7 @@ impl Session {
 
     /// Sends what the client lacks of the table that was sketched, and what has changed since.
     fn reconcile(&mut self, context: &mut Context<'_>) -> Result<(), ProtocolError> {
-        let table = self.table(context)?;
+        let table = table_of(&self.wanted, context.tables, context.views)?;
         let Phase::Sketching { frozen, want } = std::mem::replace(&mut self.phase, Phase::Standby) else {
             return Ok(());
         };
@@ -380,11 +398,11 @@ impl Session {
     /// Sends what the client can take.
     pub fn pump(&mut self, context: &mut Context<'_>) {
         let Phase::Active(feed) = &mut self.phase else { return };
-        let Some(served) = context.tables.served(&self.table) else { return };
+        let Some(served) = context.views.served(&self.wanted, context.tables) else { return };
         // One portion per call keeps other sessions from waiting; the owner calls again as the queue drains.
         loop {
             let pumped = feed.pump(
-                &self.table,
+                &self.wanted,
                 served.table,
                 context.cache,
                 &mut self.out,
@@ -402,8 +420,20 @@ fn refused(text: String) -> ProtocolError {
     ProtocolError::Refused(text)
 }
 
-fn state_of(name: &str, tables: &dyn Tables) -> Option<State> {
-    tables.served(name).map(|s| State {
+fn not_served(wanted: &Wanted) -> ProtocolError {
+    refused(format!("table {} is no longer served", wanted.table))
+}
+
+fn table_of<'t>(
+    wanted: &Wanted,
+    tables: &'t dyn Tables,
+    views: &'t Views,
+) -> Result<&'t Table, ProtocolError> {
+    views.served(wanted, tables).map(|served| served.table).ok_or_else(|| not_served(wanted))
+}
+
+fn state_of(wanted: &Wanted, tables: &dyn Tables, views: &Views) -> Option<State> {
+    views.served(wanted, tables).map(|s| State {
         epoch: s.table.epoch(),
         serial: s.table.serial(),
         digest: s.table.digest(),

@@ -1,0 +1,170 @@
+//! From `Records` frames to changes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{
+    BACKWARDS, GONE, GROUP, GROUP_GONE, OPAQUE, OPAQUE_GONE, ORIGIN, ORIGIN_GONE, RIB, RUN_V4, RUN_V6,
+    SAME_LABEL,
+};
+use crate::record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
+use crate::wire::{MAX_HOPS, MAX_NAME, MAX_OPAQUE, ProtocolError, Reader};
+
+/// Labels of one batch.
+const MAX_LABELS: usize = 1 << 22;
+
+/// Reads the `Records` frames of one batch.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    labels: Vec<Label>,
+}
+
+impl Decoder {
+    /// For a new batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives each change of a frame's body to `take`, in order.
+    pub fn decode(&mut self, body: &[u8], mut take: impl FnMut(Change)) -> Result<(), ProtocolError> {
+        let r = &mut Reader::new("Records", body);
+        while !r.is_empty() {
+            let tag = r.u8("tag")?;
+            match tag {
+                GROUP => {
+                    let label = Label(r.u64("label")?);
+                    take(Change::Put(Key::Group(label), Value::Group(group(r)?)));
+                }
+                GROUP_GONE => take(Change::Delete(Key::Group(Label(r.u64("label")?)))),
+                ORIGIN => {
+                    let id = OriginId(r.u64("origin")?);
+                    let value = OriginValue {
+                        name: r.text("name", MAX_NAME)?,
+                        server: r.text("server", MAX_NAME)?,
+                        epoch: r.u64("epoch")?,
+                        sequence: r.varint("sequence")?,
+                        ready: r.u8("ready")? != 0,
+                    };
+                    take(Change::Put(Key::Origin(id), Value::Origin(value)));
+                }
+                ORIGIN_GONE => take(Change::Delete(Key::Origin(OriginId(r.u64("origin")?)))),
+                OPAQUE => {
+                    let key = Key::Opaque(r.blob("key", MAX_OPAQUE)?.into());
+                    let value = Value::Opaque(r.blob("value", MAX_OPAQUE)?.into());
+                    take(Change::Put(key, value));
+                }
+                OPAQUE_GONE => take(Change::Delete(Key::Opaque(r.blob("key", MAX_OPAQUE)?.into()))),
+                _ if tag & !(RIB | GONE) == RUN_V4 => self.run(r, tag, 32, &mut take)?,
+                _ if tag & !(RIB | GONE) == RUN_V6 => self.run(r, tag, 128, &mut take)?,
+                other => return Err(r.invalid("tag", format!("expected a known record type, found {other}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        r: &mut Reader<'_>,
+        tag: u8,
+        width: u8,
+        take: &mut impl FnMut(Change),
+    ) -> Result<(), ProtocolError> {
+        let vrf = r.limited("vrf", u64::from(u32::MAX))? as u32;
+        let origin = if tag & RIB != 0 { Some(OriginId(r.u64("origin")?)) } else { None };
+        let gone = tag & GONE != 0;
+        let (distance, metric) = if origin.is_some() && !gone {
+            (r.u8("distance")?, r.limited("metric", u64::from(u32::MAX))? as u32)
+        } else {
+            (0, 0)
+        };
+        let n = u16::from_be_bytes(r.array("routes")?);
+        let mut address = 0u128;
+        let mut label: Option<Label> = None;
+        for _ in 0..n {
+            let first = r.u8("prefix length")?;
+            let (flags, len) =
+                if width == 32 { (first, first & 0x3f) } else { (first, r.u8("prefix length")?) };
+            if len > width {
+                return Err(r.invalid("prefix length", format!("expected at most {width}, found {len}")));
+            }
+            let shift = u32::from(width - len);
+            let before = address.checked_shr(shift).unwrap_or(0);
+            let by = r.wide("prefix")?;
+            let now = if flags & BACKWARDS != 0 { before.checked_sub(by) } else { before.checked_add(by) };
+            let prefix = now
+                .filter(|now| len == 128 || *now >> len == 0)
+                .and_then(|now| net(width, now.checked_shl(shift).unwrap_or(0), len))
+                .ok_or_else(|| r.invalid("prefix", "expected an address of the family"))?;
+            address = match &prefix {
+                IpNet::V4(p) => u128::from(u32::from(p.addr())),
+                IpNet::V6(p) => u128::from(p.addr()),
+            };
+            let key = match origin {
+                None => Key::Route { vrf, prefix },
+                Some(origin) => Key::RibRoute { origin, vrf, prefix },
+            };
+            if gone {
+                take(Change::Delete(key));
+                continue;
+            }
+            if flags & SAME_LABEL == 0 {
+                label = Some(self.label(r)?);
+            }
+            let label =
+                label.ok_or_else(|| r.invalid("label", "expected one for the first route of a run"))?;
+            take(Change::Put(
+                key,
+                match origin {
+                    None => Value::Route(label),
+                    Some(_) => Value::RibRoute { label, distance, metric },
+                },
+            ));
+        }
+        Ok(())
+    }
+
+    fn label(&mut self, r: &mut Reader<'_>) -> Result<Label, ProtocolError> {
+        let index = r.limited("label", self.labels.len().min(MAX_LABELS) as u64)? as usize;
+        if let Some(&label) = self.labels.get(index) {
+            return Ok(label);
+        }
+        let label = Label(r.u64("label")?);
+        self.labels.push(label);
+        Ok(label)
+    }
+}
+
+fn net(width: u8, bits: u128, len: u8) -> Option<IpNet> {
+    if width == 32 {
+        Ipv4Net::new(Ipv4Addr::from(bits as u32), len).ok().map(IpNet::V4)
+    } else {
+        Ipv6Net::new(Ipv6Addr::from(bits), len).ok().map(IpNet::V6)
+    }
+}
+
+fn group(r: &mut Reader<'_>) -> Result<GroupValue, ProtocolError> {
+    Ok(match r.u8("group")? {
+        0 => {
+            let n = r.limited("hops", MAX_HOPS as u64)?;
+            GroupValue::Hops((0..n).map(|_| hop(r)).collect::<Result<_, _>>()?)
+        }
+        1 => GroupValue::Blackhole,
+        2 => GroupValue::Unreachable,
+        3 => GroupValue::Prohibit,
+        4 => GroupValue::Local,
+        other => return Err(r.invalid("group", format!("expected 0 to 4, found {other}"))),
+    })
+}
+
+fn hop(r: &mut Reader<'_>) -> Result<HopValue, ProtocolError> {
+    let gateway = match r.u8("gateway")? {
+        0 => None,
+        4 => Some(IpAddr::from(r.array::<4>("gateway")?)),
+        6 => Some(IpAddr::from(r.array::<16>("gateway")?)),
+        other => return Err(r.invalid("gateway", format!("expected family 0, 4 or 6, found {other}"))),
+    };
+    let port = Some(r.text("port", MAX_NAME)?).filter(|p| !p.is_empty());
+    let weight = r.limited("weight", u64::from(u16::MAX))? as u16;
+    Ok(HopValue { gateway, port, weight })
+}

@@ -1,0 +1,61 @@
+//! From a stream of bytes to frames.
+
+use super::{Frame, MAGIC, name_of, not_fibcast};
+use crate::wire::{HEADER, MAX_BODY, ProtocolError};
+
+/// Cuts a stream of bytes into frames, whatever the portions in which they come.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    buffer: Vec<u8>,
+    at: usize,
+    greeted: bool,
+}
+
+impl Inbox {
+    /// Takes bytes as they came. Call [`Inbox::next`] until it gives none before adding more.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.at == self.buffer.len() {
+            self.buffer.clear();
+            self.at = 0;
+        } else if self.at > MAX_BODY {
+            self.buffer.drain(..self.at);
+            self.at = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole frame. After an error the session is over.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
+        loop {
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            // A peer that speaks something else is told apart at once, not when a "frame" is complete.
+            if !self.greeted {
+                let wrong = |i: usize, want: u8| rest.get(i).is_some_and(|&b| b != want);
+                if wrong(0, 1) || wrong(1, 0) || (0..4).any(|i| wrong(HEADER + i, MAGIC[i])) {
+                    return Err(not_fibcast(rest));
+                }
+            }
+            let Some(&[kind, a, b, c]) = rest.first_chunk::<HEADER>() else { return Ok(None) };
+            let n = u32::from_be_bytes([0, a, b, c]) as usize;
+            if n > MAX_BODY {
+                return Err(ProtocolError::TooLarge {
+                    frame: name_of(kind),
+                    field: "length",
+                    limit: MAX_BODY as u64,
+                    found: n as u64,
+                });
+            }
+            if rest.len() < HEADER + n {
+                return Ok(None);
+            }
+            let body_at = self.at + HEADER;
+            self.at = body_at + n;
+            self.greeted = true;
+            if kind < 128 {
+                let body = self.buffer.get(body_at..body_at + n).unwrap_or_default();
+                return Frame::decode(kind, body).map(Some);
+            }
+        }
+    }
+}
