@@ -1,7 +1,9 @@
 //! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`.
+//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`pki`] asks
+//! nobody: it makes certificates.
 
+mod pki;
 mod print;
 mod socket;
 
@@ -35,6 +37,9 @@ enum Command {
     /// Shows one aspect of the daemon.
     #[command(subcommand)]
     Show(Show),
+    /// Makes and shows certificates of nodes.
+    #[command(subcommand)]
+    Pki(pki::Pki),
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,7 +100,10 @@ impl Show {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let Command::Show(show) = &arguments.command;
+    let show = match &arguments.command {
+        Command::Show(show) => show,
+        Command::Pki(command) => return say(&pki::run(command).map_err(|error| error.to_string())?),
+    };
     let path = socket::choose(arguments.socket.as_deref())?;
     let answer = ask(&path, &show.request(), Duration::from_secs(arguments.timeout))
         .map_err(|error| error.to_string())?;
@@ -104,6 +112,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     } else {
         print::text(show, &answer)
     };
+    say(&text)
+}
+
+fn say(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has seen enough (`| head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

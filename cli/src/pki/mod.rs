@@ -1,0 +1,163 @@
+//! `fibcast pki`: a small certification authority in a folder, so that a deployment takes two commands: `init` once, `issue` for
+//! each node. `store` keeps files, with keys of mode 0600; `show` reads certificates.
+//!
+//! A node's certificate has its name as DNS name, and is good for both ends of a connection (RFC 5280 §4.2.1.12).
+
+mod show;
+mod store;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
+};
+use time::{Duration, OffsetDateTime};
+
+use store::{Store, read};
+
+/// What to do with certificates.
+#[derive(Debug, Subcommand)]
+pub enum Pki {
+    /// Makes a CA: ca.pem for every node, ca.key for nobody.
+    Init {
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+        /// Days for which it is good.
+        #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Makes key and certificate of a node, NAME.key and NAME.pem.
+    Issue {
+        /// The node's name, as in `[node] name`.
+        #[arg(value_name = "NAME", value_parser = node_name)]
+        name: String,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+        /// Days for which it is good.
+        #[arg(long, default_value_t = 397, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Replaces what was issued before; the node reads it at SIGHUP.
+        #[arg(long)]
+        renew: bool,
+    },
+    /// Shows certificates: those of the CA's folder, or of a file.
+    Show {
+        /// A certificate in PEM.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+    },
+}
+
+/// Why it cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or what was expected.
+        reason: String,
+    },
+    /// A certificate cannot be made.
+    #[error("cannot make the certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(fits) || text.starts_with('.') {
+        return Err("expected 1 to 64 letters, digits, '-', '_' or '.', as in [node] name".to_owned());
+    }
+    if text == "ca" {
+        return Err("\"ca\" is the CA's own name".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Does it; the text is for the operator.
+pub fn run(command: &Pki) -> Result<String, PkiError> {
+    match command {
+        Pki::Init { dir, days } => init(&Store::new(dir), *days),
+        Pki::Issue { name, dir, days, renew } => issue(&Store::new(dir), name, *days, *renew),
+        Pki::Show { file: Some(file), .. } => show::one(file),
+        Pki::Show { file: None, dir } => show::all(dir),
+    }
+}
+
+fn valid(params: &mut CertificateParams, days: u32) {
+    let now = OffsetDateTime::now_utc();
+    // Clocks of nodes differ.
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + Duration::days(i64::from(days));
+}
+
+fn name(common: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "fibcast");
+    name.push(DnType::CommonName, common);
+    name
+}
+
+fn init(store: &Store, days: u32) -> Result<String, PkiError> {
+    store.make_folder()?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = name("fibcast CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid(&mut params, days);
+    let certificate = params.self_signed(&key)?;
+    store.write_new("ca.key", &key.serialize_pem(), true)?;
+    store.write_new("ca.pem", &certificate.pem(), false)?;
+    let mut text = String::new();
+    let _ = writeln!(text, "{}: for every node, as [tls] ca", store.path("ca.pem").display());
+    let _ = writeln!(text, "{}: keep it here, and keep it secret", store.path("ca.key").display());
+    let _ = writeln!(text, "next: fibcast pki issue NAME, for each node");
+    Ok(text)
+}
+
+fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, PkiError> {
+    let ca = store.path("ca.pem");
+    let (ca_text, ca_key) = (read(&ca)?, read(&store.path("ca.key"))?);
+    let bad = |path: &Path, e: rcgen::Error| PkiError::File { path: path.to_owned(), reason: e.to_string() };
+    let ca_key = KeyPair::from_pem(&ca_key).map_err(|e| bad(&store.path("ca.key"), e))?;
+    let issuer = Issuer::from_ca_cert_pem(&ca_text, ca_key).map_err(|e| bad(&ca, e))?;
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![node.to_owned()])?;
+    params.distinguished_name = name(node);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    valid(&mut params, days);
+    let certificate = params.signed_by(&key, &issuer)?;
+    let (cert_name, key_name) = (format!("{node}.pem"), format!("{node}.key"));
+    if renew {
+        store.replace(&key_name, &key.serialize_pem(), true)?;
+        store.replace(&cert_name, &certificate.pem(), false)?;
+    } else {
+        store.write_new(&key_name, &key.serialize_pem(), true)?;
+        store.write_new(&cert_name, &certificate.pem(), false)?;
+    }
+    let (cert, key) = (store.path(&cert_name), store.path(&key_name));
+    let mut text = String::new();
+    let _ = writeln!(text, "# for the configuration of {node}, good for {days} days");
+    let _ = writeln!(text, "[tls]");
+    for (field, path) in [("cert", &cert), ("key", &key), ("ca", &ca)] {
+        let _ = writeln!(text, "{field} = {:?}", path.display().to_string());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Scenarios with a CA in a folder of its own.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn made() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::new(&folder.path().join("pki"));
+    init(&store, 10).unwrap();
+    (folder, store)
+}
+
+fn mode(store: &Store, name: &str) -> u32 {
+    std::fs::metadata(store.path(name)).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn two_commands_make_what_a_node_needs_with_secret_keys() {
+    let (_folder, store) = made();
+    let text = issue(&store, "rs-a", 5, false).unwrap();
+    for part in ["[tls]", "rs-a.pem\"", "rs-a.key\"", "ca.pem\""] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!([mode(&store, "ca.key"), mode(&store, "rs-a.key")], [0o600, 0o600]);
+    assert_eq!([mode(&store, "ca.pem"), mode(&store, "rs-a.pem")], [0o644, 0o644]);
+    let shown = run(&Pki::Show { file: None, dir: store.path("") }).unwrap();
+    assert!(shown.contains("ca.pem: CA") && shown.contains("names    rs-a\n"), "{shown}");
+    assert!(shown.contains("(4 days left)"), "{shown}");
+}
+
+#[test]
+fn nothing_is_overwritten_unasked_and_a_renewal_replaces_both_files() {
+    let (_folder, store) = made();
+    let again = init(&store, 10).unwrap_err().to_string();
+    assert!(again.ends_with("ca.key: is there already, and is left alone"), "{again}");
+    issue(&store, "nh-1", 5, false).unwrap();
+    let read_both = || [read(&store.path("nh-1.pem")).unwrap(), read(&store.path("nh-1.key")).unwrap()];
+    let before = read_both();
+    assert!(issue(&store, "nh-1", 5, false).is_err());
+    assert_eq!(read_both(), before);
+    issue(&store, "nh-1", 5, true).unwrap();
+    let after = read_both();
+    assert!(before[0] != after[0] && before[1] != after[1]);
+    assert_eq!(mode(&store, "nh-1.key"), 0o600);
+}
+
+#[test]
+fn names_that_no_node_can_have_are_refused() {
+    for name in ["", "a b", "ca", "*", "../x", ".hidden"] {
+        assert!(node_name(name).is_err(), "{name}");
+    }
+    assert_eq!(node_name("rs-a.pop_1").as_deref(), Ok("rs-a.pop_1"));
+}
+
+#[test]
+fn missing_ca_and_wrong_files_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = issue(&Store::new(folder.path()), "a", 1, false).unwrap_err().to_string();
+    assert!(
+        error.contains("ca.pem: No such file") && error.ends_with("make a CA with fibcast pki init"),
+        "{error}"
+    );
+    let file = folder.path().join("x.pem");
+    std::fs::write(&file, "garbage").unwrap();
+    let error = show::one(&file).unwrap_err().to_string();
+    assert!(error.contains("x.pem: expected certificates in PEM"), "{error}");
+}
