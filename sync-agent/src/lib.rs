@@ -1,8 +1,10 @@
 //! The shell around the sync machines: client, relay, and what is done with the table.
 //!
 //! [`shell`] is the event loop that all daemons share; [`agent`] runs a client, a relay and a sink in it;
+//! [`checkpoint`] keeps its table for the next start;
 //! [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
 
 pub mod agent;
+pub mod checkpoint;
 pub mod fib_changes;
 pub mod shell;

@@ -9,6 +9,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use serde::Deserialize;
 
+use crate::checkpoint::Checkpoint;
 use crate::shell::tls::Security;
 
 /// `[sync]`: which servers fill the table.
@@ -25,6 +26,9 @@ pub struct Sync {
     pub failback_s: u64,
     /// Where the table is kept for the next start.
     pub checkpoint: Option<PathBuf>,
+    /// It is written at most so often.
+    #[serde(default = "checkpoint_interval_s")]
+    pub checkpoint_interval_s: u64,
 }
 
 /// A server of `[sync]`.
@@ -39,6 +43,10 @@ pub struct SyncServer {
 
 fn heartbeat_ms() -> u64 {
     300
+}
+
+fn checkpoint_interval_s() -> u64 {
+    30
 }
 
 fn failback_s() -> u64 {
@@ -77,8 +85,14 @@ impl Sync {
         if !(50..=10_000).contains(&self.heartbeat_ms) {
             return error("heartbeat_ms", format!("expected 50 to 10000, found {}", self.heartbeat_ms));
         }
-        if self.checkpoint.is_some() {
-            return error("checkpoint", "checkpoints are not available in this version".into());
+        if !(1..=86_400).contains(&self.checkpoint_interval_s) {
+            let found = self.checkpoint_interval_s;
+            return error("checkpoint_interval_s", format!("expected 1 to 86400 seconds, found {found}"));
+        }
+        if let Some(path) = &self.checkpoint
+            && (path.file_name().is_none() || path.is_dir())
+        {
+            return error("checkpoint", format!("expected a file, found {:?}", path.display().to_string()));
         }
         Ok(())
     }
@@ -88,6 +102,12 @@ impl Sync {
         let mut servers = self.servers.clone();
         servers.sort_by_key(|s| s.role == Role::Secondary);
         servers
+    }
+
+    /// What writes the checkpoint, if one is wanted.
+    pub fn checkpoint(&self, table: &str) -> Option<Checkpoint> {
+        let interval = Duration::from_secs(self.checkpoint_interval_s);
+        self.checkpoint.as_ref().map(|path| Checkpoint::new(path, table, interval))
     }
 
     /// The failback time as the client machine wants it.
@@ -184,8 +204,10 @@ mod tests {
     fn errors_name_file_line_and_key() {
         let e = with("servers = []").unwrap_err();
         assert_eq!(e, "agent.toml:4: sync.servers: expected at least one server, found none");
-        let e = with(&format!("{ONE}\ncheckpoint = \"/x\"")).unwrap_err();
-        assert_eq!(e, "agent.toml:5: sync.checkpoint: checkpoints are not available in this version");
+        let e = with(&format!("{ONE}\ncheckpoint = \"/\"")).unwrap_err();
+        assert_eq!(e, "agent.toml:5: sync.checkpoint: expected a file, found \"/\"");
+        let e = with(&format!("{ONE}\ncheckpoint_interval_s = 0")).unwrap_err();
+        assert_eq!(e, "agent.toml:5: sync.checkpoint_interval_s: expected 1 to 86400 seconds, found 0");
         let e = with(&format!("{ONE}\nheartbeat_ms = 1")).unwrap_err();
         assert_eq!(e, "agent.toml:5: sync.heartbeat_ms: expected 50 to 10000, found 1");
         let e = with(&format!("{ONE}\nheartbeat = 1")).unwrap_err();

@@ -10,6 +10,7 @@ use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::server::{Served, Tables};
 
 use super::{Report, Sink, SinkError, show};
+use crate::checkpoint::Checkpoint;
 use crate::shell::{ClientId, Host, ShellState, Turn};
 
 /// A busy sink is asked again after this time.
@@ -32,6 +33,8 @@ pub(super) struct Kept {
     pub table: Table,
     /// Last serial that the sink took.
     pub taken: u64,
+    /// Keeps the table for the next start.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 pub(super) struct AgentHost<'s> {
@@ -96,7 +99,13 @@ impl<'s> AgentHost<'s> {
                 self.retry_at = Some(now + FAILED);
             }
         }
-        self.kept.table.pin(self.kept.taken);
+        self.pin();
+    }
+
+    /// Deletions stay known until the sink and the checkpoint have them.
+    fn pin(&mut self) {
+        let checkpoint = self.kept.checkpoint.as_ref().map_or(u64::MAX, Checkpoint::pin);
+        self.kept.table.pin(self.kept.taken.min(checkpoint));
     }
 
     /// Readiness and path for the tier below.
@@ -123,11 +132,14 @@ impl<'s> AgentHost<'s> {
             Command::Status(answer) => {
                 let synced = state.clients.first().is_some_and(|c| c.machine.is_synced());
                 let passed_on = state.server.routes_passed_on();
+                let mut sync =
+                    state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default();
+                sync.checkpoint = self.kept.checkpoint.as_ref().map(Checkpoint::status);
                 let report = Report {
                     ready: synced,
                     stale: !synced,
                     table: show::table_status(&self.kept.table, self.changes),
-                    sync: state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default(),
+                    sync,
                     clients: show::clients(state, self),
                     refused: show::refused(state),
                 };
@@ -175,7 +187,9 @@ impl Host for AgentHost<'_> {
         let changed = self.pumped != self.kept.table.serial();
         self.pumped = self.kept.table.serial();
         let hold = self.lost_at.filter(|_| self.ready).map(|at| at + HOLD);
-        let wake_at = [self.retry_at, hold].into_iter().flatten().min();
+        let checkpoint = self.kept.checkpoint.as_mut().and_then(|c| c.turn(now, &self.kept.table));
+        self.pin();
+        let wake_at = [self.retry_at, hold, checkpoint].into_iter().flatten().min();
         Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }
     }
 }

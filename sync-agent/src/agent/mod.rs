@@ -30,6 +30,8 @@ use config::Sync;
 use host::{AgentHost, Command, Kept};
 pub use sink::{NoSink, Sink, SinkError};
 
+/// Name of the table that agents keep and serve.
+const TABLE: &str = "fib";
 /// How long other threads wait for an answer of the agent's thread.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -120,7 +122,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
         fibcast_control::status::Role::Primary => Role::Primary,
         fibcast_control::status::Role::Secondary => Role::Secondary,
     });
-    let mut client = ClientConfig::new(&config.name, "fib", roles.collect());
+    let mut client = ClientConfig::new(&config.name, TABLE, roles.collect());
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
     client.failback = config.sync.failback();
     shell.add_client(client, servers.into_iter().map(|s| s.address).collect());
@@ -138,7 +140,9 @@ fn supervise(
     shared: &Shared,
 ) {
     let mut next = Some((shell, commands));
-    let mut kept = Kept { table: Table::new(epoch()), taken: 0 };
+    let mut checkpoint = config.sync.checkpoint(TABLE);
+    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch()));
+    let mut kept = Kept { table: loaded.unwrap_or_else(|| Table::new(epoch())), taken: 0, checkpoint };
     while !shared.stop.load(Ordering::Acquire) {
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
@@ -162,11 +166,17 @@ fn supervise(
         if !shared.stop.load(Ordering::Acquire) {
             if !kept.table.is_sound() {
                 tracing::error!("the agent's table was caught in the middle of a batch; it begins anew");
-                kept = Kept { table: Table::new(epoch()), taken: 0 };
+                (kept.table, kept.taken) = (Table::new(epoch()), 0);
                 sink.reset();
+            }
+            if let Some(checkpoint) = &mut kept.checkpoint {
+                checkpoint.abandon();
             }
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+    if let Some(checkpoint) = &mut kept.checkpoint {
+        checkpoint.finish(&kept.table);
     }
 }
 

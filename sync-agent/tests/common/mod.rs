@@ -159,7 +159,13 @@ pub fn secure_agent(
         address: a.to_string(),
         role: if i == 0 { Role::Primary } else { Role::Secondary },
     });
-    let sync = Sync { servers: servers.collect(), heartbeat_ms: 100, failback_s: 1, checkpoint: None };
+    let sync = Sync {
+        servers: servers.collect(),
+        heartbeat_ms: 100,
+        failback_s: 1,
+        checkpoint: None,
+        checkpoint_interval_s: 1,
+    };
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
     Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits }, sink).unwrap()

@@ -1,0 +1,153 @@
+//! The file: what it begins with, how it is checked, and how it becomes a table again.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | `FIBCKPT` and a line feed |
+//! | 4 | version, network order |
+//! | 1 + n | length and name of the table |
+//! | … | frames of the sync protocol: Hello, Begin (snapshot), Records …, Commit |
+//! | 16 | SipHash-1-3, 128 bits, of everything before |
+//!
+//! The Commit holds the root digest, so that the table is proven twice: as bytes and as records.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use fibcast_sync_proto::codec::Decoder;
+use fibcast_sync_proto::frame::{Frame, Inbox, Mode};
+use fibcast_sync_proto::{Change, Table};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+const MAGIC: [u8; 8] = *b"FIBCKPT\n";
+/// Version of the file.
+const VERSION: u32 = 1;
+/// Bytes of the checksum.
+pub(super) const SUM: usize = 16;
+/// Largest file that is read; the whole Internet takes some 5 MB.
+const MAX_FILE: u64 = 2 << 30;
+/// Changes that are committed together.
+const BATCH: usize = 16 * 1024;
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is something else, or not whole.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+    },
+}
+
+/// What a file of this table begins with.
+pub(super) fn head(table: &str) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(VERSION.to_be_bytes());
+    let name = table.as_bytes().get(..255).unwrap_or(table.as_bytes());
+    bytes.push(name.len() as u8);
+    bytes.extend(name);
+    super::preface(&mut bytes);
+    bytes
+}
+
+/// A checksum of a file that is being written.
+pub(super) fn sum() -> SipHasher13 {
+    SipHasher13::new_with_keys(0x6669_6263_6173_7421, 0x636b_7074_2d2d_2d31)
+}
+
+/// Reads a file. None if there is none.
+pub fn load(path: &Path, table: &str, epoch: u64) -> Result<Option<Table>, CheckpointError> {
+    let unreadable = |source| CheckpointError::Unreadable { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(unreadable)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let refused = |reason| CheckpointError::Refused { path: path.to_owned(), reason };
+    parse(&bytes, table, epoch).map(Some).map_err(refused)
+}
+
+fn parse(bytes: &[u8], table: &str, epoch: u64) -> Result<Table, String> {
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("expected at most {MAX_FILE} bytes, found more"));
+    }
+    let Some((magic, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(format!("truncated: expected a checkpoint, found {} bytes", bytes.len()));
+    };
+    if *magic != MAGIC {
+        return Err("expected a checkpoint of fibcast, found something else".into());
+    }
+    let Some((version, rest)) = rest.split_first_chunk::<4>() else {
+        return Err(format!("truncated after {} bytes", bytes.len()));
+    };
+    let version = u32::from_be_bytes(*version);
+    if version != VERSION {
+        return Err(format!("expected version {VERSION} of the file, found {version}"));
+    }
+    let Some((_, sum_found)) = rest.split_last_chunk::<SUM>() else {
+        return Err(format!("truncated after {} bytes", bytes.len()));
+    };
+    let mut hasher = sum();
+    std::hash::Hasher::write(&mut hasher, bytes.get(..bytes.len() - SUM).unwrap_or_default());
+    if hasher.finish128().as_bytes() != *sum_found {
+        return Err("the checksum does not fit: truncated or corrupt".into());
+    }
+    let body = rest.get(..rest.len() - SUM).unwrap_or_default();
+    let (name, frames) = body
+        .split_first()
+        .and_then(|(n, rest)| rest.split_at_checked(usize::from(*n)))
+        .ok_or("truncated: expected the name of a table")?;
+    if name != table.as_bytes() {
+        let found = String::from_utf8_lossy(name);
+        return Err(format!("expected the table {table:?}, found the table {found:?}"));
+    }
+    build(frames, epoch)
+}
+
+fn build(mut frames: &[u8], epoch: u64) -> Result<Table, String> {
+    let (mut inbox, mut decoder) = (Inbox::default(), Decoder::new());
+    let mut table = Table::new(epoch);
+    let mut pending: Vec<Change> = Vec::with_capacity(BATCH);
+    let flush = |table: &mut Table, pending: &mut Vec<Change>| {
+        table.commit(pending.drain(..)).map(|_| ()).map_err(|e| e.to_string())
+    };
+    loop {
+        while let Some(frame) = inbox.next().map_err(|e| e.to_string())? {
+            match frame {
+                Frame::Hello { .. } | Frame::Begin { mode: Mode::Snapshot, .. } => {}
+                Frame::Records(body) => {
+                    decoder.decode(body, |change| pending.push(change)).map_err(|e| e.to_string())?;
+                }
+                Frame::Commit { digest, .. } => {
+                    flush(&mut table, &mut pending)?;
+                    if table.digest() != digest {
+                        return Err(format!("expected digest {digest}, found {}", table.digest()));
+                    }
+                    return Ok(table);
+                }
+                other => return Err(format!("expected records, found a {} frame", other.name())),
+            }
+            if pending.len() >= BATCH {
+                flush(&mut table, &mut pending)?;
+            }
+        }
+        if frames.is_empty() {
+            return Err("truncated: expected a Commit frame at the end, found none".into());
+        }
+        let (part, rest) = frames.split_at(frames.len().min(256 * 1024));
+        inbox.push(part);
+        frames = rest;
+    }
+}
