@@ -56,8 +56,9 @@ fuzz: ## property tests of decoders and tables, with many more cases (CASES=2000
 	@$(SETUP) build
 	@PROPTEST_CASES=$${CASES:-20000} scripts/run-tests --fuzz
 
-sim: ## the protocol machines against each other, on a virtual network and clock
-	@scripts/run-tests --sim
+sim: ## whole networks on a virtual clock, from 1,000 seeds (SEEDS=A..B); then with deliberate faults, all of which must be found
+	@$(CARGO) run --release --quiet -p fibcast-sim -- run --seeds $${SEEDS:-0..1000}
+	@$(CARGO) run --release --quiet -p fibcast-sim --features mutations -- mutations
 
 install: build ## programs to $(PREFIX)/bin
 	@install -d $(DESTDIR)$(PREFIX)/bin

@@ -1,0 +1,345 @@
+//! What befalls the network. Each run draws its own weights, so that some runs know only resets and others only crashes.
+
+use std::time::Duration;
+
+use crate::connection::Way;
+use crate::invariants::Violation;
+use crate::network::{Event, Network, Undo};
+use crate::node::{Kind, Running};
+use crate::rng::Rng;
+
+/// A kind of event from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A protocol changes some routes.
+    Churn,
+    /// A protocol moves all routes of a next hop to another.
+    Move,
+    /// A protocol loses all routes and learns others.
+    Flap,
+    /// A TCP reset that both ends notice.
+    Reset,
+    /// A connection dies and one end does not notice.
+    HalfOpen,
+    /// Nothing gets through between two nodes, in one direction or both.
+    Cut,
+    /// A reader takes a few bytes at a time.
+    Slow,
+    /// A process dies; its system resets its connections.
+    Crash,
+    /// A host loses power: nobody answers.
+    PowerLoss,
+    /// A route server says that it is not ready.
+    Drain,
+    /// A process stands still for a while.
+    Pause,
+    /// A clock jumps ahead.
+    Jump,
+    /// An agent writes its table to disk.
+    Checkpoint,
+    /// Nothing happens for a long time.
+    Calm,
+}
+
+/// Kinds with how often they happen at most.
+const ALL: [(Fault, u64); 14] = [
+    (Fault::Churn, 30),
+    (Fault::Move, 4),
+    (Fault::Flap, 3),
+    (Fault::Reset, 8),
+    (Fault::HalfOpen, 5),
+    (Fault::Cut, 8),
+    (Fault::Slow, 6),
+    (Fault::Crash, 5),
+    (Fault::PowerLoss, 3),
+    (Fault::Drain, 5),
+    (Fault::Pause, 4),
+    (Fault::Jump, 3),
+    (Fault::Checkpoint, 5),
+    (Fault::Calm, 6),
+];
+
+/// The weights of one run.
+#[derive(Debug, Clone)]
+pub struct Weather(Vec<(Fault, u64)>);
+
+impl Weather {
+    /// Draws them: about half the kinds do not happen at all, churn always does.
+    pub fn draw(rng: &mut Rng) -> Self {
+        let weigh = |(fault, most): (Fault, u64)| {
+            let never = fault != Fault::Churn && fault != Fault::Calm && rng.percent(45);
+            (fault, if never { 0 } else { rng.range(1, most) })
+        };
+        Self(ALL.into_iter().map(weigh).collect())
+    }
+
+    /// The next one.
+    pub fn pick(&self, rng: &mut Rng) -> Fault {
+        let mut at = rng.below(self.0.iter().map(|(_, w)| w).sum());
+        for (fault, weight) in &self.0 {
+            if at < *weight {
+                return *fault;
+            }
+            at -= weight;
+        }
+        Fault::Calm
+    }
+}
+
+impl Network {
+    /// Lets something happen. Gives the time until the next one.
+    pub fn befall(&mut self, fault: Fault) -> Result<Duration, Violation> {
+        let wait = Duration::from_micros(self.rng.skewed(500, 1_500_000));
+        match fault {
+            Fault::Churn | Fault::Move | Fault::Flap => self.churn(fault),
+            Fault::Reset | Fault::HalfOpen => self.break_connection(fault)?,
+            Fault::Cut => self.cut(),
+            Fault::Slow => self.slow(),
+            Fault::Crash | Fault::PowerLoss => self.crash_any(fault == Fault::PowerLoss),
+            Fault::Drain => self.drain()?,
+            Fault::Pause | Fault::Jump => self.clock(fault == Fault::Pause),
+            Fault::Checkpoint => {
+                let n = self.any_node();
+                self.checkpoint(n);
+            }
+            Fault::Calm => return Ok(Duration::from_millis(self.rng.range(1_000, 20_000))),
+        }
+        Ok(wait)
+    }
+
+    fn any_node(&mut self) -> usize {
+        self.rng.index(self.nodes.len())
+    }
+
+    fn any_path(&mut self) -> Option<(usize, usize)> {
+        let all: Vec<(usize, usize)> = self.paths.keys().copied().collect();
+        self.rng.pick(&all).copied()
+    }
+
+    /// A protocol changes.
+    pub fn churn(&mut self, fault: Fault) {
+        let protocol = self.rng.index(self.model.protocols.len());
+        let size = self.model.size() as u64;
+        let mut batch = Vec::new();
+        let mut rng = self.rng.clone();
+        match fault {
+            Fault::Move => {
+                let (from, to) = (rng.index(self.model.groups()), rng.index(self.model.groups()));
+                batch = self.model.move_group(protocol, from, to);
+            }
+            Fault::Flap => {
+                batch = self.model.withdraw_all(protocol);
+                if rng.percent(70) {
+                    self.say(protocol, std::mem::take(&mut batch));
+                    batch = self.model.churn(protocol, size as usize, 20, &mut rng);
+                }
+            }
+            _ => {
+                let n = rng.skewed(1, size) as usize;
+                let withdrawn = rng.below(70);
+                batch.extend(self.model.churn(protocol, n, withdrawn, &mut rng));
+            }
+        }
+        self.rng = rng;
+        let name = self.model.protocols.get(protocol).map(|p| p.name.clone()).unwrap_or_default();
+        self.note(self.now, format_args!("{name} changes {} routes", batch.len()));
+        if !batch.is_empty() {
+            self.say(protocol, batch);
+        }
+    }
+
+    fn break_connection(&mut self, fault: Fault) -> Result<(), Violation> {
+        let all: Vec<u64> = self.connections.iter().filter(|(_, c)| !c.void).map(|(&id, _)| id).collect();
+        let Some(&id) = self.rng.pick(&all) else { return Ok(()) };
+        let Some((client, server)) = self.connections.get(&id).map(|c| (c.client, c.server)) else {
+            return Ok(());
+        };
+        let (client_told, server_told) = match fault {
+            Fault::Reset => (true, true),
+            _ => {
+                let first = self.rng.percent(50);
+                (first, !first)
+            }
+        };
+        self.note(
+            self.now,
+            format_args!(
+                "reset between {} (told: {client_told}) and {} (told: {server_told})",
+                self.name(client),
+                self.name(server)
+            ),
+        );
+        self.reset(id, client_told, server_told)
+    }
+
+    fn cut(&mut self) {
+        let Some((client, server)) = self.any_path() else { return };
+        let (up, down) = match self.rng.below(4) {
+            0 => (true, false),
+            1 => (false, true),
+            _ => (true, true),
+        };
+        let now = self.now;
+        let until = now + Duration::from_millis(self.rng.skewed(100, 12_000));
+        let Some(path) = self.paths.get_mut(&(client, server)).filter(|p| p.is_whole()) else { return };
+        path.cut_up = up.then_some(now);
+        path.cut_down = down.then_some(now);
+        self.note(
+            now,
+            format_args!(
+                "silence between {} and {}: up {up}, down {down}, until {until:?}",
+                self.name(client),
+                self.name(server)
+            ),
+        );
+        self.at(until, Event::Undo(Undo::Path(client, server)));
+    }
+
+    fn slow(&mut self) {
+        let Some((client, server)) = self.any_path() else { return };
+        let rate = self.rng.skewed(3, 4_000) as usize;
+        let until = self.now + Duration::from_millis(self.rng.skewed(500, 15_000));
+        let Some(path) = self.paths.get_mut(&(client, server)).filter(|p| p.is_whole()) else { return };
+        path.slow = Some(rate);
+        self.note(
+            self.now,
+            format_args!(
+                "{} and {}: {rate} bytes per 10 ms until {until:?}",
+                self.name(client),
+                self.name(server)
+            ),
+        );
+        self.at(until, Event::Undo(Undo::Path(client, server)));
+    }
+
+    fn crash_any(&mut self, power: bool) {
+        let n = self.any_node();
+        if self.nodes.get(n).is_none_or(|node| node.running.is_none()) {
+            return;
+        }
+        let again = self.now + Duration::from_millis(self.rng.skewed(50, 20_000));
+        let with_checkpoint = self.rng.percent(60);
+        if with_checkpoint && self.rng.percent(30) {
+            self.checkpoint(n);
+        }
+        self.crash(n, power);
+        let life = self.nodes.get(n).map_or(0, |node| node.incarnation);
+        self.at(again, Event::Undo(Undo::Start(n, life, with_checkpoint)));
+    }
+
+    /// A node is gone.
+    pub fn crash(&mut self, n: usize, power: bool) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else { return };
+        node.running = None;
+        node.up = false;
+        node.incarnation += 1;
+        node.host_off = power;
+        node.ready_since = None;
+        node.trouble = now;
+        self.note(now, format_args!("{} {}", self.name(n), if power { "loses power" } else { "is killed" }));
+        self.drop_connections(n, !power);
+    }
+
+    fn drain(&mut self) -> Result<(), Violation> {
+        let all: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.is_route_server(n)).collect();
+        let Some(&n) = self.rng.pick(&all) else { return Ok(()) };
+        let until = self.now + Duration::from_millis(self.rng.skewed(200, 15_000));
+        self.note(self.now, format_args!("{} is taken out of service until {until:?}", self.name(n)));
+        self.set_drained(n, true);
+        self.at(until, Event::Undo(Undo::Drain(n)));
+        self.turn(n)
+    }
+
+    fn set_drained(&mut self, n: usize, drained: bool) {
+        if let Some(Running { kind: Kind::RouteServer(rs), .. }) =
+            self.nodes.get_mut(n).and_then(|n| n.running.as_mut())
+        {
+            rs.drained = drained;
+        }
+    }
+
+    fn clock(&mut self, pause: bool) {
+        let n = self.any_node();
+        let by = Duration::from_millis(self.rng.skewed(20, 8_000));
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.running.is_some()) else { return };
+        node.trouble = now;
+        if pause {
+            node.paused_until = node.paused_until.max(now + by);
+        } else {
+            node.offset += by;
+            // The wake-up in the queue is for the clock as it was.
+            node.wake_at = None;
+        }
+        let (life, what) =
+            (node.incarnation, if pause { "stands still for" } else { "sees its clock jump by" });
+        self.note(now, format_args!("{} {what} {by:?}", self.name(n)));
+        if !pause {
+            self.at(now, Event::Wake(n, life));
+        }
+    }
+
+    /// An agent writes its table to disk.
+    pub fn checkpoint(&mut self, n: usize) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else { return };
+        let Some(Running { kind: Kind::Agent(agent), .. }) = &node.running else { return };
+        node.checkpoint = agent.table.iter().collect();
+        let count = node.checkpoint.len();
+        self.note(now, format_args!("{} writes {count} records to disk", self.name(n)));
+    }
+
+    /// A fault is over.
+    pub(crate) fn undo(&mut self, undo: Undo) -> Result<(), Violation> {
+        match undo {
+            Undo::Path(client, server) => {
+                let now = self.now;
+                let Some(path) = self.paths.get_mut(&(client, server)) else { return Ok(()) };
+                if path.is_whole() {
+                    return Ok(());
+                }
+                (path.cut_up, path.cut_down, path.slow) = (None, None, None);
+                path.trouble = now;
+                self.note(now, format_args!("{} and {} are well", self.name(client), self.name(server)));
+                let ids: Vec<u64> = self
+                    .connections
+                    .iter()
+                    .filter(|(_, c)| (c.client, c.server) == (client, server))
+                    .map(|(&id, _)| id)
+                    .collect();
+                for id in ids {
+                    self.look(id, Way::Up);
+                    self.look(id, Way::Down);
+                }
+                Ok(())
+            }
+            Undo::Start(n, life, checkpoint) => {
+                let same = self.nodes.get(n).is_some_and(|node| node.incarnation == life);
+                if same { self.start(n, checkpoint) } else { Ok(()) }
+            }
+            Undo::Drain(n) => {
+                self.set_drained(n, false);
+                self.turn(n)
+            }
+        }
+    }
+
+    /// Ends all faults, but lets the nodes that `down` names stay down.
+    pub fn heal(&mut self, down: &[usize]) -> Result<(), Violation> {
+        let paths: Vec<(usize, usize)> = self.paths.keys().copied().collect();
+        for (client, server) in paths {
+            self.undo(Undo::Path(client, server))?;
+        }
+        for n in (0..self.nodes.len()).filter(|n| !down.contains(n)) {
+            self.set_drained(n, false);
+            if let Some(node) = self.nodes.get_mut(n) {
+                node.paused_until = self.now;
+            }
+            let from_disk = self.rng.percent(50);
+            self.start(n, from_disk)?;
+            self.turn(n)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,364 @@
+//! The virtual network: nodes, connections, one queue of events, one clock.
+//!
+//! [`Network::run_until`] takes events in the order of their time. Each gives bytes, a timeout or the end of a connection to one
+//! machine, then lets the node have its turn (`turn`): actions and events of its machines, its host's rules, then bytes into pipes.
+//! After each turn `watch` holds what was seen against the rules.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use fibcast_sync_proto::Table;
+use fibcast_sync_proto::server::{Limits, Server};
+
+use crate::agent::Agent;
+use crate::connection::{Connection, Way};
+use crate::invariants::{Ledger, Rule, Violation};
+use crate::model::Model;
+use crate::node::{Kind, Node, Running};
+use crate::rng::Rng;
+use crate::route_server::{RouteServer, Said};
+use crate::trace::Trace;
+
+/// What happens at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// A node's timer, in one of its lives.
+    Wake(usize, u64),
+    /// A source on a node has something to say.
+    Source(usize, u64),
+    /// Bytes or the end may have arrived.
+    Pipe(u64, Way),
+    /// A connection attempt reaches the server's host.
+    Arrive(u64),
+    /// The answer reaches the client: connected or refused.
+    Answer(u64, bool),
+    /// A fault is over.
+    Undo(Undo),
+}
+
+/// The end of a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Undo {
+    /// Bytes between client and server flow again.
+    Path(usize, usize),
+    /// A node that died at the end of this life starts again, with its checkpoint or without.
+    Start(usize, u64, bool),
+    /// A route server is in service again.
+    Drain(usize),
+}
+
+/// The way between a client's node and a server's.
+#[derive(Debug, Clone, Default)]
+pub struct Path {
+    /// Delay of each byte.
+    pub delay: Duration,
+    /// Up to this is added.
+    pub jitter: Duration,
+    /// Since when nothing gets through, by direction.
+    pub cut_up: Option<Duration>,
+    /// As above.
+    pub cut_down: Option<Duration>,
+    /// Bytes per 10 ms that a slow reader takes.
+    pub slow: Option<usize>,
+    /// When the last fault ended.
+    pub trouble: Duration,
+}
+
+impl Path {
+    /// Since when a direction is cut.
+    pub fn cut(&self, way: Way) -> Option<Duration> {
+        match way {
+            Way::Up => self.cut_up,
+            Way::Down => self.cut_down,
+        }
+    }
+
+    /// Nothing is wrong with it.
+    pub fn is_whole(&self) -> bool {
+        self.cut_up.is_none() && self.cut_down.is_none() && self.slow.is_none()
+    }
+}
+
+/// What all nodes of a run have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Of all server machines.
+    pub limits: Limits,
+    /// Deletions that tables remember.
+    pub tombstones: usize,
+    /// Bytes that a connection holds in each direction.
+    pub room: usize,
+    /// In so many of 100 cases a write or read is cut into small portions.
+    pub portions: u64,
+    /// Agents of one tier may be each other's secondary: refused loops are part of life then.
+    pub siblings: bool,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Network {
+    /// Time since the network was made.
+    pub now: Duration,
+    /// All nodes.
+    pub nodes: Vec<Node>,
+    /// Open connections.
+    pub connections: BTreeMap<u64, Connection>,
+    /// The connection of a link, by node, client and link.
+    pub links: BTreeMap<(usize, usize, usize), u64>,
+    /// Ways by client and server.
+    pub paths: BTreeMap<(usize, usize), Path>,
+    /// Chance.
+    pub rng: Rng,
+    /// What happened.
+    pub trace: RefCell<Trace>,
+    /// What must come out.
+    pub model: Model,
+    /// What was committed.
+    pub ledger: Ledger,
+    /// What all have in common.
+    pub settings: Settings,
+    /// Events so far.
+    pub events: u64,
+    queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    sequence: u64,
+    next_connection: u64,
+}
+
+impl Network {
+    /// A network of nodes that are all down.
+    pub fn new(nodes: Vec<Node>, model: Model, settings: Settings, rng: Rng, trace: Trace) -> Self {
+        Self {
+            now: Duration::from_secs(1),
+            nodes,
+            connections: BTreeMap::new(),
+            links: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            rng,
+            trace: RefCell::new(trace),
+            model,
+            ledger: Ledger::default(),
+            settings,
+            events: 0,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            next_connection: 0,
+        }
+    }
+
+    /// Puts an event into the queue.
+    pub fn at(&mut self, when: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((when.max(self.now), self.sequence, event)));
+    }
+
+    /// Adds a line to the trace.
+    pub fn note(&self, now: Duration, what: std::fmt::Arguments<'_>) {
+        self.trace.borrow_mut().note(now, what);
+    }
+
+    /// Name of a node.
+    pub fn name(&self, n: usize) -> &str {
+        self.nodes.get(n).map_or("?", |node| node.name.as_str())
+    }
+
+    /// Lets time pass.
+    pub fn run_until(&mut self, end: Duration) -> Result<(), Violation> {
+        while let Some(Reverse((at, _, event))) = self.queue.peek().copied() {
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            self.now = at.max(self.now);
+            self.events += 1;
+            self.handle(event)?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Wake(n, life) => self.wake(n, life),
+            Event::Source(n, life) => self.source(n, life),
+            Event::Pipe(id, way) => self.pipe(id, way),
+            Event::Arrive(id) => self.arrive(id),
+            Event::Answer(id, connected) => self.answer(id, connected),
+            Event::Undo(undo) => self.undo(undo),
+        }
+    }
+
+    /// A start of a node, with what its checkpoint holds or empty.
+    pub fn start(&mut self, n: usize, checkpoint: bool) -> Result<(), Violation> {
+        let epoch = self.rng.bits().max(1);
+        let (now, limits) = (self.now, self.settings.limits);
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.running.is_none()) else { return Ok(()) };
+        node.incarnation += 1;
+        node.host_off = false;
+        node.trouble = now;
+        node.ready_since = None;
+        node.wake_at = None;
+        let local = node.local(now);
+        let failed = |text: String| Violation::new(Rule::NoFailure, text);
+        let kind = match &node.plan {
+            Some(plan) => Kind::RouteServer(Box::new(RouteServer::new(plan, epoch, local).map_err(failed)?)),
+            None => {
+                let nothing = BTreeMap::new();
+                let from = if checkpoint { &node.checkpoint } else { &nothing };
+                let table = Table::new(epoch).with_tombstone_limit(self.settings.tombstones);
+                Kind::Agent(Box::new(Agent::new(table, from).map_err(failed)?))
+            }
+        };
+        for log in &mut node.logs {
+            *log = crate::node::ClientLog::default();
+            log.checked = kind.fib().serial();
+            log.digest = kind.fib().digest();
+        }
+        let clients = node.clients(local);
+        let server = Server::new(node.name.as_str()).with_limits(limits);
+        node.running = Some(Running { server, clients, kind });
+        node.up = true;
+        let life = node.incarnation;
+        self.note(now, format_args!("{} starts, epoch {epoch:x}", self.name(n)));
+        self.load_sources(n, life);
+        self.turn(n)
+    }
+
+    /// Each protocol beside a route server hands over its whole table in batches.
+    fn load_sources(&mut self, n: usize, life: u64) {
+        let own: Vec<usize> =
+            (0..self.model.protocols.len()).filter(|p| self.home_of(*p) == Some(n)).collect();
+        if own.is_empty() {
+            return;
+        }
+        let mut feed = Vec::new();
+        for (place, &protocol) in own.iter().enumerate() {
+            let whole = self.model.whole(protocol);
+            let size = self.rng.range(1, whole.len().max(1) as u64) as usize;
+            feed.extend(whole.chunks(size).map(|part| Said::Batch(place, part.to_vec())));
+            feed.push(Said::End(place));
+        }
+        if let Some(Kind::RouteServer(rs)) =
+            self.nodes.get_mut(n).and_then(|n| n.running.as_mut()).map(|r| &mut r.kind)
+        {
+            rs.feed.extend(feed);
+        }
+        let at = self.now + Duration::from_millis(self.rng.skewed(1, 800));
+        self.at(at, Event::Source(n, life));
+    }
+
+    /// The route server beside which a protocol runs.
+    pub fn home_of(&self, protocol: usize) -> Option<usize> {
+        self.model.protocols.get(protocol).map(|p| p.home)
+    }
+
+    fn source(&mut self, n: usize, life: u64) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.incarnation == life) else { return Ok(()) };
+        if node.paused_until > self.now {
+            let at = node.paused_until;
+            self.at(at, Event::Source(n, life));
+            return Ok(());
+        }
+        let Some(Running { kind: Kind::RouteServer(rs), .. }) = &mut node.running else { return Ok(()) };
+        rs.hear().map_err(|e| Violation::new(Rule::NoFailure, e))?;
+        if !rs.feed.is_empty() {
+            let at = self.now + Duration::from_micros(self.rng.skewed(50, 20_000));
+            self.at(at, Event::Source(n, life));
+        }
+        self.turn(n)
+    }
+
+    /// A source says something.
+    pub fn say(&mut self, protocol: usize, batch: Vec<fibcast_route_server::source::RouteChange>) {
+        let Some(home) = self.home_of(protocol) else { return };
+        let place = self.model.protocols.iter().take(protocol).filter(|p| p.home == home).count();
+        let Some(node) = self.nodes.get_mut(home) else { return };
+        let life = node.incarnation;
+        let Some(Running { kind: Kind::RouteServer(rs), .. }) = &mut node.running else { return };
+        let waiting = !rs.feed.is_empty();
+        rs.feed.push_back(Said::Batch(place, batch));
+        if !waiting {
+            let at = self.now;
+            self.at(at, Event::Source(home, life));
+        }
+    }
+
+    /// Timers of a node that are due.
+    fn wake(&mut self, n: usize, life: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.incarnation == life) else { return Ok(()) };
+        if node.paused_until > now {
+            let at = node.paused_until;
+            self.at(at, Event::Wake(n, life));
+            return Ok(());
+        }
+        node.wake_at = None;
+        let local = node.local(now);
+        let Some(running) = &mut node.running else { return Ok(()) };
+        if running.server.poll_timeout().is_some_and(|at| at <= local) {
+            running.server.handle_timeout(local, running.kind.tables());
+        }
+        for (slot, client) in running.clients.iter_mut().enumerate() {
+            if client.poll_timeout().is_some_and(|at| at <= local)
+                && let Some(table) = running.kind.client_table(slot)
+            {
+                client.handle_timeout(local, table);
+            }
+        }
+        self.turn(n)
+    }
+
+    /// Puts the node's next wake-up into the queue.
+    pub fn schedule(&mut self, n: usize, running: &Running, soon: bool) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else { return };
+        let clients = running.clients.iter().filter_map(|c| c.poll_timeout());
+        let host = match &running.kind {
+            Kind::RouteServer(rs) => rs.due(),
+            Kind::Agent(agent) => agent.due(),
+        };
+        let due = clients.chain(host).chain(running.server.poll_timeout()).min();
+        let due = due.map(|at| at.saturating_sub(node.offset).max(now + Duration::from_micros(100)));
+        let due = if soon { Some(now + Duration::from_micros(100)) } else { due };
+        let Some(due) = due else { return };
+        if node.wake_at.is_some_and(|at| at <= due) {
+            return;
+        }
+        node.wake_at = Some(due);
+        let life = node.incarnation;
+        self.at(due, Event::Wake(n, life));
+    }
+
+    /// Number for a new connection.
+    pub fn connection_id(&mut self) -> u64 {
+        self.next_connection += 1;
+        self.next_connection
+    }
+
+    /// Delay of something sent now.
+    pub fn delay(&mut self, client: usize, server: usize) -> Duration {
+        let Some(path) = self.paths.get(&(client, server)) else { return Duration::ZERO };
+        let jitter = path.jitter.as_micros() as u64;
+        path.delay + Duration::from_micros(self.rng.below(jitter + 1))
+    }
+
+    /// Since when nothing has been wrong with two nodes and the way between them.
+    pub fn calm_since(&self, client: usize, server: usize) -> Option<Duration> {
+        let path = self.paths.get(&(client, server)).filter(|p| p.is_whole())?;
+        let mut since = path.trouble;
+        for n in [client, server] {
+            let node = self.nodes.get(n).filter(|node| node.up)?;
+            if node.paused_until > self.now {
+                return None;
+            }
+            since = since.max(node.trouble).max(node.paused_until);
+        }
+        Some(since)
+    }
+
+    /// Same, and the server was ready all the time.
+    pub fn capable_since(&self, client: usize, server: usize) -> Option<Duration> {
+        Some(self.calm_since(client, server)?.max(self.nodes.get(server)?.ready_since?))
+    }
+}

@@ -1,0 +1,260 @@
+//! One run: a network drawn from a seed, steps of faults, rest now and then, a verdict.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use fibcast_sync_proto::client::ClientConfig;
+use fibcast_sync_proto::mutation::Mutation;
+use fibcast_sync_proto::server::Limits;
+
+use crate::faults::{Fault, Weather};
+use crate::invariants::{Rule, Violation};
+use crate::model::{Model, Protocol};
+use crate::network::{Network, Path, Settings};
+use crate::node::Node;
+use crate::rng::Rng;
+use crate::route_server::Plan;
+use crate::trace::Trace;
+
+/// What a run is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Decides everything.
+    pub seed: u64,
+    /// Number of faults and changes.
+    pub steps: u64,
+    /// Route servers, relays, leaves; drawn where none are given.
+    pub nodes: Option<(usize, usize, usize)>,
+    /// Print the trace as it grows.
+    pub print: bool,
+    /// A deliberate fault of the machines.
+    pub mutation: Option<Mutation>,
+}
+
+impl Options {
+    /// A run of this seed.
+    pub fn new(seed: u64, steps: u64) -> Self {
+        Self { seed, steps, nodes: None, print: false, mutation: None }
+    }
+
+    /// What replays it.
+    pub fn command(&self) -> String {
+        let nodes = self.nodes.map(|(a, b, c)| format!(" --nodes {a},{b},{c}")).unwrap_or_default();
+        let mutation = self.mutation.map(|m| format!(" --mutation {}", m.name())).unwrap_or_default();
+        let features = if self.mutation.is_some() { " --features mutations" } else { "" };
+        format!(
+            "cargo run --release -q -p fibcast-sim{features} -- run --seed {} --steps {}{nodes}{mutation} --replay",
+            self.seed, self.steps
+        )
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Hash over the whole trace.
+    pub hash: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Virtual time.
+    pub time: Duration,
+    /// The network in short.
+    pub network: String,
+    /// What broke which rule, and in which step.
+    pub violation: Option<(u64, Violation)>,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+}
+
+/// Runs one seed.
+pub fn run(options: &Options) -> Outcome {
+    choose(options.mutation);
+    let mut rng = Rng::new(options.seed);
+    let (mut network, text) = draw(&mut rng, options);
+    let weather = Weather::draw(&mut rng);
+    let mut step = 0;
+    let caught = catch_unwind(AssertUnwindSafe(|| play(&mut network, &weather, options.steps, &mut step)));
+    choose(None);
+    let result = caught.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_else(|| "of unknown kind".into());
+        Err(Violation::new(Rule::NoFailure, format!("panic: {text}")))
+    });
+    Outcome {
+        hash: network.trace.borrow().hash(),
+        events: network.events,
+        time: network.now,
+        network: text,
+        violation: result.err().map(|v| (step, v)),
+        tail: network.trace.borrow().tail(),
+    }
+}
+
+#[cfg(feature = "mutations")]
+fn choose(mutation: Option<Mutation>) {
+    fibcast_sync_proto::mutation::select(mutation);
+}
+
+#[cfg(not(feature = "mutations"))]
+fn choose(_: Option<Mutation>) {}
+
+fn play(network: &mut Network, weather: &Weather, steps: u64, step: &mut u64) -> Result<(), Violation> {
+    for protocol in 0..network.model.protocols.len() {
+        let (n, mut rng) = (network.model.size(), network.rng.clone());
+        network.model.churn(protocol, n, 10, &mut rng);
+        network.rng = rng;
+    }
+    for n in 0..network.nodes.len() {
+        network.start(n, false)?;
+        let wait = Duration::from_micros(network.rng.skewed(1, 300_000));
+        network.run_until(network.now + wait)?;
+    }
+    let rests = network.rng.below(3);
+    for at in 0..steps {
+        *step = at;
+        let mut rng = network.rng.clone();
+        let fault = weather.pick(&mut rng);
+        network.rng = rng;
+        let wait = network.befall(fault)?;
+        network.run_until(network.now + wait)?;
+        network.check()?;
+        if rests > 0 && network.rng.below(steps) < rests {
+            rest(network)?;
+        }
+    }
+    *step = steps;
+    rest(network)?;
+    network.rest(&[])
+}
+
+/// Rest in which a node may stay down.
+fn rest(network: &mut Network) -> Result<(), Violation> {
+    // Whoever is down comes back, but for the one that may be chosen now.
+    network.heal(&[])?;
+    let mut down = Vec::new();
+    if network.rng.percent(40) {
+        let n = network.rng.index(network.nodes.len());
+        let servers = network.nodes.iter().filter(|n| n.tier == 1).count();
+        if n >= servers || servers > 1 {
+            let power = network.rng.percent(50);
+            network.crash(n, power);
+            down.push(n);
+        }
+    }
+    network.rest(&down)?;
+    if let Some(&n) = down.first() {
+        let from_disk = network.rng.percent(50);
+        network.start(n, from_disk)?;
+        // Changes while it comes back.
+        network.churn(Fault::Churn);
+    }
+    Ok(())
+}
+
+/// Draws a network.
+fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
+    let drawn = (rng.range(1, 3) as usize, rng.range(0, 3) as usize, rng.range(1, 4) as usize);
+    let (servers, relays, leaves) = options.nodes.unwrap_or(drawn);
+    let servers = servers.max(1);
+    let protocols = servers + rng.index(2);
+    let destinations = if rng.percent(10) { rng.range(800, 1_600) } else { rng.skewed(8, 400) } as usize;
+    let siblings = relays > 1 && rng.percent(25);
+    let small = Limits {
+        queue: rng.skewed(200, 20_000) as usize,
+        shared: rng.skewed(1, 200) as usize,
+        portion: rng.skewed(1, 300) as usize,
+    };
+    let settings = Settings {
+        limits: if rng.percent(70) { small } else { Limits::default() },
+        tombstones: if rng.percent(50) { rng.skewed(0, 60) as usize } else { 100_000 },
+        room: rng.skewed(300, 60_000) as usize,
+        portions: if rng.percent(50) { rng.range(1, 60) } else { 0 },
+        siblings,
+    };
+    let mut config = ClientConfig::new("", "", Vec::new());
+    config.failback = Some(Duration::from_millis(rng.range(1_000, 6_000)));
+    let hold = Duration::from_millis(rng.range(500, 6_000));
+    let ready_timeout = Duration::from_millis(rng.range(4_000, 20_000));
+    let count = protocols;
+    let protocols = protocol_plan(protocols, servers, rng);
+    let mut nodes = Vec::new();
+    for n in 0..servers {
+        let peers: Vec<usize> = (0..servers).filter(|&p| p != n).collect();
+        let mut node =
+            Node::new(format!("rs{n}"), 1, peers.iter().map(|&p| vec![p]).collect(), config.clone());
+        node.plan = Some(Plan {
+            name: node.name.clone(),
+            protocols: protocols
+                .iter()
+                .filter(|p| p.home == n)
+                .map(|p| (p.name.clone(), p.distance))
+                .collect(),
+            peers: peers.len(),
+            hold,
+            ready_timeout,
+            tombstones: settings.tombstones,
+        });
+        nodes.push(node);
+    }
+    for r in 0..relays {
+        let mut upstream = some_of(0..servers, 2, rng);
+        if siblings {
+            upstream.push(servers + (r + 1) % relays);
+        }
+        nodes.push(Node::new(format!("relay{r}"), 2, vec![upstream], config.clone()));
+    }
+    for l in 0..leaves {
+        // Mostly behind relays, some beside them.
+        let from =
+            if relays == 0 || rng.percent(20) { 0..servers + relays } else { servers..servers + relays };
+        let upstream = some_of(from, 2, rng);
+        nodes.push(Node::new(format!("leaf{l}"), 3, vec![upstream], config.clone()));
+    }
+    for node in &mut nodes {
+        node.offset = Duration::from_millis(rng.below(100_000));
+    }
+    let text = format!(
+        "{servers} route servers with {count} protocols, {relays} relays{}, {leaves} leaves, {destinations} destinations",
+        if siblings { " (each other's last choice)" } else { "" }
+    );
+    let groups = rng.skewed(2, 40) as usize;
+    let model = Model::new(protocols, destinations, groups);
+    let pairs: Vec<(usize, usize)> = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(n, node)| node.upstream.iter().flatten().map(move |&s| (n, s)))
+        .collect();
+    let mut network = Network::new(nodes, model, settings, rng.clone(), Trace::new(options.print));
+    for pair in pairs {
+        let delay = Duration::from_micros(network.rng.skewed(20, 60_000));
+        let jitter = Duration::from_micros(network.rng.skewed(1, 10_000));
+        network.paths.insert(pair, Path { delay, jitter, ..Path::default() });
+    }
+    network.note(Duration::ZERO, format_args!("{text}; {settings:?}"));
+    (network, text)
+}
+
+fn protocol_plan(count: usize, servers: usize, rng: &mut Rng) -> Vec<Protocol> {
+    let plan = |p: usize| Protocol {
+        name: ["bgp", "ospf", "static", "isis"].get(p % 4).copied().unwrap_or("bgp").to_owned()
+            + &(if p < 4 { String::new() } else { p.to_string() }),
+        distance: [20, 110, 1, 115].get(rng.index(4)).copied().unwrap_or(20),
+        home: p % servers,
+        routes: BTreeMap::new(),
+    };
+    (0..count).map(plan).collect()
+}
+
+/// Up to `n` of a range, in any order.
+fn some_of(range: std::ops::Range<usize>, n: usize, rng: &mut Rng) -> Vec<usize> {
+    let mut all: Vec<usize> = range.collect();
+    let mut some = Vec::new();
+    while some.len() < n && !all.is_empty() {
+        some.push(all.swap_remove(rng.index(all.len())));
+    }
+    some
+}

@@ -1,0 +1,267 @@
+//! Checks of the whole network: after each step, and when it has come to rest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fibcast_sync_proto::{Key, Value};
+
+use crate::invariants::{Rule, Violation, sound};
+use crate::network::Network;
+use crate::node::{Kind, Running};
+
+/// Who can be in sync with a server is so after this time.
+const TO_SYNC: Duration = Duration::from_secs(22);
+/// More than three missed heartbeats of 300 ms, and some for delays.
+const TO_NOTICE: Duration = Duration::from_millis(1_800);
+/// The network comes to rest within this time after the last fault.
+const TO_REST: Duration = Duration::from_secs(120);
+/// For so long rest is watched.
+const REST: Duration = Duration::from_secs(8);
+
+impl Network {
+    /// After each step.
+    pub fn check(&self) -> Result<(), Violation> {
+        for n in 0..self.nodes.len() {
+            let Some(running) = self.nodes.get(n).and_then(|node| node.running.as_ref()) else { continue };
+            self.check_silence(n, running)?;
+            self.check_memory(n, running)?;
+            if let Kind::Agent(agent) = &running.kind {
+                self.check_use(n, running)?;
+                let table: BTreeMap<Key, Value> = agent.table.iter().collect();
+                if table != agent.sink.records {
+                    let text = format!("the sink of {} is not what its table says", self.name(n));
+                    return Err(Violation::new(Rule::SinkFollows, text));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody uses a server from which nothing has come for long.
+    fn check_silence(&self, n: usize, running: &Running) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        for (slot, client) in running.clients.iter().enumerate() {
+            let Some(server) = client.active().and_then(|link| node.server_of(slot, link)) else { continue };
+            let cut = self.paths.get(&(n, server)).and_then(|p| p.cut_down);
+            let off = self.nodes.get(server).filter(|s| s.running.is_none()).map(|s| s.trouble);
+            let stopped = self.nodes.get(server).filter(|s| s.paused_until > self.now).map(|s| s.trouble);
+            let Some(since) = [cut, off, stopped].into_iter().flatten().min() else { continue };
+            // A client that stood still, or whose clock jumped, does not blame the server for it.
+            let since = since.max(node.trouble).max(node.paused_until);
+            if since + TO_NOTICE < self.now {
+                let text = format!(
+                    "{} still uses {}, from which nothing can have come since {since:?}",
+                    node.name,
+                    self.name(server)
+                );
+                return Err(Violation::new(Rule::SilenceIsNoticed, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// A client with a server that has long been capable is in sync, and has a table if the server has one.
+    fn check_use(&self, n: usize, running: &Running) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        for (client, servers) in running.clients.iter().zip(&node.upstream) {
+            // Where siblings serve each other, a capable one may be one whose table comes from here.
+            let all_calm = servers.iter().all(|&s| {
+                self.paths.get(&(n, s)).is_some_and(|p| p.is_whole() && p.trouble + TO_SYNC < self.now)
+            });
+            let good = servers.iter().find(|&&s| {
+                self.capable_since(n, s).is_some_and(|since| since + TO_SYNC < self.now)
+                    && (!self.settings.siblings || self.is_route_server(s))
+            });
+            let Some(&good) = good.filter(|_| all_calm) else { continue };
+            let server = self.nodes.get(good).and_then(|s| s.running.as_ref());
+            let has = server.is_some_and(|s| !s.kind.fib().is_empty());
+            // Between the loss of one server and the sync with the next there is a moment.
+            let moment = servers.iter().filter_map(|&s| self.nodes.get(s)).any(|s| {
+                s.running.is_none()
+                    || s.trouble + TO_SYNC > self.now
+                    || s.ready_since.is_none_or(|r| r + TO_SYNC > self.now)
+            });
+            if moment {
+                continue;
+            }
+            if !client.is_synced()
+                || (has && running.kind.fib().is_empty() && server.is_some_and(|s| s.kind.fib().serial() < 2))
+            {
+                let links: Vec<String> = client
+                    .links()
+                    .iter()
+                    .map(|l| format!("{:?} {} {:?}", l.name, l.state, l.last_error))
+                    .collect();
+                let text = format!(
+                    "{} is not in sync with a server, though {} has long been capable: {}",
+                    node.name,
+                    self.name(good),
+                    links.join(", ")
+                );
+                return Err(Violation::new(Rule::CapableIsUsed, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues of sessions and deletions that are remembered.
+    fn check_memory(&self, n: usize, running: &Running) -> Result<(), Violation> {
+        let limits = self.settings.limits;
+        let fib = running.kind.fib();
+        // One batch or answer to a sketch beyond the limit; heartbeats up to twice the limit; symbols.
+        let most = 4 * limits.queue as u64
+            + 160 * (limits.shared as u64).min(2 * fib.len() + 100)
+            + 100 * fib.len()
+            + 64 * 1024;
+        for session in running.server.sessions() {
+            if session.queued_bytes > most {
+                let text = format!(
+                    "{} holds {} bytes for {}, expected at most {most}",
+                    self.name(n),
+                    session.queued_bytes,
+                    session.name
+                );
+                return Err(Violation::new(Rule::Memory, text));
+            }
+        }
+        if let Kind::Agent(agent) = &running.kind {
+            let remembered = (fib.count_since(0, usize::MAX) as u64).saturating_sub(fib.len());
+            let most = self.settings.tombstones as u64 + agent.largest;
+            if remembered > most {
+                let text =
+                    format!("{} remembers {remembered} deletions, expected at most {most}", self.name(n));
+                return Err(Violation::new(Rule::Memory, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the network come to rest without the nodes that are down, and compares everything with the model.
+    pub fn rest(&mut self, down: &[usize]) -> Result<(), Violation> {
+        self.heal(down)?;
+        self.note(self.now, format_args!("no more faults; down: {down:?}"));
+        let end = self.now + TO_REST;
+        loop {
+            self.run_until(self.now + Duration::from_secs(1))?;
+            self.check()?;
+            match self.at_rest(down) {
+                Ok(()) => break,
+                Err(violation) if self.now >= end => return Err(violation),
+                Err(_) => {}
+            }
+        }
+        self.note(self.now, format_args!("at rest"));
+        let before = self.movements();
+        self.run_until(self.now + REST)?;
+        self.check()?;
+        self.at_rest(down)?;
+        let after = self.movements();
+        if before != after {
+            let text =
+                format!("serials, failovers, data frames were {before:?} at rest and are {after:?} now");
+            return Err(Violation::new(Rule::RestIsQuiet, text));
+        }
+        Ok(())
+    }
+
+    /// What must not grow at rest: serials and failovers by node, and frames with data.
+    fn movements(&self) -> (Vec<(u64, u64)>, u64) {
+        let of = |running: &Running| {
+            let failovers = running.clients.iter().map(|c| c.counters().failovers).sum();
+            (running.kind.fib().serial(), failovers)
+        };
+        let nodes = self.nodes.iter().filter_map(|n| n.running.as_ref()).map(of).collect();
+        (nodes, self.connections.values().map(|c| c.observer.data_frames).sum())
+    }
+
+    /// Nodes that are down, and those that are cut off by that.
+    fn stranded(&self, down: &[usize]) -> Vec<usize> {
+        let mut gone = down.to_vec();
+        loop {
+            let more = (0..self.nodes.len()).find(|n| {
+                let node = self.nodes.get(*n).filter(|node| node.tier > 1);
+                !gone.contains(n)
+                    && node.is_some_and(|node| node.upstream.iter().flatten().all(|s| gone.contains(s)))
+            });
+            match more {
+                Some(n) => gone.push(n),
+                None => return gone,
+            }
+        }
+    }
+
+    fn at_rest(&self, down: &[usize]) -> Result<(), Violation> {
+        let stranded = self.stranded(down);
+        let expected = self.model.forwarding(|home| !down.contains(&home), |home| self.name(home).to_owned());
+        for n in (0..self.nodes.len()).filter(|n| !stranded.contains(n)) {
+            let Some(node) = self.nodes.get(n) else { continue };
+            let Some(running) = &node.running else { continue };
+            let fib = running.kind.fib();
+            let found: BTreeMap<Key, Value> = fib.iter().collect();
+            if found != expected {
+                return Err(Violation::new(Rule::RestIsModel, self.compare(n, &found, &expected)));
+            }
+            sound(&node.name, fib)?;
+            let sources_done = match &running.kind {
+                Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
+                Kind::Agent(agent) => agent.ready,
+            };
+            if !sources_done {
+                let text = format!("{} is not ready", node.name);
+                return Err(Violation::new(Rule::RestIsModel, text));
+            }
+            self.best_in_use(n, running, &stranded)?;
+            self.sessions_match(n, running)?;
+        }
+        Ok(())
+    }
+
+    /// Every agent uses the first of its servers that is up, and every route server all of its peers.
+    fn best_in_use(&self, n: usize, running: &Running, stranded: &[usize]) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        for (client, servers) in running.clients.iter().zip(&node.upstream) {
+            // A route server whose peer is down has none for that one.
+            if servers.iter().all(|s| stranded.contains(s)) {
+                continue;
+            }
+            let best = servers.iter().position(|s| !stranded.contains(s));
+            if client.active() != best || !client.is_synced() {
+                let text = format!(
+                    "{} uses {:?} of its servers at rest, expected {best:?} in sync",
+                    node.name,
+                    client.active()
+                );
+                return Err(Violation::new(Rule::FailBack, text));
+            }
+        }
+        Ok(())
+    }
+
+    fn sessions_match(&self, n: usize, running: &Running) -> Result<(), Violation> {
+        let sessions = running.server.sessions().len();
+        let open =
+            self.connections.values().filter(|c| c.server == n && c.server_open && c.client_open && !c.void);
+        let open = open.count();
+        if sessions != open {
+            let text = format!("{} has {sessions} sessions at rest for {open} connections", self.name(n));
+            return Err(Violation::new(Rule::NoLeak, text));
+        }
+        Ok(())
+    }
+
+    fn compare(&self, n: usize, found: &BTreeMap<Key, Value>, expected: &BTreeMap<Key, Value>) -> String {
+        let ghosts = found.keys().filter(|k| !expected.contains_key(k)).count();
+        let missing = expected.keys().filter(|k| !found.contains_key(k)).count();
+        let other = expected.iter().filter(|(k, v)| found.get(k).is_some_and(|f| f != *v)).count();
+        let example = expected
+            .iter()
+            .find(|(k, v)| found.get(k) != Some(v))
+            .map(|(k, _)| k)
+            .or_else(|| found.keys().find(|k| !expected.contains_key(k)));
+        format!(
+            "{} at rest: {ghosts} ghosts, {missing} missing, {other} different, of {} expected; for example {example:?}",
+            self.name(n),
+            expected.len()
+        )
+    }
+}
