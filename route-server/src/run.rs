@@ -194,7 +194,12 @@ impl RouteServer {
     ) -> Result<Self, Failure> {
         let started = Instant::now();
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-        let copy = |_: &crate::config::Peer| Copy { table: Table::new(0), known: 0 };
+        let copy = |_: &crate::config::Peer| {
+            let mut table = Table::new(0);
+            // The engine knows nothing of it yet: no deletion may be forgotten.
+            table.pin(0);
+            Copy { table, known: 0 }
+        };
         Ok(Self {
             engine: Engine::new(checked, epoch, started).map_err(Failure::work)?,
             copies: checked.config.peer.iter().map(copy).collect(),
