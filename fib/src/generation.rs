@@ -132,18 +132,43 @@ impl Generation {
     }
 
     fn among(&self, many: &Many, flow_hash: u32) -> Forward<'_> {
-        let first = usize::from(many.buckets.pick(flow_hash));
-        let mut choices = many.members.iter().cycle().skip(first).take(many.members.len());
-        let Some(wanted) = choices.next().map(|&next_hop| self.via(next_hop)) else {
-            return Forward::NoRoute;
-        };
+        let at = |place: usize| many.members.get(place).map(|&next_hop| self.via(next_hop));
+        let Some(wanted) = at(usize::from(many.buckets.pick(flow_hash))) else { return Forward::NoRoute };
         if !matches!(wanted, Forward::Incomplete { .. }) {
             return wanted;
         }
-        choices
-            .map(|&next_hop| self.via(next_hop))
-            .find(|other| !matches!(other, Forward::Incomplete { .. }))
-            .unwrap_or(wanted)
+        self.instead(many, flow_hash).unwrap_or(wanted)
+    }
+
+    /// Who takes a flow whose own member cannot be reached: drawn again with a few other hashes, so that the flows of one silent
+    /// member spread over all others and do not burden a single one; then whoever answers.
+    #[cold]
+    fn instead(&self, many: &Many, flow_hash: u32) -> Option<Forward<'_>> {
+        let usable = |place: usize| {
+            many.members
+                .get(place)
+                .map(|&next_hop| self.via(next_hop))
+                .filter(|forward| !matches!(forward, Forward::Incomplete { .. }))
+        };
+        let draws = (1..=4u32).map(|draw| {
+            let hash = (flow_hash ^ draw.wrapping_mul(0x85EB_CA6B)).wrapping_mul(0xC2B2_AE35).rotate_left(13);
+            usize::from(many.buckets.pick(hash))
+        });
+        draws.chain(0..many.members.len()).find_map(usable)
+    }
+
+    /// Whether packets of a group may leave by this port: what strict reverse-path checks ask (RFC 3704 §2.2).
+    pub fn leads_to(&self, group: GroupIndex, port: PortId) -> bool {
+        let leads = |next_hop: &u32| {
+            self.slots
+                .get(*next_hop)
+                .is_some_and(|slot| slot.next_hop.port.unwrap_or(slot.adjacency.port) == port)
+        };
+        match self.groups.get(group.0) {
+            Some(Compiled::One(next_hop)) => leads(next_hop),
+            Some(Compiled::Many(many)) => many.members.iter().any(leads),
+            _ => false,
+        }
     }
 }
 
