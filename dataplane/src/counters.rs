@@ -56,41 +56,113 @@ pub struct WorkerCounters {
     held: Counter,
     originated: Counter,
     originate_failed: Counter,
+    icmp_sent: Counter,
+    icmp_limited: Counter,
+    fragments: Counter,
     bursts: Counter,
     idle_polls: Counter,
+    ticks: Counter,
+    busy_ns: Counter,
     serial: Counter,
     idle: AtomicBool,
+    ended: AtomicBool,
     ports: Box<[CachePadded<PortCounters>]>,
+    groups: Box<[GroupCounter]>,
 }
+
+/// Traffic of one group, as forwarding counts it.
+#[derive(Debug, Default)]
+struct GroupCounter {
+    packets: Counter,
+    bytes: Counter,
+}
+
+/// Groups that are counted each by itself, by their index; those beyond share the last counter.
+const GROUPS: usize = 1 << 16;
 
 /// What one burst did, gathered without touching shared memory.
+///
+/// What a port received and dropped is counted at the port; what came with a VLAN tag, also at the sub-interface. Only
+/// [`received`](Self::received) and [`host`](Self::host) go into the worker's sums.
 #[derive(Debug)]
 pub struct Tally {
-    /// Place of the port of arrival.
-    pub port: usize,
     /// Packets received.
     pub received: u32,
-    /// Bytes received.
-    pub bytes: u64,
     /// Packets given to the router itself.
     pub host: u32,
-    drops: [u32; Reason::COUNT],
-    dropped: u64,
+    /// ICMP errors sent.
+    pub icmp_sent: u32,
+    /// ICMP errors that were due and not sent, because of the rate limit or for want of a buffer or a way.
+    pub icmp_limited: u32,
+    /// Pieces made of packets, besides the first of each.
+    pub fragments: u32,
+    touched: [u64; 4],
+    ports: Box<[PortTally]>,
 }
 
-impl Default for Tally {
-    fn default() -> Self {
-        Tally { port: 0, received: 0, bytes: 0, host: 0, drops: [0; Reason::COUNT], dropped: 0 }
-    }
+#[derive(Debug, Clone)]
+struct PortTally {
+    received: u32,
+    bytes: u64,
+    sent: Taken,
+    dropped: u64,
+    drops: [u32; Reason::COUNT],
 }
 
 impl Tally {
-    /// Counts a dropped packet.
+    /// Nothing happened yet at any of `ports` ports.
+    pub fn new(ports: usize) -> Tally {
+        let port = PortTally {
+            received: 0,
+            bytes: 0,
+            sent: Taken::default(),
+            dropped: 0,
+            drops: [0; Reason::COUNT],
+        };
+        Tally {
+            received: 0,
+            host: 0,
+            icmp_sent: 0,
+            icmp_limited: 0,
+            fragments: 0,
+            touched: [0; 4],
+            ports: vec![port; ports].into(),
+        }
+    }
+
     #[inline]
-    pub fn drop(&mut self, reason: Reason) {
-        self.dropped |= 1 << reason as u32;
-        if let Some(count) = self.drops.get_mut(reason as usize) {
-            *count += 1;
+    fn port(&mut self, port: u16) -> Option<&mut PortTally> {
+        if let Some(word) = self.touched.get_mut(usize::from(port >> 6)) {
+            *word |= 1 << (port & 63);
+        }
+        self.ports.get_mut(usize::from(port))
+    }
+
+    /// Counts a dropped packet that came in by `port`.
+    #[inline]
+    pub fn drop(&mut self, port: u16, reason: Reason) {
+        if let Some(port) = self.port(port) {
+            port.dropped |= 1 << reason as u32;
+            if let Some(count) = port.drops.get_mut(reason as usize) {
+                *count += 1;
+            }
+        }
+    }
+
+    /// Counts packets at the port that they came in by.
+    #[inline]
+    pub fn arrived(&mut self, port: u16, packets: u32, bytes: u64) {
+        if let Some(port) = self.port(port) {
+            port.received += packets;
+            port.bytes += bytes;
+        }
+    }
+
+    /// Counts a packet that left through a sub-interface.
+    pub fn left_tagged(&mut self, port: u16, bytes: u64) {
+        if let Some(port) = self.port(port) {
+            port.sent.packets += 1;
+            port.sent.bytes += bytes;
         }
     }
 }
@@ -129,10 +201,17 @@ impl WorkerCounters {
             held: Counter::default(),
             originated: Counter::default(),
             originate_failed: Counter::default(),
+            icmp_sent: Counter::default(),
+            icmp_limited: Counter::default(),
+            fragments: Counter::default(),
             bursts: Counter::default(),
             idle_polls: Counter::default(),
+            ticks: Counter::default(),
+            busy_ns: Counter::default(),
             serial: Counter::default(),
             idle: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            groups: (0..GROUPS).map(|_| GroupCounter::default()).collect(),
             ports: (0..ports).map(|_| CachePadded::new(port())).collect(),
         }
     }
@@ -161,6 +240,47 @@ impl WorkerCounters {
     /// Whether the worker sleeps and holds no generation.
     pub fn idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    /// A sign of life, given every few turns.
+    #[inline]
+    pub fn tick(&self) {
+        self.ticks.add(1);
+    }
+
+    /// Signs of life so far: a worker whose figure stands still does nothing.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.get()
+    }
+
+    /// Time spent on turns that brought packets.
+    pub fn busy(&self, time: Duration) {
+        self.busy_ns.add(time.as_nanos() as u64);
+    }
+
+    /// The worker's thread has ended, in order or not.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the worker's thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Counts a packet that goes by a group. The worker alone may call this.
+    #[inline]
+    pub fn group(&self, index: u32, bytes: u16) {
+        if let Some(group) = self.groups.get((index as usize).min(GROUPS - 1)) {
+            group.packets.add(1);
+            group.bytes.add(u64::from(bytes));
+        }
+    }
+
+    /// Packets and bytes that went by a group since the worker's start; none for groups that share the last counter.
+    pub fn of_group(&self, index: u32) -> Option<Taken> {
+        let group = self.groups.get(index as usize).filter(|_| (index as usize) < GROUPS - 1)?;
+        Some(Taken { packets: group.packets.get(), bytes: group.bytes.get() })
     }
 
     /// The state between two bursts.
@@ -194,6 +314,12 @@ impl WorkerCounters {
         to.held = self.held.get();
         to.originated = self.originated.get();
         to.originate_failed = self.originate_failed.get();
+        to.icmp_sent = self.icmp_sent.get();
+        to.icmp_limited = self.icmp_limited.get();
+        to.fragments = self.fragments.get();
+        to.ticks = self.ticks.get();
+        to.busy_ns = self.busy_ns.get();
+        to.ended = self.has_ended();
         to.bursts = self.bursts.get();
         to.idle_polls = self.idle_polls.get();
         to.serial = self.serial.get();
@@ -210,44 +336,75 @@ impl WorkerCounters {
     }
 }
 
+impl PortCounters {
+    #[inline]
+    fn add(&self, tally: &mut PortTally) {
+        self.rx_packets.add(u64::from(std::mem::take(&mut tally.received)));
+        self.rx_bytes.add(std::mem::take(&mut tally.bytes));
+        if tally.sent.packets != 0 {
+            let sent = std::mem::take(&mut tally.sent);
+            self.tx_packets.add(sent.packets);
+            self.tx_bytes.add(sent.bytes);
+        }
+        let mut dropped = std::mem::take(&mut tally.dropped);
+        while dropped != 0 {
+            let at = dropped.trailing_zeros() as usize;
+            dropped &= dropped - 1;
+            if let (Some(counter), Some(count)) = (self.drops.get(at), tally.drops.get_mut(at)) {
+                counter.add(u64::from(std::mem::take(count)));
+            }
+        }
+    }
+}
+
 impl Adding<'_> {
     /// A burst's tally, which is empty afterwards.
     #[inline]
     pub fn burst(&self, tally: &mut Tally) {
         let counters = self.counters;
         counters.bursts.add(1);
+        self.work(tally);
+    }
+
+    /// What was done without a burst: packets that had been held, and those of the router's own.
+    #[inline]
+    pub fn work(&self, tally: &mut Tally) {
+        let counters = self.counters;
         counters.received.add(u64::from(tally.received));
         counters.host.add(u64::from(tally.host));
-        if let Some(port) = counters.ports.get(tally.port) {
-            port.rx_packets.add(u64::from(tally.received));
-            port.rx_bytes.add(tally.bytes);
-            let mut dropped = std::mem::take(&mut tally.dropped);
-            while dropped != 0 {
-                let at = dropped.trailing_zeros() as usize;
-                dropped &= dropped - 1;
-                if let (Some(counter), Some(count)) = (port.drops.get(at), tally.drops.get_mut(at)) {
-                    counter.add(u64::from(std::mem::take(count)));
+        if tally.icmp_sent | tally.icmp_limited | tally.fragments != 0 {
+            counters.icmp_sent.add(u64::from(tally.icmp_sent));
+            counters.icmp_limited.add(u64::from(tally.icmp_limited));
+            counters.fragments.add(u64::from(tally.fragments));
+            (tally.icmp_sent, tally.icmp_limited, tally.fragments) = (0, 0, 0);
+        }
+        (tally.received, tally.host) = (0, 0);
+        for (word, touched) in tally.touched.iter_mut().enumerate() {
+            let mut touched = std::mem::take(touched);
+            while touched != 0 {
+                let at = word * 64 + touched.trailing_zeros() as usize;
+                touched &= touched - 1;
+                if let (Some(counters), Some(tally)) = (counters.ports.get(at), tally.ports.get_mut(at)) {
+                    counters.add(tally);
                 }
             }
         }
-        (tally.received, tally.bytes, tally.host) = (0, 0, 0);
     }
 
-    /// Packets that a port's transmit queue took, to be counted as sent on.
+    /// What a port's transmit queue took: packets that were sent on, and those of the router's own.
     #[inline]
-    pub fn sent(&self, port: usize, taken: Taken) {
+    pub fn sent(&self, port: usize, taken: Taken, own: Taken) {
         self.counters.sent.add(taken.packets);
-        self.transmitted(port, taken);
+        self.counters.originated.add(own.packets);
+        if let Some(port) = self.counters.ports.get(port) {
+            port.tx_packets.add(taken.packets + own.packets);
+            port.tx_bytes.add(taken.bytes + own.bytes);
+        }
     }
 
-    /// A packet of the router's own, taken by the transmit queue or not.
-    pub fn originated(&self, port: usize, taken: Taken) {
-        if taken.packets == 0 {
-            self.counters.originate_failed.add(1);
-        } else {
-            self.counters.originated.add(taken.packets);
-            self.transmitted(port, taken);
-        }
+    /// Packets of the router's own that no transmit queue had room for, or that had no way.
+    pub fn originate_failed(&self, packets: u64) {
+        self.counters.originate_failed.add(packets);
     }
 
     /// Packets that wait for room in transmit queues, as of now.
@@ -256,19 +413,12 @@ impl Adding<'_> {
         self.counters.held.set(packets as u64);
     }
 
-    /// Packets that were held when the worker stopped.
+    /// Packets that were held when the worker stopped, counted at the port where they waited.
     pub fn stopped(&self, port: usize, packets: u64) {
         if let Some(counter) =
             self.counters.ports.get(port).and_then(|port| port.drops.get(Reason::Stopped as usize))
         {
             counter.add(packets);
-        }
-    }
-
-    fn transmitted(&self, port: usize, taken: Taken) {
-        if let Some(port) = self.counters.ports.get(port) {
-            port.tx_packets.add(taken.packets);
-            port.tx_bytes.add(taken.bytes);
         }
     }
 }
@@ -289,12 +439,24 @@ pub struct Snapshot {
     pub sent: u64,
     /// Packets given to the router itself.
     pub host: u64,
-    /// Packets that wait for room in a transmit queue.
+    /// Packets that wait for room in a transmit queue or for a neighbour's answer.
     pub held: u64,
     /// Packets of the router's own that were sent.
     pub originated: u64,
-    /// Packets of the router's own that no transmit queue took.
+    /// Packets of the router's own that no transmit queue had room for, or that had no way.
     pub originate_failed: u64,
+    /// ICMP errors sent.
+    pub icmp_sent: u64,
+    /// ICMP errors that were due and not sent: rate limit, no buffer, no way back.
+    pub icmp_limited: u64,
+    /// Pieces made of packets, besides the first of each.
+    pub fragments: u64,
+    /// Signs of life.
+    pub ticks: u64,
+    /// Nanoseconds spent on turns that brought packets.
+    pub busy_ns: u64,
+    /// The thread has ended.
+    pub ended: bool,
     /// Bursts with at least one packet.
     pub bursts: u64,
     /// Polls that found nothing.
@@ -351,14 +513,14 @@ mod tests {
         let writer = std::thread::spawn({
             let (counters, stop) = (counters.clone(), stop.clone());
             move || {
-                let mut tally = Tally::default();
+                let mut tally = Tally::new(1);
                 while !stop.load(Ordering::Relaxed) {
                     tally.received = 3;
                     tally.host = 1;
-                    tally.drop(Reason::NoRoute);
+                    tally.drop(0, Reason::NoRoute);
                     let adding = counters.add();
                     adding.burst(&mut tally);
-                    adding.sent(0, Taken { packets: 1, bytes: 60 });
+                    adding.sent(0, Taken { packets: 1, bytes: 60 }, Taken::default());
                     drop(adding);
                     // The work of a burst, of which a reader uses the time.
                     (0..200).for_each(|step| {

@@ -40,7 +40,7 @@ reasons! {
     BadHeaderLength = "bad_header_length",
     /// RFC 1812 §5.2.2 (5): total length beyond the frame or below the header; IPv6 payload length beyond the frame.
     BadLength = "bad_length",
-    /// RFC 1812 §5.3.7, RFC 4291 §2.5.3, §2.7: a source address that no packet on a wire may have.
+    /// RFC 1812 §5.3.7, RFC 4291 §2.5.2, §2.5.3, §2.7: a source address that no packet on a wire may have.
     MartianSource = "martian_source",
     /// RFC 1812 §5.3.7: a destination address that no packet on a wire may have, or a limited broadcast.
     MartianDestination = "martian_destination",
@@ -60,10 +60,22 @@ reasons! {
     Unreachable = "unreachable",
     /// The route says prohibited.
     Prohibited = "prohibited",
-    /// The next hop's MAC address is not known (yet).
-    NeighborIncomplete = "neighbor_incomplete",
-    /// Larger than the MTU of the outgoing link.
+    /// Waited for the next hop's MAC address when newer packets took its place (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
+    HoldFull = "hold_full",
+    /// The next hop did not answer ARP or ND while the packet waited for it.
+    NeighborUnreachable = "neighbor_unreachable",
+    /// Larger than the MTU of the outgoing link, and not to be fragmented on the way.
     TooBig = "too_big",
+    /// RFC 1812 §5.2.4.1: a source route option; such packets are refused.
+    SourceRoute = "source_route",
+    /// RFC 791 §3.1: an option whose length or pointer cannot be.
+    BadOption = "bad_option",
+    /// RFC 3704: the way back to the source is not by the port of arrival (strict), or there is none (loose).
+    ReversePath = "reverse_path",
+    /// IEEE 802.1Q: a tag that no sub-interface of the port has.
+    UnknownVlan = "unknown_vlan",
+    /// There was no packet buffer for what the router had to make of it.
+    NoBuffer = "no_buffer",
     /// The route leads out of a port that does not exist.
     UnknownPort = "unknown_port",
     /// The device took no more packets, and the buffer in front of it was full.

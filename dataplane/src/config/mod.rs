@@ -5,13 +5,17 @@ use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_fib::{Group, Member, NextHop, PortId, VrfId};
 use fibcast_sync_agent::agent::config::Sync;
 use fibcast_sync_agent::shell::tls::Security;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use crate::control::PortSetup;
 use crate::control::own_routes::StaticRoute;
 use crate::packet::ethernet::Mac;
+use crate::pipeline::icmp_error::Limits as IcmpLimits;
+use crate::pipeline::port::{Link, ReversePath};
 use crate::worker::idle::Policy;
 
 /// The whole file.
@@ -33,6 +37,9 @@ pub struct Config {
     pub eal: Eal,
     /// Poll-mode workers.
     pub workers: Workers,
+    /// How many ICMP errors are sent.
+    #[serde(default)]
+    pub icmp: IcmpLimits,
     /// Ports, in this order.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
@@ -79,8 +86,18 @@ impl Workers {
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// DPDK devargs or PCI address.
-    pub device: String,
+    /// DPDK devargs or PCI address; none for a sub-interface.
+    pub device: Option<String>,
+    /// The port that this is a VLAN sub-interface of.
+    pub parent: Option<String>,
+    /// Its VLAN (IEEE 802.1Q), 1 to 4094.
+    pub vlan: Option<u16>,
+    /// Routing and forwarding instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// Reverse-path check of sources: `off`, `loose` or `strict`.
+    #[serde(default)]
+    pub reverse_path: ReversePath,
     /// Own addresses, each with the length of its subnet.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
@@ -127,11 +144,45 @@ pub struct StaticNeighbor {
 pub struct Route {
     /// Destination.
     pub prefix: IpNet,
-    /// Gateway.
-    pub via: Option<IpAddr>,
+    /// Routing and forwarding instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// Gateway, or several that share the traffic.
+    pub via: Option<Via>,
+    /// Name of the gateways' port, where their addresses do not say it.
+    pub port: Option<String>,
+    /// Shares of the gateways, in their order; left out: equal.
+    #[serde(default)]
+    pub weights: Vec<u16>,
     /// Drop in silence.
     #[serde(default)]
     pub blackhole: bool,
+    /// Drop, and say that the host is unreachable.
+    #[serde(default)]
+    pub unreachable: bool,
+    /// Drop, and say that it is prohibited.
+    #[serde(default)]
+    pub prohibit: bool,
+}
+
+/// One gateway or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected an address or a list of addresses")]
+pub enum Via {
+    /// All traffic.
+    One(IpAddr),
+    /// By flow.
+    Many(Vec<IpAddr>),
+}
+
+impl Via {
+    /// The gateways.
+    pub fn gateways(&self) -> &[IpAddr] {
+        match self {
+            Via::One(gateway) => std::slice::from_ref(gateway),
+            Via::Many(gateways) => gateways,
+        }
+    }
 }
 
 fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
@@ -146,6 +197,8 @@ const MIN_MTU: u16 = 1_280;
 /// Most ports and workers; far beyond what one machine has.
 const MAX_PORTS: usize = 256;
 const MAX_WORKERS: usize = 64;
+/// As the table has them ([`fibcast_fib::Limits::max_vrfs`]).
+const MAX_VRFS: u32 = 1_024;
 
 impl Config {
     /// Everything that can be found wrong without touching a device.
@@ -202,18 +255,51 @@ impl Config {
             );
         }
         let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut tags = HashSet::new();
         for (place, port) in self.ports.iter().enumerate() {
             let wrong =
                 |key: &str, reason: String| loaded.error(&["port".into(), place.into(), key.into()], reason);
             if port.name.is_empty() || !names.insert(&port.name) {
                 return Err(wrong("name", format!("expected a name of its own, found {:?}", port.name)));
             }
-            let device = port.device.split(',').next().unwrap_or_default();
-            if device.is_empty() || !devices.insert(device) {
-                return Err(wrong(
-                    "device",
-                    format!("expected a device of its own, found {:?}", port.device),
-                ));
+            match (&port.device, &port.parent, port.vlan) {
+                (Some(device), None, None) => {
+                    let device = device.split(',').next().unwrap_or_default();
+                    if device.is_empty() || !devices.insert(device) {
+                        return Err(wrong(
+                            "device",
+                            format!("expected a device of its own, found {device:?}"),
+                        ));
+                    }
+                }
+                (None, Some(parent), Some(vlan)) => {
+                    let found = self.ports.iter().find(|port| port.name == *parent);
+                    if found.is_none_or(|parent| parent.device.is_none()) {
+                        return Err(wrong(
+                            "parent",
+                            format!("expected the name of a [[port]] with a device, found {parent:?}"),
+                        ));
+                    }
+                    if !(1..=4_094).contains(&vlan) || !tags.insert((parent, vlan)) {
+                        return Err(wrong(
+                            "vlan",
+                            format!("expected a VLAN from 1 to 4094 that {parent} has once, found {vlan}"),
+                        ));
+                    }
+                    if found.is_some_and(|parent| parent.mtu < port.mtu) {
+                        let reason = format!("expected at most that of {parent}, found {}", port.mtu);
+                        return Err(wrong("mtu", reason));
+                    }
+                }
+                _ => {
+                    return Err(wrong(
+                        "device",
+                        "expected either a device, or parent and vlan of a sub-interface".to_owned(),
+                    ));
+                }
+            }
+            if port.vrf >= MAX_VRFS {
+                return Err(wrong("vrf", format!("expected a number below {MAX_VRFS}, found {}", port.vrf)));
             }
             if port.mtu < MIN_MTU {
                 return Err(wrong("mtu", format!("expected at least {MIN_MTU}, found {}", port.mtu)));
@@ -230,7 +316,7 @@ impl Config {
                 if !is_host(address.addr()) {
                     return Err(wrong("addresses", format!("expected a host's address, found {address}")));
                 }
-                if !addresses.insert(address.addr()) {
+                if !addresses.insert((port.vrf, address.addr())) {
                     return Err(wrong("addresses", format!("{} stands twice", address.addr())));
                 }
             }
@@ -278,23 +364,59 @@ impl Config {
                     format!("expected {}, found host bits set", route.prefix.trunc()),
                 ));
             }
-            if !seen.insert(route.prefix) {
+            if route.vrf >= MAX_VRFS {
+                return Err(wrong("vrf", format!("expected a number below {MAX_VRFS}, found {}", route.vrf)));
+            }
+            if !seen.insert((route.vrf, route.prefix)) {
                 return Err(wrong("prefix", format!("{} stands twice", route.prefix)));
             }
-            match (route.via, route.blackhole) {
-                (Some(_), true) | (None, false) => {
-                    return Err(wrong("via", "expected either via or blackhole = true".to_owned()));
-                }
-                (Some(via), _) if via.is_ipv4() != matches!(route.prefix, IpNet::V4(_)) => {
-                    return Err(wrong(
-                        "via",
-                        format!("expected a gateway of the prefix's family, found {via}"),
-                    ));
-                }
-                _ => {}
+            if let Some(name) = &route.port
+                && self.port_of(name).is_none()
+            {
+                return Err(wrong("port", format!("expected the name of a [[port]], found {name:?}")));
             }
+            let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
+            // RFC 8950: IPv4 packets may go to an IPv6 next hop, not the other way round.
+            let unfit =
+                |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
+            if let Some(via) = gateways.iter().find(unfit) {
+                return Err(wrong("via", format!("expected a gateway for {}, found {via}", route.prefix)));
+            }
+            if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
+                return Err(wrong("port", format!("every link has {via}: expected the port's name as well")));
+            }
+            if !route.weights.is_empty() && route.weights.len() != gateways.len() {
+                let (expected, found) = (gateways.len(), route.weights.len());
+                return Err(wrong("weights", format!("expected one for each of {expected}, found {found}")));
+            }
+            self.group_of(route).map_err(|reason| wrong("via", reason))?;
         }
         Ok(())
+    }
+
+    /// What a route of the file leads to.
+    fn group_of(&self, route: &Route) -> Result<Group, String> {
+        let port = route.port.as_ref().and_then(|name| self.port_of(name)).map(|place| PortId(place as u16));
+        let groups = [
+            (route.blackhole, Group::Blackhole),
+            (route.unreachable, Group::Unreachable),
+            (route.prohibit, Group::Prohibit),
+        ];
+        let mut chosen: Vec<Group> =
+            groups.into_iter().filter(|(asked, _)| *asked).map(|(_, group)| group).collect();
+        if let Some(via) = &route.via {
+            let weights = route.weights.iter().copied().chain(std::iter::repeat(1));
+            let member = |(gateway, weight): (&IpAddr, u16)| Member {
+                next_hop: NextHop { gateway: Some(*gateway), port },
+                weight,
+            };
+            let members = via.gateways().iter().zip(weights).map(member).collect();
+            chosen.push(Group::hops(members).map_err(|error| error.to_string())?);
+        }
+        match (chosen.len(), chosen.pop()) {
+            (1, Some(group)) => Ok(group),
+            _ => Err("expected one of via, blackhole = true, unreachable = true, prohibit = true".to_owned()),
+        }
     }
 
     /// Place of the port of this name.
@@ -304,7 +426,30 @@ impl Config {
 
     /// `[[static_route]]` as the control side wants it.
     pub fn static_routes(&self) -> Vec<StaticRoute> {
-        self.routes.iter().map(|route| StaticRoute { prefix: route.prefix, via: route.via }).collect()
+        let made = |route: &Route| {
+            let group = self.group_of(route).ok()?;
+            Some(StaticRoute { vrf: VrfId(route.vrf), prefix: route.prefix, group })
+        };
+        self.routes.iter().filter_map(made).collect()
+    }
+
+    /// `[[port]]` as the control side wants it; `macs` are those of the devices, by place of the port.
+    pub fn port_setups(&self, macs: &[Mac]) -> Vec<PortSetup> {
+        let setup = |(place, port): (usize, &Port)| {
+            let parent = port.parent.as_ref().and_then(|name| self.port_of(name));
+            let device = parent.unwrap_or(place);
+            PortSetup {
+                name: port.name.clone(),
+                mac: macs.get(device).copied().unwrap_or_default(),
+                addresses: port.addresses.clone(),
+                mtu: port.mtu,
+                vrf: VrfId(port.vrf),
+                link: Link { device: device as u16, vlan: port.vlan },
+                reverse_path: port.reverse_path,
+                host_path: port.host_path,
+            }
+        };
+        self.ports.iter().enumerate().map(setup).collect()
     }
 
     /// `[[static_neighbor]]` as the control side wants it.
@@ -320,6 +465,10 @@ impl Config {
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if crate::packet::ipv6::is_link_local(v6))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn a_good_file_passes_and_means_what_it_says() {
         (Policy::Sleep, 1_500, 1_024)
     );
     assert_eq!(config.static_neighbors(), [(0, [192, 0, 2, 9].into(), Mac([2, 0, 0, 0, 0, 9]))]);
-    assert_eq!(config.static_routes()[1].via, None);
+    assert_eq!(config.static_routes()[1].group, Group::Blackhole);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_route_with_host_bits_is_refused() {
 #[test]
 fn a_route_must_say_where_to() {
     let text = error("blackhole = true", "");
-    assert!(text.ends_with("static_route[1].via: expected either via or blackhole = true"), "{text}");
+    assert!(text.contains("static_route[1].via: expected one of via, blackhole = true"), "{text}");
 }
 
 #[test]
@@ -106,4 +106,47 @@ fn no_port_at_all_is_refused() {
 fn a_relay_without_servers_is_refused() {
     let text = error("name = \"nh-1\"", "name = \"nh-1\"\nlisten = [\"127.0.0.1:7832\"]");
     assert_eq!(text, "x.toml:3: node.listen: a relay needs servers of its own: [sync] is missing");
+}
+
+#[test]
+fn a_sub_interface_needs_a_parent_with_a_device_and_a_vlan_of_its_own() {
+    let sub =
+        "[[port]]\nname = \"p0.7\"\nparent = \"p0\"\nvlan = 7\naddresses = [\"198.51.100.1/24\"]\nvrf = 3\n";
+    let text = format!("{GOOD}{sub}");
+    check(&text).unwrap();
+    let setups = parse::<Config>("x.toml".as_ref(), text.clone()).unwrap().value.port_setups(&[Mac([2; 6])]);
+    assert_eq!(
+        (setups[1].link, setups[1].vrf, setups[1].mac),
+        (Link { device: 0, vlan: Some(7) }, VrfId(3), Mac([2; 6]))
+    );
+    let wrong = |from: &str, to: &str| check(&text.replacen(from, to, 1)).unwrap_err();
+    assert!(wrong("vlan = 7", "vlan = 4095").contains("port[1].vlan: expected a VLAN from 1 to 4094"));
+    assert!(
+        wrong("parent = \"p0\"", "parent = \"p9\"")
+            .contains("port[1].parent: expected the name of a [[port]]")
+    );
+    assert!(wrong("vlan = 7\n", "").contains("port[1].device: expected either a device, or parent and vlan"));
+    assert!(
+        check(&format!("{text}{}", sub.replace("p0.7", "again").replace("198.51", "198.52")))
+            .unwrap_err()
+            .contains("vlan")
+    );
+}
+
+#[test]
+fn an_ipv4_route_may_have_ipv6_gateways_and_not_the_other_way_round() {
+    let via = |text: &str| check(&GOOD.replacen("via = \"192.0.2.9\"", text, 1));
+    via("via = \"2001:db8::9\"").unwrap();
+    via("via = [\"192.0.2.9\", \"192.0.2.8\"]\nweights = [1, 3]").unwrap();
+    assert!(
+        via("via = [\"192.0.2.9\"]\nweights = [1, 3]")
+            .unwrap_err()
+            .contains("weights: expected one for each of 1")
+    );
+    assert!(via("via = \"fe80::1\"").unwrap_err().contains("port: every link has fe80::1"));
+    via("via = \"fe80::1\"\nport = \"p0\"").unwrap();
+    let text = GOOD.replacen("10.0.0.0/8", "2001:db8:f::/48", 1);
+    assert!(
+        check(&text).unwrap_err().contains("via: expected a gateway for 2001:db8:f::/48, found 192.0.2.9")
+    );
 }

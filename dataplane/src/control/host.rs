@@ -1,27 +1,125 @@
 //! What the router says for itself: answers to ARP, ND and pings, and questions about neighbours.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
 
 use super::PortSetup;
 use crate::neighbor::{Action, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
+use crate::packet::icmp_error::{self, Error};
 use crate::packet::{arp, echo, ipv4, ipv6, nd};
+use crate::pipeline::icmp_error::{Limiter, Limits};
 use crate::pipeline::output::HostFrame;
 
-/// Learns from a frame that was given to the router itself, and answers it where an answer is due.
-pub fn handle(
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// Between two lines in the log about the same address that somebody else claims.
+const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is remembered between frames.
+#[derive(Debug)]
+pub struct Host {
+    limiter: Limiter,
+    conflicts: HashMap<IpAddr, Instant>,
+    seen: u64,
+}
+
+impl Host {
+    /// For so many ports.
+    pub fn new(ports: usize) -> Host {
+        Host { limiter: Limiter::new(Limits::default(), ports), conflicts: HashMap::new(), seen: 0 }
+    }
+
+    /// Times that another station claimed an own address (RFC 5227 §2.4, RFC 4862 §5.4).
+    pub fn conflicts(&self) -> u64 {
+        self.seen
+    }
+
+    fn conflict(&mut self, port: &PortSetup, address: IpAddr, mac: Mac, now: Instant) {
+        self.seen += 1;
+        let quiet = self.conflicts.get(&address).is_some_and(|last| now < *last + CONFLICT_PAUSE);
+        if !quiet {
+            tracing::error!("port {}: {mac} claims {address}, which is an address of this router", port.name);
+            self.conflicts.insert(address, now);
+        }
+    }
+
+    /// Learns from a frame that was given to the router itself, and answers it where an answer is due.
+    pub fn handle(
+        &mut self,
+        frame: &HostFrame,
+        ports: &[PortSetup],
+        neighbors: &mut Table,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Option<HostFrame> {
+        let port = ports.get(usize::from(frame.port))?;
+        let mut claimed = None;
+        let answer = handle(frame, ports, port, neighbors, now, actions, &mut claimed);
+        if let Some((address, mac)) = claimed.filter(|(_, mac)| *mac != port.mac) {
+            self.conflict(port, address, mac, now);
+        }
+        answer.or_else(|| self.refuse(frame, ports, now))
+    }
+
+    /// RFC 1122 §3.2.2.1, RFC 4443 §3.1: nobody listens here, and who asked is told (traceroute waits for it).
+    fn refuse(&mut self, frame: &HostFrame, ports: &[PortSetup], now: Instant) -> Option<HostFrame> {
+        self.limiter.refill(now);
+        let ethernet = Frame::new_checked(frame.bytes()).ok()?;
+        let (bytes, mut room) = (ethernet.payload(), Vec::new());
+        let unreachable = |kind, code| Error { kind, code, argument: 0 };
+        match ethernet.ethertype() {
+            ethernet::IPV4 => {
+                let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
+                let code = match header.protocol() {
+                    1 => return None,
+                    TCP | UDP => 3,
+                    _ => 2,
+                };
+                if !icmp_error::may_answer_v4(&header) || !self.limiter.allows(frame.port) {
+                    return None;
+                }
+                let own = header.destination();
+                icmp_error::build_v4(&mut room, unreachable(3, code), own, &header, bytes);
+            }
+            ethernet::IPV6 => {
+                let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+                let own = header.destination();
+                let known = ports.iter().any(|port| port.owns(own.into()));
+                let upper = matches!(header.next_header(), TCP | UDP);
+                if !known
+                    || !upper
+                    || !icmp_error::may_answer_v6(&header, false)
+                    || !self.limiter.allows(frame.port)
+                {
+                    return None;
+                }
+                icmp_error::build_v6(&mut room, unreachable(1, 4), own, &header, bytes);
+            }
+            _ => return None,
+        }
+        HostFrame::routed(frame.port, &room)
+    }
+}
+
+fn handle(
     frame: &HostFrame,
     ports: &[PortSetup],
+    port: &PortSetup,
     neighbors: &mut Table,
     now: Instant,
     actions: &mut Vec<Action>,
+    claimed: &mut Option<(IpAddr, Mac)>,
 ) -> Option<HostFrame> {
-    let port = ports.get(usize::from(frame.port))?;
     let ethernet = Frame::new_checked(frame.bytes()).ok()?;
     let mut heard = |address: IpAddr, mac: Mac, create: bool| {
+        if port.owns(address) {
+            *claimed = Some((address, mac));
+        }
         // Who is not on this link cannot be its neighbour.
         if port.source_for(address).is_some() && !ports.iter().any(|port| port.owns(address)) {
             neighbors.heard((PortId(frame.port), address), mac, create, now, actions);

@@ -21,13 +21,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fibcast_fib::{
-    Adjacency, AdjacencyState, Change, Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId,
+    Adjacency, AdjacencyState, Change, Fib, GroupLabel, Limits, NextHop, PortId, Publisher, Visibility, VrfId,
 };
 use ipnet::IpNet;
 
 use crate::neighbor::{self, Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
+use crate::pipeline::port::{Link, PortFacts, ReversePath};
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
 
@@ -54,9 +55,30 @@ pub struct PortSetup {
     pub addresses: Vec<IpNet>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// Routing and forwarding instance.
+    pub vrf: VrfId,
+    /// Device and tag.
+    pub link: Link,
+    /// Reverse-path check.
+    pub reverse_path: ReversePath,
+    /// Packets for the router itself go to a twin in the kernel.
+    pub host_path: bool,
 }
 
 impl PortSetup {
+    /// What workers know of it.
+    pub fn facts(&self) -> PortFacts {
+        PortFacts {
+            mac: self.mac,
+            vrf: self.vrf,
+            link: self.link,
+            addresses: self.addresses.clone().into(),
+            mtu: self.mtu,
+            reverse_path: self.reverse_path,
+            host_path: self.host_path,
+        }
+    }
+
     /// The own address on the subnet of `target`, or the link-local one where the target is such.
     pub fn source_for(&self, target: IpAddr) -> Option<IpAddr> {
         let same = self.addresses.iter().find(|own| own.contains(&target)).map(IpNet::addr);
@@ -121,6 +143,9 @@ pub struct Control {
     hold: Hold,
     sweep_at: Instant,
     actions: Vec<Action>,
+    /// By place of the port: its link is down.
+    down: Vec<bool>,
+    host: host::Host,
 }
 
 #[derive(Debug)]
@@ -140,10 +165,16 @@ impl Control {
     /// Own routes are applied, and the first generation is ready to be used by workers.
     pub fn new(setup: Setup, now: Instant) -> Result<Control, SetupError> {
         let mut fib = Fib::new(setup.limits);
+        let of_routes = setup.routes.iter().map(|route| route.vrf);
+        for vrf in setup.ports.iter().map(|port| port.vrf).chain(of_routes) {
+            fib.create_vrf(vrf)?;
+        }
         let own = OwnRoutes::new(&setup.ports, &setup.routes);
         fib.apply(&own.changes, 0)?;
         let publisher = Publisher::new(fib.generation());
         let mut control = Control {
+            down: vec![false; setup.ports.len()],
+            host: host::Host::new(setup.ports.len()),
             ports: setup.ports,
             fib,
             publisher,
@@ -176,6 +207,13 @@ impl Control {
     /// Takes a batch; it is applied in a turn.
     pub fn push(&mut self, mut batch: Batch) {
         batch.changes.retain(|change| !self.own.wins(change));
+        // A VRF without a port here forwards nothing, and its routes are kept for the tier below alike. One that does not fit is
+        // refused with the batch.
+        for change in &batch.changes {
+            if let Change::Announce { vrf, .. } | Change::Withdraw { vrf, .. } = change {
+                let _ = self.fib.create_vrf(*vrf);
+            }
+        }
         self.pending.push_back(batch);
     }
 
@@ -210,7 +248,7 @@ impl Control {
         if self.failure.as_ref().is_some_and(|failure| now < failure.retry_at) {
             return false;
         }
-        let mut applied = false;
+        let (mut applied, mut moved) = (false, false);
         for _ in 0..BATCHES {
             let Some(batch) = self.pending.front_mut() else { break };
             if std::mem::take(&mut batch.replaces) {
@@ -221,6 +259,7 @@ impl Control {
                     if self.failure.take().is_some() {
                         tracing::info!("serial {}: the batch that had failed is applied", batch.serial);
                     }
+                    moved |= self.next_hops.touched_by(&batch.changes);
                     self.pending.pop_front();
                     applied = true;
                     self.dirty = true;
@@ -237,6 +276,12 @@ impl Control {
                 }
             }
         }
+        if moved {
+            for next_hop in self.next_hops.resolve_again(&self.ports, &self.fib) {
+                let key = self.next_hops.recursive(&next_hop);
+                self.use_neighbor(next_hop, key, now);
+            }
+        }
         if applied {
             self.resolve_new(now);
         }
@@ -246,22 +291,67 @@ impl Control {
     /// Finds the neighbours that next hops which came into use mean.
     fn resolve_new(&mut self, now: Instant) {
         for next_hop in self.fib.take_new_next_hops() {
-            let Some(key) = self.next_hops.resolve(next_hop, &self.ports) else { continue };
-            self.neighbors.need(key, now);
-            let Some(entry) = self.neighbors.get(&key) else { continue };
-            match entry.mac {
-                Some(mac) => {
-                    if let Some(adjacency) = self.adjacency(key.0, Some(mac)) {
-                        self.dirty |= self.fib.set_adjacency(next_hop, adjacency);
-                    }
-                }
-                None if entry.state == neighbor::State::Incomplete => {
-                    self.hold.waiting.insert(key);
-                    self.hold.until.get_or_insert(now + HOLD);
-                }
-                None => {}
+            let key = self.next_hops.resolve(next_hop, &self.ports, &self.fib);
+            self.use_neighbor(next_hop, key, now);
+        }
+    }
+
+    /// Points a next hop to the neighbour that it means; none: packets to it have no way.
+    fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
+        let Some(key) = key else {
+            let nowhere = Adjacency {
+                port: PortId(u16::MAX),
+                state: AdjacencyState::Incomplete,
+                header: [0; 12],
+                mtu: 0,
+            };
+            if next_hop.gateway.is_some() {
+                self.dirty |= self.fib.set_adjacency(next_hop, nowhere);
+            }
+            return;
+        };
+        self.neighbors.need(key, now);
+        let Some((mac, state)) = self.neighbors.get(&key).map(|entry| (entry.mac, entry.state)) else {
+            return;
+        };
+        if let Some(adjacency) = self.adjacency(key.0, mac) {
+            self.dirty |= self.fib.set_adjacency(next_hop, adjacency);
+        }
+        if mac.is_none() && state == neighbor::State::Incomplete {
+            self.hold.waiting.insert(key);
+            self.hold.until.get_or_insert(now + HOLD);
+        }
+    }
+
+    /// A device's link went up or down: its next hops, and those of its sub-interfaces, count as silent until it is back. The next
+    /// publication moves their groups, and touches no trie.
+    pub fn set_link(&mut self, device: usize, up: bool, now: Instant) {
+        let mut places = HashSet::new();
+        for (place, port) in self.ports.iter().enumerate() {
+            if usize::from(port.link.device) == device
+                && let Some(down) = self.down.get_mut(place)
+                && std::mem::replace(down, !up) == up
+            {
+                tracing::warn!("port {}: link is {}", port.name, if up { "up" } else { "down" });
+                places.insert(place as u16);
             }
         }
+        if places.is_empty() {
+            return;
+        }
+        let keys: Vec<_> = self.neighbors.iter().filter(|(key, _)| places.contains(&key.0.0)).collect();
+        let keys: Vec<_> = keys.into_iter().map(|(key, entry)| (*key, entry.mac)).collect();
+        for (key, mac) in keys {
+            self.neighbor_changed(key, mac);
+        }
+        if up {
+            self.neighbors.probe(|key| places.contains(&key.0.0), now);
+        }
+    }
+
+    /// Whether the link of the port at this place is up, as far as anybody said.
+    pub fn link_up(&self, place: usize) -> bool {
+        !self.down.get(place).copied().unwrap_or(false)
     }
 
     /// Frames from the links and neighbours that packets asked for.
@@ -273,7 +363,8 @@ impl Control {
             for _ in 0..rings.host.len() {
                 let Some(frame) = rings.host.pop() else { break };
                 busy = true;
-                let answer = host::handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
+                let answer =
+                    self.host.handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
                 if let Some(answer) = answer {
                     // A full ring: who asked asks again.
                     let _ = rings.originate.push(answer);
@@ -324,7 +415,8 @@ impl Control {
     fn adjacency(&self, port: PortId, mac: Option<Mac>) -> Option<Adjacency> {
         let setup = self.ports.get(usize::from(port.0))?;
         let (destination, state) = match mac {
-            Some(mac) => (mac, AdjacencyState::Reachable),
+            Some(mac) if self.link_up(usize::from(port.0)) => (mac, AdjacencyState::Reachable),
+            Some(mac) => (mac, AdjacencyState::Incomplete),
             None => (Mac::default(), AdjacencyState::Incomplete),
         };
         let [a, b, c, d, e, f] = destination.0;

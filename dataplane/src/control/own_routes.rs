@@ -13,12 +13,14 @@ const OWN: u64 = 0xf1bc_a570_0000_0000;
 const OWN_MASK: u64 = 0xffff_ffff_0000_0000;
 
 /// A route of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticRoute {
+    /// Routing and forwarding instance.
+    pub vrf: VrfId,
     /// Destination.
     pub prefix: IpNet,
-    /// Gateway; none: drop in silence.
-    pub via: Option<IpAddr>,
+    /// Next hops, or what else becomes of packets.
+    pub group: Group,
 }
 
 /// The host's own routes.
@@ -26,7 +28,7 @@ pub struct StaticRoute {
 pub struct OwnRoutes {
     /// What puts them into an empty table.
     pub changes: Vec<Change>,
-    prefixes: HashSet<IpNet>,
+    prefixes: HashSet<(VrfId, IpNet)>,
 }
 
 impl OwnRoutes {
@@ -35,8 +37,10 @@ impl OwnRoutes {
         let mut own = OwnRoutes { changes: Vec::new(), prefixes: HashSet::new() };
         let local = own.group(Group::Local);
         let blackhole = own.group(Group::Blackhole);
-        for address in ports.iter().flat_map(|port| &port.addresses) {
-            own.announce(IpNet::from(address.addr()), local);
+        for port in ports {
+            for address in &port.addresses {
+                own.announce(port.vrf, IpNet::from(address.addr()), local);
+            }
         }
         for (place, port) in ports.iter().enumerate() {
             let next_hop = NextHop::connected(PortId(place as u16));
@@ -46,19 +50,15 @@ impl OwnRoutes {
                 if let IpNet::V4(v4) = address {
                     // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are off.
                     for edge in edges(v4) {
-                        own.announce(edge, blackhole);
+                        own.announce(port.vrf, edge, blackhole);
                     }
                 }
-                own.announce(address.trunc(), connected);
+                own.announce(port.vrf, address.trunc(), connected);
             }
         }
         for route in routes {
-            let label = match route.via.map(NextHop::via).map(Group::one) {
-                Some(Ok(group)) => own.group(group),
-                Some(Err(_)) => continue,
-                None => blackhole,
-            };
-            own.announce(route.prefix, label);
+            let label = own.group(route.group.clone());
+            own.announce(route.vrf, route.prefix, label);
         }
         own
     }
@@ -67,15 +67,15 @@ impl OwnRoutes {
     pub fn wins(&self, change: &Change) -> bool {
         match change {
             Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } => {
-                *vrf == VrfId::DEFAULT && self.prefixes.contains(prefix)
+                self.prefixes.contains(&(*vrf, *prefix))
             }
             Change::PutGroup { .. } | Change::DeleteGroup { .. } => false,
         }
     }
 
     /// Whether the host has this route by itself.
-    pub fn contains(&self, prefix: &IpNet) -> bool {
-        self.prefixes.contains(prefix)
+    pub fn contains(&self, vrf: VrfId, prefix: IpNet) -> bool {
+        self.prefixes.contains(&(vrf, prefix))
     }
 
     /// Adds to a batch that holds the whole table the removal of what the table holds beside it and the host's own.
@@ -106,9 +106,9 @@ impl OwnRoutes {
         label
     }
 
-    fn announce(&mut self, prefix: IpNet, label: GroupLabel) {
-        if self.prefixes.insert(prefix) {
-            self.changes.push(Change::Announce { vrf: VrfId::DEFAULT, prefix, label });
+    fn announce(&mut self, vrf: VrfId, prefix: IpNet, label: GroupLabel) {
+        if self.prefixes.insert((vrf, prefix)) {
+            self.changes.push(Change::Announce { vrf, prefix, label });
         }
     }
 }

@@ -48,7 +48,7 @@ impl Control {
             prefix,
             label: format!("{:016x}", label.0),
             via: self.fib.group(label).map(|group| self.words(group)).unwrap_or_default(),
-            origin: self.own.contains(&prefix).then(|| "own".to_owned()),
+            origin: self.own.contains(vrf, prefix).then(|| "own".to_owned()),
         });
         RouteList { total: self.fib.len() as u64, routes: routes.collect() }
     }

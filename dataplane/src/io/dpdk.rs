@@ -37,6 +37,18 @@ impl Packet for dpdk::Packet {
     fn prefetch(&self) {
         dpdk::Packet::prefetch(self);
     }
+
+    fn truncate(&mut self, length: usize) -> bool {
+        dpdk::Packet::truncate(self, length)
+    }
+
+    fn grow_front(&mut self, count: usize) -> bool {
+        self.prepend(count).is_some()
+    }
+
+    fn trim_front(&mut self, count: usize) -> bool {
+        dpdk::Packet::trim_front(self, count)
+    }
 }
 
 impl Burst for MbufBurst {

@@ -28,6 +28,27 @@ impl Packet for Vec<u8> {
     fn length(&self) -> usize {
         self.len()
     }
+
+    fn truncate(&mut self, length: usize) -> bool {
+        let fits = length <= self.len();
+        if fits {
+            Vec::truncate(self, length);
+        }
+        fits
+    }
+
+    fn grow_front(&mut self, count: usize) -> bool {
+        self.splice(..0, std::iter::repeat_n(0, count));
+        true
+    }
+
+    fn trim_front(&mut self, count: usize) -> bool {
+        let fits = count <= self.len();
+        if fits {
+            self.drain(..count);
+        }
+        fits
+    }
 }
 
 /// Up to [`BURST`] packets.
@@ -123,12 +144,23 @@ impl Transmit<MemoryBurst> for MemoryQueue {
     }
 }
 
-/// Never runs out.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct MemoryPool;
+/// Runs out only when a test says so; clones are handles to the same one.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryPool(Arc<Mutex<Option<usize>>>);
+
+impl MemoryPool {
+    /// Gives `left` more packets; `None`: as many as anybody wants.
+    pub fn limit(&self, left: Option<usize>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+}
 
 impl Pool<Vec<u8>> for MemoryPool {
     fn packet(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(left) = left.as_mut() {
+            *left = left.checked_sub(1)?;
+        }
         Some(bytes.to_vec())
     }
 }

@@ -22,6 +22,15 @@ pub trait Packet: Send + Sized {
 
     /// Asks the processor to fetch its first bytes.
     fn prefetch(&self) {}
+
+    /// Cuts the frame to this length; false, and nothing done, where it is shorter or in several buffers.
+    fn truncate(&mut self, length: usize) -> bool;
+
+    /// Makes room for `count` bytes in front; false, and nothing done, where there is none. Their content is anything.
+    fn grow_front(&mut self, count: usize) -> bool;
+
+    /// Takes `count` bytes off the front; false, and nothing done, where there are fewer.
+    fn trim_front(&mut self, count: usize) -> bool;
 }
 
 /// Up to [`BURST`] owned packets, in order.

@@ -203,6 +203,16 @@ impl Table {
         self.next = next;
     }
 
+    /// Asks those neighbours at once whether they are still there; they are used all the while.
+    pub fn probe(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
+        for (_, entry) in self.entries.iter_mut().filter(|(key, _)| which(key)) {
+            if entry.state == State::Reachable || entry.state == State::Failed {
+                entry.due = now;
+            }
+        }
+        self.wake(now);
+    }
+
     /// When [`poll`](Self::poll) has something to do again.
     pub fn next_due(&self) -> Option<Instant> {
         self.next

@@ -14,6 +14,8 @@ pub const MIN_FRAME: usize = 60;
 pub const IPV4: u16 = 0x0800;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
+/// EtherType of a VLAN tag (IEEE 802.1Q).
+pub const VLAN: u16 = 0x8100;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
 

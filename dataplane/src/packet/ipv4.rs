@@ -83,6 +83,35 @@ impl<'a> Header<'a> {
         self.fixed[9]
     }
 
+    /// The header with its options, as far as it is in the same buffer.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes.get(..self.header_length()).unwrap_or_default()
+    }
+
+    /// Type of service (RFC 1349; RFC 2474 reads it otherwise).
+    #[inline]
+    pub fn tos(&self) -> u8 {
+        self.fixed[1]
+    }
+
+    /// Not to be fragmented on the way (RFC 791 §3.1).
+    #[inline]
+    pub fn dont_fragment(&self) -> bool {
+        self.fixed[6] & 0x40 != 0
+    }
+
+    /// Where in the larger packet its payload begins, in units of 8 bytes.
+    #[inline]
+    pub fn fragment_offset(&self) -> u16 {
+        u16::from_be_bytes([self.fixed[6], self.fixed[7]]) & 0x1fff
+    }
+
+    /// More pieces follow.
+    #[inline]
+    pub fn more_fragments(&self) -> bool {
+        self.fixed[6] & 0x20 != 0
+    }
+
     /// One piece of a larger packet, the first included.
     #[inline]
     pub fn is_fragment(&self) -> bool {

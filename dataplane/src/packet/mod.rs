@@ -7,12 +7,14 @@
 //! * [`ipv4`], [`ipv6`]: network headers;
 //! * [`arp`], [`nd`]: address resolution, parsed and built;
 //! * [`echo`]: answers to pings of own addresses;
+//! * [`icmp_error`]: which packets may have an error, and the message;
 //! * [`checksum`]: the Internet checksum, whole and incremental.
 
 pub mod arp;
 pub mod checksum;
 pub mod echo;
 pub mod ethernet;
+pub mod icmp_error;
 pub mod ipv4;
 pub mod ipv6;
 pub mod nd;

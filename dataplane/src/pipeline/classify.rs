@@ -1,7 +1,8 @@
 //! Ethernet: is the frame for us, and which protocol does it carry?
 
 use super::lane::Lane;
-use super::{PortFacts, Verdict, ipv4_input, ipv6_input};
+use super::port::PortFacts;
+use super::{Verdict, ipv4_input, ipv6_input};
 use crate::io::Packet;
 use crate::packet::ethernet::{self, Frame};
 use crate::reason::Reason;
@@ -41,7 +42,7 @@ pub fn classify<P: Packet>(
     match frame.ethertype() {
         ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, cast, at, seed, v4),
         ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, cast, at, seed, v6),
-        ethernet::ARP => Some(Verdict::Host),
+        ethernet::ARP => Some(Verdict::Control),
         _ => Some(Verdict::Drop(Reason::UnknownEthertype)),
     }
 }

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crossbeam_queue::ArrayQueue;
-use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, PortId};
+use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId};
 
-use super::lane::{Lane, Mark};
-use super::{Verdict, rewrite};
+use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
+use super::port::{PortFacts, error_source_v4};
+use super::{Verdict, options, rewrite};
+use crate::counters::WorkerCounters;
 use crate::io::{BURST, Packet};
-use crate::packet::{ethernet, ipv6, take};
+use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 
 /// A host on a connected subnet whose MAC address a packet needed and nobody knew.
@@ -20,21 +22,51 @@ pub struct Miss {
     pub address: IpAddr,
 }
 
+/// What forwarding reads besides the packets.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The table.
+    pub generation: &'a Generation,
+    /// All ports by place.
+    pub ports: &'a [PortFacts],
+    /// Where neighbours are asked for; none: nobody is asked.
+    pub misses: Option<&'a ArrayQueue<Miss>>,
+    /// Where groups' traffic is counted.
+    pub counters: &'a WorkerCounters,
+}
+
 /// Every IPv4 packet of a burst.
 #[inline]
 pub fn ipv4<P: Packet>(
     packets: &mut [P],
-    generation: &Generation,
+    scene: Scene<'_>,
     lane: &Lane<u32>,
     verdicts: &mut [Verdict; BURST],
-    misses: &ArrayQueue<Miss>,
 ) {
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
         let address = || IpAddr::V4(Ipv4Addr::from_bits(destination));
-        *verdict = match adjacency(generation, group, mark, address, misses) {
-            Ok(adjacency) => sent(rewrite::ipv4(packet.data_mut(), &adjacency.header), adjacency),
+        *verdict = match adjacency(scene, group, mark.hash, address) {
+            Ok(adjacency) => {
+                if mark.flags != 0
+                    && let Err(reason) = flagged(packet, mark, adjacency, scene)
+                {
+                    Verdict::Drop(reason)
+                } else if mark.length > adjacency.mtu && dont_fragment(packet.data()) {
+                    Verdict::TooBig(adjacency.mtu)
+                } else if !rewrite::ipv4(packet.data_mut(), &adjacency.header) {
+                    Verdict::Drop(Reason::ShortPacket)
+                } else {
+                    scene.counters.group(group.0, mark.length);
+                    if mark.length > adjacency.mtu {
+                        Verdict::Fragment { port: adjacency.port.0, mtu: adjacency.mtu }
+                    } else {
+                        Verdict::Send(adjacency.port.0)
+                    }
+                }
+            }
+            Err(_) if mark.flags & REVERSE_PATH != 0 => Verdict::Drop(Reason::ReversePath),
             Err(verdict) => verdict,
         };
     }
@@ -44,67 +76,111 @@ pub fn ipv4<P: Packet>(
 #[inline]
 pub fn ipv6<P: Packet>(
     packets: &mut [P],
-    generation: &Generation,
+    scene: Scene<'_>,
     lane: &Lane<u128>,
     verdicts: &mut [Verdict; BURST],
-    misses: &ArrayQueue<Miss>,
 ) {
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
         let address = || IpAddr::V6(Ipv6Addr::from_bits(destination));
-        *verdict = match adjacency(generation, group, mark, address, misses) {
-            Ok(_) if comes_from_link_local(packet.data()) => Verdict::Drop(Reason::LinkLocal),
-            Ok(adjacency) => sent(rewrite::ipv6(packet.data_mut(), &adjacency.header), adjacency),
+        *verdict = match adjacency(scene, group, mark.hash, address) {
+            Ok(adjacency) => {
+                if mark.flags != 0
+                    && let Err(reason) = flagged(packet, mark, adjacency, scene)
+                {
+                    Verdict::Drop(reason)
+                } else if mark.length > adjacency.mtu {
+                    Verdict::TooBig(adjacency.mtu)
+                } else if !rewrite::ipv6(packet.data_mut(), &adjacency.header) {
+                    Verdict::Drop(Reason::ShortPacket)
+                } else {
+                    scene.counters.group(group.0, mark.length);
+                    Verdict::Send(adjacency.port.0)
+                }
+            }
+            Err(_) if mark.flags & REVERSE_PATH != 0 => Verdict::Drop(Reason::ReversePath),
             Err(verdict) => verdict,
         };
     }
 }
 
-#[inline]
-fn sent(rewritten: Result<(), Reason>, adjacency: &Adjacency) -> Verdict {
-    match rewritten {
-        Ok(()) => Verdict::Send(adjacency.port.0),
-        Err(reason) => Verdict::Drop(reason),
+/// What few packets have: see the flags of [`super::lane`].
+#[cold]
+fn flagged<P: Packet>(
+    packet: &mut P,
+    mark: Mark,
+    adjacency: &Adjacency,
+    scene: Scene<'_>,
+) -> Result<(), Reason> {
+    if mark.flags & REVERSE_PATH != 0 {
+        return Err(Reason::ReversePath);
     }
+    // RFC 4291 §2.5.6: a router must not forward packets with a link-local source to other links.
+    if mark.flags & LINK_LOCAL != 0 {
+        return Err(Reason::LinkLocal);
+    }
+    // RFC 1812 §5.3.1, RFC 8200 §3: the packet's time ends here.
+    if mark.flags & LAST_HOP != 0 {
+        return Err(Reason::TtlExceeded);
+    }
+    if mark.flags & OPTIONS != 0
+        && let Some(port) = scene.ports.get(usize::from(adjacency.port.0))
+    {
+        let destination = take::<4>(packet.data(), ethernet::HEADER + 16).copied().unwrap_or_default();
+        let own = error_source_v4(scene.ports, port, destination.into());
+        options::record_route(packet.data_mut(), own);
+    }
+    Ok(())
+}
+
+/// RFC 791 §3.1: the flag "don't fragment".
+fn dont_fragment(frame: &[u8]) -> bool {
+    take::<1>(frame, ethernet::HEADER + 6).is_none_or(|[flags]| flags & 0x40 != 0)
 }
 
 /// Where the packet goes, or what else becomes of it.
 #[inline]
-fn adjacency<'a>(
-    generation: &'a Generation,
+pub fn adjacency<'a>(
+    scene: Scene<'a>,
     group: GroupIndex,
-    mark: Mark,
+    hash: u32,
     address: impl Fn() -> IpAddr,
-    misses: &ArrayQueue<Miss>,
 ) -> Result<&'a Adjacency, Verdict> {
-    let adjacency = match generation.forward(group, mark.hash) {
-        Forward::Via(adjacency) => adjacency,
-        Forward::Connected(port) => match generation.neighbor(port, address()) {
-            Some(adjacency) if adjacency.state == AdjacencyState::Reachable => adjacency,
-            known => {
-                if known.is_none() {
-                    // A full ring only delays: the next packet to that host asks again.
-                    let _ = misses.push(Miss { port, address: address() });
-                }
-                return Err(Verdict::Drop(Reason::NeighborIncomplete));
-            }
-        },
-        Forward::Local => return Err(Verdict::Host),
-        Forward::Incomplete { .. } => return Err(Verdict::Drop(Reason::NeighborIncomplete)),
-        Forward::NoRoute => return Err(Verdict::Drop(Reason::NoRoute)),
-        Forward::Blackhole => return Err(Verdict::Drop(Reason::Blackhole)),
-        Forward::Unreachable => return Err(Verdict::Drop(Reason::Unreachable)),
-        Forward::Prohibit => return Err(Verdict::Drop(Reason::Prohibited)),
-    };
-    if mark.length > adjacency.mtu {
-        return Err(Verdict::Drop(Reason::TooBig));
+    match scene.generation.forward(group, hash) {
+        Forward::Via(adjacency) => Ok(adjacency),
+        Forward::Connected(port) => connected(scene, port, address()),
+        Forward::Local => Err(Verdict::Host),
+        Forward::Incomplete { next_hop } => Err(Verdict::Hold(key(next_hop))),
+        Forward::NoRoute => Err(Verdict::Drop(Reason::NoRoute)),
+        Forward::Blackhole => Err(Verdict::Drop(Reason::Blackhole)),
+        Forward::Unreachable => Err(Verdict::Drop(Reason::Unreachable)),
+        Forward::Prohibit => Err(Verdict::Drop(Reason::Prohibited)),
     }
-    Ok(adjacency)
 }
 
-/// RFC 4291 §2.5.6: a router must not forward packets with a link-local source to other links.
-#[inline]
-fn comes_from_link_local(frame: &[u8]) -> bool {
-    take::<16>(frame, ethernet::HEADER + 8).is_some_and(|source| ipv6::is_link_local((*source).into()))
+/// The destination itself is on the link of `port`.
+pub fn connected(scene: Scene<'_>, port: PortId, address: IpAddr) -> Result<&Adjacency, Verdict> {
+    match scene.generation.neighbor(port, address) {
+        Some(adjacency) if adjacency.state == AdjacencyState::Reachable => Ok(adjacency),
+        known => {
+            if let (None, Some(misses)) = (known, scene.misses) {
+                // A full ring only delays: the next packet to that host asks again.
+                let _ = misses.push(Miss { port, address });
+            }
+            Err(Verdict::Hold(key(&NextHop { gateway: Some(address), port: Some(port) })))
+        }
+    }
+}
+
+/// What packets that wait for the same next hop have in common. Next hops that happen to share it share a bound, no more.
+fn key(next_hop: &NextHop) -> u32 {
+    let bits = match next_hop.gateway {
+        Some(IpAddr::V4(v4)) => u128::from(v4.to_bits()),
+        Some(IpAddr::V6(v6)) => v6.to_bits(),
+        None => 0,
+    };
+    let port = next_hop.port.map_or(0, |port| u64::from(port.0) + 1);
+    let mixed = ((bits >> 64) as u64 ^ bits as u64 ^ port << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32
 }

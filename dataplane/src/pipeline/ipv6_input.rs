@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::Verdict;
 use super::classify::Cast;
 use super::flow_hash;
-use super::lane::{Lane, Mark};
+use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark};
 use crate::packet::ipv6::{Header, Invalid, is_link_local};
 use crate::packet::nd;
 use crate::reason::Reason;
@@ -40,20 +40,34 @@ pub fn ipv6_input(
     }
     // RFC 4291 §2.5.6: never forwarded, so it can only be for ourselves.
     if is_link_local(destination) {
-        return Some(Verdict::Host);
+        return Some(to_link_local(&header));
     }
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
-    lane.push(destination.to_bits(), Mark { at, length, hash: flow_hash::ipv6(&header, seed) });
+    let mut flags = if header.hop_limit() <= 1 { LAST_HOP } else { 0 };
+    if is_link_local(source) {
+        flags |= LINK_LOCAL;
+    }
+    lane.push(destination.to_bits(), Mark { at, flags, length, hash: flow_hash::ipv6(&header, seed) });
     None
 }
 
-/// Neighbour discovery comes to link-local groups; all else to groups has no business here.
+/// Neighbour discovery and routing protocols come to link-local groups; all else to groups has no business here.
+#[cold]
 fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
     let [_, scope, ..] = destination.octets();
-    if scope & 0x0f == 2 && header.next_header() == nd::ICMPV6 {
-        Verdict::Host
+    match (scope & 0x0f, header.next_header()) {
+        (2, nd::ICMPV6) => Verdict::Control,
+        (2, _) => Verdict::Group,
+        _ => Verdict::Drop(Reason::Multicast),
+    }
+}
+
+/// RFC 4861 §4: solicitations and advertisements are for the control thread, whoever else gets packets for the router itself.
+fn to_link_local(header: &Header<'_>) -> Verdict {
+    if header.next_header() == nd::ICMPV6 && matches!(header.payload().first(), Some(133..=137)) {
+        Verdict::Control
     } else {
-        Verdict::Drop(Reason::Multicast)
+        Verdict::Host
     }
 }
 

@@ -5,110 +5,253 @@
 //!
 //! | stage | file | what it does |
 //! |---|---|---|
+//! | tag | [`vlan`] | IEEE 802.1Q: which sub-interface? |
 //! | classify | [`classify`] | Ethernet: for us? which protocol? |
-//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | validate | [`ipv4_input`], [`ipv6_input`], [`options`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency; rewrite in [`rewrite`] |
-//! | output | [`output`] | transmit buffer per port, ring to the control thread, or freed |
+//! | output | [`output`] | transmit buffer per device, ring to the host, or freed |
+//! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
 
 pub mod classify;
 pub mod flow_hash;
 pub mod forward;
+pub mod fragment;
+pub mod hold;
+pub mod icmp_error;
 pub mod ipv4_input;
 pub mod ipv6_input;
 pub mod lane;
+pub mod options;
 pub mod output;
+pub mod port;
+pub mod reverse_path;
 pub mod rewrite;
+pub mod slow;
+pub mod vlan;
 
-use fibcast_fib::{Generation, VrfId};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::counters::Tally;
+use crossbeam_queue::ArrayQueue;
+use fibcast_fib::{Generation, PortId};
+
+use crate::counters::{Tally, WorkerCounters};
 use crate::io::{BURST, Burst, Io, Packet};
-use crate::packet::ethernet::Mac;
+use crate::packet::{ethernet, take};
 use crate::reason::Reason;
+use forward::{Miss, Scene};
 use lane::Lane;
 use output::Output;
+use port::{PortFacts, ReversePath};
+use reverse_path::Asked;
+use slow::SlowPath;
+use vlan::Vlans;
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Sent out of the port at this place; the frame is written already.
     Send(u16),
+    /// Written for this port, but too large for it.
+    Fragment {
+        /// Place of the port.
+        port: u16,
+        /// What it takes.
+        mtu: u16,
+    },
+    /// Larger than this MTU, and not to be fragmented.
+    TooBig(u16),
+    /// Waits for the next hop with this key.
+    Hold(u32),
+    /// Given to the control thread: address resolution.
+    Control,
     /// Given to the router itself.
     Host,
-    /// Freed and counted.
+    /// To a group of the link: given to a routing protocol on this host, if it has a host path.
+    Group,
+    /// Freed and counted; its source may be told.
     Drop(Reason),
-}
-
-/// What the pipeline knows of a port that receives.
-#[derive(Debug, Clone, Copy)]
-pub struct PortFacts {
-    /// Own MAC address.
-    pub mac: Mac,
-    /// Routing and forwarding instance.
-    pub vrf: VrfId,
 }
 
 /// The stages and what they keep between them; one per worker.
 #[derive(Debug)]
-pub struct Pipeline {
+pub struct Pipeline<I: Io> {
     ports: Box<[PortFacts]>,
+    vlans: Vlans,
     seed: u64,
+    /// Any port has a reverse-path check.
+    checks_sources: bool,
+    /// The place of the port that each packet of the burst came in by.
+    arrived: [u16; BURST],
     verdicts: [Verdict; BURST],
     v4: Lane<u32>,
     v6: Lane<u128>,
+    slow: SlowPath<I>,
+    misses: Arc<ArrayQueue<Miss>>,
     tally: Tally,
 }
 
-impl Pipeline {
+impl<I: Io> Pipeline<I> {
     /// `seed` goes into the flow hash: different on each host, so that tiers do not all choose alike.
-    pub fn new(ports: Vec<PortFacts>, seed: u64) -> Pipeline {
+    pub fn new(
+        ports: Vec<PortFacts>,
+        seed: u64,
+        slow: SlowPath<I>,
+        misses: Arc<ArrayQueue<Miss>>,
+    ) -> Pipeline<I> {
         Pipeline {
+            vlans: Vlans::new(&ports),
+            checks_sources: ports.iter().any(|port| port.reverse_path != ReversePath::Off),
+            tally: Tally::new(ports.len()),
             ports: ports.into(),
             seed,
+            arrived: [0; BURST],
             verdicts: [Verdict::Drop(Reason::ShortFrame); BURST],
             v4: Lane::default(),
             v6: Lane::default(),
-            tally: Tally::default(),
+            slow,
+            misses,
         }
     }
 
     /// Takes a burst that the port at place `port` received all the way; the burst is empty afterwards.
-    pub fn run<I: Io>(
+    #[inline]
+    pub fn run(
         &mut self,
-        port: usize,
+        port: u16,
         burst: &mut I::Burst,
         generation: &Generation,
         output: &mut Output<I>,
+        counters: &WorkerCounters,
     ) -> &mut Tally {
-        self.tally.port = port;
-        let Some(facts) = self.ports.get(port).copied() else {
-            output.discard(burst, &mut self.tally);
-            return &mut self.tally;
+        self.tally.received += burst.packets().len() as u32;
+        let bytes = burst.packets().iter().map(|packet| packet.length() as u64).sum();
+        self.tally.arrived(port, burst.packets().len() as u32, bytes);
+        self.pass(port, burst, generation, output, counters);
+        &mut self.tally
+    }
+
+    /// The stages, one after the other.
+    #[inline]
+    fn pass(
+        &mut self,
+        port: u16,
+        burst: &mut I::Burst,
+        generation: &Generation,
+        output: &mut Output<I>,
+        counters: &WorkerCounters,
+    ) {
+        let Some(facts) = self.ports.get(usize::from(port)) else {
+            output.discard(port, burst, &mut self.tally);
+            return;
         };
         self.v4.clear();
         self.v6.clear();
+        self.arrived = [port; BURST];
+        let mut tagged = false;
 
         burst.packets().iter().for_each(Packet::prefetch);
 
-        for (at, packet) in burst.packets().iter().take(BURST).enumerate() {
-            self.tally.received += 1;
-            self.tally.bytes += packet.length() as u64;
-            let verdict = classify::classify(packet, &facts, at, self.seed, &mut self.v4, &mut self.v6);
+        for (at, packet) in burst.packets_mut().iter_mut().take(BURST).enumerate() {
+            let mut facts = facts;
+            if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
+                tagged = true;
+                let length = packet.length() as u64;
+                match self.vlans.strip(port, packet) {
+                    Ok(place) => {
+                        if let (Some(own), Some(slot)) =
+                            (self.ports.get(usize::from(place)), self.arrived.get_mut(at))
+                        {
+                            (facts, *slot) = (own, place);
+                        }
+                        if place != port {
+                            self.tally.arrived(place, 1, length);
+                        }
+                    }
+                    Err(reason) => {
+                        if let Some(slot) = self.verdicts.get_mut(at) {
+                            *slot = Verdict::Drop(reason);
+                        }
+                        continue;
+                    }
+                }
+            }
+            let verdict = classify::classify(packet, facts, at, self.seed, &mut self.v4, &mut self.v6);
             if let (Some(slot), Some(verdict)) = (self.verdicts.get_mut(at), verdict) {
                 *slot = verdict;
             }
         }
 
-        let (destinations, groups) = self.v4.lookup();
-        generation.lookup_v4(facts.vrf, destinations, groups);
-        let (destinations, groups) = self.v6.lookup();
-        generation.lookup_v6(facts.vrf, destinations, groups);
+        let (ports, arrived) = (&self.ports, &self.arrived);
+        let facts_of = |at: u8| arrived.get(usize::from(at)).and_then(|&place| ports.get(usize::from(place)));
+        if self.checks_sources {
+            let asked = |at: u8| {
+                let facts = facts_of(at).filter(|facts| facts.reverse_path != ReversePath::Off)?;
+                let port = PortId(arrived.get(usize::from(at)).copied().unwrap_or(port));
+                Some(Asked { vrf: facts.vrf, port, check: facts.reverse_path })
+            };
+            reverse_path::ipv4(burst.packets(), generation, &mut self.v4, asked);
+            reverse_path::ipv6(burst.packets(), generation, &mut self.v6, asked);
+        }
 
-        forward::ipv4(burst.packets_mut(), generation, &self.v4, &mut self.verdicts, output.misses());
-        forward::ipv6(burst.packets_mut(), generation, &self.v6, &mut self.verdicts, output.misses());
+        let vrf_of = |at: u8| facts_of(at).map_or(facts.vrf, |facts| facts.vrf);
+        self.v4.look_up(generation, facts.vrf, tagged, vrf_of);
+        self.v6.look_up(generation, facts.vrf, tagged, vrf_of);
 
-        output.dispatch(port, burst, &self.verdicts, &mut self.tally);
+        let scene = Scene { generation, ports, misses: Some(&self.misses), counters };
+        forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
+        forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
+
+        output.dispatch(&self.arrived, burst, &self.verdicts, &mut self.tally, self.slow.jobs());
+        if self.slow.has_jobs() {
+            self.slow.work(scene, output, &mut self.tally);
+        }
+    }
+
+    /// Lets packets go on whose next hop is known by now, and drops those that waited too long.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        burst: &mut I::Burst,
+        generation: &Generation,
+        output: &mut Output<I>,
+        counters: &WorkerCounters,
+    ) -> &mut Tally {
+        // A burst for each port that packets had come in by.
+        for _ in 0..=self.ports.len() {
+            let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+            let port = self.slow.release(now, burst, scene, output, &mut self.tally);
+            if self.slow.has_jobs() {
+                self.slow.work(scene, output, &mut self.tally);
+            }
+            let Some(port) = port else { break };
+            self.pass(port, burst, generation, output, counters);
+        }
+        output.flush();
         &mut self.tally
+    }
+
+    /// Sends frames of the control thread and of the kernel.
+    pub fn originate(
+        &mut self,
+        frames: impl Iterator<Item = output::HostFrame>,
+        generation: &Generation,
+        output: &mut Output<I>,
+        counters: &WorkerCounters,
+    ) -> &mut Tally {
+        let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+        for frame in frames {
+            self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
+        }
+        output.flush();
+        &mut self.tally
+    }
+
+    /// What waits and what failed off the straight path.
+    #[inline]
+    pub fn slow(&mut self) -> &mut SlowPath<I> {
+        &mut self.slow
     }
 }

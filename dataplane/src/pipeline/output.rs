@@ -1,12 +1,15 @@
-//! Where packets leave the pipeline: a transmit buffer per port, the ring to the control thread, or the pool they came from.
+//! Where packets leave the straight path: a transmit buffer per device, a ring to the control thread or the kernel, the pool they came
+//! from, or the jobs of the slow path.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::Verdict;
 use super::forward::Miss;
+use super::port::PortFacts;
+use super::slow::{Job, Task};
+use super::{Verdict, icmp_error, vlan};
 use crate::counters::{Adding, Taken, Tally};
 use crate::io::{BURST, Burst, Io, Packet, PacketOf, Transmit};
 use crate::reason::Reason;
@@ -14,11 +17,13 @@ use crate::reason::Reason;
 /// Largest frame that goes to the control thread; it speaks of links and answers pings, no more.
 pub const HOST_FRAME: usize = 2_032;
 
-/// A frame on its way between a worker and the control thread, copied: the slow path never holds a packet buffer.
+/// A frame on its way between a worker and the control thread, copied: other threads never hold a packet buffer.
 #[derive(Clone)]
 pub struct HostFrame {
     /// Place of the port that it came in by or goes out of.
     pub port: u16,
+    /// On the way out: the table says where to, and the MAC addresses are written then.
+    pub routed: bool,
     length: u16,
     bytes: [u8; HOST_FRAME],
 }
@@ -28,7 +33,12 @@ impl HostFrame {
     pub fn new(port: u16, frame: &[u8]) -> Option<HostFrame> {
         let mut bytes = [0; HOST_FRAME];
         bytes.get_mut(..frame.len())?.copy_from_slice(frame);
-        Some(HostFrame { port, length: frame.len() as u16, bytes })
+        Some(HostFrame { port, routed: false, length: frame.len() as u16, bytes })
+    }
+
+    /// A packet of the router's own that goes the way the table says.
+    pub fn routed(port: u16, frame: &[u8]) -> Option<HostFrame> {
+        HostFrame::new(port, frame).map(|frame| HostFrame { routed: true, ..frame })
     }
 
     /// The frame from its Ethernet header on.
@@ -46,8 +56,10 @@ impl std::fmt::Debug for HostFrame {
 /// The bounded rings between a worker and the control thread.
 #[derive(Debug, Clone)]
 pub struct Rings {
-    /// Frames for the router itself.
+    /// Frames for the control thread.
     pub host: Arc<ArrayQueue<HostFrame>>,
+    /// Frames for the twins in the kernel.
+    pub kernel: Arc<ArrayQueue<HostFrame>>,
     /// Frames of the router's own, to be sent.
     pub originate: Arc<ArrayQueue<HostFrame>>,
     /// Neighbours that packets asked for.
@@ -58,189 +70,351 @@ impl Default for Rings {
     fn default() -> Self {
         Rings {
             host: Arc::new(ArrayQueue::new(512)),
+            kernel: Arc::new(ArrayQueue::new(512)),
             originate: Arc::new(ArrayQueue::new(512)),
             misses: Arc::new(ArrayQueue::new(256)),
         }
     }
 }
 
-/// The way out of one port for one worker: a burst that is handed to the driver when the worker has gone through what it received,
+/// The way out of one device for one worker: a burst that is handed to the driver when the worker has gone through what it received,
 /// and behind it, for a device that takes no more at the moment, a bounded queue.
 pub struct TxBuffer<I: Io> {
     queue: I::Tx,
     /// Older than everything in `backlog`.
     staged: I::Burst,
-    backlog: VecDeque<PacketOf<I>>,
+    /// Which of the staged packets are the router's own: a bit for each.
+    own: u64,
+    bytes: Sums,
+    backlog: VecDeque<(PacketOf<I>, bool)>,
+    own_in_backlog: usize,
     limit: usize,
-    taken: Taken,
+    taken: Sums,
 }
 
+/// Packets that were received, and those of the router's own.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    passed: Taken,
+    own: Taken,
+}
+
+impl Sums {
+    #[inline]
+    fn add(&mut self, own: bool, bytes: u64) {
+        let sum = if own { &mut self.own } else { &mut self.passed };
+        sum.packets += 1;
+        sum.bytes += bytes;
+    }
+}
+
+/// [`TxBuffer::own`] has a bit for each packet of a burst.
+const _: () = assert!(BURST <= 64);
+
 impl<I: Io> TxBuffer<I> {
-    fn push(&mut self, packet: PacketOf<I>) -> Result<(), PacketOf<I>> {
-        let packet = if self.backlog.is_empty() {
-            match self.staged.push(packet) {
-                Ok(()) => return Ok(()),
-                Err(packet) => packet,
+    #[inline]
+    fn push(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
+        if !self.backlog.is_empty() {
+            return self.wait(packet, own);
+        }
+        let at = self.staged.packets().len();
+        let bytes = packet.length() as u64;
+        match self.staged.push(packet) {
+            Ok(()) => {
+                self.own |= u64::from(own) << at;
+                self.bytes.add(own, bytes);
+                Ok(())
             }
-        } else {
-            packet
-        };
+            Err(packet) => self.wait(packet, own),
+        }
+    }
+
+    #[cold]
+    fn wait(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
         if self.backlog.len() >= self.limit {
             return Err(packet);
         }
-        // Within the capacity reserved at start.
-        self.backlog.push_back(packet);
+        self.backlog.push_back((packet, own));
+        self.own_in_backlog += usize::from(own);
         Ok(())
     }
 
+    /// Received packets that wait.
+    #[inline]
     fn held(&self) -> usize {
-        self.staged.packets().len() + self.backlog.len()
+        let staged = self.staged.packets().len() - self.own.count_ones() as usize;
+        staged + self.backlog.len() - self.own_in_backlog
     }
 
     #[inline]
+    fn is_empty(&self) -> bool {
+        self.staged.packets().is_empty()
+    }
+
+    /// Offers the driver what waits, and fills up behind it as long as the driver takes all.
+    #[inline]
     fn flush(&mut self) {
-        loop {
-            let staged = self.staged.packets();
-            if staged.is_empty() {
-                return;
-            }
-            let bytes =
-                |packets: &[PacketOf<I>]| packets.iter().map(|packet| packet.length() as u64).sum::<u64>();
-            let before = bytes(staged);
+        while !self.staged.packets().is_empty() {
             let sent = self.queue.send(&mut self.staged);
-            self.taken.packets += sent as u64;
-            self.taken.bytes += before - bytes(self.staged.packets());
             if !self.staged.packets().is_empty() {
+                return self.left(sent);
+            }
+            self.own = 0;
+            let bytes = std::mem::take(&mut self.bytes);
+            for (sum, more) in [(&mut self.taken.passed, bytes.passed), (&mut self.taken.own, bytes.own)] {
+                sum.packets += more.packets;
+                sum.bytes += more.bytes;
+            }
+            if self.backlog.is_empty() {
                 return;
             }
-            while self.staged.packets().len() < BURST
-                && let Some(packet) = self.backlog.pop_front()
-            {
-                let _ = self.staged.push(packet);
-            }
+            self.refill();
         }
     }
+
+    /// The driver took `sent` packets of more: what is left is counted anew.
+    #[cold]
+    fn left(&mut self, sent: usize) {
+        let own = if sent >= 64 { 0 } else { self.own >> sent };
+        let mut left = Sums::default();
+        for (at, packet) in self.staged.packets().iter().enumerate() {
+            left.add(own >> at & 1 == 1, packet.length() as u64);
+        }
+        let before = std::mem::replace(&mut self.bytes, left);
+        for (sum, before, left) in [
+            (&mut self.taken.passed, before.passed, left.passed),
+            (&mut self.taken.own, before.own, left.own),
+        ] {
+            sum.packets += before.packets - left.packets;
+            sum.bytes += before.bytes - left.bytes;
+        }
+        self.own = own;
+    }
+
+    #[cold]
+    fn refill(&mut self) {
+        while self.staged.packets().len() < BURST
+            && let Some((packet, own)) = self.backlog.pop_front()
+        {
+            self.own_in_backlog -= usize::from(own);
+            self.own |= u64::from(own) << self.staged.packets().len();
+            self.bytes.add(own, packet.length() as u64);
+            let _ = self.staged.push(packet);
+        }
+    }
+}
+
+/// Where the frames of a port leave.
+#[derive(Debug, Clone, Copy)]
+struct Exit {
+    device: u16,
+    vlan: Option<u16>,
 }
 
 /// All ways out, of one worker.
 pub struct Output<I: Io> {
-    ports: Vec<TxBuffer<I>>,
+    exits: Box<[Exit]>,
+    buffers: Vec<TxBuffer<I>>,
+    host_paths: Box<[bool]>,
     rings: Rings,
     freed: I::Burst,
-    lone: I::Burst,
 }
 
 impl<I: Io> Output<I> {
-    /// `queues` are the worker's transmit queues by place of the port; `limit` packets wait for each that takes no more.
-    pub fn new(queues: Vec<I::Tx>, limit: usize, rings: Rings) -> Output<I> {
-        let buffer = |queue| TxBuffer {
-            queue,
-            staged: I::Burst::default(),
-            backlog: VecDeque::with_capacity(limit),
-            limit,
-            taken: Taken::default(),
+    /// `queues` are the worker's transmit queues by place of the port; sub-interfaces have none. `limit` packets wait for each that takes
+    /// no more.
+    pub fn new(queues: Vec<Option<I::Tx>>, ports: &[PortFacts], limit: usize, rings: Rings) -> Output<I> {
+        let mut buffers = Vec::new();
+        let mut places = Vec::new();
+        for queue in queues {
+            places.push(buffers.len() as u16);
+            let buffer = |queue| TxBuffer {
+                queue,
+                staged: I::Burst::default(),
+                own: 0,
+                bytes: Sums::default(),
+                backlog: VecDeque::with_capacity(limit),
+                own_in_backlog: 0,
+                limit,
+                taken: Sums::default(),
+            };
+            buffers.extend(queue.map(buffer));
+        }
+        let exit = |port: &PortFacts| Exit {
+            device: places.get(usize::from(port.link.device)).copied().unwrap_or(u16::MAX),
+            vlan: port.link.vlan,
         };
-        let ports = queues.into_iter().map(buffer).collect();
-        Output { ports, rings, freed: I::Burst::default(), lone: I::Burst::default() }
+        Output {
+            exits: ports.iter().map(exit).collect(),
+            buffers,
+            host_paths: ports.iter().map(|port| port.host_path).collect(),
+            rings,
+            freed: I::Burst::default(),
+        }
     }
 
-    pub(crate) fn misses(&self) -> &ArrayQueue<Miss> {
-        &self.rings.misses
+    /// Puts a frame into the transmit buffer of a port.
+    #[inline]
+    pub(crate) fn send(
+        &mut self,
+        port: u16,
+        mut packet: PacketOf<I>,
+        own: bool,
+        tally: &mut Tally,
+    ) -> Result<(), Reason> {
+        let Some(exit) = self.exits.get(usize::from(port)) else { return Err(Reason::UnknownPort) };
+        if let Some(vlan) = exit.vlan {
+            if !vlan::push(&mut packet, vlan) {
+                return Err(Reason::NoBuffer);
+            }
+            tally.left_tagged(port, packet.length() as u64);
+        }
+        let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else {
+            return Err(Reason::UnknownPort);
+        };
+        buffer.push(packet, own).map_err(|packet| {
+            self.free(packet);
+            Reason::TxFull
+        })
     }
 
-    /// Does with each packet of a burst what its verdict says, and hands the transmit buffers to the drivers.
+    /// One call for all: freeing one by one costs a lookup of the pool's cache each.
+    #[inline]
+    fn free(&mut self, packet: PacketOf<I>) {
+        let _ = self.freed.push(packet);
+    }
+
+    /// Does with each packet of a burst what its verdict says, and hands the transmit buffers to the drivers. What the straight path
+    /// cannot do becomes a job.
     #[inline]
     pub(crate) fn dispatch(
         &mut self,
-        port: usize,
+        arrived: &[u16; BURST],
         burst: &mut I::Burst,
         verdicts: &[Verdict; BURST],
         tally: &mut Tally,
+        jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
-        for (packet, verdict) in burst.drain().zip(verdicts) {
+        for ((packet, verdict), &port) in burst.drain().zip(verdicts).zip(arrived) {
             match *verdict {
-                Verdict::Send(to) => match self.ports.get_mut(usize::from(to)) {
-                    Some(buffer) => {
-                        if let Err(packet) = buffer.push(packet) {
-                            tally.drop(Reason::TxFull);
-                            let _ = self.freed.push(packet);
-                        }
+                Verdict::Send(to) => {
+                    if let Err(reason) = self.send(to, packet, false, tally) {
+                        tally.drop(port, reason);
                     }
-                    None => {
-                        tally.drop(Reason::UnknownPort);
-                        let _ = self.freed.push(packet);
-                    }
-                },
-                Verdict::Host => {
-                    match to_host(&self.rings.host, port, &packet) {
-                        Ok(()) => tally.host += 1,
-                        Err(reason) => tally.drop(reason),
-                    }
-                    let _ = self.freed.push(packet);
                 }
-                Verdict::Drop(reason) => {
-                    tally.drop(reason);
-                    let _ = self.freed.push(packet);
-                }
+                other => self.other(other, packet, port, tally, jobs),
             }
         }
-        // One call for all: freeing one by one costs a lookup of the pool's cache each.
-        self.freed.clear();
         self.flush();
     }
 
+    fn other(
+        &mut self,
+        verdict: Verdict,
+        packet: PacketOf<I>,
+        port: u16,
+        tally: &mut Tally,
+        jobs: &mut Vec<Job<PacketOf<I>>>,
+    ) {
+        let (reason, mtu) = match verdict {
+            Verdict::Drop(reason) => (reason, 0),
+            Verdict::TooBig(mtu) => (Reason::TooBig, mtu),
+            Verdict::Fragment { port: to, mtu } => {
+                return jobs.push(Job { packet, port, task: Task::Fragment(to, mtu) });
+            }
+            Verdict::Hold(key) => return jobs.push(Job { packet, port, task: Task::Hold(key) }),
+            Verdict::Control | Verdict::Host | Verdict::Group | Verdict::Send(_) => {
+                return match self.to_host(verdict, port, &packet) {
+                    Ok(()) => {
+                        tally.host += 1;
+                        self.free(packet);
+                    }
+                    Err(reason) => {
+                        tally.drop(port, reason);
+                        self.free(packet);
+                    }
+                };
+            }
+        };
+        tally.drop(port, reason);
+        if icmp_error::is_told(reason) {
+            jobs.push(Job { packet, port, task: Task::Tell(reason, mtu) });
+        } else {
+            self.free(packet);
+        }
+    }
+
+    /// What is for the router itself goes to the twin in the kernel where the port has one, else to the control thread, which answers
+    /// pings. Address resolution (RFC 826, RFC 4861) is the control thread's in both cases.
+    fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
+        let host_path = self.host_paths.get(usize::from(port)).copied().unwrap_or(false);
+        let ring = match verdict {
+            Verdict::Host | Verdict::Group if host_path => &self.rings.kernel,
+            Verdict::Group => return Err(Reason::Multicast),
+            _ => &self.rings.host,
+        };
+        to_ring(ring, port, packet)
+    }
+
     /// Frees a burst that nobody can handle.
-    pub(crate) fn discard(&mut self, burst: &mut I::Burst, tally: &mut Tally) {
+    pub(crate) fn discard(&mut self, port: u16, burst: &mut I::Burst, tally: &mut Tally) {
         for packet in burst.packets() {
-            tally.received += 1;
-            tally.bytes += packet.length() as u64;
-            tally.drop(Reason::UnknownPort);
+            tally.arrived(port, 1, packet.length() as u64);
+            tally.drop(port, Reason::UnknownPort);
         }
         burst.clear();
     }
 
-    /// Offers the drivers what waits.
+    /// Offers the drivers what waits, and gives back what was dropped.
     #[inline]
     pub fn flush(&mut self) {
-        self.ports.iter_mut().for_each(TxBuffer::flush);
-    }
-
-    /// Packets that wait.
-    #[inline]
-    pub fn held(&self) -> usize {
-        self.ports.iter().map(TxBuffer::held).sum()
-    }
-
-    /// Counts what the drivers took since the last call, and what waits now.
-    #[inline]
-    pub fn count(&mut self, adding: &Adding<'_>) {
-        for (place, buffer) in self.ports.iter_mut().enumerate() {
-            if buffer.taken.packets != 0 {
-                adding.sent(place, std::mem::take(&mut buffer.taken));
+        self.freed.clear();
+        for buffer in &mut self.buffers {
+            if !buffer.is_empty() {
+                buffer.flush();
             }
         }
-        adding.held(self.held());
     }
 
-    /// Sends a packet of the router's own. It does not queue: its sender asks again.
-    pub fn originate(&mut self, port: usize, packet: PacketOf<I>, adding: &Adding<'_>) {
-        let Some(buffer) = self.ports.get_mut(port).filter(|buffer| buffer.held() == 0) else {
-            adding.originated(port, Taken::default());
-            return;
-        };
-        let bytes = packet.length() as u64;
-        let _ = self.lone.push(packet);
-        let packets = buffer.queue.send(&mut self.lone) as u64;
-        self.lone.clear();
-        adding.originated(port, Taken { packets, bytes });
+    /// Received packets that wait.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.buffers.iter().map(TxBuffer::held).sum()
+    }
+
+    /// Whether anything waits.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.buffers.iter().any(|buffer| !buffer.is_empty())
+    }
+
+    /// Counts what the drivers took since the last call, and what waits now: here, and `elsewhere`.
+    #[inline]
+    pub fn count(&mut self, adding: &Adding<'_>, elsewhere: usize) {
+        let mut held = elsewhere;
+        for (place, exit) in self.exits.iter().enumerate() {
+            if exit.vlan.is_some() {
+                continue;
+            }
+            let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else { continue };
+            held += buffer.held();
+            if buffer.taken.passed.packets | buffer.taken.own.packets != 0 {
+                let taken = std::mem::take(&mut buffer.taken);
+                adding.sent(place, taken.passed, taken.own);
+            }
+        }
+        adding.held(held);
     }
 
     /// Frees what still waits when the worker stops.
     pub fn stop(&mut self, adding: &Adding<'_>) {
-        for (place, buffer) in self.ports.iter_mut().enumerate() {
+        for (place, exit) in self.exits.iter().enumerate().filter(|(_, exit)| exit.vlan.is_none()) {
+            let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else { continue };
             adding.stopped(place, buffer.held() as u64);
+            adding.originate_failed((buffer.own.count_ones() as usize + buffer.own_in_backlog) as u64);
             buffer.staged.clear();
             buffer.backlog.clear();
+            (buffer.own, buffer.own_in_backlog) = (0, 0);
         }
         adding.held(0);
     }
@@ -248,17 +422,16 @@ impl<I: Io> Output<I> {
 
 impl<I: Io> std::fmt::Debug for Output<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Output").field("ports", &self.ports.len()).field("held", &self.held()).finish()
+        f.debug_struct("Output").field("ports", &self.exits.len()).field("held", &self.held()).finish()
     }
 }
 
-/// RFC 826, RFC 4861: what is for the router itself is handled by its control thread.
-fn to_host<P: Packet>(ring: &ArrayQueue<HostFrame>, port: usize, packet: &P) -> Result<(), Reason> {
+fn to_ring<P: Packet>(ring: &ArrayQueue<HostFrame>, port: u16, packet: &P) -> Result<(), Reason> {
     // Looked at first, so that a flood costs no copy.
     if ring.is_full() {
         return Err(Reason::HostFull);
     }
     let whole = packet.data().len() == packet.length();
-    let frame = HostFrame::new(port as u16, packet.data()).filter(|_| whole).ok_or(Reason::HostTooBig)?;
+    let frame = HostFrame::new(port, packet.data()).filter(|_| whole).ok_or(Reason::HostTooBig)?;
     ring.push(frame).map_err(|_| Reason::HostFull)
 }

@@ -13,15 +13,15 @@ use std::time::Instant;
 
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
-use fibcast_fib::{Limits, Reader, VrfId};
+use fibcast_fib::{Limits, Reader};
 
 use crate::config::Config;
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
 use crate::io::dpdk::Dpdk;
-use crate::pipeline::PortFacts;
 use crate::pipeline::output::Rings;
+use crate::pipeline::port::PortFacts;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues};
 use show::View;
@@ -43,19 +43,8 @@ impl Router {
         let (ports, queues, pool) = Ports::start(&eal, loaded)?;
         let now = Instant::now();
 
-        let setups: Vec<PortSetup> = config
-            .ports
-            .iter()
-            .zip(ports.macs())
-            .map(|(port, &mac)| PortSetup {
-                name: port.name.clone(),
-                mac,
-                addresses: port.addresses.clone(),
-                mtu: port.mtu,
-            })
-            .collect();
-        let facts: Vec<PortFacts> =
-            setups.iter().map(|port| PortFacts { mac: port.mac, vrf: VrfId::DEFAULT }).collect();
+        let setups = config.port_setups(ports.macs());
+        let facts: Vec<PortFacts> = setups.iter().map(PortSetup::facts).collect();
         let rings: Vec<Rings> = config.workers.cores.iter().map(|_| Rings::default()).collect();
         let counters: Vec<Arc<WorkerCounters>> =
             rings.iter().map(|_| Arc::new(WorkerCounters::new(facts.len()))).collect();
@@ -76,6 +65,7 @@ impl Router {
         let stop = Arc::new(AtomicBool::new(false));
         let mut router = Router { workers: Vec::new(), stop, control: Some(control), view };
         let seed = seed(&config.node.name);
+        let icmp = config.icmp.share(config.workers.cores.len() as u32);
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
         for (number, ((((reader, rings), counters), queues), &core)) in parts.enumerate() {
             let Queues { rx, tx } = queues;
@@ -83,7 +73,7 @@ impl Router {
                 (facts.clone(), config.workers.tx_backlog, pool.clone(), eal.clone());
             let build = move || {
                 let registered = eal.register_thread().map_err(|error| error.to_string())?;
-                let parts = Parts { rx, tx, pool, ports, seed, backlog, reader, counters, rings };
+                let parts = Parts { rx, tx, pool, ports, seed, backlog, icmp, reader, counters, rings };
                 Ok((Worker::<Dpdk>::new(parts), registered))
             };
             let worker = thread::spawn(number, core, config.workers.idle, router.stop.clone(), build);

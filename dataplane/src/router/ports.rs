@@ -6,6 +6,7 @@ use fibcast_daemon::exit::Failure;
 
 use crate::config::Config;
 use crate::packet::ethernet::Mac;
+use crate::pipeline::hold;
 use crate::worker::RxSlot;
 
 /// Packets that each thread keeps at hand.
@@ -20,14 +21,14 @@ const DATA_ROOM: u16 = 2_048;
 pub struct Queues {
     /// Receive queues with the places of their ports.
     pub rx: Vec<RxSlot<RxQueue>>,
-    /// One transmit queue for each port, by place.
-    pub tx: Vec<TxQueue>,
+    /// One transmit queue for each port with a device, by place.
+    pub tx: Vec<Option<TxQueue>>,
 }
 
 /// The ports, started.
 #[derive(Debug)]
 pub struct Ports {
-    ports: Vec<Port>,
+    ports: Vec<Option<Port>>,
     macs: Vec<Mac>,
     drivers: Vec<String>,
 }
@@ -63,23 +64,33 @@ impl Ports {
         };
         let mut opened = Vec::new();
         for (place, port) in config.ports.iter().enumerate() {
-            let device =
-                Port::open(eal, &port.device).map_err(|error| wrong(place, "device", error.to_string()))?;
+            let Some(name) = &port.device else {
+                opened.push(None);
+                continue;
+            };
+            let device = Port::open(eal, name).map_err(|error| wrong(place, "device", error.to_string()))?;
             let info = device.info().map_err(|error| wrong(place, "device", error.to_string()))?;
             if usize::from(info.max_tx_queues) < workers {
                 let reason = format!(
-                    "{} has {} transmit queues, expected one for each of {workers} workers",
-                    port.device, info.max_tx_queues
+                    "{name} has {} transmit queues, expected one for each of {workers} workers",
+                    info.max_tx_queues
                 );
                 return Err(wrong(place, "device", reason));
             }
-            opened.push((device, info));
+            opened.push(Some((device, info)));
         }
         let pool = Self::pool(eal, loaded)?;
         let mut all = Ports { ports: Vec::new(), macs: Vec::new(), drivers: Vec::new() };
         let mut queues: Vec<Queues> = (0..workers).map(|_| Queues::default()).collect();
         let mut next = 0;
-        for (place, ((mut device, info), port)) in opened.into_iter().zip(&config.ports).enumerate() {
+        for (place, (opened, port)) in opened.into_iter().zip(&config.ports).enumerate() {
+            let Some((mut device, info)) = opened else {
+                queues.iter_mut().for_each(|worker| worker.tx.push(None));
+                all.macs.push(Mac::default());
+                all.drivers.push(String::new());
+                all.ports.push(None);
+                continue;
+            };
             let failed = |error: dpdk::Error| wrong(place, "device", error.to_string());
             // A queue for each worker where the device can spread flows, else as many as it has.
             let rx_queues = usize::from(info.max_rx_queues).min(workers).max(1);
@@ -99,7 +110,7 @@ impl Ports {
                 next += 1;
             }
             for (worker, queue) in queues.iter_mut().zip(tx) {
-                worker.tx.push(queue);
+                worker.tx.push(Some(queue));
             }
             // Neighbour discovery comes by multicast. Devices that cannot be asked for it, mostly virtual ones, give everything.
             if device.set_all_multicast(true).is_err() && device.set_promiscuous(true).is_err() {
@@ -109,12 +120,12 @@ impl Ports {
             tracing::info!(
                 "port {}: {} ({}), {mac}, {rx_queues} rx queues",
                 port.name,
-                port.device,
+                device.name(),
                 info.driver
             );
             all.macs.push(mac);
             all.drivers.push(info.driver);
-            all.ports.push(device);
+            all.ports.push(Some(device));
         }
         Ok((all, queues, pool))
     }
@@ -126,11 +137,12 @@ impl Ports {
         let rings: usize = config
             .ports
             .iter()
+            .filter(|port| port.device.is_some())
             .map(|port| {
                 (usize::from(port.rx_desc) + usize::from(port.tx_desc) + config.workers.tx_backlog) * workers
             })
             .sum();
-        let wanted = rings + workers * (2 * POOL_CACHE as usize + 256) + 1_024;
+        let wanted = rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL) + 1_024;
         let size = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
         let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or_default();
         let room = DATA_ROOM.max(largest.saturating_add(FRAME_EXTRA));
@@ -140,7 +152,7 @@ impl Ports {
         })
     }
 
-    /// MAC addresses by place.
+    /// MAC addresses by place; zero where there is no device.
     pub fn macs(&self) -> &[Mac] {
         &self.macs
     }
@@ -150,14 +162,16 @@ impl Ports {
         self.drivers.get(place).map_or("", String::as_str)
     }
 
-    /// Whether a port's link is up.
-    pub fn link_up(&self, place: usize) -> bool {
-        self.ports.get(place).and_then(|port| port.link().ok()).is_some_and(|link| link.up)
+    /// Whether the link of a port with a device is up; none where there is no device, or it does not say.
+    pub fn link_up(&self, place: usize) -> Option<bool> {
+        let port = self.ports.get(place)?.as_ref()?;
+        port.link().ok().map(|link| link.up)
     }
 
     /// Packets that the device dropped before a worker saw them.
     pub fn missed(&self, place: usize) -> u64 {
-        let stats = self.ports.get(place).and_then(|port| port.stats().ok());
+        let port = self.ports.get(place).and_then(Option::as_ref);
+        let stats = port.and_then(|port| port.stats().ok());
         stats.map_or(0, |stats| stats.rx_missed + stats.rx_no_buffer + stats.rx_errors)
     }
 }

@@ -76,13 +76,21 @@ impl View {
 
     fn ports(&self) -> PortList {
         let snapshots = self.snapshots();
+        let device = |place: usize| {
+            let parent = self.configured.get(place).and_then(|port| port.parent.as_ref());
+            let parent = parent.and_then(|name| self.configured.iter().position(|port| port.name == *name));
+            parent.unwrap_or(place)
+        };
         let status = |(place, port): (usize, &Port)| {
             let mut status = PortStatus {
                 name: port.name.clone(),
-                device: port.device.clone(),
-                driver: self.ports.driver(place).to_owned(),
-                mac: self.ports.macs().get(place).map(ToString::to_string).unwrap_or_default(),
-                link_up: self.ports.link_up(place),
+                device: port.device.clone().unwrap_or_else(|| {
+                    let (parent, vlan) = (port.parent.as_deref().unwrap_or_default(), port.vlan.unwrap_or(0));
+                    format!("{parent} vlan {vlan}")
+                }),
+                driver: self.ports.driver(device(place)).to_owned(),
+                mac: self.ports.macs().get(device(place)).map(ToString::to_string).unwrap_or_default(),
+                link_up: self.ports.link_up(device(place)).unwrap_or(false),
                 mtu: port.mtu,
                 addresses: port.addresses.clone(),
                 rx_packets: 0,

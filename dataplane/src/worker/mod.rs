@@ -1,21 +1,28 @@
 //! A poll-mode worker: receives, runs the pipeline, sends what the control thread gives it, and rests as its policy says.
 //!
-//! [`Worker::turn`] is one pass over its queues and does not block; tests call it, [`thread`] calls it for ever.
+//! [`Worker::turn`] is one pass over its queues and does not block, [`Worker::tick`] tells it the time; tests call them, [`thread`] calls
+//! them for ever.
 
 pub mod idle;
 pub mod thread;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fibcast_fib::Reader;
 
 use crate::counters::WorkerCounters;
-use crate::io::{Burst, Io, Pool, Receive};
+use crate::io::{Burst, Io, Receive};
+use crate::pipeline::Pipeline;
+use crate::pipeline::icmp_error::Limits;
 use crate::pipeline::output::{Output, Rings};
-use crate::pipeline::{Pipeline, PortFacts};
+use crate::pipeline::port::PortFacts;
+use crate::pipeline::slow::SlowPath;
 
 /// Packets of the router's own that are sent in one turn, so that they never delay traffic by much.
-const ORIGINATE_BURST: usize = 16;
+const ORIGINATE_BURST: usize = 32;
+/// Between two looks at packets that wait for a neighbour, besides those after each new generation.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A receive queue and the port that it belongs to.
 #[derive(Debug)]
@@ -31,8 +38,8 @@ pub struct RxSlot<Q> {
 pub struct Parts<I: Io> {
     /// Its receive queues.
     pub rx: Vec<RxSlot<I::Rx>>,
-    /// Its transmit queues, by place of the port.
-    pub tx: Vec<I::Tx>,
+    /// Its transmit queues, by place of the port; sub-interfaces have none of their own.
+    pub tx: Vec<Option<I::Tx>>,
     /// Where packets of the router's own come from.
     pub pool: I::Pool,
     /// All ports.
@@ -41,6 +48,8 @@ pub struct Parts<I: Io> {
     pub seed: u64,
     /// Packets that may wait for each transmit queue that takes no more.
     pub backlog: usize,
+    /// How many ICMP errors it may send.
+    pub icmp: Limits,
     /// The published generation.
     pub reader: Reader,
     /// What it counts.
@@ -53,29 +62,33 @@ pub struct Parts<I: Io> {
 #[derive(Debug)]
 pub struct Worker<I: Io> {
     rx: Vec<RxSlot<I::Rx>>,
-    pipeline: Pipeline,
+    pipeline: Pipeline<I>,
     output: Output<I>,
     burst: I::Burst,
-    pool: I::Pool,
     reader: Reader,
     counters: Arc<WorkerCounters>,
     rings: Rings,
     serial: u64,
+    /// The generation by which packets that wait were last looked at, and when.
+    looked: (usize, Option<Instant>),
+    busy_since: Option<Instant>,
 }
 
 impl<I: Io> Worker<I> {
     /// Ready for its first turn.
     pub fn new(parts: Parts<I>) -> Worker<I> {
+        let slow = SlowPath::new(parts.pool, parts.icmp, parts.ports.len());
         Worker {
             rx: parts.rx,
-            pipeline: Pipeline::new(parts.ports, parts.seed),
-            output: Output::new(parts.tx, parts.backlog, parts.rings.clone()),
+            output: Output::new(parts.tx, &parts.ports, parts.backlog, parts.rings.clone()),
+            pipeline: Pipeline::new(parts.ports, parts.seed, slow, parts.rings.misses.clone()),
             burst: I::Burst::default(),
-            pool: parts.pool,
             reader: parts.reader,
             counters: parts.counters,
             rings: parts.rings,
             serial: 0,
+            looked: (0, None),
+            busy_since: None,
         }
     }
 
@@ -88,16 +101,26 @@ impl<I: Io> Worker<I> {
             if received == 0 {
                 continue;
             }
+            if self.busy_since.is_none() {
+                self.busy_since = Some(Instant::now());
+            }
             seen += received;
             let generation = self.reader.burst();
             if generation.serial() != self.serial {
                 self.serial = generation.serial();
                 self.counters.serial(self.serial);
             }
-            let tally = self.pipeline.run(slot.port, &mut self.burst, generation, &mut self.output);
+            let tally = self.pipeline.run(
+                slot.port as u16,
+                &mut self.burst,
+                generation,
+                &mut self.output,
+                &self.counters,
+            );
             let adding = self.counters.add();
             adding.burst(tally);
-            self.output.count(&adding);
+            self.output.count(&adding, self.pipeline.slow().held());
+            adding.originate_failed(self.pipeline.slow().take_failed());
         }
         if seen == 0 {
             self.rest();
@@ -110,32 +133,67 @@ impl<I: Io> Worker<I> {
 
     /// Nothing came: follow the generations all the same, and offer the drivers what waits.
     fn rest(&mut self) {
+        if self.busy_since.is_some() {
+            self.count_busy(Instant::now());
+            self.busy_since = None;
+        }
         let serial = self.reader.burst().serial();
         if serial != self.serial {
             self.serial = serial;
             self.counters.serial(serial);
         }
-        if self.output.held() != 0 {
+        if self.output.is_waiting() {
             self.output.flush();
-            self.output.count(&self.counters.add());
+            self.output.count(&self.counters.add(), self.pipeline.slow().held());
         }
         self.counters.idle_poll();
     }
 
-    fn originate(&mut self) -> usize {
-        let mut sent = 0;
-        while sent < ORIGINATE_BURST
-            && let Some(frame) = self.rings.originate.pop()
-        {
-            sent += 1;
-            let port = usize::from(frame.port);
-            let packet = self.pool.packet(frame.bytes());
-            let adding = self.counters.add();
-            match packet {
-                Some(packet) => self.output.originate(port, packet, &adding),
-                None => adding.originated(port, Default::default()),
-            }
+    fn count_busy(&mut self, now: Instant) {
+        if let Some(since) = self.busy_since.replace(now) {
+            self.counters.busy(now.saturating_duration_since(since));
         }
+    }
+
+    /// Time passed: called every few turns, and after each sleep.
+    pub fn tick(&mut self, now: Instant) {
+        self.counters.tick();
+        self.pipeline.slow().tick(now);
+        if self.busy_since.is_some() {
+            self.count_busy(now);
+        }
+        if !self.pipeline.slow().is_waiting() {
+            return;
+        }
+        let generation = self.reader.burst();
+        let address = std::ptr::from_ref(generation).addr();
+        let (before, at) = self.looked;
+        if before == address && at.is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
+            return;
+        }
+        self.looked = (address, Some(now));
+        let tally = self.pipeline.release(now, &mut self.burst, generation, &mut self.output, &self.counters);
+        let adding = self.counters.add();
+        adding.work(tally);
+        self.output.count(&adding, self.pipeline.slow().held());
+        adding.originate_failed(self.pipeline.slow().take_failed());
+    }
+
+    #[cold]
+    fn originate(&mut self) -> usize {
+        let (mut sent, originate) = (0, &self.rings.originate);
+        let frames = std::iter::from_fn(|| originate.pop()).inspect(|_| sent += 1);
+        let generation = self.reader.burst();
+        let tally = self.pipeline.originate(
+            frames.take(ORIGINATE_BURST),
+            generation,
+            &mut self.output,
+            &self.counters,
+        );
+        let adding = self.counters.add();
+        adding.work(tally);
+        self.output.count(&adding, self.pipeline.slow().held());
+        adding.originate_failed(self.pipeline.slow().take_failed());
         sent
     }
 
@@ -154,7 +212,12 @@ impl<I: Io> Worker<I> {
 
     /// Frees what it holds. Nothing is received any more.
     pub fn stop(&mut self) {
-        self.output.stop(&self.counters.add());
+        let adding = self.counters.add();
+        for port in self.pipeline.slow().stop() {
+            adding.stopped(usize::from(port), 1);
+        }
+        self.output.stop(&adding);
+        drop(adding);
         self.burst.clear();
         self.reader.idle();
         self.counters.idle(true);

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 
@@ -66,14 +67,19 @@ fn run<I: Io>(worker: &mut Worker<I>, policy: Policy, stop: &AtomicBool) {
             match action {
                 Action::Poll => {}
                 Action::Yield => std::thread::yield_now(),
-                Action::Sleep(pause) => std::thread::sleep(pause),
+                Action::Sleep(pause) => {
+                    std::thread::sleep(pause);
+                    worker.tick(Instant::now());
+                }
                 Action::SleepDeeply(pause) => {
                     // Again each time: a turn takes the newest generation.
                     worker.sleep(true);
                     deep = true;
                     std::thread::sleep(pause);
+                    worker.tick(Instant::now());
                 }
             }
         }
+        worker.tick(Instant::now());
     }
 }

@@ -3,7 +3,6 @@
 use crate::stage::*;
 use fibcast_dataplane::packet::ethernet::{Frame, Mac};
 use fibcast_dataplane::packet::{arp, ipv6, nd};
-use fibcast_dataplane::reason::Reason;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -67,7 +66,7 @@ fn a_gateway_is_asked_for_as_soon_as_a_route_uses_it_and_used_when_it_answers() 
     let (question, _) = questions(&mut stage);
     let question = read_arp(&question);
     assert_eq!((question.target, question.sender), ([198, 51, 100, 9].into(), [198, 51, 100, 1].into()));
-    stage.expect_drop(ipv4("10.1.2.3"), Reason::NeighborIncomplete);
+    stage.expect_held(ipv4("10.1.2.3"));
     stage.send(1, question.reply(GATEWAY));
     // The other gateway has not answered: the first publication waits for it, but not for long.
     stage.after(HOLD);
@@ -120,6 +119,6 @@ fn a_stranger_on_another_subnet_teaches_us_nothing() {
     };
     stage.send(0, lie.build(PORT[0]));
     stage.after(NOW);
-    stage.expect_drop(ipv4("10.1.2.3"), Reason::NeighborIncomplete);
+    stage.expect_held(ipv4("10.1.2.3"));
     assert!(stage.control.neighbor_list().neighbors.iter().all(|neighbor| neighbor.mac.is_none()));
 }

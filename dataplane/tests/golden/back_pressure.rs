@@ -37,7 +37,7 @@ fn what_does_not_fit_is_counted_and_the_other_port_goes_on() {
     let snapshot = stage.snapshot();
     assert_eq!(snapshot.held as usize, BACKLOG + BURST);
     assert_eq!(snapshot.drops(Reason::TxFull) as usize, 300 - BACKLOG - BURST);
-    stage.batch(vec![put(7, "192.0.2.7"), announce("172.16.0.0/12", 7)]);
+    stage.batch(vec![put(7, "192.0.2.77"), announce("172.16.0.0/12", 7)]);
     stage.after(Duration::from_millis(100));
     assert!(stage.out(0).is_some(), "a question, on a port that takes packets");
 }

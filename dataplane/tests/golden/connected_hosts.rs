@@ -3,13 +3,12 @@
 use crate::stage::*;
 use fibcast_dataplane::packet::arp;
 use fibcast_dataplane::packet::ethernet::{Frame, Mac};
-use fibcast_dataplane::reason::Reason;
 use std::time::Duration;
 
 #[test]
 fn a_host_on_a_connected_subnet_is_asked_for_by_the_first_packet_and_reached_by_the_next() {
     let mut stage = Stage::new();
-    stage.expect_drop(ipv4("198.51.100.50"), Reason::NeighborIncomplete);
+    stage.expect_held(ipv4("198.51.100.50"));
     stage.after(Duration::ZERO);
     let question = stage.out(1).expect("a question");
     let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
@@ -34,11 +33,11 @@ fn a_host_that_asks_us_is_known_at_once() {
 fn a_host_that_does_not_answer_is_given_up_and_may_be_asked_again() {
     let mut stage = Stage::new();
     for _ in 0..2 {
-        stage.expect_drop(ipv4("198.51.100.50"), Reason::NeighborIncomplete);
+        stage.expect_held(ipv4("198.51.100.50"));
         for _ in 0..5 {
             stage.after(Duration::from_secs(1));
         }
         assert_eq!(std::iter::from_fn(|| stage.out(1)).count(), 3);
-        assert_eq!(stage.control.neighbor_list().neighbors.len(), 2, "the static ones");
+        assert_eq!(stage.control.neighbor_list().neighbors.len(), 4, "the static ones");
     }
 }

@@ -70,5 +70,5 @@ fn a_gateway_on_no_connected_subnet_is_counted_and_delays_nothing() {
     stage.batch(vec![put(7, "203.0.113.1"), announce("172.16.0.0/12", 7)]);
     let forwarding = stage.control.forwarding();
     assert_eq!((forwarding.serial, forwarding.next_hops_unresolved), (1, 1));
-    stage.expect_drop(ipv4("172.16.0.1"), fibcast_dataplane::reason::Reason::NeighborIncomplete);
+    stage.expect_held(ipv4("172.16.0.1"));
 }

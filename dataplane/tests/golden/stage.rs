@@ -10,8 +10,8 @@ use fibcast_dataplane::counters::{Snapshot, WorkerCounters};
 use fibcast_dataplane::io::memory::{Memory, MemoryPool, MemoryQueue};
 use fibcast_dataplane::packet::checksum;
 use fibcast_dataplane::packet::ethernet::Mac;
-use fibcast_dataplane::pipeline::PortFacts;
 use fibcast_dataplane::pipeline::output::Rings;
+use fibcast_dataplane::pipeline::port::{Link, PortFacts, ReversePath};
 use fibcast_dataplane::reason::Reason;
 use fibcast_dataplane::worker::{Parts, RxSlot, Worker};
 use fibcast_fib::{Change, Group, GroupLabel, Limits, NextHop, VrfId};
@@ -32,52 +32,71 @@ pub struct Stage {
     pub now: Instant,
     pub rx: [MemoryQueue; 2],
     pub tx: [MemoryQueue; 2],
+    pub pool: MemoryPool,
     serial: u64,
 }
 
 impl Stage {
     /// Static neighbours, routes 10.0.0.0/8 and 2001:db8:f::/48 to the gateway, 10.66.0.0/16 to nowhere.
     pub fn new() -> Stage {
-        let neighbors = vec![
-            (1, "198.51.100.9".parse().unwrap(), GATEWAY),
-            (1, "2001:db8:1::9".parse().unwrap(), GATEWAY),
-        ];
-        Stage::with_neighbors(neighbors)
+        Stage::with(|_| ())
+    }
+
+    /// The same with another configuration.
+    pub fn with(change: impl FnOnce(&mut Setup)) -> Stage {
+        Stage::made(Stage::known(), change)
     }
 
     /// The same without anybody known on the links.
     pub fn with_neighbors(neighbors: Vec<(usize, std::net::IpAddr, Mac)>) -> Stage {
+        Stage::made(neighbors, |_| ())
+    }
+
+    fn known() -> Vec<(usize, std::net::IpAddr, Mac)> {
+        vec![
+            (0, "192.0.2.7".parse().unwrap(), HOST),
+            (0, "2001:db8::7".parse().unwrap(), HOST),
+            (1, "198.51.100.9".parse().unwrap(), GATEWAY),
+            (1, "2001:db8:1::9".parse().unwrap(), GATEWAY),
+        ]
+    }
+
+    fn made(neighbors: Vec<(usize, std::net::IpAddr, Mac)>, change: impl FnOnce(&mut Setup)) -> Stage {
         let now = Instant::now();
         let port = |place: usize, addresses: [&str; 2]| PortSetup {
             name: format!("p{place}"),
             mac: PORT[place],
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             mtu: 1_500,
+            vrf: VrfId::DEFAULT,
+            link: Link { device: place as u16, vlan: None },
+            reverse_path: ReversePath::Off,
+            host_path: false,
         };
-        let route = |prefix: &str, via: Option<&str>| StaticRoute {
-            prefix: prefix.parse().unwrap(),
-            via: via.map(|via| via.parse().unwrap()),
+        let mut setup = Setup {
+            ports: vec![
+                port(0, ["192.0.2.1/24", "2001:db8::1/64"]),
+                port(1, ["198.51.100.1/24", "2001:db8:1::1/64"]),
+            ],
+            routes: vec![
+                route("10.0.0.0/8", "198.51.100.9"),
+                StaticRoute {
+                    vrf: VrfId::DEFAULT,
+                    prefix: "10.66.0.0/16".parse().unwrap(),
+                    group: Group::Blackhole,
+                },
+                route("2001:db8:f::/48", "2001:db8:1::9"),
+            ],
+            neighbors,
+            limits: Limits { max_routes: 10_000, ..Limits::default() },
+            rings: vec![Rings::default()],
         };
-        let rings = Rings::default();
-        let mut control = Control::new(
-            Setup {
-                ports: vec![
-                    port(0, ["192.0.2.1/24", "2001:db8::1/64"]),
-                    port(1, ["198.51.100.1/24", "2001:db8:1::1/64"]),
-                ],
-                routes: vec![
-                    route("10.0.0.0/8", Some("198.51.100.9")),
-                    route("10.66.0.0/16", None),
-                    route("2001:db8:f::/48", Some("2001:db8:1::9")),
-                ],
-                neighbors,
-                limits: Limits { max_routes: 10_000, ..Limits::default() },
-                rings: vec![rings.clone()],
-            },
-            now,
-        )
-        .unwrap();
-        let counters = Arc::new(WorkerCounters::new(2));
+        change(&mut setup);
+        let facts: Vec<PortFacts> = setup.ports.iter().map(PortSetup::facts).collect();
+        let rings = setup.rings[0].clone();
+        let mut control = Control::new(setup, now).unwrap();
+        let counters = Arc::new(WorkerCounters::new(facts.len()));
+        let pool = MemoryPool::default();
         let (rx, tx) = (
             [MemoryQueue::default(), MemoryQueue::default()],
             [MemoryQueue::default(), MemoryQueue::default()],
@@ -85,16 +104,20 @@ impl Stage {
         let slot = |port: usize| RxSlot { port, queue: rx[port].clone() };
         let worker = Worker::new(Parts {
             rx: vec![slot(0), slot(1)],
-            tx: tx.to_vec(),
-            pool: MemoryPool,
-            ports: PORT.iter().map(|&mac| PortFacts { mac, vrf: VrfId::DEFAULT }).collect(),
+            tx: facts
+                .iter()
+                .map(|port| port.link.vlan.is_none().then(|| tx[usize::from(port.link.device)].clone()))
+                .collect(),
+            pool: pool.clone(),
+            ports: facts,
             seed: 1,
             backlog: BACKLOG,
+            icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
             reader: control.reader("worker 0"),
             counters: counters.clone(),
             rings,
         });
-        Stage { control, worker, counters, now, rx, tx, serial: 0 }
+        Stage { control, worker, counters, now, rx, tx, pool, serial: 0 }
     }
 
     /// Time passes, and everybody gets a turn.
@@ -102,12 +125,14 @@ impl Stage {
         self.now += pause;
         self.worker.turn();
         self.control.turn(self.now);
+        self.worker.tick(self.now);
         self.worker.turn();
     }
 
     /// Sends a frame into a port and lets the worker handle it.
     pub fn send(&mut self, port: usize, frame: Vec<u8>) {
         self.rx[port].put(frame);
+        self.worker.tick(self.now);
         self.worker.turn();
     }
 
@@ -141,12 +166,35 @@ impl Stage {
     /// Sends a frame into port 0 that must end as this drop and nothing else.
     #[track_caller]
     pub fn expect_drop(&mut self, frame: Vec<u8>, reason: Reason) {
+        while self.out(0).is_some() {}
         let before = self.snapshot();
         self.send(0, frame);
         let after = self.snapshot();
         assert_eq!(after.drops(reason) - before.drops(reason), 1, "{}: {after:?}", reason.name());
         assert_eq!((after.dropped() - before.dropped(), after.sent - before.sent), (1, 0));
-        assert_eq!((self.out(0), self.out(1)), (None, None));
+        assert_eq!(self.out(1), None);
+        // What its source is told is looked at by the tests of ICMP errors.
+        assert_eq!(u64::from(self.out(0).is_some()), after.originated - before.originated);
+    }
+
+    /// Sends a frame into port 0 that must be dropped, with a word to its source.
+    #[track_caller]
+    pub fn expect_error(&mut self, frame: Vec<u8>, reason: Reason) -> Vec<u8> {
+        let before = self.snapshot();
+        self.send(0, frame);
+        let after = self.snapshot();
+        assert_eq!(after.drops(reason) - before.drops(reason), 1, "{}: {after:?}", reason.name());
+        assert_eq!((after.icmp_sent - before.icmp_sent, after.originated - before.originated), (1, 1));
+        self.out(0).expect("an error out of port 0")
+    }
+
+    /// Sends a frame into port 0 that must wait.
+    #[track_caller]
+    pub fn expect_held(&mut self, frame: Vec<u8>) {
+        let before = self.snapshot();
+        self.send(0, frame);
+        let after = self.snapshot();
+        assert_eq!((after.held - before.held, after.sent - before.sent), (1, 0), "{after:?}");
     }
 
     /// Sends a frame into port 0 that must come out of port 1.
@@ -193,6 +241,12 @@ pub fn ipv6(destination: &str) -> Vec<u8> {
     packet.extend(destination.parse::<Ipv6Addr>().unwrap().octets());
     packet.extend([0x30, 0x39, 0, 53, 0, 12, 0xab, 0xcd, 1, 2, 3, 4]);
     frame(0x86dd, &packet)
+}
+
+/// A route of the configuration.
+pub fn route(prefix: &str, via: &str) -> StaticRoute {
+    let group = Group::one(NextHop::via(via.parse().unwrap())).unwrap();
+    StaticRoute { vrf: VrfId::DEFAULT, prefix: prefix.parse().unwrap(), group }
 }
 
 /// A group of one gateway.

@@ -1,0 +1,154 @@
+//! Packets that wait until their next hop's MAC address is known (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
+//!
+//! Bounded for each next hop and in all; a newer packet takes the place of the oldest. Who waited too long is handed back as unreachable.
+
+use std::time::{Duration, Instant};
+
+use crate::reason::Reason;
+
+/// Most packets that wait for one next hop, of one worker.
+pub const PER_NEXT_HOP: usize = 16;
+/// Most packets that wait in all, of one worker.
+pub const IN_ALL: usize = 512;
+/// Longest wait: that of [`crate::neighbor::PROBES`] questions, a second apart.
+pub const LONGEST: Duration = Duration::from_secs(3);
+
+/// A packet that waits.
+#[derive(Debug)]
+pub struct Held<P> {
+    /// As it came in, nothing rewritten.
+    pub packet: P,
+    /// Place of the port that it came in by.
+    pub port: u16,
+    /// The router's own: not counted as received.
+    pub own: bool,
+    next_hop: u32,
+    until: Option<Instant>,
+}
+
+/// Oldest first. The default has no room yet; [`Hold::new`] has all that it will need.
+#[derive(Debug)]
+pub struct Hold<P> {
+    held: Vec<Held<P>>,
+    received: usize,
+}
+
+impl<P> Default for Hold<P> {
+    fn default() -> Self {
+        Hold { held: Vec::new(), received: 0 }
+    }
+}
+
+impl<P> Hold<P> {
+    /// Empty, with room for [`IN_ALL`].
+    pub fn new() -> Self {
+        Hold { held: Vec::with_capacity(IN_ALL + 1), received: 0 }
+    }
+
+    /// Keeps a packet; returns the one that lost its place.
+    pub fn push(&mut self, packet: P, port: u16, own: bool, next_hop: u32) -> Option<Held<P>> {
+        let mut same = self.held.iter().enumerate().filter(|(_, held)| held.next_hop == next_hop);
+        let oldest = same.next().map(|(at, _)| at).filter(|_| same.count() + 1 >= PER_NEXT_HOP);
+        let oldest = oldest.or((self.held.len() >= IN_ALL).then_some(0));
+        let lost = oldest.map(|at| self.held.remove(at));
+        self.held.push(Held { packet, port, own, next_hop, until: None });
+        self.received += usize::from(!own);
+        self.received -= usize::from(lost.as_ref().is_some_and(|lost| !lost.own));
+        lost
+    }
+
+    /// Takes out up to `limit` packets that are `ready`, or whose wait is over, in order; `gone` is true for the latter.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        mut ready: impl FnMut(&Held<P>) -> bool,
+        mut with: impl FnMut(Held<P>, bool),
+    ) {
+        let (mut at, mut taken) = (0, 0);
+        while taken < limit
+            && let Some(held) = self.held.get_mut(at)
+        {
+            // The clock is read when somebody looks, not when a packet comes.
+            let over = *held.until.get_or_insert(now + LONGEST) <= now;
+            let is_ready = ready(held);
+            if !is_ready && !over {
+                at += 1;
+                continue;
+            }
+            let held = self.held.remove(at);
+            self.received -= usize::from(!held.own);
+            taken += 1;
+            with(held, !is_ready);
+        }
+    }
+
+    /// Packets that had been received and wait.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Lets all go, for a worker that stops.
+    pub fn drain(&mut self) -> impl Iterator<Item = Held<P>> {
+        self.received = 0;
+        self.held.drain(..)
+    }
+}
+
+/// Why a packet lost its place or its patience.
+pub fn reason(gone: bool) -> Reason {
+    if gone { Reason::NeighborUnreachable } else { Reason::HoldFull }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(next_hops: u32, each: usize) -> (Hold<usize>, Vec<usize>) {
+        let (mut hold, mut lost) = (Hold::new(), Vec::new());
+        for number in 0..each {
+            for next_hop in 0..next_hops {
+                lost.extend(hold.push(number, 0, false, next_hop).map(|held| held.packet));
+            }
+        }
+        (hold, lost)
+    }
+
+    #[test]
+    fn the_newest_packets_for_a_next_hop_are_kept() {
+        let (mut hold, lost) = filled(1, PER_NEXT_HOP + 3);
+        assert_eq!((lost, hold.received()), (vec![0, 1, 2], PER_NEXT_HOP));
+        let mut kept = Vec::new();
+        hold.take(Instant::now(), usize::MAX, |_| true, |held, gone| kept.push((held.packet, gone)));
+        assert_eq!(kept.first(), Some(&(3, false)));
+        assert_eq!((kept.len(), hold.received()), (PER_NEXT_HOP, 0));
+    }
+
+    #[test]
+    fn many_next_hops_share_one_bound() {
+        let (hold, lost) = filled(1_000, 1);
+        assert_eq!((hold.received(), lost.len()), (IN_ALL, 1_000 - IN_ALL));
+    }
+
+    #[test]
+    fn who_waited_too_long_is_handed_back() {
+        let (mut hold, _) = filled(1, 1);
+        let now = Instant::now();
+        let mut gone = 0;
+        for seconds in [0, 2, 4] {
+            hold.take(
+                now + Duration::from_secs(seconds),
+                9,
+                |_| false,
+                |_, is_gone| gone += u32::from(is_gone),
+            );
+            assert_eq!(gone, u32::from(seconds == 4));
+        }
+        assert!(hold.is_empty());
+    }
+}

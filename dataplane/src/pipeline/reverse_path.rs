@@ -1,0 +1,77 @@
+//! Reverse-path check (RFC 3704): a packet is taken only where the table knows the way back to its source.
+//!
+//! Strict (§2.2): by the port that it came in by. Loose (§2.4): by any. A default route is a way back. Sources that are known on the link
+//! alone (IPv6 link-local) are not asked about; they cannot be forwarded anyway.
+
+use fibcast_fib::{Forward, Generation, GroupIndex, PortId, VrfId};
+
+use super::lane::{Key, LINK_LOCAL, Lane, REVERSE_PATH};
+use super::port::ReversePath;
+use crate::io::{BURST, Packet};
+use crate::packet::{ethernet, take};
+
+/// The port of a burst, its check, and who sends what came by another.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// The VRF of the port.
+    pub vrf: VrfId,
+    /// The port of arrival.
+    pub port: PortId,
+    /// Its check.
+    pub check: ReversePath,
+}
+
+/// Flags each packet of the lane whose source fails the check of its port; `of` says it by the packet's place.
+pub fn ipv4<P: Packet>(
+    packets: &[P],
+    generation: &Generation,
+    lane: &mut Lane<u32>,
+    of: impl Fn(u8) -> Option<Asked>,
+) {
+    check(packets, generation, lane, of, |bytes| {
+        take::<4>(bytes, ethernet::HEADER + 12).map(|source| u32::from_be_bytes(*source))
+    });
+}
+
+/// As [`ipv4`].
+pub fn ipv6<P: Packet>(
+    packets: &[P],
+    generation: &Generation,
+    lane: &mut Lane<u128>,
+    of: impl Fn(u8) -> Option<Asked>,
+) {
+    check(packets, generation, lane, of, |bytes| {
+        take::<16>(bytes, ethernet::HEADER + 8).map(|source| u128::from_be_bytes(*source))
+    });
+}
+
+fn check<P: Packet, A: Key>(
+    packets: &[P],
+    generation: &Generation,
+    lane: &mut Lane<A>,
+    of: impl Fn(u8) -> Option<Asked>,
+    source: impl Fn(&[u8]) -> Option<A>,
+) {
+    let mut sources = [A::default(); BURST];
+    let mut groups = [GroupIndex::NO_ROUTE; BURST];
+    for mark in lane.marks_mut().filter(|mark| mark.flags & LINK_LOCAL == 0) {
+        let at = usize::from(mark.at);
+        let Some(asked) = of(mark.at) else { continue };
+        let Some(address) = packets.get(at).and_then(|packet| source(packet.data())) else { continue };
+        let (Some(one), Some(group)) = (sources.get_mut(at..=at), groups.get_mut(at..=at)) else { continue };
+        one.fill(address);
+        A::look_up(generation, asked.vrf, one, group);
+        let group = group.first().copied().unwrap_or_default();
+        let passes = match asked.check {
+            ReversePath::Off => true,
+            ReversePath::Strict => generation.leads_to(group, asked.port),
+            ReversePath::Loose => matches!(
+                generation.forward(group, 0),
+                Forward::Via(_) | Forward::Connected(_) | Forward::Incomplete { .. }
+            ),
+        };
+        if !passes {
+            mark.flags |= REVERSE_PATH;
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What few packets need: an ICMP error, fragments, a wait for a neighbour; and packets of the router's own, which find their way here.
+//!
+//! The straight path hands such packets over as [`Job`]s, at most a burst of them; [`SlowPath::work`] does them when the burst has been
+//! sent. Nothing here allocates: buffers come from the pool, and where it has none the packet is dropped with that reason.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use fibcast_fib::{Adjacency, GroupIndex, PortId};
+
+use super::forward::{self, Scene};
+use super::hold::{self, Held, Hold};
+use super::icmp_error::{self, Limiter, Limits};
+use super::lane::Key;
+use super::output::Output;
+use super::{Verdict, fragment};
+use crate::counters::Tally;
+use crate::io::{BURST, Burst, Io, Packet, PacketOf, Pool};
+use crate::packet::ethernet::{self, Frame};
+use crate::packet::{ipv4, ipv6, put};
+use crate::reason::Reason;
+
+/// What is to be done with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Dropped and counted already: tell its source. With the next hop's MTU, where that is the reason.
+    Tell(Reason, u16),
+    /// Rewritten already: cut into pieces for this port and MTU.
+    Fragment(u16, u16),
+    /// Kept until this next hop is known.
+    Hold(u32),
+}
+
+/// A packet off the straight path.
+#[derive(Debug)]
+pub struct Job<P> {
+    /// The packet.
+    pub packet: P,
+    /// Place of the port that it came in by.
+    pub port: u16,
+    /// What is to be done.
+    pub task: Task,
+}
+
+/// See the module.
+pub struct SlowPath<I: Io> {
+    pool: I::Pool,
+    jobs: Vec<Job<PacketOf<I>>>,
+    hold: Hold<PacketOf<I>>,
+    limiter: Limiter,
+    room: Vec<u8>,
+    made: Vec<PacketOf<I>>,
+    released: Vec<(Held<PacketOf<I>>, bool)>,
+    failed: u64,
+}
+
+/// Where a packet of the router's own goes.
+enum Way<'a> {
+    Out(&'a Adjacency),
+    Wait(u32),
+    Nowhere,
+}
+
+impl<I: Io> SlowPath<I> {
+    /// For so many ports.
+    pub fn new(pool: I::Pool, limits: Limits, ports: usize) -> SlowPath<I> {
+        SlowPath {
+            pool,
+            jobs: Vec::with_capacity(BURST),
+            hold: Hold::new(),
+            limiter: Limiter::new(limits, ports),
+            room: Vec::with_capacity(usize::from(u16::MAX) + ethernet::HEADER),
+            made: Vec::with_capacity(BURST),
+            released: Vec::with_capacity(BURST),
+            failed: 0,
+        }
+    }
+
+    /// Where the straight path puts what it hands over.
+    #[inline]
+    pub fn jobs(&mut self) -> &mut Vec<Job<PacketOf<I>>> {
+        &mut self.jobs
+    }
+
+    /// Whether there is something to do.
+    #[inline]
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
+    /// Does what was handed over.
+    #[cold]
+    pub fn work(&mut self, scene: Scene<'_>, output: &mut Output<I>, tally: &mut Tally) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.drain(..) {
+            match job.task {
+                Task::Tell(reason, mtu) => self.tell(&job, reason, mtu, scene, output, tally),
+                Task::Fragment(port, mtu) => self.cut(job, port, mtu, output, tally),
+                Task::Hold(key) => {
+                    if let Some(lost) = self.hold.push(job.packet, job.port, false, key) {
+                        self.lost(lost.own, lost.port, tally);
+                    }
+                }
+            }
+        }
+        // The same buffer again: its room was made at the start.
+        self.jobs = jobs;
+        output.flush();
+    }
+
+    fn lost(&mut self, own: bool, port: u16, tally: &mut Tally) {
+        if own {
+            self.failed += 1;
+        } else {
+            tally.drop(port, hold::reason(false));
+        }
+    }
+
+    fn tell(
+        &mut self,
+        job: &Job<PacketOf<I>>,
+        reason: Reason,
+        mtu: u16,
+        scene: Scene<'_>,
+        output: &mut Output<I>,
+        tally: &mut Tally,
+    ) {
+        if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, scene.ports, job.port) {
+            return;
+        }
+        let sent = self.limiter.allows(job.port)
+            && match self.pool.packet(&self.room) {
+                Some(packet) => self.send_own(packet, job.port, scene, output, tally),
+                None => false,
+            };
+        if sent {
+            tally.icmp_sent += 1;
+        } else {
+            tally.icmp_limited += 1;
+        }
+    }
+
+    fn cut(&mut self, job: Job<PacketOf<I>>, port: u16, mtu: u16, output: &mut Output<I>, tally: &mut Tally) {
+        let mut packet = job.packet;
+        let mut made = std::mem::take(&mut self.made);
+        if !fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
+            tally.drop(job.port, Reason::NoBuffer);
+        } else if let Err(reason) = output.send(port, packet, false, tally) {
+            tally.drop(job.port, reason);
+        } else {
+            for piece in made.drain(..) {
+                tally.fragments += 1;
+                if output.send(port, piece, true, tally).is_err() {
+                    self.failed += 1;
+                }
+            }
+        }
+        made.clear();
+        self.made = made;
+    }
+
+    /// Sends a packet of the router's own, an IP packet in a frame without MAC addresses, the way the table says. `port` is the port
+    /// that it belongs to, whose VRF is asked. False where there is no way.
+    pub fn send_own(
+        &mut self,
+        mut packet: PacketOf<I>,
+        port: u16,
+        scene: Scene<'_>,
+        output: &mut Output<I>,
+        tally: &mut Tally,
+    ) -> bool {
+        match way(packet.data(), port, scene) {
+            Way::Out(adjacency) => {
+                let length = packet.length().saturating_sub(ethernet::HEADER);
+                put(packet.data_mut(), 0, &adjacency.header);
+                length <= usize::from(adjacency.mtu)
+                    && output.send(adjacency.port.0, packet, true, tally).is_ok()
+            }
+            Way::Wait(key) => {
+                if let Some(lost) = self.hold.push(packet, port, true, key) {
+                    self.failed += 1;
+                    drop(lost);
+                }
+                true
+            }
+            Way::Nowhere => false,
+        }
+    }
+
+    /// Sends a frame of the control thread or of the kernel: as it is, or, where it is to be routed, the way the table says.
+    pub fn originate(
+        &mut self,
+        frame: &[u8],
+        port: u16,
+        routed: bool,
+        scene: Scene<'_>,
+        output: &mut Output<I>,
+        tally: &mut Tally,
+    ) {
+        let sent = match self.pool.packet(frame) {
+            Some(packet) if routed => self.send_own(packet, port, scene, output, tally),
+            Some(packet) => output.send(port, packet, true, tally).is_ok(),
+            None => false,
+        };
+        self.failed += u64::from(!sent);
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, now: Instant) {
+        self.limiter.refill(now);
+    }
+
+    /// Packets of the router's own that failed since the last call.
+    pub fn take_failed(&mut self) -> u64 {
+        std::mem::take(&mut self.failed)
+    }
+
+    /// Packets that had been received and wait here.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.hold.received()
+    }
+
+    /// Whether anybody waits.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        !self.hold.is_empty()
+    }
+
+    /// Looks who may go on: the packets of one port that came by it are put into `burst`, to pass the pipeline again; those of the
+    /// router's own are sent; who waited too long is dropped and its source told. Returns the port of the burst.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        burst: &mut I::Burst,
+        scene: Scene<'_>,
+        output: &mut Output<I>,
+        tally: &mut Tally,
+    ) -> Option<u16> {
+        let mut hold = std::mem::take(&mut self.hold);
+        let silent = Scene { misses: None, ..scene };
+        let mut chosen: Option<u16> = None;
+        let room = BURST - burst.packets().len().min(BURST);
+        let (mut own, jobs) = (std::mem::take(&mut self.released), &mut self.jobs);
+        hold.take(
+            now,
+            room,
+            |held| {
+                let fits = held.own || chosen.is_none_or(|port| port == held.port);
+                let ready =
+                    fits && matches!(way(held.packet.data(), held.port, silent), Way::Out(_) | Way::Nowhere);
+                if ready && !held.own {
+                    chosen = Some(held.port);
+                }
+                ready
+            },
+            |held, gone| match (held.own, gone) {
+                (true, _) => own.push((held, gone)),
+                (false, false) => _ = burst.push(held.packet),
+                (false, true) => {
+                    let reason = hold::reason(true);
+                    tally.drop(held.port, reason);
+                    jobs.push(Job { packet: held.packet, port: held.port, task: Task::Tell(reason, 0) });
+                }
+            },
+        );
+        self.hold = hold;
+        for (held, gone) in own.drain(..) {
+            let sent = !gone && self.send_own(held.packet, held.port, scene, output, tally);
+            self.failed += u64::from(!sent);
+        }
+        self.released = own;
+        chosen
+    }
+
+    /// Lets go of all, for a worker that stops; says by which port each packet had come in that had been received.
+    pub fn stop(&mut self) -> Vec<u16> {
+        self.jobs.clear();
+        self.hold.drain().filter(|held| !held.own).map(|held| held.port).collect()
+    }
+}
+
+impl<I: Io> std::fmt::Debug for SlowPath<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlowPath").field("jobs", &self.jobs.len()).field("held", &self.held()).finish()
+    }
+}
+
+/// Where a packet goes by its destination, in the VRF of `port`.
+fn way<'a>(frame: &[u8], port: u16, scene: Scene<'a>) -> Way<'a> {
+    let (Ok(frame), Some(facts)) = (Frame::new_checked(frame), scene.ports.get(usize::from(port))) else {
+        return Way::Nowhere;
+    };
+    let bytes = frame.payload();
+    let mut group = [GroupIndex::NO_ROUTE];
+    let address: IpAddr = match frame.ethertype() {
+        ethernet::IPV4 => {
+            let Ok(header) = ipv4::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
+            u32::look_up(scene.generation, facts.vrf, &[header.destination().to_bits()], &mut group);
+            header.destination().into()
+        }
+        ethernet::IPV6 => {
+            let Ok(header) = ipv6::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
+            let destination = header.destination();
+            if ipv6::is_link_local(destination) {
+                return out(forward::connected(scene, PortId(port), destination.into()));
+            }
+            u128::look_up(scene.generation, facts.vrf, &[destination.to_bits()], &mut group);
+            destination.into()
+        }
+        _ => return Way::Nowhere,
+    };
+    let [group] = group;
+    out(forward::adjacency(scene, group, hash(address), || address))
+}
+
+fn out(found: Result<&Adjacency, Verdict>) -> Way<'_> {
+    match found {
+        Ok(adjacency) => Way::Out(adjacency),
+        Err(Verdict::Hold(key)) => Way::Wait(key),
+        Err(_) => Way::Nowhere,
+    }
+}
+
+/// One path for all that the router itself sends to an address.
+fn hash(address: IpAddr) -> u32 {
+    let bits = match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    ((bits as u64 ^ (bits >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
