@@ -1,8 +1,9 @@
 //! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`pki`] asks
-//! nobody: it makes certificates.
+//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`kv`] writes
+//! and reads opaque records, [`pki`] asks nobody: it makes certificates.
 
+mod kv;
 mod pki;
 mod print;
 mod socket;
@@ -37,6 +38,9 @@ enum Command {
     /// Shows one aspect of the daemon.
     #[command(subcommand)]
     Show(Show),
+    /// Opaque records: written at a route server, read at any daemon.
+    #[command(subcommand)]
+    Kv(kv::Kv),
     /// Makes and shows certificates of nodes.
     #[command(subcommand)]
     Pki(pki::Pki),
@@ -102,6 +106,10 @@ impl Show {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let show = match &arguments.command {
         Command::Show(show) => show,
+        Command::Kv(command) => {
+            let path = socket::choose(arguments.socket.as_deref())?;
+            return kv::run(command, &path, Duration::from_secs(arguments.timeout), arguments.json);
+        }
         Command::Pki(command) => return say(&pki::run(command).map_err(|error| error.to_string())?),
     };
     let path = socket::choose(arguments.socket.as_deref())?;
@@ -116,10 +124,15 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn say(text: &str) -> Result<(), String> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // The reader has seen enough (`| head`).
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome.map_err(|error| error.to_string()),
+    say_bytes(text.as_bytes()).map(|_| ())
+}
+
+/// False: the reader has seen enough (`| head`).
+fn say_bytes(bytes: &[u8]) -> Result<bool, String> {
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        outcome => outcome.map(|()| true).map_err(|error| error.to_string()),
     }
 }
 

@@ -19,6 +19,7 @@ pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
         (_, Answer::Ports(list)) => serde_json::to_string(list),
         (_, Answer::Workers(list)) => serde_json::to_string(list),
         (_, Answer::Drops(list)) => serde_json::to_string(list),
+        (_, Answer::Kv(list)) => serde_json::to_string(list),
     }?;
     text.push('\n');
     Ok(text)
@@ -36,6 +37,7 @@ pub fn text(show: &Show, answer: &Answer) -> String {
         (_, Answer::Ports(list)) => ports(list),
         (_, Answer::Workers(list)) => workers(list),
         (_, Answer::Drops(list)) => drops(list),
+        (_, Answer::Kv(list)) => list.entries.iter().map(crate::kv::line).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+use crate::kv::{KvList, KvValue};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
 
@@ -37,6 +38,58 @@ pub enum Request {
     Workers {},
     /// Dropped packets by reason, of a dataplane.
     Drops {},
+    /// Writes an opaque record, at a route server.
+    KvPut {
+        /// Its key.
+        key: String,
+        /// Its value from now on.
+        value: KvValue,
+    },
+    /// Deletes an opaque record, at a route server.
+    KvDelete {
+        /// Its key.
+        key: String,
+    },
+    /// One opaque record.
+    KvGet {
+        /// Its key.
+        key: String,
+    },
+    /// Opaque records, in key order.
+    KvList {
+        /// What their keys begin with.
+        #[serde(default)]
+        prefix: String,
+        /// The most that are listed.
+        #[serde(default = "default_limit")]
+        limit: usize,
+    },
+    /// Waits until opaque records change.
+    KvWatch {
+        /// What their keys begin with.
+        #[serde(default)]
+        prefix: String,
+        /// Epoch and serial of the answer before; 0 and 0: all there are, at once.
+        #[serde(default)]
+        epoch: u64,
+        /// See `epoch`.
+        #[serde(default)]
+        serial: u64,
+    },
+}
+
+impl Request {
+    /// Whether it is about opaque records.
+    pub fn is_kv(&self) -> bool {
+        matches!(
+            self,
+            Self::KvPut { .. }
+                | Self::KvDelete { .. }
+                | Self::KvGet { .. }
+                | Self::KvList { .. }
+                | Self::KvWatch { .. }
+        )
+    }
 }
 
 fn default_limit() -> usize {
@@ -74,6 +127,8 @@ pub enum Answer {
     Workers(WorkerList),
     /// To `Drops`.
     Drops(DropList),
+    /// To all about opaque records.
+    Kv(KvList),
 }
 
 /// The envelope of an answer on the wire.

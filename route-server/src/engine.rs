@@ -131,6 +131,11 @@ impl Engine {
         &self.fib
     }
 
+    /// Writes an opaque record, or deletes it; false if there was nothing to delete.
+    pub fn kv_put(&mut self, key: &str, value: Option<&[u8]>) -> Result<bool, crate::kv::KvError> {
+        crate::kv::put(&mut self.own, &mut self.fib, key, value)
+    }
+
     /// For the server machine, which keeps deletions for its clients.
     pub fn own_mut(&mut self) -> &mut Table {
         &mut self.own

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use fibcast_control::kv::KvValue;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::{ClientStatus, Kind, PeerStatus, Refused, Status, resident_bytes};
+use fibcast_sync_agent::agent::kv;
 use fibcast_sync_proto::Table;
 
 use crate::engine::Engine;
@@ -72,6 +74,24 @@ pub struct Surroundings<'a> {
     pub started: Instant,
 }
 
+/// Writes an opaque record as an operator asks. None: the question is another one.
+pub fn write(request: &Request, engine: &mut Engine) -> Option<Result<Answer, String>> {
+    let (key, value) = match request {
+        Request::KvPut { key, value } => (key, Some(value)),
+        Request::KvDelete { key } => (key, None),
+        _ => return None,
+    };
+    let bytes = match value.map(KvValue::bytes).transpose() {
+        Ok(bytes) => bytes,
+        Err(reason) => return Some(Err(reason)),
+    };
+    Some(match engine.kv_put(key, bytes.as_deref()) {
+        Ok(true) => Ok(Answer::Kv(kv::get(engine.fib(), key))),
+        Ok(false) => Err(format!("there is no record {key}")),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
 /// Answers a question.
 pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> Result<Answer, String> {
     Ok(match request {
@@ -100,6 +120,11 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
             Answer::Routes(engine.routes(query, (*limit).min(MAX_ROUTES), around.copies))
         }
         Request::Groups {} => Answer::Groups(engine.groups()),
+        Request::KvGet { key } => Answer::Kv(kv::get(engine.fib(), key)),
+        Request::KvList { prefix, limit } => Answer::Kv(kv::list(engine.fib(), prefix, *limit)),
+        Request::KvPut { .. } | Request::KvDelete { .. } | Request::KvWatch { .. } => {
+            return Err("is answered by the owner of the tables".to_owned());
+        }
         Request::Neighbors {} | Request::Ports {} | Request::Workers {} | Request::Drops {} => {
             return Err("a route server forwards no packets; ask a dataplane".to_owned());
         }

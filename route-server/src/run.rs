@@ -12,8 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, bounded};
 use fibcast_control::ControlServer;
 use fibcast_control::http::HttpServer;
+use fibcast_control::protocol::Request;
 use fibcast_control::status::PeerStatus;
 use fibcast_daemon::exit::Failure;
+use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
@@ -121,6 +123,7 @@ struct RouteServer {
     copies: Vec<Copy>,
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
+    watchers: Watchers,
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     started: Instant,
@@ -174,12 +177,19 @@ impl Host for RouteServer {
             self.waker.wake();
         }
         self.answer(state);
+        let watched = self.watchers.turn(self.engine.fib());
         let readiness = (self.engine.rib_ready(), self.engine.ready());
         let served = (self.engine.own().serial(), self.engine.fib().serial());
         Turn {
             announce: std::mem::replace(&mut self.told, readiness) != readiness,
             changed: std::mem::replace(&mut self.served, served) != served,
-            wake_at: self.engine.deadline().map(|at| now + at.saturating_duration_since(instant)),
+            wake_at: self
+                .engine
+                .deadline()
+                .into_iter()
+                .chain(watched)
+                .min()
+                .map(|at| now + at.saturating_duration_since(instant)),
         }
     }
 }
@@ -205,6 +215,7 @@ impl RouteServer {
             copies: checked.config.peer.iter().map(copy).collect(),
             from_sources,
             questions,
+            watchers: Watchers::default(),
             waker,
             stop,
             started,
@@ -258,8 +269,16 @@ impl RouteServer {
         Ok(self.engine.turn(&copies, begin)? || more)
     }
 
-    fn answer(&self, state: &ShellState) {
+    fn answer(&mut self, state: &ShellState) {
         while let Ok(question) = self.questions.try_recv() {
+            if let Request::KvWatch { prefix, epoch, serial } = question.request {
+                self.watchers.add(prefix, epoch, serial, question.reply);
+                continue;
+            }
+            if let Some(answer) = operator::write(&question.request, &mut self.engine) {
+                let _ = question.reply.try_send(answer);
+                continue;
+            }
             let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
             let peers = |shown: &mut [PeerStatus]| {
                 for (shown, slot) in shown.iter_mut().zip(&state.clients) {

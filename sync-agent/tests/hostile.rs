@@ -82,14 +82,13 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
         stream.set_nonblocking(true).unwrap();
         let mut bytes = Vec::new();
         Frame::Hello { name: format!("greedy-{n}") }.encode(&mut bytes);
-        let register =
-            Frame::Register {
-                table: "fib".into(),
-                role: Role::Primary,
-                heartbeat_ms: 60_000,
-                path: vec![],
-                subset: fibcast_sync_proto::Subset::default(),
-            };
+        let register = Frame::Register {
+            table: "fib".into(),
+            role: Role::Primary,
+            heartbeat_ms: 60_000,
+            path: vec![],
+            subset: fibcast_sync_proto::Subset::default(),
+        };
         register.encode(&mut bytes);
         for _ in 0..20_000 {
             let digest = fibcast_sync_proto::RootDigest::default();

@@ -94,6 +94,9 @@ fn handler(
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
     move |request: Request| {
+        if let (true, Some(agent)) = (request.is_kv(), &agent) {
+            return agent.answer(request);
+        }
         if request != (Request::Status {}) {
             return view.answer(request);
         }

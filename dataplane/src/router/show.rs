@@ -61,6 +61,7 @@ impl View {
                 let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
                 neighbors.map(Answer::Neighbors).ok_or_else(late)
             }
+            _ => Err("opaque records come from servers, and this host has no [sync]".to_owned()),
         }
     }
 

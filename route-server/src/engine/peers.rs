@@ -68,9 +68,10 @@ impl Engine {
         copies: &[&Table],
     ) -> Result<(), EngineError> {
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
-        let mut prefixes = Vec::new();
+        let (mut prefixes, mut opaque) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
+                Change::Put(Key::Opaque(key), Value::Opaque(value)) => opaque.push((key, value)),
                 Change::Put(Key::Origin(id), Value::Origin(value)) => {
                     peer.origins.insert(id, value);
                 }
@@ -85,6 +86,8 @@ impl Engine {
                 }
             }
         }
+        crate::kv::merge(&mut self.own, &mut self.fib, opaque)
+            .map_err(|error| EngineError::Table { table: "rib", error })?;
         if peer.phase == Phase::Waiting {
             peer.first.append(&mut prefixes);
         }

@@ -1,14 +1,16 @@
 //! What runs inside the agent's event loop: the table, the sink, the commands of other threads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::kv::KvList;
+use fibcast_control::protocol::{Answer, RouteQuery};
 use fibcast_control::tables::{GroupList, RouteList};
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::server::{Served, Tables};
 
+use super::kv::{self, Watchers};
 use super::{Report, Sink, SinkError, show};
 use crate::checkpoint::Checkpoint;
 use crate::shell::{ClientId, Host, ShellState, Turn};
@@ -26,6 +28,9 @@ pub(super) enum Command {
     Status(Sender<Report>),
     Routes(RouteQuery, usize, Sender<RouteList>),
     Groups(Sender<GroupList>),
+    KvGet(String, Sender<KvList>),
+    KvList(String, usize, Sender<KvList>),
+    KvWatch(String, u64, u64, Sender<Result<Answer, String>>),
 }
 
 /// What outlives a panic of the loop: the table and how much of it the sink has.
@@ -51,6 +56,7 @@ pub(super) struct AgentHost<'s> {
     /// Since when no capable server fills the table.
     lost_at: Option<Duration>,
     announce: bool,
+    watchers: Watchers,
     pumped: u64,
 }
 
@@ -68,6 +74,7 @@ impl<'s> AgentHost<'s> {
             path: Vec::new(),
             lost_at: None,
             announce: false,
+            watchers: Watchers::default(),
             pumped: 0,
         }
     }
@@ -148,6 +155,15 @@ impl<'s> AgentHost<'s> {
             Command::Routes(query, limit, answer) => {
                 let _ = answer.try_send(show::routes(&self.kept.table, &query, limit));
             }
+            Command::KvGet(key, answer) => {
+                let _ = answer.try_send(kv::get(&self.kept.table, &key));
+            }
+            Command::KvList(prefix, limit, answer) => {
+                let _ = answer.try_send(kv::list(&self.kept.table, &prefix, limit));
+            }
+            Command::KvWatch(prefix, epoch, serial, answer) => {
+                self.watchers.add(prefix, epoch, serial, answer);
+            }
             Command::Groups(answer) => {
                 let _ = answer.try_send(show::groups(&self.kept.table));
             }
@@ -189,7 +205,9 @@ impl Host for AgentHost<'_> {
         let hold = self.lost_at.filter(|_| self.ready).map(|at| at + HOLD);
         let checkpoint = self.kept.checkpoint.as_mut().and_then(|c| c.turn(now, &self.kept.table));
         self.pin();
-        let wake_at = [self.retry_at, hold, checkpoint].into_iter().flatten().min();
+        let watched = self.watchers.turn(&self.kept.table);
+        let watched = watched.map(|at| now + at.saturating_duration_since(Instant::now()));
+        let wake_at = [self.retry_at, hold, checkpoint, watched].into_iter().flatten().min();
         Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }
     }
 }

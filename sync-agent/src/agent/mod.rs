@@ -2,10 +2,11 @@
 //!
 //! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if it is sound; if
 //! not, it begins anew and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `host` what runs
-//! inside the event loop, `sink` where differences go, `show` how operators see it.
+//! inside the event loop, `sink` where differences go, `show` and `kv` how operators see it.
 
 pub mod config;
 mod host;
+pub mod kv;
 pub mod show;
 mod sink;
 
@@ -235,6 +236,16 @@ impl AgentHandle {
             Request::Status {} => self.status().map(|s| Answer::Status(Box::new(s))),
             Request::Routes { query, limit } => self.routes(query, limit).map(Answer::Routes),
             Request::Groups {} => self.ask(Command::Groups).map(Answer::Groups),
+            Request::KvGet { key } => self.ask(|answer| Command::KvGet(key, answer)).map(Answer::Kv),
+            Request::KvList { prefix, limit } => {
+                self.ask(|answer| Command::KvList(prefix, limit, answer)).map(Answer::Kv)
+            }
+            Request::KvWatch { prefix, epoch, serial } => {
+                self.ask(|answer| Command::KvWatch(prefix, epoch, serial, answer))?
+            }
+            Request::KvPut { .. } | Request::KvDelete { .. } => {
+                Err("records are written at a route server, and read here".into())
+            }
             _ => Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into()),
         }
     }

@@ -1,0 +1,118 @@
+//! `fibcast kv`: opaque records that travel as routes do.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Subcommand;
+use fibcast_control::kv::{KvEntry, KvList, KvValue, MAX_VALUE};
+use fibcast_control::{Answer, Request, ask};
+
+use crate::{say, say_bytes};
+
+/// What to do with opaque records.
+#[derive(Debug, Subcommand)]
+pub enum Kv {
+    /// Writes a record, at a route server.
+    Put {
+        /// 1 to 1024 bytes of text.
+        key: String,
+        /// Up to 16000 bytes; - reads them from standard input.
+        value: String,
+    },
+    /// Prints a record's value, byte for byte.
+    Get {
+        /// Its key.
+        key: String,
+    },
+    /// Deletes a record, at a route server.
+    Del {
+        /// Its key.
+        key: String,
+    },
+    /// Lists records.
+    List {
+        /// What their keys begin with.
+        #[arg(default_value = "")]
+        prefix: String,
+        /// The most to list.
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Prints records, and then each change as it comes, until it is stopped.
+    Watch {
+        /// What their keys begin with.
+        #[arg(default_value = "")]
+        prefix: String,
+    },
+}
+
+/// `KEY VALUE`, or `KEY` alone for a record that is gone; a value of several lines keeps them, indented.
+pub fn line(entry: &KvEntry) -> String {
+    match &entry.value {
+        Some(KvValue::Text(text)) => format!("{} {}\n", entry.key, text.trim_end().replace('\n', "\n    ")),
+        Some(KvValue::Hex(digits)) => format!("{} 0x{digits}\n", entry.key),
+        None => format!("{} -\n", entry.key),
+    }
+}
+
+/// Does it.
+pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result<(), String> {
+    let list = |request: Request| match ask(socket, &request, timeout).map_err(|e| e.to_string())? {
+        Answer::Kv(list) => Ok(list),
+        _ => Err("the daemon gave another answer than records".to_owned()),
+    };
+    let show = |found: &KvList| {
+        if json {
+            return say(&(serde_json::to_string(found).map_err(|e| e.to_string())? + "\n"));
+        }
+        say(&found.entries.iter().map(line).collect::<String>())
+    };
+    match command {
+        Kv::Put { key, value } => {
+            let value = if value == "-" { read_value()? } else { value.clone().into_bytes() };
+            list(Request::KvPut { key: key.clone(), value: KvValue::of(&value) }).map(|_| ())
+        }
+        Kv::Del { key } => list(Request::KvDelete { key: key.clone() }).map(|_| ()),
+        Kv::Get { key } => {
+            let found = list(Request::KvGet { key: key.clone() })?;
+            let Some(value) = found.entries.first().and_then(|e| e.value.as_ref()) else {
+                return Err(format!("there is no record {key}"));
+            };
+            if json {
+                return show(&found);
+            }
+            let mut bytes = value.bytes()?;
+            if matches!(value, KvValue::Text(text) if !text.ends_with('\n')) {
+                bytes.push(b'\n');
+            }
+            say_bytes(&bytes).map(|_| ())
+        }
+        Kv::List { prefix, limit } => show(&list(Request::KvList { prefix: prefix.clone(), limit: *limit })?),
+        Kv::Watch { prefix } => {
+            let (mut epoch, mut serial) = (0, 0);
+            loop {
+                let found = list(Request::KvWatch { prefix: prefix.clone(), epoch, serial })?;
+                let news = if json {
+                    serde_json::to_string(&found).map_err(|e| e.to_string())? + "\n"
+                } else {
+                    found.entries.iter().map(line).collect::<String>()
+                };
+                (epoch, serial) = (found.epoch, found.serial);
+                if !found.entries.is_empty() && !say_bytes(news.as_bytes())? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn read_value() -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(MAX_VALUE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|e| format!("standard input: {e}"))?;
+    if bytes.len() > MAX_VALUE {
+        return Err(format!("value: expected at most {MAX_VALUE} bytes, found more"));
+    }
+    Ok(bytes)
+}
