@@ -2,7 +2,9 @@
 
 use fibcast_control::Answer;
 use fibcast_control::status::{ClientStatus, ServerStatus, Status};
-use fibcast_control::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
+use fibcast_control::tables::{
+    DropList, GroupList, GroupTraffic, NeighborList, PortList, RouteList, WorkerList,
+};
 use std::fmt::Write;
 
 use crate::Show;
@@ -306,9 +308,13 @@ fn routes(list: &RouteList) -> String {
 }
 
 fn groups(list: &GroupList) -> String {
-    let mut columns = Columns::new(&["group", "via"]);
+    let mut columns = Columns::new(&["group", "packets", "bytes", "via"]);
     for group in &list.groups {
-        columns.row(vec![group.label.clone(), group.via.join(", ")]);
+        let count = |count: fn(&GroupTraffic) -> u64| {
+            group.traffic.as_ref().map_or_else(|| "-".to_owned(), |traffic| count(traffic).to_string())
+        };
+        let (packets, bytes) = (count(|traffic| traffic.packets), count(|traffic| traffic.bytes));
+        columns.row(vec![group.label.clone(), packets, bytes, group.via.join(", ")]);
     }
     columns.finish()
 }
@@ -372,6 +378,10 @@ fn workers(list: &WorkerList) -> String {
         "bursts",
         "serial",
         "idle",
+        "busy %",
+        "state",
+        "held",
+        "icmp errors",
         "destructors",
     ];
     let mut columns = Columns::new(&heads);
@@ -387,6 +397,10 @@ fn workers(list: &WorkerList) -> String {
             worker.bursts.to_string(),
             worker.serial.to_string(),
             yes(worker.idle),
+            format!("{:.1}", worker.busy_percent),
+            if worker.stalled { "stalled" } else { "fine" }.into(),
+            worker.held.to_string(),
+            worker.icmp_sent.to_string(),
             worker.destructors.to_string(),
         ]);
     }

@@ -97,6 +97,10 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// 200 while it serves what a capable server said, 503 with the reason otherwise.
 fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
+    let stalled = status.forwarding.as_ref().map_or(0, |forwarding| forwarding.workers_stalled);
+    if stalled != 0 {
+        return page(503, PLAIN, format!("{stalled} workers stand still\n"));
+    }
     match (status.ready, status.stale) {
         (true, false) => page(200, PLAIN, "ready\n".into()),
         (_, true) => page(503, PLAIN, "stale: no capable server, the table is kept as it was\n".into()),

@@ -104,6 +104,7 @@ fn node(registry: &mut Registry, status: &Status) {
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
         gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
+        gauge("workers_stalled", "Workers that stand still or have ended", whole(forwarding.workers_stalled));
         gauge(
             "next_hops_unresolved",
             "Next hops without a MAC address",

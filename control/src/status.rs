@@ -275,6 +275,9 @@ pub struct ForwardingStatus {
     pub next_hops_unresolved: u64,
     /// Batches that wait because applying them failed.
     pub pending_batches: u64,
+    /// Workers that stand still or have ended.
+    #[serde(default)]
+    pub workers_stalled: u64,
     /// Why the last batch failed, while it waits.
     pub apply_error: Option<String>,
 }

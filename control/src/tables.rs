@@ -41,6 +41,18 @@ pub struct GroupEntry {
     pub label: String,
     /// As in [`Route::via`].
     pub via: Vec<String>,
+    /// What was forwarded by it, of a dataplane; none of the groups beyond the first 65,535.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<GroupTraffic>,
+}
+
+/// What was forwarded by a group since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupTraffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of IP.
+    pub bytes: u64,
 }
 
 /// ARP and ND entries.
@@ -100,14 +112,14 @@ pub struct PortStatus {
 }
 
 /// Workers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerList {
     /// By number.
     pub workers: Vec<WorkerStatus>,
 }
 
 /// A worker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Number.
     pub worker: usize,
@@ -131,6 +143,27 @@ pub struct WorkerStatus {
     pub serial: u64,
     /// It sleeps and holds no generation.
     pub idle: bool,
+    /// Percent of its time that it spent on packets lately.
+    #[serde(default)]
+    pub busy_percent: f64,
+    /// It gave no sign of life for more than a second, or its thread has ended.
+    #[serde(default)]
+    pub stalled: bool,
+    /// Packets that wait for a neighbour's address or for room in a transmit queue.
+    #[serde(default)]
+    pub held: u64,
+    /// Packets of the router's own that were not sent.
+    #[serde(default)]
+    pub originate_failed: u64,
+    /// ICMP errors sent.
+    #[serde(default)]
+    pub icmp_sent: u64,
+    /// ICMP errors that were due and not sent, because of the rate limit above all.
+    #[serde(default)]
+    pub icmp_limited: u64,
+    /// Pieces made of packets that were too large, besides the first of each.
+    #[serde(default)]
+    pub fragments: u64,
     /// Trie destructors that ran on this worker; anything but 0 is a defect.
     pub destructors: u64,
 }

@@ -258,6 +258,11 @@ impl WorkerCounters {
         self.busy_ns.add(time.as_nanos() as u64);
     }
 
+    /// Nanoseconds spent on turns that brought packets.
+    pub fn busy_ns(&self) -> u64 {
+        self.busy_ns.get()
+    }
+
     /// The worker's thread has ended, in order or not.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);

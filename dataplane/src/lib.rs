@@ -6,6 +6,7 @@
 //! * [`worker`]: poll-mode threads around it, and what they do when idle;
 //! * [`neighbor`]: ARP and ND as a state machine;
 //! * [`control`]: the thread that owns table, publisher and neighbours;
+//! * [`host_path`]: twins of ports in the kernel;
 //! * [`config`](mod@config): the file `dataplane.toml`;
 //! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
 //! * [`reason`], [`counters`]: why packets were dropped, and how many.
@@ -13,6 +14,7 @@
 pub mod config;
 pub mod control;
 pub mod counters;
+pub mod host_path;
 pub mod io;
 pub mod neighbor;
 pub mod packet;

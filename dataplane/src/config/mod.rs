@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::control::PortSetup;
 use crate::control::own_routes::StaticRoute;
+use crate::host_path::name_of;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::icmp_error::Limits as IcmpLimits;
 use crate::pipeline::port::{Link, ReversePath};
@@ -255,7 +256,7 @@ impl Config {
             );
         }
         let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
-        let mut tags = HashSet::new();
+        let (mut tags, mut twins) = (HashSet::new(), HashSet::new());
         for (place, port) in self.ports.iter().enumerate() {
             let wrong =
                 |key: &str, reason: String| loaded.error(&["port".into(), place.into(), key.into()], reason);
@@ -304,8 +305,9 @@ impl Config {
             if port.mtu < MIN_MTU {
                 return Err(wrong("mtu", format!("expected at least {MIN_MTU}, found {}", port.mtu)));
             }
-            if port.host_path {
-                return Err(wrong("host_path", "is not available in this version; leave it out".to_owned()));
+            if port.host_path && !twins.insert(name_of(&port.name)) {
+                let reason = format!("another port's twin is called {} already", name_of(&port.name));
+                return Err(wrong("host_path", reason));
             }
             for (key, found) in [("rx_desc", port.rx_desc), ("tx_desc", port.tx_desc)] {
                 if !(32..=32_768).contains(&found) {

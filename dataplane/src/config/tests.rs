@@ -69,9 +69,17 @@ fn an_unknown_port_is_named() {
 }
 
 #[test]
-fn a_host_path_is_refused_rather_than_ignored() {
-    let text = error("device =", "host_path = true\ndevice =");
-    assert_eq!(text, "x.toml:8: port[0].host_path: is not available in this version; leave it out");
+fn two_twins_cannot_have_one_name() {
+    let long = "a-very-long-port-name";
+    let text = GOOD.replacen("name = \"p0\"", &format!("name = \"{long}1\"\nhost_path = true"), 1);
+    let text = text.replacen("port = \"p0\"", &format!("port = \"{long}1\""), 1);
+    check(&text).unwrap();
+    let text = format!("{text}[[port]]\nname = \"{long}2\"\ndevice = \"net_null1\"\nhost_path = true\n");
+    assert!(
+        check(&text)
+            .unwrap_err()
+            .contains("port[1].host_path: another port's twin is called fc-a-very-long-")
+    );
 }
 
 #[test]

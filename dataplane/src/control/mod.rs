@@ -16,8 +16,9 @@ pub mod show;
 pub mod sink;
 pub mod thread;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fibcast_fib::{
@@ -25,6 +26,7 @@ use fibcast_fib::{
 };
 use ipnet::IpNet;
 
+use crate::counters::{Taken, WorkerCounters};
 use crate::neighbor::{self, Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
@@ -109,6 +111,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Rings of each worker.
     pub rings: Vec<Rings>,
+    /// What each worker counts.
+    pub counters: Vec<Arc<WorkerCounters>>,
 }
 
 /// A commit of the table that feeds this host.
@@ -146,6 +150,9 @@ pub struct Control {
     /// By place of the port: its link is down.
     down: Vec<bool>,
     host: host::Host,
+    counters: Vec<Arc<WorkerCounters>>,
+    /// Where counters of groups stood when the group was made, unless at zero.
+    baselines: HashMap<GroupLabel, Taken>,
 }
 
 #[derive(Debug)]
@@ -175,6 +182,8 @@ impl Control {
         let mut control = Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.ports.len()),
+            counters: setup.counters,
+            baselines: HashMap::new(),
             ports: setup.ports,
             fib,
             publisher,
@@ -254,6 +263,14 @@ impl Control {
             if std::mem::take(&mut batch.replaces) {
                 self.own.complete(batch, &self.fib);
             }
+            let made: Vec<GroupLabel> = batch
+                .changes
+                .iter()
+                .filter_map(|change| match change {
+                    Change::PutGroup { label, .. } if self.fib.group_index(*label).is_none() => Some(*label),
+                    _ => None,
+                })
+                .collect();
             match self.fib.apply(&batch.changes, batch.serial) {
                 Ok(_) => {
                     if self.failure.take().is_some() {
@@ -261,6 +278,7 @@ impl Control {
                     }
                     moved |= self.next_hops.touched_by(&batch.changes);
                     self.pending.pop_front();
+                    self.note_baselines(&made);
                     applied = true;
                     self.dirty = true;
                 }

@@ -1,12 +1,17 @@
 //! What the control side shows to an operator: routes, groups, neighbours, state of forwarding.
 
+use std::sync::Arc;
+
 use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::ForwardingStatus;
-use fibcast_control::tables::{GroupEntry, GroupList, Neighbor, NeighborList, Route, RouteList};
-use fibcast_fib::{AdjacencyState, Group, GroupLabel, Member, NextHop, VrfId};
+use fibcast_control::tables::{
+    GroupEntry, GroupList, GroupTraffic, Neighbor, NeighborList, Route, RouteList,
+};
+use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop, VrfId};
 use ipnet::IpNet;
 
 use super::Control;
+use crate::counters::{Taken, WorkerCounters};
 
 impl Control {
     /// State of forwarding.
@@ -24,6 +29,7 @@ impl Control {
             next_hops: (self.next_hops.len() + self.next_hops.unresolved()) as u64,
             next_hops_unresolved: (waiting + self.next_hops.unresolved()) as u64,
             pending_batches: self.pending.len() as u64,
+            workers_stalled: 0,
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
         }
     }
@@ -54,15 +60,38 @@ impl Control {
     }
 
     /// Groups by label.
-    pub fn groups(&self) -> GroupList {
+    pub fn groups(&self, workers: &[Arc<WorkerCounters>]) -> GroupList {
         let mut groups: Vec<(GroupLabel, &Group)> =
             self.fib.groups().map(|(label, group, _)| (label, group)).collect();
         groups.sort_unstable_by_key(|(label, _)| *label);
         let entry = |(label, group): (GroupLabel, &Group)| GroupEntry {
             label: format!("{:016x}", label.0),
             via: self.words(group),
+            traffic: self.traffic(label, workers),
         };
         GroupList { groups: groups.into_iter().map(entry).collect() }
+    }
+
+    /// What workers forwarded by a group since it was made. Group indices are used again: what a counter stood at then is taken off.
+    fn traffic(&self, label: GroupLabel, workers: &[Arc<WorkerCounters>]) -> Option<GroupTraffic> {
+        let index = self.fib.group_index(label)?;
+        let before = self.baselines.get(&label).copied().unwrap_or_default();
+        let all = total(index, workers)?;
+        Some(GroupTraffic {
+            packets: all.packets.saturating_sub(before.packets),
+            bytes: all.bytes.saturating_sub(before.bytes),
+        })
+    }
+
+    /// Notes where the counters of groups stand that a batch is about to make.
+    pub(super) fn note_baselines(&mut self, new: &[GroupLabel]) {
+        for label in new {
+            let stands = self.fib.group_index(*label).and_then(|index| total(index, &self.counters));
+            match stands.filter(|stands| stands.packets != 0) {
+                Some(stands) => _ = self.baselines.insert(*label, stands),
+                None => _ = self.baselines.remove(label),
+            }
+        }
     }
 
     /// Neighbours by port and address.
@@ -101,4 +130,12 @@ impl Control {
     fn port_name(&self, place: usize) -> String {
         self.ports.get(place).map_or_else(|| place.to_string(), |port| port.name.clone())
     }
+}
+
+/// What all workers counted for a group's index.
+fn total(index: GroupIndex, workers: &[Arc<WorkerCounters>]) -> Option<Taken> {
+    workers.iter().try_fold(Taken::default(), |sum, worker| {
+        let one = worker.of_group(index.0)?;
+        Some(Taken { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes })
+    })
 }

@@ -16,11 +16,15 @@ const BATCHES: usize = 4;
 /// A question, answered on the control thread.
 pub type Question = Box<dyn FnOnce(&Control) + Send>;
 
+/// An order, carried out on the control thread.
+pub type Order = Box<dyn FnOnce(&mut Control) + Send>;
+
 /// The ways to the control thread.
 #[derive(Debug, Clone)]
 pub struct ControlHandle {
     batches: Sender<Batch>,
     questions: Sender<Question>,
+    orders: Sender<Order>,
 }
 
 impl ControlHandle {
@@ -32,6 +36,11 @@ impl ControlHandle {
     /// Whether a batch would have to wait.
     pub fn is_full(&self) -> bool {
         self.batches.is_full()
+    }
+
+    /// Gives an order, which is carried out within about [`PAUSE`] unless a large batch is being applied.
+    pub fn order(&self, order: impl FnOnce(&mut Control) + Send + 'static) {
+        let _ = self.orders.send(Box::new(order));
     }
 
     /// Asks and waits for the answer at most `timeout`.
@@ -63,11 +72,12 @@ impl ControlThread {
     pub fn spawn(control: Control) -> io::Result<ControlThread> {
         let (batches, batch_inlet) = bounded(BATCHES);
         let (questions, question_inlet) = bounded(64);
+        let (orders, order_inlet) = bounded(256);
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || run(control, &batch_inlet, &question_inlet, &stopped))?;
-        let handle = ControlHandle { batches, questions };
+            .spawn(move || run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped))?;
+        let handle = ControlHandle { batches, questions, orders };
         Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -87,6 +97,7 @@ fn run(
     mut control: Control,
     batches: &Receiver<Batch>,
     questions: &Receiver<Question>,
+    orders: &Receiver<Order>,
     stopped: &Receiver<()>,
 ) {
     while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
@@ -94,6 +105,9 @@ fn run(
             && let Ok(batch) = batches.try_recv()
         {
             control.push(batch);
+        }
+        for order in orders.try_iter() {
+            order(&mut control);
         }
         let busy = control.turn(Instant::now());
         for question in questions.try_iter() {

@@ -12,6 +12,7 @@ use super::slow::{Job, Task};
 use super::{Verdict, icmp_error, vlan};
 use crate::counters::{Adding, Taken, Tally};
 use crate::io::{BURST, Burst, Io, Packet, PacketOf, Transmit};
+use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
 
 /// Largest frame that goes to the control thread; it speaks of links and answers pings, no more.
@@ -349,6 +350,7 @@ impl<I: Io> Output<I> {
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
         let host_path = self.host_paths.get(usize::from(port)).copied().unwrap_or(false);
         let ring = match verdict {
+            Verdict::Host if host_path && is_discovery(packet.data()) => &self.rings.host,
             Verdict::Host | Verdict::Group if host_path => &self.rings.kernel,
             Verdict::Group => return Err(Reason::Multicast),
             _ => &self.rings.host,
@@ -424,6 +426,13 @@ impl<I: Io> std::fmt::Debug for Output<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Output").field("ports", &self.exits.len()).field("held", &self.held()).finish()
     }
+}
+
+/// RFC 4861: answers to the router's own questions come to its global addresses.
+fn is_discovery(frame: &[u8]) -> bool {
+    take::<2>(frame, 12) == Some(&ethernet::IPV6.to_be_bytes())
+        && frame.get(ethernet::HEADER + 6) == Some(&nd::ICMPV6)
+        && matches!(frame.get(ethernet::HEADER + ipv6::HEADER), Some(133..=137))
 }
 
 fn to_ring<P: Packet>(ring: &ArrayQueue<HostFrame>, port: u16, packet: &P) -> Result<(), Reason> {

@@ -1,10 +1,12 @@
 //! The router put together on DPDK: ports opened, queues dealt to workers, control side and workers started and stopped in order.
 //!
 //! * [`ports`]: devices, pools and queues;
+//! * [`watch`]: links that go down, workers that stand still;
 //! * [`show`]: what an operator sees of ports, workers and drops.
 
 pub mod ports;
 pub mod show;
+pub mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,18 +21,22 @@ use crate::config::Config;
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
+use crate::host_path::HostPath;
 use crate::io::dpdk::Dpdk;
 use crate::pipeline::output::Rings;
 use crate::pipeline::port::PortFacts;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues};
 use show::View;
+use watch::{Health, Watch};
 
 /// A router at work. Dropping it stops workers first, then the control side, then ports, then DPDK.
 #[derive(Debug)]
 pub struct Router {
     workers: Vec<JoinHandle<Result<(), String>>>,
     stop: Arc<AtomicBool>,
+    watch: Option<Watch>,
+    host_path: Option<HostPath>,
     control: Option<ControlThread>,
     view: Arc<View>,
 }
@@ -49,21 +55,32 @@ impl Router {
         let counters: Vec<Arc<WorkerCounters>> =
             rings.iter().map(|_| Arc::new(WorkerCounters::new(facts.len()))).collect();
 
+        let host_path = HostPath::start(&setups, rings.clone()).map_err(|error| {
+            let key = [Step::Key("port"), Step::At(error.place), Step::Key("host_path")];
+            Failure::work(loaded.error(&key, error.to_string()))
+        })?;
         let setup = Setup {
             ports: setups,
             routes: config.static_routes(),
             neighbors: config.static_neighbors(),
             limits: Limits::default(),
             rings: rings.clone(),
+            counters: counters.clone(),
         };
         let mut control = Control::new(setup, now).map_err(Failure::work)?;
         let readers: Vec<Reader> =
             (0..rings.len()).map(|number| control.reader(&format!("worker {number}"))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
 
-        let view = Arc::new(View::new(config, ports, counters.clone(), control.handle.clone()));
+        let ports = Arc::new(ports);
+        let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
+        let handle = control.handle.clone();
+        let view = View::new(config, ports.clone(), health.clone(), counters.clone(), handle.clone());
+        let view = Arc::new(view);
+        let all = counters.clone();
         let stop = Arc::new(AtomicBool::new(false));
-        let mut router = Router { workers: Vec::new(), stop, control: Some(control), view };
+        let mut router =
+            Router { workers: Vec::new(), stop, watch: None, host_path, control: Some(control), view };
         let seed = seed(&config.node.name);
         let icmp = config.icmp.share(config.workers.cores.len() as u32);
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
@@ -80,6 +97,7 @@ impl Router {
             router.workers.push(worker.map_err(Failure::work)?);
         }
         router.started(loaded)?;
+        router.watch = Some(Watch::start(ports, all, health, handle).map_err(Failure::work)?);
         Ok(router)
     }
 
@@ -108,6 +126,8 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
+        self.watch = None;
+        self.host_path = None;
         self.stop.store(true, Ordering::Release);
         for worker in self.workers.drain(..) {
             match worker.join() {

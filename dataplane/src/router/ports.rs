@@ -157,6 +157,16 @@ impl Ports {
         &self.macs
     }
 
+    /// How many there are, sub-interfaces included.
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
     /// Name of a port's driver.
     pub fn driver(&self, place: usize) -> &str {
         self.drivers.get(place).map_or("", String::as_str)

@@ -8,6 +8,7 @@ use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList, WorkerStatus};
 
 use super::ports::Ports;
+use super::watch::Health;
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
 use crate::counters::{Snapshot, WorkerCounters};
@@ -21,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub struct View {
     configured: Vec<Port>,
     cores: Vec<usize>,
-    ports: Ports,
+    ports: Arc<Ports>,
+    health: Arc<[Health]>,
     counters: Vec<Arc<WorkerCounters>>,
     control: ControlHandle,
 }
@@ -29,7 +31,8 @@ pub struct View {
 impl View {
     pub(super) fn new(
         config: &Config,
-        ports: Ports,
+        ports: Arc<Ports>,
+        health: Arc<[Health]>,
         counters: Vec<Arc<WorkerCounters>>,
         control: ControlHandle,
     ) -> View {
@@ -37,6 +40,7 @@ impl View {
             configured: config.ports.clone(),
             cores: config.workers.cores.clone(),
             ports,
+            health,
             counters,
             control,
         }
@@ -55,7 +59,9 @@ impl View {
                 routes.map(Answer::Routes).ok_or_else(late)
             }
             Request::Groups {} => {
-                self.control.ask(PATIENCE, |control| control.groups()).map(Answer::Groups).ok_or_else(late)
+                let counters = self.counters.clone();
+                let groups = self.control.ask(PATIENCE, move |control| control.groups(&counters));
+                groups.map(Answer::Groups).ok_or_else(late)
             }
             Request::Neighbors {} => {
                 let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
@@ -67,7 +73,13 @@ impl View {
 
     /// State of forwarding; none while the control thread does not answer.
     pub fn forwarding(&self) -> Option<ForwardingStatus> {
-        self.control.ask(PATIENCE, |control| control.forwarding())
+        let forwarding = self.control.ask(PATIENCE, |control| control.forwarding())?;
+        Some(ForwardingStatus { workers_stalled: self.stalled() as u64, ..forwarding })
+    }
+
+    /// Workers that stand still or have ended.
+    pub fn stalled(&self) -> usize {
+        self.health.iter().filter(|health| health.is_stalled()).count()
     }
 
     /// The counters of all workers.
@@ -125,6 +137,13 @@ impl View {
             idle_polls: snapshot.idle_polls,
             serial: snapshot.serial,
             idle: snapshot.idle,
+            busy_percent: self.health.get(worker).map_or(0.0, Health::busy_percent),
+            stalled: self.health.get(worker).is_some_and(Health::is_stalled),
+            held: snapshot.held,
+            originate_failed: snapshot.originate_failed,
+            icmp_sent: snapshot.icmp_sent,
+            icmp_limited: snapshot.icmp_limited,
+            fragments: snapshot.fragments,
             // Counted for all workers together; the first one shows it.
             destructors: if worker == 0 { destructors } else { 0 },
         };

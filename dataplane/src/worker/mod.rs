@@ -197,6 +197,11 @@ impl<I: Io> Worker<I> {
         sent
     }
 
+    /// What it counts.
+    pub fn counters(&self) -> Arc<WorkerCounters> {
+        self.counters.clone()
+    }
+
     /// Whether packets wait for a transmit queue.
     pub fn holds_packets(&self) -> bool {
         self.output.held() != 0

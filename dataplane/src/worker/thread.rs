@@ -11,6 +11,7 @@ use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 
 use super::Worker;
 use super::idle::{Action, Policy, Rest};
+use crate::counters::WorkerCounters;
 use crate::io::Io;
 
 /// Turns between two looks at the stop flag and the policy's finer points.
@@ -45,12 +46,22 @@ where
         // The default slack of 50 µs would come on top of each sleep.
         let _ = set_current_timer_slack(NonZeroU64::new(1_000));
         let (mut worker, _guard) = build()?;
+        let _ending = Ending(worker.counters());
         run(&mut worker, policy, &stop);
         worker.stop();
         // The worker's packets go back before the thread's registration ends.
         drop(worker);
         Ok(())
     })
+}
+
+/// Says that the thread has ended, also where it ends by a defect.
+struct Ending(Arc<WorkerCounters>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Polls until `stop`.

@@ -3,6 +3,7 @@
 
 mod stage;
 
+mod accounting;
 mod any_bytes;
 mod arp_and_nd;
 mod back_pressure;

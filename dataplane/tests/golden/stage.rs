@@ -90,12 +90,14 @@ impl Stage {
             neighbors,
             limits: Limits { max_routes: 10_000, ..Limits::default() },
             rings: vec![Rings::default()],
+            counters: Vec::new(),
         };
         change(&mut setup);
+        let counters = Arc::new(WorkerCounters::new(setup.ports.len()));
+        setup.counters = vec![counters.clone()];
         let facts: Vec<PortFacts> = setup.ports.iter().map(PortSetup::facts).collect();
         let rings = setup.rings[0].clone();
         let mut control = Control::new(setup, now).unwrap();
-        let counters = Arc::new(WorkerCounters::new(facts.len()));
         let pool = MemoryPool::default();
         let (rx, tx) = (
             [MemoryQueue::default(), MemoryQueue::default()],

@@ -71,7 +71,7 @@ fn a_table_that_began_anew_replaces_the_servers_routes_and_leaves_the_hosts_own(
     stage.expect_forward(ipv4("10.1.2.3"));
     stage.expect_drop(ipv4("10.66.0.1"), Reason::Blackhole);
     assert_eq!(
-        stage.control.groups().groups.iter().filter(|group| group.label.starts_with("00000000")).count(),
+        stage.control.groups(&[]).groups.iter().filter(|group| group.label.starts_with("00000000")).count(),
         1,
         "8, not 7"
     );

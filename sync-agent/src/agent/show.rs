@@ -135,7 +135,7 @@ pub fn groups(table: &Table) -> GroupList {
     let page = table.page(None, usize::MAX, |k| matches!(k, Key::Group(_)));
     let groups = page.records.into_iter().filter_map(|(key, value)| match (key, value) {
         (Key::Group(label), Value::Group(group)) => {
-            Some(GroupEntry { label: label.to_string(), via: words(&group) })
+            Some(GroupEntry { label: label.to_string(), via: words(&group), traffic: None })
         }
         _ => None,
     });

@@ -1,0 +1,131 @@
+//! What becomes of a frame that the kernel sends out of a twin.
+
+use std::net::IpAddr;
+
+use crate::control::PortSetup;
+use crate::packet::ethernet::{self, Frame, Mac};
+use crate::packet::{arp, ipv6, nd};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A question for a MAC address: this is the kernel's answer.
+    Reply(Vec<u8>),
+    /// Address resolution that is the router's business.
+    Ignore,
+    /// To a group of the link: out of the port as it is.
+    Wire,
+    /// To one address: the way the table says.
+    Route,
+}
+
+/// The station that the kernel takes the router for; it never appears on a wire.
+fn router_behind(port: Mac) -> Mac {
+    let [a, rest @ ..] = port.0;
+    let [b, c, d, e, f] = rest;
+    // Locally administered, and not the twin's own.
+    Mac([(a ^ 0x40) | 2, b, c, d, e, f])
+}
+
+/// Looks at a frame of the twin of `port`.
+pub fn answer(frame: &[u8], port: &PortSetup) -> Answer {
+    let Ok(view) = Frame::new_checked(frame) else { return Answer::Ignore };
+    let router = router_behind(port.mac);
+    match view.ethertype() {
+        ethernet::ARP => match arp::Packet::new_checked(view.payload()) {
+            Ok(packet) if packet.operation == arp::Operation::Request && !port.owns(packet.target.into()) => {
+                Answer::Reply(packet.reply(router))
+            }
+            _ => Answer::Ignore,
+        },
+        ethernet::IPV6 => {
+            let Ok(header) = ipv6::Header::new_checked(view.payload(), view.payload().len()) else {
+                return Answer::Ignore;
+            };
+            // Discovery (RFC 4861) is answered here, membership (RFC 2710, RFC 3810, behind a hop-by-hop header) concerns nobody.
+            if header.next_header() == 0 {
+                return Answer::Ignore;
+            }
+            if header.next_header() == nd::ICMPV6 && matches!(header.payload().first(), Some(130..=137 | 143))
+            {
+                return solicited(&header, port, router, view.source());
+            }
+            if header.destination().is_multicast() { Answer::Wire } else { Answer::Route }
+        }
+        ethernet::IPV4 if view.destination().is_multicast() => Answer::Wire,
+        ethernet::IPV4 => Answer::Route,
+        _ => Answer::Ignore,
+    }
+}
+
+fn solicited(header: &ipv6::Header<'_>, port: &PortSetup, router: Mac, asker: Mac) -> Answer {
+    match nd::Message::new_checked(header) {
+        Ok(nd::Message::Solicitation { target, .. })
+            if !header.source().is_unspecified() && !port.owns(IpAddr::V6(target)) =>
+        {
+            Answer::Reply(nd::advertisement(router, target, header.source(), asker))
+        }
+        _ => Answer::Ignore,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::port::{Link, ReversePath};
+    use fibcast_fib::VrfId;
+
+    const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    fn port() -> PortSetup {
+        PortSetup {
+            name: "p0".to_owned(),
+            mac: MAC,
+            addresses: vec!["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()],
+            mtu: 1_500,
+            vrf: VrfId::DEFAULT,
+            link: Link { device: 0, vlan: None },
+            reverse_path: ReversePath::Off,
+            host_path: true,
+        }
+    }
+
+    #[test]
+    fn the_kernels_questions_are_answered_and_never_with_its_own_mac() {
+        let request = arp::Packet::request(MAC, [192, 0, 2, 1].into(), [192, 0, 2, 9].into(), None);
+        let Answer::Reply(reply) = answer(&request, &port()) else { panic!("no reply") };
+        let reply = arp::Packet::new_checked(&reply[14..]).unwrap();
+        assert_eq!((reply.sender.octets(), reply.target_mac), ([192, 0, 2, 9], MAC));
+        assert!(reply.sender_mac != MAC && reply.sender_mac.is_unicast());
+        let (own, other) = ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
+        let Answer::Reply(reply) = answer(&nd::solicitation(MAC, own, other, None), &port()) else {
+            panic!("no reply")
+        };
+        assert_eq!(reply[..6], MAC.0);
+    }
+
+    #[test]
+    fn questions_about_its_own_addresses_are_left_to_the_router() {
+        let own: std::net::Ipv4Addr = [192, 0, 2, 1].into();
+        assert_eq!(answer(&arp::Packet::request(MAC, own, own, None), &port()), Answer::Ignore);
+        let own = "2001:db8::1".parse().unwrap();
+        let probe = nd::solicitation(MAC, std::net::Ipv6Addr::UNSPECIFIED, own, None);
+        assert_eq!(answer(&probe, &port()), Answer::Ignore);
+    }
+
+    #[test]
+    fn groups_go_to_the_wire_and_all_else_by_the_table() {
+        let frame = |destination: [u8; 6], ethertype: u16| {
+            let mut payload = [0; 60];
+            payload[0] = if ethertype == ethernet::IPV4 { 0x45 } else { 0x60 };
+            payload[6] = 89;
+            payload[24] = if destination[0] & 1 == 1 { 0xff } else { 0x20 };
+            ethernet::build(Mac(destination), MAC, ethertype, &payload)
+        };
+        assert_eq!(answer(&frame([1, 0, 0x5e, 0, 0, 5], ethernet::IPV4), &port()), Answer::Wire);
+        assert_eq!(answer(&frame([0x33, 0x33, 0, 0, 0, 5], ethernet::IPV6), &port()), Answer::Wire);
+        assert_eq!(answer(&frame([0x42, 0, 0, 0, 0, 1], ethernet::IPV4), &port()), Answer::Route);
+        assert_eq!(answer(&frame([0x42, 0, 0, 0, 0, 1], ethernet::IPV6), &port()), Answer::Route);
+        assert_eq!(answer(&frame([0x42, 0, 0, 0, 0, 1], 0x88cc), &port()), Answer::Ignore);
+    }
+}

@@ -1,0 +1,44 @@
+//! A link that goes down takes its next hops out of the groups at once, and they are back when it is.
+
+use crate::lab::Lab;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_link_that_goes_down_is_noticed_and_its_packets_take_the_other_next_hop() {
+    let Some(mut lab) = Lab::new(2) else { return };
+    // A TAP port, whose link the test can take down; its neighbour is the kernel that has the other end.
+    let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\n\
+                [[static_neighbor]]\nport = \"tap\"\nip = \"10.8.0.2\"\nmac = \"02:00:00:00:08:02\"\n\
+                [[static_route]]\nprefix = \"10.99.0.0/24\"\nvia = [\"10.0.1.2\", \"10.8.0.2\"]\n";
+    lab.start(&|_| "", rest);
+    lab.ok(1, "ip route add blackhole 10.99.0.0/24");
+    let up = |lab: &Lab| lab.ports().ports[2].link_up;
+    let wait = |lab: &Lab, wanted: bool| {
+        let start = Instant::now();
+        while up(lab) != wanted {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    };
+    wait(&lab, true);
+    let flows = "for flow in $(seq 100); do echo x >/dev/udp/10.99.0.1/$((9000 + flow)); done; sleep 0.2";
+    lab.ok(0, "echo x >/dev/udp/10.99.0.1/9; sleep 0.5");
+    let sent = |lab: &Lab| lab.ports().ports[1..].iter().map(|port| port.tx_packets).collect::<Vec<_>>();
+    let before = sent(&lab);
+    lab.ok(0, flows);
+    let both = sent(&lab);
+    assert!(both[1] - before[1] > 20 && both[0] - before[0] > 20, "{before:?} {both:?}");
+    let (content, text) = lab.on_router("ip link set ft0 down");
+    assert!(content, "{text}");
+    wait(&lab, false);
+    let before = sent(&lab);
+    lab.ok(0, flows);
+    let one = sent(&lab);
+    assert_eq!(one[1] - before[1], 0);
+    assert!(one[0] - before[0] >= 100, "{before:?} {one:?}");
+    lab.on_router("ip link set ft0 up");
+    wait(&lab, true);
+    let before = sent(&lab);
+    lab.ok(0, flows);
+    assert!(sent(&lab)[1] - before[1] > 20);
+}

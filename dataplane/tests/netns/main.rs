@@ -1,0 +1,19 @@
+//! The real binary between real hosts: Linux network namespaces on both sides, connected to DPDK's af_packet ports by veth pairs.
+//!
+//! One scenario per file, named by the behaviour. They need root, `ip`, `nft` and `ethtool`; where one is missing, a scenario says so and is
+//! skipped, and so is the part of a scenario whose program (ping, traceroute, tracepath, iperf3) is not installed.
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod lab;
+
+mod ecmp_spreads;
+mod host_path;
+mod iperf;
+mod link_down;
+mod path_mtu;
+mod ping;
+mod reverse_path;
+mod traceroute;
+mod vlan;
+mod vrf;
