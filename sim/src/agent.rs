@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fibcast_sync_proto::client::Client;
 use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Change, Key, Label, Table, Value};
 
 /// A relay that lost its servers says "not ready" only after this time.
@@ -60,6 +61,8 @@ impl Sink {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Agent {
+    /// Which part of the table it holds.
+    pub subset: Subset,
     /// The copy.
     pub table: Table,
     /// What forwards by it.
@@ -77,13 +80,14 @@ pub struct Agent {
 
 impl Agent {
     /// An agent with a table that is empty or from a checkpoint.
-    pub fn new(mut table: Table, checkpoint: &BTreeMap<Key, Value>) -> Result<Self, String> {
+    pub fn new(mut table: Table, subset: Subset, checkpoint: &BTreeMap<Key, Value>) -> Result<Self, String> {
         // The sink has nothing yet: no deletion may be forgotten.
         table.pin(0);
         table
             .commit(checkpoint.iter().map(|(k, v)| Change::Put(k.clone(), v.clone())))
             .map_err(|e| format!("a checkpoint was refused: {e}"))?;
         let mut agent = Self {
+            subset,
             table,
             sink: Sink::default(),
             ready: false,
@@ -132,5 +136,9 @@ impl Agent {
 impl Tables for Agent {
     fn served(&self, name: &str) -> Option<Served<'_>> {
         (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &self.path })
+    }
+
+    fn subset(&self, _: &str) -> Option<&Subset> {
+        Some(&self.subset).filter(|subset| !subset.is_all())
     }
 }

@@ -333,9 +333,6 @@ impl Network {
         }
         for n in (0..self.nodes.len()).filter(|n| !down.contains(n)) {
             self.set_drained(n, false);
-            if let Some(node) = self.nodes.get_mut(n) {
-                node.paused_until = self.now;
-            }
             let from_disk = self.rng.percent(50);
             self.start(n, from_disk)?;
             self.turn(n)?;

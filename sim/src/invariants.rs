@@ -1,8 +1,11 @@
 //! What must hold after every step, and what must hold when all is at rest. DESIGN §8.4.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use fibcast_sync_proto::{RootDigest, Table};
+use fibcast_sync_proto::record::record_id;
+use fibcast_sync_proto::sketch::check_of;
+use fibcast_sync_proto::subset::Subset;
+use fibcast_sync_proto::{Key, RootDigest, Table, Value};
 
 /// A rule was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,16 +89,53 @@ impl Rule {
 pub struct Ledger {
     /// Digest by table, epoch and serial.
     commits: HashMap<(&'static str, u64, u64), RootDigest>,
-    /// Digests of forwarding tables of route servers that had all their routes.
-    complete: HashSet<RootDigest>,
+    /// Digests of forwarding tables of route servers that had all their routes, by the part of the table.
+    complete: HashSet<(usize, RootDigest)>,
+    /// Epochs and serials of such tables.
+    seen: HashSet<(u64, u64)>,
+    /// Parts that clients want; the first is the whole.
+    pub parts: Vec<Subset>,
+}
+
+/// The records of a part: its routes and the groups that they use.
+pub fn part_of(table: impl Iterator<Item = (Key, Value)> + Clone, part: &Subset) -> BTreeMap<Key, Value> {
+    let mut records: BTreeMap<Key, Value> =
+        table.clone().filter(|(key, _)| part.is_all() || part.admits(key)).collect();
+    let used: BTreeSet<Key> = records
+        .values()
+        .filter_map(|value| match value {
+            Value::Route(label) => Some(Key::Group(*label)),
+            _ => None,
+        })
+        .collect();
+    records.extend(table.filter(|(key, _)| used.contains(key)));
+    records
+}
+
+/// The digest of some records, built anew.
+fn digest_of(records: &BTreeMap<Key, Value>) -> RootDigest {
+    let mut digest = RootDigest::default();
+    for id in records.iter().filter_map(|(key, value)| record_id(key, value)) {
+        digest.hash ^= u128::from(id) << 64 | u128::from(check_of(id));
+        digest.count += 1;
+    }
+    digest
 }
 
 impl Ledger {
     /// A table is served in this state. `complete`: by a ready route server.
     pub fn record(&mut self, name: &'static str, table: &Table, complete: bool) -> Result<(), Violation> {
         let (at, digest) = ((name, table.epoch(), table.serial()), table.digest());
-        if complete {
-            self.complete.insert(digest);
+        if complete && self.seen.insert((table.epoch(), table.serial())) {
+            for (at, part) in self.parts.iter().enumerate() {
+                let digest = if part.is_all() {
+                    digest
+                } else {
+                    let records: Vec<(Key, Value)> = table.iter().collect();
+                    digest_of(&part_of(records.into_iter(), part))
+                };
+                self.complete.insert((at, digest));
+            }
         }
         match self.commits.insert(at, digest) {
             Some(other) if other != digest => Err(Violation::new(
@@ -107,8 +147,9 @@ impl Ledger {
     }
 
     /// A client has this table after a commit.
-    pub fn published(&self, who: &str, table: &Table) -> Result<(), Violation> {
-        if table.serial() == 0 || self.complete.contains(&table.digest()) {
+    pub fn published(&self, who: &str, part: &Subset, table: &Table) -> Result<(), Violation> {
+        let at = self.parts.iter().position(|p| p == part).unwrap_or_default();
+        if table.serial() == 0 || self.complete.contains(&(at, table.digest())) {
             return Ok(());
         }
         let text = format!(
@@ -128,7 +169,9 @@ impl Ledger {
         table: &Table,
     ) -> Result<(), Violation> {
         let found = self.commits.get(&(name, base.0, base.1));
-        if found == Some(&table.digest()) {
+        // Views are tables of their own, whose commits nobody but their clients sees.
+        let view = found.is_none() && self.parts.len() > 1;
+        if found == Some(&table.digest()) || view {
             return Ok(());
         }
         let server = found.map_or("nothing".to_owned(), ToString::to_string);

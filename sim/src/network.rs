@@ -207,7 +207,7 @@ impl Network {
                 let nothing = BTreeMap::new();
                 let from = if checkpoint { &node.checkpoint } else { &nothing };
                 let table = Table::new(epoch).with_tombstone_limit(self.settings.tombstones);
-                Kind::Agent(Box::new(Agent::new(table, from).map_err(failed)?))
+                Kind::Agent(Box::new(Agent::new(table, node.subset.clone(), from).map_err(failed)?))
             }
         };
         for log in &mut node.logs {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fibcast_sync_proto::client::{Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::server::{Server, Tables};
+use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, RootDigest, Table, Value};
 
 use crate::agent::Agent;
@@ -89,6 +90,8 @@ pub struct Node {
     pub upstream: Vec<Vec<usize>>,
     /// How its clients are made.
     pub client_config: ClientConfig,
+    /// The part of the table that it wants.
+    pub subset: Subset,
     /// Of a route server: how it is made.
     pub plan: Option<Plan>,
     /// It runs. `running` is away while the node has its turn.
@@ -126,6 +129,7 @@ impl Node {
             logs: vec![ClientLog::default(); upstream.len()],
             upstream,
             client_config: config,
+            subset: Subset::default(),
             plan: None,
             up: false,
             running: None,
@@ -145,6 +149,7 @@ impl Node {
         let role = |at: usize| if at == 0 { Role::Primary } else { Role::Secondary };
         let make = |servers: &Vec<usize>| {
             let mut config = self.client_config.clone();
+            config.subset = self.subset.clone();
             config.servers = (0..servers.len()).map(role).collect();
             Client::new(config, now)
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::mutation::Mutation;
 use fibcast_sync_proto::server::Limits;
+use fibcast_sync_proto::subset::{Family, PrefixRange, Subset};
 
 use crate::faults::{Fault, Weather};
 use crate::invariants::{Rule, Violation};
@@ -200,26 +201,33 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         });
         nodes.push(node);
     }
+    let part = if rng.percent(20) { any_part(rng) } else { Subset::default() };
+    let parts = rng.percent(40);
     for r in 0..relays {
         let mut upstream = some_of(0..servers, 2, rng);
         if siblings {
             upstream.push(servers + (r + 1) % relays);
         }
-        nodes.push(Node::new(format!("relay{r}"), 2, vec![upstream], config.clone()));
+        let mut node = Node::new(format!("relay{r}"), 2, vec![upstream], config.clone());
+        node.subset = part.clone();
+        nodes.push(node);
     }
     for l in 0..leaves {
         // Mostly behind relays, some beside them.
         let from =
             if relays == 0 || rng.percent(20) { 0..servers + relays } else { servers..servers + relays };
         let upstream = some_of(from, 2, rng);
-        nodes.push(Node::new(format!("leaf{l}"), 3, vec![upstream], config.clone()));
+        let mut node = Node::new(format!("leaf{l}"), 3, vec![upstream], config.clone());
+        node.subset = Some(any_part(rng)).filter(|p| parts && part.covers(p)).unwrap_or(part.clone());
+        nodes.push(node);
     }
     for node in &mut nodes {
         node.offset = Duration::from_millis(rng.below(100_000));
     }
     let text = format!(
-        "{servers} route servers with {count} protocols, {relays} relays{}, {leaves} leaves, {destinations} destinations",
-        if siblings { " (each other's last choice)" } else { "" }
+        "{servers} route servers with {count} protocols, {relays} relays{}, {leaves} leaves, {destinations} destinations, {} parts",
+        if siblings { " (each other's last choice)" } else { "" },
+        nodes.iter().map(|node| &node.subset).collect::<std::collections::BTreeSet<_>>().len(),
     );
     let groups = rng.skewed(2, 40) as usize;
     let model = Model::new(protocols, destinations, groups);
@@ -234,8 +242,27 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let jitter = Duration::from_micros(network.rng.skewed(1, 10_000));
         network.paths.insert(pair, Path { delay, jitter, ..Path::default() });
     }
+    let mut parts = vec![Subset::default()];
+    parts.extend(network.nodes.iter().map(|node| node.subset.clone()).filter(|part| !part.is_all()));
+    parts.dedup();
+    network.ledger.parts = parts;
     network.note(Duration::ZERO, format_args!("{text}; {settings:?}"));
     (network, text)
+}
+
+/// A part of the table.
+fn any_part(rng: &mut Rng) -> Subset {
+    let range = |text: &str| text.parse().ok().map(PrefixRange::within);
+    let ranges = |texts: &[&str]| texts.iter().filter_map(|t| range(t)).collect::<Vec<_>>();
+    match rng.below(7) {
+        0 => Subset::new(vec![0], None, Vec::new()),
+        1 => Subset::new(vec![1], None, Vec::new()),
+        2 => Subset::new(Vec::new(), Some(Family::V4), Vec::new()),
+        3 => Subset::new(vec![0], Some(Family::V6), Vec::new()),
+        4 => Subset::new(Vec::new(), None, ranges(&["10.0.0.0/8", "2001:db8::/32"])),
+        5 => Subset::new(Vec::new(), Some(Family::V4), ranges(&["172.16.0.0/12"])),
+        _ => Subset::default(),
+    }
 }
 
 fn protocol_plan(count: usize, servers: usize, rng: &mut Rng) -> Vec<Protocol> {
