@@ -52,9 +52,9 @@ docker: build ## the container image fibcast:latest
 docker-test: docker ## two route servers, two NIC hosts and a generator in containers; the primary is killed
 	@docker/thin/run-test
 
-fuzz: ## property tests of decoders and tables, with many more cases (CASES=20000)
+fuzz: ## every decoder and machine under cargo-fuzz, FUZZ_SECONDS=60 each; without it property tests with CASES=20000
 	@$(SETUP) build
-	@PROPTEST_CASES=$${CASES:-20000} scripts/run-tests --fuzz
+	@scripts/run-fuzz
 
 sim: ## whole networks on a virtual clock, from 1,000 seeds (SEEDS=A..B); then with deliberate faults, all of which must be found
 	@$(CARGO) run --release --quiet -p fibcast-sim -- run --seeds $${SEEDS:-0..1000}
