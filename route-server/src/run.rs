@@ -93,6 +93,20 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     }
 }
 
+/// Works on the caller's loop, with a source of the caller's own in place of the configuration's threads, signals and sockets for
+/// operators: a route server within another program, for measurements.
+pub fn embed(
+    checked: &Checked,
+    shell: &mut Shell,
+    from_sources: Receiver<Message>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
+    let (_asking, questions) = Asking::new(Arc::new(|| ()));
+    let mut host = RouteServer::new(checked, from_sources, questions, shell.waker(), stop.clone())?;
+    shell.run(&mut host, stop).map_err(Failure::work)?;
+    host.failure.take().map_or(Ok(()), |failure| Err(Failure::work(failure)))
+}
+
 fn waking(waker: ShellWaker) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || waker.wake())
 }

@@ -72,7 +72,7 @@ pub fn run(table: &input::Table, course: Course) -> Result<Vec<Row>, Failure> {
 }
 
 /// Two ports with 64 gateways each, as in `make demo`.
-fn rule() -> Result<Rule, Failure> {
+pub fn rule() -> Result<Rule, Failure> {
     let parsed = |_| Failure::Rule;
     let v4 = vec!["198.18.0.0/16".parse().map_err(parsed)?, "198.19.0.0/16".parse().map_err(parsed)?];
     let v6 = vec!["2001:2::/64".parse().map_err(parsed)?, "2001:2:0:1::/64".parse().map_err(parsed)?];

@@ -1,6 +1,7 @@
 //! `fibcast-bench`: what fibcast's parts cost, beside what the peers on this machine cost in the same run.
 //!
-//! `input` makes the table and the addresses, `rte_fib` runs DPDK's peer for lookups, `forward` a router and its peer, `row` shows figures. One file for each bench.
+//! `input` makes the table and the addresses, `rte_fib` runs DPDK's peer for lookups, `forward` a router and its peer, `net` the
+//! whole system over TCP, `row` shows figures. One file for each bench.
 
 mod apply;
 mod codec;
@@ -8,6 +9,7 @@ mod cpu;
 mod forward;
 mod input;
 mod lpm;
+mod net;
 mod row;
 mod rte_fib;
 
@@ -28,8 +30,8 @@ use crate::row::{Report, Row};
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "How long a whole system takes (first packet, latency, failover, many clients) is not measured here: `make demo` \
-                  shows it with route servers, a router and traffic at work."
+    after_help = "load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
+                  Ports of load are DPDK's."
 )]
 struct Options {
     /// What to measure
@@ -56,6 +58,9 @@ struct Options {
     /// Where the traffic is
     #[arg(long, hide = true)]
     folder: Option<PathBuf>,
+    /// Is the NIC host of `load`, with this route server
+    #[arg(long, hide = true, requires = "folder")]
+    server: Option<std::net::SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,6 +75,14 @@ enum Bench {
     Forward,
     /// Packets lost and speed lost while 10,000 routes change a second
     Churn,
+    /// Seconds from an empty NIC host's connect to the first packet forwarded by the full table
+    Load,
+    /// Microseconds from a source's word to the workers while 10,000 routes change a second
+    Latency,
+    /// Milliseconds and bytes of a failover
+    Failover,
+    /// A thousand clients at one server: memory, copies at once, a storm of failovers
+    Fanout,
     /// All of these
     All,
 }
@@ -102,6 +115,8 @@ enum Failure {
     Child(String),
     #[error("the router's worker or control thread does not answer")]
     Router,
+    #[error("{0}")]
+    Net(String),
     #[error("dpdk-testpmd ended without statistics")]
     Testpmd,
     #[error("{0}")]
@@ -136,6 +151,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let other = cores.iter().copied().find(|&other| other != core).unwrap_or(core);
     let course = Course { rounds: options.rounds, core, other };
+    if let (Some(server), Some(folder)) = (options.server, &options.folder) {
+        return net::load::host(folder, course, server);
+    }
     let table = Table::new(read_prefixes(&options.prefixes)?, options.groups);
     if let (Some(_), Some(folder)) = (options.child, &options.folder) {
         return forward::router::run(&table, folder, course, options.bench == Bench::Churn);
@@ -168,6 +186,18 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.bench.includes(Bench::Churn) {
         report.rows(&forward::churn(&table, options, course)?)?;
+    }
+    if options.bench.includes(Bench::Load) {
+        report.rows(&net::load::run(&table, options, course)?)?;
+    }
+    if options.bench.includes(Bench::Latency) {
+        report.rows(&net::latency::run(&table, course)?)?;
+    }
+    if options.bench.includes(Bench::Failover) {
+        report.rows(&net::failover::run(&table, course)?)?;
+    }
+    if options.bench.includes(Bench::Fanout) {
+        report.rows(&net::fanout::run(&table, course)?)?;
     }
     load(&mut report, "load_after")?;
     Ok(())

@@ -4,7 +4,7 @@
 //! [`testpmd`] is the peer, [`frames`] makes what both receive. Rates are per second that the worker's thread ran: other programs on
 //! its core do not count, on either side.
 
-mod frames;
+pub mod frames;
 pub mod router;
 mod testpmd;
 

@@ -23,7 +23,7 @@ use crate::row::median;
 use crate::{Course, Failure, cpu};
 
 /// Gateways of each family behind each port.
-const GATEWAYS: usize = 8;
+pub const GATEWAYS: usize = 8;
 /// How long one figure is gathered.
 const WINDOW: Duration = Duration::from_millis(500);
 
@@ -103,7 +103,7 @@ pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<
 }
 
 /// Two ports, their gateways known beforehand, one worker that never rests.
-fn config(folder: &Path, course: Course) -> String {
+pub fn config(folder: &Path, course: Course) -> String {
     let mut toml = format!(
         "[node]\nname = \"bench\"\n[eal]\nargs = [\"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \
          \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
@@ -133,7 +133,7 @@ fn config(folder: &Path, course: Course) -> String {
     toml
 }
 
-fn gateway(port: usize, number: usize, sixth: bool) -> IpAddr {
+pub fn gateway(port: usize, number: usize, sixth: bool) -> IpAddr {
     if sixth {
         IpAddr::from([0x2001, 2, 0, port as u16, 0, 0, 0, 0x100 + number as u16])
     } else {

@@ -1,0 +1,60 @@
+//! The whole system over TCP on loopback: real route servers as processes, with the full table from an MRT file.
+//!
+//! [`load`] is how fast an empty NIC host forwards, [`latency`] how fast a change gets to workers, [`failover`] what the loss of a
+//! server costs, [`fanout`] many clients at one server; [`server`] starts route servers, [`light`] is a client without a table.
+
+pub mod failover;
+pub mod fanout;
+pub mod latency;
+mod light;
+pub mod load;
+mod server;
+
+use fibcast_control::status::Role;
+use fibcast_sync_agent::agent::config::{Sync, SyncServer};
+use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
+use fibcast_sync_agent::shell::Limits;
+
+use crate::Failure;
+
+/// An agent of this process with these servers, the first of them its primary; it never fails back by itself.
+fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentHandle, Failure> {
+    let roles = [Role::Primary, Role::Secondary];
+    let servers = servers.iter().zip(roles).map(|(a, role)| SyncServer { address: a.to_string(), role });
+    let sync = Sync {
+        servers: servers.collect(),
+        heartbeat_ms: 300,
+        failback_s: 0,
+        checkpoint: None,
+        checkpoint_interval_s: 30,
+    };
+    let config = AgentConfig {
+        name: "bench".into(),
+        listen: Vec::new(),
+        sync,
+        security: None,
+        limits: Limits::default(),
+    };
+    Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))
+}
+
+fn status(agent: &AgentHandle) -> Result<fibcast_control::status::Status, Failure> {
+    agent.status().map_err(Failure::Net)
+}
+
+/// Waits for something that must come.
+fn until(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    while !done()? {
+        if std::time::Instant::now() > patience {
+            return Err(Failure::Net(format!("never happened: {what}")));
+        }
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+    Ok(())
+}
+
+fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let at = ((sorted.len() as f64 - 1.0) * part).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
