@@ -178,7 +178,7 @@ fn tls_client_and_plain_server_say_what_is_missing() {
         &log,
         &nic(&a, Pki::new().node("nh-1")),
         &["client at 127.0.0.1:", "it speaks TLS, and this node plain TCP"],
-        "it does not speak TLS, as this node does",
+        "speak TLS, as this node does",
     );
 }
 

@@ -85,12 +85,17 @@ impl Stream {
             return Flow::Closed(reason);
         }
         let Some(tls) = &mut self.tls else { return Flow::Blocked };
+        let shaking = tls.is_handshaking();
+        let cut_off = |reason: String| {
+            let hint = " in the TLS handshake: does it speak TLS, as this node does?";
+            Flow::Closed(if shaking { reason + hint } else { reason })
+        };
         match tls.read_tls(&mut self.tcp) {
-            Ok(0) => return Flow::Closed("connection closed by peer".into()),
+            Ok(0) => return cut_off("connection closed by peer".into()),
             Ok(n) => self.received += n as u64,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Flow::Blocked,
             Err(e) if e.kind() == ErrorKind::Interrupted => return Flow::More,
-            Err(e) => return Flow::Closed(e.to_string()),
+            Err(e) => return cut_off(e.to_string()),
         }
         if let Err(e) = tls.process_new_packets() {
             let reason = explain(&e);
