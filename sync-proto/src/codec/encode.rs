@@ -26,7 +26,7 @@ struct RunKey {
 }
 
 /// Writes the records of one batch as `Records` frames.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Encoder {
     labels: HashMap<Label, u32>,
     frame_at: Option<usize>,

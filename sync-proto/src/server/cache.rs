@@ -1,8 +1,10 @@
 //! Encode once: sessions at the same serial of the same table share the bytes of the batch, and of its sketch.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::Limits;
+use super::copy::Copy;
 use super::views::{MAX_VIEWS, Wanted};
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
@@ -32,11 +34,15 @@ struct PerTable {
     serial: u64,
     batches: HashMap<u64, Encoded>,
     frozen: Option<Frozen>,
+    /// The last answer to a sketch: serial of the sketch, the records that were wanted, the batch.
+    reconciled: Option<(u64, HashSet<u64>, Encoded)>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     tables: BTreeMap<Wanted, PerTable>,
+    /// Copies that sessions are sending.
+    copies: BTreeMap<Wanted, Weak<Mutex<Copy>>>,
 }
 
 impl Cache {
@@ -62,6 +68,43 @@ impl Cache {
         let encoded = encode(table, Mode::Changes, from, changes);
         entry.batches.insert(from, encoded.clone());
         Some(encoded)
+    }
+
+    /// The wanted records that still exist, and all that has changed since the sketch's serial. Clients that were equal before they
+    /// came over want the same. None beyond the horizon.
+    pub fn reconciled(
+        &mut self,
+        wanted: &Wanted,
+        table: &Table,
+        from: u64,
+        want: HashSet<u64>,
+    ) -> Option<Encoded> {
+        let entry = self.entry(wanted, table);
+        if let Some((of, ids, batch)) = &entry.reconciled
+            && *of == from
+            && *ids == want
+        {
+            return Some(batch.clone());
+        }
+        let since = table.changes_since(from)?;
+        let found = table.find_ids(&want).into_iter().map(|(_, key, value)| Change::Put(key, value));
+        let batch = encode(table, Mode::Reconcile, from, found.chain(since.changes()));
+        entry.reconciled = Some((from, want, batch.clone()));
+        Some(batch)
+    }
+
+    /// A copy that a session may begin to send: one that others send already, or a new one.
+    pub fn copy(&mut self, wanted: &Wanted, table: &Table, limits: Limits) -> Arc<Mutex<Copy>> {
+        let fresh = |copy: &Arc<Mutex<Copy>>| {
+            copy.lock().unwrap_or_else(PoisonError::into_inner).is_fresh(table, limits)
+        };
+        if let Some(copy) = self.copies.get(wanted).and_then(Weak::upgrade).filter(fresh) {
+            return copy;
+        }
+        self.copies.retain(|_, copy| copy.strong_count() > 0);
+        let copy = Arc::new(Mutex::new(Copy::new(table)));
+        self.copies.insert(wanted.clone(), Arc::downgrade(&copy));
+        copy
     }
 
     /// The symbols of the table as it is now.

@@ -1,4 +1,5 @@
-//! What an active session sends of its table: small batches whole and shared, large ones by a walk in portions.
+//! What an active session sends of its table: small batches whole and shared, copies shared piece by piece ([`super::copy`]), large
+//! batches of changes by a walk in portions.
 //!
 //! The walk needs no copy and no pause: it goes from key to key, skips what has changed since it began, and ends with
 //! the changes since. Its memory is the session's queue. A reader so slow that much has changed meanwhile gets these changes by a
@@ -6,8 +7,11 @@
 //! queue is one encoding of the table. Groups are never skipped, so that no
 //! route comes before its group.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use super::Limits;
 use super::cache::{Cache, commit, is_route};
+use super::copy::Copy;
 use super::views::Wanted;
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
@@ -43,6 +47,25 @@ pub(super) struct Feed {
     /// Last serial whose commit is in the queue.
     pub serial: u64,
     walk: Option<Walk>,
+    /// The copy that is being sent, and how many of its pieces are in the queue.
+    copy: Option<(Arc<Mutex<Copy>>, usize)>,
+}
+
+impl Walk {
+    /// So much has changed meanwhile that the end is a walk, too.
+    fn once_more(&mut self, table: &Table) {
+        (self.at, self.over, self.low) = (None, false, self.high);
+        self.high = table.serial();
+        self.again = true;
+        if self.mode == Mode::Snapshot {
+            // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.
+            self.mode = Mode::Reconcile;
+        }
+    }
+}
+
+fn locked(copy: &Mutex<Copy>) -> MutexGuard<'_, Copy> {
+    copy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a call to [`Feed::pump`] came to.
@@ -56,23 +79,94 @@ pub(super) enum Pumped {
 
 impl Feed {
     pub fn at(serial: u64) -> Self {
-        Self { serial, walk: None }
+        Self { serial, walk: None, copy: None }
     }
 
     /// A copy of the whole table.
-    pub fn snapshot(table: &Table, out: &mut Outbox) -> Self {
+    pub fn snapshot(
+        wanted: &Wanted,
+        table: &Table,
+        cache: &mut Cache,
+        out: &mut Outbox,
+        limits: Limits,
+    ) -> Self {
         let mut feed = Self::at(0);
-        feed.begin(table, Mode::Snapshot, out);
+        feed.begin_copy(wanted, table, cache, out, limits);
         feed
     }
 
-    fn begin(&mut self, table: &Table, mode: Mode, out: &mut Outbox) {
-        let low = if mode == Mode::Snapshot { 0 } else { self.serial };
-        out.frame(&Frame::Begin { mode, from: low });
+    fn begin_copy(
+        &mut self,
+        wanted: &Wanted,
+        table: &Table,
+        cache: &mut Cache,
+        out: &mut Outbox,
+        limits: Limits,
+    ) {
+        out.frame(&Frame::Begin { mode: Mode::Snapshot, from: 0 });
+        self.walk = None;
+        self.copy = Some((cache.copy(wanted, table, limits), 0));
+    }
+
+    fn begin_changes(&mut self, table: &Table, out: &mut Outbox) {
+        let low = self.serial;
+        out.frame(&Frame::Begin { mode: Mode::Changes, from: low });
         let high = table.serial();
-        let groups_from = if mode == Mode::Snapshot { high } else { low };
-        let encoder = Encoder::new();
-        self.walk = Some(Walk { at: None, over: false, low, high, mode, again: false, groups_from, encoder });
+        let (mode, encoder) = (Mode::Changes, Encoder::new());
+        let (again, over, groups_from) = (false, false, low);
+        self.walk = Some(Walk { at: None, over, low, high, mode, again, groups_from, encoder });
+    }
+
+    /// Sends further pieces of the copy, and what has changed since it began when all are sent.
+    fn go_on_with_copy(
+        &mut self,
+        wanted: &Wanted,
+        table: &Table,
+        cache: &mut Cache,
+        out: &mut Outbox,
+        passed_on: &mut u64,
+        limits: Limits,
+    ) -> Pumped {
+        let Some((shared, next)) = &mut self.copy else { return Pumped::Rest };
+        let shared = Arc::clone(shared);
+        let mut copy = locked(&shared);
+        // What was deleted since the copy began must still be known when it ends.
+        if table.horizon() > copy.high {
+            drop(copy);
+            self.begin_copy(wanted, table, cache, out, limits);
+            return Pumped::More;
+        }
+        let mut made = 0;
+        while out.len() < limits.queue {
+            let Some(piece) = copy.piece(*next, table, limits, &mut made) else { break };
+            *passed_on += piece.routes;
+            out.share(piece.bytes);
+            *next += 1;
+            if made >= limits.portion {
+                break;
+            }
+        }
+        if !copy.is_over(*next) {
+            return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
+        }
+        let (high, encoder) = (copy.high, copy.encoder.clone());
+        drop(copy);
+        self.copy = None;
+        let mut walk = Walk {
+            at: None,
+            over: true,
+            low: 0,
+            high,
+            mode: Mode::Snapshot,
+            again: false,
+            groups_from: high,
+            encoder,
+        };
+        if table.count_since(high, limits.shared + 1) > limits.shared {
+            walk.once_more(table);
+        }
+        self.walk = Some(walk);
+        self.go_on(wanted, table, cache, out, passed_on, limits)
     }
 
     /// Fills the queue.
@@ -85,8 +179,11 @@ impl Feed {
         passed_on: &mut u64,
         limits: Limits,
     ) -> Pumped {
+        if self.copy.is_some() {
+            return self.go_on_with_copy(wanted, table, cache, out, passed_on, limits);
+        }
         if self.walk.is_some() {
-            return self.go_on(table, out, passed_on, limits);
+            return self.go_on(wanted, table, cache, out, passed_on, limits);
         }
         let idle = self.serial == table.serial() && !on(Mutation::EmptyBatch);
         if idle || out.len() >= limits.queue {
@@ -103,21 +200,30 @@ impl Feed {
                 return Pumped::Rest;
             }
             // Beyond the horizon: deletions were forgotten, so only a whole copy is sure.
-            self.begin(table, Mode::Snapshot, out);
+            self.begin_copy(wanted, table, cache, out, limits);
+        } else if self.serial < table.horizon() {
+            self.begin_copy(wanted, table, cache, out, limits);
         } else {
-            let mode = if self.serial < table.horizon() { Mode::Snapshot } else { Mode::Changes };
-            self.begin(table, mode, out);
+            self.begin_changes(table, out);
         }
         Pumped::More
     }
 
-    fn go_on(&mut self, table: &Table, out: &mut Outbox, passed_on: &mut u64, limits: Limits) -> Pumped {
+    fn go_on(
+        &mut self,
+        wanted: &Wanted,
+        table: &Table,
+        cache: &mut Cache,
+        out: &mut Outbox,
+        passed_on: &mut u64,
+        limits: Limits,
+    ) -> Pumped {
         let Some(walk) = &mut self.walk else { return Pumped::Rest };
         // What was deleted since the walk began must still be known when it ends.
         let lost = table.horizon() > walk.high || (walk.mode == Mode::Changes && table.horizon() > walk.low);
         if lost {
             out.write(|bytes| walk.encoder.flush(bytes));
-            self.begin(table, Mode::Snapshot, out);
+            self.begin_copy(wanted, table, cache, out, limits);
             return Pumped::More;
         }
         let mut looked = 0;
@@ -148,14 +254,7 @@ impl Feed {
             return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
         }
         if !walk.again && table.count_since(walk.high, limits.shared + 1) > limits.shared {
-            // So much has changed meanwhile that the end is a walk, too.
-            (walk.at, walk.over, walk.low) = (None, false, walk.high);
-            walk.high = table.serial();
-            walk.again = true;
-            if walk.mode == Mode::Snapshot {
-                // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.
-                walk.mode = Mode::Reconcile;
-            }
+            walk.once_more(table);
             return Pumped::More;
         }
         let Some(rest) = table.changes_since(walk.high) else { return Pumped::More };

@@ -11,6 +11,7 @@
 //! asked for.
 
 mod cache;
+mod copy;
 mod feed;
 mod session;
 mod views;

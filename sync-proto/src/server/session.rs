@@ -3,14 +3,13 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::cache::{Cache, Frozen, encode};
+use super::cache::{Cache, Frozen};
 use super::feed::{Feed, Pumped};
 use super::views::{Views, Wanted};
 use super::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
-use crate::frame::{Frame, Inbox, MAX_SYMBOLS, Mode, Role, State};
+use crate::frame::{Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
-use crate::record::Change;
 use crate::sketch::{RootDigest, SYMBOLS};
 use crate::table::Table;
 use crate::wire::ProtocolError;
@@ -361,7 +360,8 @@ impl Session {
 
     fn copy(&mut self, how: &'static str, context: &mut Context<'_>) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
-        self.phase = Phase::Active(Feed::snapshot(table, &mut self.out));
+        let feed = Feed::snapshot(&self.wanted, table, context.cache, &mut self.out, context.limits);
+        self.phase = Phase::Active(feed);
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
     }
@@ -383,11 +383,9 @@ impl Session {
         let Phase::Sketching { frozen, want } = std::mem::replace(&mut self.phase, Phase::Standby) else {
             return Ok(());
         };
-        let Some(since) = table.changes_since(frozen.serial) else {
+        let Some(batch) = context.cache.reconciled(&self.wanted, table, frozen.serial, want) else {
             return self.copy("snapshot: the sketch is too old", context);
         };
-        let found = table.find_ids(&want).into_iter().map(|(_, key, value)| Change::Put(key, value));
-        let batch = encode(table, Mode::Reconcile, frozen.serial, found.chain(since.changes()));
         *context.passed_on += batch.routes;
         self.out.share(batch.bytes);
         let behind = u64::from(on(Mutation::WrongSerial));

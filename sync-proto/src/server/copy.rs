@@ -1,0 +1,84 @@
+//! A copy of a table as several sessions send it: walked and encoded once, piece by piece, as the fastest of them goes on.
+//!
+//! It holds the records that had last changed when it began. Each session adds what has changed since, and ends with a commit of its own,
+//! so that a session may join as long as that is little. The pieces are kept as long as a session sends them, and no longer.
+
+use super::Limits;
+use super::cache::{Encoded, is_route};
+use crate::codec::Encoder;
+use crate::record::{Change, Key};
+use crate::table::Table;
+
+/// Bytes of a piece, about.
+const PIECE: usize = 32 * 1024;
+/// Slots between two looks at the size of a piece.
+const STEP: usize = 512;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Copy {
+    epoch: u64,
+    /// Serial of the table when it began.
+    pub high: u64,
+    /// Goes on where the last piece ended.
+    pub encoder: Encoder,
+    at: Option<Key>,
+    over: bool,
+    pieces: Vec<Encoded>,
+}
+
+impl Copy {
+    pub fn new(table: &Table) -> Self {
+        let (epoch, high) = (table.epoch(), table.serial());
+        Self { epoch, high, encoder: Encoder::new(), at: None, over: false, pieces: Vec::new() }
+    }
+
+    /// Whether a session that begins now may send it.
+    pub fn is_fresh(&self, table: &Table, limits: Limits) -> bool {
+        self.epoch == table.epoch()
+            && self.high <= table.serial()
+            && self.high >= table.horizon()
+            && table.count_since(self.high, limits.shared + 1) <= limits.shared
+    }
+
+    /// Whether a session that has sent `next` pieces has sent all.
+    pub fn is_over(&self, next: usize) -> bool {
+        self.over && next >= self.pieces.len()
+    }
+
+    /// A piece, made if nobody has sent it yet; none at the end, or where a whole portion has changed since the copy began. Adds the slots that it looked at to `made`.
+    pub fn piece(&mut self, next: usize, table: &Table, limits: Limits, made: &mut usize) -> Option<Encoded> {
+        if let Some(piece) = self.pieces.get(next) {
+            return Some(piece.clone());
+        }
+        if self.over {
+            return None;
+        }
+        let (step, size) = (limits.portion.clamp(1, STEP), PIECE.min(limits.queue));
+        let (mut bytes, mut routes, mut looked) = (Vec::with_capacity(size + size / 4), 0, 0);
+        while !self.over && bytes.len() < size && looked < limits.portion.max(1) {
+            let slots: Vec<_> = table.slots_after(self.at.as_ref()).take(step).collect();
+            for &slot in &slots {
+                // Groups are never left out, so that no route comes before its group.
+                let high = if slot.is_group() { u64::MAX } else { self.high };
+                if let Some(change @ Change::Put(..)) = table.change_between(slot, 0, high) {
+                    routes += u64::from(is_route(&change));
+                    self.encoder.push(&change, &mut bytes);
+                }
+            }
+            looked += slots.len();
+            self.over = slots.len() < step;
+            if let Some(&last) = slots.last() {
+                self.at = table.key(last);
+            }
+        }
+        self.encoder.flush(&mut bytes);
+        *made += looked;
+        if bytes.is_empty() {
+            return None;
+        }
+        let piece = Encoded { bytes: bytes.into(), routes };
+        self.pieces.push(piece.clone());
+        Some(piece)
+    }
+}
