@@ -10,10 +10,11 @@ use fibcast_daemon::config::parse;
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::router::Router;
+use fibcast_sync_agent::agent::NoSink;
 use serde::{Deserialize, Serialize};
 
-use super::agent;
 use super::server::{Server, free_address, write_mrt};
+use super::{agent, status, until};
 use crate::forward::{Traffic, frames, router};
 use crate::input::Table;
 use crate::row::{Row, median};
@@ -27,6 +28,9 @@ struct Said {
     table: f64,
     packet: f64,
     routes: u64,
+    /// Seconds that the agent's and the control thread ran until then.
+    agent: f64,
+    control: f64,
 }
 
 /// All rows of this bench.
@@ -45,19 +49,27 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     frames::write(&only, traffic, folder.path())?;
     let server = Server::start(folder.path(), "rs-a", free_address()?, &mrt)?;
     let resident = server.status()?.resident_bytes as f64 / f64::from(1 << 20);
-    let (mut packets, mut tables) = (Vec::new(), Vec::new());
+    let (mut packets, mut agents, mut controls) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..course.rounds.min(5) {
         let said = child(options, course, folder.path(), server.address)?;
         if said.routes != table.routes.len() as u64 {
             return Err(Failure::Copy);
         }
         packets.push(said.packet);
-        tables.push(said.table);
+        agents.push(said.agent);
+        controls.push(said.control);
     }
+    // The same without a dataplane: how much of it is the agent.
+    let begin = Instant::now();
+    let alone = agent(&[server.address], Box::new(NoSink))?;
+    until("the agent has the table", || Ok(status(&alone)?.ready))?;
+    let synced = begin.elapsed().as_secs_f64();
     Ok(vec![
         Row::new(NAME, "first_packet", median(packets.clone()), "s"),
         Row::new(NAME, "first_packet_worst", packets.into_iter().fold(0.0, f64::max), "s"),
-        Row::new(NAME, "agent_synced", median(tables), "s"),
+        Row::new(NAME, "agent_synced", synced, "s"),
+        Row::new(NAME, "agent_thread", median(agents), "s"),
+        Row::new(NAME, "control_thread", median(controls), "s"),
         Row::new(NAME, "server_memory", resident, "MiB"),
     ])
 }
@@ -121,7 +133,9 @@ pub fn host(folder: &Path, course: Course, server: SocketAddr) -> Result<(), Fai
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    let said = Said { table: table.unwrap_or(0.0), packet: packet.unwrap_or(0.0), routes };
+    let ran = |name| router::thread_seconds(std::process::id(), name).unwrap_or(0.0);
+    let (packet, table) = (packet.unwrap_or(0.0), table.unwrap_or(0.0));
+    let said = Said { table, packet, routes, agent: ran("agent"), control: ran("control") };
     println!("{}", serde_json::to_string(&said).map_err(std::io::Error::from)?);
     Ok(())
 }
