@@ -109,6 +109,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         neighbors: Vec::new(),
         limits: fibcast_fib::Limits::default(),
         rings: Vec::new(),
+        counters: Vec::new(),
     };
     let mut control = Control::new(setup, Instant::now()).map_err(|e| net(&e))?;
     let mut reader = control.reader("worker");
