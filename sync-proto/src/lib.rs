@@ -7,8 +7,10 @@ pub mod codec;
 pub mod frame;
 #[doc(hidden)]
 pub mod mutation;
+pub mod origins;
 mod outbox;
 pub mod record;
+pub mod relay;
 pub mod server;
 pub mod sketch;
 pub mod subset;

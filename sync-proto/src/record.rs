@@ -51,6 +51,12 @@ impl OriginId {
         h.write(name.as_bytes());
         Self(h.finish())
     }
+
+    /// The id of an origin beside a route server: two servers may each run a protocol instance of the same name.
+    pub fn instance(server: &str, name: &str) -> Self {
+        // A name holds no control character, so that no two pairs give one text.
+        Self::of(&format!("{server}\0{name}"))
+    }
 }
 
 impl std::fmt::Display for OriginId {
@@ -121,6 +127,10 @@ pub struct OriginValue {
     pub sequence: u64,
     /// Whether the instance has reached the end of its table once.
     pub ready: bool,
+    /// For so long the sequence vouches for the origin, in milliseconds.
+    pub lease_ms: u32,
+    /// Who passes this on has not heard a newer sequence in time, and is about to forget the origin.
+    pub stale: bool,
 }
 
 /// Content of a next-hop group.
@@ -269,6 +279,8 @@ pub(crate) fn origin_id(id: OriginId, value: &OriginValue) -> u64 {
     h.write(&value.epoch.to_le_bytes());
     h.write(&value.sequence.to_le_bytes());
     h.write_u8(u8::from(value.ready));
+    h.write(&value.lease_ms.to_le_bytes());
+    h.write_u8(u8::from(value.stale));
     h.finish()
 }
 

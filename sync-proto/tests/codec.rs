@@ -51,7 +51,15 @@ fn change() -> impl Strategy<Value = Change> {
         1 => (label.clone(), group()).prop_map(|(l, g)| Change::Put(Key::Group(l), Value::Group(g))),
         1 => label.prop_map(|l| Change::Delete(Key::Group(l))),
         1 => (origin.clone(), "[a-z]{0,9}", any::<u64>(), any::<bool>()).prop_map(|(o, name, n, ready)| {
-            let value = OriginValue { name, server: "rs".into(), epoch: n, sequence: n >> 9, ready };
+            let value = OriginValue {
+                name,
+                server: "rs".into(),
+                epoch: n,
+                sequence: n >> 9,
+                ready,
+                lease_ms: n as u32,
+                stale: n & 1 == 1,
+            };
             Change::Put(Key::Origin(o), Value::Origin(value))
         }),
         1 => origin.prop_map(|o| Change::Delete(Key::Origin(o))),

@@ -58,7 +58,7 @@ impl Client {
                 return Ok(());
             }
             Frame::Welcome(state) => {
-                self.check_path(id, &state)?;
+                let state = self.check_path(id, state)?;
                 let Some(link) = self.links.get_mut(id) else { return Ok(()) };
                 link.set_state(now, state);
                 match link.phase {
@@ -96,17 +96,18 @@ impl Client {
         }
     }
 
-    /// Refuses a server whose table comes through ourselves.
-    fn check_path(&self, id: LinkId, state: &State) -> Result<(), ProtocolError> {
-        if state.path.contains(&self.config.name) {
-            let server = self.links.get(id).and_then(|l| l.name.as_deref()).unwrap_or("?");
-            let path = state.path.join(" > ");
-            return Err(refused(format!(
-                "loop: the table of {server} comes through {}: {path}",
-                self.config.name
-            )));
+    /// Refuses a server whose table comes through ourselves, or takes it for not ready.
+    fn check_path(&self, id: LinkId, mut state: State) -> Result<State, ProtocolError> {
+        if !state.path.contains(&self.config.name) {
+            return Ok(state);
         }
-        Ok(())
+        if self.config.goes_round {
+            state.ready = false;
+            return Ok(state);
+        }
+        let server = self.links.get(id).and_then(|l| l.name.as_deref()).unwrap_or("?");
+        let path = state.path.join(" > ");
+        Err(refused(format!("loop: the table of {server} comes through {}: {path}", self.config.name)))
     }
 
     fn heartbeat(
@@ -116,7 +117,7 @@ impl Client {
         state: State,
         table: &Table,
     ) -> Result<(), ProtocolError> {
-        self.check_path(id, &state)?;
+        let state = self.check_path(id, state)?;
         let wrong = self.active == Some(id)
             && self.base == Some((state.epoch, state.serial))
             && state.digest != table.digest()

@@ -36,6 +36,9 @@ pub struct ClientConfig {
     pub table: String,
     /// Which part of it.
     pub subset: Subset,
+    /// Nodes give the table to each other in circles: a server whose table comes through ourselves is taken for not ready. Else the
+    /// connection to it ends.
+    pub goes_round: bool,
     /// Roles of the servers, in order of preference.
     pub servers: Vec<Role>,
     /// Interval of heartbeats; three missed ones mean that the server is gone.
@@ -57,6 +60,7 @@ impl ClientConfig {
             name: name.into(),
             table: table.into(),
             subset: Subset::default(),
+            goes_round: false,
             servers,
             heartbeat: Duration::from_millis(300),
             failback: Some(Duration::from_secs(30)),
@@ -327,6 +331,11 @@ impl Client {
     pub fn path(&self) -> Vec<String> {
         let from = self.active.or(self.last_active);
         from.and_then(|id| self.links.get(id)).map(Link::path).unwrap_or_default()
+    }
+
+    /// Whether some server could be used: it is registered with and ready.
+    pub fn has_capable(&self) -> bool {
+        self.links.iter().any(Link::is_ready)
     }
 
     /// Epoch and serial of the server's table that ours is equal to.

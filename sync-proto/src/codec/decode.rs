@@ -45,6 +45,8 @@ impl Decoder {
                         epoch: r.u64("epoch")?,
                         sequence: r.varint("sequence")?,
                         ready: r.u8("ready")? != 0,
+                        lease_ms: r.limited("lease", u64::from(u32::MAX))? as u32,
+                        stale: r.u8("stale")? != 0,
                     };
                     take(Change::Put(Key::Origin(id), Value::Origin(value)));
                 }

@@ -178,6 +178,8 @@ fn put_other(change: &Change, out: &mut Vec<u8>) -> bool {
             out.extend_from_slice(&value.epoch.to_be_bytes());
             put_varint(out, value.sequence);
             out.push(u8::from(value.ready));
+            put_varint(out, u64::from(value.lease_ms));
+            out.push(u8::from(value.stale));
         }
         Change::Delete(Key::Origin(id)) => {
             out.push(ORIGIN_GONE);

@@ -68,6 +68,12 @@ pub trait Tables {
     fn subset(&self, _name: &str) -> Option<&Subset> {
         None
     }
+
+    /// Whether nodes give the table of this name to each other in circles, as route servers do with origins. A client through which it
+    /// comes is told "not ready" then; else it is refused.
+    fn goes_round(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// What the owner should know.

@@ -181,7 +181,7 @@ impl Session {
         if !self.is_registered() || self.out.len() > 2 * limits.queue {
             return;
         }
-        if let Some(state) = state_of(&self.wanted, tables, views) {
+        if let Some(state) = state_of(&self.name, &self.wanted, tables, views) {
             self.out.frame(&Frame::Heartbeat(Some(state)));
         }
     }
@@ -240,7 +240,7 @@ impl Session {
             (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Deactivate) => {
                 self.phase = Phase::Standby;
                 // Tells the client that what it still finds before this belongs to the past.
-                let state = state_of(&self.wanted, context.tables, context.views)
+                let state = state_of(&self.name, &self.wanted, context.tables, context.views)
                     .ok_or_else(|| not_served(&self.wanted))?;
                 self.out.frame(&Frame::Welcome(state));
             }
@@ -287,7 +287,8 @@ impl Session {
             return Err(refused(format!("no table {} is served here", wanted.table)));
         }
         context.views.open(&wanted, context.tables)?;
-        let state = state_of(&wanted, context.tables, context.views).ok_or_else(|| not_served(&wanted))?;
+        let state = state_of(&self.name, &wanted, context.tables, context.views)
+            .ok_or_else(|| not_served(&wanted))?;
         if path.iter().any(|n| n == context.server) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
@@ -296,7 +297,7 @@ impl Session {
                 path.join(" > ")
             )));
         }
-        if state.path.contains(&self.name) {
+        if state.path.contains(&self.name) && !context.tables.goes_round(&wanted.table) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
                 context.server,
@@ -430,12 +431,14 @@ fn table_of<'t>(
     views.served(wanted, tables).map(|served| served.table).ok_or_else(|| not_served(wanted))
 }
 
-fn state_of(wanted: &Wanted, tables: &dyn Tables, views: &Views) -> Option<State> {
+/// What a client is told of its table.
+fn state_of(client: &str, wanted: &Wanted, tables: &dyn Tables, views: &Views) -> Option<State> {
+    let through = |path: &[String]| path.iter().any(|node| node == client);
     views.served(wanted, tables).map(|s| State {
         epoch: s.table.epoch(),
         serial: s.table.serial(),
         digest: s.table.digest(),
-        ready: s.ready,
+        ready: s.ready && !through(s.path),
         path: s.path.to_vec(),
     })
 }

@@ -174,7 +174,15 @@ fn records_that_no_frame_can_carry_are_refused_with_their_whole_batch() {
         Change::Put(Key::Opaque(vec![1; key].into()), Value::Opaque(vec![2; value].into()))
     };
     let origin = |name: String, server: &str| {
-        let value = OriginValue { name, server: server.into(), epoch: 1, sequence: 1, ready: true };
+        let value = OriginValue {
+            name,
+            server: server.into(),
+            epoch: 1,
+            sequence: 1,
+            ready: true,
+            lease_ms: 3_000,
+            stale: false,
+        };
         Change::Put(Key::Origin(OriginId(1)), Value::Origin(value))
     };
     let refused = [
@@ -222,7 +230,15 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0u8..3).prop_map(|g| Change::Delete(Key::Group(group(g).0))),
         1 => (origin, 0u64..3).prop_map(|(o, sequence)| Change::Put(
             Key::Origin(o),
-            Value::Origin(OriginValue { name: "o".into(), server: "s".into(), epoch: 1, sequence, ready: true })
+            Value::Origin(OriginValue {
+                name: "o".into(),
+                server: "s".into(),
+                epoch: 1,
+                sequence,
+                ready: true,
+                lease_ms: 3_000,
+                stale: false,
+            })
         )),
         1 => (0u8..3, 0u8..3).prop_map(|(k, v)| Change::Put(
             Key::Opaque(vec![k].into()),

@@ -1,0 +1,503 @@
+//! Which protocol instances there are, as one route server knows it: own ones, and others' for as long as their leases last.
+//!
+//! Every route server serves a *catalog*, a table of [`Key::Origin`] records: its own origins and all that it knows of others. It is a
+//! client of its peers' catalogs and gives what they hold to [`Origins::heard`]. Of two descriptions of one origin the newer counts:
+//! the greater epoch, then the greater sequence. Only the server beside which the instance runs makes new sequences, one in each third
+//! of a lease, so a description that goes round and round among relays is never newer than itself and refreshes nothing:
+//!
+//! ```text
+//!                 newer, ready                     lease over, or cut off              hold time over
+//!   (unknown) ───────────────────▶ Live ──────────────────────────────────▶ Stale ───────────────────▶ Expired
+//!       │                           ▲  newer, ready                          │                          │
+//!       └── not ready ─▶ Loading ───┴────────────────────────────────────────┴──────────────────────────┤
+//!                           ▲ └────────────────────── lease over ─────────────────────────────────────▶ │
+//!                           └────────────────────── newer, not ready ───────────────────────────────────┘
+//! ```
+//!
+//! An expired origin is left out of the catalog, but its epoch and sequence are remembered, so that the same description, still held by a
+//! neighbour whose timer runs later, does not bring it back. A description passed on as stale makes an origin known as stale: a server that
+//! starts just then gives it no new lease.
+//!
+//! The routes of an origin travel in a table of their own, [`table_name`]; the catalog says which tables there are to ask for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::mutation::{Mutation, on};
+use crate::record::{Change, Key, OriginId, OriginValue, Value};
+use crate::table::{Table, TableError};
+
+/// Name of the table that lists origins.
+pub const CATALOG: &str = "rib";
+/// Lease of an origin: three refreshes may be lost.
+pub const LEASE: Duration = Duration::from_secs(3);
+/// Leases that others may give.
+const LEASES: std::ops::RangeInclusive<u32> = 100..=600_000;
+/// Most origins that are known at a time, expired ones included. Of those, the ones that expired first are forgotten first.
+pub const MAX_ORIGINS: usize = 256;
+
+/// Name of the table that holds one origin's routes.
+pub fn table_name(id: OriginId) -> String {
+    format!("{CATALOG}/{id}")
+}
+
+/// The origin whose routes a table of this name holds.
+pub fn origin_of(table: &str) -> Option<OriginId> {
+    let digits = table.strip_prefix(CATALOG)?.strip_prefix('/')?;
+    (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok().map(OriginId))?
+}
+
+/// Where an origin of another server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginState {
+    /// Known, but it has not reached the end of its table yet.
+    Loading {
+        /// Unless a newer sequence comes.
+        until: Duration,
+    },
+    /// Its server vouches for it.
+    Live {
+        /// Unless a newer sequence comes.
+        until: Duration,
+    },
+    /// Nobody vouches for it any more: its routes rank after all others.
+    Stale {
+        /// The hold time began.
+        since: Duration,
+    },
+    /// The hold time is over: its routes do not count.
+    Expired {
+        /// When that was.
+        since: Duration,
+    },
+}
+
+/// What the owner should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginEvent {
+    /// An origin of another server, for the first time: ask for its table.
+    Appeared(OriginId),
+    /// It counts like any other now.
+    Live(OriginId),
+    /// It ranks after all others now.
+    Stale(OriginId),
+    /// It does not count now.
+    Expired(OriginId),
+}
+
+#[derive(Debug)]
+struct Own {
+    value: OriginValue,
+    refresh_at: Duration,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// The newest description.
+    value: OriginValue,
+    state: OriginState,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Origins {
+    server: String,
+    hold: Duration,
+    own: BTreeMap<OriginId, Own>,
+    known: BTreeMap<OriginId, Known>,
+    catalog: Table,
+    events: VecDeque<OriginEvent>,
+}
+
+impl Origins {
+    /// For the route server of this name. The epoch is new, and greater, at each start; `hold` is how long the routes of a stale
+    /// origin stay.
+    pub fn new(server: impl Into<String>, epoch: u64, hold: Duration) -> Self {
+        Self {
+            server: server.into(),
+            hold,
+            own: BTreeMap::new(),
+            known: BTreeMap::new(),
+            catalog: Table::new(epoch),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Adds an origin of this server, which has not reached the end of its table.
+    pub fn add(&mut self, now: Duration, name: &str, lease: Duration) -> Result<OriginId, TableError> {
+        let id = OriginId::instance(&self.server, name);
+        let lease_ms =
+            u32::try_from(lease.as_millis()).unwrap_or(u32::MAX).clamp(*LEASES.start(), *LEASES.end());
+        let value = OriginValue {
+            name: name.to_owned(),
+            server: self.server.clone(),
+            epoch: self.catalog.epoch(),
+            sequence: 1,
+            ready: false,
+            lease_ms,
+            stale: false,
+        };
+        self.publish(id, Some(&value))?;
+        let refresh_at = now + refresh_of(&value);
+        self.own.insert(id, Own { value, refresh_at });
+        Ok(id)
+    }
+
+    /// An own origin has reached the end of its table.
+    pub fn ready(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
+        if let Some(own) = self.own.get_mut(&id) {
+            own.value.ready = true;
+            self.refresh(now, id)?;
+        }
+        Ok(())
+    }
+
+    /// The next sequence of an own origin.
+    fn refresh(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
+        let Some(own) = self.own.get_mut(&id) else { return Ok(()) };
+        own.value.sequence += 1;
+        own.refresh_at = now + refresh_of(&own.value);
+        let value = own.value.clone();
+        self.publish(id, Some(&value))
+    }
+
+    /// A peer's catalog holds this description. Say it whenever the catalog changes; saying it again does nothing.
+    pub fn heard(&mut self, now: Duration, value: &OriginValue) -> Result<(), TableError> {
+        let id = OriginId::instance(&value.server, &value.name);
+        if value.server == self.server {
+            return self.heard_of_own(now, id, value);
+        }
+        let mut value = value.clone();
+        value.lease_ms = value.lease_ms.clamp(*LEASES.start(), *LEASES.end());
+        let until = now + Duration::from_millis(value.lease_ms.into());
+        let fresh = match (value.ready, value.stale) {
+            (false, _) => OriginState::Loading { until },
+            (true, true) => OriginState::Stale { since: now },
+            (true, false) => OriginState::Live { until },
+        };
+        let Some(known) = self.known.get_mut(&id) else {
+            if !self.make_room() {
+                return Ok(());
+            }
+            self.events.push_back(OriginEvent::Appeared(id));
+            self.publish(id, Some(&value))?;
+            self.known.insert(id, Known { value, state: fresh });
+            self.tell(id, None);
+            return Ok(());
+        };
+        let newer = (value.epoch, value.sequence) > (known.value.epoch, known.value.sequence);
+        if !newer && !on(Mutation::KeepDeadOrigin) {
+            return Ok(());
+        }
+        let before = known.state;
+        // One that begins anew and is not ready yet vouches for nothing: what it had before stays as long as it would have.
+        let stays = matches!(before, OriginState::Live { .. } | OriginState::Stale { .. });
+        if value.ready || !stays {
+            known.state = fresh;
+        }
+        known.value = value.clone();
+        value.stale = matches!(known.state, OriginState::Stale { .. });
+        self.publish(id, Some(&value))?;
+        self.tell(id, Some(before));
+        Ok(())
+    }
+
+    /// A description of an own origin comes back. A newer one than ours is of an earlier start with a clock that ran ahead, and
+    /// would outrank us for ever.
+    fn heard_of_own(&mut self, now: Duration, id: OriginId, value: &OriginValue) -> Result<(), TableError> {
+        match self.own.get_mut(&id) {
+            Some(own) if value.epoch > own.value.epoch => {
+                own.value.epoch = value.epoch.saturating_add(1);
+                self.refresh(now, id)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// No server that we are registered with has the origin's routes any more, nor is one about to: there is no use in waiting for the
+    /// end of the lease.
+    pub fn cut_off(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
+        match self.known.get(&id).map(|known| known.state) {
+            Some(OriginState::Live { .. }) => self.go(id, OriginState::Stale { since: now }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refreshes own origins, and ends leases and hold times.
+    pub fn handle_timeout(&mut self, now: Duration) -> Result<(), TableError> {
+        let due: Vec<_> =
+            self.own.iter().filter(|(_, own)| own.refresh_at <= now).map(|(id, _)| *id).collect();
+        due.into_iter().try_for_each(|id| self.refresh(now, id))?;
+        let hold = self.hold;
+        let over = |state: OriginState| match state {
+            OriginState::Live { until } if until <= now => Some(OriginState::Stale { since: now }),
+            OriginState::Loading { until } if until <= now => Some(OriginState::Expired { since: now }),
+            OriginState::Stale { since } if since + hold <= now && !on(Mutation::KeepDeadOrigin) => {
+                Some(OriginState::Expired { since: now })
+            }
+            _ => None,
+        };
+        let due: Vec<_> =
+            self.known.iter().filter_map(|(id, known)| Some((*id, over(known.state)?))).collect();
+        due.into_iter().try_for_each(|(id, state)| self.go(id, state))
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let known = self.known.values().filter_map(|known| match known.state {
+            OriginState::Live { until } | OriginState::Loading { until } => Some(until),
+            OriginState::Stale { since } => Some(since + self.hold),
+            OriginState::Expired { .. } => None,
+        });
+        self.own.values().map(|own| own.refresh_at).chain(known).min()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<OriginEvent> {
+        self.events.pop_front()
+    }
+
+    /// What peers get as the table [`CATALOG`].
+    pub fn catalog(&self) -> &Table {
+        &self.catalog
+    }
+
+    /// Where an origin of another server stands.
+    pub fn state(&self, id: OriginId) -> Option<OriginState> {
+        self.known.get(&id).map(|known| known.state)
+    }
+
+    /// The newest description of an origin, own or not.
+    pub fn describe(&self, id: OriginId) -> Option<&OriginValue> {
+        self.own.get(&id).map(|own| &own.value).or_else(|| self.known.get(&id).map(|known| &known.value))
+    }
+
+    /// The origins of other servers.
+    pub fn others(&self) -> impl Iterator<Item = (OriginId, &OriginValue, OriginState)> + '_ {
+        self.known.iter().map(|(id, known)| (*id, &known.value, known.state))
+    }
+
+    fn go(&mut self, id: OriginId, state: OriginState) -> Result<(), TableError> {
+        let Some(known) = self.known.get_mut(&id) else { return Ok(()) };
+        let before = std::mem::replace(&mut known.state, state);
+        let mut value = known.value.clone();
+        value.stale = true;
+        let passed_on = !matches!(state, OriginState::Expired { .. });
+        self.publish(id, Some(&value).filter(|_| passed_on))?;
+        self.tell(id, Some(before));
+        Ok(())
+    }
+
+    fn tell(&mut self, id: OriginId, before: Option<OriginState>) {
+        let Some(now) = self.state(id) else { return };
+        if before.is_some_and(|before| std::mem::discriminant(&before) == std::mem::discriminant(&now)) {
+            return;
+        }
+        self.events.extend(match now {
+            OriginState::Loading { .. } => None,
+            OriginState::Live { .. } => Some(OriginEvent::Live(id)),
+            OriginState::Stale { .. } => Some(OriginEvent::Stale(id)),
+            OriginState::Expired { .. } => Some(OriginEvent::Expired(id)),
+        });
+    }
+
+    /// Whether one more origin can be known.
+    fn make_room(&mut self) -> bool {
+        if self.known.len() < MAX_ORIGINS {
+            return true;
+        }
+        let expired = self.known.iter().filter_map(|(id, known)| match known.state {
+            OriginState::Expired { since } => Some((since, *id)),
+            _ => None,
+        });
+        expired.min().is_some_and(|(_, id)| self.known.remove(&id).is_some())
+    }
+
+    fn publish(&mut self, id: OriginId, value: Option<&OriginValue>) -> Result<(), TableError> {
+        let key = Key::Origin(id);
+        let change = match value {
+            Some(value) => Change::Put(key, Value::Origin(value.clone())),
+            None => Change::Delete(key),
+        };
+        self.catalog.commit([change]).map(|_| ())
+    }
+}
+
+fn refresh_of(value: &OriginValue) -> Duration {
+    Duration::from_millis(value.lease_ms.into()) / 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOLD: Duration = Duration::from_secs(10);
+
+    fn s(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    fn value(epoch: u64, sequence: u64) -> OriginValue {
+        OriginValue {
+            name: "bgp".into(),
+            server: "a".into(),
+            epoch,
+            sequence,
+            ready: true,
+            lease_ms: 3_000,
+            stale: false,
+        }
+    }
+
+    fn id() -> OriginId {
+        OriginId::instance("a", "bgp")
+    }
+
+    fn events(o: &mut Origins) -> Vec<OriginEvent> {
+        std::iter::from_fn(|| o.poll_event()).collect()
+    }
+
+    fn catalog(o: &Origins) -> Vec<OriginValue> {
+        o.catalog()
+            .others()
+            .filter_map(|(_, v)| if let Value::Origin(v) = v { Some(v.clone()) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn lease_lasts_as_long_as_new_sequences_come() {
+        let mut o = Origins::new("b", 1, HOLD);
+        for n in 1..20u32 {
+            o.heard(s(f64::from(n)), &value(1, n.into())).unwrap();
+            o.handle_timeout(s(f64::from(n))).unwrap();
+        }
+        assert_eq!(events(&mut o), [OriginEvent::Appeared(id()), OriginEvent::Live(id())]);
+        assert_eq!(o.poll_timeout(), Some(s(22.0)));
+        o.handle_timeout(s(22.0)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Stale(id())]);
+        assert!(catalog(&o)[0].stale);
+        o.handle_timeout(s(32.0)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Expired(id())]);
+        assert!(catalog(&o).is_empty());
+    }
+
+    #[test]
+    fn description_that_goes_round_refreshes_nothing_and_does_not_come_back() {
+        let mut o = Origins::new("b", 1, HOLD);
+        for n in 1..40u32 {
+            // The same over and over, and an older one.
+            o.heard(s(f64::from(n)), &value(5, 7)).unwrap();
+            o.heard(s(f64::from(n)), &value(5, 6)).unwrap();
+            o.handle_timeout(s(f64::from(n))).unwrap();
+        }
+        let all = [
+            OriginEvent::Appeared(id()),
+            OriginEvent::Live(id()),
+            OriginEvent::Stale(id()),
+            OriginEvent::Expired(id()),
+        ];
+        assert_eq!(events(&mut o), all);
+        o.heard(s(50.0), &value(5, 8)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Live(id())]);
+        assert_eq!(catalog(&o), [value(5, 8)]);
+    }
+
+    #[test]
+    fn newer_epoch_counts_whatever_its_sequence() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &value(5, 700)).unwrap();
+        o.heard(s(2.0), &value(6, 1)).unwrap();
+        o.heard(s(3.0), &value(5, 701)).unwrap();
+        assert_eq!(o.describe(id()).map(|v| (v.epoch, v.sequence)), Some((6, 1)));
+        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(5.0) }));
+    }
+
+    #[test]
+    fn restart_that_is_not_ready_yet_gives_the_old_routes_no_new_lease() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &value(5, 9)).unwrap();
+        let loading = OriginValue { ready: false, ..value(6, 1) };
+        o.heard(s(2.0), &loading).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(4.0) }));
+        o.handle_timeout(s(4.0)).unwrap();
+        o.heard(s(5.0), &OriginValue { sequence: 2, ..loading }).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Stale { since: s(4.0) }));
+        o.heard(s(6.0), &value(6, 3)).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(9.0) }));
+    }
+
+    #[test]
+    fn origin_that_never_gets_ready_is_forgotten_when_its_server_is_gone() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &OriginValue { ready: false, ..value(6, 1) }).unwrap();
+        o.heard(s(2.0), &OriginValue { ready: false, ..value(6, 2) }).unwrap();
+        o.handle_timeout(s(4.5)).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Loading { until: s(5.0) }));
+        o.handle_timeout(s(5.0)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Appeared(id()), OriginEvent::Expired(id())]);
+        assert!(catalog(&o).is_empty());
+        o.heard(s(6.0), &value(6, 3)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Live(id())]);
+    }
+
+    #[test]
+    fn one_that_starts_learns_a_stale_origin_as_stale() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &OriginValue { stale: true, ..value(5, 9) }).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Appeared(id()), OriginEvent::Stale(id())]);
+        assert_eq!(o.poll_timeout(), Some(s(11.0)));
+    }
+
+    #[test]
+    fn cut_off_origin_is_stale_at_once_until_a_newer_sequence_comes() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &value(5, 9)).unwrap();
+        o.cut_off(s(1.5), id()).unwrap();
+        o.heard(s(1.6), &value(5, 9)).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Stale { since: s(1.5) }));
+        o.heard(s(1.7), &value(5, 10)).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(4.7) }));
+        assert!(!catalog(&o)[0].stale);
+    }
+
+    #[test]
+    fn own_origins_are_refreshed_and_outrank_their_past() {
+        let mut o = Origins::new("a", 5, HOLD);
+        let own = o.add(s(0.0), "bgp", LEASE).unwrap();
+        assert_eq!(own, id());
+        o.ready(s(0.1), own).unwrap();
+        o.handle_timeout(s(1.2)).unwrap();
+        assert_eq!(catalog(&o), [value(5, 3)]);
+        // From before a restart with a clock that was set back since.
+        o.heard(s(1.3), &value(900, 4)).unwrap();
+        assert_eq!(catalog(&o), [value(901, 4)]);
+        o.heard(s(1.4), &value(901, 4)).unwrap();
+        assert_eq!(catalog(&o), [value(901, 4)]);
+        assert!(events(&mut o).is_empty());
+        // One that we do not run is not ours to pass on.
+        o.heard(s(1.5), &OriginValue { name: "old".into(), ..value(1, 1) }).unwrap();
+        assert_eq!(catalog(&o).len(), 1);
+    }
+
+    #[test]
+    fn origins_are_bounded_and_the_longest_expired_one_makes_room() {
+        let mut o = Origins::new("b", 1, HOLD);
+        let named = |n: usize| OriginValue { name: format!("o{n}"), ..value(1, 1) };
+        (0..MAX_ORIGINS + 5).for_each(|n| o.heard(s(1.0), &named(n)).unwrap());
+        assert_eq!(o.others().count(), MAX_ORIGINS);
+        for t in [4.0, 14.0] {
+            o.handle_timeout(s(t)).unwrap();
+        }
+        assert!(o.catalog().is_empty());
+        o.heard(s(15.0), &named(999)).unwrap();
+        assert_eq!((o.others().count(), o.catalog().len()), (MAX_ORIGINS, 1));
+    }
+
+    #[test]
+    fn table_names_lead_back_to_their_origins() {
+        assert_eq!(origin_of(&table_name(id())), Some(id()));
+        for other in ["rib", "rib/", "fib", "rib/12", "rib/zzzzzzzzzzzzzzzz"] {
+            assert_eq!(origin_of(other), None);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a node that serves on what it gets says of itself to the tier below.
+//!
+//! A relay is *ready* while it is in sync with a capable server, and for [`HOLD`] after it lost one; it goes on serving what it has in
+//! any case, and is *stale* as soon as it is not in sync. It was never ready before its first sync.
+//!
+//! This cannot oscillate. Readiness goes from true to false only after a whole [`HOLD`] out of sync, and back only on a sync with a
+//! capable server. A server's readiness depends on its own servers alone, never on its clients, and paths are free of loops, so
+//! that a change at the top makes each node below change at most once. A client that leaves an unready relay comes back only after
+//! the failback time of uninterrupted readiness, which is longer than [`HOLD`]. A failover above takes less than [`HOLD`], so the tier
+//! below sees nothing of it.
+
+use std::time::Duration;
+
+use crate::client::Client;
+
+/// For so long a relay that lost its servers stays ready.
+pub const HOLD: Duration = Duration::from_secs(2);
+
+/// Readiness and path of a table that comes from servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relay {
+    ready: bool,
+    synced: bool,
+    lost_at: Option<Duration>,
+    path: Vec<String>,
+}
+
+impl Relay {
+    /// Looks at the client that fills the table. True if the tier below has to be told.
+    pub fn watch(&mut self, now: Duration, client: &Client) -> bool {
+        self.update(now, client.is_synced(), client.path())
+    }
+
+    /// Same, with what the client would say. A path is taken over only from a server that the table is in sync with.
+    pub fn update(&mut self, now: Duration, synced: bool, path: Vec<String>) -> bool {
+        self.synced = synced;
+        if synced {
+            self.lost_at = None;
+        } else {
+            self.lost_at.get_or_insert(now);
+        }
+        let held = self.lost_at.is_none_or(|at| now < at + HOLD);
+        let ready = synced || (self.ready && held);
+        let moved = synced && path != self.path;
+        if moved {
+            self.path = path;
+        }
+        std::mem::replace(&mut self.ready, ready) != ready || moved
+    }
+
+    /// Gives readiness up at once, when it is known that no failover will help. True if the tier below has to be told.
+    pub fn give_up(&mut self) -> bool {
+        !self.synced && std::mem::replace(&mut self.ready, false)
+    }
+
+    /// What clients are told.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Nobody capable fills the table at the moment.
+    pub fn is_stale(&self) -> bool {
+        !self.synced
+    }
+
+    /// The nodes that the table comes through, nearest last.
+    pub fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    /// When [`Self::watch`] may come to another result without input.
+    pub fn due(&self) -> Option<Duration> {
+        self.lost_at.filter(|_| self.ready).map(|at| at + HOLD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_short_loss_is_not_seen_below_and_a_long_one_once() {
+        let mut r = Relay::default();
+        let path = || vec!["a".to_owned()];
+        assert!(!r.update(s(1.0), false, Vec::new()) && !r.is_ready());
+        assert!(r.update(s(2.0), true, path()) && r.is_ready() && !r.is_stale());
+        assert!(!r.update(s(3.0), false, path()));
+        assert!(r.is_stale() && r.is_ready() && r.due() == Some(s(5.0)));
+        assert!(!r.update(s(4.9), true, path()));
+        assert!(!r.update(s(6.0), false, path()));
+        assert!(r.update(s(8.0), false, path()) && !r.is_ready() && r.due().is_none());
+        assert!(!r.update(s(99.0), false, path()));
+        assert_eq!(r.path(), ["a"]);
+    }
+
+    #[test]
+    fn another_way_to_the_same_table_is_told() {
+        let mut r = Relay::default();
+        r.update(s(1.0), true, vec!["a".into()]);
+        assert!(r.update(s(2.0), true, vec!["x".into(), "b".into()]));
+        assert_eq!(r.path(), ["x", "b"]);
+    }
+}
