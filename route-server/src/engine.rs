@@ -93,6 +93,8 @@ impl Engine {
                 epoch,
                 sequence: 0,
                 ready: false,
+                lease_ms: 0,
+                stale: false,
             },
             kind: plan.kind.name(),
             distance: plan.distance,

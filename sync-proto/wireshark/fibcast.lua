@@ -258,8 +258,9 @@ local function add_records(tree, r, labels)
             local id = label_text(r:range(8))
             local name, server = r:text(), r:text()
             local epoch = label_text(r:range(8))
-            text = string.format("origin %s: %s beside %s, epoch %s, sequence %d, %s", id, name, server, epoch, r:number(),
-                r:u8() ~= 0 and "ready" or "not ready")
+            local sequence, ready, lease, stale = r:number(), r:u8() ~= 0, r:number(), r:u8() ~= 0
+            text = string.format("origin %s: %s beside %s, epoch %s, sequence %d, %s, lease %d ms%s", id, name, server, epoch,
+                sequence, ready and "ready" or "not ready", lease, stale and ", stale" or "")
         elseif tag == 7 then
             text = "origin deleted: " .. label_text(r:range(8))
         elseif tag == 8 then
