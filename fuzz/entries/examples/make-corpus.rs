@@ -107,8 +107,15 @@ fn changes() -> Vec<Change> {
     let v6: ipnet::IpNet = "2001:db8::/32".parse().unwrap();
     let v4: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
     let origin = OriginId::of("bgp");
-    let described =
-        OriginValue { name: "bgp".into(), server: "rs".into(), epoch: 7, sequence: 2, ready: true };
+    let described = OriginValue {
+        name: "bgp".into(),
+        server: "rs".into(),
+        epoch: 7,
+        sequence: 2,
+        ready: true,
+        lease_ms: 1_000,
+        stale: false,
+    };
     let mut all = vec![
         Change::Put(Key::Group(label), Value::Group(value)),
         Change::Put(Key::Group(Label(5)), Value::Group(GroupValue::Blackhole)),
