@@ -1,12 +1,14 @@
 //! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`kv`] writes
-//! and reads opaque records, [`pki`] asks nobody: it makes certificates.
+//! and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`pki`] asks nobody: it makes certificates.
 
+mod capture;
 mod kv;
 mod pki;
 mod print;
 mod socket;
+mod trace;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::protocol::RouteQuery;
@@ -41,6 +43,10 @@ enum Command {
     /// Opaque records: written at a route server, read at any daemon.
     #[command(subcommand)]
     Kv(kv::Kv),
+    /// Copies packets of a dataplane into a file that tshark reads.
+    Capture(capture::Capture),
+    /// Says what a dataplane would do with a packet, without sending one.
+    Trace(trace::Trace),
     /// Makes and shows certificates of nodes.
     #[command(subcommand)]
     Pki(pki::Pki),
@@ -109,6 +115,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Kv(command) => {
             let path = socket::choose(arguments.socket.as_deref())?;
             return kv::run(command, &path, Duration::from_secs(arguments.timeout), arguments.json);
+        }
+        Command::Capture(command) => {
+            let path = socket::choose(arguments.socket.as_deref())?;
+            let text = capture::run(command, &path, Duration::from_secs(arguments.timeout))?;
+            eprint!("{text}");
+            return Ok(());
+        }
+        Command::Trace(command) => {
+            let path = socket::choose(arguments.socket.as_deref())?;
+            let timeout = Duration::from_secs(arguments.timeout);
+            return say(&trace::run(command, &path, timeout, arguments.json)?);
         }
         Command::Pki(command) => return say(&pki::run(command).map_err(|error| error.to_string())?),
     };

@@ -22,6 +22,8 @@ pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
         (_, Answer::Workers(list)) => serde_json::to_string(list),
         (_, Answer::Drops(list)) => serde_json::to_string(list),
         (_, Answer::Kv(list)) => serde_json::to_string(list),
+        (_, Answer::Captured(captured)) => serde_json::to_string(captured),
+        (_, Answer::Trace(trace)) => serde_json::to_string(trace),
     }?;
     text.push('\n');
     Ok(text)
@@ -39,6 +41,8 @@ pub fn text(show: &Show, answer: &Answer) -> String {
         (_, Answer::Ports(list)) => ports(list),
         (_, Answer::Workers(list)) => workers(list),
         (_, Answer::Drops(list)) => drops(list),
+        // Commands of their own show these.
+        (_, Answer::Captured(_) | Answer::Trace(_)) => String::new(),
         (_, Answer::Kv(list)) => list.entries.iter().map(crate::kv::line).collect(),
     }
 }

@@ -5,6 +5,7 @@
 //! `fibcast`, the demo and the tests use [`client::ask`].
 //! One request is one line of JSON, its answer another; a connection may carry many.
 
+pub mod capture;
 pub mod client;
 pub mod http;
 pub mod kv;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+use crate::capture::{Captured, Direction, Trace};
 use crate::kv::{KvList, KvValue};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
@@ -38,6 +39,39 @@ pub enum Request {
     Workers {},
     /// Dropped packets by reason, of a dataplane.
     Drops {},
+    /// Begins to copy packets, of a dataplane; one capture at a time.
+    CaptureStart {
+        /// Name of a port; none: all.
+        #[serde(default)]
+        port: Option<String>,
+        /// Where; empty: everywhere.
+        #[serde(default)]
+        directions: Vec<Direction>,
+        /// Which packets; empty: all.
+        #[serde(default)]
+        filter: String,
+    },
+    /// The packets captured since the last look. A capture that nobody looks at for 10 s may be ended by the next.
+    CaptureRead {
+        /// As the start said.
+        id: u64,
+    },
+    /// The last packets of a capture, which ends.
+    CaptureStop {
+        /// As the start said.
+        id: u64,
+    },
+    /// What would happen to a packet, of a dataplane.
+    Trace {
+        /// Destination.
+        address: IpAddr,
+        /// Source.
+        #[serde(default)]
+        from: Option<IpAddr>,
+        /// Routing and forwarding instance.
+        #[serde(default)]
+        vrf: u32,
+    },
     /// Writes an opaque record, at a route server.
     KvPut {
         /// Its key.
@@ -127,6 +161,10 @@ pub enum Answer {
     Workers(WorkerList),
     /// To `Drops`.
     Drops(DropList),
+    /// To all about captures.
+    Captured(Captured),
+    /// To `Trace`.
+    Trace(Box<Trace>),
     /// To all about opaque records.
     Kv(KvList),
 }

@@ -6,11 +6,13 @@
 //! * [`worker`]: poll-mode threads around it, and what they do when idle;
 //! * [`neighbor`]: ARP and ND as a state machine;
 //! * [`control`]: the thread that owns table, publisher and neighbours;
+//! * [`capture`]: copies of packets for an operator;
 //! * [`host_path`]: twins of ports in the kernel;
 //! * [`config`](mod@config): the file `dataplane.toml`;
 //! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
 //! * [`reason`], [`counters`]: why packets were dropped, and how many.
 
+pub mod capture;
 pub mod config;
 pub mod control;
 pub mod counters;

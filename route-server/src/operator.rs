@@ -125,7 +125,14 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
         Request::KvPut { .. } | Request::KvDelete { .. } | Request::KvWatch { .. } => {
             return Err("is answered by the owner of the tables".to_owned());
         }
-        Request::Neighbors {} | Request::Ports {} | Request::Workers {} | Request::Drops {} => {
+        Request::Neighbors {}
+        | Request::Ports {}
+        | Request::Workers {}
+        | Request::Drops {}
+        | Request::CaptureStart { .. }
+        | Request::CaptureRead { .. }
+        | Request::CaptureStop { .. }
+        | Request::Trace { .. } => {
             return Err("a route server forwards no packets; ask a dataplane".to_owned());
         }
     })

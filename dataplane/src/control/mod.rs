@@ -7,7 +7,7 @@
 //! * [`next_hops`]: which neighbour a next hop means;
 //! * [`host`]: answers to ARP, ND and pings;
 //! * [`sink`]: batches of the agent on their way here;
-//! * [`show`]: what an operator sees.
+//! * [`show`], [`trace`]: what an operator sees.
 
 pub mod host;
 pub mod next_hops;
@@ -15,6 +15,7 @@ pub mod own_routes;
 pub mod show;
 pub mod sink;
 pub mod thread;
+pub mod trace;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;

@@ -107,7 +107,7 @@ impl Control {
         NeighborList { neighbors: neighbors.collect() }
     }
 
-    fn words(&self, group: &Group) -> Vec<String> {
+    pub(super) fn words(&self, group: &Group) -> Vec<String> {
         match group {
             Group::Hops(members) => members.iter().map(|member| self.word(member)).collect(),
             Group::Blackhole => vec!["blackhole".to_owned()],
@@ -127,7 +127,7 @@ impl Control {
         words.join(" ")
     }
 
-    fn port_name(&self, place: usize) -> String {
+    pub(super) fn port_name(&self, place: usize) -> String {
         self.ports.get(place).map_or_else(|| place.to_string(), |port| port.name.clone())
     }
 }

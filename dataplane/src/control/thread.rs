@@ -43,6 +43,19 @@ impl ControlHandle {
         let _ = self.orders.send(Box::new(order));
     }
 
+    /// As [`ask`](Self::ask), of a question that may stage a generation.
+    pub fn ask_mut<A: Send + 'static>(
+        &self,
+        timeout: Duration,
+        question: impl FnOnce(&mut Control) -> A + Send + 'static,
+    ) -> Option<A> {
+        let (answer, answered) = bounded(1);
+        self.order(move |control| {
+            let _ = answer.send(question(control));
+        });
+        answered.recv_timeout(timeout).ok()
+    }
+
     /// Asks and waits for the answer at most `timeout`.
     pub fn ask<A: Send + 'static>(
         &self,

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
+use fibcast_control::capture::Direction;
 use fibcast_fib::{Generation, PortId};
 
 use crate::counters::{Tally, WorkerCounters};
@@ -184,6 +185,12 @@ impl<I: Io> Pipeline<I> {
             }
         }
 
+        if let Some(capture) = output.look_for_capture() {
+            for (packet, port) in burst.packets().iter().zip(&self.arrived) {
+                capture.offer(Direction::In, *port, None, packet.data(), packet.length());
+            }
+        }
+
         let (ports, arrived) = (&self.ports, &self.arrived);
         let facts_of = |at: u8| arrived.get(usize::from(at)).and_then(|&place| ports.get(usize::from(place)));
         if self.checks_sources {
@@ -241,6 +248,7 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> &mut Tally {
+        output.look_for_capture();
         let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);

@@ -5,11 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use fibcast_control::capture::Direction;
 
 use super::forward::Miss;
 use super::port::PortFacts;
 use super::slow::{Job, Task};
 use super::{Verdict, icmp_error, vlan};
+use crate::capture::{Hub, Session};
 use crate::counters::{Adding, Taken, Tally};
 use crate::io::{BURST, Burst, Io, Packet, PacketOf, Transmit};
 use crate::packet::{ethernet, ipv6, nd, take};
@@ -219,12 +221,20 @@ pub struct Output<I: Io> {
     host_paths: Box<[bool]>,
     rings: Rings,
     freed: I::Burst,
+    hub: Arc<Hub>,
+    capture: Option<Arc<Session>>,
 }
 
 impl<I: Io> Output<I> {
     /// `queues` are the worker's transmit queues by place of the port; sub-interfaces have none. `limit` packets wait for each that takes
     /// no more.
-    pub fn new(queues: Vec<Option<I::Tx>>, ports: &[PortFacts], limit: usize, rings: Rings) -> Output<I> {
+    pub fn new(
+        queues: Vec<Option<I::Tx>>,
+        ports: &[PortFacts],
+        limit: usize,
+        rings: Rings,
+        hub: Arc<Hub>,
+    ) -> Output<I> {
         let mut buffers = Vec::new();
         let mut places = Vec::new();
         for queue in queues {
@@ -251,6 +261,23 @@ impl<I: Io> Output<I> {
             host_paths: ports.iter().map(|port| port.host_path).collect(),
             rings,
             freed: I::Burst::default(),
+            hub,
+            capture: None,
+        }
+    }
+
+    /// Looks whether somebody captures: once for each burst.
+    #[inline]
+    pub(crate) fn look_for_capture(&mut self) -> Option<&Session> {
+        self.capture = self.hub.session();
+        self.capture.as_deref()
+    }
+
+    /// Shows a dropped packet to who captures.
+    #[inline]
+    pub(crate) fn show_drop(&self, port: u16, reason: Reason, packet: &PacketOf<I>) {
+        if let Some(capture) = &self.capture {
+            capture.offer(Direction::Drop, port, Some(reason), packet.data(), packet.length());
         }
     }
 
@@ -269,6 +296,9 @@ impl<I: Io> Output<I> {
                 return Err(Reason::NoBuffer);
             }
             tally.left_tagged(port, packet.length() as u64);
+        }
+        if let Some(capture) = &self.capture {
+            capture.offer(Direction::Out, port, None, packet.data(), packet.length());
         }
         let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else {
             return Err(Reason::UnknownPort);
@@ -332,12 +362,14 @@ impl<I: Io> Output<I> {
                     }
                     Err(reason) => {
                         tally.drop(port, reason);
+                        self.show_drop(port, reason, &packet);
                         self.free(packet);
                     }
                 };
             }
         };
         tally.drop(port, reason);
+        self.show_drop(port, reason, &packet);
         if icmp_error::is_told(reason) {
             jobs.push(Job { packet, port, task: Task::Tell(reason, mtu) });
         } else {

@@ -98,6 +98,7 @@ impl<I: Io> SlowPath<I> {
                 Task::Fragment(port, mtu) => self.cut(job, port, mtu, output, tally),
                 Task::Hold(key) => {
                     if let Some(lost) = self.hold.push(job.packet, job.port, false, key) {
+                        output.show_drop(lost.port, hold::reason(false), &lost.packet);
                         self.lost(lost.own, lost.port, tally);
                     }
                 }
@@ -260,6 +261,7 @@ impl<I: Io> SlowPath<I> {
                 (false, true) => {
                     let reason = hold::reason(true);
                     tally.drop(held.port, reason);
+                    output.show_drop(held.port, reason, &held.packet);
                     jobs.push(Job { packet: held.packet, port: held.port, task: Task::Tell(reason, 0) });
                 }
             },

@@ -17,6 +17,7 @@ use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 use fibcast_fib::{Limits, Reader};
 
+use crate::capture::Hub;
 use crate::config::Config;
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
@@ -75,7 +76,16 @@ impl Router {
         let ports = Arc::new(ports);
         let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
         let handle = control.handle.clone();
-        let view = View::new(config, ports.clone(), health.clone(), counters.clone(), handle.clone());
+        let names = config.ports.iter().map(|port| port.name.clone()).collect();
+        let capture = Arc::new(Hub::new(names));
+        let view = View::new(
+            config,
+            ports.clone(),
+            health.clone(),
+            capture.clone(),
+            counters.clone(),
+            handle.clone(),
+        );
         let view = Arc::new(view);
         let all = counters.clone();
         let stop = Arc::new(AtomicBool::new(false));
@@ -88,9 +98,11 @@ impl Router {
             let Queues { rx, tx } = queues;
             let (ports, backlog, pool, eal) =
                 (facts.clone(), config.workers.tx_backlog, pool.clone(), eal.clone());
+            let capture = capture.clone();
             let build = move || {
                 let registered = eal.register_thread().map_err(|error| error.to_string())?;
-                let parts = Parts { rx, tx, pool, ports, seed, backlog, icmp, reader, counters, rings };
+                let parts =
+                    Parts { rx, tx, pool, ports, seed, backlog, icmp, capture, reader, counters, rings };
                 Ok((Worker::<Dpdk>::new(parts), registered))
             };
             let worker = thread::spawn(number, core, config.workers.idle, router.stop.clone(), build);

@@ -7,8 +7,11 @@ use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList, WorkerStatus};
 
+use fibcast_fib::VrfId;
+
 use super::ports::Ports;
 use super::watch::Health;
+use crate::capture::{Hub, Wanted};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
 use crate::counters::{Snapshot, WorkerCounters};
@@ -24,6 +27,8 @@ pub struct View {
     cores: Vec<usize>,
     ports: Arc<Ports>,
     health: Arc<[Health]>,
+    capture: Arc<Hub>,
+    seed: u64,
     counters: Vec<Arc<WorkerCounters>>,
     control: ControlHandle,
 }
@@ -33,6 +38,7 @@ impl View {
         config: &Config,
         ports: Arc<Ports>,
         health: Arc<[Health]>,
+        capture: Arc<Hub>,
         counters: Vec<Arc<WorkerCounters>>,
         control: ControlHandle,
     ) -> View {
@@ -41,6 +47,8 @@ impl View {
             cores: config.workers.cores.clone(),
             ports,
             health,
+            capture,
+            seed: super::seed(&config.node.name),
             counters,
             control,
         }
@@ -57,6 +65,18 @@ impl View {
             Request::Routes { query, limit } => {
                 let routes = self.control.ask(PATIENCE, move |control| control.routes(&query, limit));
                 routes.map(Answer::Routes).ok_or_else(late)
+            }
+            Request::CaptureStart { port, directions, filter } => {
+                self.capture.start(&Wanted { port, directions, filter }).map(Answer::Captured)
+            }
+            Request::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
+            Request::CaptureStop { id } => self.capture.stop(id).map(Answer::Captured),
+            Request::Trace { address, from, vrf } => {
+                let seed = self.seed;
+                let trace = self
+                    .control
+                    .ask_mut(PATIENCE, move |control| control.trace(VrfId(vrf), address, from, seed));
+                trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
             Request::Groups {} => {
                 let counters = self.counters.clone();

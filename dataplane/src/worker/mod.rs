@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_fib::Reader;
 
+use crate::capture::Hub;
 use crate::counters::WorkerCounters;
 use crate::io::{Burst, Io, Receive};
 use crate::pipeline::Pipeline;
@@ -50,6 +51,8 @@ pub struct Parts<I: Io> {
     pub backlog: usize,
     /// How many ICMP errors it may send.
     pub icmp: Limits,
+    /// Where captures are found.
+    pub capture: Arc<Hub>,
     /// The published generation.
     pub reader: Reader,
     /// What it counts.
@@ -80,7 +83,7 @@ impl<I: Io> Worker<I> {
         let slow = SlowPath::new(parts.pool, parts.icmp, parts.ports.len());
         Worker {
             rx: parts.rx,
-            output: Output::new(parts.tx, &parts.ports, parts.backlog, parts.rings.clone()),
+            output: Output::new(parts.tx, &parts.ports, parts.backlog, parts.rings.clone(), parts.capture),
             pipeline: Pipeline::new(parts.ports, parts.seed, slow, parts.rings.misses.clone()),
             burst: I::Burst::default(),
             reader: parts.reader,

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fibcast_dataplane::capture::Hub;
 use fibcast_dataplane::control::own_routes::StaticRoute;
 use fibcast_dataplane::control::{Batch, Control, PortSetup, Setup};
 use fibcast_dataplane::counters::{Snapshot, WorkerCounters};
@@ -33,6 +34,7 @@ pub struct Stage {
     pub rx: [MemoryQueue; 2],
     pub tx: [MemoryQueue; 2],
     pub pool: MemoryPool,
+    pub capture: Arc<Hub>,
     serial: u64,
 }
 
@@ -99,6 +101,7 @@ impl Stage {
         let rings = setup.rings[0].clone();
         let mut control = Control::new(setup, now).unwrap();
         let pool = MemoryPool::default();
+        let capture = Arc::new(Hub::new(vec!["p0".to_owned(), "p1".to_owned()]));
         let (rx, tx) = (
             [MemoryQueue::default(), MemoryQueue::default()],
             [MemoryQueue::default(), MemoryQueue::default()],
@@ -115,11 +118,12 @@ impl Stage {
             seed: 1,
             backlog: BACKLOG,
             icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+            capture: capture.clone(),
             reader: control.reader("worker 0"),
             counters: counters.clone(),
             rings,
         });
-        Stage { control, worker, counters, now, rx, tx, pool, serial: 0 }
+        Stage { control, worker, counters, now, rx, tx, pool, capture, serial: 0 }
     }
 
     /// Time passes, and everybody gets a turn.

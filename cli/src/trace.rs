@@ -1,0 +1,54 @@
+//! `fibcast trace`: what would happen to a packet, without sending one.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use fibcast_control::capture::Trace as Found;
+use fibcast_control::{Answer, Request, ask};
+
+/// Which packet.
+#[derive(Debug, clap::Args)]
+pub struct Trace {
+    /// Destination.
+    address: IpAddr,
+    /// Source; of several next hops it has a say in which one is taken.
+    #[arg(long)]
+    from: Option<IpAddr>,
+    /// Routing and forwarding instance.
+    #[arg(long, default_value_t = 0)]
+    vrf: u32,
+}
+
+/// Asks, and says it in words or as JSON.
+pub fn run(trace: &Trace, socket: &Path, timeout: Duration, json: bool) -> Result<String, String> {
+    let request = Request::Trace { address: trace.address, from: trace.from, vrf: trace.vrf };
+    let found = match ask(socket, &request, timeout).map_err(|error| error.to_string())? {
+        Answer::Trace(found) => found,
+        _ => return Err("the daemon gave another answer than a trace".to_owned()),
+    };
+    if json {
+        return serde_json::to_string(&found).map(|text| text + "\n").map_err(|error| error.to_string());
+    }
+    Ok(words(&found))
+}
+
+fn words(found: &Found) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<12}{value}");
+        }
+    };
+    line("vrf", Some(found.vrf.to_string()));
+    line("prefix", found.prefix.map(|prefix| prefix.to_string()));
+    line("origin", found.origin.clone().map(|origin| format!("{origin}, serial {}", found.serial)));
+    line("group", found.label.clone().map(|label| format!("{label}: {}", found.via.join(", "))));
+    line("next hop", found.next_hop.clone());
+    line("neighbor", found.mac.clone());
+    line("port", found.port.clone());
+    line("mtu", found.mtu.map(|mtu| mtu.to_string()));
+    line("outcome", Some(found.outcome.clone()));
+    text
+}

@@ -1,0 +1,97 @@
+//! What would happen to a packet, by the same table, hash and neighbours that workers use, without sending one.
+
+use std::net::IpAddr;
+
+use fibcast_control::capture::Trace;
+use fibcast_fib::{AdjacencyState, Forward, GroupIndex, VrfId};
+
+use super::Control;
+use crate::packet::{checksum, ipv4, ipv6, put};
+use crate::pipeline::flow_hash;
+use crate::pipeline::lane::Key;
+
+impl Control {
+    /// Follows a packet to `address` from `from`, without ports; `seed` is that of the flow hash.
+    pub fn trace(&mut self, vrf: VrfId, address: IpAddr, from: Option<IpAddr>, seed: u64) -> Trace {
+        let generation = self.fib.generation();
+        let mut trace =
+            Trace { vrf: vrf.0, address: Some(address), serial: generation.serial(), ..Trace::default() };
+        let mut group = [GroupIndex::NO_ROUTE];
+        match address {
+            IpAddr::V4(v4) => u32::look_up(&generation, vrf, &[v4.to_bits()], &mut group),
+            IpAddr::V6(v6) => u128::look_up(&generation, vrf, &[v6.to_bits()], &mut group),
+        }
+        let [group] = group;
+        if let Some((prefix, label)) = self.fib.longest_match(vrf, address) {
+            let own = self.own.contains(vrf, prefix);
+            trace.prefix = Some(prefix);
+            trace.origin = Some(if own { "own" } else { "servers" }.to_owned());
+            trace.label = Some(format!("{:016x}", label.0));
+            trace.via = self.fib.group(label).map(|group| self.words(group)).unwrap_or_default();
+        }
+        let (adjacency, outcome) = match generation.forward(group, hash(address, from, seed)) {
+            Forward::Via(adjacency) => (Some(*adjacency), "sent"),
+            Forward::Connected(port) => {
+                trace.next_hop = Some(address.to_string());
+                trace.port = Some(self.port_name(usize::from(port.0)));
+                match generation.neighbor(port, address) {
+                    Some(known) if known.state == AdjacencyState::Reachable => (Some(*known), "sent"),
+                    _ => (None, "held: the neighbor does not answer yet"),
+                }
+            }
+            Forward::Incomplete { next_hop } => {
+                trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
+                (None, "held: the neighbor does not answer yet")
+            }
+            Forward::Local => (None, "host"),
+            Forward::NoRoute => (None, "dropped: no_route"),
+            Forward::Blackhole => (None, "dropped: blackhole"),
+            Forward::Unreachable => (None, "dropped: unreachable"),
+            Forward::Prohibit => (None, "dropped: prohibited"),
+        };
+        trace.outcome = outcome.to_owned();
+        if let Some(adjacency) = adjacency {
+            let [a, b, c, d, e, f, ..] = adjacency.header;
+            let mac = crate::packet::ethernet::Mac([a, b, c, d, e, f]);
+            trace.mac = Some(mac.to_string());
+            trace.mtu = Some(adjacency.mtu);
+            trace.port = Some(self.port_name(usize::from(adjacency.port.0)));
+            let same = |key: &&crate::neighbor::Key| {
+                key.0 == adjacency.port && self.neighbors.get(key).is_some_and(|entry| entry.mac == Some(mac))
+            };
+            let neighbor = self.next_hops.iter().map(|(key, _)| key).find(same);
+            trace.next_hop = trace.next_hop.take().or_else(|| neighbor.map(|key| key.1.to_string()));
+        }
+        trace
+    }
+}
+
+/// The flow hash of a packet between two addresses without ports; from the unspecified address where none is named.
+fn hash(address: IpAddr, from: Option<IpAddr>, seed: u64) -> u32 {
+    match address {
+        IpAddr::V4(to) => {
+            let from = match from {
+                Some(IpAddr::V4(from)) => from,
+                _ => std::net::Ipv4Addr::UNSPECIFIED,
+            };
+            let mut bytes = [0; ipv4::HEADER];
+            put(&mut bytes, 0, &[0x45, 0, 0, 20, 0, 0, 0, 0, 64]);
+            put(&mut bytes, 12, &from.octets());
+            put(&mut bytes, 16, &to.octets());
+            let field = checksum::checksum(&bytes);
+            put(&mut bytes, 10, &field.to_be_bytes());
+            ipv4::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv4(&header, seed))
+        }
+        IpAddr::V6(to) => {
+            let from = match from {
+                Some(IpAddr::V6(from)) => from,
+                _ => std::net::Ipv6Addr::UNSPECIFIED,
+            };
+            let mut bytes = [0; ipv6::HEADER];
+            put(&mut bytes, 0, &[0x60, 0, 0, 0, 0, 0, 59, 64]);
+            put(&mut bytes, 8, &from.octets());
+            put(&mut bytes, 24, &to.octets());
+            ipv6::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv6(&header, seed))
+        }
+    }
+}
