@@ -90,6 +90,7 @@ fn router(flags: u8) -> Router {
         seed: 1,
         backlog: 100,
         icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+        capture: Arc::default(),
         reader: control.reader("worker 0"),
         counters: counters.clone(),
         rings,
