@@ -11,7 +11,7 @@ use crate::generation::Generation;
 use crate::groups::Groups;
 use crate::neighbors::Neighbors;
 use crate::table::Table;
-use crate::trie::{Arena, Encoder, Kernel};
+use crate::trie::{Arena, Demand, Encoder, Kernel};
 use crate::types::{Adjacency, Group, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
 
 /// The table of a NIC host, as its control thread owns it.
@@ -253,18 +253,20 @@ impl Fib {
     /// Asks for the memory of the whole batch before the first block is written, so that no batch is half encoded.
     fn check_room(&mut self) -> Result<(), ApplyError> {
         self.encoder.arena.reclaim();
-        let need = self.vrfs.iter().flatten().map(|table| table.need(&self.encoder)).sum::<usize>();
-        if self.encoder.arena.has_room(need) {
+        let mut demand = Demand::new();
+        self.vrfs.iter().flatten().for_each(|table| table.demand(&self.encoder, &mut demand));
+        let arena = &mut self.encoder.arena;
+        if arena.reserve(&demand) {
             return Ok(());
         }
-        let arena = &self.encoder.arena;
-        Err(ApplyError::TrieMemory { need: need * 64, used: arena.used(), limit: arena.limit() })
+        Err(ApplyError::TrieMemory { need: demand.bytes(), used: arena.used(), limit: arena.limit() })
     }
 
     fn roll_back(&mut self, undo: Vec<(VrfId, IpNet, GroupIndex)>, reserved: &[GroupLabel]) {
         for (vrf, prefix, before) in undo.into_iter().rev() {
             self.put_route(vrf, prefix, before);
         }
+        self.vrfs.iter_mut().flatten().for_each(Table::settle);
         for &label in reserved {
             self.groups.delete(label);
         }

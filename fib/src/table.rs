@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::fib::Counts;
-use crate::trie::{Encoder, Family, Root, V4, V6};
+use crate::trie::{Demand, Encoder, Family, Root, V4, V6};
 use crate::types::GroupIndex;
 
 /// Routes that an iterator fetches at a time.
@@ -52,9 +52,16 @@ impl Table {
         if v4 { self.v4.set(bits, len, index) } else { self.v6.set(bits, len, index) }
     }
 
-    /// Lines of the arena that [`Table::encode`] may need.
-    pub(crate) fn need(&self, encoder: &Encoder) -> usize {
-        self.v4.need(encoder) + self.v6.need(encoder)
+    /// Adds the blocks that [`Table::encode`] may ask for.
+    pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
+        self.v4.demand(encoder, demand);
+        self.v6.demand(encoder, demand);
+    }
+
+    /// Forgets changes, all of which were changed back.
+    pub(crate) fn settle(&mut self) {
+        self.v4.settle();
+        self.v6.settle();
     }
 
     /// Brings the tries up to date.

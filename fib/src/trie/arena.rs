@@ -1,10 +1,11 @@
-//! The memory of all tries of a table: one reserved region of 64-byte lines, blocks that are written once.
+//! The memory of all tries of a table: one reserved region, blocks of whole or half cache lines that are written once.
 //!
 //! A block is written while it is allocated and never again, so that a generation that refers to it needs no lock
 //! and no reference count per block. A block that a batch replaces is *retired*: generations taken so far may still
 //! reach it. Each generation holds a [`Token`]; a retired block is used again when the token of the newest
-//! generation that can reach it, and of every older one, is held by nobody else. Handles are line numbers, 4 bytes
-//! where a pointer takes 8. Line 0 and the 64 KiB from there on are zero for ever: "nothing here", at every level.
+//! generation that can reach it, and of every older one, is held by nobody else. A handle is the *place* of a block: its
+//! distance in bytes from the region's start, 4 bytes where a pointer takes 8, and no shift on the way to an address.
+//! Place 0 and the 8 KiB from there on are zero for ever: "nothing here", at every level.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
@@ -13,11 +14,18 @@ use std::sync::Arc;
 
 /// `u32` words in a line.
 pub(crate) const LINE: usize = 16;
-/// Lines that stay zero, as many as the largest block (an IPv4 root) has.
-const ZERO_LINES: usize = 1024;
-/// Least and most lines of a region.
+/// Bytes in a line.
+const LINE_BYTES: usize = 64;
+/// Lines that stay zero: what a lookup may touch from place 0 on, and no block is larger.
+const ZERO_LINES: usize = 128;
+/// Classes of blocks by size.
+const CLASSES: usize = ZERO_LINES + 1;
+/// Blocks of this class and above are not broken up. They are pages, of which every batch needs some: those that the batch before
+/// replaced are what lets one that withdraws go in when all else is used.
+const WHOLE: usize = 64;
+/// Least and most lines of a region; a place has 32 bits.
 const MIN_LINES: usize = 1 << 16;
-const MAX_LINES: usize = 1 << 28;
+const MAX_LINES: usize = 1 << 26;
 
 /// Reserved address space; the system gives memory to the pages that are written.
 #[derive(Debug)]
@@ -25,7 +33,7 @@ pub(crate) struct Region {
     /// What the system gave.
     start: NonNull<u8>,
     /// The first line in it.
-    base: NonNull<u32>,
+    base: NonNull<u8>,
     lines: usize,
 }
 
@@ -39,17 +47,17 @@ impl Region {
     fn layout(lines: usize) -> Option<Layout> {
         // With the alignment of any allocation it is the system that zeroes, page by page when they are touched; with
         // a larger one the library would write all of it. So there is one line more, to align by hand.
-        Layout::from_size_align((lines + 1) * 64, 16).ok()
+        Layout::from_size_align((lines + 1) * LINE_BYTES, 16).ok()
     }
 
     fn reserve(bytes: usize) -> Option<Region> {
-        let mut lines = (bytes / 64).clamp(MIN_LINES, MAX_LINES);
+        let mut lines = (bytes / LINE_BYTES).clamp(MIN_LINES, MAX_LINES);
         // A machine that does not hand out so much address space gets a smaller table.
         while lines >= MIN_LINES {
             // SAFETY: the layout is not of size zero.
             if let Some(start) = NonNull::new(unsafe { alloc_zeroed(Self::layout(lines)?) }) {
                 // SAFETY: less than a line is skipped, and there is one more than is used.
-                let base = unsafe { start.add(start.align_offset(64)) }.cast::<u32>();
+                let base = unsafe { start.add(start.align_offset(LINE_BYTES)) };
                 return Some(Region { start, base, lines });
             }
             lines /= 2;
@@ -59,7 +67,7 @@ impl Region {
 
     /// Where the kernels count from.
     #[inline]
-    pub(crate) fn base(&self) -> *const u32 {
+    pub(crate) fn base(&self) -> *const u8 {
         self.base.as_ptr()
     }
 }
@@ -88,21 +96,77 @@ struct Era {
 #[derive(Debug)]
 pub(crate) struct Arena {
     region: Arc<Region>,
+    /// Lines of the region, and the first that was never used.
     limit: usize,
     next: usize,
-    /// Free blocks by size class.
+    /// Places of free blocks by size: half a line, then by lines.
     free: Vec<Vec<u32>>,
     /// Oldest first; the last one is the present.
     eras: VecDeque<Era>,
+    /// Half lines in use.
     used: usize,
+    /// Whether the batch in hand needs more than the lines that were never used.
+    short: bool,
 }
 
-/// Rounds a size up, so that blocks that grow by a leaf often find a free one.
-fn class(lines: usize) -> usize {
-    match lines {
-        0..=8 => lines,
-        9..=32 => lines.next_multiple_of(2),
-        _ => lines.next_multiple_of(4),
+/// The blocks that a batch may ask for, at most.
+#[derive(Clone, Debug)]
+pub(crate) struct Demand {
+    /// How many of each class.
+    blocks: [usize; CLASSES],
+    lines: usize,
+}
+
+impl Demand {
+    pub(crate) fn new() -> Self {
+        Demand { blocks: [0; CLASSES], lines: 0 }
+    }
+
+    /// A block of at most so many words, `times` over.
+    pub(crate) fn add(&mut self, words: usize, times: usize) {
+        let size = Size::of(words);
+        if let Some(blocks) = self.blocks.get_mut(size.class()) {
+            *blocks += times;
+        }
+        self.lines += size.halves().div_ceil(2) * times;
+    }
+
+    /// Bytes in all.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines * LINE_BYTES
+    }
+}
+
+/// A block's size: half a line, or whole lines, rounded up so that blocks that grow by a leaf often find a free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    Half,
+    Lines(usize),
+}
+
+impl Size {
+    fn of(words: usize) -> Size {
+        match words.div_ceil(LINE) {
+            0 | 1 if words <= LINE / 2 => Size::Half,
+            lines @ 0..=8 => Size::Lines(lines),
+            lines @ 9..=32 => Size::Lines(lines.next_multiple_of(2)),
+            lines => Size::Lines(lines.next_multiple_of(4)),
+        }
+    }
+
+    fn halves(self) -> usize {
+        match self {
+            Size::Half => 1,
+            Size::Lines(lines) => 2 * lines,
+        }
+    }
+
+    /// Its list of free blocks.
+    fn class(self) -> usize {
+        match self {
+            Size::Half => 0,
+            Size::Lines(lines) => lines,
+        }
     }
 }
 
@@ -111,22 +175,76 @@ impl Arena {
         let region = Arc::new(Region::reserve(bytes)?);
         let eras = VecDeque::from([Era { token: Arc::new(Token), retired: Vec::new() }]);
         let limit = region.lines;
-        Some(Arena { region, limit, next: ZERO_LINES, free: vec![Vec::new(); ZERO_LINES + 1], eras, used: 0 })
+        Some(Arena {
+            region,
+            limit,
+            next: ZERO_LINES,
+            free: vec![Vec::new(); CLASSES],
+            eras,
+            used: 0,
+            short: false,
+        })
     }
 
-    /// Whether `lines` more can be handed out whatever sizes they come in.
-    pub(crate) fn has_room(&self, lines: usize) -> bool {
-        self.next + lines <= self.limit
+    /// Whether all of `demand` can be handed out: from fresh lines where they suffice, or else by breaking up larger free blocks, so
+    /// that there is a free one for each that may be asked for.
+    ///
+    /// What is asked for in the end may be smaller and comes in any order. It then takes the smallest free block that will do, so
+    /// that whoever was to have that one finds another at least as large.
+    pub(crate) fn reserve(&mut self, demand: &Demand) -> bool {
+        self.short = demand.lines > self.limit - self.next;
+        if !self.short {
+            return true;
+        }
+        for (class, &wanted) in demand.blocks.iter().enumerate().rev() {
+            while self.free.get(class).is_some_and(|free| free.len() < wanted) {
+                let lines = class.max(1);
+                let surplus = (class + 1..CLASSES)
+                    .find(|&larger| self.free.get(larger).map(Vec::len) > demand.blocks.get(larger).copied());
+                let (place, has) =
+                    match surplus.and_then(|larger| Some((self.free.get_mut(larger)?.pop()?, larger))) {
+                        Some(found) => found,
+                        None if self.next + lines <= self.limit => {
+                            self.next += lines;
+                            (((self.next - lines) * LINE_BYTES) as u32, lines)
+                        }
+                        None => return false,
+                    };
+                self.split(place, class, has);
+            }
+        }
+        true
+    }
+
+    /// Makes a block of `lines` free as one of a smaller class and what is left.
+    fn split(&mut self, place: u32, class: usize, lines: usize) {
+        self.give(place, class as u32);
+        if class == 0 {
+            self.give(place + (LINE_BYTES / 2) as u32, 0);
+        }
+        let used = class.max(1);
+        let (mut place, mut left) = (place + (used * LINE_BYTES) as u32, lines - used);
+        while left > 0 {
+            // The largest class that there is.
+            let piece = match left {
+                0..=8 => left,
+                9..=32 => left & !1,
+                _ => left & !3,
+            };
+            self.give(place, piece as u32);
+            place += (piece * LINE_BYTES) as u32;
+            left -= piece;
+        }
     }
 
     /// Bytes of the region.
     pub(crate) fn limit(&self) -> usize {
-        self.limit * 64
+        self.limit * LINE_BYTES
     }
 
     /// Bytes of blocks in use, retired ones not included.
     pub(crate) fn used(&self) -> usize {
-        self.used * 64
+        self.used * LINE_BYTES / 2
     }
 
     /// What a generation holds.
@@ -152,52 +270,73 @@ impl Arena {
                 return;
             }
             let Some(era) = self.eras.pop_front() else { break };
-            for (line, lines) in era.retired {
-                self.give(line, lines);
+            for (place, class) in era.retired {
+                self.give(place, class);
             }
         }
         if let Some(present) = self.eras.front_mut()
             && Arc::get_mut(&mut present.token).is_some()
         {
-            for (line, lines) in std::mem::take(&mut present.retired) {
-                self.give(line, lines);
+            for (place, class) in std::mem::take(&mut present.retired) {
+                self.give(place, class);
             }
         }
     }
 
-    /// A new block, filled by `write`: words that it leaves hold anything. `has_room` was asked before the batch began.
-    pub(crate) fn alloc(&mut self, words: usize, write: impl FnOnce(&mut [u32], u32, Blocks<'_>)) -> u32 {
-        let lines = class(words.div_ceil(LINE));
-        let line = match self.free.get_mut(lines).and_then(Vec::pop) {
-            Some(line) => line as usize,
-            None if self.next + lines <= self.limit => {
-                self.next += lines;
-                self.next - lines
-            }
-            None => {
-                debug_assert!(false, "a batch needed more lines than it asked for");
-                return 0;
-            }
+    /// A new block, filled by `write`: words that it leaves hold anything. `reserve` was asked before the batch began.
+    /// Blocks of more than half a line begin with a line.
+    pub(crate) fn alloc(&mut self, words: usize, write: impl FnOnce(&mut [u32], u32)) -> u32 {
+        let size = Size::of(words);
+        let Some(place) = self.take(size).map(|place| place as usize) else {
+            debug_assert!(false, "a batch needed more lines than it asked for");
+            return 0;
         };
-        self.used += lines;
-        // SAFETY: the lines are inside the region and not part of any block that somebody can reach: they are fresh,
-        // or were freed when no generation was left that could. So this is the only reference to them.
+        self.used += size.halves();
+        debug_assert!(place >= ZERO_LINES * LINE_BYTES);
+        debug_assert!(place + size.halves() * LINE_BYTES / 2 <= self.limit * LINE_BYTES);
+        // SAFETY: the block is inside the region and not part of any block that somebody can reach: it is fresh, or was
+        // freed when no generation was left that could. So this is the only reference to it, and it is aligned to half a line.
         let block = unsafe {
-            std::slice::from_raw_parts_mut(self.region.base.as_ptr().add(line * LINE), lines * LINE)
+            std::slice::from_raw_parts_mut(
+                self.region.base.as_ptr().add(place).cast::<u32>(),
+                size.halves() * LINE / 2,
+            )
         };
-        write(block, line as u32, Blocks { region: &self.region });
-        line as u32
+        write(block, place as u32);
+        place as u32
+    }
+
+    /// A free place for a block of this size.
+    fn take(&mut self, size: Size) -> Option<u32> {
+        let class = size.class();
+        let lines = class.max(1);
+        loop {
+            if let Some(place) = self.free.get_mut(class).and_then(Vec::pop) {
+                return Some(place);
+            }
+            let larger = self.free.iter_mut().enumerate().take(WHOLE).skip(class + 1);
+            let (place, has) =
+                match larger.into_iter().find_map(|(has, free)| Some((free.pop_if(|_| self.short)?, has))) {
+                    Some(found) => found,
+                    None if self.next + lines <= self.limit => {
+                        self.next += lines;
+                        (((self.next - lines) * LINE_BYTES) as u32, lines)
+                    }
+                    None => return None,
+                };
+            self.split(place, class, has);
+        }
     }
 
     /// Says that what is built from now on does not refer to this block.
-    pub(crate) fn retire(&mut self, line: u32, words: usize) {
-        if line == 0 {
+    pub(crate) fn retire(&mut self, place: u32, words: usize) {
+        if place == 0 {
             return;
         }
-        let lines = class(words.div_ceil(LINE));
-        self.used -= lines;
+        let size = Size::of(words);
+        self.used -= size.halves();
         if let Some(present) = self.eras.back_mut() {
-            present.retired.push((line, lines as u32));
+            present.retired.push((place, size.class() as u32));
         }
     }
 
@@ -206,9 +345,9 @@ impl Arena {
         Blocks { region: &self.region }
     }
 
-    fn give(&mut self, line: u32, lines: u32) {
-        if let Some(free) = self.free.get_mut(lines as usize) {
-            free.push(line);
+    fn give(&mut self, place: u32, class: u32) {
+        if let Some(free) = self.free.get_mut(class as usize) {
+            free.push(place);
         }
     }
 }
@@ -220,12 +359,14 @@ pub(crate) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// `words` words from word `at` on (counted from the region's start), of a block that is written.
-    pub(crate) fn words(self, at: usize, words: usize) -> &'a [u32] {
-        assert!(at + words <= self.region.lines * LINE);
+    /// `words` words of a block that is written.
+    pub(crate) fn words(self, place: u32, words: usize) -> &'a [u32] {
+        assert!(place as usize + words * 4 <= self.region.lines * LINE_BYTES && place.is_multiple_of(4));
         // SAFETY: inside the region, which is initialized (zero) memory; written blocks are never written again, and
-        // a block under construction has no handle yet that a caller could know.
-        unsafe { std::slice::from_raw_parts(self.region.base.as_ptr().add(at), words) }
+        // a block under construction has no place yet that a caller could know.
+        unsafe {
+            std::slice::from_raw_parts(self.region.base.as_ptr().add(place as usize).cast::<u32>(), words)
+        }
     }
 }
 
@@ -243,33 +384,71 @@ mod tests {
     #[test]
     fn a_block_is_used_again_only_when_no_generation_reaches_it() {
         let mut arena = Arena::new(0).unwrap();
-        let block = arena.alloc(16, |words, _, _| words.fill(7));
+        let block = arena.alloc(16, |words, _| words.fill(7));
         let first = arena.snapshot();
         arena.retire(block, 16);
         let second = arena.snapshot();
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _, _| ()), block);
+        assert_ne!(arena.alloc(16, |_, _| ()), block);
         drop(second);
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _, _| ()), block);
-        assert_eq!(arena.blocks().words(block as usize * LINE, 1), [7]);
+        assert_ne!(arena.alloc(16, |_, _| ()), block);
+        assert_eq!(arena.blocks().words(block, 1), [7]);
         drop(first);
         arena.reclaim();
-        assert_eq!(arena.alloc(16, |_, _, _| ()), block);
+        assert_eq!(arena.alloc(16, |_, _| ()), block);
     }
 
     #[test]
     fn an_older_generation_keeps_blocks_that_a_newer_one_retired() {
         let mut arena = Arena::new(0).unwrap();
-        let block = arena.alloc(16, |_, _, _| ());
+        let block = arena.alloc(16, |_, _| ());
         let old = arena.snapshot();
-        let other = arena.alloc(16, |_, _, _| ());
+        let other = arena.alloc(16, |_, _| ());
         arena.retire(other, 16);
         let new = arena.snapshot();
         arena.retire(block, 16);
         drop(new);
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _, _| ()), block);
+        assert_ne!(arena.alloc(16, |_, _| ()), block);
         drop(old);
+    }
+
+    #[test]
+    fn where_memory_is_short_a_larger_free_block_is_broken_up() {
+        let mut arena = Arena::new(0).unwrap();
+        let mut demand = Demand::new();
+        let all = arena.limit / 64 - 2;
+        demand.add(512, 2 * all);
+        assert!(arena.reserve(&demand));
+        let blocks: Vec<u32> = (0..2 * all).map(|_| arena.alloc(512, |_, _| ())).collect();
+        assert!(!arena.reserve(&demand));
+        arena.retire(blocks[0], 512);
+        arena.reclaim();
+        let mut small = Demand::new();
+        small.add(128, 3);
+        small.add(8, 1);
+        assert!(arena.reserve(&small));
+        let mut places: Vec<u32> = (0..3).map(|_| arena.alloc(128, |_, _| ())).collect();
+        places.push(arena.alloc(8, |_, _| ()));
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), 4);
+        demand = Demand::new();
+        demand.add(512, 1);
+        assert!(!arena.reserve(&demand));
+    }
+
+    #[test]
+    fn two_small_blocks_share_a_line_and_larger_ones_begin_with_one() {
+        let mut arena = Arena::new(0).unwrap();
+        let first = arena.alloc(8, |words, _| words.fill(1));
+        let large = arena.alloc(9, |words, _| words.fill(2));
+        let second = arena.alloc(5, |words, _| words.fill(3));
+        assert_eq!(second ^ first, 32);
+        assert_eq!(large % 64, 0);
+        assert_eq!(arena.used(), 128);
+        assert_eq!(arena.blocks().words(first, 8), [1; 8]);
+        assert_eq!(arena.blocks().words(second, 8), [3; 8]);
     }
 }

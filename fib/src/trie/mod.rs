@@ -1,7 +1,7 @@
 //! The tries of a VRF: the tree of all routes on the control side, and the blocks made from it that workers read.
 //!
-//! [`node`] is the tree, [`encode`] makes blocks from what changed in it, [`arena`] is their memory, [`kernel`] reads
-//! them. The only module of the crate with `unsafe` in it: a handle of 4 bytes in place of a counted pointer of 8 is
+//! [`shape`] says which bits each level covers, [`node`] is the tree, [`encode`] makes blocks from what changed in it, [`arena`] is
+//! their memory, [`kernel`] reads them. The only module of the crate with `unsafe` in it: a handle of 4 bytes in place of a counted pointer of 8 is
 //! what keeps the lookup in the caches and the copy of a root at a few microseconds (figures in the README).
 #![allow(unsafe_code)]
 
@@ -9,20 +9,17 @@ pub(crate) mod arena;
 mod encode;
 mod kernel;
 mod node;
+mod shape;
 
 use arena::Region;
-pub(crate) use arena::{Arena, Snapshot};
+pub(crate) use arena::{Arena, Demand, Snapshot};
 pub(crate) use encode::Encoder;
 pub(crate) use kernel::Kernel;
 use kernel::View;
-use node::{Node, Shape};
+use node::Node;
+pub(crate) use shape::{Shape, V4, V6};
 
 use crate::types::GroupIndex;
-
-/// IPv4: /14, /24, /32.
-pub(crate) const V4: Shape = Shape { widths: &[14, 10, 8], dense: 1 };
-/// IPv6: /12, /24, /32, then 16 bits at a time.
-pub(crate) const V6: Shape = Shape { widths: &[12, 12, 8, 16, 16, 16, 16, 16, 16], dense: 2 };
 
 /// All routes of one family in one VRF. Prefixes are left-aligned in 128 bits.
 #[derive(Debug)]
@@ -37,7 +34,7 @@ pub(crate) struct Family {
 /// What a generation holds of a family.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Root {
-    line: u32,
+    place: u32,
     default: u32,
 }
 
@@ -83,9 +80,11 @@ impl Family {
         found.into_iter().map(|(bits, len, group)| (bits, len, GroupIndex(group))).collect()
     }
 
-    /// Lines that [`Family::encode`] may need.
-    pub(crate) fn need(&self, encoder: &Encoder) -> usize {
-        if self.is_clean() { 0 } else { encoder.need(self.shape, 0, &self.root, false) }
+    /// Adds the blocks that [`Family::encode`] may ask for.
+    pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
+        if !self.is_clean() {
+            encoder.demand(self.shape, 0, &self.root, false, demand);
+        }
     }
 
     /// Brings the blocks up to date.
@@ -95,13 +94,20 @@ impl Family {
         }
     }
 
+    /// Forgets what changed since the blocks were made, after all of it was changed back.
+    pub(crate) fn settle(&mut self) {
+        let made = self.root.words > 0;
+        self.root.settle();
+        self.root.fresh = !made;
+    }
+
     fn is_clean(&self) -> bool {
         !self.root.is_dirty()
             || (self.root.words == 0 && self.root.dirty.is_empty() && self.root.dirty_children.is_empty())
     }
 
     pub(crate) fn root(&self) -> Root {
-        Root { line: self.root.leaf, default: self.default }
+        Root { place: self.root.leaf, default: self.default }
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -121,6 +127,6 @@ impl Root {
     }
 
     fn view(self, region: &Region) -> View {
-        View { base: region.base(), root: self.line, default: self.default }
+        View { base: region.base(), root: self.place, default: self.default }
     }
 }

@@ -3,6 +3,8 @@
 //! A node at offset `off` covers `width` bits. Prefixes that end inside those bits are its entries, longer ones belong
 //! to a child at their slot. Entries sort as (slot, length): parents come right before what they cover.
 
+use super::shape::{Kind, Level, Shape};
+
 /// What a node's entry is: slot in the node's bits (prefix bits first, then zeros), length below the node, group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry(u64);
@@ -36,25 +38,18 @@ pub(crate) enum Children {
     Sparse(Vec<(u32, Box<Node>)>),
 }
 
-/// Levels of a family: the bits that each covers, and how many of them keep their children by slot.
-#[derive(Debug)]
-pub(crate) struct Shape {
-    pub(crate) widths: &'static [u8],
-    pub(crate) dense: usize,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     pub(crate) children: Children,
-    /// Slots and lengths of entries that changed since the node was encoded.
+    /// Slots and lengths of entries that changed since the node was encoded, where a part of its block can be made anew.
     pub(crate) dirty: Vec<(u32, u8)>,
     /// Slots of children that are not encoded as they are.
     pub(crate) dirty_children: Vec<u32>,
     /// Whether the parent's list of dirty children holds this node.
     pub(crate) listed: bool,
-    /// Never encoded, or the covering group changed.
+    /// All of it must be encoded: it never was, the covering group changed, or its kind of block is made as a whole.
     pub(crate) fresh: bool,
     /// Group of the address space that no entry covers.
     pub(crate) cover: u32,
@@ -62,7 +57,7 @@ pub(crate) struct Node {
     pub(crate) leaf: u32,
     /// Words of the node's own block; 0 for none.
     pub(crate) words: u32,
-    /// What a node in two steps keeps for each slot of its first step.
+    /// What a dense node, or one in two steps, keeps for each of its slots or parts.
     pub(crate) parts: Option<Box<[u32]>>,
 }
 
@@ -74,9 +69,8 @@ pub(crate) fn window(bits: u128, off: u8, width: u8) -> u32 {
 
 impl Node {
     pub(crate) fn new(shape: &Shape, level: usize) -> Self {
-        let width = shape.widths.get(level).copied().unwrap_or_default();
-        let children = if level < shape.dense {
-            Children::Dense((0..1usize << width).map(|_| None).collect())
+        let children = if shape.kind(level) == Kind::Dense {
+            Children::Dense((0..1usize << shape.width(level)).map(|_| None).collect())
         } else {
             Children::Sparse(Vec::new())
         };
@@ -191,12 +185,14 @@ impl Node {
         len: u8,
         group: u32,
     ) -> u32 {
-        let Some(&width) = shape.widths.get(level) else { return 0 };
+        let Some(&Level { width, kind }) = shape.levels.get(level) else { return 0 };
         let slot = window(bits, off, width);
         if len <= off + width {
             let before = self.put(slot, len - off, group);
-            if before != group {
+            if before != group && matches!(kind, Kind::Dense | Kind::Deep) {
                 self.dirty.push((slot, len - off));
+            } else if before != group {
+                self.fresh = true;
             }
             return before;
         }
@@ -208,6 +204,20 @@ impl Node {
             self.dirty_children.push(slot);
         }
         before
+    }
+
+    /// Forgets what changed, after all of it was changed back: blocks are as they should be. Drops children that only the changes made.
+    pub(crate) fn settle(&mut self) {
+        for slot in std::mem::take(&mut self.dirty_children) {
+            let Some(child) = self.child_mut(slot) else { continue };
+            child.settle();
+            if child.is_empty() {
+                self.remove_child(slot);
+            }
+        }
+        self.dirty.clear();
+        self.listed = false;
+        self.fresh = false;
     }
 
     fn get(&self, slot: u32, len: u8) -> Option<u32> {
@@ -232,7 +242,7 @@ impl Node {
     /// The group of exactly this prefix.
     pub(crate) fn exact(&self, shape: &Shape, bits: u128, len: u8) -> Option<u32> {
         let (mut node, mut off) = (self, 0);
-        for &width in shape.widths {
+        for &Level { width, .. } in shape.levels {
             let slot = window(bits, off, width);
             if len <= off + width {
                 return node.get(slot, len - off);
@@ -246,7 +256,7 @@ impl Node {
     /// The longest prefix that covers an address: its length and group.
     pub(crate) fn longest(&self, shape: &Shape, bits: u128) -> Option<(u8, u32)> {
         let (mut node, mut off, mut best) = (self, 0, None);
-        for &width in shape.widths {
+        for &Level { width, .. } in shape.levels {
             let slot = window(bits, off, width);
             if let Some((len, group)) = node.covering(slot, width, width) {
                 best = Some((off + len, group));
@@ -274,7 +284,7 @@ impl Node {
         limit: usize,
         out: &mut Vec<(u128, u8, u32)>,
     ) {
-        let Some(&width) = shape.widths.get(level) else { return };
+        let Some(&Level { width, .. }) = shape.levels.get(level) else { return };
         let at = |slot: u32| above | (u128::from(slot) << (128 - u32::from(off) - u32::from(width)));
         let first = if from.0 <= above { 0 } else { window(from.0, off, width) };
         let mut entries = self.entries.get(self.first_at(first)..).unwrap_or_default().iter().peekable();

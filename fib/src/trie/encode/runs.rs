@@ -1,0 +1,142 @@
+//! Nodes of 64 or 256 slots: a bit where a run of equal values starts, a value for each run.
+
+use super::super::node::{Children, Node};
+use super::super::shape::Shape;
+use super::{ELSEWHERE, Encoder, TAG, handle};
+
+/// Words before the values of a block of 64 slots.
+const HEAD: usize = 2;
+/// Words before the values of a block of 256 slots.
+const LONG_HEAD: usize = 16;
+/// Words that a long block may have.
+pub(super) const LONG_WORDS: usize = LONG_HEAD + 256;
+
+/// Words that a block of 64 slots and so many runs may have: for each a value of 4 bytes, or one of 2 and the word it stands for.
+pub(super) fn words(runs: usize) -> usize {
+    let runs = runs.min(64);
+    HEAD + runs.div_ceil(2) + runs
+}
+
+/// Where runs start, a bit each, and their values.
+struct Runs {
+    starts: u64,
+    values: [u32; 64],
+    count: usize,
+}
+
+impl Runs {
+    fn of(slots: &[u32; 64]) -> Runs {
+        let mut runs = Runs { starts: 0, values: [0; 64], count: 0 };
+        let mut before = slots[0] ^ 1;
+        for (slot, &value) in slots.iter().enumerate() {
+            let starts = value != before;
+            before = value;
+            // Never beyond the last place: there is a value for each of 64 slots at most.
+            runs.values[runs.count & 63] = value;
+            runs.count += usize::from(starts);
+            runs.starts |= u64::from(starts) << slot;
+        }
+        runs
+    }
+
+    fn values(&self) -> &[u32] {
+        self.values.get(..self.count).unwrap_or_default()
+    }
+}
+
+impl Encoder {
+    pub(super) fn narrow(&mut self, shape: &Shape, level: usize, node: &mut Node) {
+        let slots = self.paint::<64>(shape, level, node);
+        let runs = Runs::of(&slots);
+        self.release(shape, level, node);
+        (node.leaf, node.words) = match runs.values() {
+            [group] if group & TAG == 0 => (self.uniform(shape, level, *group), 0),
+            values => self.narrow_block(runs.starts, values),
+        };
+    }
+
+    pub(super) fn wide(&mut self, shape: &Shape, level: usize, node: &mut Node) {
+        let slots = self.paint::<64>(shape, level, node);
+        let runs = Runs::of(&slots);
+        self.release(shape, level, node);
+        (node.leaf, node.words) = match runs.values() {
+            [group] if group & TAG == 0 => (self.uniform(shape, level, *group), 0),
+            values => self.wide_block(runs.starts, values),
+        };
+    }
+
+    pub(super) fn long(&mut self, shape: &Shape, level: usize, node: &mut Node) {
+        let slots = self.paint::<256>(shape, level, node);
+        self.release(shape, level, node);
+        if slots.iter().all(|value| *value == slots[0]) {
+            (node.leaf, node.words) = (slots[0], 0);
+            return;
+        }
+        let mut words = [0; LONG_WORDS];
+        let mut count = LONG_HEAD;
+        for (place, slots) in slots.as_chunks().0.iter().enumerate() {
+            let runs = Runs::of(slots);
+            let head = [runs.starts as u32, (runs.starts >> 32) as u32, count as u32 - 1, 0];
+            words[place * 4..place * 4 + 4].copy_from_slice(&head);
+            words[count..count + runs.count].copy_from_slice(runs.values());
+            count += runs.count;
+        }
+        let place = self.arena.alloc(count, |new, _| new[..count].copy_from_slice(&words[..count]));
+        (node.leaf, node.words) = (handle(place), count as u32);
+    }
+
+    /// A block with values of 2 bytes: its place and words.
+    pub(super) fn narrow_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+        let mut words = [0u32; HEAD + 32 + 64];
+        (words[0], words[1]) = (starts as u32, (starts >> 32) as u32);
+        let mut end = HEAD + values.len().div_ceil(2);
+        for (place, &value) in values.iter().enumerate() {
+            let short = if value < ELSEWHERE {
+                value
+            } else {
+                words[end] = value;
+                end += 1;
+                ELSEWHERE | (end as u32 - 1)
+            };
+            words[HEAD + place / 2] |= short << (place % 2 * 16);
+        }
+        let place = self.arena.alloc(end, |new, _| new[..end].copy_from_slice(&words[..end]));
+        (place, end as u32)
+    }
+
+    /// A block with values of 4 bytes: its place and words.
+    pub(super) fn wide_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+        let end = HEAD + values.len();
+        let place = self.arena.alloc(end, |new, _| {
+            (new[0], new[1]) = (starts as u32, (starts >> 32) as u32);
+            new[HEAD..end].copy_from_slice(values);
+        });
+        (place, end as u32)
+    }
+
+    /// The word of each slot, children encoded where they must be.
+    fn paint<const SLOTS: usize>(&mut self, shape: &Shape, level: usize, node: &mut Node) -> [u32; SLOTS] {
+        let mut painted = [node.cover; SLOTS];
+        for entry in &node.entries {
+            let first = entry.slot() as usize;
+            let end = first + (SLOTS >> entry.len());
+            if let Some(part) = painted.get_mut(first..end) {
+                part.fill(entry.group());
+            }
+        }
+        let Children::Sparse(list) = &mut node.children else { return painted };
+        list.retain_mut(|(slot, child)| {
+            let Some(word) = painted.get_mut(*slot as usize) else { return true };
+            if child.is_dirty() || child.cover != *word {
+                self.encode(shape, level + 1, child, *word);
+            }
+            if child.is_empty() {
+                self.discard(shape, level + 1, child);
+                return false;
+            }
+            *word = child.leaf;
+            true
+        });
+        painted
+    }
+}

@@ -1,0 +1,90 @@
+//! IPv4: two dense steps to a block of 64 /24s, which mostly holds the answer in its first line.
+
+use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_upto, short, word};
+use crate::trie::encode::TAG;
+use crate::types::GroupIndex;
+
+/// Heads of a block for the last 8 bits, of 4 words each.
+const HEADS: usize = 4;
+
+/// The block of 64 /24s that covers an address.
+///
+/// # Safety
+/// The view's root is a root of this family in a region that a snapshot keeps.
+#[inline(always)]
+unsafe fn block(view: View, dst: u32) -> usize {
+    // SAFETY: a root has 2^8 places of pages, a page 2^10 of blocks.
+    unsafe {
+        let page = word(view.base, view.root as usize, (dst >> 24) as usize) as usize;
+        word(view.base, page, (dst >> 14) as usize & 0x3ff) as usize
+    }
+}
+
+/// The answers that stand elsewhere, behind those in their first place that a burst left in `out`.
+fn long(view: View, dst: &[u32], out: &mut [GroupIndex]) {
+    let base = view.base;
+    let mut list = [0u8; BURST];
+    let mut listed = 0;
+    for (at, value) in out.iter().enumerate() {
+        list[listed & (BURST - 1)] = at as u8;
+        listed += (value.0 >> 31) as usize;
+    }
+    for &at in list.iter().take(listed) {
+        let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
+        // SAFETY: the value, which is that of this address's block, says at which word of it the word is. A tagged one is the handle of
+        // a block with 4 heads, each of which says how many words stand before the first of its values.
+        let found = unsafe {
+            let found = word(base, block(view, dst), elsewhere(out.0));
+            let tagged = found & TAG != 0;
+            let long = if tagged { place(found) } else { 0 };
+            let head = (dst as usize >> 6 & (HEADS - 1)) * 4;
+            let before = word(base, long, head + 2) as usize;
+            let deeper = word(base, long, before + runs_upto(base, long + head * 4, dst));
+            if tagged { deeper } else { found }
+        };
+        *out = GroupIndex(found);
+    }
+}
+
+macro_rules! kernel {
+    ($name:ident $(, $feature:meta)?) => {
+        /// # Safety
+        /// The view's root is a root of this family in a region that a snapshot keeps, and the CPU can run this.
+        $(#[$feature])?
+        pub(super) unsafe fn $name(view: View, dst: &[u32], out: &mut [GroupIndex]) {
+            let base = view.base;
+            let (mut all_dst, mut all_out) = (dst, out);
+            // Both slices of one length: the compiler then counts once.
+            while let Some((dst, rest, out, rest_out)) = next_burst(all_dst, all_out) {
+                (all_dst, all_out) = (rest, rest_out);
+                for (&dst, out) in dst.iter().zip(out.iter_mut()) {
+                    // SAFETY: by the caller.
+                    unsafe {
+                        let block = block(view, dst);
+                        fetch(base, block);
+                        *out = GroupIndex(block as u32);
+                    }
+                }
+                let mut values = 0;
+                for (&dst, out) in dst.iter().zip(out.iter_mut()) {
+                    // SAFETY: a block of 64 slots holds 4 times 2 bytes before its values, and one for each of its runs.
+                    let value = unsafe {
+                        let block = out.0 as usize;
+                        short(base, block, 3 + runs_upto(base, block, dst >> 8))
+                    };
+                    values |= value;
+                    *out = GroupIndex(value);
+                }
+                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on an answer.
+                if values >> 31 != 0 {
+                    long(view, dst, out);
+                }
+                or_default(out, view.default);
+            }
+        }
+    };
+}
+
+kernel!(scalar);
+#[cfg(target_arch = "x86_64")]
+kernel!(avx2, target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt"));
