@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
-use fibcast_fib::{Limits, Reader};
+use fibcast_fib::Reader;
 
 use crate::capture::Hub;
 use crate::config::Config;
@@ -64,7 +64,7 @@ impl Router {
             ports: setups,
             routes: config.static_routes(),
             neighbors: config.static_neighbors(),
-            limits: Limits::default(),
+            limits: config.fib.limits(),
             rings: rings.clone(),
             counters: counters.clone(),
         };
