@@ -43,6 +43,7 @@ fmt: ## format all code
 
 bench: ## benchmarks against dpdk-test-fib and others; prints tables
 	@$(SETUP) build
+	@$(SETUP) bench
 	@$(CARGO) build --release -p fibcast-bench --bins
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; RUNTIME_DIRECTORY=$$folder target/release/fibcast-bench all
 

@@ -428,7 +428,7 @@ fn drops(list: &DropList) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_control::tables::DropCount;
+    use fibcast_control::tables::{DropCount, WorkerStatus};
 
     #[test]
     fn numbers_stand_to_the_right_and_words_to_the_left() {
@@ -449,5 +449,14 @@ uplink  ttl_exceeded     1000
 received 12 = sent 2 + dropped 10 + host 0 + held 0
 ";
         assert_eq!(text(&Show::Drops, &Answer::Drops(list)), expected);
+    }
+
+    #[test]
+    fn destructors_that_ran_on_a_worker_are_shown_beside_it() {
+        let worker = |worker, destructors| WorkerStatus { worker, destructors, ..WorkerStatus::default() };
+        let list = WorkerList { workers: vec![worker(0, 0), worker(1, 3)] };
+        let page = text(&Show::Workers, &Answer::Workers(list));
+        let last: Vec<&str> = page.lines().filter_map(|line| line.split_whitespace().last()).collect();
+        assert_eq!(last, ["destructors", "0", "3"]);
     }
 }

@@ -95,11 +95,18 @@ fn respond(request: HttpRequest, handler: &dyn Handler) -> io::Result<()> {
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// 200 while it serves what a capable server said, 503 with the reason otherwise.
+/// 200 while it serves and forwards by what a capable server said, 503 with the reason otherwise.
 fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
     let stalled = status.forwarding.as_ref().map_or(0, |forwarding| forwarding.workers_stalled);
     if stalled != 0 {
         return page(503, PLAIN, format!("{stalled} workers stand still\n"));
+    }
+    if let Some(error) = status.forwarding.as_ref().and_then(|forwarding| forwarding.apply_error.as_ref()) {
+        return page(
+            503,
+            PLAIN,
+            format!("a batch cannot be applied, the table is kept as it was: {error}\n"),
+        );
     }
     match (status.ready, status.stale) {
         (true, false) => page(200, PLAIN, "ready\n".into()),

@@ -104,6 +104,14 @@ fn node(registry: &mut Registry, status: &Status) {
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
         gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
+        let pending = whole(forwarding.pending_batches);
+        gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
+        let failed = i64::from(forwarding.apply_error.is_some());
+        gauge(
+            "forwarding_apply_failed",
+            "1 while a batch cannot be applied and the old table is in force",
+            failed,
+        );
         gauge("workers_stalled", "Workers that stand still or have ended", whole(forwarding.workers_stalled));
         gauge(
             "next_hops_unresolved",

@@ -119,7 +119,7 @@ pub struct WorkerList {
 }
 
 /// A worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// Number.
     pub worker: usize,

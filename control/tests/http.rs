@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
 use fibcast_control::http::HttpServer;
 use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::status::ForwardingStatus;
 use fibcast_control::status::{Kind, Status, TableStatus};
 use fibcast_control::tables::{DropCount, DropList, PortList};
 use std::io::{Read, Write};
@@ -63,6 +64,28 @@ fn health_follows_the_state_and_metrics_hold_the_figures() {
     stale.store(true, Ordering::Relaxed);
     let (code, text) = get(address, "/healthz");
     assert!(code == 503 && text.contains("stale"), "{text}");
+}
+
+#[test]
+fn a_batch_that_cannot_be_applied_is_told_by_health_and_metrics() {
+    let forwarding = ForwardingStatus {
+        pending_batches: 1,
+        apply_error: Some("serial 5: expected at most 3 routes".into()),
+        ..ForwardingStatus::default()
+    };
+    let server = HttpServer::start("127.0.0.1:0".parse().unwrap(), move |request| match request {
+        Request::Status {} => {
+            Ok(Answer::Status(Box::new(Status { forwarding: Some(forwarding.clone()), ..dataplane(false) })))
+        }
+        _ => Err("no".into()),
+    })
+    .unwrap();
+    let address = server.address().unwrap();
+    let (code, text) = get(address, "/healthz");
+    assert!(code == 503 && text.contains("serial 5: expected at most 3 routes"), "{text}");
+    let (_, text) = get(address, "/metrics");
+    assert!(text.contains("fibcast_forwarding_pending_batches 1\n"), "{text}");
+    assert!(text.contains("fibcast_forwarding_apply_failed 1\n"), "{text}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_tx_queue_setup",
     "rte_eth_xstats_get",
     "rte_eth_xstats_get_names",
+    "rte_fib6?_(add|create|delete|free|lookup_bulk|select_lookup)",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
     "rte_pktmbuf_free_bulk",
@@ -80,7 +81,7 @@ fn main() {
         stop(&format!("the C shim over DPDK's headers does not compile: {error}"));
     }
     // After the shim, which uses symbols of DPDK.
-    for library in ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"] {
+    for library in ["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"] {
         println!("cargo:rustc-link-lib=dylib={library}");
     }
 

@@ -1,9 +1,11 @@
 //! What the table is told, and what it answers: changes, limits, the result of a batch and its errors.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::types::{Group, GroupError, GroupLabel, VrfId};
+use crate::types::{Group, GroupError, GroupLabel, PortId, VrfId};
 
 /// One change of a batch.
 ///
@@ -50,11 +52,21 @@ pub struct Limits {
     pub max_groups: usize,
     /// VRFs; ids are below this number.
     pub max_vrfs: usize,
+    /// Directly connected hosts.
+    pub max_neighbors: usize,
+    /// Bytes of address space for the tries, reserved when the table is made; memory is used as it is needed.
+    pub trie_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_routes: 8_000_000, max_groups: 1_000_000, max_vrfs: 1_024 }
+        Limits {
+            max_routes: 8_000_000,
+            max_groups: 1_000_000,
+            max_vrfs: 1_024,
+            max_neighbors: 1_000_000,
+            trie_bytes: crate::TRIE_BYTES,
+        }
     }
 }
 
@@ -149,6 +161,16 @@ pub enum ApplyError {
         /// Bytes there are.
         limit: usize,
     },
+    /// [`Limits::max_neighbors`] would be passed.
+    #[error("neighbour {address} at port {}: expected at most {limit} neighbours", port.0)]
+    TooManyNeighbors {
+        /// The neighbour's port.
+        port: PortId,
+        /// The neighbour that does not fit.
+        address: IpAddr,
+        /// The limit.
+        limit: usize,
+    },
     /// [`Limits::max_vrfs`] would be passed.
     #[error("vrf {}: expected an id below {limit}", vrf.0)]
     TooManyVrfs {
@@ -167,6 +189,7 @@ impl ApplyError {
             ApplyError::TooManyRoutes { .. }
                 | ApplyError::TooManyGroups { .. }
                 | ApplyError::TooManyVrfs { .. }
+                | ApplyError::TooManyNeighbors { .. }
                 | ApplyError::TrieMemory { .. }
         )
     }

@@ -48,9 +48,9 @@ pub struct Counts {
 type Puts<'a> = HashMap<GroupLabel, Option<&'a Group>>;
 
 impl Fib {
-    /// An empty table with the default VRF, and [`TRIE_BYTES`] of address space for its tries.
+    /// An empty table with the default VRF, and [`Limits::trie_bytes`] of address space for its tries.
     pub fn new(limits: Limits) -> Self {
-        Fib::with_trie_bytes(limits, TRIE_BYTES)
+        Fib::with_trie_bytes(limits, limits.trie_bytes)
     }
 
     /// As [`Fib::new`], with another bound on the memory of the tries: address space is reserved at once, in powers of
@@ -155,13 +155,14 @@ impl Fib {
                 Change::Announce { .. } | Change::Withdraw { .. } => {}
             }
         }
-        let mut groups = self.groups.len() as isize;
-        for (&label, put) in &puts {
-            let known = self.groups.index(label).is_some();
-            groups += isize::from(put.is_some()) - isize::from(known);
-            if put.is_some() && !known && groups > self.limits.max_groups as isize {
-                return Err(ApplyError::TooManyGroups { label, limit: self.limits.max_groups });
-            }
+        // What the whole batch comes to: a table may swap one group for another at its limit.
+        let known = |label: &GroupLabel| self.groups.index(*label).is_some();
+        let gone = puts.iter().filter(|(label, put)| put.is_none() && known(label)).count();
+        let mut room = (self.limits.max_groups + gone).saturating_sub(self.groups.len());
+        for (&label, _) in puts.iter().filter(|(label, put)| put.is_some() && !known(label)) {
+            room = room
+                .checked_sub(1)
+                .ok_or(ApplyError::TooManyGroups { label, limit: self.limits.max_groups })?;
         }
         for change in changes {
             let (vrf, prefix, label) = match *change {
@@ -297,13 +298,23 @@ impl Fib {
         self.groups.take_new_next_hops()
     }
 
-    /// Says where packets to a directly connected host go; returns whether anything changed.
-    pub fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
+    /// Says where packets to a directly connected host go; returns whether anything changed. One that is new and would
+    /// pass [`Limits::max_neighbors`] is refused.
+    pub fn set_neighbor(
+        &mut self,
+        port: PortId,
+        address: IpAddr,
+        adjacency: Adjacency,
+    ) -> Result<bool, ApplyError> {
+        let limit = self.limits.max_neighbors;
+        if self.neighbors.len() >= limit && self.neighbors.get(port, address).is_none() {
+            return Err(ApplyError::TooManyNeighbors { port, address, limit });
+        }
         let changed = self.neighbors.set(port, address, adjacency);
         if changed {
             self.taken = None;
         }
-        changed
+        Ok(changed)
     }
 
     /// Forgets a directly connected host; returns whether it was known.

@@ -70,6 +70,7 @@ impl Generation {
     ///
     /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v4(&self, vrf: VrfId, dst: &[u32], out: &mut [GroupIndex]) {
+        let (dst, out) = pairs(dst, out);
         match self.roots(vrf) {
             Some(roots) => roots.v4.lookup_v4(&self.blocks, self.kernel, dst, out),
             None => out.fill(GroupIndex::NO_ROUTE),
@@ -80,6 +81,7 @@ impl Generation {
     ///
     /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v6(&self, vrf: VrfId, dst: &[u128], out: &mut [GroupIndex]) {
+        let (dst, out) = pairs(dst, out);
         match self.roots(vrf) {
             Some(roots) => roots.v6.lookup_v6(&self.blocks, self.kernel, dst, out),
             None => out.fill(GroupIndex::NO_ROUTE),
@@ -170,6 +172,13 @@ impl Generation {
             _ => false,
         }
     }
+}
+
+/// As many questions as there is room for answers.
+#[inline]
+fn pairs<'a, A>(dst: &'a [A], out: &'a mut [GroupIndex]) -> (&'a [A], &'a mut [GroupIndex]) {
+    let count = dst.len().min(out.len());
+    (&dst[..count], &mut out[..count])
 }
 
 impl Drop for Generation {

@@ -37,6 +37,7 @@ mod generation;
 mod groups;
 mod neighbors;
 mod publisher;
+mod sync;
 mod table;
 mod trie;
 mod types;

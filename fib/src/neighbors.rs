@@ -15,11 +15,12 @@ type Shard = HashMap<(PortId, IpAddr), Adjacency>;
 #[derive(Clone, Debug)]
 pub(crate) struct Neighbors {
     shards: Arc<[Arc<Shard>]>,
+    count: usize,
 }
 
 impl Neighbors {
     pub(crate) fn new() -> Self {
-        Neighbors { shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect() }
+        Neighbors { shards: (0..SHARDS).map(|_| Arc::new(Shard::new())).collect(), count: 0 }
     }
 
     pub(crate) fn get(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
@@ -31,7 +32,8 @@ impl Neighbors {
         if self.get(port, address) == Some(&adjacency) {
             return false;
         }
-        self.write(address, |shard| shard.insert((port, address), adjacency));
+        let before = self.write(address, |shard| shard.insert((port, address), adjacency));
+        self.count += usize::from(before.flatten().is_none());
         true
     }
 
@@ -41,7 +43,12 @@ impl Neighbors {
             return false;
         }
         self.write(address, |shard| shard.remove(&(port, address)));
+        self.count -= 1;
         true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PortId, IpAddr, &Adjacency)> {
@@ -54,10 +61,9 @@ impl Neighbors {
         self.shards.iter().map(|shard| shard.allocation_size() + size_of::<Shard>() + 24).sum()
     }
 
-    fn write<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Shard) -> R) {
-        if let Some(slot) = Arc::make_mut(&mut self.shards).get_mut(shard(address)) {
-            change(Arc::make_mut(slot));
-        }
+    fn write<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Shard) -> R) -> Option<R> {
+        let slot = Arc::make_mut(&mut self.shards).get_mut(shard(address))?;
+        Some(change(Arc::make_mut(slot)))
     }
 }
 

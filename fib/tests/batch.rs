@@ -9,7 +9,7 @@ use common::*;
 use fibcast_fib::*;
 
 fn fib() -> Fib {
-    let mut fib = Fib::new(Limits { max_routes: 3, max_groups: 2, max_vrfs: 2 });
+    let mut fib = Fib::new(Limits { max_routes: 3, max_groups: 2, max_vrfs: 2, ..Limits::default() });
     fib.apply(&[put(1), announce("10.0.0.0/8", 1)], 1).unwrap();
     fib
 }
@@ -39,6 +39,32 @@ fn an_unknown_vrf_is_an_error_that_names_the_route() {
     let unknown = Change::Withdraw { vrf: VrfId(1), prefix: "11.0.0.0/8".parse().unwrap() };
     let batch = [announce("11.0.0.0/8", 1), unknown];
     refused(&mut fib(), &batch, "route 11.0.0.0/8 in vrf 1: expected an existing vrf");
+}
+
+#[test]
+fn a_route_into_an_unknown_vrf_is_refused_with_the_whole_batch() {
+    let mut unknown = announce("11.0.0.0/8", 1);
+    if let Change::Announce { vrf, .. } = &mut unknown {
+        *vrf = VrfId(1_000_000);
+    }
+    let message = "route 11.0.0.0/8 in vrf 1000000: expected an existing vrf";
+    refused(&mut fib(), &[put(2), announce("12.0.0.0/8", 2), unknown], message);
+}
+
+#[test]
+fn a_group_that_the_batch_itself_deletes_is_unknown() {
+    let batch =
+        [announce("11.0.0.0/8", 1), Change::DeleteGroup { label: GroupLabel(1) }, withdraw("10.0.0.0/8")];
+    let message = "route 11.0.0.0/8 in vrf 0: expected a known group, found label 0x0000000000000001";
+    refused(&mut fib(), &batch, message);
+}
+
+#[test]
+fn a_prefix_longer_than_an_address_cannot_be_made() {
+    assert!(ipnet::Ipv4Net::new([10, 0, 0, 0].into(), 33).is_err());
+    assert!(ipnet::Ipv6Net::new([0; 16].into(), 129).is_err());
+    assert!("10.0.0.0/33".parse::<ipnet::IpNet>().is_err());
+    assert!("2001:db8::/129".parse::<ipnet::IpNet>().is_err());
 }
 
 #[test]

@@ -89,8 +89,8 @@ fn neighbors_come_and_go() {
     let mut fib = Fib::new(Limits::default());
     let (port, host) = (PortId(1), IpAddr::from([192, 0, 2, 77]));
     let there = adjacency(7, AdjacencyState::Reachable);
-    assert!(fib.set_neighbor(port, host, there));
-    assert!(!fib.set_neighbor(port, host, there));
+    assert_eq!(fib.set_neighbor(port, host, there), Ok(true));
+    assert_eq!(fib.set_neighbor(port, host, there), Ok(false));
     let with = fib.generation();
     assert_eq!(with.neighbor(port, host), Some(&there));
     assert_eq!(with.neighbor(PortId(2), host), None);

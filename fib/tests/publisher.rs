@@ -98,3 +98,76 @@ fn publishing_the_same_generation_again_changes_nothing() {
     publisher.publish(fib.generation());
     assert_eq!(publisher.stats().published, 1);
 }
+
+#[test]
+fn a_worker_that_stands_still_holds_at_most_the_bound_and_then_sees_the_net() {
+    let (mut fib, publisher) = start();
+    let mut publisher = publisher.with_retired_limit(3);
+    let (mut stuck, mut alive) = (publisher.register("stuck"), publisher.register("alive"));
+    stuck.burst();
+    let mut seen = 0;
+    for serial in 2..1_000 {
+        publisher.publish(next(&mut fib, serial));
+        assert!(publisher.stats().retired <= 3);
+        // It is never held up: what it gets may be old, and never goes back.
+        let now = alive.burst().serial();
+        assert!(now >= seen);
+        seen = now;
+    }
+    let stats = publisher.stats();
+    assert_eq!((stats.published, stats.deferred, seen), (4, 995, 4));
+    stuck.burst();
+    publisher.collect();
+    // One publication for all that came meanwhile.
+    assert_eq!((alive.burst().serial(), stuck.burst().serial()), (999, 999));
+    publisher.collect();
+    assert_eq!((publisher.stats().published, publisher.stats().retired), (5, 0));
+}
+
+#[test]
+fn a_worker_that_ends_by_a_defect_holds_nothing() {
+    let (mut fib, mut publisher) = start();
+    let mut reader = publisher.register("w0");
+    let worker = std::thread::spawn(move || {
+        reader.burst();
+        panic!("as a test wants it");
+    });
+    assert!(worker.join().is_err());
+    publisher.publish(next(&mut fib, 2));
+    assert_eq!((publisher.stats().retired, publisher.stats().workers.len()), (0, 0));
+}
+
+/// A worker keeps a generation behind the publisher's back, as no reader lets it, and is the last to let go.
+#[test]
+fn a_destructor_on_a_worker_is_counted_for_it_and_asserted_in_debug_builds() {
+    let (mut fib, mut publisher) = start();
+    let (mut fine, mut reader) = (publisher.register("fine"), publisher.register("careless"));
+    fine.burst();
+    let kept = fib.generation();
+    let [ready, go, freed] = [(); 3].map(|()| std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        let (ready, go, freed) = (&ready, &go, &freed);
+        let reader = &mut reader;
+        let worker = scope.spawn(move || {
+            reader.burst();
+            ready.wait();
+            go.wait();
+            reader.burst();
+            freed.wait();
+            drop(kept);
+        });
+        ready.wait();
+        publisher.publish(next(&mut fib, 2));
+        go.wait();
+        // What the publisher frees is its own reference: the generation itself is still the worker's.
+        fine.burst();
+        while publisher.stats().retired > 0 {
+            publisher.collect();
+        }
+        freed.wait();
+        assert_eq!(worker.join().is_err(), cfg!(debug_assertions));
+    });
+    let stats = publisher.stats();
+    let freed: Vec<_> = stats.workers.iter().map(|worker| (worker.name.as_str(), worker.freed)).collect();
+    assert_eq!((stats.freed_by_workers, freed), (1, vec![("fine", 0), ("careless", 1)]));
+}

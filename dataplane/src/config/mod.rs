@@ -1,5 +1,7 @@
 //! `dataplane.toml`: the sections that this daemon has beside those of all daemons, and what their types alone cannot say.
 
+mod fib;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -18,6 +20,7 @@ use crate::packet::ethernet::Mac;
 use crate::pipeline::icmp_error::Limits as IcmpLimits;
 use crate::pipeline::port::{Link, ReversePath};
 use crate::worker::idle::Policy;
+pub use fib::Fib;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,6 +36,9 @@ pub struct Config {
     pub limits: Limits,
     /// Who fills the table; left out: static routes only.
     pub sync: Option<Sync>,
+    /// What the table may grow to.
+    #[serde(default)]
+    pub fib: Fib,
     /// DPDK's environment.
     #[serde(default)]
     pub eal: Eal,
@@ -221,6 +227,7 @@ impl Config {
         }
         config.limits.check(loaded)?;
         Security::check(&config.tls, &config.node.name, loaded)?;
+        config.fib.check(loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_neighbors(loaded)?;

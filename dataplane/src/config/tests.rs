@@ -158,3 +158,17 @@ fn an_ipv4_route_may_have_ipv6_gateways_and_not_the_other_way_round() {
         check(&text).unwrap_err().contains("via: expected a gateway for 2001:db8:f::/48, found 192.0.2.9")
     );
 }
+
+#[test]
+fn limits_of_the_table_are_checked_and_reach_it() {
+    let found = error("[workers]", "[fib]\nmax_routes = 10\n[workers]");
+    assert_eq!(found, "x.toml:4: fib.max_routes: expected 1000 to 1000000000, found 10");
+    let text = GOOD.replacen("[workers]", "[fib]\nmax_routes = 5000\ntrie_memory = 64\n[workers]", 1);
+    let limits = parse::<Config>("x.toml".as_ref(), text).unwrap().value.fib.limits();
+    let expected = fibcast_fib::Limits { max_routes: 5_000, trie_bytes: 64 << 20, ..Default::default() };
+    assert_eq!(limits, expected);
+    assert_eq!(
+        parse::<Config>("x.toml".as_ref(), GOOD.to_owned()).unwrap().value.fib.limits(),
+        Default::default()
+    );
+}

@@ -7,11 +7,13 @@
 //! * [`next_hops`]: which neighbour a next hop means;
 //! * [`host`]: answers to ARP, ND and pings;
 //! * [`sink`]: batches of the agent on their way here;
+//! * [`pending`]: batches that wait, and what becomes of them when one fails;
 //! * [`show`], [`trace`]: what an operator sees.
 
 pub mod host;
 pub mod next_hops;
 pub mod own_routes;
+mod pending;
 pub mod show;
 pub mod sink;
 pub mod thread;
@@ -144,6 +146,8 @@ pub struct Control {
     rings: Vec<Rings>,
     pending: VecDeque<Batch>,
     failure: Option<Failure>,
+    /// The last neighbour did not fit into the table.
+    neighbors_full: bool,
     dirty: bool,
     hold: Hold,
     sweep_at: Instant,
@@ -194,6 +198,7 @@ impl Control {
             rings: setup.rings,
             pending: VecDeque::new(),
             failure: None,
+            neighbors_full: false,
             dirty: false,
             hold: Hold::default(),
             sweep_at: now + SWEEP,
@@ -253,10 +258,13 @@ impl Control {
         busy
     }
 
-    /// Batches into the table. One that fails stays, with all behind it, and is tried again.
+    /// Batches into the table. One that fails stays, becomes one with all behind it, and is tried again.
     fn apply(&mut self, now: Instant) -> bool {
-        if self.failure.as_ref().is_some_and(|failure| now < failure.retry_at) {
-            return false;
+        if let Some(failure) = &self.failure {
+            if now < failure.retry_at {
+                return false;
+            }
+            pending::coalesce(&mut self.pending);
         }
         let (mut applied, mut moved) = (false, false);
         for _ in 0..BATCHES {
@@ -287,7 +295,8 @@ impl Control {
                     let text = format!("serial {}: {error}", batch.serial);
                     if self.failure.as_ref().is_none_or(|before| before.text != text) {
                         tracing::error!(
-                            "{text}; the table stays as it was, the batch is kept and tried again every second"
+                            "{text}; the table stays as it was, the batch is kept and tried again every second, \
+                             together with what comes after it"
                         );
                     }
                     self.failure = Some(Failure { text, retry_at: now + RETRY });
@@ -423,11 +432,28 @@ impl Control {
         let (port, address) = key;
         let Some(adjacency) = self.adjacency(port, mac) else { return };
         self.dirty |= match mac {
-            Some(_) => self.fib.set_neighbor(port, address, adjacency),
+            Some(_) => self.set_neighbor(port, address, adjacency),
             None => self.fib.remove_neighbor(port, address),
         };
         for next_hop in self.next_hops.of(&key) {
             self.dirty |= self.fib.set_adjacency(*next_hop, adjacency);
+        }
+    }
+
+    /// A neighbour that the table has no room for stays unknown to workers, which go on asking for it.
+    fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
+        match self.fib.set_neighbor(port, address, adjacency) {
+            Ok(changed) => {
+                self.neighbors_full &= !changed;
+                changed
+            }
+            Err(error) => {
+                // Once, until there was room again: a scan of a subnet must not fill the log.
+                if !std::mem::replace(&mut self.neighbors_full, true) {
+                    tracing::error!("{error}; packets to it wait or are dropped");
+                }
+                false
+            }
         }
     }
 

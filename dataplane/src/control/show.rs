@@ -34,9 +34,9 @@ impl Control {
         }
     }
 
-    /// Trie destructors that ran on workers; anything but 0 is a defect.
-    pub fn destructors(&self) -> u64 {
-        self.publisher.stats().freed_by_workers
+    /// Trie destructors that ran on each worker, by its name; anything but 0 is a defect.
+    pub fn destructors(&self) -> Vec<(String, u64)> {
+        self.publisher.stats().workers.into_iter().map(|worker| (worker.name, worker.freed)).collect()
     }
 
     /// Routes as the table has them, those of the host itself included.

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
-use fibcast_fib::{Limits, Reader};
+use fibcast_fib::Reader;
 
 use crate::capture::Hub;
 use crate::config::Config;
@@ -64,13 +64,13 @@ impl Router {
             ports: setups,
             routes: config.static_routes(),
             neighbors: config.static_neighbors(),
-            limits: Limits::default(),
+            limits: config.fib.limits(),
             rings: rings.clone(),
             counters: counters.clone(),
         };
         let mut control = Control::new(setup, now).map_err(Failure::work)?;
         let readers: Vec<Reader> =
-            (0..rings.len()).map(|number| control.reader(&format!("worker {number}"))).collect();
+            (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
 
         let ports = Arc::new(ports);
@@ -150,6 +150,11 @@ impl Drop for Router {
         }
         self.control = None;
     }
+}
+
+/// As the publisher knows a worker.
+fn worker_name(number: usize) -> String {
+    format!("worker {number}")
 }
 
 /// The flow hash differs from host to host by the node's name, and stays the same over a restart.

@@ -11,6 +11,7 @@ use fibcast_fib::VrfId;
 
 use super::ports::Ports;
 use super::watch::Health;
+use super::worker_name;
 use crate::capture::{Hub, Wanted};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
@@ -164,8 +165,10 @@ impl View {
             icmp_sent: snapshot.icmp_sent,
             icmp_limited: snapshot.icmp_limited,
             fragments: snapshot.fragments,
-            // Counted for all workers together; the first one shows it.
-            destructors: if worker == 0 { destructors } else { 0 },
+            destructors: destructors
+                .iter()
+                .find(|(name, _)| *name == worker_name(worker))
+                .map_or(0, |(_, count)| *count),
         };
         WorkerList {
             workers: self.snapshots().into_iter().zip(&self.cores).enumerate().map(status).collect(),

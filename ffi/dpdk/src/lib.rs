@@ -17,6 +17,7 @@
 mod burst;
 mod eal;
 mod error;
+mod fib;
 mod packet;
 mod pool;
 mod port;
@@ -26,6 +27,7 @@ mod stats;
 pub use burst::{Burst, Drain};
 pub use eal::{Eal, RegisteredThread};
 pub use error::{Error, Result};
+pub use fib::{Fib, Fib6, FibConfig, FibLookup};
 pub use packet::Packet;
 pub use pool::Mempool;
 pub use port::{Port, PortConfig, PortInfo};

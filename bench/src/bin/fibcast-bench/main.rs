@@ -1,7 +1,7 @@
 //! `fibcast-bench`: what fibcast's parts cost, beside what the peers on this machine cost in the same run.
 //!
-//! `input` makes the table and the addresses, `rte_fib` runs DPDK's peer for lookups, `forward` a router and its peer, `net` the
-//! whole system over TCP, `row` shows figures. One file for each bench.
+//! `input` makes the tables and the addresses, `measure` says how figures come about, `rte_fib` is DPDK's peer for lookups, `forward` a
+//! router and its peer, `net` the whole system over TCP, `row` shows figures. One file or folder for each bench.
 
 mod apply;
 mod codec;
@@ -9,6 +9,7 @@ mod cpu;
 mod forward;
 mod input;
 mod lpm;
+mod measure;
 mod net;
 mod row;
 mod rte_fib;
@@ -25,12 +26,15 @@ use crate::row::{Report, Row};
 /// Measures fibcast's parts beside their peers, and prints a table or lines of JSON.
 ///
 /// Sides take turns, round by round; each figure is the median of its rounds. A ratio says how many times better than the peer: above 1 is
-/// better, also where less is better. Peers are dpdk-test-fib and dpdk-testpmd (Debian's package dpdk), and the crate
-/// ip_network_table-deps-treebitmap.
+/// better, also where less is better. Peers are DPDK's rte_fib in this process, dpdk-test-fib and dpdk-testpmd (Debian's package
+/// dpdk-dev), and the crate ip_network_table-deps-treebitmap.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
+    after_help = "lpm: cycles of the time-stamp counter per lookup. Bursts of 32 one after another, as a worker has them, lower quartile of slices of a \
+                  pass; _fenced: bursts of 64, each with a fenced clock around it, mean of a pass, as dpdk-test-fib measures itself. \
+                  _zipf, _third_outside: other addresses; _4000_groups: home groups for blocks of prefixes; _4x: a table 4 times as large.\n\n\
+                  load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
                   Ports of load are DPDK's."
 )]
 struct Options {
@@ -168,14 +172,8 @@ fn run(options: &Options) -> Result<(), Failure> {
             "fibcast-bench: other programs run: figures go up and down; rely on those of a quiet machine"
         );
     }
-    if !rte_fib::installed() {
-        eprintln!("fibcast-bench: dpdk-test-fib is not in PATH (package dpdk): no figures of rte_fib");
-    }
-    if options.bench.includes(Bench::Lpm) {
-        report.rows(&lpm::run(&table, course)?)?;
-    }
-    if options.bench.includes(Bench::Apply) {
-        report.rows(&apply::run(&table, course)?)?;
+    if options.bench.includes(Bench::Lpm) || options.bench.includes(Bench::Apply) {
+        tables(&table, options, course, &mut report)?;
     }
     if options.bench.includes(Bench::Codec) {
         report.rows(&codec::run(&table, course)?)?;
@@ -200,5 +198,24 @@ fn run(options: &Options) -> Result<(), Failure> {
         report.rows(&net::fanout::run(&table, course)?)?;
     }
     load(&mut report, "load_after")?;
+    Ok(())
+}
+
+/// The benches of the forwarding table, beside DPDK's in this process.
+fn tables(table: &Table, options: &Options, course: Course, report: &mut Report) -> Result<(), Failure> {
+    if !rte_fib::program::installed() {
+        eprintln!("fibcast-bench: dpdk-test-fib is not in PATH (package dpdk-dev): no figures of it");
+    }
+    let library = rte_fib::Library::start(course.core);
+    if let Err(error) = &library {
+        eprintln!("fibcast-bench: no figures of rte_fib: {error}");
+    }
+    let library = library.ok();
+    if options.bench.includes(Bench::Lpm) {
+        report.rows(&lpm::run(table, course, library.as_ref())?)?;
+    }
+    if options.bench.includes(Bench::Apply) {
+        report.rows(&apply::run(table, course, library.as_ref())?)?;
+    }
     Ok(())
 }

@@ -74,12 +74,12 @@ impl Report {
                 writeln!(out, "\n{}", row.bench)?;
                 let heads = ["metric", "value", "unit", "peer's", "ratio", "peer"];
                 let [metric, value, unit, peer_value, ratio, peer] = heads;
-                writeln!(out, "  {metric:<22} {value:>12}  {unit:<9} {peer_value:>12} {ratio:>8}  {peer}")?;
+                writeln!(out, "  {metric:<32} {value:>12}  {unit:<9} {peer_value:>12} {ratio:>8}  {peer}")?;
             }
             let peer_value = row.peer_value.map(number).unwrap_or_default();
             let ratio = row.ratio.map(|ratio| format!("{ratio:.2} x")).unwrap_or_default();
             let line = format!(
-                "  {:<22} {:>12}  {:<9} {peer_value:>12} {ratio:>8}  {}",
+                "  {:<32} {:>12}  {:<9} {peer_value:>12} {ratio:>8}  {}",
                 row.metric,
                 number(row.value),
                 row.unit,

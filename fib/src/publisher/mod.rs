@@ -3,44 +3,28 @@
 //! [`Publisher`] puts a new [`Generation`] in place with one pointer swap and keeps the one before on its retired
 //! list. Each worker has a [`Reader`], which caches the pointer and stamps the number of the generation it holds.
 //! [`Publisher::collect`] frees a retired generation when every stamp is past it (or idle) *and* no other reference
-//! is left (`Arc::get_mut` succeeds), so that its destructor, which may walk a whole trie, runs here and never in a
-//! worker. A reader lets go of its reference *before* it moves its stamp; so the last one to hold it is always us.
+//! is left, so that its destructor, which may give back a whole trie, runs here and never in a worker ([`handoff`]).
+//! Debug builds assert it, release builds count it, for each worker ([`PublisherStats`]).
 //!
 //! The retired list is bounded. At the bound the publisher does not wait and no worker does: the new generation is
-//! kept as pending, in place of one that was pending before, and goes out as soon as a retired one is freed.
+//! kept as pending, in place of one that was pending before, and goes out as soon as a retired one is freed. So a
+//! worker that stands still holds at most [`RETIRED_LIMIT`] generations, all others forward by the newest of them,
+//! and when it moves on they see the net of what came since. A worker that sleeps or has ended holds nothing.
 
-use std::collections::VecDeque;
-use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod handoff;
 
-use arc_swap::{ArcSwap, Cache};
-use crossbeam_utils::CachePadded;
-
+use self::handoff::{GONE, Handoff, HandoffReader, IDLE, Seat};
 use crate::audit::Audit;
 use crate::generation::Generation;
+use crate::sync::{Arc, CachePadded, Ordering};
 
 /// Retired generations that may wait for workers, unless [`Publisher::with_retired_limit`] says otherwise.
 pub const RETIRED_LIMIT: usize = 64;
 
-/// The stamp of a reader that holds nothing.
-const IDLE: u64 = 0;
-/// The stamp of a reader that was dropped.
-const GONE: u64 = u64::MAX;
-
-#[derive(Debug)]
-struct Published {
-    /// Counts publications from 1 on; what the stamps speak of.
-    sequence: u64,
-    generation: Arc<Generation>,
-}
-
-type Current = ArcSwap<Published>;
-
 #[derive(Debug)]
 struct Worker {
     name: String,
-    stamp: Arc<CachePadded<AtomicU64>>,
+    seat: Arc<CachePadded<Seat>>,
 }
 
 /// Whether a generation is visible to workers yet.
@@ -59,6 +43,8 @@ pub struct WorkerStamp {
     pub name: String,
     /// Publications behind the newest one; none when it is idle and holds nothing.
     pub behind: Option<u64>,
+    /// Generations that it freed; anything but 0 is a defect.
+    pub freed: u64,
 }
 
 /// What the publisher did and what waits.
@@ -83,33 +69,27 @@ pub struct PublisherStats {
 /// Publishes generations and frees retired ones. One thread owns it, together with the [`crate::Fib`].
 #[derive(Debug)]
 pub struct Publisher {
-    current: Arc<Current>,
-    sequence: u64,
-    retired: VecDeque<Arc<Published>>,
+    handoff: Handoff<Arc<Generation>>,
     retired_limit: usize,
     pending: Option<Arc<Generation>>,
     workers: Vec<Worker>,
     audit: Arc<Audit>,
     deferred: u64,
-    freed: u64,
 }
 
 impl Publisher {
     /// Starts with `first` in force.
     pub fn new(first: Arc<Generation>) -> Self {
-        let audit = Arc::new(Audit::default());
+        let audit = Arc::new(Audit::new());
         audit.enter();
         let _ = first.audit.set(audit.clone());
         Publisher {
-            current: Arc::new(ArcSwap::from_pointee(Published { sequence: 1, generation: first })),
-            sequence: 1,
-            retired: VecDeque::new(),
+            handoff: Handoff::new(first),
             retired_limit: RETIRED_LIMIT,
             pending: None,
             workers: Vec::new(),
             audit,
             deferred: 0,
-            freed: 0,
         }
     }
 
@@ -121,15 +101,15 @@ impl Publisher {
 
     /// Gives a worker its reader; idle until its first burst.
     pub fn register(&mut self, name: &str) -> Reader {
-        let stamp = Arc::new(CachePadded::new(AtomicU64::new(IDLE)));
-        self.workers.push(Worker { name: name.to_owned(), stamp: stamp.clone() });
-        Reader { current: self.current.clone(), cache: None, stamp, stamped: IDLE, not_sync: PhantomData }
+        let reader = self.handoff.reader();
+        self.workers.push(Worker { name: name.to_owned(), seat: reader.seat.clone() });
+        Reader { handoff: reader }
     }
 
     /// Makes a generation visible to every worker at one instant, and frees what can be freed.
     pub fn publish(&mut self, generation: Arc<Generation>) -> Visibility {
         self.collect();
-        if self.retired.len() >= self.retired_limit {
+        if self.handoff.retired() >= self.retired_limit {
             self.deferred += 1;
             self.pending = Some(generation);
             return Visibility::Deferred;
@@ -144,9 +124,9 @@ impl Publisher {
     /// Call it on a timer too, so that memory is given back when nothing is published.
     pub fn collect(&mut self) {
         self.audit.enter();
-        self.workers.retain(|worker| worker.stamp.load(Ordering::Acquire) != GONE);
+        self.workers.retain(|worker| worker.seat.stamp.load(Ordering::Acquire) != GONE);
         self.free();
-        if self.retired.len() < self.retired_limit
+        if self.handoff.retired() < self.retired_limit
             && let Some(generation) = self.pending.take()
         {
             self.swap(generation);
@@ -157,47 +137,33 @@ impl Publisher {
     /// What was done, what waits, and where the workers are.
     pub fn stats(&self) -> PublisherStats {
         let stamp = |worker: &Worker| {
-            let stamp = worker.stamp.load(Ordering::Acquire);
-            let behind = (stamp != IDLE && stamp != GONE).then(|| self.sequence.saturating_sub(stamp));
-            WorkerStamp { name: worker.name.clone(), behind }
+            let stamp = worker.seat.stamp.load(Ordering::Acquire);
+            let thread = worker.seat.thread.load(Ordering::Relaxed);
+            let behind =
+                (stamp != IDLE && stamp != GONE).then(|| self.handoff.sequence().saturating_sub(stamp));
+            WorkerStamp { name: worker.name.clone(), behind, freed: self.audit.foreign_of(thread) }
         };
         PublisherStats {
-            published: self.sequence,
+            published: self.handoff.sequence(),
             deferred: self.deferred,
-            retired: self.retired.len(),
-            freed: self.freed,
+            retired: self.handoff.retired(),
+            freed: self.handoff.freed(),
             freed_by_workers: self.audit.foreign(),
-            serial: self.current.load().generation.serial(),
+            serial: self.handoff.with_current(|generation| generation.serial()),
             workers: self.workers.iter().map(stamp).collect(),
         }
     }
 
     fn swap(&mut self, generation: Arc<Generation>) {
-        if Arc::ptr_eq(&self.current.load().generation, &generation) {
+        if self.handoff.with_current(|current| Arc::ptr_eq(current, &generation)) {
             return;
         }
         let _ = generation.audit.set(self.audit.clone());
-        self.sequence += 1;
-        let next = Arc::new(Published { sequence: self.sequence, generation });
-        self.retired.push_back(self.current.swap(next));
+        self.handoff.swap(generation);
     }
 
     fn free(&mut self) {
-        let oldest_held = self
-            .workers
-            .iter()
-            .map(|worker| worker.stamp.load(Ordering::Acquire))
-            .filter(|&stamp| stamp != IDLE && stamp != GONE)
-            .min()
-            .unwrap_or(GONE);
-        // Oldest first, and none out of turn: a generation's blocks may be shared with the next.
-        while let Some(oldest) = self.retired.front_mut() {
-            if oldest.sequence >= oldest_held || Arc::get_mut(oldest).is_none() {
-                break;
-            }
-            self.retired.pop_front();
-            self.freed += 1;
-        }
+        self.handoff.free(self.workers.iter().map(|worker| &**worker.seat));
     }
 }
 
@@ -210,39 +176,18 @@ impl Drop for Publisher {
 /// A worker's view of the current generation. It may be sent to a thread, not shared between threads.
 #[derive(Debug)]
 pub struct Reader {
-    current: Arc<Current>,
-    cache: Option<Cache<Arc<Current>, Arc<Published>>>,
-    stamp: Arc<CachePadded<AtomicU64>>,
-    stamped: u64,
-    not_sync: PhantomData<std::cell::Cell<()>>,
+    handoff: HandoffReader<Arc<Generation>>,
 }
 
 impl Reader {
     /// The generation for one burst of packets: call it once per burst, also for an empty one.
     #[inline]
     pub fn burst(&mut self) -> &Generation {
-        let cache = self.cache.get_or_insert_with(|| Cache::new(self.current.clone()));
-        let published = cache.load();
-        if published.sequence != self.stamped {
-            // Release: the reference to the generation before is given back by now, and must be seen so.
-            self.stamp.store(published.sequence, Ordering::Release);
-            self.stamped = published.sequence;
-        }
-        &published.generation
+        self.handoff.look()
     }
 
     /// Lets go of the generation: a worker that sleeps holds no memory.
     pub fn idle(&mut self) {
-        if self.cache.take().is_some() {
-            self.stamped = IDLE;
-            self.stamp.store(IDLE, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.cache = None;
-        self.stamp.store(GONE, Ordering::Release);
+        self.handoff.idle();
     }
 }

@@ -1,0 +1,63 @@
+//! `[fib]`: what the forwarding table may grow to.
+
+use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use fibcast_fib::Limits;
+use serde::Deserialize;
+
+use super::Config;
+
+/// `[fib]`. A batch that would pass a limit is refused whole: the table stays as it was, and the batch waits until there is room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fib {
+    /// Routes of all VRFs and both families.
+    pub max_routes: usize,
+    /// Next-hop groups.
+    pub max_groups: usize,
+    /// Neighbours of all ports.
+    pub max_neighbors: usize,
+    /// Mebibytes of address space for the tries, used as needed; a full Internet table needs less than 16.
+    pub trie_memory: usize,
+}
+
+impl Default for Fib {
+    fn default() -> Fib {
+        let limits = Limits::default();
+        Fib {
+            max_routes: limits.max_routes,
+            max_groups: limits.max_groups,
+            max_neighbors: limits.max_neighbors,
+            trie_memory: limits.trie_bytes >> 20,
+        }
+    }
+}
+
+impl Fib {
+    /// In the table's words.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            max_routes: self.max_routes,
+            max_groups: self.max_groups,
+            max_neighbors: self.max_neighbors,
+            trie_bytes: self.trie_memory << 20,
+            ..Limits::default()
+        }
+    }
+
+    pub(super) fn check(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        // What a host without a single route from outside needs, up to what the table's handles can name.
+        let ranges = [
+            ("max_routes", self.max_routes, 1_000, 1_000_000_000),
+            ("max_groups", self.max_groups, 100, 1_000_000_000),
+            ("max_neighbors", self.max_neighbors, 100, 1_000_000_000),
+            ("trie_memory", self.trie_memory, 4, 16_384),
+        ];
+        for (key, found, least, most) in ranges {
+            if !(least..=most).contains(&found) {
+                let key = [Step::Key("fib"), Step::Key(key)];
+                return Err(loaded.error(&key, format!("expected {least} to {most}, found {found}")));
+            }
+        }
+        Ok(())
+    }
+}
