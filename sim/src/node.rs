@@ -50,7 +50,7 @@ impl Kind {
     pub fn is_ready(&self) -> bool {
         match self {
             Self::RouteServer(rs) => rs.readiness().1,
-            Self::Agent(agent) => agent.ready,
+            Self::Agent(agent) => agent.relay.is_ready(),
         }
     }
 }

@@ -213,7 +213,7 @@ impl Network {
             sound(&node.name, fib)?;
             let sources_done = match &running.kind {
                 Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
-                Kind::Agent(agent) => agent.ready,
+                Kind::Agent(agent) => agent.relay.is_ready() && !agent.relay.is_stale(),
             };
             if !sources_done {
                 let text = format!("{} is not ready", node.name);

@@ -159,7 +159,14 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let mut table = Table::new(1);
     table.commit(many(30)).unwrap();
     let digest = table.digest();
-    let state = State { epoch: 1, serial: 3, digest, ready: true, path: vec!["rs".into(), "relay".into()] };
+    let state = State {
+        epoch: 1,
+        serial: 3,
+        digest,
+        ready: true,
+        stale: false,
+        path: vec!["rs".into(), "relay".into()],
+    };
     let stream = |all: &[Frame<'_>]| {
         let mut out = Vec::new();
         all.iter().for_each(|frame| frame.encode(&mut out));
