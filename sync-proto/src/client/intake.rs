@@ -13,7 +13,7 @@ use crate::sketch::{Decoder, RootDigest, SYMBOLS, Symbol};
 use crate::table::{Table, TableError};
 use crate::wire::ProtocolError;
 
-/// Most changes of a batch that is held until its Commit.
+/// Most changes of a batch that is held until its Commit, or records of a copy.
 const MAX_PENDING: usize = 1 << 24;
 
 /// Mismatches are forgotten when so long there was none. What a resync says proves nothing: a server whose commits lead to their digests
@@ -327,6 +327,10 @@ impl Incoming {
             return Err(refused(format!("batch: expected at most {MAX_PENDING} changes, found more")));
         }
         if let Some(copy) = &mut self.copy {
+            // A server that never comes to an end must not fill the memory either.
+            if copy.len() > MAX_PENDING as u64 {
+                return Err(refused(format!("snapshot: expected at most {MAX_PENDING} records, found more")));
+            }
             copy.commit(changes).map_err(|e| refused(format!("snapshot: {e}")))?;
         }
         Ok(())
