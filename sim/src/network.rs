@@ -198,6 +198,7 @@ impl Network {
         node.host_off = false;
         node.trouble = now;
         node.ready_since = None;
+        node.alone_since = None;
         node.wake_at = None;
         let local = node.local(now);
         let failed = |text: String| Violation::new(Rule::NoFailure, text);

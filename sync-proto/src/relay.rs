@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::mutation::{Mutation, on};
 
 /// For so long a relay that lost its servers stays ready.
 pub const HOLD: Duration = Duration::from_secs(2);
@@ -43,7 +44,7 @@ impl Relay {
             self.lost_at.get_or_insert(now);
         }
         let held = self.lost_at.is_none_or(|at| now < at + HOLD);
-        let ready = synced || (self.ready && held);
+        let ready = synced || (self.ready && (held || on(Mutation::StayReady)));
         let moved = synced && path != self.path;
         if moved {
             self.path = path;
