@@ -244,7 +244,7 @@ fn table_of_servers(servers: &[ServerStatus]) -> String {
             server.role.to_string(),
             or_dash(&server.name),
             server.state.clone(),
-            yes(server.ready),
+            if server.stale { format!("{}, stale", yes(server.ready)) } else { yes(server.ready) },
             server.lag.to_string(),
             server.received_bytes.to_string(),
             server.sent_bytes.to_string(),

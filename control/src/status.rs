@@ -168,6 +168,9 @@ pub struct ServerStatus {
     pub state: String,
     /// It says that it is ready.
     pub ready: bool,
+    /// It says that nobody capable fills its table, and serves what it has.
+    #[serde(default)]
+    pub stale: bool,
     /// Commits that it announced and that are not applied here yet; 0 for one that is not in use.
     #[serde(default)]
     pub lag: u64,

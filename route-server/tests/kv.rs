@@ -25,6 +25,7 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
         failback_s: 0,
         checkpoint: None,
         checkpoint_interval_s: 30,
+        ..Default::default()
     };
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let config = AgentConfig { name: name.into(), listen, sync, security: None, limits: Limits::default() };

@@ -1,15 +1,11 @@
 //! A NIC host: one copy of the table, its sink, and what it tells the tier below. The rules are those of `fibcast-agent`'s host.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use fibcast_sync_proto::client::Client;
+use fibcast_sync_proto::relay::Relay;
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Change, Key, Label, Table, Value};
-
-/// A relay that lost its servers says "not ready" only after this time.
-pub const HOLD: Duration = Duration::from_secs(2);
 
 /// What a dataplane would hold: it takes each batch change by change and must never see a route without its group.
 #[derive(Debug, Default)]
@@ -67,11 +63,8 @@ pub struct Agent {
     pub table: Table,
     /// What forwards by it.
     pub sink: Sink,
-    /// Told to the tier below.
-    pub ready: bool,
-    /// Told to the tier below.
-    pub path: Vec<String>,
-    lost_at: Option<Duration>,
+    /// What the tier below is told.
+    pub relay: Relay,
     /// Last serial that was pumped.
     pub pumped: u64,
     /// Largest batch so far: deletions of one are remembered whatever the limit.
@@ -90,9 +83,7 @@ impl Agent {
             subset,
             table,
             sink: Sink::default(),
-            ready: false,
-            path: Vec::new(),
-            lost_at: None,
+            relay: Relay::default(),
             pumped: 0,
             largest: checkpoint.len() as u64,
         };
@@ -110,32 +101,19 @@ impl Agent {
         }
         Ok(())
     }
-
-    /// Readiness and path for the tier below. True if they changed.
-    pub fn watch(&mut self, now: Duration, client: &Client) -> bool {
-        let synced = client.is_synced();
-        if synced {
-            self.lost_at = None;
-        } else {
-            self.lost_at.get_or_insert(now);
-        }
-        let held = self.lost_at.is_none_or(|at| now < at + HOLD);
-        let ready = synced || (self.ready && held);
-        let path = client.path();
-        let changed = ready != self.ready || path != self.path;
-        (self.ready, self.path) = (ready, path);
-        changed
-    }
-
-    /// When [`Self::watch`] has to be called again.
-    pub fn due(&self) -> Option<Duration> {
-        self.lost_at.filter(|_| self.ready).map(|at| at + HOLD)
-    }
 }
 
 impl Tables for Agent {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &self.path })
+        (name == "fib").then_some(Served {
+            table: &self.table,
+            ready: self.relay.is_ready(),
+            path: self.relay.path(),
+        })
+    }
+
+    fn is_stale(&self, _: &str) -> bool {
+        self.relay.is_stale()
     }
 
     fn subset(&self, _: &str) -> Option<&Subset> {

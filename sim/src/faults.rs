@@ -236,6 +236,7 @@ impl Network {
         node.incarnation += 1;
         node.host_off = power;
         node.ready_since = None;
+        node.alone_since = None;
         node.trouble = now;
         self.note(now, format_args!("{} {}", self.name(n), if power { "loses power" } else { "is killed" }));
         self.drop_connections(n, !power);

@@ -46,6 +46,8 @@ pub enum Rule {
     CapableIsUsed,
     /// A better server is used again, and not before it was capable for the time of failback.
     FailBack,
+    /// A relay says that it is ready only while it is in sync and shortly after, and that it is stale whenever it is not in sync.
+    TrueWord,
     /// Nothing goes downstream without a change.
     NoEmptyMessage,
     /// Queues and remembered deletions are bounded.
@@ -74,6 +76,7 @@ impl Rule {
             Self::ReadyOnly => "ready-only",
             Self::CapableIsUsed => "capable-is-used",
             Self::FailBack => "fail-back",
+            Self::TrueWord => "true-word",
             Self::NoEmptyMessage => "no-empty-message",
             Self::Memory => "memory",
             Self::RestIsModel => "rest-is-model",

@@ -198,6 +198,7 @@ impl Network {
         node.host_off = false;
         node.trouble = now;
         node.ready_since = None;
+        node.alone_since = None;
         node.wake_at = None;
         let local = node.local(now);
         let failed = |text: String| Violation::new(Rule::NoFailure, text);
@@ -316,7 +317,7 @@ impl Network {
         let clients = running.clients.iter().filter_map(|c| c.poll_timeout());
         let host = match &running.kind {
             Kind::RouteServer(rs) => rs.due(),
-            Kind::Agent(agent) => agent.due(),
+            Kind::Agent(agent) => agent.relay.due(),
         };
         let due = clients.chain(host).chain(running.server.poll_timeout()).min();
         let due = due.map(|at| at.saturating_sub(node.offset).max(now + Duration::from_micros(100)));

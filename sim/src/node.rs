@@ -50,7 +50,7 @@ impl Kind {
     pub fn is_ready(&self) -> bool {
         match self {
             Self::RouteServer(rs) => rs.readiness().1,
-            Self::Agent(agent) => agent.ready,
+            Self::Agent(agent) => agent.relay.is_ready(),
         }
     }
 }
@@ -114,6 +114,8 @@ pub struct Node {
     pub checkpoint: BTreeMap<Key, Value>,
     /// Since when it has been ready without a break.
     pub ready_since: Option<Duration>,
+    /// Of an agent: since when it has not been in sync with a capable server.
+    pub alone_since: Option<Duration>,
     /// One for each client.
     pub logs: Vec<ClientLog>,
 }
@@ -141,6 +143,7 @@ impl Node {
             wake_at: None,
             checkpoint: BTreeMap::new(),
             ready_since: None,
+            alone_since: None,
         }
     }
 

@@ -75,7 +75,12 @@ impl Network {
             }
             Kind::Agent(agent) => {
                 agent.feed().map_err(|e| Violation::new(Rule::SinkFollows, format!("{}: {e}", node.name)))?;
-                let announce = running.clients.first().is_some_and(|client| agent.watch(local, client));
+                let announce = running.clients.first().is_some_and(|client| agent.relay.watch(local, client));
+                if running.clients.first().is_some_and(|client| client.is_synced()) {
+                    node.alone_since = None;
+                } else {
+                    node.alone_since.get_or_insert(now);
+                }
                 let changed = agent.pumped != agent.table.serial();
                 agent.pumped = agent.table.serial();
                 (announce, changed, false)

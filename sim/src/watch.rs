@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fibcast_sync_proto::relay::HOLD;
 use fibcast_sync_proto::{Key, Value};
 
+use crate::agent::Agent;
 use crate::invariants::{Rule, Violation, part_of, sound};
 use crate::network::Network;
 use crate::node::{Kind, Running};
@@ -13,6 +15,8 @@ use crate::node::{Kind, Running};
 const TO_SYNC: Duration = Duration::from_secs(22);
 /// More than three missed heartbeats of 300 ms, and some for delays.
 const TO_NOTICE: Duration = Duration::from_millis(1_800);
+/// A timer of a node is served within this time.
+const TO_WAKE: Duration = Duration::from_millis(200);
 /// The network comes to rest within this time after the last fault.
 const TO_REST: Duration = Duration::from_secs(120);
 /// For so long rest is watched.
@@ -27,6 +31,7 @@ impl Network {
             self.check_memory(n, running)?;
             if let Kind::Agent(agent) = &running.kind {
                 self.check_use(n, running)?;
+                self.check_word(n, agent)?;
                 let table: BTreeMap<Key, Value> = agent.table.iter().collect();
                 if table != agent.sink.records {
                     let text = format!("the sink of {} is not what its table says", self.name(n));
@@ -56,6 +61,22 @@ impl Network {
                 );
                 return Err(Violation::new(Rule::SilenceIsNoticed, text));
             }
+        }
+        Ok(())
+    }
+
+    /// What a relay says of itself: ready only in sync and shortly after, stale whenever it is not in sync.
+    fn check_word(&self, n: usize, agent: &Agent) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        let Some(since) = node.alone_since else { return Ok(()) };
+        let late = since.max(node.paused_until) + HOLD + TO_WAKE < self.now;
+        if !agent.relay.is_stale() || (agent.relay.is_ready() && late) {
+            let (ready, stale) = (agent.relay.is_ready(), agent.relay.is_stale());
+            let text = format!(
+                "{} is not in sync since {since:?} and says: ready {ready}, stale {stale}",
+                node.name
+            );
+            return Err(Violation::new(Rule::TrueWord, text));
         }
         Ok(())
     }
@@ -213,7 +234,7 @@ impl Network {
             sound(&node.name, fib)?;
             let sources_done = match &running.kind {
                 Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
-                Kind::Agent(agent) => agent.ready,
+                Kind::Agent(agent) => agent.relay.is_ready() && !agent.relay.is_stale(),
             };
             if !sources_done {
                 let text = format!("{} is not ready", node.name);

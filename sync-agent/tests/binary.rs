@@ -1,6 +1,8 @@
 //! `fibcast-agent` as a program: exit codes and the one line that says why.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -68,4 +70,60 @@ fn unreachable_server_is_retried_with_one_line_until_the_agent_is_stopped() {
     assert_eq!(status.code(), Some(0), "{log}");
     let lines = log.lines().filter(|l| l.contains("server 127.0.0.1:1: Connection refused")).count();
     assert_eq!(lines, 1, "{log}");
+}
+
+/// The program's log from its start to a SIGTERM; SIGHUP comes in between, and `meanwhile` before it.
+fn log_of(text: &str, dir: &tempfile::TempDir, meanwhile: impl FnOnce()) -> String {
+    let path = file(dir, text);
+    let mut child = agent().arg("--config").arg(path).stderr(Stdio::piped()).spawn().unwrap();
+    let signal = |name: &str| {
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap().success());
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    meanwhile();
+    signal("-HUP");
+    signal("-TERM");
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{log}");
+    log
+}
+
+#[test]
+fn plain_tcp_beyond_loopback_must_be_asked_for_and_is_said_at_every_start() {
+    let far = "[sync]\nservers = [{ address = \"192.0.2.1:7830\", role = \"primary\" }]\n";
+    let (code, error) = run(&format!("[node]\nname = \"n\"\n{far}"), true);
+    assert_eq!(code, 2);
+    assert!(error.contains("192.0.2.1:7830 is not on loopback"), "{error}");
+    let listen = "[node]\nname = \"n\"\nlisten = [\"0.0.0.0:7830\"]\n";
+    let (code, error) = run(&format!("{listen}{SYNC}"), true);
+    assert!(code == 2 && error.contains("0.0.0.0:7830 is not on loopback"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let log = log_of(&format!("[node]\nname = \"n\"\n{SYNC}[tls]\ninsecure = true\n"), &dir, || {});
+        assert_eq!(
+            log.matches("tls.insecure = true: connections between nodes are plain TCP").count(),
+            1,
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn certificates_are_read_again_at_sighup() {
+    let pki = common::pki::Pki::new();
+    let tls = pki.issue("n", 24);
+    let path = |file: &Option<std::path::PathBuf>| file.clone().unwrap().display().to_string();
+    let text = format!(
+        "[node]\nname = \"n\"\n{SYNC}[tls]\ncert = {:?}\nkey = {:?}\nca = {:?}\nservers = [\"rs-*\"]\n",
+        path(&tls.cert),
+        path(&tls.key),
+        path(&tls.ca)
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_of(&text, &dir, || drop(pki.issue("n", 24)));
+    assert!(log.contains("certificates were read again"), "{log}");
+    let log = log_of(&text, &dir, || std::fs::write(tls.key.clone().unwrap(), "garbage").unwrap());
+    assert!(log.contains("certificates were not read again, the old ones stay: tls.key"), "{log}");
 }

@@ -26,6 +26,7 @@ fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
         failback_s: 1,
         checkpoint: Some(path.to_owned()),
         checkpoint_interval_s: 1,
+        ..Default::default()
     };
     let config = AgentConfig {
         name: "nh-1".into(),

@@ -129,3 +129,102 @@ fn sink_that_is_busy_fails_or_panics_misses_nothing() {
     assert_eq!(nic.panics(), 1);
     until("digest", || nic.status().is_ok_and(|s| s.table.digest == a.digest()));
 }
+
+/// Notes what it was given, and when it was told that all comes anew.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<(Vec<usize>, u32)>>);
+
+impl Sink for Notes {
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.0.lock().unwrap().0.push(batch.changes().count());
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.0.lock().unwrap().1 += 1;
+    }
+}
+
+#[test]
+fn agent_that_nobody_asks_anything_connects_at_once() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 100));
+    let notes = Notes::default();
+    let begin = std::time::Instant::now();
+    let _nic = agent("nic", false, &[a.address], Box::new(notes.clone()));
+    until("the table", || !notes.0.lock().unwrap().0.is_empty());
+    // The loop's longest sleep is a second.
+    assert!(begin.elapsed() < std::time::Duration::from_millis(700), "after {:?}", begin.elapsed());
+}
+
+#[test]
+fn staleness_is_told_down_the_tiers_and_ends_with_the_loss() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 1000));
+    let relay = agent("relay", true, &[a.address], Box::new(NoSink));
+    let leaf = agent("leaf", true, &[relay.addresses()[0]], Box::new(NoSink));
+    let last = agent("last", false, &[leaf.addresses()[0]], Box::new(NoSink));
+    until("first table", || !last.status().unwrap().stale);
+    let address = a.address.to_string();
+    drop(a);
+    // At once, while the relay is still ready for a while.
+    until("the last tier knows", || last.status().unwrap().stale);
+    let server = last.status().unwrap().sync.unwrap().servers[0].clone();
+    assert!(server.stale && server.ready, "{server:?}");
+    let _a = TestServer::start("a", &address, table(11, 1000));
+    until("all is well again", || !last.status().unwrap().stale);
+    let sync = last.status().unwrap().sync.unwrap();
+    assert!(!sync.servers[0].stale && sync.failovers == 0, "{sync:?}");
+}
+
+#[test]
+fn routes_that_nobody_vouches_for_are_withdrawn_when_that_is_configured_and_come_back_from_the_table() {
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 500));
+    let notes = Notes::default();
+    let sync = fibcast_sync_agent::agent::config::Sync { expire_s: 1, ..sync(&[a.address]) };
+    let nic = spawn("nic", false, sync, Box::new(notes.clone()), None);
+    until("first table", || notes.0.lock().unwrap().0 == [504]);
+    let address = a.address.to_string();
+    drop(a);
+    until("expiry", || notes.0.lock().unwrap().1 == 1);
+    until("the sink holds nothing", || notes.0.lock().unwrap().0 == [504, 0]);
+    assert_eq!(nic.status().unwrap().table.records, 504, "the table stays, for the difference");
+    let _a = TestServer::start("a", &address, table(11, 500));
+    until("the routes are back", || notes.0.lock().unwrap().0 == [504, 0, 504]);
+    assert_eq!(nic.status().unwrap().sync.unwrap().last_failover_routes_copied, 0);
+    assert_eq!(nic.status().unwrap().sync.unwrap().routes_copied, 500, "by the first copy alone");
+}
+
+#[test]
+fn node_with_a_part_of_the_table_gets_and_serves_that_alone() {
+    use fibcast_sync_proto::subset::{PrefixRange, Subset};
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 1000));
+    let range = PrefixRange::within("0.1.0.0/16".parse().unwrap());
+    let subset = Subset::new(Vec::new(), None, vec![range]);
+    let part = fibcast_sync_agent::agent::config::Sync { subset: subset.clone(), ..sync(&[a.address]) };
+    let relay = spawn("relay", true, part, Box::new(NoSink), None);
+    until("the part", || relay.status().unwrap().table.ipv4_routes == 256);
+    let same = fibcast_sync_agent::agent::config::Sync { subset, ..sync(&[relay.addresses()[0]]) };
+    let leaf = spawn("leaf", false, same, Box::new(NoSink), None);
+    until("the part below", || leaf.status().unwrap().table.ipv4_routes == 256);
+    let all = agent("all", false, &[relay.addresses()[0]], Box::new(NoSink));
+    let error = |a: &AgentHandle| a.status().unwrap().sync.unwrap().servers[0].last_error.clone();
+    until("refusal", || error(&all).is_some_and(|e| e.contains("holds only a part of table fib")));
+    a.commit([put(256, 3), put(5, 3)]);
+    until("a change of the part", || {
+        digest(&leaf) == digest(&relay) && leaf.status().unwrap().table.serial > 1
+    });
+}
+
+#[test]
+fn agent_that_is_its_own_server_is_told_so() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = fibcast_sync_agent::agent::AgentConfig {
+        name: "nic".into(),
+        listen: vec![port],
+        sync: sync(&[port]),
+        security: None,
+        limits: fibcast_sync_agent::shell::Limits::default(),
+    };
+    let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();
+    let error = || nic.status().unwrap().sync.unwrap().servers[0].last_error.clone();
+    until("refusal", || error().is_some_and(|e| e.contains("is its own server")));
+}

@@ -50,6 +50,7 @@ mutations! {
     EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
     NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
     KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
+    StayReady "stay-ready" "a relay that lost its servers goes on saying that it is ready",
     KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 

@@ -1,7 +1,8 @@
 //! What a node that serves on what it gets says of itself to the tier below.
 //!
 //! A relay is *ready* while it is in sync with a capable server, and for [`HOLD`] after it lost one; it goes on serving what it has in
-//! any case, and is *stale* as soon as it is not in sync. It was never ready before its first sync.
+//! any case, and is *stale* as soon as it is not in sync, or its server says so of itself. It was never ready before its first sync.
+//! Staleness is for people: no node chooses by it.
 //!
 //! This cannot oscillate. Readiness goes from true to false only after a whole [`HOLD`] out of sync, and back only on a sync with a
 //! capable server. A server's readiness depends on its own servers alone, never on its clients, and paths are free of loops, so
@@ -12,6 +13,7 @@
 use std::time::Duration;
 
 use crate::client::Client;
+use crate::mutation::{Mutation, on};
 
 /// For so long a relay that lost its servers stays ready.
 pub const HOLD: Duration = Duration::from_secs(2);
@@ -21,6 +23,7 @@ pub const HOLD: Duration = Duration::from_secs(2);
 pub struct Relay {
     ready: bool,
     synced: bool,
+    stale: bool,
     lost_at: Option<Duration>,
     path: Vec<String>,
 }
@@ -28,7 +31,8 @@ pub struct Relay {
 impl Relay {
     /// Looks at the client that fills the table. True if the tier below has to be told.
     pub fn watch(&mut self, now: Duration, client: &Client) -> bool {
-        self.update(now, client.is_synced(), client.path())
+        let moved = self.update(now, client.is_synced(), client.path());
+        std::mem::replace(&mut self.stale, client.is_stale()) != self.stale || moved
     }
 
     /// Same, with what the client would say. A path is taken over only from a server that the table is in sync with.
@@ -40,7 +44,7 @@ impl Relay {
             self.lost_at.get_or_insert(now);
         }
         let held = self.lost_at.is_none_or(|at| now < at + HOLD);
-        let ready = synced || (self.ready && held);
+        let ready = synced || (self.ready && (held || on(Mutation::StayReady)));
         let moved = synced && path != self.path;
         if moved {
             self.path = path;
@@ -60,7 +64,7 @@ impl Relay {
 
     /// Nobody capable fills the table at the moment.
     pub fn is_stale(&self) -> bool {
-        !self.synced
+        !self.synced || self.stale
     }
 
     /// The nodes that the table comes through, nearest last.

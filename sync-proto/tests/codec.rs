@@ -143,7 +143,14 @@ proptest! {
 #[test]
 fn every_frame_is_read_as_written() {
     let digest = RootDigest { hash: u128::MAX - 5, count: 1_062_046 };
-    let state = State { epoch: 5, serial: 1 << 40, digest, ready: true, path: vec!["a".into(), "b".into()] };
+    let state = State {
+        epoch: 5,
+        serial: 1 << 40,
+        digest,
+        ready: true,
+        stale: true,
+        path: vec!["a".into(), "b".into()],
+    };
     let symbols =
         vec![Symbol { sum: 1, check: 2, count: -3 }, Symbol { sum: u64::MAX, check: 0xffff_ffff, count: 9 }];
     let all = [

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use common::*;
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent, How};
-use fibcast_sync_proto::frame::{Frame, Role};
+use fibcast_sync_proto::codec::Encoder;
+use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::server::{Limits, Server};
 use fibcast_sync_proto::{Change, Key, Table};
 
@@ -278,6 +279,85 @@ fn corrupted_copy_is_found_by_the_heartbeat_and_repaired() {
     assert!(net.equal_to(0));
     assert_eq!(net.client.counters().digest_mismatches, 1);
     assert_eq!(net.client.active(), Some(0));
+}
+
+/// A server without machinery: it answers each Activate so that all is well, and says another digest in each heartbeat.
+struct Liar {
+    served: Table,
+    inbox: Inbox,
+    activations: Vec<bool>,
+}
+
+impl Liar {
+    fn state(&self, lie: bool) -> State {
+        let mut digest = self.served.digest();
+        digest.hash ^= u128::from(lie);
+        State { epoch: 10, serial: 1, digest, ready: true, stale: false, path: Vec::new() }
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.inbox.push(bytes);
+        let mut inbox = std::mem::take(&mut self.inbox);
+        while let Some(frame) = inbox.next().unwrap() {
+            match frame {
+                Frame::Register { .. } | Frame::Deactivate => {
+                    Frame::Welcome(self.state(false)).encode(&mut out)
+                }
+                Frame::Activate { digest, copy, .. } => {
+                    self.activations.push(copy);
+                    if digest == self.served.digest() && !copy {
+                        Frame::Equal { epoch: 10, serial: 1 }.encode(&mut out);
+                        continue;
+                    }
+                    Frame::Begin { mode: Mode::Snapshot, from: 0 }.encode(&mut out);
+                    let mut encoder = Encoder::new();
+                    for (key, value) in self.served.iter() {
+                        encoder.push(&Change::Put(key, value), &mut out);
+                    }
+                    encoder.flush(&mut out);
+                    let (count, digest) = (encoder.count(), self.served.digest());
+                    Frame::Commit { epoch: 10, serial: 1, count, digest }.encode(&mut out);
+                }
+                _ => {}
+            }
+        }
+        self.inbox = inbox;
+        out
+    }
+}
+
+#[test]
+fn server_whose_digest_no_resync_mends_is_left_for_the_secondary() {
+    let mut liar = Liar { served: table(10, 500), inbox: Inbox::default(), activations: Vec::new() };
+    let mut net = two(500);
+    // The bytes of the first choice are the liar's.
+    net.nodes[0].silent = true;
+    net.settle();
+    let mut said = Vec::new();
+    Frame::Hello { name: "a".into() }.encode(&mut said);
+    let mut beats_in_use = 0;
+    for _ in 0..30 {
+        let words = net.client.transmit(0).to_vec();
+        net.client.sent(0, words.len());
+        said.extend(liar.answer(&words));
+        if net.client.active() == Some(0) {
+            beats_in_use += 1;
+            Frame::Heartbeat(Some(liar.state(true))).encode(&mut said);
+        }
+        net.client.handle_bytes(net.now, 0, &std::mem::take(&mut said), &mut net.copy);
+        net.advance(Duration::from_millis(100));
+        if beats_in_use > 0 && net.client.active() == Some(1) {
+            break;
+        }
+    }
+    assert!(net.client.is_synced() && net.client.active() == Some(1), "{:?}", net.client.links());
+    assert!(net.equal_to(1));
+    assert_eq!(liar.activations, [false, false, true, true], "copied, compared anew, copied twice, left");
+    assert!(beats_in_use <= 12, "{beats_in_use} heartbeats");
+    let error = net.client.links()[0].last_error.clone().unwrap();
+    assert!(error.contains("its table does not lead to its digest"), "{error}");
+    assert_eq!(net.client.counters().digest_mismatches, 4);
 }
 
 #[test]

@@ -31,7 +31,8 @@ local f = {
     serial = ProtoField.uint64("fibcast.serial", "Serial"),
     digest = ProtoField.bytes("fibcast.digest", "Digest"),
     records = ProtoField.uint64("fibcast.records", "Records in the table"),
-    ready = ProtoField.bool("fibcast.ready", "Ready"),
+    ready = ProtoField.bool("fibcast.ready", "Ready", 8, nil, 1),
+    stale = ProtoField.bool("fibcast.stale", "Stale", 8, nil, 2),
     copy = ProtoField.bool("fibcast.copy", "Wants a copy"),
     mode = ProtoField.uint8("fibcast.mode", "Mode", base.DEC, modes),
     from = ProtoField.uint64("fibcast.from", "From serial"),
@@ -119,10 +120,12 @@ local function add_state(tree, r)
     tree:add(f.epoch, r:range(8))
     local serial = add_varint(tree, f.serial, r)
     add_digest(tree, r)
-    local ready = r:range(1)
-    tree:add(f.ready, ready)
+    local flags = r:range(1)
+    tree:add(f.ready, flags)
+    tree:add(f.stale, flags)
     add_path(tree, r)
-    return string.format("serial %d, %s", serial, ready:uint() ~= 0 and "ready" or "not ready")
+    local ready, stale = flags:uint() % 2 == 1, math.floor(flags:uint() / 2) % 2 == 1
+    return string.format("serial %d, %s%s", serial, ready and "ready" or "not ready", stale and ", stale" or "")
 end
 
 local function address_text(width, bytes)

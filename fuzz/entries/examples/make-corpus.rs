@@ -50,6 +50,16 @@ fn main() -> std::io::Result<()> {
         "two-clients",
         &[20, 0, 0, 11, 0, 0, 27, 0, 0, 11, 1, 3, 1, 27, 1, 2, 0, 5, 1, 2, 7, 4, 1, 0, 1],
     )?;
+    write(
+        "origins",
+        "lease-and-loss",
+        &[1, 4, 8, 0, 9, 0, 4, 4, 0, 10, 0, 8, 0, 11, 0, 40, 4, 8, 0, 9, 0, 255, 255, 0, 255, 255],
+    )?;
+    write(
+        "origins",
+        "own-and-strangers",
+        &[5, 16, 255, 7, 5, 4, 0, 1, 5, 4, 0, 2, 2, 4, 0, 1, 3, 67, 0, 9, 9, 3, 131],
+    )?;
     write("mrt", "table", &mrt(false))?;
     write("mrt", "updates", &mrt(true))?;
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/examples");
@@ -159,7 +169,14 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     let mut table = Table::new(1);
     table.commit(many(30)).unwrap();
     let digest = table.digest();
-    let state = State { epoch: 1, serial: 3, digest, ready: true, path: vec!["rs".into(), "relay".into()] };
+    let state = State {
+        epoch: 1,
+        serial: 3,
+        digest,
+        ready: true,
+        stale: false,
+        path: vec!["rs".into(), "relay".into()],
+    };
     let stream = |all: &[Frame<'_>]| {
         let mut out = Vec::new();
         all.iter().for_each(|frame| frame.encode(&mut out));

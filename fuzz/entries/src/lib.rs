@@ -1,13 +1,14 @@
 //! One function of bytes for each decoder and each machine: what fuzzers call, and what a test replays the corpus through.
 //!
 //! A function returns for any bytes whatever; it panics where the code under test panics or breaks a promise (a table that is not
-//! what its digest says, a frame that is another after a round trip, a packet that no counter knows). [`ALL`] is the list; [`wire`], [`machines`],
+//! what its digest says, a frame that is another after a round trip, a packet that no counter knows). [`ALL`] is the list; [`wire`], [`machines`], [`origins`],
 //! [`files`] and [`packets`] hold them. `fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `fuzz/corpus`, `examples/make-corpus.rs`
 //! writes the corpus.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod files;
 pub mod machines;
+pub mod origins;
 pub mod packets;
 pub mod wire;
 
@@ -21,6 +22,7 @@ pub const ALL: &[Entry] = &[
     ("sketch", wire::sketch),
     ("client", machines::client),
     ("server", machines::server),
+    ("origins", origins::origins),
     ("mrt", files::mrt),
     ("config", files::config),
     ("checkpoint", files::checkpoint),

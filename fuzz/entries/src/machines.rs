@@ -45,6 +45,7 @@ fn state(input: &mut Input<'_>, digest: RootDigest) -> State {
         serial: u64::from(input.byte().unwrap_or(0)),
         digest,
         ready: flags & 1 == 0,
+        stale: flags & 8 != 0,
         path: if flags & 2 == 0 {
             Vec::new()
         } else {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use fibcast_control::status::Role;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_sync_proto::Subset;
 use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 use crate::shell::tls::Security;
 
 /// `[sync]`: which servers fill the table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sync {
     /// Servers, at most one of them the primary.
@@ -24,6 +25,12 @@ pub struct Sync {
     /// For how long the primary must have been capable before it is used again; 0 for never.
     #[serde(default = "failback_s")]
     pub failback_s: u64,
+    /// Routes are withdrawn from what forwards by them after so long without a capable server; 0 for never.
+    #[serde(default)]
+    pub expire_s: u64,
+    /// Which part of the table is wanted; the whole unless said.
+    #[serde(default, deserialize_with = "super::subset::read")]
+    pub subset: Subset,
     /// Where the table is kept for the next start.
     pub checkpoint: Option<PathBuf>,
     /// It is written at most so often.
@@ -89,6 +96,12 @@ impl Sync {
             let found = self.checkpoint_interval_s;
             return error("checkpoint_interval_s", format!("expected 1 to 86400 seconds, found {found}"));
         }
+        if self.expire_s != 0 && !(10..=31_536_000).contains(&self.expire_s) {
+            return error(
+                "expire_s",
+                format!("expected 0 for never, or 10 seconds to a year, found {}", self.expire_s),
+            );
+        }
         if let Some(path) = &self.checkpoint
             && (path.file_name().is_none() || path.is_dir())
         {
@@ -113,6 +126,11 @@ impl Sync {
     /// The failback time as the client machine wants it.
     pub fn failback(&self) -> Option<Duration> {
         (self.failback_s > 0).then(|| Duration::from_secs(self.failback_s))
+    }
+
+    /// When routes are withdrawn for want of a capable server.
+    pub fn expire(&self) -> Option<Duration> {
+        (self.expire_s > 0).then(|| Duration::from_secs(self.expire_s))
     }
 
     /// Refuses plain TCP to servers beyond loopback that nobody asked for (a name counts as beyond, but `localhost`), and

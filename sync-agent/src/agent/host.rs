@@ -6,12 +6,13 @@ use crossbeam_channel::{Receiver, Sender};
 use fibcast_control::kv::KvList;
 use fibcast_control::protocol::{Answer, RouteQuery};
 use fibcast_control::tables::{GroupList, RouteList};
-use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_proto::relay::Relay;
 use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::{Subset, Table};
 
 use super::kv::{self, Watchers};
-use super::{Report, Sink, SinkError, show};
+use super::{AgentConfig, Report, Sink, SinkError, show};
 use crate::checkpoint::Checkpoint;
 use crate::shell::{ClientId, Host, ShellState, Turn};
 
@@ -19,9 +20,6 @@ use crate::shell::{ClientId, Host, ShellState, Turn};
 const BUSY: Duration = Duration::from_millis(2);
 /// A failed sink is asked again after this time.
 const FAILED: Duration = Duration::from_millis(250);
-/// A relay that lost its servers says "not ready" only after this time: a failover is over by then, and a tier that
-/// changed servers at each failover above it would swing with it.
-const HOLD: Duration = Duration::from_secs(2);
 
 /// What other threads ask.
 pub(super) enum Command {
@@ -46,33 +44,45 @@ pub(super) struct AgentHost<'s> {
     kept: &'s mut Kept,
     sink: &'s mut dyn Sink,
     commands: Receiver<Command>,
-    relay: bool,
+    /// A tier below is served.
+    serves: bool,
+    /// Which part of the table it is.
+    subset: Subset,
+    /// The sink is emptied after so long without a capable server.
+    expire: Option<Duration>,
+    /// Since when there has been none; none: there is one.
+    stale_since: Option<Duration>,
+    expired: bool,
     /// When the sink is asked again.
     retry_at: Option<Duration>,
     sink_error: Option<String>,
     changes: u64,
-    ready: bool,
-    path: Vec<String>,
-    /// Since when no capable server fills the table.
-    lost_at: Option<Duration>,
+    relay: Relay,
     announce: bool,
     watchers: Watchers,
     pumped: u64,
 }
 
 impl<'s> AgentHost<'s> {
-    pub fn new(kept: &'s mut Kept, sink: &'s mut dyn Sink, commands: Receiver<Command>, relay: bool) -> Self {
+    pub fn new(
+        kept: &'s mut Kept,
+        sink: &'s mut dyn Sink,
+        commands: Receiver<Command>,
+        config: &AgentConfig,
+    ) -> Self {
         Self {
             kept,
             sink,
             commands,
-            relay,
+            serves: !config.listen.is_empty(),
+            subset: config.sync.subset.clone(),
+            expire: config.sync.expire(),
+            stale_since: None,
+            expired: false,
             retry_at: None,
             sink_error: None,
             changes: 0,
-            ready: false,
-            path: Vec::new(),
-            lost_at: None,
+            relay: Relay::default(),
             announce: false,
             watchers: Watchers::default(),
             pumped: 0,
@@ -85,7 +95,10 @@ impl<'s> AgentHost<'s> {
             return;
         }
         self.retry_at = None;
-        let Some(batch) = self.kept.table.changes_since(self.kept.taken) else {
+        // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
+        let nothing = self.expired.then(|| Table::new(self.kept.table.epoch()));
+        let (source, from) = nothing.as_ref().map_or((&self.kept.table, self.kept.taken), |none| (none, 0));
+        let Some(batch) = source.changes_since(from) else {
             // Cannot be: deletions that the sink has not seen are pinned.
             tracing::error!("the sink is beyond the horizon of the table; giving it everything anew");
             self.kept.taken = 0;
@@ -115,36 +128,48 @@ impl<'s> AgentHost<'s> {
         self.kept.table.pin(self.kept.taken.min(checkpoint));
     }
 
-    /// Readiness and path for the tier below.
+    /// Looks at the client: what the tier below is told, and whether what is forwarded by has become too old.
     fn watch(&mut self, now: Duration, state: &ShellState) {
         let Some(slot) = state.clients.first() else { return };
-        let synced = slot.machine.is_synced();
-        if synced {
-            self.lost_at = None;
-        } else {
-            self.lost_at.get_or_insert(now);
+        self.announce |= self.relay.watch(now, &slot.machine);
+        if !slot.machine.is_stale() {
+            self.stale_since = None;
+            if std::mem::take(&mut self.expired) {
+                tracing::info!("a capable server is back: the table is forwarded by again");
+                self.anew();
+            }
+            return;
         }
-        let held = self.lost_at.is_none_or(|at| now < at + HOLD);
-        let ready = synced || (self.ready && held);
-        let path = slot.machine.path();
-        if ready != self.ready || path != self.path {
-            self.announce = true;
-            self.ready = ready;
-            self.path = path;
+        let since = *self.stale_since.get_or_insert(now);
+        if let Some(expire) = self.expire.filter(|&expire| now >= since + expire && !self.expired) {
+            tracing::error!(
+                "no capable server for {} s (sync.expire_s): routes are withdrawn",
+                expire.as_secs()
+            );
+            self.expired = true;
+            self.anew();
         }
+    }
+
+    /// The sink gets everything anew: the table, or nothing once it has expired.
+    fn anew(&mut self) {
+        self.kept.taken = 0;
+        self.retry_at = None;
+        self.sink.reset();
     }
 
     fn command(&mut self, command: Command, state: &ShellState) {
         match command {
             Command::Status(answer) => {
                 let synced = state.clients.first().is_some_and(|c| c.machine.is_synced());
+                let stale = state.clients.first().is_none_or(|c| c.machine.is_stale());
                 let passed_on = state.server.routes_passed_on();
                 let mut sync =
                     state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default();
                 sync.checkpoint = self.kept.checkpoint.as_ref().map(Checkpoint::status);
                 let report = Report {
                     ready: synced,
-                    stale: !synced,
+                    stale,
                     table: show::table_status(&self.kept.table, self.changes),
                     sync,
                     clients: show::clients(state, self),
@@ -173,11 +198,19 @@ impl<'s> AgentHost<'s> {
 
 impl Tables for AgentHost<'_> {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        (self.relay && name == "fib").then_some(Served {
+        (self.serves && name == "fib").then_some(Served {
             table: &self.kept.table,
-            ready: self.ready,
-            path: &self.path,
+            ready: self.relay.is_ready(),
+            path: self.relay.path(),
         })
+    }
+
+    fn is_stale(&self, _: &str) -> bool {
+        self.relay.is_stale()
+    }
+
+    fn subset(&self, _: &str) -> Option<&Subset> {
+        Some(&self.subset).filter(|subset| !subset.is_all())
     }
 }
 
@@ -195,19 +228,21 @@ impl Host for AgentHost<'_> {
     }
 
     fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
-        self.feed(now);
         self.watch(now, state);
+        self.feed(now);
         while let Ok(command) = self.commands.try_recv() {
             self.command(command, state);
         }
         let changed = self.pumped != self.kept.table.serial();
         self.pumped = self.kept.table.serial();
-        let hold = self.lost_at.filter(|_| self.ready).map(|at| at + HOLD);
+        let expiry =
+            self.expire.filter(|_| !self.expired).and_then(|expire| Some(self.stale_since? + expire));
         let checkpoint = self.kept.checkpoint.as_mut().and_then(|c| c.turn(now, &self.kept.table));
         self.pin();
         let watched = self.watchers.turn(&self.kept.table);
         let watched = watched.map(|at| now + at.saturating_duration_since(Instant::now()));
-        let wake_at = [self.retry_at, hold, checkpoint, watched].into_iter().flatten().min();
+        let wake_at =
+            [self.retry_at, self.relay.due(), expiry, checkpoint, watched].into_iter().flatten().min();
         Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }
     }
 }

@@ -1,7 +1,7 @@
 //! The agent: a client of route servers, keeper of one copy of the table, server of the tier below, feeder of a sink.
 //!
 //! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if it is sound; if
-//! not, it begins anew and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `host` what runs
+//! not, it begins anew and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `subset` its part, `host` what runs
 //! inside the event loop, `sink` where differences go, `show` and `kv` how operators see it.
 
 pub mod config;
@@ -9,6 +9,7 @@ mod host;
 pub mod kv;
 pub mod show;
 mod sink;
+mod subset;
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -126,6 +127,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
     let mut client = ClientConfig::new(&config.name, TABLE, roles.collect());
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
     client.failback = config.sync.failback();
+    client.subset = config.sync.subset.clone();
     shell.add_client(client, servers.into_iter().map(|s| s.address).collect());
     let (sender, commands) = bounded(64);
     *shared.door() = Some(Door { commands: sender, waker: shell.waker() });
@@ -153,7 +155,7 @@ fn supervise(
                 continue;
             }
         };
-        let mut host = AgentHost::new(&mut kept, sink.as_mut(), commands, !config.listen.is_empty());
+        let mut host = AgentHost::new(&mut kept, sink.as_mut(), commands, &config);
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.stop))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),

@@ -50,6 +50,7 @@ pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
                 name: l.name,
                 state: l.state.to_owned(),
                 ready: l.ready,
+                stale: l.stale,
                 received_bytes: slot.wires.get(i).map_or(0, |w| w.received),
                 last_error: l.last_error,
             })

@@ -271,6 +271,9 @@ impl Shell {
     pub fn run<H: Host>(&mut self, host: &mut H, stop: &AtomicBool) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
         let mut wake_at = None;
+        // What the machines have wanted since they were made: nothing else would wake the loop for it.
+        let registry = self.poll.registry();
+        self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
         while !stop.load(Ordering::Acquire) {
             let timeout = self.timeout(wake_at);
             match self.poll.poll(&mut events, timeout) {

@@ -155,17 +155,31 @@ pub fn secure_agent(
     sink: Box<dyn Sink>,
     security: Option<Arc<Security>>,
 ) -> AgentHandle {
+    spawn(name, relay, sync(servers), sink, security)
+}
+
+/// The first server is the primary; impatient, so that tests are short.
+pub fn sync(servers: &[SocketAddr]) -> Sync {
     let servers = servers.iter().enumerate().map(|(i, a)| SyncServer {
         address: a.to_string(),
         role: if i == 0 { Role::Primary } else { Role::Secondary },
     });
-    let sync = Sync {
+    Sync {
         servers: servers.collect(),
         heartbeat_ms: 100,
         failback_s: 1,
-        checkpoint: None,
         checkpoint_interval_s: 1,
-    };
+        ..Sync::default()
+    }
+}
+
+pub fn spawn(
+    name: &str,
+    relay: bool,
+    sync: Sync,
+    sink: Box<dyn Sink>,
+    security: Option<Arc<Security>>,
+) -> AgentHandle {
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
     Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits }, sink).unwrap()

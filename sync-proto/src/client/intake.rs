@@ -13,8 +13,12 @@ use crate::sketch::{Decoder, RootDigest, SYMBOLS, Symbol};
 use crate::table::{Table, TableError};
 use crate::wire::ProtocolError;
 
-/// Most changes of a batch that is held until its Commit.
+/// Most changes of a batch that is held until its Commit, or records of a copy.
 const MAX_PENDING: usize = 1 << 24;
+
+/// Mismatches are forgotten when so long there was none. What a resync says proves nothing: a server whose commits lead to their digests
+/// and whose heartbeats then say another one would keep its client busy for ever.
+const MEND: Duration = Duration::from_secs(60);
 
 /// A batch that is coming in.
 #[derive(Debug)]
@@ -133,10 +137,14 @@ impl Client {
         Ok(())
     }
 
-    /// Compares anew with the server in use; after two failures wants a copy, after three gives it up.
+    /// Compares anew with the server in use; after two failures wants a copy, after three gives it up, so that another one is activated.
     fn mismatch(&mut self, now: Duration, id: LinkId, reason: &TableError) -> Result<(), ProtocolError> {
         self.counters.digest_mismatches += 1;
+        if now > self.mismatch_at + MEND {
+            self.mismatches = 0;
+        }
         self.mismatches += 1;
+        self.mismatch_at = now;
         self.base = None;
         self.events.push_back(ClientEvent::Mismatch { link: id, reason: reason.to_string() });
         if self.mismatches > 3 {
@@ -189,7 +197,6 @@ impl Client {
             }
         };
         self.base = Some((end.epoch, end.serial));
-        self.mismatches = 0;
         self.counters.routes_copied += copied;
         let mut changed = 0;
         if table.serial() != before {
@@ -320,6 +327,10 @@ impl Incoming {
             return Err(refused(format!("batch: expected at most {MAX_PENDING} changes, found more")));
         }
         if let Some(copy) = &mut self.copy {
+            // A server that never comes to an end must not fill the memory either.
+            if copy.len() > MAX_PENDING as u64 {
+                return Err(refused(format!("snapshot: expected at most {MAX_PENDING} records, found more")));
+            }
             copy.commit(changes).map_err(|e| refused(format!("snapshot: {e}")))?;
         }
         Ok(())

@@ -97,6 +97,11 @@ impl Link {
         self.is_registered() && self.state.as_ref().is_some_and(|s| s.ready || on(Mutation::AcceptUnready))
     }
 
+    /// The server says that nobody capable fills its table.
+    pub fn is_stale(&self) -> bool {
+        self.state.as_ref().is_some_and(|s| s.stale)
+    }
+
     pub fn set_state(&mut self, now: Duration, state: State) {
         if !state.ready && !on(Mutation::AcceptUnready) {
             self.ready_since = None;
@@ -186,6 +191,7 @@ impl Link {
                 Phase::Active { synced: false, .. } => "activating",
             },
             ready: self.is_ready(),
+            stale: self.is_stale(),
             announced: self.state.as_ref().map(|s| (s.epoch, s.serial)),
             received_bytes: self.received,
             last_error: self.last_error.clone(),

@@ -164,6 +164,8 @@ pub struct LinkStatus {
     pub state: &'static str,
     /// The server says that it is ready.
     pub ready: bool,
+    /// The server says that nobody capable fills its table.
+    pub stale: bool,
     /// Epoch and serial of the server's table, as it announced them last.
     pub announced: Option<(u64, u64)>,
     /// Bytes received since the start.
@@ -185,8 +187,9 @@ pub struct Client {
     base: Option<(u64, u64)>,
     /// When the server in use was lost.
     lost_at: Option<Duration>,
-    /// Digest mismatches in a row.
+    /// Digest mismatches, none of them more than [`intake::MEND`] after the one before.
     mismatches: u32,
+    mismatch_at: Duration,
     actions: VecDeque<Action>,
     events: VecDeque<ClientEvent>,
     counters: ClientCounters,
@@ -205,6 +208,7 @@ impl Client {
             base: None,
             lost_at: None,
             mismatches: 0,
+            mismatch_at: Duration::ZERO,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             counters: ClientCounters::default(),
@@ -325,6 +329,11 @@ impl Client {
         self.active
             .and_then(|id| self.links.get(id))
             .is_some_and(|l| l.is_ready() && matches!(l.phase, Phase::Active { synced: true, .. }))
+    }
+
+    /// Nobody capable fills the table: no server is in use, or the one in use says so of itself.
+    pub fn is_stale(&self) -> bool {
+        !self.is_synced() || self.active.and_then(|id| self.links.get(id)).is_some_and(Link::is_stale)
     }
 
     /// The nodes that the table comes through, nearest last: what this node is to announce when it serves it on.

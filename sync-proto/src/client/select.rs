@@ -61,6 +61,7 @@ impl Client {
         if on(Mutation::IgnoreEpoch) && epoch != 0 {
             epoch = epoch_here.unwrap_or(epoch);
         }
+        // Of this server, and of late: another one, or the same after a while, is compared with like any other.
         let copy = self.mismatches >= 2;
         link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
         let intake = Box::new(Intake::default());

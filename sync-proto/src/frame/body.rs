@@ -172,16 +172,13 @@ fn put_state(out: &mut Vec<u8>, s: &State) {
     out.extend_from_slice(&s.epoch.to_be_bytes());
     put_varint(out, s.serial);
     put_digest(out, &s.digest);
-    out.push(u8::from(s.ready));
+    out.push(u8::from(s.ready) | u8::from(s.stale) << 1);
     put_names(out, &s.path);
 }
 
 fn state(r: &mut Reader<'_>) -> Result<State, ProtocolError> {
-    Ok(State {
-        epoch: r.u64("epoch")?,
-        serial: r.varint("serial")?,
-        digest: digest(r)?,
-        ready: r.u8("ready")? != 0,
-        path: r.names("path")?,
-    })
+    let (epoch, serial, digest) = (r.u64("epoch")?, r.varint("serial")?, digest(r)?);
+    // Further bits are for later versions.
+    let flags = r.u8("flags")?;
+    Ok(State { epoch, serial, digest, ready: flags & 1 != 0, stale: flags & 2 != 0, path: r.names("path")? })
 }

@@ -151,6 +151,8 @@ pub struct State {
     pub digest: RootDigest,
     /// The server has all that its table is made of: with alive, this is *capable*.
     pub ready: bool,
+    /// Nobody capable fills the server's table at the moment: it serves what it has. For people; it decides nothing.
+    pub stale: bool,
     /// The nodes that the table comes through, nearest last; the server itself is not in it.
     pub path: Vec<String>,
 }

@@ -69,6 +69,11 @@ pub trait Tables {
         None
     }
 
+    /// Whether nobody capable fills the table of this name at the moment. Clients are told, for their operators.
+    fn is_stale(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Whether nodes give the table of this name to each other in circles, as route servers do with origins. A client through which it
     /// comes is told "not ready" then; else it is refused.
     fn goes_round(&self, _name: &str) -> bool {

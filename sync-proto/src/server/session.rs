@@ -439,6 +439,7 @@ fn state_of(client: &str, wanted: &Wanted, tables: &dyn Tables, views: &Views) -
         serial: s.table.serial(),
         digest: s.table.digest(),
         ready: s.ready && !through(s.path),
+        stale: tables.is_stale(&wanted.table),
         path: s.path.to_vec(),
     })
 }

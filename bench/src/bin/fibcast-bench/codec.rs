@@ -1,8 +1,11 @@
-//! The protocol's bytes and its receiver's speed, on the real table with next hops by the demo's rule, beside FRR's FPM.
+//! The protocol's bytes, its receiver's speed and that of a server's table, on the real table with next hops by the demo's rule, beside
+//! FRR's FPM; bytes also of an older table with the next hops that its router had (`--transfer`).
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fibcast_bench::tablegen::{Gateways, Rule};
+use fibcast_route_server::mrt::{Event, Reader};
 use fibcast_sync_proto::client::{Action, Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::server::{Served, Server, Tables};
@@ -11,7 +14,7 @@ use ipnet::IpNet;
 
 use crate::input::{self, Random};
 use crate::row::{Better, Row, median};
-use crate::{Course, Failure, cpu};
+use crate::{Course, Failure, Options, cpu};
 
 const NAME: &str = "codec";
 
@@ -25,7 +28,7 @@ impl Tables for One<'_> {
 }
 
 /// All rows of this bench.
-pub fn run(table: &input::Table, course: Course) -> Result<Vec<Row>, Failure> {
+pub fn run(table: &input::Table, options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
     cpu::pin(&[course.core])?;
     let rule = rule()?;
     let prefixes: Vec<IpNet> = table.routes.iter().map(|&(prefix, _)| prefix).collect();
@@ -35,12 +38,13 @@ pub fn run(table: &input::Table, course: Course) -> Result<Vec<Row>, Failure> {
         source.commit(part.iter().flat_map(|&prefix| changes(&rule, prefix, rule.gateway(prefix))))?;
     }
 
-    let (mut snapshot, mut speed, mut update) = (0.0, Vec::new(), Vec::new());
+    let (mut snapshot, mut packed, mut speed, mut update) = (0.0, 0.0, Vec::new(), Vec::new());
     let mut random = Random(7);
     for _ in 0..course.rounds {
         let mut link = Link::new(&source);
         let (bytes, spent) = link.run(&source);
-        snapshot = bytes as f64 / routes;
+        snapshot = bytes.len() as f64 / routes;
+        packed = zstd::bulk::compress(&bytes, zstd::DEFAULT_COMPRESSION_LEVEL)?.len() as f64 / routes;
         speed.push(routes / spent);
         // What 10,000 changes a second are when a server commits every 10 ms.
         let (mut bytes, mut changed) = (0, 0);
@@ -53,7 +57,7 @@ pub fn run(table: &input::Table, course: Course) -> Result<Vec<Row>, Failure> {
                 })
                 .collect();
             changed += source.commit(batch)?.map_or(0, |commit| commit.count);
-            bytes += link.run(&source).0;
+            bytes += link.run(&source).0.len();
         }
         update.push(bytes as f64 / changed as f64);
         if link.copy.digest() != source.digest() {
@@ -61,14 +65,95 @@ pub fn run(table: &input::Table, course: Course) -> Result<Vec<Row>, Failure> {
         }
     }
 
+    let accepted = accept(&mut source, &prefixes, &rule, course)?;
+    let mut rows = Vec::new();
+    if options.transfer.is_file() {
+        let (table, routes) = transfer(&options.transfer)?;
+        let (bytes, _) = Link::new(&table).run(&table);
+        let zstd = zstd::bulk::compress(&bytes, zstd::DEFAULT_COMPRESSION_LEVEL)?.len();
+        let of_real = |name, bytes: usize| Row::new(NAME, name, bytes as f64 / routes, "bytes");
+        rows.push(of_real("snapshot_real_route", bytes.len()));
+        rows.push(of_real("snapshot_real_route_zstd", zstd));
+    } else {
+        eprintln!("fibcast-bench: {}: not there, no bytes of its routes", options.transfer.display());
+    }
+
     let of_v6 = prefixes.iter().filter(|prefix| prefix.addr().is_ipv6()).count() as f64 / routes;
     let fpm = fpm(4.0) * (1.0 - of_v6) + fpm(16.0) * of_v6;
     let beside = |row: Row| row.beside("FPM netlink, by its layout", fpm, Better::Less);
-    Ok(vec![
+    let mut all = vec![
         beside(Row::new(NAME, "snapshot_route", snapshot, "bytes")),
+        Row::new(NAME, "snapshot_route_zstd", packed, "bytes"),
         beside(Row::new(NAME, "update_route", median(update), "bytes")),
         Row::new(NAME, "decode_apply", median(speed), "routes/s"),
-    ])
+        Row::new(NAME, "accept", median(accepted.moves), "changes/s"),
+        Row::new(NAME, "accept_flaps", median(accepted.flaps), "changes/s"),
+    ];
+    all.append(&mut rows);
+    Ok(all)
+}
+
+/// Changes per second that a server's table takes in batches of 10,000 at random places, with sketch and change order kept.
+struct Accepted {
+    /// Routes go to another gateway.
+    moves: Vec<f64>,
+    /// Routes go away, and come back a batch later.
+    flaps: Vec<f64>,
+}
+
+fn accept(table: &mut Table, prefixes: &[IpNet], rule: &Rule, course: Course) -> Result<Accepted, Failure> {
+    const BATCH: usize = 10_000;
+    const BATCHES: usize = 30;
+    let mut random = Random(11);
+    let mut accepted = Accepted { moves: Vec::new(), flaps: Vec::new() };
+    let timed = |table: &mut Table, batches: Vec<Vec<Change>>| {
+        let (begin, mut changed) = (Instant::now(), 0);
+        for batch in batches {
+            changed += table.commit(batch)?.map_or(0, |commit| commit.count);
+        }
+        Ok::<f64, Failure>(changed as f64 / begin.elapsed().as_secs_f64())
+    };
+    let gateways = rule.gateways.count() as usize;
+    for _ in 0..course.rounds {
+        let route = |random: &mut Random| {
+            let [_, route] =
+                changes(rule, prefixes[random.below(prefixes.len())], random.below(gateways) as u64);
+            route
+        };
+        let moves = (0..BATCHES).map(|_| (0..BATCH).map(|_| route(&mut random)).collect()).collect();
+        accepted.moves.push(timed(table, moves)?);
+        let flaps = (0..BATCHES / 2).flat_map(|_| {
+            let again: Vec<Change> = (0..BATCH).map(|_| route(&mut random)).collect();
+            let gone = again.iter().map(|change| Change::Delete(change.key().clone())).collect();
+            [gone, again]
+        });
+        accepted.flaps.push(timed(table, flaps.collect())?);
+    }
+    Ok(accepted)
+}
+
+/// The table at the end of a real router's transfer, and the number of its routes.
+fn transfer(path: &std::path::Path) -> Result<(Table, f64), Failure> {
+    let mut routes = BTreeMap::new();
+    for route in Reader::open(path)? {
+        let route = route?;
+        match route.event {
+            Event::Announce { next_hop, .. } if route.prefix.addr().is_ipv4() => {
+                routes.insert(route.prefix, next_hop);
+            }
+            _ => drop(routes.remove(&route.prefix)),
+        }
+    }
+    let mut table = Table::new(1);
+    table.commit(routes.iter().flat_map(|(&prefix, &via)| {
+        let group = GroupValue::via(via);
+        let label = Label::of(&group);
+        [
+            Change::Put(Key::Group(label), Value::Group(group)),
+            Change::Put(Key::Route { vrf: 0, prefix }, Value::Route(label)),
+        ]
+    }))?;
+    Ok((table, routes.len() as f64))
 }
 
 /// Two ports with 64 gateways each, as in `make demo`.
@@ -121,8 +206,8 @@ impl Link {
     }
 
     /// Moves bytes until nothing moves. Gives what the server sent, and the seconds that the client spent on it.
-    fn run(&mut self, source: &Table) -> (usize, f64) {
-        let (mut bytes, mut spent) = (0, 0.0);
+    fn run(&mut self, source: &Table) -> (Vec<u8>, f64) {
+        let (mut bytes, mut spent) = (Vec::new(), 0.0);
         self.server.pump(&One(source));
         loop {
             let up = self.client.transmit(0).to_vec();
@@ -135,7 +220,7 @@ impl Link {
             if up.is_empty() && down.is_empty() {
                 return (bytes, spent);
             }
-            bytes += down.len();
+            bytes.extend_from_slice(&down);
             let start = Instant::now();
             self.client.handle_bytes(NOW, 0, &down, &mut self.copy);
             spent += start.elapsed().as_secs_f64();

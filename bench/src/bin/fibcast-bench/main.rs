@@ -50,6 +50,9 @@ struct Options {
     /// List of prefixes, one on each line, plain or gzip
     #[arg(long, default_value = "data/full-table-2024.prefixes.txt.gz")]
     prefixes: PathBuf,
+    /// A table with the next hops of a real router, MRT; codec says bytes per route of it where it is there
+    #[arg(long, default_value = "data/full-transfer-2015.mrt.gz")]
+    transfer: PathBuf,
     /// Next-hop groups that the routes of lpm and apply are spread over
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     groups: u32,
@@ -73,7 +76,7 @@ enum Bench {
     Lpm,
     /// Route changes applied and published, and the build of the whole table, beside rte_fib's additions
     Apply,
-    /// Bytes of the protocol per route, and routes per second through its receiver
+    /// Bytes of the protocol per route, routes per second through its receiver, changes per second into a server's table
     Codec,
     /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up
     Forward,
@@ -115,6 +118,8 @@ enum Failure {
     Rule,
     #[error("a commit was refused: {0}")]
     Commit(#[from] fibcast_sync_proto::TableError),
+    #[error("{0}")]
+    Mrt(#[from] fibcast_route_server::mrt::MrtError),
     #[error("the router: {0}")]
     Child(String),
     #[error("the router's worker or control thread does not answer")]
@@ -176,7 +181,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         tables(&table, options, course, &mut report)?;
     }
     if options.bench.includes(Bench::Codec) {
-        report.rows(&codec::run(&table, course)?)?;
+        report.rows(&codec::run(&table, options, course)?)?;
     }
     cpu::pin(&cores)?;
     if options.bench.includes(Bench::Forward) {

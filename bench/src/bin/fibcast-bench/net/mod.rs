@@ -27,6 +27,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         failback_s: 0,
         checkpoint: None,
         checkpoint_interval_s: 30,
+        ..Default::default()
     };
     let config = AgentConfig {
         name: "bench".into(),
