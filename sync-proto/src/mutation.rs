@@ -50,7 +50,9 @@ mutations! {
     EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
     NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
     KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
-    KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
+    KeepDeadOrigin "keep-dead-origin" "a stale origin never expires",
+    DropLease "drop-lease" "the lease of an origin never ends",
+    RefreshRelayed "refresh-relayed" "who passes an origin on refreshes its lease",
 }
 
 #[cfg(feature = "mutations")]

@@ -16,6 +16,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::sections::Tls;
 use fibcast_daemon::signals;
+use fibcast_sync_proto::origins;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -119,7 +120,10 @@ impl Security {
     pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
         is_named(names, name)?;
         let allowed = |c: &&fibcast_daemon::sections::AllowedClient| names::matches(&c.name, name);
-        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| t == table)) {
+        // Who may know which origins there are may have their routes.
+        let of_catalog = origins::origin_of(table).is_some();
+        let fits = |t: &String| t == table || (of_catalog && t == origins::CATALOG);
+        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(fits)) {
             return Ok(());
         }
         Err(format!("{name} may not have the table {table}: tls.clients does not allow it"))
