@@ -29,7 +29,7 @@ pub enum Request {
         #[serde(default = "default_limit")]
         limit: usize,
         /// Of a route server: each origin's route, the best first, and why it is.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
     /// Next-hop groups.

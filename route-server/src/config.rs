@@ -384,6 +384,54 @@ mod tests {
     }
 
     #[test]
+    fn wrong_filters_name_line_key_and_what_was_expected() {
+        let filter = |entry: &str| {
+            let error = error(&source(&format!("kind = \"mrt\"\nfilter = [\n{{ {entry} }},\n]")));
+            error.strip_prefix("x.toml:").unwrap().to_owned()
+        };
+        let cases = [
+            ("action = \"deny\"", "9: source[0].filter[0]: names no family: expected `prefix`, or `family`"),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", ge = 24, le = 16",
+                "9: source[0].filter[0].ge: expected at most le, which is 16, found 24",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", le = 33",
+                "9: source[0].filter[0].le: expected a length from 8 to 32, found 33",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", ge = 7",
+                "9: source[0].filter[0].ge: expected a length from 8 to 32, found 7",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.1/8\"",
+                "9: source[0].filter[0].prefix: expected a prefix without host bits, found 10.0.0.1/8; did you mean 10.0.0.0/8?",
+            ),
+            (
+                "action = \"deny\", prefix = \"::/0\", family = \"ipv6\"",
+                "9: source[0].filter[0].family: is of no use with a prefix",
+            ),
+            ("action = \"drop\", prefix = \"::/0\"", "9: source[0].filter[0].action: unknown variant `drop`"),
+            ("action = \"deny\", family = \"ip\"", "9: source[0].filter[0].family: unknown variant `ip`"),
+            (
+                "action = \"deny\", prefix = \"::/0\", min = 1",
+                "9: source[0].filter[0].min: unknown field `min`",
+            ),
+        ];
+        for (entry, expected) in cases {
+            let found = filter(entry);
+            assert!(found.starts_with(expected), "{found}\ninstead of\n{expected}");
+        }
+        let lengths = error(&source("kind = \"mrt\"\nlengths = { ipv4 = [24, 8] }"));
+        assert_eq!(
+            lengths,
+            "x.toml:8: source[0].lengths.ipv4: expected the shortest and the longest length, up to 32, found [24, 8]"
+        );
+        let most = error(&source("kind = \"mrt\"\nmax_prefixes = 0"));
+        assert_eq!(most, "x.toml:8: source[0].max_prefixes: expected at least 1, found 0");
+    }
+
+    #[test]
     fn wrong_values_name_line_and_key() {
         let cases = [
             (

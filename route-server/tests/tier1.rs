@@ -55,7 +55,7 @@ fn equal(servers: &[&Server], routes: u64) {
 }
 
 /// Kills server 0 and watches how its origin goes on all others, then comes back.
-fn death_and_return(folder: &Folder, servers: &mut Vec<Server>) {
+fn death_and_return(folder: &Folder, servers: &mut [Server]) {
     let n = servers.len();
     equal(&servers.iter().collect::<Vec<_>>(), n as u64 + 1);
     for server in servers.iter() {

@@ -211,6 +211,9 @@ impl Network {
         for n in (0..self.nodes.len()).filter(|n| !stranded.contains(n)) {
             let Some(node) = self.nodes.get(n) else { continue };
             let Some(running) = &node.running else { continue };
+            if node.paused_until > self.now {
+                return Err(Violation::new(Rule::RestIsQuiet, format!("{} still stands still", node.name)));
+            }
             let fib = running.kind.fib();
             let found: BTreeMap<Key, Value> = fib.iter().collect();
             let island = self.island(n, &stranded);
