@@ -302,8 +302,10 @@ impl Engine {
                     self.select(batch.iter().map(|c| (c.vrf, c.prefix)))?;
                 }
             }
+            // A live source reaches it again after each session; readiness stays.
+            Event::EndOfTable if source.end_of_table => {}
             // A part of a table is not taken for the whole before the time to wait for it is over.
-            Event::EndOfTable if source.gate.is_stopped() && !source.end_of_table => {}
+            Event::EndOfTable if source.gate.is_stopped() => {}
             Event::EndOfTable => {
                 (source.end_of_table, source.whole) = (true, true);
                 let routes = source.table.counts().routes();

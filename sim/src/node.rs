@@ -49,7 +49,7 @@ impl Kind {
     /// Whether it says that its forwarding table may be used.
     pub fn is_ready(&self) -> bool {
         match self {
-            Self::RouteServer(rs) => rs.is_ready(),
+            Self::RouteServer(rs) => rs.readiness().1,
             Self::Agent(agent) => agent.ready,
         }
     }

@@ -124,7 +124,7 @@ impl RouteServer {
             self.engine.watch(instant, place, client);
         }
         let more = self.engine.turn(instant).map_err(|e| e.to_string())?;
-        let told = (self.is_ready(), self.drained);
+        let told = (self.readiness().1, self.drained);
         let served = self.engine.served_serials();
         let announce = self.engine.take_announcement() | (std::mem::replace(&mut self.told, told) != told);
         Ok(Turn {
@@ -134,9 +134,9 @@ impl RouteServer {
         })
     }
 
-    /// Readiness of `fib`.
-    pub fn is_ready(&self) -> bool {
-        self.engine.ready() && !self.drained
+    /// Whether all sources have handed over their tables, and readiness of `fib`.
+    pub fn readiness(&self) -> (bool, bool) {
+        (self.engine.sources_ready(), self.engine.ready() && !self.drained)
     }
 
     /// How each origin stands.

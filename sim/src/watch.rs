@@ -224,12 +224,12 @@ impl Network {
             if found != part {
                 return Err(Violation::new(Rule::RestIsModel, self.compare(n, &found, &part)));
             }
+            if let Kind::RouteServer(rs) = &running.kind {
+                self.no_ghosts(n, rs, &island)?;
+            }
             sound(&node.name, fib)?;
             let sources_done = match &running.kind {
-                Kind::RouteServer(rs) => {
-                    self.no_ghosts(n, rs, &self.island(n, down))?;
-                    rs.feed.is_empty() && rs.engine.sources_ready() && rs.is_ready()
-                }
+                Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
                 Kind::Agent(agent) => agent.ready,
             };
             if !sources_done {

@@ -42,6 +42,8 @@ mutations! {
     WrongSerial "wrong-serial" "after a reconciliation the server believes the client one serial behind",
     PublishHalf "publish-half" "a client applies the first half of a batch and takes it for the whole",
     KeepOwnRecords "keep-own-records" "after a reconciliation a client keeps what only it had",
+    DropLease "drop-lease" "the lease of an origin never ends",
+    RefreshRelayed "refresh-relayed" "who passes an origin on refreshes its lease",
     IgnoreEpoch "ignore-epoch" "a client continues from its serial on a server with another epoch",
     AcceptUnready "accept-unready" "a client uses a server that is not ready",
     NeverFailBack "never-fail-back" "a client never goes back to its first choice",
@@ -50,9 +52,7 @@ mutations! {
     EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
     NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
     KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
-    KeepDeadOrigin "keep-dead-origin" "a stale origin never expires",
-    DropLease "drop-lease" "the lease of an origin never ends",
-    RefreshRelayed "refresh-relayed" "who passes an origin on refreshes its lease",
+    KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 
 #[cfg(feature = "mutations")]

@@ -16,7 +16,6 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::sections::Tls;
 use fibcast_daemon::signals;
-use fibcast_sync_proto::origins;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -120,14 +119,16 @@ impl Security {
     pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
         is_named(names, name)?;
         let allowed = |c: &&fibcast_daemon::sections::AllowedClient| names::matches(&c.name, name);
-        // Who may know which origins there are may have their routes.
-        let of_catalog = origins::origin_of(table).is_some();
-        let fits = |t: &String| t == table || (of_catalog && t == origins::CATALOG);
-        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(fits)) {
+        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| belongs(table, t))) {
             return Ok(());
         }
         Err(format!("{name} may not have the table {table}: tls.clients does not allow it"))
     }
+}
+
+/// Whether a table is the allowed one, or one of those below it: who may have `rib` may have the table of each origin, `rib/…`.
+fn belongs(table: &str, allowed: &str) -> bool {
+    table.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a node's own word about its name is backed by its certificate.
@@ -145,4 +146,15 @@ pub(super) fn peer_names(connection: &Connection) -> Result<Vec<String>, String>
         .and_then(|chain| chain.first())
         .ok_or_else(|| "it presented no certificate".to_owned())?;
     names_of(certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::belongs;
+
+    #[test]
+    fn tables_of_origins_go_with_the_catalog_and_no_other_table_does() {
+        assert!(belongs("fib", "fib") && belongs("rib", "rib") && belongs("rib/00112233", "rib"));
+        assert!(!belongs("ribs", "rib") && !belongs("rib", "rib/0") && !belongs("fib", "rib"));
+    }
 }
