@@ -54,7 +54,7 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Show {
-    /// Table, servers, clients, sources; is it ready, is it stale.
+    /// Table, servers, clients, sources, origins; is it ready, is it stale.
     Status,
     /// The servers that an agent or dataplane is registered with.
     Servers,
@@ -68,6 +68,9 @@ enum Show {
         /// The most to list.
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// Of a route server: each origin's route, the best first, and what decided.
+        #[arg(long)]
+        all: bool,
     },
     /// Next-hop groups.
     Groups,
@@ -97,8 +100,8 @@ impl Show {
     fn request(&self) -> Request {
         match self {
             Show::Status | Show::Servers | Show::Clients => Request::Status {},
-            Show::Routes { query, limit } => {
-                Request::Routes { query: query.clone().unwrap_or_default(), limit: *limit }
+            Show::Routes { query, limit, all } => {
+                Request::Routes { query: query.clone().unwrap_or_default(), limit: *limit, all: *all }
             }
             Show::Groups => Request::Groups {},
             Show::Neighbors => Request::Neighbors {},

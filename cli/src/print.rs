@@ -1,7 +1,7 @@
 //! Answers as text for people, and as JSON for programs.
 
 use fibcast_control::Answer;
-use fibcast_control::status::{ClientStatus, ServerStatus, Status};
+use fibcast_control::status::{ClientStatus, OriginStatus, ServerStatus, Status};
 use fibcast_control::tables::{
     DropList, GroupList, GroupTraffic, NeighborList, PortList, RouteList, WorkerList,
 };
@@ -187,20 +187,34 @@ fn status_page(status: &Status) -> String {
         }
     }
     if !status.sources.is_empty() {
-        let mut columns =
-            Columns::new(&["source", "kind", "state", "routes", "changes", "end of table", "last error"]);
+        let mut columns = Columns::new(&[
+            "source",
+            "kind",
+            "state",
+            "routes",
+            "limit",
+            "denied",
+            "changes",
+            "end of table",
+            "last error",
+        ]);
         for source in &status.sources {
             columns.row(vec![
                 source.origin.clone(),
                 source.kind.clone(),
                 source.state.clone(),
                 source.routes.to_string(),
+                source.max_prefixes.map_or_else(|| "-".to_owned(), |most| most.to_string()),
+                source.denied.to_string(),
                 source.changes.to_string(),
                 yes(source.end_of_table),
                 or_dash(&source.last_error),
             ]);
         }
         let _ = write!(page, "\n{}", columns.finish());
+    }
+    if !status.origins.is_empty() {
+        let _ = write!(page, "\n{}", origins(&status.origins));
     }
     if !status.peers.is_empty() {
         let mut columns =
@@ -295,7 +309,76 @@ fn certificate(names: &[String]) -> String {
     if names.is_empty() { "plain TCP".into() } else { names.join(",") }
 }
 
+/// The name of each origin, what its lease says, and how its routes count here.
+fn origins(list: &[OriginStatus]) -> String {
+    let heads =
+        ["origin", "server", "state", "counted", "routes", "epoch", "sequence", "lease left", "id", "path"];
+    let mut columns = Columns::new(&heads);
+    for origin in list {
+        columns.row(vec![
+            origin.name.clone(),
+            origin.server.clone(),
+            origin.state.clone(),
+            origin.counted.clone(),
+            origin.routes.to_string(),
+            format!("{:016x}", origin.epoch),
+            origin.sequence.to_string(),
+            origin.lease_left_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1} s", ms as f64 / 1e3)),
+            origin.id.clone(),
+            if origin.path.is_empty() { "-".to_owned() } else { origin.path.join(" > ") },
+        ]);
+    }
+    let mut text = columns.finish();
+    let mut conflicts: Vec<&String> = list.iter().filter_map(|origin| origin.conflict.as_ref()).collect();
+    conflicts.sort_unstable();
+    conflicts.dedup();
+    for conflict in conflicts {
+        let _ = writeln!(text, "{conflict}");
+    }
+    text
+}
+
+/// Every origin's route, the best one marked, and what decided.
+fn choices(list: &RouteList) -> String {
+    let heads = [
+        "",
+        "vrf",
+        "prefix",
+        "via",
+        "origin",
+        "server",
+        "distance",
+        "metric",
+        "origin id",
+        "stale",
+        "decided by",
+    ];
+    let mut columns = Columns::new(&heads);
+    for route in &list.routes {
+        let Some(choice) = &route.choice else { continue };
+        columns.row(vec![
+            if choice.best { "*" } else { "" }.to_owned(),
+            route.vrf.to_string(),
+            route.prefix.to_string(),
+            route.via.join(", "),
+            or_dash(&route.origin),
+            choice.server.clone(),
+            choice.distance.to_string(),
+            choice.metric.to_string(),
+            choice.origin_id.clone(),
+            yes(choice.stale),
+            if choice.best { choice.decided_by.clone() } else { format!("lost by {}", choice.decided_by) },
+        ]);
+    }
+    let mut text = columns.finish();
+    let _ = writeln!(text, "{} shown, {} in the table", list.routes.len(), list.total);
+    text
+}
+
 fn routes(list: &RouteList) -> String {
+    if list.routes.iter().any(|route| route.choice.is_some()) {
+        return choices(list);
+    }
     let mut columns = Columns::new(&["vrf", "prefix", "via", "origin", "group"]);
     for route in &list.routes {
         columns.row(vec![

@@ -32,6 +32,18 @@ struct SessionLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    origin: String,
+}
+
+/// A protocol instance beside a route server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OriginLabel {
+    origin: String,
+    server: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PortLabel {
     port: String,
 }
@@ -69,6 +81,60 @@ pub fn text(status: &Status, handler: &dyn Handler) -> String {
     // Writing to a String cannot fail.
     let _ = encode(&mut text, &registry);
     text
+}
+
+/// What the sources of a route server have, and whether one was stopped.
+fn sources(registry: &mut Registry, status: &Status) {
+    if status.sources.is_empty() {
+        return;
+    }
+    let routes = Family::<SourceLabel, Gauge>::default();
+    let stopped = Family::<SourceLabel, Gauge>::default();
+    let denied = Family::<SourceLabel, Counter>::default();
+    for source in &status.sources {
+        let label = SourceLabel { origin: source.origin.clone() };
+        routes.get_or_create(&label).set(i64::try_from(source.routes).unwrap_or(i64::MAX));
+        stopped.get_or_create(&label).set(i64::from(source.state == "stopped" || source.state == "failed"));
+        denied.get_or_create(&label).inc_by(source.denied);
+    }
+    registry.register("source_routes", "Routes that a source has", routes);
+    registry.register("source_stopped", "1 when a source has failed or met its max_prefixes", stopped);
+    registry.register("source_denied", "Announcements that a source's filter did not let in", denied);
+}
+
+/// Which origins a route server knows, and how they stand.
+fn origins(registry: &mut Registry, status: &Status) {
+    if status.origins.is_empty() {
+        return;
+    }
+    let family = Family::<OriginLabel, Gauge>::default;
+    let (states, counted, routes) = (family(), family(), family());
+    let (lease, conflict) = (family(), family());
+    for origin in &status.origins {
+        let label = OriginLabel { origin: origin.name.clone(), server: origin.server.clone() };
+        let number = |state: &str| match state {
+            "live" => 2,
+            "stale" => 1,
+            "loading" => 0,
+            _ => -1,
+        };
+        states.get_or_create(&label).set(number(&origin.state));
+        counted.get_or_create(&label).set(number(&origin.counted));
+        routes.get_or_create(&label).set(i64::try_from(origin.routes).unwrap_or(i64::MAX));
+        if let Some(left) = origin.lease_left_ms {
+            lease.get_or_create(&label).set(i64::try_from(left).unwrap_or(i64::MAX));
+        }
+        conflict.get_or_create(&label).set(i64::from(origin.conflict.is_some()));
+    }
+    registry.register("origin_state", "2 live, 1 stale, 0 loading, -1 expired", states);
+    registry.register("origin_counted", "How its routes count here: 2, 1 after all others, -1 not", counted);
+    registry.register("origin_routes", "Routes of the origin that are held here", routes);
+    registry.register("origin_lease_left_milliseconds", "Until its lease or hold time is over", lease);
+    registry.register(
+        "origin_conflict",
+        "1 when another route server has an origin of the same name",
+        conflict,
+    );
 }
 
 fn node(registry: &mut Registry, status: &Status) {
@@ -123,6 +189,9 @@ fn node(registry: &mut Registry, status: &Status) {
     routes.get_or_create(&FamilyLabel { family: "ipv4" }).set(whole(status.table.ipv4_routes));
     routes.get_or_create(&FamilyLabel { family: "ipv6" }).set(whole(status.table.ipv6_routes));
     registry.register("routes", "Routes in the forwarding table", routes);
+
+    sources(registry, status);
+    origins(registry, status);
 
     let (up, lag) = (Family::<SessionLabel, Gauge>::default(), Family::<SessionLabel, Gauge>::default());
     for server in status.sync.iter().flat_map(|sync| &sync.servers) {

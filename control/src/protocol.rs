@@ -28,6 +28,9 @@ pub enum Request {
         /// The most that are listed.
         #[serde(default = "default_limit")]
         limit: usize,
+        /// Of a route server: each origin's route, the best first, and why it is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        all: bool,
     },
     /// Next-hop groups.
     Groups {},

@@ -47,6 +47,9 @@ pub struct Status {
     /// Route servers that this one is registered with.
     #[serde(default)]
     pub peers: Vec<PeerStatus>,
+    /// Protocol instances beside this and other route servers, of a route server.
+    #[serde(default)]
+    pub origins: Vec<OriginStatus>,
     /// Connections that were not let in.
     #[serde(default)]
     pub refused: Refused,
@@ -238,8 +241,42 @@ pub struct SourceStatus {
     pub changes: u64,
     /// End of table was reached.
     pub end_of_table: bool,
+    /// Announcements that its filter did not let in.
+    #[serde(default)]
+    pub denied: u64,
+    /// Routes at which it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prefixes: Option<u64>,
     /// What went wrong last.
     pub last_error: Option<String>,
+}
+
+/// A protocol instance beside one route server, as this route server knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginStatus {
+    /// Name of the instance.
+    pub name: String,
+    /// The route server beside which it runs.
+    pub server: String,
+    /// Its id, which decides among equal routes: 16 hexadecimal digits.
+    pub id: String,
+    /// New at each start.
+    pub epoch: u64,
+    /// Grows while it lives.
+    pub sequence: u64,
+    /// `live`, `loading`, `stale` or `expired`: what its lease says, the same on all route servers.
+    pub state: String,
+    /// How its routes count here: `live`; `stale`, after all others; or `out`, not at all.
+    pub counted: String,
+    /// Its routes that are held here.
+    pub routes: u64,
+    /// Milliseconds until its lease or, of a stale one, its hold time is over; none of an own or expired one.
+    pub lease_left_ms: Option<u64>,
+    /// The route servers that its routes come through, nearest last; empty of an own one.
+    pub path: Vec<String>,
+    /// Another route server has an origin of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
 }
 
 /// A route server that this one is registered with.

@@ -25,6 +25,29 @@ pub struct Route {
     /// Origin of the route, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// What decided that it is used, of a route server that was asked for all origins' routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
+}
+
+/// Where a route stands among those that other origins have for the same prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// It is the one in the forwarding table.
+    pub best: bool,
+    /// The route server of its origin.
+    pub server: String,
+    /// Administrative distance: the lowest wins.
+    pub distance: u8,
+    /// Metric: the lowest wins among equal distances.
+    pub metric: u32,
+    /// Id of the origin, 16 hexadecimal digits: the lowest wins among equals.
+    pub origin_id: String,
+    /// The origin's lease is over, or nobody has its routes any more: it wins only where there is no other.
+    pub stale: bool,
+    /// Of the best: `only route`, or by what it won over the next. Of the others: by what they lost to the one before.
+    /// One of `stale`, `distance`, `metric`, `origin id`.
+    pub decided_by: String,
 }
 
 /// Next-hop groups.

@@ -34,6 +34,7 @@ fn dataplane(stale: bool) -> Status {
         clients: vec![],
         sources: vec![],
         peers: vec![],
+        origins: vec![],
         refused: fibcast_control::status::Refused::default(),
         forwarding: None,
     }

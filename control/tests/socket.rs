@@ -76,7 +76,8 @@ fn garbage_gets_an_error_and_the_next_request_an_answer() {
 
 #[test]
 fn requests_keep_their_shape_on_the_wire() {
-    let request = Request::Routes { query: RouteQuery::Address("192.0.2.1".parse().unwrap()), limit: 5 };
+    let request =
+        Request::Routes { query: RouteQuery::Address("192.0.2.1".parse().unwrap()), limit: 5, all: false };
     let text = serde_json::to_string(&request).unwrap();
     assert_eq!(text, r#"{"show":"routes","query":{"address":"192.0.2.1"},"limit":5}"#);
     assert_eq!(serde_json::from_str::<Request>(r#"{"show":"status"}"#).unwrap(), Request::Status {});

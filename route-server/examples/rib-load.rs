@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use fibcast_route_server::rib::{Contender, Contenders, Origin, commit_source, select};
+use fibcast_route_server::rib::{Contender, Contenders, commit_source, select};
 use fibcast_route_server::source::{Event, Kind, Message, Outlet, QUEUE, pace::Pace, replay, start};
 use fibcast_sync_proto::{OriginId, Table};
 
@@ -44,11 +44,10 @@ fn load(own: &mut Table, fib: &mut Table, kind: Kind) {
         match message.event {
             Event::Batch(batch) => {
                 changes += batch.len();
-                let origin = Origin { stale: false, name: "bgp".into(), server: "x".into() };
                 if let Err(error) = commit_source(own, id, 20, &batch) {
                     eprintln!("{error}");
                 }
-                let contenders = Contenders::new(vec![Contender { origin, id, table: own }]);
+                let contenders = Contenders::new(vec![Contender { id, stale: false, table: own }]);
                 if let Err(error) = select(fib, &contenders, batch.iter().map(|c| (c.vrf, c.prefix))) {
                     eprintln!("{error}");
                 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use fibcast_daemon::config::{ConfigError, Loaded, Step, load};
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use fibcast_sync_agent::shell::tls::Security;
+use fibcast_sync_proto::origins::LEASE;
 use serde::Deserialize;
 
+use crate::filter::{Filter, FilterKeys, LengthKeys, Wrong};
 use crate::source::pace::Pace;
 use crate::source::{Kind, fixed, replay};
 
@@ -56,7 +58,9 @@ impl Default for Sync {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rib {
-    /// For so long the routes of a peer stay after its connection was lost, ranked after all others.
+    /// Without a sign of life of an own origin for so long, other servers take it for dead.
+    pub origin_lease_ms: u64,
+    /// For so long the routes of another server's origin stay after its lease is over, ranked after all others.
     pub origin_hold_ms: u64,
     /// After this time the server is ready also without a source's or a peer's whole table.
     pub ready_timeout_ms: u64,
@@ -64,7 +68,7 @@ pub struct Rib {
 
 impl Default for Rib {
     fn default() -> Self {
-        Self { origin_hold_ms: 10_000, ready_timeout_ms: 60_000 }
+        Self { origin_lease_ms: LEASE.as_millis() as u64, origin_hold_ms: 10_000, ready_timeout_ms: 60_000 }
     }
 }
 
@@ -81,6 +85,14 @@ pub struct Source {
     /// Routing instance.
     #[serde(default)]
     pub vrf: u32,
+    /// More routes than this stop the source; what it had stays.
+    pub max_prefixes: Option<u64>,
+    /// Prefix lengths that are let in.
+    #[serde(default)]
+    pub lengths: LengthKeys,
+    /// Which prefixes are let in: the first entry that fits decides.
+    #[serde(default)]
+    pub filter: Vec<FilterKeys>,
     /// The file of a `static` source, the table of an `mrt` source.
     pub path: Option<PathBuf>,
     /// `mrt`: updates to replay.
@@ -150,6 +162,17 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// What of source `at` is let in.
+    pub fn filter(&self, at: usize) -> Filter {
+        // The file was checked: there is no error in it.
+        self.config.source.get(at).and_then(|source| filter_of(source).ok()).unwrap_or_default()
+    }
+
+    /// See `[rib] origin_lease_ms`.
+    pub fn origin_lease(&self) -> Duration {
+        Duration::from_millis(self.config.rib.origin_lease_ms)
+    }
+
     /// See `[rib] origin_hold_ms`.
     pub fn origin_hold(&self) -> Duration {
         Duration::from_millis(self.config.rib.origin_hold_ms)
@@ -172,6 +195,10 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
+    }
+    if !(100..=600_000).contains(&config.rib.origin_lease_ms) {
+        let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);
+        return Err(loaded.error(&["rib".into(), "origin_lease_ms".into()], reason));
     }
     for (at, peer) in config.peer.iter().enumerate() {
         let key = |name| [Step::Key("peer"), Step::At(at), Step::Key(name)];
@@ -203,11 +230,15 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
     let mut sources: Vec<SourcePlan> = Vec::new();
     for (at, source) in config.source.iter().enumerate() {
         let plan = plan(&loaded, at, source)?;
+        if let Err(Wrong { at: place, reason }) = filter_of(source) {
+            let key: Vec<Step<'_>> = [Step::Key("source"), Step::At(at)].into_iter().chain(place).collect();
+            return Err(loaded.error(&key, reason));
+        }
         if sources.iter().any(|s| s.origin == plan.origin) {
             let key = [Step::Key("source"), Step::At(at), Step::Key("origin")];
-            return Err(
-                loaded.error(&key, format!("another source has the origin {:?} already", plan.origin))
-            );
+            let first = sources.iter().position(|s| s.origin == plan.origin).unwrap_or_default();
+            let reason = format!("source[{first}] has the origin {:?} already", plan.origin);
+            return Err(loaded.error(&key, reason));
         }
         sources.push(plan);
     }
@@ -292,6 +323,11 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 
+/// The filter that a source's keys describe.
+fn filter_of(source: &Source) -> Result<Filter, Wrong> {
+    Filter::new(&source.filter, &source.lengths, source.max_prefixes)
+}
+
 fn readable(path: &Path) -> Result<(), String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let kind = file.metadata().map_err(|e| e.to_string())?.file_type();
@@ -348,6 +384,54 @@ mod tests {
     }
 
     #[test]
+    fn wrong_filters_name_line_key_and_what_was_expected() {
+        let filter = |entry: &str| {
+            let error = error(&source(&format!("kind = \"mrt\"\nfilter = [\n{{ {entry} }},\n]")));
+            error.strip_prefix("x.toml:").unwrap().to_owned()
+        };
+        let cases = [
+            ("action = \"deny\"", "9: source[0].filter[0]: names no family: expected `prefix`, or `family`"),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", ge = 24, le = 16",
+                "9: source[0].filter[0].ge: expected at most le, which is 16, found 24",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", le = 33",
+                "9: source[0].filter[0].le: expected a length from 8 to 32, found 33",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.0/8\", ge = 7",
+                "9: source[0].filter[0].ge: expected a length from 8 to 32, found 7",
+            ),
+            (
+                "action = \"deny\", prefix = \"10.0.0.1/8\"",
+                "9: source[0].filter[0].prefix: expected a prefix without host bits, found 10.0.0.1/8; did you mean 10.0.0.0/8?",
+            ),
+            (
+                "action = \"deny\", prefix = \"::/0\", family = \"ipv6\"",
+                "9: source[0].filter[0].family: is of no use with a prefix",
+            ),
+            ("action = \"drop\", prefix = \"::/0\"", "9: source[0].filter[0].action: unknown variant `drop`"),
+            ("action = \"deny\", family = \"ip\"", "9: source[0].filter[0].family: unknown variant `ip`"),
+            (
+                "action = \"deny\", prefix = \"::/0\", min = 1",
+                "9: source[0].filter[0].min: unknown field `min`",
+            ),
+        ];
+        for (entry, expected) in cases {
+            let found = filter(entry);
+            assert!(found.starts_with(expected), "{found}\ninstead of\n{expected}");
+        }
+        let lengths = error(&source("kind = \"mrt\"\nlengths = { ipv4 = [24, 8] }"));
+        assert_eq!(
+            lengths,
+            "x.toml:8: source[0].lengths.ipv4: expected the shortest and the longest length, up to 32, found [24, 8]"
+        );
+        let most = error(&source("kind = \"mrt\"\nmax_prefixes = 0"));
+        assert_eq!(most, "x.toml:8: source[0].max_prefixes: expected at least 1, found 0");
+    }
+
+    #[test]
     fn wrong_values_name_line_and_key() {
         let cases = [
             (
@@ -374,7 +458,7 @@ mod tests {
             ),
             (
                 source("kind = \"mrt\"") + &source("kind = \"mrt\""),
-                "x.toml:9: source[1].origin: another source has",
+                "x.toml:9: source[1].origin: source[0] has the origin \"bgp\" already",
             ),
             (
                 "[[peer]]\naddress = \"127.0.0.1:1\"\n".to_owned(),
@@ -393,6 +477,10 @@ mod tests {
                 "x.toml:5: peer[0].address: a name may lead beyond",
             ),
             ("[sync]\nheartbeat_ms = 1\n".to_owned(), "x.toml:5: sync.heartbeat_ms: expected 50 to 60000"),
+            (
+                "[rib]\norigin_lease_ms = 50\n".to_owned(),
+                "x.toml:5: rib.origin_lease_ms: expected 100 to 600000",
+            ),
             ("[rib]\norigin_hold_ms = \"1s\"\n".to_owned(), "x.toml:5: rib.origin_hold_ms: invalid type"),
         ];
         for (text, expected) in cases {

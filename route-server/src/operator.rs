@@ -11,7 +11,6 @@ use fibcast_control::kv::KvValue;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::{ClientStatus, Kind, PeerStatus, Refused, Status, resident_bytes};
 use fibcast_sync_agent::agent::kv;
-use fibcast_sync_proto::Table;
 
 use crate::engine::Engine;
 
@@ -62,8 +61,6 @@ impl Asking {
 
 /// What the owner knows beside the engine.
 pub struct Surroundings<'a> {
-    /// Peers' copies, in the order of the configuration.
-    pub copies: &'a [&'a Table],
     /// Registered clients.
     pub clients: Vec<ClientStatus>,
     /// Connections that were not let in.
@@ -96,7 +93,7 @@ pub fn write(request: &Request, engine: &mut Engine) -> Option<Result<Answer, St
 pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> Result<Answer, String> {
     Ok(match request {
         Request::Status {} => {
-            let mut peers = engine.peer_status(around.copies);
+            let mut peers = engine.peer_status();
             (around.peers)(&mut peers);
             Answer::Status(Box::new(Status {
                 name: engine.name().to_owned(),
@@ -112,12 +109,16 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 clients: around.clients,
                 sources: engine.source_status(),
                 peers,
+                origins: engine.origin_status(Instant::now()),
                 refused: around.refused,
                 forwarding: None,
             }))
         }
-        Request::Routes { query, limit } => {
-            Answer::Routes(engine.routes(query, (*limit).min(MAX_ROUTES), around.copies))
+        Request::Routes { query, limit, all: false } => {
+            Answer::Routes(engine.routes(query, (*limit).min(MAX_ROUTES)))
+        }
+        Request::Routes { query, limit, all: true } => {
+            Answer::Routes(engine.candidates(query, (*limit).min(MAX_ROUTES)))
         }
         Request::Groups {} => Answer::Groups(engine.groups()),
         Request::KvGet { key } => Answer::Kv(kv::get(engine.fib(), key)),

@@ -1,12 +1,12 @@
 //! The routing table: origins' routes, the best path among them, and the forwarding table that follows.
 //!
-//! A route of an origin lives in one sync table, keyed {origin, VRF, prefix}: that of this server's own origins, or the copy of a
-//! peer's. The best path for a prefix is the best of what these tables have, so that the RIB needs no storage of its own.
-//! [`commit_source`] writes a source's batch into the own table; [`select`] brings the forwarding table up to date for prefixes
-//! that changed anywhere.
+//! A route of an origin lives in one sync table, keyed {origin, VRF, prefix}: that of an own source, or the copy of another server's
+//! origin. The best path for a prefix is the best of what these tables have, so that the RIB needs no storage of its own.
+//! [`commit_source`] writes a source's batch into its table; [`select`] brings the forwarding table up to date for prefixes that changed
+//! anywhere.
 //!
-//! Best path: live origins before stale ones, then lowest distance, then lowest metric, then the origin's name, then the name of its
-//! server. All of these travel with the routes, so every server that holds the same origins takes the same.
+//! Best path: live origins before stale ones, then lowest distance, then lowest metric, then lowest origin id. All of these travel with
+//! the routes, so every server that holds the same origins takes the same.
 
 use fibcast_sync_proto::{Change, Commit, GroupValue, Key, Label, OriginId, Table, TableError, Value};
 use ipnet::IpNet;
@@ -14,57 +14,71 @@ use ipnet::IpNet;
 use crate::source::RouteChange;
 
 /// An origin whose routes take part in the selection.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin {
-    /// Nobody refreshes it any more: used only where no other origin has a route.
-    pub stale: bool,
-    /// Its name.
-    pub name: String,
-    /// Name of the route server beside which it runs.
-    pub server: String,
-}
-
-/// An origin, and the table that holds its routes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Contender<'t> {
-    /// Who it is.
-    pub origin: Origin,
-    /// Key of its routes in the table.
+    /// Key of its routes in the table, and what decides among equals.
     pub id: OriginId,
+    /// Nobody refreshes it any more, or has its routes: used only where no other origin has a route.
+    pub stale: bool,
     /// The table.
     pub table: &'t Table,
 }
 
-/// All origins that take part, in the order in which they win among equals.
+/// What decides between the routes of two origins, the most important first; the lowest wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// See [`Contender::stale`].
+    pub stale: bool,
+    /// Administrative distance.
+    pub distance: u8,
+    /// Metric within the origin.
+    pub metric: u32,
+    /// The origin.
+    pub origin: OriginId,
+}
+
+impl Rank {
+    /// By what this one, the better, won over another one.
+    pub fn won_by(&self, other: &Rank) -> &'static str {
+        match () {
+            () if self.stale != other.stale => "stale",
+            () if self.distance != other.distance => "distance",
+            () if self.metric != other.metric => "metric",
+            () => "origin id",
+        }
+    }
+}
+
+/// All origins that take part.
 #[derive(Debug, Clone, Default)]
 pub struct Contenders<'t>(Vec<Contender<'t>>);
 
 impl<'t> Contenders<'t> {
-    /// Puts them in their order.
-    pub fn new(mut all: Vec<Contender<'t>>) -> Self {
-        all.sort_by(|a, b| a.origin.cmp(&b.origin));
+    /// In whatever order.
+    pub fn new(all: Vec<Contender<'t>>) -> Self {
         Self(all)
+    }
+
+    /// Each origin's route for a prefix, in no order.
+    pub fn each(&self, vrf: u32, prefix: IpNet) -> impl Iterator<Item = (Rank, Label, &Contender<'t>)> {
+        self.0.iter().filter_map(move |contender| {
+            let key = Key::RibRoute { origin: contender.id, vrf, prefix };
+            let Some(Value::RibRoute { label, distance, metric }) = contender.table.get(&key) else {
+                return None;
+            };
+            let rank = Rank { stale: contender.stale, distance, metric, origin: contender.id };
+            Some((rank, label, contender))
+        })
     }
 
     /// The best path for a prefix: its group, and whose it is.
     pub fn best(&self, vrf: u32, prefix: IpNet) -> Option<(Label, &Contender<'t>)> {
-        let mut best: Option<((bool, u8, u32), Label, &Contender<'t>)> = None;
-        for contender in &self.0 {
-            let key = Key::RibRoute { origin: contender.id, vrf, prefix };
-            let Some(Value::RibRoute { label, distance, metric }) = contender.table.get(&key) else {
-                continue;
-            };
-            let rank = (contender.origin.stale, distance, metric);
-            // Among equals the first in order stays.
-            if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
-                best = Some((rank, label, contender));
-            }
-        }
+        let best = self.each(vrf, prefix).min_by_key(|(rank, ..)| *rank);
         best.map(|(_, label, contender)| (label, contender))
     }
 }
 
-/// Commits a source's batch as routes of `origin` into the table of this server's own origins.
+/// Commits a source's batch as routes of `origin` into its table.
 pub fn commit_source(
     own: &mut Table,
     origin: OriginId,
@@ -155,9 +169,8 @@ mod tests {
         RouteChange { vrf: 0, prefix: net(prefix), path }
     }
 
-    fn contender<'t>(table: &'t Table, name: &str, server: &str, stale: bool) -> Contender<'t> {
-        let origin = Origin { stale, name: name.to_owned(), server: server.to_owned() };
-        Contender { origin, id: OriginId::of(name), table }
+    fn contender<'t>(table: &'t Table, name: &str, stale: bool) -> Contender<'t> {
+        Contender { id: OriginId::of(name), stale, table }
     }
 
     /// A table with one route 10.0.0.0/8 of one origin.
@@ -168,38 +181,48 @@ mod tests {
         table
     }
 
-    fn winner(contenders: Vec<Contender<'_>>) -> String {
+    fn winner(contenders: Vec<Contender<'_>>) -> OriginId {
         let contenders = Contenders::new(contenders);
         let (_, of) = contenders.best(0, net("10.0.0.0/8")).unwrap();
-        format!("{}@{}", of.origin.name, of.origin.server)
+        of.id
     }
 
     #[test]
-    fn lowest_distance_then_metric_then_name_then_server_wins_in_whatever_order_they_are_given() {
+    fn lowest_distance_then_metric_then_origin_id_wins_in_whatever_order_they_are_given() {
         let a = table("ospf", 110, "192.0.2.1", 0);
         let b = table("bgp", 20, "192.0.2.2", 50);
         let c = table("bgp2", 20, "192.0.2.3", 10);
         let d = table("bgp3", 20, "192.0.2.4", 10);
-        let all = [contender(&a, "ospf", "x", false), contender(&b, "bgp", "x", false)];
-        assert_eq!(winner(all.to_vec()), "bgp@x");
-        let more = [contender(&c, "bgp2", "x", false), contender(&d, "bgp3", "x", false)];
+        let all = [contender(&a, "ospf", false), contender(&b, "bgp", false)];
+        assert_eq!(winner(all.to_vec()), OriginId::of("bgp"));
+        let more = [contender(&c, "bgp2", false), contender(&d, "bgp3", false)];
+        let lowest = OriginId::of("bgp2").min(OriginId::of("bgp3"));
         let mut all = [all.to_vec(), more.to_vec()].concat();
-        assert_eq!(winner(all.clone()), "bgp2@x");
+        assert_eq!(winner(all.clone()), lowest);
         all.reverse();
-        assert_eq!(winner(all), "bgp2@x");
-        let same = vec![contender(&c, "bgp2", "y", false), contender(&c, "bgp2", "x", false)];
-        assert_eq!(winner(same), "bgp2@x");
+        assert_eq!(winner(all), lowest);
     }
 
     #[test]
     fn a_stale_origin_is_used_only_where_no_other_has_a_route() {
         let a = table("bgp", 20, "192.0.2.1", 0);
         let b = table("ospf", 110, "192.0.2.2", 0);
+        let both = vec![contender(&a, "bgp", true), contender(&b, "ospf", false)];
+        assert_eq!(winner(both), OriginId::of("ospf"));
+        assert_eq!(winner(vec![contender(&a, "bgp", true)]), OriginId::of("bgp"));
+    }
+
+    #[test]
+    fn what_decided_is_the_first_in_which_two_routes_differ() {
+        let rank =
+            |stale, distance, metric, origin| Rank { stale, distance, metric, origin: OriginId(origin) };
+        let best = rank(false, 20, 5, 1);
+        let others =
+            [rank(true, 1, 0, 0), rank(false, 110, 0, 0), rank(false, 20, 9, 0), rank(false, 20, 5, 2)];
         assert_eq!(
-            winner(vec![contender(&a, "bgp", "x", true), contender(&b, "ospf", "y", false)]),
-            "ospf@y"
+            others.map(|other| (best < other, best.won_by(&other))),
+            [(true, "stale"), (true, "distance"), (true, "metric"), (true, "origin id")]
         );
-        assert_eq!(winner(vec![contender(&a, "bgp", "x", true)]), "bgp@x");
     }
 
     #[test]
@@ -208,7 +231,7 @@ mod tests {
         let (mut own, mut fib) = (Table::new(1), Table::new(1));
         let mut step = |batch: &[RouteChange]| {
             commit_source(&mut own, origin, 20, batch).unwrap();
-            let contenders = Contenders::new(vec![contender(&own, "bgp", "x", false)]);
+            let contenders = Contenders::new(vec![contender(&own, "bgp", false)]);
             let touched = batch.iter().map(|c| (c.vrf, c.prefix));
             let commit = select(&mut fib, &contenders, touched).unwrap();
             (commit.map(|c| c.count), fib.counts().routes_v4, fib.counts().groups)
@@ -234,9 +257,9 @@ mod tests {
         let b = table("bgp-b", 20, "192.0.2.1", 0);
         let mut fib = Table::new(1);
         let prefixes = || [(0, net("10.0.0.0/8"))];
-        let both = vec![contender(&a, "bgp-a", "x", false), contender(&b, "bgp-b", "y", false)];
+        let both = vec![contender(&a, "bgp-a", false), contender(&b, "bgp-b", false)];
         assert!(select(&mut fib, &Contenders::new(both), prefixes()).unwrap().is_some());
-        let alone = Contenders::new(vec![contender(&b, "bgp-b", "y", false)]);
+        let alone = Contenders::new(vec![contender(&b, "bgp-b", false)]);
         assert_eq!(select(&mut fib, &alone, prefixes()).unwrap(), None);
         assert!(select(&mut fib, &Contenders::default(), prefixes()).unwrap().is_some());
         assert!(fib.is_empty());

@@ -18,21 +18,16 @@ use fibcast_daemon::exit::Failure;
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::tls::Security;
-use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellState, ShellWaker, Turn};
+use fibcast_sync_agent::shell::{ClientId, ClientRequest, Host, Shell, ShellState, ShellWaker, Turn};
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{ClientConfig, ClientEvent};
+use fibcast_sync_proto::origins::CATALOG;
 use fibcast_sync_proto::server::{Role, Served, Tables};
 
 use crate::config::Checked;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{self, Engine, EngineError};
 use crate::operator::{self, Asking, Question, Surroundings};
 use crate::source::{self, Message, Outlet, QUEUE};
-
-/// Name of the table that agents register for.
-pub const FIB: &str = "fib";
-/// Name of the table that other route servers register for: this server's own origins. Origins of third servers are not passed on;
-/// that needs leases, so that no route outlives its origin by going round.
-pub const RIB: &str = "rib";
 
 /// Time that sources may take of one turn.
 const SOURCES: Duration = Duration::from_millis(5);
@@ -48,7 +43,7 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
         tracing::info!("{}: serving on {bound}", config.node.name);
     }
     for peer in &config.peer {
-        let mut client = ClientConfig::new(&config.node.name, RIB, vec![Role::Primary]);
+        let mut client = ClientConfig::new(&config.node.name, CATALOG, vec![Role::Primary]);
         client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
         shell.add_client(client, vec![peer.address.clone()]);
     }
@@ -125,64 +120,50 @@ fn start_sources(
     checked.sources.iter().enumerate().map(start).collect()
 }
 
-/// A peer's copy, and up to which serial the engine knows it.
-struct Copy {
-    table: Table,
-    known: u64,
-}
-
 /// What the event loop hosts.
 struct RouteServer {
     engine: Engine,
-    copies: Vec<Copy>,
+    /// How clients for the routes of origins are made, and where the peers are.
+    client: ClientConfig,
+    addresses: Vec<String>,
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
     watchers: Watchers,
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     started: Instant,
-    /// Readiness of `rib` and `fib` that clients were told.
-    told: (bool, bool),
-    /// Serials of `rib` and `fib` at the last turn.
-    served: (u64, u64),
+    /// Readiness of `fib` that clients were told.
+    told: bool,
+    /// Serials of all tables at the last turn, in a sum.
+    served: u64,
     failure: Option<EngineError>,
 }
 
 impl Tables for RouteServer {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        match name {
-            FIB => Some(Served { table: self.engine.fib(), ready: self.engine.ready(), path: &[] }),
-            RIB => Some(Served { table: self.engine.own(), ready: self.engine.rib_ready(), path: &[] }),
-            _ => None,
-        }
+        self.engine.served(name)
+    }
+
+    fn goes_round(&self, name: &str) -> bool {
+        self.engine.goes_round(name)
     }
 }
 
 impl Host for RouteServer {
     fn client_table(&mut self, client: ClientId) -> &mut Table {
-        // The loop knows only clients that were added, one for each peer.
-        &mut self.copies[client].table
+        self.engine.client_table(client)
     }
 
     fn client_event(&mut self, _: Duration, client: ClientId, event: &ClientEvent, _: &ShellState) {
         // The loop logs what happens to connections.
-        match event {
-            ClientEvent::Lost { active: true, .. } => {
-                let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-                let done = self.engine.peer_lost(client, Instant::now(), &copies);
-                self.note(done);
-            }
-            ClientEvent::Committed(_) => self.copy_changed(client),
-            _ => {}
-        }
+        let done = self.engine.client_event(Instant::now(), client, event);
+        self.note(done);
     }
 
     fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
         let instant = Instant::now();
         for (at, slot) in state.clients.iter().enumerate() {
-            if slot.machine.is_synced() {
-                self.engine.peer_in_sync(at, instant);
-            }
+            self.engine.watch(instant, at, &slot.machine);
         }
         let more = self.work(instant);
         if let Some(more) = self.note(more)
@@ -192,11 +173,11 @@ impl Host for RouteServer {
         }
         self.answer(state);
         let watched = self.watchers.turn(self.engine.fib());
-        let readiness = (self.engine.rib_ready(), self.engine.ready());
-        let served = (self.engine.own().serial(), self.engine.fib().serial());
+        let (ready, served) = (self.engine.ready(), self.engine.served_serials());
+        let announce = self.engine.take_announcement() | (std::mem::replace(&mut self.told, ready) != ready);
         Turn {
-            announce: std::mem::replace(&mut self.told, readiness) != readiness,
-            changed: std::mem::replace(&mut self.served, served) != served,
+            announce,
+            changed: announce | (std::mem::replace(&mut self.served, served) != served),
             wake_at: self
                 .engine
                 .deadline()
@@ -205,6 +186,21 @@ impl Host for RouteServer {
                 .min()
                 .map(|at| now + at.saturating_duration_since(instant)),
         }
+    }
+
+    fn client_request(&mut self) -> Option<ClientRequest> {
+        Some(match self.engine.poll_request()? {
+            engine::Request::Close(client) => ClientRequest::Close(client),
+            engine::Request::Open { place, table, peers, prefers_first } => {
+                let (config, peers) = engine::client_for(&self.client, table, &peers, prefers_first);
+                let address = |at: usize| self.addresses.get(at).cloned();
+                ClientRequest::Open {
+                    client: place,
+                    config,
+                    addresses: peers.into_iter().filter_map(address).collect(),
+                }
+            }
+        })
     }
 }
 
@@ -218,23 +214,21 @@ impl RouteServer {
     ) -> Result<Self, Failure> {
         let started = Instant::now();
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
-        let copy = |_: &crate::config::Peer| {
-            let mut table = Table::new(0);
-            // The engine knows nothing of it yet: no deletion may be forgotten.
-            table.pin(0);
-            Copy { table, known: 0 }
-        };
+        let config = &checked.config;
+        let mut client = ClientConfig::new(&config.node.name, "", Vec::new());
+        client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
         Ok(Self {
             engine: Engine::new(checked, epoch, started).map_err(Failure::work)?,
-            copies: checked.config.peer.iter().map(copy).collect(),
+            client,
+            addresses: config.peer.iter().map(|peer| peer.address.clone()).collect(),
             from_sources,
             questions,
             watchers: Watchers::default(),
             waker,
             stop,
             started,
-            told: (false, false),
-            served: (0, 0),
+            told: false,
+            served: 0,
             failure: None,
         })
     }
@@ -251,36 +245,16 @@ impl RouteServer {
         }
     }
 
-    /// Tells the engine what is new in a peer's copy.
-    fn copy_changed(&mut self, at: usize) {
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-        let (Some(copy), Some(known)) = (copies.get(at), self.copies.get(at).map(|c| c.known)) else {
-            return;
-        };
-        let serial = copy.serial();
-        let done = match copy.changes_since(known) {
-            Some(batch) if serial != known => self.engine.peer_changed(at, batch.changes(), &copies),
-            _ => Ok(()),
-        };
-        self.note(done);
-        if let Some(copy) = self.copies.get_mut(at) {
-            copy.known = serial;
-            // Deletions that the engine does not know yet must not be forgotten.
-            copy.table.pin(serial);
-        }
-    }
-
     /// Hears the sources and lets the engine work. True: there is more to do at once.
     fn work(&mut self, begin: Instant) -> Result<bool, EngineError> {
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
         let mut more = true;
         while more && begin.elapsed() < SOURCES {
             match self.from_sources.try_recv() {
-                Ok(message) => self.engine.source_said(message, &copies)?,
+                Ok(message) => self.engine.source_said(begin, message)?,
                 Err(_) => more = false,
             }
         }
-        Ok(self.engine.turn(&copies, begin)? || more)
+        Ok(self.engine.turn(begin)? || more)
     }
 
     fn answer(&mut self, state: &ShellState) {
@@ -293,7 +267,6 @@ impl RouteServer {
                 let _ = question.reply.try_send(answer);
                 continue;
             }
-            let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
             let peers = |shown: &mut [PeerStatus]| {
                 for (shown, slot) in shown.iter_mut().zip(&state.clients) {
                     let Some(link) = slot.machine.links().pop() else { continue };
@@ -306,7 +279,6 @@ impl RouteServer {
                 }
             };
             let around = Surroundings {
-                copies: &copies,
                 clients: show::clients(state, self),
                 refused: show::refused(state),
                 peers: &peers,

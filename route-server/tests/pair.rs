@@ -24,7 +24,7 @@ fn two_servers_hold_both_origins_with_equal_tables_and_lose_a_dead_one_after_the
         format!("[[source]]\norigin = \"ospf\"\ndistance = 110\nkind = \"static\"\npath = {routes:?}\n");
     let peer = |address| {
         format!(
-            "[sync]\nheartbeat_ms = 100\n[rib]\norigin_hold_ms = 1500\n[[peer]]\naddress = \"{address}\"\n"
+            "[sync]\nheartbeat_ms = 100\n[rib]\norigin_lease_ms = 1500\norigin_hold_ms = 500\n[[peer]]\naddress = \"{address}\"\n"
         )
     };
     folder.config("rs-a", Some(a), &(peer(b) + &bgp));

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use fibcast_sync_proto::origins::origin_of;
 use fibcast_sync_proto::record::record_id;
 use fibcast_sync_proto::sketch::check_of;
 use fibcast_sync_proto::subset::Subset;
-use fibcast_sync_proto::{Key, RootDigest, Table, Value};
+use fibcast_sync_proto::{Key, OriginId, RootDigest, Table, Value};
 
 /// A rule was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub enum Rule {
     NoEmptyMessage,
     /// Queues and remembered deletions are bounded.
     Memory,
+    /// Nobody knows an origin whose server is long dead.
+    NoGhosts,
     /// At rest all tables are equal to the model.
     RestIsModel,
     /// At rest nothing moves but heartbeats, and nobody changes servers.
@@ -79,6 +82,7 @@ impl Rule {
             Self::TrueWord => "true-word",
             Self::NoEmptyMessage => "no-empty-message",
             Self::Memory => "memory",
+            Self::NoGhosts => "no-ghosts",
             Self::RestIsModel => "rest-is-model",
             Self::RestIsQuiet => "rest-is-quiet",
             Self::NoLeak => "no-leak",
@@ -91,7 +95,7 @@ impl Rule {
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Digest by table, epoch and serial.
-    commits: HashMap<(&'static str, u64, u64), RootDigest>,
+    commits: HashMap<(u64, u64, u64), RootDigest>,
     /// Digests of forwarding tables of route servers that had all their routes, by the part of the table.
     complete: HashSet<(usize, RootDigest)>,
     /// Epochs and serials of such tables.
@@ -125,10 +129,15 @@ fn digest_of(records: &BTreeMap<Key, Value>) -> RootDigest {
     digest
 }
 
+/// A table's name in a few bytes.
+fn key_of(name: &str) -> u64 {
+    origin_of(name).map_or_else(|| OriginId::of(name).0, |id| id.0)
+}
+
 impl Ledger {
     /// A table is served in this state. `complete`: by a ready route server.
-    pub fn record(&mut self, name: &'static str, table: &Table, complete: bool) -> Result<(), Violation> {
-        let (at, digest) = ((name, table.epoch(), table.serial()), table.digest());
+    pub fn record(&mut self, name: &str, table: &Table, complete: bool) -> Result<(), Violation> {
+        let (at, digest) = ((key_of(name), table.epoch(), table.serial()), table.digest());
         if complete && self.seen.insert((table.epoch(), table.serial())) {
             for (at, part) in self.parts.iter().enumerate() {
                 let digest = if part.is_all() {
@@ -164,14 +173,8 @@ impl Ledger {
     }
 
     /// A client says that its table is that of an epoch and serial.
-    pub fn claimed(
-        &self,
-        who: &str,
-        name: &'static str,
-        base: (u64, u64),
-        table: &Table,
-    ) -> Result<(), Violation> {
-        let found = self.commits.get(&(name, base.0, base.1));
+    pub fn claimed(&self, who: &str, name: &str, base: (u64, u64), table: &Table) -> Result<(), Violation> {
+        let found = self.commits.get(&(key_of(name), base.0, base.1));
         // Views are tables of their own, whose commits nobody but their clients sees.
         let view = found.is_none() && self.parts.len() > 1;
         if found == Some(&table.digest()) || view {

@@ -1,14 +1,14 @@
 //! What must come out: protocols with their routes, and the forwarding table that follows from them.
 //!
 //! The model knows nothing of the production code's RIB: it looks at every route of every protocol and takes the best by the written
-//! rule (lowest distance, metric, origin's name, server's name). That is slow, simple, and only done when the network is at rest.
+//! rule (lowest distance, metric, origin's id). That is slow, simple, and only done when the network is at rest.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use fibcast_route_server::source::{Group, RouteChange};
-use fibcast_sync_proto::{GroupValue, HopValue, Key, Value};
+use fibcast_sync_proto::{GroupValue, HopValue, Key, OriginId, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::rng::Rng;
@@ -18,8 +18,8 @@ pub type Destination = (u32, IpNet);
 /// A group by its number, and a metric.
 pub type Path = (usize, u32);
 
-/// Distance, metric, origin's name, server's name: the lowest wins.
-type Rank = (u8, u32, String, String);
+/// Distance, metric, origin's id: the lowest wins.
+type Rank = (u8, u32, OriginId);
 
 /// A protocol instance beside one route server.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl Model {
         let mut best: BTreeMap<Destination, (Rank, usize)> = BTreeMap::new();
         for p in self.protocols.iter().filter(|p| alive(p.home)) {
             for (at, (group, metric)) in &p.routes {
-                let rank = (p.distance, *metric, p.name.clone(), name(p.home));
+                let rank = (p.distance, *metric, OriginId::instance(&name(p.home), &p.name));
                 match best.get(at) {
                     Some((other, _)) if *other <= rank => {}
                     _ => {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_path_is_by_distance_then_metric_then_name() {
+    fn the_best_path_is_by_distance_first() {
         let protocol = |name: &str, distance, home| Protocol {
             name: name.into(),
             distance,

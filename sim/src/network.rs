@@ -191,7 +191,10 @@ impl Network {
 
     /// A start of a node, with what its checkpoint holds or empty.
     pub fn start(&mut self, n: usize, checkpoint: bool) -> Result<(), Violation> {
-        let epoch = self.rng.bits().max(1);
+        // Now and then a clock was set back.
+        let micros = self.now.as_micros() as u64;
+        let clock = if self.rng.percent(15) { self.rng.below(micros) } else { micros };
+        let epoch = (clock << 20 | self.rng.below(1 << 20)).max(1);
         let (now, limits) = (self.now, self.settings.limits);
         let Some(node) = self.nodes.get_mut(n).filter(|node| node.running.is_none()) else { return Ok(()) };
         node.incarnation += 1;
@@ -200,6 +203,7 @@ impl Network {
         node.ready_since = None;
         node.alone_since = None;
         node.wake_at = None;
+        node.forget_clients();
         let local = node.local(now);
         let failed = |text: String| Violation::new(Rule::NoFailure, text);
         let kind = match &node.plan {
@@ -262,7 +266,8 @@ impl Network {
             return Ok(());
         }
         let Some(Running { kind: Kind::RouteServer(rs), .. }) = &mut node.running else { return Ok(()) };
-        rs.hear().map_err(|e| Violation::new(Rule::NoFailure, e))?;
+        let local = node.offset + self.now;
+        rs.hear(local).map_err(|e| Violation::new(Rule::NoFailure, e))?;
         if !rs.feed.is_empty() {
             let at = self.now + Duration::from_micros(self.rng.skewed(50, 20_000));
             self.at(at, Event::Source(n, life));

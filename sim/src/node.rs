@@ -33,7 +33,7 @@ impl Kind {
     /// The table that a client fills.
     pub fn client_table(&mut self, slot: usize) -> Option<&mut Table> {
         match self {
-            Self::RouteServer(rs) => rs.copies.get_mut(slot).map(|c| &mut c.table),
+            Self::RouteServer(rs) => Some(rs.engine.client_table(slot)),
             Self::Agent(agent) => Some(&mut agent.table),
         }
     }
@@ -60,7 +60,7 @@ impl Kind {
 pub struct Running {
     /// Its sessions.
     pub server: Server,
-    /// A route server has one for each peer, an agent has one.
+    /// A route server has one for each peer's catalog and for each origin of another server, an agent has one.
     pub clients: Vec<Client>,
     /// What the sessions serve and the clients fill.
     pub kind: Kind,
@@ -88,6 +88,8 @@ pub struct Node {
     pub tier: u8,
     /// Per client: the nodes that it registers with, in order of preference.
     pub upstream: Vec<Vec<usize>>,
+    /// Per client: the table that it registers for.
+    pub tables: Vec<String>,
     /// How its clients are made.
     pub client_config: ClientConfig,
     /// The part of the table that it wants.
@@ -129,6 +131,7 @@ impl Node {
             name,
             tier,
             logs: vec![ClientLog::default(); upstream.len()],
+            tables: vec![config.table.clone(); upstream.len()],
             upstream,
             client_config: config,
             subset: Subset::default(),
@@ -157,6 +160,24 @@ impl Node {
             Client::new(config, now)
         };
         self.upstream.iter().map(make).collect()
+    }
+
+    /// How many of its clients there are from the start: of a route server those for its peers' catalogs.
+    pub fn fixed_clients(&self) -> usize {
+        self.plan.as_ref().map_or(1, |plan| plan.peers)
+    }
+
+    /// Forgets the clients that came later, as a new process does.
+    pub fn forget_clients(&mut self) {
+        let fixed = self.fixed_clients();
+        self.upstream.truncate(fixed);
+        self.tables.truncate(fixed);
+        self.logs.truncate(fixed);
+    }
+
+    /// Whether the client of this slot keeps a catalog of origins, which has news all the time.
+    pub fn is_catalog(&self, slot: usize) -> bool {
+        self.tier == 1 && slot < self.fixed_clients()
     }
 
     /// The node's clock.

@@ -1,15 +1,16 @@
-//! A route server: the production engine with its sources' batches, and its copies of the peers' tables. The rules are those of
+//! A route server: the production engine with its sources' batches. The rules are those of
 //! `fibcast-route-server`'s host.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fibcast_control::status::OriginStatus;
 use fibcast_route_server::config::{Checked, Config, SourcePlan};
 use fibcast_route_server::engine::Engine;
 use fibcast_route_server::source::{Event, Kind, Message, RouteChange, fixed};
-use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{Client, ClientEvent};
+use fibcast_sync_proto::origins::CATALOG;
 use fibcast_sync_proto::server::{Served, Tables};
 
 /// What a source says next.
@@ -30,7 +31,9 @@ pub struct Plan {
     pub protocols: Vec<(String, u8)>,
     /// How many other servers it registers with.
     pub peers: usize,
-    /// For how long a lost peer's routes stay.
+    /// Without a sign of life of a protocol for so long it is taken for dead.
+    pub lease: Duration,
+    /// For how long a dead protocol's routes stay.
     pub hold: Duration,
     /// After this it is ready without what is missing.
     pub ready_timeout: Duration,
@@ -38,28 +41,18 @@ pub struct Plan {
     pub tombstones: usize,
 }
 
-/// A peer's copy, and up to which serial the engine knows it.
-#[derive(Debug)]
-pub struct Copy {
-    /// The copy.
-    pub table: Table,
-    known: u64,
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct RouteServer {
     /// The tables.
     pub engine: Engine,
-    /// One for each peer.
-    pub copies: Vec<Copy>,
     /// What the sources have still to say.
     pub feed: VecDeque<Said>,
     /// An operator took it out of service: it says that it is not ready.
     pub drained: bool,
     base: Instant,
     told: (bool, bool),
-    served: (u64, u64),
+    served: u64,
 }
 
 /// What a turn came to.
@@ -77,8 +70,9 @@ impl RouteServer {
     /// A server that has just started.
     pub fn new(plan: &Plan, epoch: u64, now: Duration) -> Result<Self, String> {
         let mut text = format!(
-            "[node]\nname = \"{}\"\n[rib]\norigin_hold_ms = {}\nready_timeout_ms = {}\n",
+            "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n",
             plan.name,
+            plan.lease.as_millis(),
             plan.hold.as_millis(),
             plan.ready_timeout.as_millis()
         );
@@ -96,93 +90,58 @@ impl RouteServer {
         });
         let checked = Checked { config, sources: sources.collect() };
         let base = Instant::now();
-        let mut engine = Engine::new(&checked, epoch, base + now).map_err(|e| e.to_string())?;
-        let limit = |table: &mut Table| {
-            let made = std::mem::replace(table, Table::new(0));
-            *table = made.with_tombstone_limit(plan.tombstones);
-        };
-        limit(engine.own_mut());
-        limit(engine.fib_mut());
-        let copy = || {
-            let mut table = Table::new(0).with_tombstone_limit(plan.tombstones);
-            table.pin(0);
-            Copy { table, known: 0 }
-        };
+        let engine = Engine::new(&checked, epoch, base + now).map_err(|e| e.to_string())?;
         Ok(Self {
-            engine,
-            copies: (0..plan.peers).map(|_| copy()).collect(),
+            engine: engine.with_tombstone_limit(plan.tombstones),
             feed: VecDeque::new(),
             drained: false,
             base,
             told: (false, false),
-            served: (0, 0),
+            served: 0,
         })
     }
 
     /// Hears what its sources say next. False if they have nothing to say.
-    pub fn hear(&mut self) -> Result<bool, String> {
+    pub fn hear(&mut self, now: Duration) -> Result<bool, String> {
         let Some(said) = self.feed.pop_front() else { return Ok(false) };
         let message = match said {
             Said::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
             Said::End(source) => Message { source, event: Event::EndOfTable },
         };
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-        self.engine.source_said(message, &copies).map_err(|e| e.to_string())?;
+        self.engine.source_said(self.base + now, message).map_err(|e| e.to_string())?;
         Ok(true)
     }
 
-    /// Something happened to the client of a peer.
-    pub fn client_event(&mut self, now: Duration, at: usize, event: &ClientEvent) -> Result<(), String> {
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-        match event {
-            ClientEvent::Lost { active: true, .. } => {
-                self.engine.peer_lost(at, self.base + now, &copies).map_err(|e| e.to_string())
-            }
-            ClientEvent::Committed(_) => self.copy_changed(at),
-            _ => Ok(()),
-        }
-    }
-
-    fn copy_changed(&mut self, at: usize) -> Result<(), String> {
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-        let (Some(copy), Some(known)) = (copies.get(at), self.copies.get(at).map(|c| c.known)) else {
-            return Ok(());
-        };
-        let serial = copy.serial();
-        if serial != known {
-            let batch =
-                copy.changes_since(known).ok_or("the engine is beyond the horizon of a peer's copy")?;
-            self.engine.peer_changed(at, batch.changes(), &copies).map_err(|e| e.to_string())?;
-        }
-        if let Some(copy) = self.copies.get_mut(at) {
-            copy.known = serial;
-            copy.table.pin(serial);
-        }
-        Ok(())
+    /// Something happened to a client.
+    pub fn client_event(&mut self, now: Duration, place: usize, event: &ClientEvent) -> Result<(), String> {
+        self.engine.client_event(self.base + now, place, event).map_err(|e| e.to_string())
     }
 
     /// Once after all input.
     pub fn turn(&mut self, now: Duration, clients: &[Client]) -> Result<Turn, String> {
         let instant = self.base + now;
-        for (at, client) in clients.iter().enumerate() {
-            if client.is_synced() {
-                self.engine.peer_in_sync(at, instant);
-            }
+        for (place, client) in clients.iter().enumerate() {
+            self.engine.watch(instant, place, client);
         }
-        let copies: Vec<&Table> = self.copies.iter().map(|c| &c.table).collect();
-        let more = self.engine.turn(&copies, instant).map_err(|e| e.to_string())?;
-        let readiness = self.readiness();
-        let served = (self.engine.own().serial(), self.engine.fib().serial());
+        let more = self.engine.turn(instant).map_err(|e| e.to_string())?;
+        let told = (self.readiness().1, self.drained);
+        let served = self.engine.served_serials();
+        let announce = self.engine.take_announcement() | (std::mem::replace(&mut self.told, told) != told);
         Ok(Turn {
-            announce: std::mem::replace(&mut self.told, readiness) != readiness,
-            changed: std::mem::replace(&mut self.served, served) != served,
+            announce,
+            changed: announce | (std::mem::replace(&mut self.served, served) != served),
             more,
         })
     }
 
-    /// Readiness of `rib` and `fib`.
+    /// Whether all sources have handed over their tables, and readiness of `fib`.
     pub fn readiness(&self) -> (bool, bool) {
-        (self.engine.rib_ready() && !self.drained, self.engine.ready() && !self.drained)
+        (self.engine.sources_ready(), self.engine.ready() && !self.drained)
+    }
+
+    /// How each origin stands.
+    pub fn origins(&self, now: Duration) -> Vec<OriginStatus> {
+        self.engine.origin_status(self.base + now)
     }
 
     /// When [`Self::turn`] has to be called again.
@@ -193,11 +152,13 @@ impl RouteServer {
 
 impl Tables for RouteServer {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        let (rib, fib) = self.readiness();
-        match name {
-            "fib" => Some(Served { table: self.engine.fib(), ready: fib, path: &[] }),
-            "rib" => Some(Served { table: self.engine.own(), ready: rib, path: &[] }),
-            _ => None,
-        }
+        let served = self.engine.served(name)?;
+        // Out of service for data; that its protocols live is told all the same.
+        let ready = served.ready && (!self.drained || name == CATALOG);
+        Some(Served { ready, ..served })
+    }
+
+    fn goes_round(&self, name: &str) -> bool {
+        self.engine.goes_round(name)
     }
 }

@@ -158,9 +158,20 @@ fn rest(network: &mut Network) -> Result<(), Violation> {
 
 /// Draws a network.
 fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
-    let drawn = (rng.range(1, 3) as usize, rng.range(0, 3) as usize, rng.range(1, 4) as usize);
+    // In some runs tier 1 is what is looked at.
+    let wide = rng.percent(30);
+    let drawn = if wide {
+        (rng.range(3, 5) as usize, rng.range(0, 1) as usize, rng.range(1, 2) as usize)
+    } else {
+        (rng.range(1, 3) as usize, rng.range(0, 3) as usize, rng.range(1, 4) as usize)
+    };
     let (servers, relays, leaves) = options.nodes.unwrap_or(drawn);
     let servers = servers.max(1);
+    let shape = if wide {
+        *rng.pick(&[Shape::Mesh, Shape::Ring, Shape::Chain]).unwrap_or(&Shape::Mesh)
+    } else {
+        Shape::Mesh
+    };
     let protocols = servers + rng.index(2);
     let destinations = if rng.percent(10) { rng.range(800, 1_600) } else { rng.skewed(8, 400) } as usize;
     let siblings = relays > 1 && rng.percent(25);
@@ -178,13 +189,14 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     };
     let mut config = ClientConfig::new("", "", Vec::new());
     config.failback = Some(Duration::from_millis(rng.range(1_000, 6_000)));
+    let lease = Duration::from_millis(rng.range(1_000, 4_000));
     let hold = Duration::from_millis(rng.range(500, 6_000));
     let ready_timeout = Duration::from_millis(rng.range(4_000, 20_000));
     let count = protocols;
     let protocols = protocol_plan(protocols, servers, rng);
     let mut nodes = Vec::new();
     for n in 0..servers {
-        let peers: Vec<usize> = (0..servers).filter(|&p| p != n).collect();
+        let peers: Vec<usize> = (0..servers).filter(|&p| shape.joins(n, p, servers)).collect();
         let mut node =
             Node::new(format!("rs{n}"), 1, peers.iter().map(|&p| vec![p]).collect(), config.clone());
         node.plan = Some(Plan {
@@ -195,6 +207,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
                 .map(|p| (p.name.clone(), p.distance))
                 .collect(),
             peers: peers.len(),
+            lease,
             hold,
             ready_timeout,
             tombstones: settings.tombstones,
@@ -225,7 +238,8 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         node.offset = Duration::from_millis(rng.below(100_000));
     }
     let text = format!(
-        "{servers} route servers with {count} protocols, {relays} relays{}, {leaves} leaves, {destinations} destinations, {} parts",
+        "{servers} route servers in a {} with {count} protocols, {relays} relays{}, {leaves} leaves, {destinations} destinations, {} parts",
+        shape.name(),
         if siblings { " (each other's last choice)" } else { "" },
         nodes.iter().map(|node| &node.subset).collect::<std::collections::BTreeSet<_>>().len(),
     );
@@ -248,6 +262,32 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     network.ledger.parts = parts;
     network.note(Duration::ZERO, format_args!("{text}; {settings:?}"));
     (network, text)
+}
+
+/// Which route servers are registered with which.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Mesh,
+    Ring,
+    Chain,
+}
+
+impl Shape {
+    fn joins(self, a: usize, b: usize, n: usize) -> bool {
+        match self {
+            Shape::Mesh => a != b,
+            Shape::Chain => a.abs_diff(b) == 1,
+            Shape::Ring => a.abs_diff(b) == 1 || (n > 2 && a.abs_diff(b) == n - 1),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Shape::Mesh => "mesh",
+            Shape::Ring => "ring",
+            Shape::Chain => "chain",
+        }
+    }
 }
 
 /// A part of the table.

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use fibcast_sync_proto::client::{Action, ClientEvent};
+use fibcast_route_server::engine::{Request, client_for};
+use fibcast_sync_proto::client::{Action, Client, ClientConfig, ClientEvent};
+use fibcast_sync_proto::origins::{CATALOG, table_name};
 use fibcast_sync_proto::server::ServerEvent;
 use fibcast_sync_proto::wire::ProtocolError;
 
 use crate::invariants::{Rule, Violation, sound};
 use crate::network::Network;
-use crate::node::{Kind, Running};
+use crate::node::{ClientLog, Kind, Running};
 use crate::transport::{CLOSED, REFUSED, RESET};
 
 /// After a fault is over, who is not well again within this time may be given up for silence.
@@ -47,7 +49,8 @@ impl Network {
                 break;
             }
         }
-        let (announce, changed, soon) = self.host_turn(n, running)?;
+        let (announce, changed, mut soon) = self.host_turn(n, running)?;
+        soon |= self.change_clients(n, running);
         self.check_node(n, running)?;
         if announce {
             running.server.announce(running.kind.tables());
@@ -96,17 +99,70 @@ impl Network {
         Ok(outcome)
     }
 
+    /// Opens and closes clients as a route server asks.
+    fn change_clients(&mut self, n: usize, running: &mut Running) -> bool {
+        let mut any = false;
+        while let Kind::RouteServer(rs) = &mut running.kind
+            && let Some(request) = rs.engine.poll_request()
+        {
+            any = true;
+            self.note(self.now, format_args!("{} wants of its clients: {request:?}", self.name(n)));
+            let Some(node) = self.nodes.get_mut(n) else { return false };
+            let local = node.local(self.now);
+            let peers = node.upstream.get(..node.fixed_clients()).unwrap_or_default();
+            let (slot, config, servers) = match request {
+                Request::Close(slot) => (slot, ClientConfig::new("", "", Vec::new()), Vec::new()),
+                Request::Open { place, table, peers: order, prefers_first } => {
+                    let (config, order) = client_for(&node.client_config, table, &order, prefers_first);
+                    let server = |at: usize| peers.get(at).and_then(|servers| servers.first()).copied();
+                    (place, config, order.into_iter().filter_map(server).collect())
+                }
+            };
+            let before = node.upstream.get(slot).map_or(0, Vec::len);
+            (0..before).for_each(|link| self.hang_up(n, slot, link));
+            let Some(node) = self.nodes.get_mut(n) else { return false };
+            let Kind::RouteServer(rs) = &mut running.kind else { return false };
+            let table = rs.engine.client_table(slot);
+            let log = ClientLog { checked: table.serial(), digest: table.digest(), ..ClientLog::default() };
+            let name = config.table.clone();
+            let client = Client::new(config, local);
+            if slot < running.clients.len() {
+                // The slot is there: so are those of the same place in the lists beside it.
+                if let Some(at) = running.clients.get_mut(slot) {
+                    *at = client;
+                }
+                if let Some(at) = node.upstream.get_mut(slot) {
+                    *at = servers;
+                }
+                if let Some(at) = node.tables.get_mut(slot) {
+                    *at = name;
+                }
+                if let Some(at) = node.logs.get_mut(slot) {
+                    *at = log;
+                }
+            } else {
+                running.clients.push(client);
+                node.upstream.push(servers);
+                node.tables.push(name);
+                node.logs.push(log);
+            }
+        }
+        any
+    }
+
     /// Notes what is served, and holds what clients have against it.
     fn check_node(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
         match &running.kind {
             Kind::RouteServer(rs) => {
-                self.ledger.record("rib", rs.engine.own(), false)?;
+                self.ledger.record(CATALOG, rs.engine.catalog(), false)?;
+                for (id, table) in rs.engine.rib_tables() {
+                    self.ledger.record(&table_name(id), table, false)?;
+                }
                 self.ledger.record("fib", rs.engine.fib(), rs.engine.ready())?;
             }
             Kind::Agent(agent) => self.ledger.record("fib", &agent.table, false)?,
         }
         let is_agent = matches!(running.kind, Kind::Agent(_));
-        let name = if is_agent { "fib" } else { "rib" };
         for (slot, client) in running.clients.iter().enumerate() {
             let Some(node) = self.nodes.get_mut(n) else { return Ok(()) };
             let (Some(log), Some(table)) = (node.logs.get_mut(slot), running.kind.client_table(slot)) else {
@@ -127,6 +183,7 @@ impl Network {
                 self.ledger.published(who, &node.subset, table)?;
             }
             if let Some(base) = client.base() {
+                let name = node.tables.get(slot).map_or("?", String::as_str);
                 self.ledger.claimed(who, name, base, table)?;
             }
         }
@@ -178,7 +235,7 @@ impl Network {
                 let Some(table) = running.kind.client_table(slot) else { return Ok(()) };
                 // At this moment the table is the server's, whether anything was sent or not.
                 if let Some(base) = client.base() {
-                    let name = if self.nodes.get(n).is_some_and(|x| x.tier == 1) { "rib" } else { "fib" };
+                    let name = self.nodes.get(n).and_then(|x| x.tables.get(slot)).map_or("?", String::as_str);
                     self.ledger.claimed(&who, name, base, table)?;
                 }
             }
@@ -246,6 +303,10 @@ impl Network {
         if [CLOSED, RESET, REFUSED].contains(&text.as_str())
             || (self.settings.siblings && text.contains("loop:"))
         {
+            return Ok(());
+        }
+        // The routes of an origin that had expired here, and came back.
+        if text.contains("table rib/") && text.contains("is made anew") {
             return Ok(());
         }
         // A view whose table forgot deletions that it had not seen yet.

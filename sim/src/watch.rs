@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fibcast_sync_proto::origins::table_name;
 use fibcast_sync_proto::relay::HOLD;
-use fibcast_sync_proto::{Key, Value};
+use fibcast_sync_proto::{Key, OriginId, Value};
 
 use crate::agent::Agent;
+use crate::connection::Connection;
 use crate::invariants::{Rule, Violation, part_of, sound};
 use crate::network::Network;
 use crate::node::{Kind, Running};
+use crate::route_server::RouteServer;
 
 /// Who can be in sync with a server is so after this time.
 const TO_SYNC: Duration = Duration::from_secs(22);
@@ -19,12 +22,15 @@ const TO_NOTICE: Duration = Duration::from_millis(1_800);
 const TO_WAKE: Duration = Duration::from_millis(200);
 /// The network comes to rest within this time after the last fault.
 const TO_REST: Duration = Duration::from_secs(120);
+/// A description of an origin is everywhere within this time.
+const BOUND: Duration = Duration::from_secs(3);
 /// For so long rest is watched.
 const REST: Duration = Duration::from_secs(8);
 
 impl Network {
     /// After each step.
     pub fn check(&self) -> Result<(), Violation> {
+        self.check_ghosts()?;
         for n in 0..self.nodes.len() {
             let Some(running) = self.nodes.get(n).and_then(|node| node.running.as_ref()) else { continue };
             self.check_silence(n, running)?;
@@ -199,7 +205,10 @@ impl Network {
             (running.kind.fib().serial(), failovers)
         };
         let nodes = self.nodes.iter().filter_map(|n| n.running.as_ref()).map(of).collect();
-        (nodes, self.connections.values().map(|c| c.observer.data_frames).sum())
+        // Leases are refreshed all the time.
+        let catalog = |c: &Connection| self.nodes.get(c.client).is_some_and(|node| node.is_catalog(c.slot));
+        let others = self.connections.values().filter(|c| !catalog(c));
+        (nodes, others.map(|c| c.observer.data_frames).sum())
     }
 
     /// Nodes that are down, and those that are cut off by that.
@@ -220,16 +229,24 @@ impl Network {
 
     fn at_rest(&self, down: &[usize]) -> Result<(), Violation> {
         let stranded = self.stranded(down);
-        let expected = self.model.forwarding(|home| !down.contains(&home), |home| self.name(home).to_owned());
         for n in (0..self.nodes.len()).filter(|n| !stranded.contains(n)) {
             let Some(node) = self.nodes.get(n) else { continue };
             let Some(running) = &node.running else { continue };
+            if node.paused_until > self.now {
+                return Err(Violation::new(Rule::RestIsQuiet, format!("{} still stands still", node.name)));
+            }
             let fib = running.kind.fib();
             let found: BTreeMap<Key, Value> = fib.iter().collect();
+            let island = self.island(n, &stranded);
+            let expected =
+                self.model.forwarding(|home| island.contains(&home), |home| self.name(home).to_owned());
             let whole = expected.iter().map(|(key, value)| (key.clone(), value.clone()));
             let part = part_of(whole, &node.subset);
             if found != part {
                 return Err(Violation::new(Rule::RestIsModel, self.compare(n, &found, &part)));
+            }
+            if let Kind::RouteServer(rs) = &running.kind {
+                self.no_ghosts(n, rs, &island)?;
             }
             sound(&node.name, fib)?;
             let sources_done = match &running.kind {
@@ -246,10 +263,114 @@ impl Network {
         Ok(())
     }
 
+    /// The route servers that know of each other, and one of which a node's table comes from.
+    fn island(&self, n: usize, down: &[usize]) -> Vec<usize> {
+        let mut at = n;
+        // An agent has the table of the first of its servers that is up; no chain of them is longer than all nodes.
+        for _ in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get(at).filter(|node| node.tier > 1) else { break };
+            let first = node.upstream.iter().flatten().find(|server| !down.contains(server));
+            at = first.copied().unwrap_or(at);
+        }
+        let mut island = vec![at];
+        let mut next = 0;
+        while let Some(&at) = island.get(next) {
+            next += 1;
+            let Some(node) = self.nodes.get(at) else { continue };
+            for &peer in node.upstream.iter().take(node.fixed_clients()).flatten() {
+                if !down.contains(&peer) && !island.contains(&peer) {
+                    island.push(peer);
+                }
+            }
+        }
+        island
+    }
+
+    /// At rest a route server knows the protocols beside all servers of its island, and no others.
+    fn no_ghosts(&self, n: usize, rs: &RouteServer, island: &[usize]) -> Result<(), Violation> {
+        let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
+        let origins = rs.origins(local);
+        let known = origins.iter().filter(|origin| origin.state != "expired");
+        let mut found: Vec<String> = known
+            .map(|o| format!("{} of {}: {}, counted {}", o.name, o.server, o.state, o.counted))
+            .collect();
+        let alive = self.model.protocols.iter().filter(|p| island.contains(&p.home));
+        let mut expected: Vec<String> =
+            alive.map(|p| format!("{} of {}: live, counted live", p.name, self.name(p.home))).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        if found == expected {
+            return Ok(());
+        }
+        let text = format!(
+            "{} knows at rest [{}], expected [{}]",
+            self.name(n),
+            found.join("; "),
+            expected.join("; ")
+        );
+        Err(Violation::new(Rule::NoGhosts, text))
+    }
+
+    /// No route server counts a protocol whose server has been dead for longer than lease and hold time, as far as nothing else has
+    /// befallen the route servers since.
+    fn check_ghosts(&self) -> Result<(), Violation> {
+        let servers =
+            || (0..self.nodes.len()).filter(|&n| self.nodes.get(n).is_some_and(|node| node.tier == 1));
+        let mut calm =
+            servers().filter_map(|n| self.nodes.get(n)).map(|node| node.trouble.max(node.paused_until));
+        let since = calm.try_fold(Duration::ZERO, |latest, at| Some(latest.max(at)));
+        let ways =
+            self.paths.iter().filter(|((client, _), _)| self.nodes.get(*client).is_some_and(|c| c.tier == 1));
+        let Some(mut since) = since else { return Ok(()) };
+        for (_, path) in ways {
+            if !path.is_whole() {
+                return Ok(());
+            }
+            since = since.max(path.trouble);
+        }
+        let Some(plan) = self.nodes.first().and_then(|node| node.plan.as_ref()) else { return Ok(()) };
+        if self.now < since + plan.lease + plan.hold + BOUND {
+            return Ok(());
+        }
+        for n in servers() {
+            let Some(Running { kind: Kind::RouteServer(rs), .. }) =
+                self.nodes.get(n).and_then(|node| node.running.as_ref())
+            else {
+                continue;
+            };
+            let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
+            let dead = |server: &str| self.nodes.iter().any(|node| node.name == server && !node.up);
+            let ghost = rs.origins(local).into_iter().find(|o| dead(&o.server) && o.state != "expired");
+            if let Some(o) = ghost {
+                let text = format!(
+                    "{} takes {} of {} for {}, though nothing but its death has happened since {since:?}",
+                    self.name(n),
+                    o.name,
+                    o.server,
+                    o.state
+                );
+                return Err(Violation::new(Rule::NoGhosts, text));
+            }
+        }
+        Ok(())
+    }
+
     /// Every agent uses the first of its servers that is up, and every route server all of its peers.
     fn best_in_use(&self, n: usize, running: &Running, stranded: &[usize]) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
-        for (client, servers) in running.clients.iter().zip(&node.upstream) {
+        for (slot, (client, servers)) in running.clients.iter().zip(&node.upstream).enumerate() {
+            // Routes of an origin may come by any way, but from its own server if that is a peer.
+            if node.tier == 1 && !node.is_catalog(slot) {
+                let table = node.tables.get(slot).map_or("?", String::as_str);
+                let first = servers.first().filter(|home| self.is_home_of(**home, table));
+                let wrong_way =
+                    first.is_some_and(|home| !stranded.contains(home) && client.active() != Some(0));
+                if !servers.is_empty() && (!client.is_synced() || wrong_way) {
+                    let text = format!("{} gets {table} from {:?} at rest", node.name, client.active());
+                    return Err(Violation::new(Rule::FailBack, text));
+                }
+                continue;
+            }
             // A route server whose peer is down has none for that one.
             if servers.iter().all(|s| stranded.contains(s)) {
                 continue;
@@ -265,6 +386,12 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// Whether a table holds the routes of a protocol beside this route server.
+    fn is_home_of(&self, n: usize, table: &str) -> bool {
+        let id = |name: &str| OriginId::instance(self.name(n), name);
+        self.model.protocols.iter().any(|p| p.home == n && table_name(id(&p.name)) == table)
     }
 
     fn sessions_match(&self, n: usize, running: &Running) -> Result<(), Violation> {

@@ -42,6 +42,8 @@ mutations! {
     WrongSerial "wrong-serial" "after a reconciliation the server believes the client one serial behind",
     PublishHalf "publish-half" "a client applies the first half of a batch and takes it for the whole",
     KeepOwnRecords "keep-own-records" "after a reconciliation a client keeps what only it had",
+    DropLease "drop-lease" "the lease of an origin never ends",
+    RefreshRelayed "refresh-relayed" "who passes an origin on refreshes its lease",
     IgnoreEpoch "ignore-epoch" "a client continues from its serial on a server with another epoch",
     AcceptUnready "accept-unready" "a client uses a server that is not ready",
     NeverFailBack "never-fail-back" "a client never goes back to its first choice",

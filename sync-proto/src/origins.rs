@@ -6,7 +6,7 @@
 //! of a lease, so a description that goes round and round among relays is never newer than itself and refreshes nothing:
 //!
 //! ```text
-//!                 newer, ready                     lease over, or cut off              hold time over
+//!                 newer, ready                            lease over                   hold time over
 //!   (unknown) ───────────────────▶ Live ──────────────────────────────────▶ Stale ───────────────────▶ Expired
 //!       │                           ▲  newer, ready                          │                          │
 //!       └── not ready ─▶ Loading ───┴────────────────────────────────────────┴──────────────────────────┤
@@ -18,7 +18,11 @@
 //! neighbour whose timer runs later, does not bring it back. A description passed on as stale makes an origin known as stale: a server that
 //! starts just then gives it no new lease.
 //!
-//! The routes of an origin travel in a table of their own, [`table_name`]; the catalog says which tables there are to ask for.
+//! The routes of an origin travel in a table of their own, [`table_name`]; the catalog says which tables there are to ask for. Whether
+//! a server has a way to those routes is another matter, which its owner watches: the lease says only that the instance lives.
+//!
+//! A server has one origin more, with the empty name and without routes, its *presence*: ready says that it knows what its neighbours
+//! know. So a server that starts learns whether there is somebody whose origins it cannot have heard of yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -83,12 +87,16 @@ pub enum OriginEvent {
     Stale(OriginId),
     /// It does not count now.
     Expired(OriginId),
+    /// Somebody else makes descriptions of an origin that is ours: another server has this one's name, or our clock was set back.
+    Contested(OriginId),
 }
 
 #[derive(Debug)]
 struct Own {
     value: OriginValue,
     refresh_at: Duration,
+    /// A newer epoch than ours that somebody passes on.
+    outranked: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -139,7 +147,7 @@ impl Origins {
         };
         self.publish(id, Some(&value))?;
         let refresh_at = now + refresh_of(&value);
-        self.own.insert(id, Own { value, refresh_at });
+        self.own.insert(id, Own { value, refresh_at, outranked: None });
         Ok(id)
     }
 
@@ -156,6 +164,9 @@ impl Origins {
     fn refresh(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
         let Some(own) = self.own.get_mut(&id) else { return Ok(()) };
         own.value.sequence += 1;
+        if let Some(theirs) = own.outranked.take() {
+            own.value.epoch = theirs.saturating_add(1);
+        }
         own.refresh_at = now + refresh_of(&own.value);
         let value = own.value.clone();
         self.publish(id, Some(&value))
@@ -186,7 +197,7 @@ impl Origins {
             return Ok(());
         };
         let newer = (value.epoch, value.sequence) > (known.value.epoch, known.value.sequence);
-        if !newer && !on(Mutation::KeepDeadOrigin) {
+        if !newer {
             return Ok(());
         }
         let before = known.state;
@@ -203,24 +214,16 @@ impl Origins {
     }
 
     /// A description of an own origin comes back. A newer one than ours is of an earlier start with a clock that ran ahead, and
-    /// would outrank us for ever.
+    /// would outrank us for ever; or of another server with our name, with which epochs would race if they were outbid at once.
     fn heard_of_own(&mut self, now: Duration, id: OriginId, value: &OriginValue) -> Result<(), TableError> {
-        match self.own.get_mut(&id) {
-            Some(own) if value.epoch > own.value.epoch => {
-                own.value.epoch = value.epoch.saturating_add(1);
-                self.refresh(now, id)
-            }
-            _ => Ok(()),
+        let Some(own) = self.own.get_mut(&id).filter(|own| value.epoch > own.value.epoch) else {
+            return Ok(());
+        };
+        if own.outranked.replace(value.epoch).is_none() {
+            own.refresh_at = now + refresh_of(&own.value);
+            self.events.push_back(OriginEvent::Contested(id));
         }
-    }
-
-    /// No server that we are registered with has the origin's routes any more, nor is one about to: there is no use in waiting for the
-    /// end of the lease.
-    pub fn cut_off(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
-        match self.known.get(&id).map(|known| known.state) {
-            Some(OriginState::Live { .. }) => self.go(id, OriginState::Stale { since: now }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Refreshes own origins, and ends leases and hold times.
@@ -229,8 +232,20 @@ impl Origins {
             self.own.iter().filter(|(_, own)| own.refresh_at <= now).map(|(id, _)| *id).collect();
         due.into_iter().try_for_each(|id| self.refresh(now, id))?;
         let hold = self.hold;
+        let relayed = on(Mutation::RefreshRelayed);
+        for (id, known) in self.known.iter_mut().filter(|_| relayed) {
+            let OriginState::Live { until } = &mut known.state else { continue };
+            if *until <= now {
+                known.value.sequence += 1;
+                *until = now + Duration::from_millis(known.value.lease_ms.into());
+                let record = Change::Put(Key::Origin(*id), Value::Origin(known.value.clone()));
+                self.catalog.commit([record])?;
+            }
+        }
         let over = |state: OriginState| match state {
-            OriginState::Live { until } if until <= now => Some(OriginState::Stale { since: now }),
+            OriginState::Live { until } if until <= now && !on(Mutation::DropLease) => {
+                Some(OriginState::Stale { since: now })
+            }
             OriginState::Loading { until } if until <= now => Some(OriginState::Expired { since: now }),
             OriginState::Stale { since } if since + hold <= now && !on(Mutation::KeepDeadOrigin) => {
                 Some(OriginState::Expired { since: now })
@@ -245,7 +260,9 @@ impl Origins {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let known = self.known.values().filter_map(|known| match known.state {
+            OriginState::Live { .. } if on(Mutation::DropLease) => None,
             OriginState::Live { until } | OriginState::Loading { until } => Some(until),
+            OriginState::Stale { .. } if on(Mutation::KeepDeadOrigin) => None,
             OriginState::Stale { since } => Some(since + self.hold),
             OriginState::Expired { .. } => None,
         });
@@ -260,6 +277,11 @@ impl Origins {
     /// What peers get as the table [`CATALOG`].
     pub fn catalog(&self) -> &Table {
         &self.catalog
+    }
+
+    /// The same, for records of other kinds that travel with it, and for the server machine.
+    pub fn catalog_mut(&mut self) -> &mut Table {
+        &mut self.catalog
     }
 
     /// Where an origin of another server stands.
@@ -449,18 +471,6 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_origin_is_stale_at_once_until_a_newer_sequence_comes() {
-        let mut o = Origins::new("b", 1, HOLD);
-        o.heard(s(1.0), &value(5, 9)).unwrap();
-        o.cut_off(s(1.5), id()).unwrap();
-        o.heard(s(1.6), &value(5, 9)).unwrap();
-        assert_eq!(o.state(id()), Some(OriginState::Stale { since: s(1.5) }));
-        o.heard(s(1.7), &value(5, 10)).unwrap();
-        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(4.7) }));
-        assert!(!catalog(&o)[0].stale);
-    }
-
-    #[test]
     fn own_origins_are_refreshed_and_outrank_their_past() {
         let mut o = Origins::new("a", 5, HOLD);
         let own = o.add(s(0.0), "bgp", LEASE).unwrap();
@@ -470,8 +480,12 @@ mod tests {
         assert_eq!(catalog(&o), [value(5, 3)]);
         // From before a restart with a clock that was set back since.
         o.heard(s(1.3), &value(900, 4)).unwrap();
+        o.heard(s(1.4), &value(900, 4)).unwrap();
+        assert_eq!(events(&mut o), [OriginEvent::Contested(own)]);
+        assert_eq!(o.poll_timeout(), Some(s(2.3)));
+        o.handle_timeout(s(2.3)).unwrap();
         assert_eq!(catalog(&o), [value(901, 4)]);
-        o.heard(s(1.4), &value(901, 4)).unwrap();
+        o.heard(s(2.4), &value(901, 4)).unwrap();
         assert_eq!(catalog(&o), [value(901, 4)]);
         assert!(events(&mut o).is_empty());
         // One that we do not run is not ours to pass on.

@@ -130,6 +130,7 @@ fn without_agent(name: &str) -> Status {
         clients: Vec::new(),
         sources: Vec::new(),
         peers: Vec::new(),
+        origins: Vec::new(),
         refused: fibcast_control::status::Refused::default(),
         forwarding: None,
     }

@@ -55,6 +55,7 @@ impl Control {
             label: format!("{:016x}", label.0),
             via: self.fib.group(label).map(|group| self.words(group)).unwrap_or_default(),
             origin: self.own.contains(vrf, prefix).then(|| "own".to_owned()),
+            choice: None,
         });
         RouteList { total: self.fib.len() as u64, routes: routes.collect() }
     }

@@ -63,7 +63,10 @@ impl View {
             Request::Ports {} => Ok(Answer::Ports(self.ports())),
             Request::Workers {} => Ok(Answer::Workers(self.workers())),
             Request::Drops {} => Ok(Answer::Drops(self.drops())),
-            Request::Routes { query, limit } => {
+            Request::Routes { all: true, .. } => {
+                return Err("only a route server knows every origin's routes".to_owned());
+            }
+            Request::Routes { query, limit, .. } => {
                 let routes = self.control.ask(PATIENCE, move |control| control.routes(&query, limit));
                 routes.map(Answer::Routes).ok_or_else(late)
             }

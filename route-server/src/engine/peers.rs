@@ -1,162 +1,99 @@
-//! What becomes of a peer's origins: live, stale, expired, live again.
+//! Catalogs of the route servers that this one is registered with.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fibcast_sync_proto::mutation::{Mutation, on};
-use fibcast_sync_proto::{Change, Key, OriginId, OriginValue, Table, Value};
-use ipnet::IpNet;
+use fibcast_sync_proto::client::Client;
+use fibcast_sync_proto::origins::OriginState;
+use fibcast_sync_proto::{Change, Key, Table, Value};
 
-use super::queue::Work;
-use super::{Engine, EngineError, SLICE};
-
-/// Commits of the own table whose prefixes are looked at first when a peer is lost: about the last second at the usual pace.
-const RECENT_COMMITS: u64 = 1024;
-/// The sweep over a lost peer's routes begins after this: clients that also lost that peer come over now, and go first.
-const SWEEP_AFTER: Duration = Duration::from_millis(200);
-
-/// Where a peer's copy stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Never in sync: what came so far is a part.
-    Waiting,
-    /// In sync.
-    Live,
-    /// The connection is lost; the routes are ranked after all others.
-    Stale {
-        /// When it was lost.
-        since: Instant,
-    },
-    /// The hold time is over; the routes are withdrawn.
-    Expired,
-}
+use super::{Engine, EngineError, PRESENCE, rib_error};
 
 /// A route server that this one is registered with.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub address: String,
-    pub phase: Phase,
+    /// Once it has said it.
+    pub name: Option<String>,
+    /// The copy of its catalog.
+    pub catalog: Table,
+    /// Up to this serial the catalog was heard.
+    known: u64,
+    pub synced: bool,
     pub synced_once: bool,
-    pub origins: BTreeMap<OriginId, OriginValue>,
-    /// What came before the first time in sync: with it there is no need to walk the copy.
-    first: Vec<(u32, IpNet)>,
 }
 
 impl Peer {
     pub(super) fn new(address: String) -> Self {
-        Self {
-            address,
-            phase: Phase::Waiting,
-            synced_once: false,
-            origins: BTreeMap::new(),
-            first: Vec::new(),
-        }
-    }
-
-    /// Whether its routes take part in the selection.
-    pub(super) fn counts(&self) -> bool {
-        matches!(self.phase, Phase::Live | Phase::Stale { .. })
+        let mut catalog = Table::new(0);
+        catalog.pin(0);
+        Self { address, name: None, catalog, known: 0, synced: false, synced_once: false }
     }
 }
 
 impl Engine {
-    /// The copy of peer `at` changed by one committed batch, given by what is in it.
-    pub fn peer_changed(
-        &mut self,
-        at: usize,
-        changes: impl IntoIterator<Item = Change>,
-        copies: &[&Table],
-    ) -> Result<(), EngineError> {
+    /// The catalog of a peer has a new commit.
+    pub(super) fn catalog_changed(&mut self, now: Instant, at: usize) -> Result<(), EngineError> {
+        let since_start = self.since_start(now);
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
-        let (mut prefixes, mut opaque) = (Vec::new(), Vec::new());
+        let serial = peer.catalog.serial();
+        let (mut origins, mut opaque) = (Vec::new(), Vec::new());
+        let batch = peer.catalog.changes_since(peer.known);
+        let changes: Vec<Change> = batch.map(|batch| batch.changes().collect()).unwrap_or_default();
         for change in changes {
             match change {
                 Change::Put(Key::Opaque(key), Value::Opaque(value)) => opaque.push((key, value)),
-                Change::Put(Key::Origin(id), Value::Origin(value)) => {
-                    peer.origins.insert(id, value);
-                }
-                // The routes of an origin that is gone go with it, one by one, in the same batch.
-                Change::Delete(Key::Origin(id)) => {
-                    peer.origins.remove(&id);
-                }
-                change => {
-                    if let Key::RibRoute { vrf, prefix, .. } = change.key() {
-                        prefixes.push((*vrf, *prefix));
-                    }
-                }
+                Change::Put(Key::Origin(_), Value::Origin(value)) => origins.push(value),
+                // What is gone there ends here by its lease.
+                _ => {}
             }
         }
-        crate::kv::merge(&mut self.own, &mut self.fib, opaque)
-            .map_err(|error| EngineError::Table { table: "rib", error })?;
-        if peer.phase == Phase::Waiting {
-            peer.first.append(&mut prefixes);
+        peer.known = serial;
+        peer.catalog.pin(serial);
+        for value in origins {
+            self.origins.heard(since_start, &value).map_err(rib_error)?;
         }
-        // An expired peer's routes are looked at again when it is in sync.
-        if !peer.counts() || prefixes.is_empty() {
-            return Ok(());
-        }
-        if prefixes.len() <= SLICE && self.queue.is_empty() {
-            return self.select(copies, prefixes);
-        }
-        self.push(Work::List(prefixes.into_iter()));
-        Ok(())
+        crate::kv::merge(self.origins.catalog_mut(), &mut self.fib, opaque).map_err(rib_error)
     }
 
-    /// The copy of peer `at` is that of a ready server, whole and up to date.
-    pub fn peer_in_sync(&mut self, at: usize, now: Instant) {
+    pub(super) fn watch_peer(&mut self, at: usize, client: &Client) {
         let Some(peer) = self.peers.get_mut(at) else { return };
-        if peer.phase == Phase::Live {
-            return;
+        let synced = client.is_synced();
+        if synced && !peer.synced {
+            let name = peer.name.as_deref().unwrap_or("?");
+            tracing::info!(
+                "peer {} ({name}): in sync, {} origins",
+                peer.address,
+                peer.catalog.counts().origins
+            );
         }
-        tracing::info!("peer {}: in sync, {} origins", peer.address, peer.origins.len());
-        peer.phase = Phase::Live;
-        peer.synced_once = true;
-        let first = std::mem::take(&mut peer.first);
-        self.queue.forget_sweep(at);
-        let work = if first.is_empty() { Work::sweep(at, now) } else { Work::List(first.into_iter()) };
-        self.push(work);
+        peer.synced = synced;
+        peer.synced_once |= synced;
     }
 
-    /// The connection to peer `at` is lost.
-    pub fn peer_lost(&mut self, at: usize, now: Instant, copies: &[&Table]) -> Result<(), EngineError> {
-        let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
-        if peer.phase != Phase::Live {
-            return Ok(());
+    /// The server behind an address has said its name.
+    pub(super) fn peer_named(&mut self, at: usize, name: &str) {
+        if let Some(peer) = self.peers.get_mut(at) {
+            peer.name = Some(name.to_owned());
         }
-        tracing::warn!(
-            "peer {}: lost; its routes are stale, and go after {} ms",
-            peer.address,
-            self.hold.as_millis()
-        );
-        peer.phase = Phase::Stale { since: now };
-        self.queue.forget_sweep(at);
-        self.push(Work::sweep(at, now + SWEEP_AFTER));
-        let since = self.own.serial().saturating_sub(RECENT_COMMITS);
-        let recent: Vec<_> = match self.own.changes_since(since.max(self.own.horizon())) {
-            Some(batch) if batch.commit().count <= 16 * SLICE as u64 => batch
-                .changes()
-                .filter_map(|change| match change.key() {
-                    Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
-                    _ => None,
-                })
-                .collect(),
-            _ => Vec::new(),
-        };
-        self.select(copies, recent)
+        self.prefer(at, name);
     }
 
-    /// Withdraws the routes of peers whose hold time is over.
-    pub(super) fn expire(&mut self, now: Instant) {
-        for at in 0..self.peers.len() {
-            let Some(peer) = self.peers.get_mut(at) else { continue };
-            let Phase::Stale { since } = peer.phase else { continue };
-            if now < since + self.hold || on(Mutation::KeepDeadOrigin) {
-                continue;
+    /// What readiness still waits for, in words.
+    pub(super) fn missing(&self) -> impl Iterator<Item = String> + '_ {
+        let peers = self.peers.iter().filter(|p| !p.synced_once).map(|p| format!("peer {}", p.address));
+        let origins = self.origins.others().filter_map(|(id, value, state)| {
+            let is_in = self.others.get(&id).is_some_and(|other| other.synced_once);
+            match state {
+                OriginState::Loading { .. } if value.name == PRESENCE => {
+                    Some(format!("the peers of {}", value.server))
+                }
+                OriginState::Loading { .. } => Some(format!("origin {:?} of {}", value.name, value.server)),
+                OriginState::Live { .. } if value.name != PRESENCE && !is_in => {
+                    Some(format!("the routes of origin {:?} of {}", value.name, value.server))
+                }
+                _ => None,
             }
-            tracing::warn!("peer {}: its routes are withdrawn", peer.address);
-            peer.phase = Phase::Expired;
-            self.queue.forget_sweep(at);
-            self.push(Work::sweep(at, now));
-        }
+        });
+        peers.chain(origins)
     }
 }

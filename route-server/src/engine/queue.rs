@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use fibcast_sync_proto::{Key, Table};
+use fibcast_sync_proto::{Key, OriginId, Table};
 use ipnet::IpNet;
 
 /// A piece of work.
@@ -11,10 +11,10 @@ use ipnet::IpNet;
 pub(super) enum Work {
     /// These prefixes.
     List(std::vec::IntoIter<(u32, IpNet)>),
-    /// All prefixes of a peer's copy.
+    /// All prefixes of another server's origin.
     Sweep {
-        /// Place of the peer in the configuration.
-        peer: usize,
+        /// The origin.
+        of: OriginId,
         /// The last one that was looked at.
         after: Option<Key>,
         /// Not before this.
@@ -23,8 +23,8 @@ pub(super) enum Work {
 }
 
 impl Work {
-    pub(super) fn sweep(peer: usize, from: Instant) -> Self {
-        Work::Sweep { peer, after: None, from }
+    pub(super) fn sweep(of: OriginId, from: Instant) -> Self {
+        Work::Sweep { of, after: None, from }
     }
 }
 
@@ -62,16 +62,21 @@ impl Queue {
         self.0.iter().filter_map(from).min()
     }
 
-    /// Drops what is left of the sweep over a peer's copy: a new one begins.
-    pub(super) fn forget_sweep(&mut self, of: usize) {
-        self.0.retain(|work| !matches!(work, Work::Sweep { peer, .. } if *peer == of));
+    /// Whether a sweep over an origin's routes is not over.
+    pub(super) fn is_sweeping(&self, id: OriginId) -> bool {
+        self.0.iter().any(|work| matches!(work, Work::Sweep { of, .. } if *of == id))
+    }
+
+    /// Drops what is left of the sweep over an origin's routes: a new one begins.
+    pub(super) fn forget_sweep(&mut self, id: OriginId) {
+        self.0.retain(|work| !matches!(work, Work::Sweep { of, .. } if *of == id));
     }
 
     /// Takes up to `limit` prefixes off the first piece of work that is due.
-    pub(super) fn slice(
+    pub(super) fn slice<'t>(
         &mut self,
         limit: usize,
-        copies: &[&Table],
+        table: impl Fn(OriginId) -> Option<&'t Table>,
         now: Instant,
     ) -> Option<Vec<(u32, IpNet)>> {
         let at = self.due(now)?;
@@ -80,17 +85,19 @@ impl Queue {
                 let prefixes: Vec<_> = rest.by_ref().take(limit).collect();
                 (prefixes, rest.len() == 0)
             }
-            Work::Sweep { peer, after, .. } => {
-                let table = copies.get(*peer)?;
-                let page = table.page(after.as_ref(), limit, |key| matches!(key, Key::RibRoute { .. }));
-                let prefix = |key: &Key| match key {
-                    Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
-                    _ => None,
-                };
-                let prefixes = page.records.iter().filter_map(|(key, _)| prefix(key)).collect();
-                *after = page.next;
-                (prefixes, after.is_none())
-            }
+            Work::Sweep { of, after, .. } => match table(*of) {
+                Some(table) => {
+                    let page = table.page(after.as_ref(), limit, |key| matches!(key, Key::RibRoute { .. }));
+                    let prefix = |key: &Key| match key {
+                        Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
+                        _ => None,
+                    };
+                    let prefixes = page.records.iter().filter_map(|(key, _)| prefix(key)).collect();
+                    *after = page.next;
+                    (prefixes, after.is_none())
+                }
+                None => (Vec::new(), true),
+            },
         };
         if done {
             self.0.remove(at);

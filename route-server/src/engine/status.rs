@@ -1,13 +1,18 @@
-//! What an operator sees of the tables, sources and peers.
+//! What an operator sees of the tables, sources, peers and origins.
+
+use std::time::{Duration, Instant};
 
 use fibcast_control::protocol::RouteQuery;
-use fibcast_control::status::{PeerStatus, SourceStatus, TableStatus};
-use fibcast_control::tables::{GroupList, RouteList};
+use fibcast_control::status::{OriginStatus, PeerStatus, SourceStatus, TableStatus};
+use fibcast_control::tables::{Choice, GroupList, Route, RouteList};
 use fibcast_sync_agent::agent::show;
-use fibcast_sync_proto::Table;
+use fibcast_sync_proto::origins::OriginState;
+use fibcast_sync_proto::{Label, OriginId, OriginValue};
+use ipnet::IpNet;
 
-use super::peers::Phase;
-use super::{Engine, contenders};
+use super::others::{Counted, conflict};
+use super::{Engine, PRESENCE, contenders};
+use crate::rib::{Contender, Contenders, Rank};
 
 impl Engine {
     /// Name of this server.
@@ -23,56 +28,175 @@ impl Engine {
     /// Each source.
     pub fn source_status(&self) -> Vec<SourceStatus> {
         let status = |source: &super::Source| SourceStatus {
-            origin: source.value.name.clone(),
+            origin: source.name.clone(),
             kind: source.kind.to_owned(),
             state: match (source.end_of_table, source.finished, &source.error) {
+                _ if source.gate.is_stopped() => "stopped",
                 (_, _, Some(_)) => "failed",
                 (false, ..) => "loading",
                 (true, false, _) => "live",
                 (true, true, _) => "finished",
             }
             .to_owned(),
-            routes: source.routes,
+            routes: source.table.counts().routes(),
             changes: source.changes,
             end_of_table: source.end_of_table,
+            denied: source.gate.denied(),
+            max_prefixes: source.gate.max_prefixes(),
             last_error: source.error.clone(),
         };
         self.sources.iter().map(status).collect()
     }
 
-    /// Each peer, as far as its routes are concerned; the session's owner adds name and state of the session.
-    pub fn peer_status(&self, copies: &[&Table]) -> Vec<PeerStatus> {
-        let status = |(peer, copy): (&super::Peer, &&Table)| PeerStatus {
+    /// Each peer, with the origins beside it; the session's owner adds what the session says.
+    pub fn peer_status(&self) -> Vec<PeerStatus> {
+        self.peers.iter().map(|peer| self.one_peer(peer)).collect()
+    }
+
+    fn one_peer(&self, peer: &super::Peer) -> PeerStatus {
+        let beside = self.others.iter().filter(|(_, other)| Some(&other.server) == peer.name.as_ref());
+        let counting = || beside.clone().filter(|(_, other)| other.counted != Counted::Out);
+        let stale = peer.synced_once && !peer.synced && counting().next().is_some();
+        PeerStatus {
             address: peer.address.clone(),
-            name: peer.origins.values().next().map(|origin| origin.server.clone()),
-            state: match peer.phase {
-                Phase::Waiting => "waiting",
-                Phase::Live => "in sync",
-                Phase::Stale { .. } => "stale",
-                Phase::Expired => "expired",
+            name: peer.name.clone(),
+            state: match (peer.synced, peer.synced_once) {
+                (true, _) => "in sync",
+                (false, false) => "waiting",
+                (false, true) if stale => "stale",
+                (false, true) => "lost",
             }
             .to_owned(),
-            origins: peer.origins.values().map(|origin| origin.name.clone()).collect(),
-            routes: if peer.counts() { copy.counts().routes() } else { 0 },
-            stale: matches!(peer.phase, Phase::Stale { .. }),
+            origins: beside
+                .clone()
+                .filter_map(|(id, _)| self.origins.describe(*id).map(|value| value.name.clone()))
+                .collect(),
+            routes: counting().map(|(_, other)| other.table.counts().routes()).sum(),
+            stale,
             last_error: None,
-        };
-        self.peers.iter().zip(copies).map(status).collect()
+        }
+    }
+
+    /// Each origin, own ones first.
+    pub fn origin_status(&self, now: Instant) -> Vec<OriginStatus> {
+        let now = self.since_start(now);
+        let own = self.sources.iter().filter_map(|source| {
+            let value = self.origins.describe(source.id)?;
+            let state = if value.ready { "live" } else { "loading" };
+            Some(OriginStatus {
+                routes: source.table.counts().routes(),
+                counted: "live".to_owned(),
+                ..self.one_origin(source.id, value, state, None)
+            })
+        });
+        let others = self.origins.others().filter(|(_, value, _)| value.name != PRESENCE);
+        let others = others.map(|(id, value, state)| {
+            let (state, until) = match state {
+                OriginState::Loading { until } => ("loading", Some(until)),
+                OriginState::Live { until } => ("live", Some(until)),
+                OriginState::Stale { since } => ("stale", Some(since + self.hold)),
+                OriginState::Expired { .. } => ("expired", None),
+            };
+            let shown = self.one_origin(id, value, state, until.map(|until| until.saturating_sub(now)));
+            let Some(other) = self.others.get(&id) else { return shown };
+            let counted = match other.counted {
+                Counted::Live => "live",
+                Counted::Stale => "stale",
+                Counted::Out => "out",
+            };
+            OriginStatus {
+                counted: counted.to_owned(),
+                routes: other.table.counts().routes(),
+                path: other.path.clone(),
+                ..shown
+            }
+        });
+        own.chain(others).collect()
+    }
+
+    fn one_origin(
+        &self,
+        id: OriginId,
+        value: &OriginValue,
+        state: &str,
+        left: Option<Duration>,
+    ) -> OriginStatus {
+        let namesake = self.namesake(id, value).filter(|_| state != "expired");
+        OriginStatus {
+            name: value.name.clone(),
+            server: value.server.clone(),
+            id: id.to_string(),
+            epoch: value.epoch,
+            sequence: value.sequence,
+            state: state.to_owned(),
+            counted: "out".to_owned(),
+            routes: 0,
+            lease_left_ms: left.map(|left| left.as_millis() as u64),
+            path: Vec::new(),
+            conflict: namesake.map(|server| conflict(&value.name, &server, &value.server)),
+        }
     }
 
     /// Routes that an operator asked for, each with the origin it is from.
-    pub fn routes(&self, query: &RouteQuery, limit: usize, copies: &[&Table]) -> RouteList {
-        let contenders = contenders(&self.own, &self.sources, &self.peers, copies);
+    pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
+        let contenders = contenders(&self.sources, &self.others);
         let mut list = show::routes(&self.fib, query, limit);
         for route in &mut list.routes {
             let best = contenders.best(route.vrf, route.prefix);
-            route.origin = best.map(|(_, of)| of.origin.name.clone());
+            route.origin = best.and_then(|(_, of)| Some(self.origins.describe(of.id)?.name.clone()));
         }
         list
+    }
+
+    /// Each origin's route for the prefixes that an operator asked for, the best first, and why it is.
+    pub fn candidates(&self, query: &RouteQuery, limit: usize) -> RouteList {
+        let contenders = contenders(&self.sources, &self.others);
+        let mut list = show::routes(&self.fib, query, limit);
+        let prefixes = list.routes.iter().map(|route| (route.vrf, route.prefix));
+        list.routes =
+            prefixes.flat_map(|(vrf, prefix)| self.ranked(&contenders, vrf, prefix)).take(limit).collect();
+        list
+    }
+
+    fn ranked(&self, contenders: &Contenders<'_>, vrf: u32, prefix: IpNet) -> Vec<Route> {
+        let mut all: Vec<_> = contenders.each(vrf, prefix).collect();
+        all.sort_by_key(|(rank, ..)| *rank);
+        let ranks: Vec<Rank> = all.iter().map(|(rank, ..)| *rank).collect();
+        let decided = |at: usize| match (at, ranks.get(at.saturating_sub(1)), ranks.get(at.max(1))) {
+            (0, _, None) => "only route",
+            (_, Some(better), Some(worse)) => better.won_by(worse),
+            _ => "",
+        };
+        all.iter()
+            .enumerate()
+            .map(|(at, (rank, label, of))| {
+                let value = self.origins.describe(rank.origin);
+                Route {
+                    vrf,
+                    prefix,
+                    label: label.to_string(),
+                    via: via(of, *label),
+                    origin: value.map(|value| value.name.clone()),
+                    choice: Some(Choice {
+                        best: at == 0,
+                        server: value.map(|value| value.server.clone()).unwrap_or_default(),
+                        distance: rank.distance,
+                        metric: rank.metric,
+                        origin_id: rank.origin.to_string(),
+                        stale: rank.stale,
+                        decided_by: decided(at).to_owned(),
+                    }),
+                }
+            })
+            .collect()
     }
 
     /// All groups in the forwarding table.
     pub fn groups(&self) -> GroupList {
         show::groups(&self.fib)
     }
+}
+
+fn via(of: &Contender<'_>, label: Label) -> Vec<String> {
+    of.table.group(label).map(|group| show::words(&group)).unwrap_or_default()
 }

@@ -1,170 +1,249 @@
-//! Two engines that give each other their own tables: same routes, same forwarding table, loss and return of a peer.
+//! Engines in pairs, chains, rings and meshes: same routes, same forwarding table, and nothing of the dead is left.
 
-use std::net::IpAddr;
+mod net;
 
-use fibcast_sync_proto::GroupValue;
+use std::time::{Duration, Instant};
+
+use fibcast_control::protocol::RouteQuery;
+use net::{Net, checked};
 
 use super::*;
-use crate::config::{Checked, Config, SourcePlan};
-use crate::source::{Group, Kind, RouteChange, fixed};
+use crate::source::Message;
 
-/// An engine, and its copy of the other one's `rib` table.
-struct Node {
-    engine: Engine,
-    copy: Table,
-    at: u64,
+/// Two servers in sync: one with bgp (distance 20), one with ospf (110), one prefix in both.
+fn pair() -> Net {
+    let mut net = Net::new(&[&[("bgp", 20)], &[("ospf", 110)]], &[(0, 1)]);
+    net.announce(0, 0, "10.0.0.0/8", "192.0.2.1");
+    net.announce(0, 0, "10.1.0.0/16", "192.0.2.1");
+    net.announce(1, 0, "10.0.0.0/8", "192.0.2.2");
+    net.announce(1, 0, "2001:db8::/32", "2001:2::1");
+    (0..2).for_each(|n| net.end_of_table(n));
+    net.run(0.5);
+    net
 }
 
-impl Node {
-    fn new(name: &str, origin: &str, distance: u8, now: Instant) -> Self {
-        let text = format!(
-            "[node]\nname = \"{name}\"\n[rib]\norigin_hold_ms = 1000\nready_timeout_ms = 60000\n[[peer]]\naddress = \"127.0.0.1:1\"\n"
-        );
-        let config: Config = fibcast_daemon::config::parse("x".as_ref(), text).unwrap().value;
-        let kind = Kind::Static(fixed::Options { path: "x".into(), vrf: 0 });
-        let sources = vec![SourcePlan { origin: origin.to_owned(), distance, kind }];
-        let engine = Engine::new(&Checked { config, sources }, 1, now).unwrap();
-        Node { engine, copy: Table::new(0), at: 0 }
+/// `n` servers in a ring or a chain, each with one origin of its own that has one route of its own.
+fn many(n: usize, ring: bool) -> Net {
+    let names = [[("o0", 20)], [("o1", 21)], [("o2", 22)], [("o3", 23)], [("o4", 24)]];
+    let origins: Vec<&[(&'static str, u8)]> = names.iter().take(n).map(|o| o.as_slice()).collect();
+    let mut pairs: Vec<(usize, usize)> = (1..n).map(|k| (k - 1, k)).collect();
+    if ring {
+        pairs.push((n - 1, 0));
     }
-
-    fn say(&mut self, event: Event) {
-        self.engine.source_said(Message { source: 0, event }, &[&self.copy]).unwrap();
+    let mut net = Net::new(&origins, &pairs);
+    for k in 0..n {
+        net.announce(k, 0, &format!("10.{k}.0.0/16"), &format!("192.0.2.{k}"));
+        net.end_of_table(k);
     }
-
-    fn announce(&mut self, prefix: &str, via: &str) {
-        let path = Some((Group::new(GroupValue::via(via.parse::<IpAddr>().unwrap())), 0));
-        self.say(Event::Batch(vec![RouteChange { vrf: 0, prefix: prefix.parse().unwrap(), path }]));
-    }
-
-    fn withdraw(&mut self, prefix: &str) {
-        self.say(Event::Batch(vec![RouteChange { vrf: 0, prefix: prefix.parse().unwrap(), path: None }]));
-    }
-
-    /// Brings the copy up to date with what the other has, as the sync machines do.
-    fn pull(&mut self, from: &Engine) {
-        let changes: Vec<Change> = from.own().changes_since(self.at).unwrap().changes().collect();
-        self.at = from.own().serial();
-        self.copy.commit(changes.clone()).unwrap();
-        self.engine.peer_changed(0, changes, &[&self.copy]).unwrap();
-    }
-
-    fn settle(&mut self, now: Instant) {
-        while self.engine.turn(&[&self.copy], now).unwrap() {}
-    }
-
-    fn shows(&self) -> Vec<String> {
-        let list = self.engine.routes(&fibcast_control::protocol::RouteQuery::All, 100, &[&self.copy]);
-        list.routes
-            .iter()
-            .map(|r| {
-                format!("{} via {} of {}", r.prefix, r.via.join(","), r.origin.clone().unwrap_or_default())
-            })
-            .collect()
-    }
-}
-
-/// Two nodes in sync: one with bgp (distance 20), one with ospf (110), one prefix in both.
-fn pair(now: Instant) -> (Node, Node) {
-    let (mut a, mut b) = (Node::new("a", "bgp", 20, now), Node::new("b", "ospf", 110, now));
-    a.announce("10.0.0.0/8", "192.0.2.1");
-    a.announce("10.1.0.0/16", "192.0.2.1");
-    b.announce("10.0.0.0/8", "192.0.2.2");
-    b.announce("2001:db8::/32", "2001:2::1");
-    for node in [&mut a, &mut b] {
-        node.say(Event::EndOfTable);
-    }
-    a.pull(&b.engine);
-    b.pull(&a.engine);
-    for node in [&mut a, &mut b] {
-        node.engine.peer_in_sync(0, now);
-        node.settle(now);
-    }
-    (a, b)
+    net.run(1.0);
+    net
 }
 
 #[test]
 fn servers_with_different_origins_reach_equal_forwarding_tables() {
-    let (a, b) = pair(Instant::now());
+    let net = pair();
     let expected = [
         "10.0.0.0/8 via 192.0.2.1 of bgp",
         "10.1.0.0/16 via 192.0.2.1 of bgp",
         "2001:db8::/32 via 2001:2::1 of ospf",
     ];
-    assert_eq!(a.shows(), expected);
-    assert_eq!(b.shows(), expected);
-    assert_eq!(a.engine.fib().digest(), b.engine.fib().digest());
-    assert!(a.engine.ready() && b.engine.ready());
+    assert_eq!(net.shows(0), expected);
+    assert_eq!(net.shows(1), expected);
+    assert!(net.all_equal());
+    assert!(net.nodes.iter().all(|node| node.engine.ready()));
 }
 
 #[test]
 fn changes_on_one_server_reach_the_other_and_the_best_path_follows() {
-    let now = Instant::now();
-    let (mut a, mut b) = pair(now);
-    a.withdraw("10.0.0.0/8");
-    b.pull(&a.engine);
-    b.settle(now);
-    assert_eq!(b.shows()[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
-    assert_eq!(a.engine.fib().digest(), b.engine.fib().digest());
-    a.announce("10.0.0.0/8", "192.0.2.9");
-    b.pull(&a.engine);
-    b.settle(now);
-    assert_eq!(b.shows()[0], "10.0.0.0/8 via 192.0.2.9 of bgp");
-    assert_eq!(a.engine.fib().digest(), b.engine.fib().digest());
+    let mut net = pair();
+    net.withdraw(0, 0, "10.0.0.0/8");
+    net.settle();
+    assert_eq!(net.shows(1)[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
+    assert!(net.all_equal());
+    net.announce(0, 0, "10.0.0.0/8", "192.0.2.9");
+    net.settle();
+    assert_eq!(net.shows(1)[0], "10.0.0.0/8 via 192.0.2.9 of bgp");
+    assert!(net.all_equal());
 }
 
 #[test]
-fn a_lost_peers_routes_give_way_at_once_stay_alone_for_the_hold_time_and_then_go() {
-    let now = Instant::now();
-    let (_, mut b) = pair(now);
-    b.engine.peer_lost(0, now, &[&b.copy]).unwrap();
-    // 10.0.0.0/8 was changed lately in the own table: looked at first, before the sweep.
-    assert_eq!(b.shows()[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
-    let later = now + Duration::from_millis(900);
-    b.settle(later);
-    assert_eq!(b.shows()[1], "10.1.0.0/16 via 192.0.2.1 of bgp");
-    assert_eq!(b.engine.deadline(), Some(now + Duration::from_secs(1)));
-    b.settle(now + Duration::from_secs(1));
-    assert_eq!(b.shows(), ["10.0.0.0/8 via 192.0.2.2 of ospf", "2001:db8::/32 via 2001:2::1 of ospf"]);
+fn routes_of_a_dead_server_give_way_at_once_stay_alone_for_lease_and_hold_time_and_then_go() {
+    let mut net = pair();
+    net.kill(0);
+    net.settle();
+    // 10.0.0.0/8 was changed lately by the own source: looked at first, before the sweep.
+    assert_eq!(net.shows(1)[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
+    assert_eq!(net.origin(1, "bgp"), "bgp live stale [a]");
+    net.run(3.2);
+    assert_eq!(net.origin(1, "bgp"), "bgp stale stale [a]");
+    assert_eq!(net.shows(1)[1], "10.1.0.0/16 via 192.0.2.1 of bgp");
+    net.run(1.0);
+    assert_eq!(net.shows(1), ["10.0.0.0/8 via 192.0.2.2 of ospf", "2001:db8::/32 via 2001:2::1 of ospf"]);
+    assert_eq!(net.origin(1, "bgp"), "bgp expired out []");
+    assert_eq!(net.nodes[1].engine.rib_tables().count(), 1, "and its memory with it");
 }
 
 #[test]
-fn a_peer_that_comes_back_counts_again_when_it_is_in_sync_and_not_before() {
-    let now = Instant::now();
-    let (mut a, mut b) = pair(now);
-    b.engine.peer_lost(0, now, &[&b.copy]).unwrap();
-    let late = now + Duration::from_secs(2);
-    b.settle(late);
-    a.announce("10.2.0.0/16", "192.0.2.3");
-    b.pull(&a.engine);
-    b.settle(late);
-    assert_eq!(b.shows().len(), 2);
-    b.engine.peer_in_sync(0, late);
-    b.settle(late);
-    assert_eq!(b.shows().len(), 4);
-    assert_eq!(a.engine.fib().digest(), b.engine.fib().digest());
+fn server_that_comes_back_counts_again_when_its_table_is_whole_and_not_before() {
+    let mut net = pair();
+    net.kill(0);
+    net.run(6.0);
+    net.restart(0);
+    net.announce(0, 0, "10.2.0.0/16", "192.0.2.3");
+    net.run(1.0);
+    assert_eq!(net.shows(1).len(), 2);
+    assert!(!net.nodes[0].engine.ready());
+    net.end_of_table(0);
+    net.run(0.2);
+    assert_eq!(net.shows(1).len(), 3);
+    assert!(net.all_equal());
+}
+
+#[test]
+fn chain_and_ring_of_servers_converge_though_most_are_not_registered_with_each_other() {
+    for (n, ring) in [(3, false), (4, true), (5, false), (5, true)] {
+        let mut net = many(n, ring);
+        assert_eq!(net.shows(n / 2).len(), n);
+        assert!(net.all_equal() && net.nodes.iter().all(|node| node.engine.ready()), "{n} {ring}");
+        net.withdraw(0, 0, "10.0.0.0/16");
+        net.announce(0, 0, "10.1.0.0/16", "192.0.2.100");
+        net.settle();
+        assert_eq!(net.shows(n - 1)[0], "10.1.0.0/16 via 192.0.2.100 of o0");
+        assert!(net.all_equal());
+    }
+}
+
+#[test]
+fn dead_origin_expires_on_all_servers_within_a_moment_and_comes_back_with_its_server() {
+    for (n, ring) in [(4, false), (4, true)] {
+        let mut net = many(n, ring);
+        let killed = net.now;
+        net.kill(0);
+        let mut gone = vec![None; n];
+        while net.now < killed + Duration::from_secs(8) {
+            net.run(0.02);
+            for (at, gone) in gone.iter_mut().enumerate().skip(1) {
+                let there = net.shows(at).iter().any(|route| route.ends_with("of o0"));
+                if !there && gone.is_none() {
+                    *gone = Some(net.now - killed);
+                }
+            }
+        }
+        let gone: Vec<Duration> = gone.into_iter().flatten().collect();
+        let (first, last) = (gone.iter().min().unwrap(), gone.iter().max().unwrap());
+        assert_eq!(gone.len(), n - 1);
+        // Lease 3 s since the last sequence, hold time 1 s.
+        assert!(*first >= Duration::from_secs(3) && *last <= Duration::from_millis(4_200), "{gone:?}");
+        assert!(*last - *first <= Duration::from_millis(60), "{gone:?}");
+        assert!(net.all_equal());
+        net.restart(0);
+        net.announce(0, 0, "10.0.0.0/16", "192.0.2.7");
+        net.end_of_table(0);
+        net.run(3.0);
+        assert_eq!(net.shows(n - 1)[0], "10.0.0.0/16 via 192.0.2.7 of o0");
+        assert!(net.all_equal());
+    }
+}
+
+#[test]
+fn ring_that_is_cut_somewhere_takes_the_other_way_and_ranks_nothing_last() {
+    let mut net = many(4, true);
+    assert_eq!(net.origin(1, "o0"), "o0 live live [a]");
+    net.cut(0, 1);
+    net.run(0.1);
+    assert_eq!(net.origin(1, "o0"), "o0 live live [a d c]");
+    net.announce(0, 0, "10.9.0.0/16", "192.0.2.9");
+    net.settle();
+    assert_eq!(net.shows(1).len(), 5);
+    assert!(net.all_equal());
+    net.mend();
+    net.run(6.0);
+    assert_eq!(net.origin(1, "o0"), "o0 live live [a]", "its own server is preferred again");
+}
+
+#[test]
+fn chain_that_is_cut_loses_the_other_half_and_gets_it_back() {
+    let mut net = many(4, false);
+    net.cut(1, 2);
+    net.run(6.0);
+    assert_eq!((net.shows(0).len(), net.shows(3).len()), (2, 2));
+    net.mend();
+    net.run(4.0);
+    assert_eq!(net.shows(0).len(), 4);
+    assert!(net.all_equal());
+}
+
+#[test]
+fn server_without_sources_is_not_ready_before_it_knows_what_its_peers_peers_know() {
+    let mut net = Net::new(&[&[("o0", 20)], &[], &[]], &[(0, 1), (1, 2)]);
+    net.announce(0, 0, "10.0.0.0/16", "192.0.2.1");
+    net.cut(0, 1);
+    net.run(2.0);
+    assert!(!net.nodes[1].engine.ready() && !net.nodes[2].engine.ready());
+    net.mend();
+    net.run(4.0);
+    assert!(!net.nodes[2].engine.ready(), "o0 has not handed over its table");
+    net.end_of_table(0);
+    net.settle();
+    assert!(net.nodes.iter().all(|node| node.engine.ready() && node.engine.fib().counts().routes() == 1));
+}
+
+#[test]
+fn two_servers_with_one_origin_name_are_reported_with_both_names_and_agree_on_the_winner() {
+    let mut net = Net::new(&[&[("bgp", 20)], &[("bgp", 20)]], &[(0, 1)]);
+    for n in 0..2 {
+        net.announce(n, 0, "10.0.0.0/8", &format!("192.0.2.{n}"));
+        net.end_of_table(n);
+    }
+    net.run(0.5);
+    for node in &net.nodes {
+        let all = node.engine.origin_status(Instant::now());
+        let text = "origin \"bgp\" is configured at a and at b: give it another name at one of them";
+        assert!(all.iter().all(|o| o.conflict.as_deref() == Some(text)), "{all:?}");
+    }
+    assert!(net.all_equal());
+}
+
+#[test]
+fn every_origins_route_is_shown_with_what_decided() {
+    let net = pair();
+    let query = RouteQuery::Prefix("10.0.0.0/8".parse().unwrap());
+    let lists = [0, 1].map(|n| net.nodes[n].engine.candidates(&query, 10));
+    assert_eq!(lists[0], lists[1]);
+    let told: Vec<String> = lists[0]
+        .routes
+        .iter()
+        .map(|route| {
+            let choice = route.choice.as_ref().unwrap();
+            let origin = route.origin.as_deref().unwrap();
+            format!("{origin}@{} {} {} {}", choice.server, choice.best, choice.distance, choice.decided_by)
+        })
+        .collect();
+    assert_eq!(told, ["bgp@a true 20 distance", "ospf@b false 110 distance"]);
+    let query = RouteQuery::Prefix("10.1.0.0/16".parse().unwrap());
+    let list = net.nodes[1].engine.candidates(&query, 10);
+    assert_eq!(list.routes[0].choice.as_ref().unwrap().decided_by, "only route");
 }
 
 #[test]
 fn a_server_is_ready_with_all_its_sources_and_peers_or_when_the_time_is_over() {
-    let now = Instant::now();
-    let mut a = Node::new("a", "bgp", 20, now);
-    a.say(Event::EndOfTable);
-    a.settle(now);
-    assert!(a.engine.rib_ready() && !a.engine.ready());
-    a.settle(now + Duration::from_secs(60));
-    assert!(a.engine.ready());
+    let mut net = Net::new(&[&[("bgp", 20)], &[]], &[(0, 1)]);
+    net.kill(1);
+    net.end_of_table(0);
+    net.run(1.0);
+    assert!(net.nodes[0].engine.sources_ready() && !net.nodes[0].engine.ready());
+    net.run(60.0);
+    assert!(net.nodes[0].engine.ready());
 }
 
 #[test]
 fn a_source_that_fails_stops_the_start_but_not_a_server_at_work() {
     let now = Instant::now();
-    let mut a = Node::new("a", "bgp", 20, now);
+    let mut engine = Engine::new(&checked("a", &[("bgp", 20)], 1), 1, now).unwrap();
     let failed = || Message { source: 0, event: Event::Failed("x.mrt: at byte 3: truncated".to_owned()) };
-    let error = a.engine.source_said(failed(), &[&a.copy]).unwrap_err();
+    let error = engine.source_said(now, failed()).unwrap_err();
     assert_eq!(error.to_string(), "source \"bgp\": x.mrt: at byte 3: truncated");
-    a.announce("10.0.0.0/8", "192.0.2.1");
-    a.say(Event::EndOfTable);
-    a.engine.source_said(failed(), &[&a.copy]).unwrap();
-    let status = &a.engine.source_status()[0];
-    assert_eq!((status.state.as_str(), status.routes), ("failed", 1));
+    engine.source_said(now, Message { source: 0, event: Event::EndOfTable }).unwrap();
+    engine.source_said(now, failed()).unwrap();
+    assert_eq!(engine.source_status()[0].state, "failed");
 }

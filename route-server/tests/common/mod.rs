@@ -117,7 +117,7 @@ impl Server {
 
     /// All its routes: prefix, next hops, origin.
     pub fn routes(&self) -> Vec<String> {
-        let request = Request::Routes { query: RouteQuery::All, limit: 1000 };
+        let request = Request::Routes { query: RouteQuery::All, limit: 1000, all: false };
         let Some(Answer::Routes(list)) = self.ask(request) else { panic!("no routes") };
         let show = |r: &fibcast_control::tables::Route| {
             format!("{} via {} of {}", r.prefix, r.via.join(","), r.origin.as_deref().unwrap_or("?"))

@@ -222,6 +222,7 @@ impl AgentHandle {
             clients: report.clients,
             sources: Vec::new(),
             peers: Vec::new(),
+            origins: Vec::new(),
             refused: report.refused,
             forwarding: None,
         })
@@ -236,7 +237,10 @@ impl AgentHandle {
     pub fn answer(&self, request: Request) -> Result<Answer, String> {
         match request {
             Request::Status {} => self.status().map(|s| Answer::Status(Box::new(s))),
-            Request::Routes { query, limit } => self.routes(query, limit).map(Answer::Routes),
+            Request::Routes { all: true, .. } => {
+                Err("only a route server knows every origin's routes".to_owned())
+            }
+            Request::Routes { query, limit, .. } => self.routes(query, limit).map(Answer::Routes),
             Request::Groups {} => self.ask(Command::Groups).map(Answer::Groups),
             Request::KvGet { key } => self.ask(|answer| Command::KvGet(key, answer)).map(Answer::Kv),
             Request::KvList { prefix, limit } => {

@@ -123,9 +123,14 @@ pub fn routes(table: &Table, query: &RouteQuery, limit: usize) -> RouteList {
             .collect(),
     };
     let routes = found.into_iter().filter_map(|(key, value)| match (key, value) {
-        (Key::Route { vrf, prefix }, Value::Route(label)) => {
-            Some(Route { vrf, prefix, label: label.to_string(), via: via(table, label), origin: None })
-        }
+        (Key::Route { vrf, prefix }, Value::Route(label)) => Some(Route {
+            vrf,
+            prefix,
+            label: label.to_string(),
+            via: via(table, label),
+            origin: None,
+            choice: None,
+        }),
         _ => None,
     });
     RouteList { total, routes: routes.collect() }

@@ -45,12 +45,19 @@ pub struct ClientSlot {
     pub wires: Vec<Wire>,
     /// Last failure that was logged per server, and when.
     logged: HashMap<LinkId, (String, Duration)>,
+    /// Grows when the place is given to another client.
+    life: u64,
 }
 
 impl ClientSlot {
     pub(super) fn new(machine: Client, addresses: Vec<String>) -> Self {
         let wires = vec![Wire::default(); addresses.len()];
-        Self { machine, addresses, wires, logged: HashMap::new() }
+        Self { machine, addresses, wires, logged: HashMap::new(), life: 0 }
+    }
+
+    /// Gives the place to another client.
+    pub(super) fn replace(&mut self, machine: Client, addresses: Vec<String>) {
+        *self = Self { life: self.life + 1, ..Self::new(machine, addresses) };
     }
 
     /// The configured address of a server.
@@ -74,7 +81,8 @@ struct Connection {
     writable: bool,
 }
 
-type Found = (ClientId, LinkId, Result<SocketAddr, String>);
+/// For a client in one of its lives.
+type Found = (ClientId, u64, LinkId, Result<SocketAddr, String>);
 
 /// All outgoing connections.
 #[derive(Debug)]
@@ -111,7 +119,10 @@ impl Links {
         host: &mut H,
         next_token: &mut usize,
     ) {
-        while let Ok((client, link, found)) = self.found.1.try_recv() {
+        while let Ok((client, life, link, found)) = self.found.1.try_recv() {
+            if state.clients.get(client).is_none_or(|slot| slot.life != life) {
+                continue;
+            }
             let opened = found.and_then(|address| self.open(client, link, address, registry, next_token));
             if let Err(reason) = opened
                 && let Some(slot) = state.clients.get_mut(client)
@@ -123,7 +134,7 @@ impl Links {
             while let Some(slot) = state.clients.get_mut(client) {
                 let Some(action) = slot.machine.poll_action() else { break };
                 match action {
-                    Action::Connect(link) => self.resolve(client, link, slot.address(link)),
+                    Action::Connect(link) => self.resolve(client, slot.life, link, slot.address(link)),
                     Action::Disconnect(link) => self.drop_link(client, link),
                 }
             }
@@ -147,11 +158,22 @@ impl Links {
         }
     }
 
-    fn resolve(&self, client: ClientId, link: LinkId, address: &str) {
+    /// Closes all connections of a client.
+    pub fn drop_client(&mut self, client: ClientId) {
+        self.all.retain(|_, c| {
+            let stays = c.client != client;
+            if !stays {
+                c.stream.close();
+            }
+            stays
+        });
+    }
+
+    fn resolve(&self, client: ClientId, life: u64, link: LinkId, address: &str) {
         let sender = self.found.0.clone();
         let waker = self.waker.clone();
         let answer = move |found| {
-            let _ = sender.send((client, link, found));
+            let _ = sender.send((client, life, link, found));
             waker.wake();
         };
         if let Ok(address) = address.parse::<SocketAddr>() {

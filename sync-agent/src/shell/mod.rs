@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::Table;
-use fibcast_sync_proto::client::{Client, ClientEvent};
+use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::server::{Server, SessionId, Tables};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -61,6 +61,28 @@ pub trait Host: Tables {
 
     /// Once per turn of the loop, after all input: take commands, commit, look at timers.
     fn turn(&mut self, now: Duration, state: &ShellState) -> Turn;
+
+    /// Clients to open or to close, asked for after each turn until there are none.
+    fn client_request(&mut self) -> Option<ClientRequest> {
+        None
+    }
+}
+
+/// What a host whose clients come and go wants of the loop.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "made a few times in a server's life")]
+pub enum ClientRequest {
+    /// A new client, in the next place or in that of an earlier one, whose connections end.
+    Open {
+        /// Its place.
+        client: ClientId,
+        /// What it is.
+        config: ClientConfig,
+        /// One address for each server of the configuration.
+        addresses: Vec<String>,
+    },
+    /// The client's connections end; its place stays, without a server.
+    Close(ClientId),
 }
 
 /// What a turn came to.
@@ -251,14 +273,26 @@ impl Shell {
     }
 
     /// Adds a client; one address (`host:port`) per server of its configuration.
-    pub fn add_client(
-        &mut self,
-        config: fibcast_sync_proto::client::ClientConfig,
-        addresses: Vec<String>,
-    ) -> ClientId {
+    pub fn add_client(&mut self, config: ClientConfig, addresses: Vec<String>) -> ClientId {
         let machine = Client::new(config, self.now());
         self.state.clients.push(ClientSlot::new(machine, addresses));
         self.state.clients.len() - 1
+    }
+
+    fn change_client(&mut self, request: ClientRequest) {
+        let (client, config, addresses) = match request {
+            ClientRequest::Open { client, config, addresses } => (client, config, addresses),
+            ClientRequest::Close(client) => (client, ClientConfig::new("", "", Vec::new()), Vec::new()),
+        };
+        if client >= self.state.clients.len() {
+            self.add_client(config, addresses);
+            return;
+        }
+        self.links.drop_client(client);
+        let machine = Client::new(config, self.now());
+        if let Some(slot) = self.state.clients.get_mut(client) {
+            slot.replace(machine, addresses);
+        }
     }
 
     fn token(&mut self) -> Token {
@@ -303,6 +337,15 @@ impl Shell {
 
             let turn = host.turn(now, &self.state);
             wake_at = turn.wake_at;
+            let mut clients_changed = false;
+            while let Some(request) = host.client_request() {
+                self.change_client(request);
+                clients_changed = true;
+            }
+            if clients_changed {
+                let registry = self.poll.registry();
+                self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
+            }
             if turn.announce {
                 self.state.server.announce(&*host);
             }

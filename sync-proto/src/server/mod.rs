@@ -199,18 +199,17 @@ impl Server {
             passed_on: &mut self.routes_passed_on,
             limits: self.limits,
         };
-        if let Err(error) = session.handle_bytes(now, bytes, &mut context) {
+        let done = session.handle_bytes(now, bytes, &mut context);
+        if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
             session.end(error, id, &mut self.events);
-            return;
         }
-        session.pump(&mut context);
     }
 
     /// Produces what active sessions can take. Call it after commits, and when a session's queue has shrunk.
     pub fn pump(&mut self, tables: &dyn Tables) {
         self.follow(tables);
         for (&id, session) in &mut self.sessions {
-            session.pump(&mut session::Context {
+            let pumped = session.pump(&mut session::Context {
                 id,
                 server: &self.name,
                 tables,
@@ -220,6 +219,9 @@ impl Server {
                 passed_on: &mut self.routes_passed_on,
                 limits: self.limits,
             });
+            if let Err(error) = pumped {
+                session.end(error, id, &mut self.events);
+            }
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) struct Session {
     next_heartbeat: Duration,
     heard: Duration,
     symbols_sent: usize,
+    /// Epoch of the table that it gets.
+    fed: u64,
 }
 
 impl Session {
@@ -94,6 +96,7 @@ impl Session {
             next_heartbeat: now + GREETING,
             heard: now,
             symbols_sent: 0,
+            fed: 0,
         }
     }
 
@@ -219,6 +222,9 @@ impl Session {
         frame: Frame<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), ProtocolError> {
+        if matches!(self.phase, Phase::Sketching { .. }) {
+            self.same_table(context)?;
+        }
         match (&mut self.phase, frame) {
             (_, Frame::Error { text }) => return Err(ProtocolError::Peer(text)),
             (Phase::Greeting, Frame::Hello { name }) => {
@@ -327,6 +333,7 @@ impl Session {
         context: &mut Context<'_>,
     ) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
+        self.fed = table.epoch();
         if copy {
             return self.copy("snapshot: asked for", context);
         }
@@ -394,10 +401,23 @@ impl Session {
         Ok(())
     }
 
+    /// A table of this name that was made anew has other serials: what the client has is of the one before.
+    fn same_table(&self, context: &Context<'_>) -> Result<(), ProtocolError> {
+        match context.views.served(&self.wanted, context.tables) {
+            Some(served) if served.table.epoch() != self.fed => {
+                Err(refused(format!("table {} is made anew", self.wanted.table)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sends what the client can take.
-    pub fn pump(&mut self, context: &mut Context<'_>) {
-        let Phase::Active(feed) = &mut self.phase else { return };
-        let Some(served) = context.views.served(&self.wanted, context.tables) else { return };
+    pub fn pump(&mut self, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+        if matches!(self.phase, Phase::Active(_) | Phase::Sketching { .. }) {
+            self.same_table(context)?;
+        }
+        let Phase::Active(feed) = &mut self.phase else { return Ok(()) };
+        let Some(served) = context.views.served(&self.wanted, context.tables) else { return Ok(()) };
         // One portion per call keeps other sessions from waiting; the owner calls again as the queue drains.
         loop {
             let pumped = feed.pump(
@@ -409,7 +429,7 @@ impl Session {
                 context.limits,
             );
             if pumped == Pumped::Rest || self.out.len() >= context.limits.queue {
-                return;
+                return Ok(());
             }
         }
     }

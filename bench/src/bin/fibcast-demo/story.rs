@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(200);
 
 /// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
-/// server still holds the killed server's routes ([rib] origin_hold_ms).
+/// server ranks the killed server's routes after its own.
 const SETTLE_MS: u32 = 3000;
 
 /// A run that is under way. Dropping it ends every program and removes the folder.
