@@ -7,7 +7,7 @@ use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, Ne
 
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
 use super::port::{PortFacts, error_source_v4};
-use super::{Verdict, options, rewrite};
+use super::{Verdict, flow_hash, options, rewrite};
 use crate::counters::WorkerCounters;
 use crate::io::{BURST, Packet};
 use crate::packet::{ethernet, take};
@@ -29,6 +29,8 @@ pub struct Scene<'a> {
     pub generation: &'a Generation,
     /// All ports by place.
     pub ports: &'a [PortFacts],
+    /// Of the flow hash.
+    pub seed: u64,
     /// Where neighbours are asked for; none: nobody is asked.
     pub misses: Option<&'a ArrayQueue<Miss>>,
     /// Where groups' traffic is counted.
@@ -46,8 +48,9 @@ pub fn ipv4<P: Packet>(
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
+        let hash = || flow_hash::of_ipv4(packet.data(), scene.seed);
         let address = || IpAddr::V4(Ipv4Addr::from_bits(destination));
-        *verdict = match adjacency(scene, group, mark.hash, address) {
+        *verdict = match adjacency(scene, group, hash, address) {
             Ok(adjacency) => {
                 if mark.flags != 0
                     && let Err(reason) = flagged(packet, mark, adjacency, scene)
@@ -83,8 +86,9 @@ pub fn ipv6<P: Packet>(
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
+        let hash = || flow_hash::of_ipv6(packet.data(), scene.seed);
         let address = || IpAddr::V6(Ipv6Addr::from_bits(destination));
-        *verdict = match adjacency(scene, group, mark.hash, address) {
+        *verdict = match adjacency(scene, group, hash, address) {
             Ok(adjacency) => {
                 if mark.flags != 0
                     && let Err(reason) = flagged(packet, mark, adjacency, scene)
@@ -139,15 +143,15 @@ fn dont_fragment(frame: &[u8]) -> bool {
     take::<1>(frame, ethernet::HEADER + 6).is_none_or(|[flags]| flags & 0x40 != 0)
 }
 
-/// Where the packet goes, or what else becomes of it.
+/// Where the packet goes, or what else becomes of it. The hash is made only where a group has several members.
 #[inline]
 pub fn adjacency<'a>(
     scene: Scene<'a>,
     group: GroupIndex,
-    hash: u32,
+    hash: impl FnOnce() -> u32,
     address: impl Fn() -> IpAddr,
 ) -> Result<&'a Adjacency, Verdict> {
-    match scene.generation.forward(group, hash) {
+    match scene.generation.forward_by(group, hash) {
         Forward::Via(adjacency) => Ok(adjacency),
         Forward::Connected(port) => connected(scene, port, address()),
         Forward::Local => Err(Verdict::Host),
@@ -160,6 +164,7 @@ pub fn adjacency<'a>(
 }
 
 /// The destination itself is on the link of `port`.
+#[inline(never)]
 pub fn connected(scene: Scene<'_>, port: PortId, address: IpAddr) -> Result<&Adjacency, Verdict> {
     match scene.generation.neighbor(port, address) {
         Some(adjacency) if adjacency.state == AdjacencyState::Reachable => Ok(adjacency),
@@ -174,6 +179,7 @@ pub fn connected(scene: Scene<'_>, port: PortId, address: IpAddr) -> Result<&Adj
 }
 
 /// What packets that wait for the same next hop have in common. Next hops that happen to share it share a bound, no more.
+#[cold]
 fn key(next_hop: &NextHop) -> u32 {
     let bits = match next_hop.gateway {
         Some(IpAddr::V4(v4)) => u128::from(v4.to_bits()),

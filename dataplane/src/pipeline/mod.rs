@@ -5,9 +5,9 @@
 //!
 //! | stage | file | what it does |
 //! |---|---|---|
-//! | tag | [`vlan`] | IEEE 802.1Q: which sub-interface? |
 //! | classify | [`classify`] | Ethernet: for us? which protocol? |
-//! | validate | [`ipv4_input`], [`ipv6_input`], [`options`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | others | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; what is wrong with it? |
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency; rewrite in [`rewrite`] |
@@ -42,6 +42,7 @@ use crate::counters::{Tally, WorkerCounters};
 use crate::io::{BURST, Burst, Io, Packet};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
+use classify::Places;
 use forward::{Miss, Scene};
 use lane::Lane;
 use output::Output;
@@ -144,46 +145,21 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) {
-        let Some(facts) = self.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, .. }) = self.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
             return;
         };
         self.v4.clear();
         self.v6.clear();
         self.arrived = [port; BURST];
-        let mut tagged = false;
 
         burst.packets().iter().for_each(Packet::prefetch);
 
-        for (at, packet) in burst.packets_mut().iter_mut().take(BURST).enumerate() {
-            let mut facts = facts;
-            if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
-                tagged = true;
-                let length = packet.length() as u64;
-                match self.vlans.strip(port, packet) {
-                    Ok(place) => {
-                        if let (Some(own), Some(slot)) =
-                            (self.ports.get(usize::from(place)), self.arrived.get_mut(at))
-                        {
-                            (facts, *slot) = (own, place);
-                        }
-                        if place != port {
-                            self.tally.arrived(place, 1, length);
-                        }
-                    }
-                    Err(reason) => {
-                        if let Some(slot) = self.verdicts.get_mut(at) {
-                            *slot = Verdict::Drop(reason);
-                        }
-                        continue;
-                    }
-                }
-            }
-            let verdict = classify::classify(packet, facts, at, self.seed, &mut self.v4, &mut self.v6);
-            if let (Some(slot), Some(verdict)) = (self.verdicts.get_mut(at), verdict) {
-                *slot = verdict;
-            }
-        }
+        let sorted = classify::sort(burst.packets(), mac);
+        let others = sorted.others
+            | ipv4_input::straight(burst.packets(), sorted.v4, &mut self.v4)
+            | ipv6_input::straight(burst.packets(), sorted.v6, &mut self.v6);
+        let tagged = others != 0 && self.look_closer(port, others, burst);
 
         if let Some(capture) = output.look_for_capture() {
             for (packet, port) in burst.packets().iter().zip(&self.arrived) {
@@ -203,11 +179,11 @@ impl<I: Io> Pipeline<I> {
             reverse_path::ipv6(burst.packets(), generation, &mut self.v6, asked);
         }
 
-        let vrf_of = |at: u8| facts_of(at).map_or(facts.vrf, |facts| facts.vrf);
-        self.v4.look_up(generation, facts.vrf, tagged, vrf_of);
-        self.v6.look_up(generation, facts.vrf, tagged, vrf_of);
+        let vrf_of = |at: u8| facts_of(at).map_or(vrf, |facts| facts.vrf);
+        self.v4.look_up(generation, vrf, tagged, vrf_of);
+        self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let scene = Scene { generation, ports, misses: Some(&self.misses), counters };
+        let scene = Scene { generation, ports, seed: self.seed, misses: Some(&self.misses), counters };
         forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
         forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
 
@@ -215,6 +191,38 @@ impl<I: Io> Pipeline<I> {
         if self.slow.has_jobs() {
             self.slow.work(scene, output, &mut self.tally);
         }
+    }
+
+    /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
+    /// verdict or goes into a lane; true where any had a tag.
+    #[inline(never)]
+    fn look_closer(&mut self, port: u16, others: Places, burst: &mut I::Burst) -> bool {
+        let mut tagged = false;
+        for at in classify::each(others) {
+            let slots =
+                (burst.packets_mut().get_mut(at), self.arrived.get_mut(at), self.verdicts.get_mut(at));
+            let (Some(packet), Some(arrived), Some(verdict)) = slots else { continue };
+            if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
+                tagged = true;
+                let length = packet.length() as u64;
+                match self.vlans.strip(port, packet) {
+                    Ok(place) => *arrived = place,
+                    Err(reason) => {
+                        *verdict = Verdict::Drop(reason);
+                        continue;
+                    }
+                }
+                if *arrived != port {
+                    self.tally.arrived(*arrived, 1, length);
+                }
+            }
+            *verdict = Verdict::Drop(Reason::UnknownPort);
+            let Some(facts) = self.ports.get(usize::from(*arrived)) else { continue };
+            if let Some(found) = classify::classify(packet, facts, at, &mut self.v4, &mut self.v6) {
+                *verdict = found;
+            }
+        }
+        tagged
     }
 
     /// Lets packets go on whose next hop is known by now, and drops those that waited too long.
@@ -228,7 +236,13 @@ impl<I: Io> Pipeline<I> {
     ) -> &mut Tally {
         // A burst for each port that packets had come in by.
         for _ in 0..=self.ports.len() {
-            let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+            let scene = Scene {
+                generation,
+                ports: &self.ports,
+                seed: self.seed,
+                misses: Some(&self.misses),
+                counters,
+            };
             let port = self.slow.release(now, burst, scene, output, &mut self.tally);
             if self.slow.has_jobs() {
                 self.slow.work(scene, output, &mut self.tally);
@@ -249,7 +263,8 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+        let scene =
+            Scene { generation, ports: &self.ports, seed: self.seed, misses: Some(&self.misses), counters };
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
         }
