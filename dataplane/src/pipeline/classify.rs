@@ -6,7 +6,7 @@
 use super::lane::Lane;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input};
-use crate::io::{BURST, Packet};
+use crate::io::{BURST, Packet, Places};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::{head, le64};
 use crate::reason::Reason;
@@ -18,22 +18,6 @@ pub enum Cast {
     One,
     /// To a group of stations or all of them.
     Many,
-}
-
-/// Places in a burst: bit n for the packet at place n.
-pub type Places = u64;
-
-/// [`Places`] has a bit for each packet of a burst.
-const _: () = assert!(BURST <= Places::BITS as usize);
-
-/// Each place in order.
-#[inline]
-pub fn each(mut places: Places) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let at = (places != 0).then(|| places.trailing_zeros() as usize);
-        places &= places.wrapping_sub(1);
-        at
-    })
 }
 
 /// A burst, parted.
@@ -96,6 +80,7 @@ pub fn classify<P: Packet>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::each;
 
     fn frame(destination: [u8; 6], ethertype: u16) -> Vec<u8> {
         ethernet::build(Mac(destination), Mac([2; 6]), ethertype, &[])

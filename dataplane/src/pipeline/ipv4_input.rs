@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::Verdict;
-use super::classify::{Cast, Places, each};
+use super::classify::Cast;
 use super::lane::{LAST_HOP, Lane, Mark, OPTIONS};
 use super::options;
-use crate::io::Packet;
+use crate::io::{Packet, Places, each};
 use crate::packet::ethernet;
 use crate::packet::ipv4::{HEADER, Header, Invalid};
 use crate::packet::{head, le32, le64};

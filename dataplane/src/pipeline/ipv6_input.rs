@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use super::Verdict;
-use super::classify::{Cast, Places, each};
+use super::classify::Cast;
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark};
-use crate::io::Packet;
+use crate::io::{Packet, Places, each};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
 use crate::packet::{ethernet, head, le64, nd};
 use crate::reason::Reason;

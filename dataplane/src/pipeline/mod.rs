@@ -29,6 +29,7 @@ pub mod port;
 pub mod reverse_path;
 pub mod rewrite;
 pub mod slow;
+pub mod verdict;
 pub mod vlan;
 
 use std::sync::Arc;
@@ -39,43 +40,18 @@ use fibcast_control::capture::Direction;
 use fibcast_fib::{Generation, PortId};
 
 use crate::counters::{Tally, WorkerCounters};
-use crate::io::{BURST, Burst, Io, Packet};
+use crate::io::{BURST, Burst, Io, Packet, Places, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
-use classify::Places;
 use forward::{Miss, Scene};
 use lane::Lane;
 use output::Output;
 use port::{PortFacts, ReversePath};
 use reverse_path::Asked;
 use slow::SlowPath;
+pub use verdict::Verdict;
+use verdict::Verdicts;
 use vlan::Vlans;
-
-/// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Sent out of the port at this place; the frame is written already.
-    Send(u16),
-    /// Written for this port, but too large for it.
-    Fragment {
-        /// Place of the port.
-        port: u16,
-        /// What it takes.
-        mtu: u16,
-    },
-    /// Larger than this MTU, and not to be fragmented.
-    TooBig(u16),
-    /// Waits for the next hop with this key.
-    Hold(u32),
-    /// Given to the control thread: address resolution.
-    Control,
-    /// Given to the router itself.
-    Host,
-    /// To a group of the link: given to a routing protocol on this host, if it has a host path.
-    Group,
-    /// Freed and counted; its source may be told.
-    Drop(Reason),
-}
 
 /// The stages and what they keep between them; one per worker.
 #[derive(Debug)]
@@ -87,7 +63,7 @@ pub struct Pipeline<I: Io> {
     checks_sources: bool,
     /// The place of the port that each packet of the burst came in by.
     arrived: [u16; BURST],
-    verdicts: [Verdict; BURST],
+    verdicts: Verdicts,
     v4: Lane<u32>,
     v6: Lane<u128>,
     slow: SlowPath<I>,
@@ -110,7 +86,7 @@ impl<I: Io> Pipeline<I> {
             ports: ports.into(),
             seed,
             arrived: [0; BURST],
-            verdicts: [Verdict::Drop(Reason::ShortFrame); BURST],
+            verdicts: Verdicts::default(),
             v4: Lane::default(),
             v6: Lane::default(),
             slow,
@@ -151,6 +127,7 @@ impl<I: Io> Pipeline<I> {
         };
         self.v4.clear();
         self.v6.clear();
+        self.verdicts.clear();
         self.arrived = [port; BURST];
 
         burst.packets().iter().for_each(Packet::prefetch);
@@ -198,17 +175,16 @@ impl<I: Io> Pipeline<I> {
     #[inline(never)]
     fn look_closer(&mut self, port: u16, others: Places, burst: &mut I::Burst) -> bool {
         let mut tagged = false;
-        for at in classify::each(others) {
-            let slots =
-                (burst.packets_mut().get_mut(at), self.arrived.get_mut(at), self.verdicts.get_mut(at));
-            let (Some(packet), Some(arrived), Some(verdict)) = slots else { continue };
+        for at in each(others) {
+            let slots = (burst.packets_mut().get_mut(at), self.arrived.get_mut(at));
+            let (Some(packet), Some(arrived)) = slots else { continue };
             if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
                 tagged = true;
                 let length = packet.length() as u64;
                 match self.vlans.strip(port, packet) {
                     Ok(place) => *arrived = place,
                     Err(reason) => {
-                        *verdict = Verdict::Drop(reason);
+                        self.verdicts.set(at, Verdict::Drop(reason));
                         continue;
                     }
                 }
@@ -216,10 +192,12 @@ impl<I: Io> Pipeline<I> {
                     self.tally.arrived(*arrived, 1, length);
                 }
             }
-            *verdict = Verdict::Drop(Reason::UnknownPort);
-            let Some(facts) = self.ports.get(usize::from(*arrived)) else { continue };
-            if let Some(found) = classify::classify(packet, facts, at, &mut self.v4, &mut self.v6) {
-                *verdict = found;
+            let found = match self.ports.get(usize::from(*arrived)) {
+                Some(facts) => classify::classify(packet, facts, at, &mut self.v4, &mut self.v6),
+                None => Some(Verdict::Drop(Reason::UnknownPort)),
+            };
+            if let Some(verdict) = found {
+                self.verdicts.set(at, verdict);
             }
         }
         tagged

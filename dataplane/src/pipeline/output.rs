@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use fibcast_control::capture::Direction;
 
-use super::classify::{Places, each};
 use super::forward::Miss;
 use super::port::PortFacts;
 use super::slow::{Job, Task};
-use super::{Verdict, icmp_error, vlan};
+use super::verdict::{Verdict, Verdicts};
+use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
 use crate::counters::{Adding, Taken, Tally};
-use crate::io::{BURST, Burst, Io, Packet, PacketOf, Transmit};
+use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, Places, Transmit, each};
 use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
 
@@ -301,7 +301,7 @@ impl<I: Io> Output<I> {
     }
 
     /// One call for all: freeing one by one costs a lookup of the pool's cache each.
-    #[inline]
+    #[cold]
     fn free(&mut self, packet: PacketOf<I>) {
         let _ = self.freed.push(packet);
     }
@@ -313,12 +313,19 @@ impl<I: Io> Output<I> {
         &mut self,
         arrived: &[u16; BURST],
         burst: &mut I::Burst,
-        verdicts: &[Verdict; BURST],
+        verdicts: &Verdicts,
         tally: &mut Tally,
         jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
-        for ((packet, verdict), &port) in burst.drain().zip(verdicts).zip(arrived) {
-            match *verdict {
+        let mut deal = burst.deal();
+        for port in verdicts.ports() {
+            if let Some(buffer) = self.straight(port) {
+                deal.give(verdicts.places(port), &mut buffer.staged);
+            }
+        }
+        for at in each(deal.left()) {
+            let (Some(packet), Some(&port)) = (deal.take(at), arrived.get(at)) else { continue };
+            match verdicts.of(at) {
                 Verdict::Send(to) => {
                     if let Err(reason) = self.send(to, packet, false, tally) {
                         tally.drop(port, reason);
@@ -327,7 +334,15 @@ impl<I: Io> Output<I> {
                 other => self.other(other, packet, port, tally, jobs),
             }
         }
+        drop(deal);
         self.flush();
+    }
+
+    /// The transmit buffer of a port whose packets need nothing more, and wait for none.
+    #[inline]
+    fn straight(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
+        let exit = self.exits.get(port).filter(|exit| exit.vlan.is_none() & self.capture.is_none())?;
+        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.backlog.is_empty())
     }
 
     #[inline(never)]
