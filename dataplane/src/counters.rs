@@ -176,6 +176,30 @@ pub struct Taken {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for Taken {
+    #[inline]
+    fn add_assign(&mut self, more: Taken) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+    }
+}
+
+impl std::ops::SubAssign for Taken {
+    #[inline]
+    fn sub_assign(&mut self, less: Taken) {
+        *self = *self - less;
+    }
+}
+
+impl std::ops::Sub for Taken {
+    type Output = Taken;
+
+    #[inline]
+    fn sub(self, less: Taken) -> Taken {
+        Taken { packets: self.packets - less.packets, bytes: self.bytes - less.bytes }
+    }
+}
+
 /// The additions of one burst; the worker's figures become visible when it ends.
 #[derive(Debug)]
 pub struct Adding<'a> {

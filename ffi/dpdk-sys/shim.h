@@ -12,6 +12,7 @@
 #include <rte_fib6.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_version.h>
 
@@ -26,6 +27,7 @@ static const uint32_t FC_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 int fc_errno(void);
 uint16_t fc_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t room);
 uint16_t fc_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
+struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigned int cache, uint16_t data_room, int socket);
 int fc_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **packets, unsigned int count);
 
 #endif

@@ -94,9 +94,15 @@ impl Generation {
     /// flow, so a neighbour that went silent costs no packet as long as one of the group answers.
     #[inline]
     pub fn forward(&self, group: GroupIndex, flow_hash: u32) -> Forward<'_> {
+        self.forward_by(group, || flow_hash)
+    }
+
+    /// As [`forward`](Self::forward), for a hash that is made only where a group has several members.
+    #[inline]
+    pub fn forward_by(&self, group: GroupIndex, flow_hash: impl FnOnce() -> u32) -> Forward<'_> {
         match self.groups.get(group.0) {
             Some(Compiled::One(next_hop)) => self.via(*next_hop),
-            Some(Compiled::Many(many)) => self.among(many, flow_hash),
+            Some(Compiled::Many(many)) => self.among(many, flow_hash()),
             Some(Compiled::Blackhole) => Forward::Blackhole,
             Some(Compiled::Unreachable) => Forward::Unreachable,
             Some(Compiled::Prohibit) => Forward::Prohibit,

@@ -2,7 +2,7 @@
 
 use dpdk::{Mempool, RxQueue, TxQueue};
 
-use super::{BURST, Burst, Io, Packet, Pool, Receive, Transmit};
+use super::{BURST, Burst, Deal, Io, Packet, Places, Pool, Receive, Transmit};
 
 /// Packets in mbufs.
 #[derive(Debug)]
@@ -70,13 +70,30 @@ impl Burst for MbufBurst {
     }
 
     #[inline]
-    fn drain(&mut self) -> impl Iterator<Item = dpdk::Packet> {
-        MbufBurst::drain(self)
+    fn deal(&mut self) -> impl Deal<MbufBurst> {
+        MbufBurst::deal(self)
     }
 
     #[inline]
     fn clear(&mut self) {
         MbufBurst::clear(self);
+    }
+}
+
+impl Deal<MbufBurst> for dpdk::Deal<'_, BURST> {
+    #[inline]
+    fn take(&mut self, at: usize) -> Option<dpdk::Packet> {
+        dpdk::Deal::take(self, at)
+    }
+
+    #[inline]
+    fn give(&mut self, places: Places, to: &mut MbufBurst) {
+        dpdk::Deal::give(self, places, to);
+    }
+
+    #[inline]
+    fn left(&self) -> Places {
+        dpdk::Deal::left(self)
     }
 }
 

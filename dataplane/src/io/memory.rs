@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{BURST, Burst, Io, Packet, Pool, Receive, Transmit};
+use super::{BURST, Burst, Deal, Io, Packet, Places, Pool, Receive, Transmit, each};
 
 /// Packets as byte vectors.
 #[derive(Debug)]
@@ -74,12 +74,33 @@ impl Burst for MemoryBurst {
         Ok(())
     }
 
-    fn drain(&mut self) -> impl Iterator<Item = Vec<u8>> {
-        self.0.drain(..)
+    fn deal(&mut self) -> impl Deal<MemoryBurst> {
+        MemoryDeal(self.0.drain(..).map(Some).collect())
     }
 
     fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+struct MemoryDeal(Vec<Option<Vec<u8>>>);
+
+impl Deal<MemoryBurst> for MemoryDeal {
+    fn take(&mut self, at: usize) -> Option<Vec<u8>> {
+        self.0.get_mut(at)?.take()
+    }
+
+    fn give(&mut self, places: Places, to: &mut MemoryBurst) {
+        for at in each(places) {
+            if to.0.len() < BURST {
+                to.0.extend(self.take(at));
+            }
+        }
+    }
+
+    fn left(&self) -> Places {
+        let places = self.0.iter().enumerate().filter(|(_, packet)| packet.is_some());
+        places.fold(0, |places, (at, _)| places | 1 << at)
     }
 }
 

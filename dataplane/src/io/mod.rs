@@ -47,11 +47,39 @@ pub trait Burst: Default + Send {
     /// Adds one at the end, or gives it back where there is no room.
     fn push(&mut self, packet: Self::Packet) -> Result<(), Self::Packet>;
 
-    /// Takes them out in order; those that are not taken are freed.
-    fn drain(&mut self) -> impl Iterator<Item = Self::Packet>;
+    /// Takes them out by their places; those that are not taken are freed.
+    fn deal(&mut self) -> impl Deal<Self>;
 
     /// Frees all.
     fn clear(&mut self);
+}
+
+/// Places in a burst: bit n for the packet at place n.
+pub type Places = u64;
+
+/// [`Places`] has a bit for each packet of a burst.
+const _: () = assert!(BURST <= Places::BITS as usize);
+
+/// Each place in order.
+#[inline]
+pub fn each(mut places: Places) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (places != 0).then(|| places.trailing_zeros() as usize);
+        places &= places.wrapping_sub(1);
+        at
+    })
+}
+
+/// The packets of a burst while they are dealt out.
+pub trait Deal<B: Burst> {
+    /// Takes the packet at a place; `None` where it was taken before, or there never was one.
+    fn take(&mut self, at: usize) -> Option<B::Packet>;
+
+    /// Moves the packets at `places` to the end of another burst, in order, as many as there is room for.
+    fn give(&mut self, places: Places, to: &mut B);
+
+    /// The places that still have their packets.
+    fn left(&self) -> Places;
 }
 
 /// A receive queue.

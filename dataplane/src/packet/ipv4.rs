@@ -35,6 +35,20 @@ impl<'a> Header<'a> {
     /// The checksum comes last here: it can be computed only over a header whose length is right.
     #[inline]
     pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
+        let header = Header::measured(bytes, length)?;
+        let sum = match header.header_length() {
+            HEADER => checksum::sum(header.fixed),
+            longer => checksum::sum(bytes.get(..longer).ok_or(Invalid::Short)?),
+        };
+        if sum != 0xffff {
+            return Err(Invalid::Checksum);
+        }
+        Ok(header)
+    }
+
+    /// All checks but that of the checksum, for packets that passed it before.
+    #[inline]
+    pub fn measured(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
         let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
         let [version, _, high, low, ..] = *fixed;
         if version >> 4 != 4 {
@@ -47,14 +61,6 @@ impl<'a> Header<'a> {
         let total = usize::from(u16::from_be_bytes([high, low]));
         if total < header_length || total > length {
             return Err(Invalid::TotalLength);
-        }
-        let sum = if header_length == HEADER {
-            checksum::sum(fixed)
-        } else {
-            checksum::sum(bytes.get(..header_length).ok_or(Invalid::Short)?)
-        };
-        if sum != 0xffff {
-            return Err(Invalid::Checksum);
         }
         Ok(Header { fixed, bytes })
     }

@@ -37,6 +37,24 @@ pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> 
     bytes.get(at..)?.first_chunk()
 }
 
+/// The first `N` bytes; all zero, which is no packet of any kind, where there are fewer. No branch: the fast path checks later.
+#[inline]
+pub(crate) fn head<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.first_chunk().unwrap_or(&[0; N])
+}
+
+/// Eight bytes of a head at once, the first as the lowest. The compiler sees both bounds and checks nothing.
+#[inline]
+pub(crate) fn le64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    u64::from_le_bytes(take::<8>(head, at).copied().unwrap_or_default())
+}
+
+/// As [`le64`] for four bytes.
+#[inline]
+pub(crate) fn le32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    u32::from_le_bytes(take::<4>(head, at).copied().unwrap_or_default())
+}
+
 /// Writes `value` at `at`, as far as there is room: for builders, whose buffers are made large enough.
 pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(room) = bytes.get_mut(at..at + value.len()) {

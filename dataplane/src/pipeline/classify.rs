@@ -1,10 +1,14 @@
 //! Ethernet: is the frame for us, and which protocol does it carry?
+//!
+//! [`sort`] parts a burst without a branch that depends on a packet. What is neither plain IPv4 nor plain IPv6 to our own address, or
+//! does not pass the checks of its family there, is looked at by itself in [`classify`], which knows every reason by name.
 
 use super::lane::Lane;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input};
-use crate::io::Packet;
-use crate::packet::ethernet::{self, Frame};
+use crate::io::{BURST, Packet, Places};
+use crate::packet::ethernet::{self, Frame, Mac};
+use crate::packet::{head, le64};
 use crate::reason::Reason;
 
 /// How the frame reached us.
@@ -16,13 +20,39 @@ pub enum Cast {
     Many,
 }
 
-/// A verdict where there is one already; `None` for packets that went into a lane, to be looked up.
+/// A burst, parted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sorted {
+    /// IPv4 to our MAC address, not looked at any further.
+    pub v4: Places,
+    /// The same for IPv6.
+    pub v6: Places,
+    /// All else.
+    pub others: Places,
+}
+
+/// Parts a burst that came in by a port with this MAC address.
 #[inline]
+pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
+    let [a, b, c, d, e, f] = mac.0;
+    let own = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    let (mut v4, mut v6, mut all) = (0, 0, 0);
+    for (at, packet) in packets.iter().take(BURST).enumerate() {
+        let head = head::<{ ethernet::HEADER }>(packet.data());
+        let ours = (le64(head, 0) ^ own) << 16 == 0;
+        let ethertype = u16::from_be_bytes([head[12], head[13]]);
+        v4 |= Places::from(ours & (ethertype == ethernet::IPV4)) << at;
+        v6 |= Places::from(ours & (ethertype == ethernet::IPV6)) << at;
+        all |= 1 << at;
+    }
+    Sorted { v4, v6, others: all & !(v4 | v6) }
+}
+
+/// A verdict where there is one already; `None` for packets that went into a lane, to be looked up.
 pub fn classify<P: Packet>(
     packet: &P,
     port: &PortFacts,
     at: usize,
-    seed: u64,
     v4: &mut Lane<u32>,
     v6: &mut Lane<u128>,
 ) -> Option<Verdict> {
@@ -40,9 +70,44 @@ pub fn classify<P: Packet>(
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, cast, at, seed, v4),
-        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, cast, at, seed, v6),
+        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, cast, at, v4),
+        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, cast, at, v6),
         ethernet::ARP => Some(Verdict::Control),
         _ => Some(Verdict::Drop(Reason::UnknownEthertype)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::each;
+
+    fn frame(destination: [u8; 6], ethertype: u16) -> Vec<u8> {
+        ethernet::build(Mac(destination), Mac([2; 6]), ethertype, &[])
+    }
+
+    #[test]
+    fn a_burst_is_parted_by_address_and_ethertype() {
+        let own = [2, 0, 0, 0, 0, 9];
+        let burst = [
+            frame(own, ethernet::IPV4),
+            frame([2, 0, 0, 0, 0, 8], ethernet::IPV4),
+            frame(own, ethernet::IPV6),
+            frame(own, ethernet::ARP),
+            frame([0xff; 6], ethernet::IPV4),
+            own.to_vec(),
+            frame(own, ethernet::IPV4),
+        ];
+        let sorted = sort(&burst, Mac(own));
+        assert_eq!(sorted, Sorted { v4: 0b100_0001, v6: 0b100, others: 0b011_1010 });
+        assert_eq!(each(sorted.others).collect::<Vec<_>>(), [1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_full_burst_has_a_bit_for_each_packet() {
+        let burst = vec![frame([2; 6], ethernet::IPV6); BURST];
+        let sorted = sort(&burst, Mac([2; 6]));
+        assert_eq!((sorted.v6.count_ones() as usize, sorted.v4 | sorted.others), (BURST, 0));
+        assert!(each(sorted.v6).eq(0..BURST));
     }
 }

@@ -7,9 +7,10 @@ use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, Ne
 
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
 use super::port::{PortFacts, error_source_v4};
-use super::{Verdict, options, rewrite};
+use super::verdict::{Verdict, Verdicts};
+use super::{flow_hash, options, rewrite};
 use crate::counters::WorkerCounters;
-use crate::io::{BURST, Packet};
+use crate::io::Packet;
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 
@@ -29,6 +30,8 @@ pub struct Scene<'a> {
     pub generation: &'a Generation,
     /// All ports by place.
     pub ports: &'a [PortFacts],
+    /// Of the flow hash.
+    pub seed: u64,
     /// Where neighbours are asked for; none: nobody is asked.
     pub misses: Option<&'a ArrayQueue<Miss>>,
     /// Where groups' traffic is counted.
@@ -37,76 +40,105 @@ pub struct Scene<'a> {
 
 /// Every IPv4 packet of a burst.
 #[inline]
-pub fn ipv4<P: Packet>(
-    packets: &mut [P],
-    scene: Scene<'_>,
-    lane: &Lane<u32>,
-    verdicts: &mut [Verdict; BURST],
-) {
+pub fn ipv4<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u32>, verdicts: &mut Verdicts) {
+    let mut ports = 0;
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
-        let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
-        let address = || IpAddr::V4(Ipv4Addr::from_bits(destination));
-        *verdict = match adjacency(scene, group, mark.hash, address) {
-            Ok(adjacency) => {
-                if mark.flags != 0
-                    && let Err(reason) = flagged(packet, mark, adjacency, scene)
-                {
-                    Verdict::Drop(reason)
-                } else if mark.length > adjacency.mtu && dont_fragment(packet.data()) {
-                    Verdict::TooBig(adjacency.mtu)
-                } else if !rewrite::ipv4(packet.data_mut(), &adjacency.header) {
-                    Verdict::Drop(Reason::ShortPacket)
-                } else {
-                    scene.counters.group(group.0, mark.length);
-                    if mark.length > adjacency.mtu {
-                        Verdict::Fragment { port: adjacency.port.0, mtu: adjacency.mtu }
-                    } else {
-                        Verdict::Send(adjacency.port.0)
-                    }
-                }
-            }
-            Err(_) if mark.flags & REVERSE_PATH != 0 => Verdict::Drop(Reason::ReversePath),
-            Err(verdict) => verdict,
-        };
+        let Some(packet) = packets.get_mut(at) else { continue };
+        let hash = || flow_hash::of_ipv4(packet.data(), scene.seed);
+        if let Forward::Via(adjacency) = scene.generation.forward_by(group, hash)
+            && (mark.flags == 0) & (mark.length <= adjacency.mtu)
+            && rewrite::ipv4(packet.data_mut(), &adjacency.header)
+        {
+            scene.counters.group(group.0, mark.length);
+            ports |= verdicts.send(at, adjacency.port.0);
+        } else {
+            verdicts.set(at, ipv4_apart(packet, scene, mark, destination, group));
+        }
     }
+    verdicts.on(ports);
 }
 
 /// Every IPv6 packet of a burst.
 #[inline]
-pub fn ipv6<P: Packet>(
-    packets: &mut [P],
-    scene: Scene<'_>,
-    lane: &Lane<u128>,
-    verdicts: &mut [Verdict; BURST],
-) {
+pub fn ipv6<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u128>, verdicts: &mut Verdicts) {
+    let mut ports = 0;
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
-        let (Some(packet), Some(verdict)) = (packets.get_mut(at), verdicts.get_mut(at)) else { continue };
-        let address = || IpAddr::V6(Ipv6Addr::from_bits(destination));
-        *verdict = match adjacency(scene, group, mark.hash, address) {
-            Ok(adjacency) => {
-                if mark.flags != 0
-                    && let Err(reason) = flagged(packet, mark, adjacency, scene)
-                {
-                    Verdict::Drop(reason)
-                } else if mark.length > adjacency.mtu {
-                    Verdict::TooBig(adjacency.mtu)
-                } else if !rewrite::ipv6(packet.data_mut(), &adjacency.header) {
-                    Verdict::Drop(Reason::ShortPacket)
-                } else {
-                    scene.counters.group(group.0, mark.length);
-                    Verdict::Send(adjacency.port.0)
-                }
-            }
-            Err(_) if mark.flags & REVERSE_PATH != 0 => Verdict::Drop(Reason::ReversePath),
-            Err(verdict) => verdict,
-        };
+        let Some(packet) = packets.get_mut(at) else { continue };
+        let hash = || flow_hash::of_ipv6(packet.data(), scene.seed);
+        if let Forward::Via(adjacency) = scene.generation.forward_by(group, hash)
+            && (mark.flags == 0) & (mark.length <= adjacency.mtu)
+            && rewrite::ipv6(packet.data_mut(), &adjacency.header)
+        {
+            scene.counters.group(group.0, mark.length);
+            ports |= verdicts.send(at, adjacency.port.0);
+        } else {
+            verdicts.set(at, ipv6_apart(packet, scene, mark, destination, group));
+        }
     }
+    verdicts.on(ports);
+}
+
+/// An IPv4 packet that something keeps off the straight way.
+#[inline(never)]
+fn ipv4_apart<P: Packet>(
+    packet: &mut P,
+    scene: Scene<'_>,
+    mark: Mark,
+    destination: u32,
+    group: GroupIndex,
+) -> Verdict {
+    let hash = || flow_hash::of_ipv4(packet.data(), scene.seed);
+    let adjacency = match adjacency(scene, group, hash, || Ipv4Addr::from_bits(destination).into()) {
+        Ok(adjacency) => adjacency,
+        Err(_) if mark.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
+        Err(verdict) => return verdict,
+    };
+    if let Err(reason) = flagged(packet, mark, adjacency, scene) {
+        return Verdict::Drop(reason);
+    }
+    let (port, mtu) = (adjacency.port.0, adjacency.mtu);
+    let too_big = mark.length > mtu;
+    if too_big && dont_fragment(packet.data()) {
+        return Verdict::TooBig(mtu);
+    }
+    if !rewrite::ipv4(packet.data_mut(), &adjacency.header) {
+        return Verdict::Drop(Reason::ShortPacket);
+    }
+    scene.counters.group(group.0, mark.length);
+    if too_big { Verdict::Fragment { port, mtu } } else { Verdict::Send(port) }
+}
+
+/// As [`ipv4_apart`].
+#[inline(never)]
+fn ipv6_apart<P: Packet>(
+    packet: &mut P,
+    scene: Scene<'_>,
+    mark: Mark,
+    destination: u128,
+    group: GroupIndex,
+) -> Verdict {
+    let hash = || flow_hash::of_ipv6(packet.data(), scene.seed);
+    let adjacency = match adjacency(scene, group, hash, || Ipv6Addr::from_bits(destination).into()) {
+        Ok(adjacency) => adjacency,
+        Err(_) if mark.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
+        Err(verdict) => return verdict,
+    };
+    if let Err(reason) = flagged(packet, mark, adjacency, scene) {
+        return Verdict::Drop(reason);
+    }
+    if mark.length > adjacency.mtu {
+        return Verdict::TooBig(adjacency.mtu);
+    }
+    if !rewrite::ipv6(packet.data_mut(), &adjacency.header) {
+        return Verdict::Drop(Reason::ShortPacket);
+    }
+    scene.counters.group(group.0, mark.length);
+    Verdict::Send(adjacency.port.0)
 }
 
 /// What few packets have: see the flags of [`super::lane`].
-#[cold]
 fn flagged<P: Packet>(
     packet: &mut P,
     mark: Mark,
@@ -139,15 +171,14 @@ fn dont_fragment(frame: &[u8]) -> bool {
     take::<1>(frame, ethernet::HEADER + 6).is_none_or(|[flags]| flags & 0x40 != 0)
 }
 
-/// Where the packet goes, or what else becomes of it.
-#[inline]
+/// Where the packet goes, or what else becomes of it. The hash is made only where a group has several members.
 pub fn adjacency<'a>(
     scene: Scene<'a>,
     group: GroupIndex,
-    hash: u32,
+    hash: impl FnOnce() -> u32,
     address: impl Fn() -> IpAddr,
 ) -> Result<&'a Adjacency, Verdict> {
-    match scene.generation.forward(group, hash) {
+    match scene.generation.forward_by(group, hash) {
         Forward::Via(adjacency) => Ok(adjacency),
         Forward::Connected(port) => connected(scene, port, address()),
         Forward::Local => Err(Verdict::Host),

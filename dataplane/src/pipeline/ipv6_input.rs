@@ -4,22 +4,49 @@ use std::net::Ipv6Addr;
 
 use super::Verdict;
 use super::classify::Cast;
-use super::flow_hash;
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark};
-use crate::packet::ipv6::{Header, Invalid, is_link_local};
-use crate::packet::nd;
+use crate::io::{Packet, Places, each};
+use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
+use crate::packet::{ethernet, head, le64, nd};
 use crate::reason::Reason;
 
-/// `None`: the packet is in the lane. The hop limit is looked at when it is known that the packet goes on.
+/// Where the header is in a frame.
+const IP: usize = ethernet::HEADER;
+
+/// All checks of [`ipv6_input`] at once, for frames to our own MAC address: good packets between global addresses go into the lane.
+/// Returns the others, whose reason somebody else finds.
 #[inline]
-pub fn ipv6_input(
-    bytes: &[u8],
-    length: usize,
-    cast: Cast,
-    at: u8,
-    seed: u64,
-    lane: &mut Lane<u128>,
-) -> Option<Verdict> {
+pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u128>) -> Places {
+    let mut others = 0;
+    let mut lane = lane.adding();
+    for at in each(places) {
+        let Some(packet) = packets.get(at) else { continue };
+        let head = head::<{ IP + HEADER }>(packet.data());
+        let half = |at: usize| le64(head, IP + at).swap_bytes();
+        let (source, destination) = (half(8), half(24));
+        let total = HEADER + usize::from(u16::from_be_bytes([head[IP + 4], head[IP + 5]]));
+        let good = (head[IP] & 0xf0 == 0x60)
+            & (total + IP <= packet.length())
+            & is_plain(source)
+            & is_plain(destination);
+        let flags = if head[IP + 7] <= 1 { LAST_HOP } else { 0 };
+        let length = total.min(usize::from(u16::MAX)) as u16;
+        let destination = u128::from(destination) << 64 | u128::from(half(32));
+        lane.add(destination, Mark { at: at as u8, flags, length }, good);
+        others |= Places::from(!good) << at;
+    }
+    others
+}
+
+/// By its upper half an address is neither unspecified nor loopback (RFC 4291 §2.5.2, §2.5.3: both are in ::/64), nor link-local (§2.5.6)
+/// nor anything above it, which groups are (§2.7).
+#[inline]
+fn is_plain(upper: u64) -> bool {
+    (upper != 0) & (upper >> 48 < 0xfe80)
+}
+
+/// `None`: the packet is in the lane. The hop limit is looked at when it is known that the packet goes on.
+pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut Lane<u128>) -> Option<Verdict> {
     let header = match Header::new_checked(bytes, length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
@@ -47,7 +74,7 @@ pub fn ipv6_input(
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }
-    lane.push(destination.to_bits(), Mark { at, flags, length, hash: flow_hash::ipv6(&header, seed) });
+    lane.adding().add(destination.to_bits(), Mark { at, flags, length }, true);
     None
 }
 

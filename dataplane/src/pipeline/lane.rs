@@ -22,8 +22,6 @@ pub struct Mark {
     pub flags: u8,
     /// Length of the IP packet in bytes; no longer than 65,575, so larger ones are capped.
     pub length: u16,
-    /// Flow hash.
-    pub hash: u32,
 }
 
 /// [`Mark::flags`]: the time to live or hop limit does not allow another hop.
@@ -34,6 +32,9 @@ pub const OPTIONS: u8 = 2;
 pub const LINK_LOCAL: u8 = 4;
 /// [`Mark::flags`]: the reverse-path check refused it.
 pub const REVERSE_PATH: u8 = 8;
+
+/// A place beyond the last is written at and not counted: no branch, no bounds to check.
+const _: () = assert!(BURST.is_power_of_two());
 
 impl<A: Copy + Default> Default for Lane<A> {
     fn default() -> Self {
@@ -66,6 +67,31 @@ impl Key for u128 {
     }
 }
 
+/// Adds packets to a lane one after the other; its length lives in a register meanwhile.
+#[derive(Debug)]
+pub struct Adding<'a, A> {
+    lane: &'a mut Lane<A>,
+    len: usize,
+}
+
+impl<A: Copy> Adding<'_, A> {
+    /// Adds a packet where it is `good`, without a branch. A lane has room for a whole burst.
+    #[inline]
+    pub fn add(&mut self, destination: A, mark: Mark, good: bool) {
+        let at = self.len % BURST;
+        self.lane.destinations[at] = destination;
+        self.lane.marks[at] = mark;
+        self.len += usize::from(good);
+    }
+}
+
+impl<A> Drop for Adding<'_, A> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lane.len = self.len.min(BURST);
+    }
+}
+
 impl<A: Key> Lane<A> {
     /// Forgets the burst before.
     #[inline]
@@ -73,15 +99,10 @@ impl<A: Key> Lane<A> {
         self.len = 0;
     }
 
-    /// Adds a packet. A lane has room for a whole burst.
+    /// To add packets.
     #[inline]
-    pub fn push(&mut self, destination: A, mark: Mark) {
-        let at = self.len;
-        if let (Some(to), Some(slot)) = (self.destinations.get_mut(at), self.marks.get_mut(at)) {
-            *to = destination;
-            *slot = mark;
-            self.len = at + 1;
-        }
+    pub fn adding(&mut self) -> Adding<'_, A> {
+        Adding { len: self.len, lane: self }
     }
 
     /// Looks all destinations up in the VRF of their port; `vrf_of` says it by the packet's place, and is asked only where the burst

@@ -5,9 +5,9 @@
 //!
 //! | stage | file | what it does |
 //! |---|---|---|
-//! | tag | [`vlan`] | IEEE 802.1Q: which sub-interface? |
 //! | classify | [`classify`] | Ethernet: for us? which protocol? |
-//! | validate | [`ipv4_input`], [`ipv6_input`], [`options`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | others | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; what is wrong with it? |
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency; rewrite in [`rewrite`] |
@@ -29,6 +29,7 @@ pub mod port;
 pub mod reverse_path;
 pub mod rewrite;
 pub mod slow;
+pub mod verdict;
 pub mod vlan;
 
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use fibcast_control::capture::Direction;
 use fibcast_fib::{Generation, PortId};
 
 use crate::counters::{Tally, WorkerCounters};
-use crate::io::{BURST, Burst, Io, Packet};
+use crate::io::{BURST, Burst, Io, Packet, Places, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 use forward::{Miss, Scene};
@@ -48,33 +49,9 @@ use output::Output;
 use port::{PortFacts, ReversePath};
 use reverse_path::Asked;
 use slow::SlowPath;
+pub use verdict::Verdict;
+use verdict::Verdicts;
 use vlan::Vlans;
-
-/// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Sent out of the port at this place; the frame is written already.
-    Send(u16),
-    /// Written for this port, but too large for it.
-    Fragment {
-        /// Place of the port.
-        port: u16,
-        /// What it takes.
-        mtu: u16,
-    },
-    /// Larger than this MTU, and not to be fragmented.
-    TooBig(u16),
-    /// Waits for the next hop with this key.
-    Hold(u32),
-    /// Given to the control thread: address resolution.
-    Control,
-    /// Given to the router itself.
-    Host,
-    /// To a group of the link: given to a routing protocol on this host, if it has a host path.
-    Group,
-    /// Freed and counted; its source may be told.
-    Drop(Reason),
-}
 
 /// The stages and what they keep between them; one per worker.
 #[derive(Debug)]
@@ -86,7 +63,7 @@ pub struct Pipeline<I: Io> {
     checks_sources: bool,
     /// The place of the port that each packet of the burst came in by.
     arrived: [u16; BURST],
-    verdicts: [Verdict; BURST],
+    verdicts: Verdicts,
     v4: Lane<u32>,
     v6: Lane<u128>,
     slow: SlowPath<I>,
@@ -109,7 +86,7 @@ impl<I: Io> Pipeline<I> {
             ports: ports.into(),
             seed,
             arrived: [0; BURST],
-            verdicts: [Verdict::Drop(Reason::ShortFrame); BURST],
+            verdicts: Verdicts::default(),
             v4: Lane::default(),
             v6: Lane::default(),
             slow,
@@ -144,46 +121,22 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) {
-        let Some(facts) = self.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, .. }) = self.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
             return;
         };
         self.v4.clear();
         self.v6.clear();
+        self.verdicts.clear();
         self.arrived = [port; BURST];
-        let mut tagged = false;
 
         burst.packets().iter().for_each(Packet::prefetch);
 
-        for (at, packet) in burst.packets_mut().iter_mut().take(BURST).enumerate() {
-            let mut facts = facts;
-            if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
-                tagged = true;
-                let length = packet.length() as u64;
-                match self.vlans.strip(port, packet) {
-                    Ok(place) => {
-                        if let (Some(own), Some(slot)) =
-                            (self.ports.get(usize::from(place)), self.arrived.get_mut(at))
-                        {
-                            (facts, *slot) = (own, place);
-                        }
-                        if place != port {
-                            self.tally.arrived(place, 1, length);
-                        }
-                    }
-                    Err(reason) => {
-                        if let Some(slot) = self.verdicts.get_mut(at) {
-                            *slot = Verdict::Drop(reason);
-                        }
-                        continue;
-                    }
-                }
-            }
-            let verdict = classify::classify(packet, facts, at, self.seed, &mut self.v4, &mut self.v6);
-            if let (Some(slot), Some(verdict)) = (self.verdicts.get_mut(at), verdict) {
-                *slot = verdict;
-            }
-        }
+        let sorted = classify::sort(burst.packets(), mac);
+        let others = sorted.others
+            | ipv4_input::straight(burst.packets(), sorted.v4, &mut self.v4)
+            | ipv6_input::straight(burst.packets(), sorted.v6, &mut self.v6);
+        let tagged = others != 0 && self.look_closer(port, others, burst);
 
         if let Some(capture) = output.look_for_capture() {
             for (packet, port) in burst.packets().iter().zip(&self.arrived) {
@@ -203,11 +156,11 @@ impl<I: Io> Pipeline<I> {
             reverse_path::ipv6(burst.packets(), generation, &mut self.v6, asked);
         }
 
-        let vrf_of = |at: u8| facts_of(at).map_or(facts.vrf, |facts| facts.vrf);
-        self.v4.look_up(generation, facts.vrf, tagged, vrf_of);
-        self.v6.look_up(generation, facts.vrf, tagged, vrf_of);
+        let vrf_of = |at: u8| facts_of(at).map_or(vrf, |facts| facts.vrf);
+        self.v4.look_up(generation, vrf, tagged, vrf_of);
+        self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let scene = Scene { generation, ports, misses: Some(&self.misses), counters };
+        let scene = Scene { generation, ports, seed: self.seed, misses: Some(&self.misses), counters };
         forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
         forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
 
@@ -215,6 +168,39 @@ impl<I: Io> Pipeline<I> {
         if self.slow.has_jobs() {
             self.slow.work(scene, output, &mut self.tally);
         }
+    }
+
+    /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
+    /// verdict or goes into a lane; true where any had a tag.
+    #[inline(never)]
+    fn look_closer(&mut self, port: u16, others: Places, burst: &mut I::Burst) -> bool {
+        let mut tagged = false;
+        for at in each(others) {
+            let slots = (burst.packets_mut().get_mut(at), self.arrived.get_mut(at));
+            let (Some(packet), Some(arrived)) = slots else { continue };
+            if take::<2>(packet.data(), 12) == Some(&ethernet::VLAN.to_be_bytes()) {
+                tagged = true;
+                let length = packet.length() as u64;
+                match self.vlans.strip(port, packet) {
+                    Ok(place) => *arrived = place,
+                    Err(reason) => {
+                        self.verdicts.set(at, Verdict::Drop(reason));
+                        continue;
+                    }
+                }
+                if *arrived != port {
+                    self.tally.arrived(*arrived, 1, length);
+                }
+            }
+            let found = match self.ports.get(usize::from(*arrived)) {
+                Some(facts) => classify::classify(packet, facts, at, &mut self.v4, &mut self.v6),
+                None => Some(Verdict::Drop(Reason::UnknownPort)),
+            };
+            if let Some(verdict) = found {
+                self.verdicts.set(at, verdict);
+            }
+        }
+        tagged
     }
 
     /// Lets packets go on whose next hop is known by now, and drops those that waited too long.
@@ -228,7 +214,13 @@ impl<I: Io> Pipeline<I> {
     ) -> &mut Tally {
         // A burst for each port that packets had come in by.
         for _ in 0..=self.ports.len() {
-            let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+            let scene = Scene {
+                generation,
+                ports: &self.ports,
+                seed: self.seed,
+                misses: Some(&self.misses),
+                counters,
+            };
             let port = self.slow.release(now, burst, scene, output, &mut self.tally);
             if self.slow.has_jobs() {
                 self.slow.work(scene, output, &mut self.tally);
@@ -249,7 +241,8 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let scene = Scene { generation, ports: &self.ports, misses: Some(&self.misses), counters };
+        let scene =
+            Scene { generation, ports: &self.ports, seed: self.seed, misses: Some(&self.misses), counters };
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
         }

@@ -10,10 +10,11 @@ use fibcast_control::capture::Direction;
 use super::forward::Miss;
 use super::port::PortFacts;
 use super::slow::{Job, Task};
-use super::{Verdict, icmp_error, vlan};
+use super::verdict::{Verdict, Verdicts};
+use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
 use crate::counters::{Adding, Taken, Tally};
-use crate::io::{BURST, Burst, Io, Packet, PacketOf, Transmit};
+use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, Places, Transmit, each};
 use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
 
@@ -87,8 +88,7 @@ pub struct TxBuffer<I: Io> {
     /// Older than everything in `backlog`.
     staged: I::Burst,
     /// Which of the staged packets are the router's own: a bit for each.
-    own: u64,
-    bytes: Sums,
+    own: Places,
     backlog: VecDeque<(PacketOf<I>, bool)>,
     own_in_backlog: usize,
     limit: usize,
@@ -102,18 +102,6 @@ struct Sums {
     own: Taken,
 }
 
-impl Sums {
-    #[inline]
-    fn add(&mut self, own: bool, bytes: u64) {
-        let sum = if own { &mut self.own } else { &mut self.passed };
-        sum.packets += 1;
-        sum.bytes += bytes;
-    }
-}
-
-/// [`TxBuffer::own`] has a bit for each packet of a burst.
-const _: () = assert!(BURST <= 64);
-
 impl<I: Io> TxBuffer<I> {
     #[inline]
     fn push(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
@@ -121,11 +109,9 @@ impl<I: Io> TxBuffer<I> {
             return self.wait(packet, own);
         }
         let at = self.staged.packets().len();
-        let bytes = packet.length() as u64;
         match self.staged.push(packet) {
             Ok(()) => {
-                self.own |= u64::from(own) << at;
-                self.bytes.add(own, bytes);
+                self.own |= Places::from(own) << at;
                 Ok(())
             }
             Err(packet) => self.wait(packet, own),
@@ -157,41 +143,33 @@ impl<I: Io> TxBuffer<I> {
     /// Offers the driver what waits, and fills up behind it as long as the driver takes all.
     #[inline]
     fn flush(&mut self) {
-        while !self.staged.packets().is_empty() {
+        while !self.is_empty() {
+            // Before the driver has them: afterwards they are its own.
+            let offered = self.staged();
             let sent = self.queue.send(&mut self.staged);
-            if !self.staged.packets().is_empty() {
-                return self.left(sent);
-            }
-            self.own = 0;
-            let bytes = std::mem::take(&mut self.bytes);
-            for (sum, more) in [(&mut self.taken.passed, bytes.passed), (&mut self.taken.own, bytes.own)] {
-                sum.packets += more.packets;
-                sum.bytes += more.bytes;
-            }
-            if self.backlog.is_empty() {
+            self.own = self.own.checked_shr(sent as u32).unwrap_or(0);
+            let left = if self.is_empty() { Sums::default() } else { self.staged() };
+            self.taken.passed += offered.passed - left.passed;
+            self.taken.own += offered.own - left.own;
+            if self.backlog.is_empty() || !self.is_empty() {
                 return;
             }
             self.refill();
         }
     }
 
-    /// The driver took `sent` packets of more: what is left is counted anew.
-    #[cold]
-    fn left(&mut self, sent: usize) {
-        let own = if sent >= 64 { 0 } else { self.own >> sent };
-        let mut left = Sums::default();
-        for (at, packet) in self.staged.packets().iter().enumerate() {
-            left.add(own >> at & 1 == 1, packet.length() as u64);
+    /// What is staged.
+    #[inline]
+    fn staged(&self) -> Sums {
+        let packets = self.staged.packets();
+        let bytes = packets.iter().map(|packet| packet.length() as u64).sum();
+        let mut sums = Sums { passed: Taken { packets: packets.len() as u64, bytes }, ..Sums::default() };
+        for packet in each(self.own).filter_map(|at| packets.get(at)) {
+            let one = Taken { packets: 1, bytes: packet.length() as u64 };
+            sums.own += one;
+            sums.passed -= one;
         }
-        let before = std::mem::replace(&mut self.bytes, left);
-        for (sum, before, left) in [
-            (&mut self.taken.passed, before.passed, left.passed),
-            (&mut self.taken.own, before.own, left.own),
-        ] {
-            sum.packets += before.packets - left.packets;
-            sum.bytes += before.bytes - left.bytes;
-        }
-        self.own = own;
+        sums
     }
 
     #[cold]
@@ -200,8 +178,7 @@ impl<I: Io> TxBuffer<I> {
             && let Some((packet, own)) = self.backlog.pop_front()
         {
             self.own_in_backlog -= usize::from(own);
-            self.own |= u64::from(own) << self.staged.packets().len();
-            self.bytes.add(own, packet.length() as u64);
+            self.own |= Places::from(own) << self.staged.packets().len();
             let _ = self.staged.push(packet);
         }
     }
@@ -243,7 +220,6 @@ impl<I: Io> Output<I> {
                 queue,
                 staged: I::Burst::default(),
                 own: 0,
-                bytes: Sums::default(),
                 backlog: VecDeque::with_capacity(limit),
                 own_in_backlog: 0,
                 limit,
@@ -290,15 +266,9 @@ impl<I: Io> Output<I> {
         own: bool,
         tally: &mut Tally,
     ) -> Result<(), Reason> {
-        let Some(exit) = self.exits.get(usize::from(port)) else { return Err(Reason::UnknownPort) };
-        if let Some(vlan) = exit.vlan {
-            if !vlan::push(&mut packet, vlan) {
-                return Err(Reason::NoBuffer);
-            }
-            tally.left_tagged(port, packet.length() as u64);
-        }
-        if let Some(capture) = &self.capture {
-            capture.offer(Direction::Out, port, None, packet.data(), packet.length());
+        let Some(exit) = self.exits.get(usize::from(port)).copied() else { return Err(Reason::UnknownPort) };
+        if exit.vlan.is_some() | self.capture.is_some() {
+            self.dress(port, exit, &mut packet, tally)?;
         }
         let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else {
             return Err(Reason::UnknownPort);
@@ -309,8 +279,29 @@ impl<I: Io> Output<I> {
         })
     }
 
+    /// A tag, where the port is a sub-interface, and a copy for who captures.
+    #[inline(never)]
+    fn dress(
+        &self,
+        port: u16,
+        exit: Exit,
+        packet: &mut PacketOf<I>,
+        tally: &mut Tally,
+    ) -> Result<(), Reason> {
+        if let Some(vlan) = exit.vlan {
+            if !vlan::push(packet, vlan) {
+                return Err(Reason::NoBuffer);
+            }
+            tally.left_tagged(port, packet.length() as u64);
+        }
+        if let Some(capture) = &self.capture {
+            capture.offer(Direction::Out, port, None, packet.data(), packet.length());
+        }
+        Ok(())
+    }
+
     /// One call for all: freeing one by one costs a lookup of the pool's cache each.
-    #[inline]
+    #[cold]
     fn free(&mut self, packet: PacketOf<I>) {
         let _ = self.freed.push(packet);
     }
@@ -322,12 +313,19 @@ impl<I: Io> Output<I> {
         &mut self,
         arrived: &[u16; BURST],
         burst: &mut I::Burst,
-        verdicts: &[Verdict; BURST],
+        verdicts: &Verdicts,
         tally: &mut Tally,
         jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
-        for ((packet, verdict), &port) in burst.drain().zip(verdicts).zip(arrived) {
-            match *verdict {
+        let mut deal = burst.deal();
+        for port in verdicts.ports() {
+            if let Some(buffer) = self.straight(port) {
+                deal.give(verdicts.places(port), &mut buffer.staged);
+            }
+        }
+        for at in each(deal.left()) {
+            let (Some(packet), Some(&port)) = (deal.take(at), arrived.get(at)) else { continue };
+            match verdicts.of(at) {
                 Verdict::Send(to) => {
                     if let Err(reason) = self.send(to, packet, false, tally) {
                         tally.drop(port, reason);
@@ -336,9 +334,18 @@ impl<I: Io> Output<I> {
                 other => self.other(other, packet, port, tally, jobs),
             }
         }
+        drop(deal);
         self.flush();
     }
 
+    /// The transmit buffer of a port whose packets need nothing more, and wait for none.
+    #[inline]
+    fn straight(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
+        let exit = self.exits.get(port).filter(|exit| exit.vlan.is_none() & self.capture.is_none())?;
+        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.backlog.is_empty())
+    }
+
+    #[inline(never)]
     fn other(
         &mut self,
         verdict: Verdict,

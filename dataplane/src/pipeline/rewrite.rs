@@ -1,6 +1,6 @@
 //! What a router changes in a packet that it forwards: the MAC addresses, and the time to live or hop limit.
 
-use crate::packet::{checksum, ethernet, ipv4, ipv6};
+use crate::packet::{ethernet, ipv4, ipv6, le32};
 
 const HEADER: usize = ethernet::HEADER;
 
@@ -9,17 +9,22 @@ const HEADER: usize = ethernet::HEADER;
 #[inline]
 pub fn ipv4(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     let Some(head) = frame.first_chunk_mut::<{ HEADER + ipv4::HEADER }>() else { return false };
-    let ttl = head[HEADER + 8];
-    let protocol = head[HEADER + 9];
-    let field = u16::from_be_bytes([head[HEADER + 10], head[HEADER + 11]]);
-    let word = |ttl| u16::from_be_bytes([ttl, protocol]);
-    let less = ttl.wrapping_sub(1);
-    let [high, low] = checksum::update(field, word(ttl), word(less)).to_be_bytes();
-    head[HEADER + 8] = less;
-    head[HEADER + 10] = high;
-    head[HEADER + 11] = low;
+    // Time to live, protocol, checksum: one word, read and written at once.
+    let word = le32(head, HEADER + 8);
+    let [a, b, c, d] = (word.wrapping_sub(1) & 0xffff | less(word >> 16) << 16).to_le_bytes();
+    [head[HEADER + 8], head[HEADER + 9], head[HEADER + 10], head[HEADER + 11]] = [a, b, c, d];
     head[..12].copy_from_slice(macs);
     true
+}
+
+/// A checksum field, as read with its first byte lowest, after the time to live lost one.
+///
+/// RFC 1624 §3, equation 3, with m' = m - 0x0100 is an addition of 0x0100 with the carry carried round; with bytes swapped, of 1. The
+/// field's two zeros: 0xffff never comes out, as it never does of equation 3 for a header that is not all zero.
+#[inline]
+fn less(field: u32) -> u32 {
+    let more = field + 1;
+    (more + u32::from(more >= 0xffff)) & 0xffff
 }
 
 /// Writes the new MAC addresses and takes one from the hop limit (RFC 8200 §3), which no checksum covers. As [`ipv4`] otherwise.
@@ -29,4 +34,33 @@ pub fn ipv6(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     head[HEADER + 7] = head[HEADER + 7].wrapping_sub(1);
     head[..12].copy_from_slice(macs);
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::checksum;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_checksum_changes_as_equation_3_of_rfc_1624_says(ttl in 2u8..=255, protocol: u8, field: u16) {
+            let mut frame = [0; HEADER + ipv4::HEADER];
+            frame[HEADER + 8..HEADER + 10].copy_from_slice(&[ttl, protocol]);
+            frame[HEADER + 10..HEADER + 12].copy_from_slice(&field.to_be_bytes());
+            prop_assert!(ipv4(&mut frame, &[7; 12]));
+            let word = |ttl| u16::from_be_bytes([ttl, protocol]);
+            let expected = checksum::update(field, word(ttl), word(ttl - 1));
+            prop_assert_eq!(u16::from_be_bytes([frame[HEADER + 10], frame[HEADER + 11]]), expected);
+            prop_assert_eq!(&frame[HEADER + 8..HEADER + 10], &[ttl - 1, protocol]);
+        }
+    }
+
+    #[test]
+    fn every_checksum_field_changes_as_equation_3_says() {
+        for field in 0..=u16::MAX {
+            let expected = checksum::update(field, 0x4011, 0x3f11);
+            assert_eq!((less(field.swap_bytes().into()) as u16).swap_bytes(), expected, "{field:#06x}");
+        }
+    }
 }

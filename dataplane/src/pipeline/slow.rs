@@ -313,7 +313,7 @@ fn way<'a>(frame: &[u8], port: u16, scene: Scene<'a>) -> Way<'a> {
         _ => return Way::Nowhere,
     };
     let [group] = group;
-    out(forward::adjacency(scene, group, hash(address), || address))
+    out(forward::adjacency(scene, group, || hash(address), || address))
 }
 
 fn out(found: Result<&Adjacency, Verdict>) -> Way<'_> {

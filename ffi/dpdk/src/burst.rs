@@ -76,6 +76,15 @@ impl<const N: usize> Burst<N> {
         Drain { slots: &mut self.slots[..count], next: 0 }
     }
 
+    /// Takes packets out by their places. For bursts of up to 64 packets.
+    #[inline]
+    pub fn deal(&mut self) -> Deal<'_, N> {
+        const { assert!(N <= 64) };
+        let count = std::mem::take(&mut self.len);
+        let left = if count >= 64 { u64::MAX } else { (1 << count) - 1 };
+        Deal { slots: &mut self.slots, left }
+    }
+
     /// Moves as many packets as fit from the front of `other` to the end of this. Returns how many.
     pub fn append<const M: usize>(&mut self, other: &mut Burst<M>) -> usize {
         let count = self.room().min(other.len);
@@ -151,6 +160,60 @@ impl<const N: usize> Drop for Burst<N> {
 impl<const N: usize> std::fmt::Debug for Burst<N> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Burst").field("capacity", &N).field("packets", &&self[..]).finish()
+    }
+}
+
+/// Takes packets out of a [`Burst`] by their places. What nobody has taken when it is dropped is freed.
+#[derive(Debug)]
+pub struct Deal<'a, const N: usize> {
+    slots: &'a mut [MaybeUninit<Packet>; N],
+    /// Bit n: the slot at place n still holds its packet.
+    left: u64,
+}
+
+impl<const N: usize> Deal<'_, N> {
+    /// Takes the packet at place `at`; `None` where it was taken before, or there never was one.
+    #[inline]
+    pub fn take(&mut self, at: usize) -> Option<Packet> {
+        let bit = 1u64.checked_shl(at as u32)? & self.left;
+        let slot = self.slots.get(at).filter(|_| bit != 0)?;
+        self.left &= !bit;
+        // SAFETY: the bit said that the slot is initialised, and is cleared so that it is read once.
+        Some(unsafe { slot.assume_init_read() })
+    }
+
+    /// Moves the packets at `places` (bit n: the one at place n) to the end of another burst, in order, as many as there is room for.
+    #[inline]
+    pub fn give<const M: usize>(&mut self, places: u64, to: &mut Burst<M>) {
+        let mut rest = places & self.left;
+        let mut len = to.len;
+        for slot in &mut to.slots[len..] {
+            if rest == 0 {
+                break;
+            }
+            let at = rest.trailing_zeros() as usize;
+            // SAFETY: bits of `left` stand for initialised slots of this array, and each is cleared below, so that it is read once.
+            slot.write(unsafe { self.slots.get_unchecked(at).assume_init_read() });
+            rest &= rest - 1;
+            len += 1;
+        }
+        to.len = len;
+        self.left &= !places | rest;
+    }
+
+    /// The places that still have their packets.
+    #[inline]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+impl<const N: usize> Drop for Deal<'_, N> {
+    #[inline]
+    fn drop(&mut self) {
+        while self.left != 0 {
+            drop(self.take(self.left.trailing_zeros() as usize));
+        }
     }
 }
 

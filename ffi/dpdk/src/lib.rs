@@ -24,7 +24,7 @@ mod port;
 mod queue;
 mod stats;
 
-pub use burst::{Burst, Drain};
+pub use burst::{Burst, Deal, Drain};
 pub use eal::{Eal, RegisteredThread};
 pub use error::{Error, Result};
 pub use fib::{Fib, Fib6, FibConfig, FibLookup};

@@ -51,9 +51,7 @@ impl Mempool {
         let unique = c_string(&format!("{short}-{}", eal.pool_number()))?;
         let socket = socket.and_then(|node| i32::try_from(node).ok()).unwrap_or(-1);
         // SAFETY: EAL is initialised, the name outlives the call, which copies it.
-        let pool = unsafe {
-            sys::rte_pktmbuf_pool_create(unique.as_ptr(), size, cache, 0, data_room + HEADROOM, socket)
-        };
+        let pool = unsafe { sys::fc_pool_create(unique.as_ptr(), size, cache, data_room + HEADROOM, socket) };
         let pool = NonNull::new(pool)
             .ok_or_else(|| Error::last("create packet pool", format!("{name} ({size} buffers)")))?;
         eal.adopt_pool(pool);
