@@ -49,7 +49,7 @@ pub fn origins(data: &[u8]) {
             1 => drop(origins.ready(now, own)),
             2 => {
                 let value = value(&mut input);
-                drop(origins.cut_off(now, OriginId::instance(&value.server, &value.name)));
+                drop(origins.ready(now, OriginId::instance(&value.server, &value.name)));
             }
             3 => {
                 if std::mem::replace(&mut synced, op & 64 == 0) {
