@@ -201,6 +201,11 @@ fn status_page(status: &Status) -> String {
             ]);
         }
         let _ = write!(page, "\n{}", columns.finish());
+        for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {
+            let nonzero = source.counters.iter().filter(|(_, value)| **value > 0);
+            let words: Vec<String> = nonzero.map(|(name, value)| format!("{name} {value}")).collect();
+            let _ = writeln!(page, "source {}: {}", source.origin, words.join(", "));
+        }
     }
     if !status.peers.is_empty() {
         let mut columns =

@@ -23,6 +23,12 @@ struct FamilyLabel {
     family: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    origin: String,
+    name: String,
+}
+
 /// A session with a server or a client, and who its certificate says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SessionLabel {
@@ -138,6 +144,15 @@ fn node(registry: &mut Registry, status: &Status) {
         lag.get_or_create(&label).set(whole(client.lag));
     }
     registry.register("client_lag", "Commits that were not sent to the client yet", lag);
+
+    let figures = Family::<SourceLabel, Gauge>::default();
+    for source in &status.sources {
+        for (name, value) in &source.counters {
+            let label = SourceLabel { origin: source.origin.clone(), name: name.clone() };
+            figures.get_or_create(&label).set(whole(*value));
+        }
+    }
+    registry.register("source", "What live sources count: routes stale, parked, skipped and why, …", figures);
 
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64, AtomicU64>::default();

@@ -1,5 +1,7 @@
 //! The status of a daemon, as shown and as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Which daemon it is.
@@ -237,6 +239,9 @@ pub struct SourceStatus {
     pub end_of_table: bool,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// What a live source counts, by name: routes stale, parked, skipped and why, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// A route server that this one is registered with.

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 
 use crate::config::Checked;
 use crate::rib::{Contender, Contenders, Origin, commit_source, select};
-use crate::source::{Event, Message};
+use crate::source::{Event, Message, Report};
 use peers::{Peer, Phase};
 use queue::{Queue, Work};
 
@@ -63,6 +63,8 @@ struct Source {
     end_of_table: bool,
     finished: bool,
     error: Option<String>,
+    /// What a live source says of itself.
+    report: Option<Report>,
 }
 
 /// The tables of a route server. See the module's documentation.
@@ -103,6 +105,7 @@ impl Engine {
             end_of_table: false,
             finished: false,
             error: None,
+            report: None,
         });
         let mut engine = Self {
             name: server.clone(),
@@ -174,6 +177,8 @@ impl Engine {
                     self.select(copies, batch.iter().map(|c| (c.vrf, c.prefix)))?;
                 }
             }
+            // A live source reaches it again after each session; readiness stays.
+            Event::EndOfTable if source.end_of_table => {}
             Event::EndOfTable => {
                 source.end_of_table = true;
                 source.value.ready = true;
@@ -188,6 +193,7 @@ impl Engine {
                 source.error = Some(reason);
             }
             Event::Finished => source.finished = true,
+            Event::Report(report) => source.report = Some(report),
         }
         Ok(())
     }

@@ -25,17 +25,24 @@ impl Engine {
         let status = |source: &super::Source| SourceStatus {
             origin: source.value.name.clone(),
             kind: source.kind.to_owned(),
-            state: match (source.end_of_table, source.finished, &source.error) {
-                (_, _, Some(_)) => "failed",
+            state: match (source.end_of_table, source.finished, &source.error, &source.report) {
+                (_, _, Some(_), _) => "failed",
+                (_, _, None, Some(report)) => report.state,
                 (false, ..) => "loading",
-                (true, false, _) => "live",
-                (true, true, _) => "finished",
+                (true, false, ..) => "live",
+                (true, true, ..) => "finished",
             }
             .to_owned(),
             routes: source.routes,
             changes: source.changes,
             end_of_table: source.end_of_table,
-            last_error: source.error.clone(),
+            last_error: source.error.clone().or_else(|| source.report.as_ref()?.last_error.clone()),
+            counters: source
+                .report
+                .iter()
+                .flat_map(|r| &r.counters)
+                .map(|(n, v)| ((*n).to_owned(), *v))
+                .collect(),
         };
         self.sources.iter().map(status).collect()
     }
