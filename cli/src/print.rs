@@ -186,6 +186,16 @@ fn status_page(status: &Status) -> String {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
         }
     }
+    if let Some(kernel) = &status.kernel {
+        let _ = writeln!(
+            page,
+            "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} still to be written",
+            kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
+        );
+        if let Some(error) = &kernel.last_error {
+            let _ = writeln!(page, "kernel: {error}");
+        }
+    }
     if !status.sources.is_empty() {
         let mut columns =
             Columns::new(&["source", "kind", "state", "routes", "changes", "end of table", "last error"]);

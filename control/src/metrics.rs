@@ -107,6 +107,13 @@ fn node(registry: &mut Registry, status: &Status) {
             gauge("checkpoint_failed", "1 when the last checkpoint could not be written or read", failed);
         }
     }
+    if let Some(kernel) = &status.kernel {
+        gauge("kernel_routes", "Routes that the kernel has as they should be", whole(kernel.routes));
+        gauge("kernel_refused", "Routes that the kernel refuses at the moment", whole(kernel.refused));
+        gauge("kernel_unfit", "Routes that this host cannot have", whole(kernel.unfit));
+        gauge("kernel_left_out", "Routes of VRFs that have no table", whole(kernel.left_out));
+        gauge("kernel_pending", "Routes that are still to be written", whole(kernel.pending));
+    }
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
         gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
@@ -166,6 +173,10 @@ fn node(registry: &mut Registry, status: &Status) {
         "Connections refused because of their certificate's names",
         status.refused.not_allowed,
     );
+    if let Some(kernel) = &status.kernel {
+        counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
+        counter("kernel_audits", "Times that the kernel's table was read and mended", kernel.audits);
+    }
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {
         counter("failovers", "Times that another server was activated", sync.failovers);

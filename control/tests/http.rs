@@ -34,6 +34,7 @@ fn dataplane(stale: bool) -> Status {
         sources: vec![],
         peers: vec![],
         refused: fibcast_control::status::Refused::default(),
+        kernel: None,
         forwarding: None,
     }
 }

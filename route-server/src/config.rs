@@ -238,7 +238,7 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
     };
     let kind = source.kind.as_str();
     match kind {
-        "fpm" | "static" | "mrt" => {}
+        "fpm" | "netlink" | "static" | "mrt" => {}
         other => {
             return error(
                 "kind",
@@ -269,7 +269,7 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
     if is_live {
         let kind = match kind {
             "fpm" => live::fpm(source).map(Kind::Fpm),
-            _ => return error("kind", "is not available in this version".to_owned()),
+            _ => live::netlink(source).map(Kind::Netlink),
         };
         return match kind {
             Ok(kind) => {
@@ -367,6 +367,18 @@ mod tests {
         format!("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n{more}")
     }
 
+    fn netlink(more: &str) -> String {
+        format!("[[source]]\norigin = \"ospf\"\nkind = \"netlink\"\n{more}\n")
+    }
+
+    #[test]
+    fn a_netlink_source_gets_its_table() {
+        let config = checked(&netlink("table = 100\nvrf = 3\nprotocol = \"bird\"")).unwrap();
+        let Kind::Netlink(netlink) = &config.sources[0].kind else { panic!("{config:?}") };
+        assert_eq!((netlink.table, &netlink.policy.vrfs), (100, &[(100, 3)].into()));
+        assert_eq!(netlink.policy.protocols, [12]);
+    }
+
     #[test]
     fn an_fpm_source_gets_its_tables_ports_and_ends() {
         let more = "protocol = [\"bgp\", 188]\nvrfs = { 100 = 7 }\nports = { eth1 = \"p1\" }\nhold_s = 0\n";
@@ -413,6 +425,9 @@ mod tests {
                 "x.toml:11: source[1].listen: source \"bgp\" listens there already",
             ),
             (fpm("") + &fpm(""), "x.toml:9: source[1].origin: another source has the origin \"bgp\" already"),
+            (netlink(""), "x.toml:4: source[0].table: expected the number of a kernel table"),
+            (netlink("table = 0"), "x.toml:7: source[0].table: expected the number of a kernel table"),
+            (netlink("listen = \"[::1]:1\""), "x.toml:7: source[0].listen: is of no use in a source of kind"),
             (
                 source("kind = \"static\"\nlisten = \"127.0.0.1:1\""),
                 "x.toml:8: source[0].listen: is of no use in a source of kind \"static\"",

@@ -113,6 +113,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 sources: engine.source_status(),
                 peers,
                 refused: around.refused,
+                kernel: None,
                 forwarding: None,
             }))
         }

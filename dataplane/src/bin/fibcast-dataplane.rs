@@ -131,6 +131,7 @@ fn without_agent(name: &str) -> Status {
         sources: Vec::new(),
         peers: Vec::new(),
         refused: fibcast_control::status::Refused::default(),
+        kernel: None,
         forwarding: None,
     }
 }

@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv6Net};
 use serde::Deserialize;
 
 use super::Source;
-use crate::source::fpm;
 use crate::source::mirror::{How, Policy};
+use crate::source::{fpm, netlink};
 
 /// The kernel's main table.
 const MAIN: u32 = 254;
@@ -134,6 +134,26 @@ pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
         hold: (hold > 0).then_some(Duration::from_secs(hold)),
     };
     Ok(fpm::Options { origin: source.origin.clone(), listen, allow, rules })
+}
+
+/// A `netlink` source.
+pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
+    let of_fpm = given(source)
+        .into_iter()
+        .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
+    if let Some(name) = of_fpm {
+        return Err((name, "is of no use in a source of kind \"netlink\"".to_owned()));
+    }
+    let table = source
+        .table
+        .filter(|table| *table > 0)
+        .ok_or(("table", "expected the number of a kernel table, such as 254 for the main one".to_owned()))?;
+    Ok(netlink::Options {
+        origin: source.origin.clone(),
+        table,
+        policy: policy(source, BTreeMap::from([(table, source.vrf)]))?,
+        quiet: quiet(source, How::Quiet)?,
+    })
 }
 
 fn how(source: &Source) -> Result<How, Wrong> {

@@ -4,16 +4,16 @@
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
 //! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
-//! They read [`rtnetlink`] messages into a [`mirror`] of the sender's table, from which they `feed` the RIB.
+//! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
 mod feed;
 pub mod fixed;
 pub mod fpm;
 mod limit;
 pub mod mirror;
+pub mod netlink;
 pub mod pace;
 pub mod replay;
-pub mod rtnetlink;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,6 +159,8 @@ pub enum Kind {
     Mrt(replay::Options),
     /// zebra's table.
     Fpm(fpm::Options),
+    /// A table of this host's kernel.
+    Netlink(netlink::Options),
 }
 
 impl Kind {
@@ -168,6 +170,7 @@ impl Kind {
             Kind::Static(_) => "static",
             Kind::Mrt(_) => "mrt",
             Kind::Fpm(_) => "fpm",
+            Kind::Netlink(_) => "netlink",
         }
     }
 }
@@ -180,6 +183,7 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
             Kind::Static(options) => fixed::run(&options, &outlet),
             Kind::Mrt(options) => replay::run(&options, &outlet),
             Kind::Fpm(options) => fpm::run(&options, &outlet),
+            Kind::Netlink(options) => netlink::run(&options, &outlet),
         };
         let last = match outcome {
             Ok(()) => Event::Finished,

@@ -221,6 +221,7 @@ impl AgentHandle {
             sources: Vec::new(),
             peers: Vec::new(),
             refused: report.refused,
+            kernel: None,
             forwarding: None,
         })
     }

@@ -9,7 +9,7 @@ use super::frame::{self, FrameError, HEADER};
 use crate::source::RouteChange;
 use crate::source::limit::Limit;
 use crate::source::mirror::{EndOfTable, How, Mirror, Policy};
-use crate::source::rtnetlink::{Malformed, Message, Messages, NextHop, Route, kind};
+use fibcast_netlink::{Malformed, Message, Messages, NextHop, Route, kind};
 
 /// Why a session is closed: what follows cannot be understood. zebra connects again and tells everything anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

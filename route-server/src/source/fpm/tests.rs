@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::receiver::{FpmError, Receiver, Rules};
 use super::*;
 use crate::source::mirror::{How, Policy};
-use crate::source::rtnetlink::testing as wire;
+use fibcast_netlink::testing as wire;
 use fibcast_sync_agent::agent::show::words;
 use ipnet::IpNet;
 

@@ -31,7 +31,7 @@ pub use policy::{MAX_HOPS, Policy, Ports, Skip};
 use side::{Shared, Side, Told, V4, V6, Via};
 
 use super::RouteChange;
-use super::rtnetlink::{Definition, Route, Target};
+use fibcast_netlink::{Definition, Route, Target};
 
 /// For so long the RIB's knowledge of a parked route stays as it was.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,6 +173,34 @@ impl Mirror {
             self.v6.look_again(&gone, true, &mut self.shared);
         }
         self.shared.objects.undefine(id, &mut self.shared.paths, &mut self.ports);
+    }
+
+    /// Next hops of a route that is there and not stale.
+    pub fn fresh_hops(&self, vrf: u32, prefix: IpNet) -> Option<usize> {
+        let via = match prefix {
+            IpNet::V4(prefix) => self.v4.fresh(V4::pack(vrf, prefix)),
+            IpNet::V6(prefix) => self.v6.fresh(V6::pack(vrf, prefix)),
+        }?;
+        Some(match via {
+            Via::Path(path) => self.shared.paths.hops(path),
+            Via::Gone | Via::Object(_) => 0,
+        })
+    }
+
+    /// Group and metric that the RIB was told for a prefix.
+    pub fn told(&self, vrf: u32, prefix: IpNet) -> Option<(std::sync::Arc<super::Group>, u32)> {
+        let path = match prefix {
+            IpNet::V4(prefix) => self.v4.told(V4::pack(vrf, prefix)),
+            IpNet::V6(prefix) => self.v6.told(V6::pack(vrf, prefix)),
+        }?;
+        self.shared.paths.get(path)
+    }
+
+    /// Takes over the next-hop objects that another mirror knows.
+    pub fn adopt_objects(&mut self, other: &Mirror) {
+        for (id, definition) in other.shared.objects.definitions() {
+            self.define(id, definition.clone());
+        }
     }
 
     /// Net changes since the last ones, at most `limit`; empty: there are none.

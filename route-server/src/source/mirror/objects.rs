@@ -6,7 +6,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::paths::{Lead, PathHop, PathId, Paths};
 use super::policy::{Ports, Skip};
-use crate::source::rtnetlink::{Definition, Hop, Special};
+use fibcast_netlink::{Definition, Hop, Special};
 
 /// Most objects of one sender; a real one has some ten thousands.
 const MOST: usize = 1 << 20;
@@ -188,6 +188,11 @@ impl Objects {
     pub fn parked(&self) -> u64 {
         let waiting = self.all.values().filter(|o| o.resolved == Resolved::Unknown);
         waiting.map(|o| u64::from(o.users)).sum()
+    }
+
+    /// All that are defined.
+    pub fn definitions(&self) -> impl Iterator<Item = (u32, &Definition)> {
+        self.all.iter().filter_map(|(id, object)| Some((*id, object.definition.as_ref()?)))
     }
 
     /// How many are defined.

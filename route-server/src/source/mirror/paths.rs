@@ -9,7 +9,7 @@ use hashbrown::{Equivalent, HashMap};
 
 use super::policy::Ports;
 use crate::source::Group;
-use crate::source::rtnetlink::Special;
+use fibcast_netlink::Special;
 
 /// A next hop of a path. Sorted by all its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,6 +145,14 @@ impl Paths {
     pub fn get(&self, id: PathId) -> Option<(Arc<Group>, u32)> {
         let slot = self.slots.get(id as usize)?.as_ref()?;
         Some((slot.group.clone(), slot.content.metric))
+    }
+
+    /// How many next hops a path has.
+    pub fn hops(&self, id: PathId) -> usize {
+        match self.slots.get(id as usize).and_then(Option::as_ref).map(|slot| &slot.content.lead) {
+            Some(Owned::Hops(hops)) => hops.len(),
+            _ => 0,
+        }
     }
 
     /// How many there are.

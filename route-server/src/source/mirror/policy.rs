@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
 use super::paths::PathHop;
-use crate::source::rtnetlink::Hop;
+use fibcast_netlink::Hop;
 
 /// Next hops that one route may have.
 pub const MAX_HOPS: usize = 256;

@@ -192,6 +192,16 @@ impl<K: Destination> Side<K> {
         true
     }
 
+    /// Where a route leads that is there and not stale.
+    pub fn fresh(&self, key: K) -> Option<Via> {
+        self.map.get(&key).filter(|e| e.via != Via::Gone && !e.stale).map(|e| e.via)
+    }
+
+    /// The path that the RIB was told.
+    pub fn told(&self, key: K) -> Option<PathId> {
+        self.map.get(&key).map(|e| e.told).filter(|told| *told != NONE)
+    }
+
     /// All routes are stale from now on, and stay as the RIB knows them until they are heard again or swept.
     pub fn begin(&mut self, shared: &mut Shared) {
         for entry in self.map.values_mut().filter(|e| e.via != Via::Gone) {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::source::rtnetlink::testing as wire;
-use crate::source::rtnetlink::{Messages, NextHop, kind};
+use fibcast_netlink::testing as wire;
+use fibcast_netlink::{Messages, NextHop, kind};
 
 /// A mirror, and what the RIB knows from it.
 struct World {

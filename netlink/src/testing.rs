@@ -1,9 +1,10 @@
-//! Writes messages for tests.
+//! Writes messages for tests and fuzzers.
+#![allow(clippy::unwrap_used)]
 
 use std::net::IpAddr;
 
 /// A message with its header, padded.
-pub(crate) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+pub fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let mut bytes = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
@@ -14,7 +15,7 @@ pub(crate) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// An attribute, padded.
-pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
@@ -30,7 +31,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// A route with attributes of the caller's, of type `rtm_type`.
-pub(crate) fn route_of(kind: u16, prefix: &str, table: u8, rtm_type: u8, more: &[Vec<u8>]) -> Vec<u8> {
+pub fn route_of(kind: u16, prefix: &str, table: u8, rtm_type: u8, more: &[Vec<u8>]) -> Vec<u8> {
     let prefix: ipnet::IpNet = prefix.parse().unwrap();
     let family = if prefix.addr().is_ipv4() { 2 } else { 10 };
     let mut body = vec![family, prefix.prefix_len(), 0, 0, table, 186, 0, rtm_type, 0, 0, 0, 0];
@@ -40,32 +41,32 @@ pub(crate) fn route_of(kind: u16, prefix: &str, table: u8, rtm_type: u8, more: &
 }
 
 /// An interface.
-pub(crate) fn output(index: u32) -> Vec<u8> {
+pub fn output(index: u32) -> Vec<u8> {
     attribute(4, &index.to_ne_bytes())
 }
 
 /// A gateway.
-pub(crate) fn gateway(address: &str) -> Vec<u8> {
+pub fn gateway(address: &str) -> Vec<u8> {
     attribute(5, &octets(address.parse().unwrap()))
 }
 
 /// A route by one gateway.
-pub(crate) fn route(prefix: &str, via: &str) -> Vec<u8> {
+pub fn route(prefix: &str, via: &str) -> Vec<u8> {
     route_of(24, prefix, 254, 1, &[gateway(via), output(3)])
 }
 
 /// A withdrawal.
-pub(crate) fn withdrawal(prefix: &str) -> Vec<u8> {
+pub fn withdrawal(prefix: &str) -> Vec<u8> {
     route_of(25, prefix, 254, 0, &[])
 }
 
 /// A route by a next-hop object.
-pub(crate) fn route_by(prefix: &str, id: u32) -> Vec<u8> {
+pub fn route_by(prefix: &str, id: u32) -> Vec<u8> {
     route_of(24, prefix, 254, 1, &[attribute(30, &id.to_ne_bytes())])
 }
 
 /// A list of next hops for a route: gateway and weight.
-pub(crate) fn multipath(hops: &[(&str, u8)]) -> Vec<u8> {
+pub fn multipath(hops: &[(&str, u8)]) -> Vec<u8> {
     let mut list = Vec::new();
     for (via, weight) in hops {
         let inner = gateway(via);
@@ -78,7 +79,7 @@ pub(crate) fn multipath(hops: &[(&str, u8)]) -> Vec<u8> {
 }
 
 /// A next-hop object with one gateway.
-pub(crate) fn object(id: u32, via: &str) -> Vec<u8> {
+pub fn object(id: u32, via: &str) -> Vec<u8> {
     let mut body = vec![2, 0, 11, 0, 0, 0, 0, 0];
     body.extend(attribute(1, &id.to_ne_bytes()));
     body.extend(attribute(6, &octets(via.parse().unwrap())));
@@ -87,7 +88,7 @@ pub(crate) fn object(id: u32, via: &str) -> Vec<u8> {
 }
 
 /// A next-hop object that is a group.
-pub(crate) fn group(id: u32, members: &[(u32, u8)]) -> Vec<u8> {
+pub fn group(id: u32, members: &[(u32, u8)]) -> Vec<u8> {
     let mut body = vec![0, 0, 11, 0, 0, 0, 0, 0];
     body.extend(attribute(1, &id.to_ne_bytes()));
     let list: Vec<u8> = members
@@ -99,7 +100,7 @@ pub(crate) fn group(id: u32, members: &[(u32, u8)]) -> Vec<u8> {
 }
 
 /// The deletion of a next-hop object.
-pub(crate) fn no_object(id: u32) -> Vec<u8> {
+pub fn no_object(id: u32) -> Vec<u8> {
     let mut body = vec![0; 8];
     body.extend(attribute(1, &id.to_ne_bytes()));
     message(105, 0, &body)

@@ -71,7 +71,7 @@ impl<'a> Iterator for Messages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::rtnetlink::testing::message;
+    use crate::testing::message;
 
     #[test]
     fn messages_follow_each_other_with_padding() {

@@ -1,24 +1,30 @@
-//! What rtnetlink says of routes and next hops, read without a copy: the words of zebra's FPM and of the kernel.
+//! Routes as the kernel and zebra say them: rtnetlink messages, read without a copy and written, and the socket to the kernel.
 //!
 //! [`Messages`] cuts a buffer into messages, [`Attributes`] a message into attributes; both check every length before they look at
 //! a byte, and say at which byte of the buffer something is wrong ([`Malformed`]). [`Route`] is `RTM_NEWROUTE`/`RTM_DELROUTE`, [`NextHop`]
-//! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP` (`linux/rtnetlink.h`, `linux/nexthop.h`; RFC 3549 for the shape).
+//! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP` (`linux/rtnetlink.h`, `linux/nexthop.h`; RFC 3549 for the shape). [`Writer`] makes messages, [`Socket`]
+//! carries them. Sources of a route server read with it, the kernel sink of an agent writes.
 //!
 //! Own views in place of `netlink-packet-route`: that crate makes a vector of owned attributes for each message, and fails the whole
 //! message at an attribute it does not know the size of, while a full table is a million messages with four attributes of interest.
-//! A route is read into a [`Route`] that is used again for the next.
+//! A route is read into a [`Route`] that is used again for the next. The socket is of `netlink-sys`; `netlink-proto` would hide the
+//! kernel's word that messages were lost (`ENOBUFS`), on which everything here depends.
 
 mod attribute;
 mod message;
 mod nexthop;
 mod route;
-#[cfg(test)]
-pub(crate) mod testing;
+mod socket;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod writer;
 
 pub use attribute::{Attribute, Attributes};
 pub use message::{Message, Messages};
 pub use nexthop::{Definition, NextHop};
 pub use route::{Family, Hop, Route, Special, Target};
+pub use socket::{Dumped, Received, Socket, group};
+pub use writer::{Writer, flag};
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
