@@ -47,8 +47,8 @@ impl Frr<'_> {
         let folder = self.folder.display().to_string();
         arguments.extend(["--vty_socket", &folder, "--log", "stdout", "--log-level", "warnings"]);
         if daemon == "zebra" {
-            // As in /etc/frr/daemons: the FPM module, and room in the netlink socket.
-            arguments.extend(["-M", "dplane_fpm_nl", "-s", "90000000"]);
+            // As docs/frr.md says for /etc/frr/daemons, but for a shorter time until unclaimed routes are given up.
+            arguments.extend(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", "8"]);
         }
         let process = self.host.start(daemon, &program, &arguments);
         self.daemons.borrow_mut().insert(daemon.to_owned(), process);

@@ -86,6 +86,7 @@ fn the_kernel_forwards_by_the_table_and_nobody_elses_routes_are_touched() {
     h.ip("link set eth0 down");
     h.ip("link set eth0 up");
     h.sh("ip -6 address add 2001:db8::1/64 dev eth0 nodad || true");
+    h.ip("route replace 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
     eventually("all are back", 40, || {
         kernel(&agent).routes == 12 && h.ip("route show table 200 proto 217").lines().count() >= 8
     });
