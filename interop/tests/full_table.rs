@@ -25,7 +25,7 @@ fn a_million_routes_come_through_bgpd_and_zebra_and_survive_a_kill_of_zebra() {
     lab.cable((&a, "eth0", &["192.0.2.1/24"]), (&up, "eth0", &["192.0.2.2/24"]));
     let file = routes(&up, ROUTES, "blackhole");
     let _bird = up.bird(&format!(
-        "router id 192.0.2.2;\nprotocol device {{}}\nprotocol static {{ ipv4; include \"{file}\"; }}\n\
+        "router id 192.0.2.2;\nprotocol device {{}}\nprotocol static {{ ipv4;\ninclude \"{file}\"; }}\n\
          protocol bgp {{ local as 65001; neighbor 192.0.2.1 as 65000; ipv4 {{ import none; export all; next hop self; }}; }}\n"
     ));
     let fpm = "[rib]\nready_timeout_ms = 600000\n\
@@ -71,7 +71,7 @@ fn a_million_routes_come_through_the_kernel() {
     let file = routes(&b, ROUTES, "via 192.0.2.2");
     let mut bird = b.bird(&format!(
         "router id 192.0.2.1;\nprotocol device {{}}\nprotocol kernel {{ kernel table 100; persist; ipv4 {{ import none; export all; }}; }}\n\
-         protocol static {{ ipv4; include \"{file}\"; }}\n"
+         protocol static {{ ipv4;\ninclude \"{file}\"; }}\n"
     ));
     let begin = Instant::now();
     eventually("a million routes", 120, || server.count() == u64::from(ROUTES));
