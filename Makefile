@@ -13,7 +13,7 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 
-.PHONY: help demo demo-short build test lint fmt bench docker docker-test fuzz sim install clean
+.PHONY: help demo demo-short build test test-interop lint fmt bench docker docker-test fuzz sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,6 +31,12 @@ demo-short: build ## the same with 30 s of traffic
 test: ## every test that needs no NIC
 	@$(SETUP) build
 	@scripts/run-tests
+
+test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root)
+	@$(SETUP) build
+	@$(SETUP) interop
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane
+	@FIBCAST_INTEROP=1 $(CARGO) test --release -p fibcast-interop -- --test-threads=1 --nocapture
 
 lint: ## clippy, formatting, licences and advisories
 	@$(SETUP) build

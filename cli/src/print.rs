@@ -186,6 +186,16 @@ fn status_page(status: &Status) -> String {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
         }
     }
+    if let Some(kernel) = &status.kernel {
+        let _ = writeln!(
+            page,
+            "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} still to be written",
+            kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
+        );
+        if let Some(error) = &kernel.last_error {
+            let _ = writeln!(page, "kernel: {error}");
+        }
+    }
     if !status.sources.is_empty() {
         let mut columns = Columns::new(&[
             "source",
@@ -212,6 +222,11 @@ fn status_page(status: &Status) -> String {
             ]);
         }
         let _ = write!(page, "\n{}", columns.finish());
+        for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {
+            let nonzero = source.counters.iter().filter(|(_, value)| **value > 0);
+            let words: Vec<String> = nonzero.map(|(name, value)| format!("{name} {value}")).collect();
+            let _ = writeln!(page, "source {}: {}", source.origin, words.join(", "));
+        }
     }
     if !status.origins.is_empty() {
         let _ = write!(page, "\n{}", origins(&status.origins));

@@ -23,6 +23,12 @@ struct FamilyLabel {
     family: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceCounterLabel {
+    origin: String,
+    name: String,
+}
+
 /// A session with a server or a client, and who its certificate says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SessionLabel {
@@ -167,6 +173,13 @@ fn node(registry: &mut Registry, status: &Status) {
             gauge("checkpoint_failed", "1 when the last checkpoint could not be written or read", failed);
         }
     }
+    if let Some(kernel) = &status.kernel {
+        gauge("kernel_routes", "Routes that the kernel has as they should be", whole(kernel.routes));
+        gauge("kernel_refused", "Routes that the kernel refuses at the moment", whole(kernel.refused));
+        gauge("kernel_unfit", "Routes that this host cannot have", whole(kernel.unfit));
+        gauge("kernel_left_out", "Routes of VRFs that have no table", whole(kernel.left_out));
+        gauge("kernel_pending", "Routes that are still to be written", whole(kernel.pending));
+    }
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
         gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
@@ -216,6 +229,15 @@ fn node(registry: &mut Registry, status: &Status) {
     }
     registry.register("client_lag", "Commits that were not sent to the client yet", lag);
 
+    let figures = Family::<SourceCounterLabel, Gauge>::default();
+    for source in &status.sources {
+        for (name, value) in &source.counters {
+            let label = SourceCounterLabel { origin: source.origin.clone(), name: name.clone() };
+            figures.get_or_create(&label).set(whole(*value));
+        }
+    }
+    registry.register("source", "What live sources count: routes stale, parked, skipped and why, …", figures);
+
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64, AtomicU64>::default();
         counter.inc_by(value);
@@ -228,6 +250,10 @@ fn node(registry: &mut Registry, status: &Status) {
         "Connections refused because of their certificate's names",
         status.refused.not_allowed,
     );
+    if let Some(kernel) = &status.kernel {
+        counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
+        counter("kernel_audits", "Times that the kernel's table was read and mended", kernel.audits);
+    }
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {
         counter("failovers", "Times that another server was activated", sync.failovers);

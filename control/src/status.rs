@@ -1,5 +1,7 @@
 //! The status of a daemon, as shown and as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Which daemon it is.
@@ -53,6 +55,9 @@ pub struct Status {
     /// Connections that were not let in.
     #[serde(default)]
     pub refused: Refused,
+    /// What the kernel forwards by, of an agent with a kernel sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelStatus>,
     /// What workers forward by, of a dataplane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
@@ -249,6 +254,9 @@ pub struct SourceStatus {
     pub max_prefixes: Option<u64>,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// What a live source counts, by name: routes stale, parked, skipped and why, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// A protocol instance beside one route server, as this route server knows it.
@@ -320,6 +328,37 @@ pub struct ForwardingStatus {
     pub workers_stalled: u64,
     /// Why the last batch failed, while it waits.
     pub apply_error: Option<String>,
+}
+
+/// The kernel table of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelStatus {
+    /// The table of VRF 0.
+    pub table: u32,
+    /// Routes that the kernel has as they should be.
+    pub routes: u64,
+    /// Routes that the kernel refuses at the moment; they are tried again.
+    pub refused: u64,
+    /// Routes that this host cannot have: their port is no interface here, or they lead to the host itself.
+    pub unfit: u64,
+    /// Routes of VRFs that have no table.
+    pub left_out: u64,
+    /// Routes of a former life that were found at the start.
+    pub leftovers: u64,
+    /// Routes of the batch at work that are still to be written.
+    pub pending: u64,
+    /// A batch is at work.
+    pub busy: bool,
+    /// Batches written since the start.
+    pub batches: u64,
+    /// Messages written since the start.
+    pub written: u64,
+    /// Refusals since the start.
+    pub refusals: u64,
+    /// Times that the kernel's table was read and mended since the start.
+    pub audits: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
 }
 
 /// Resident memory of this process in bytes, 0 where the system does not tell.

@@ -36,6 +36,7 @@ fn dataplane(stale: bool) -> Status {
         peers: vec![],
         origins: vec![],
         refused: fibcast_control::status::Refused::default(),
+        kernel: None,
         forwarding: None,
     }
 }

@@ -1,4 +1,6 @@
-//! The file `route-server.toml`: what it may say, and what of it this version refuses.
+//! The file `route-server.toml`: what it may say, and what of it is wrong.
+
+mod live;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -78,9 +80,9 @@ impl Default for Rib {
 pub struct Source {
     /// Name of the protocol instance, unique on this server.
     pub origin: String,
-    /// `mrt` or `static`.
+    /// `fpm`, `netlink`, `mrt` or `static`.
     pub kind: String,
-    /// Administrative distance; by default 1 for `static`, 20 for `mrt`.
+    /// Administrative distance; by default 1 for `static`, 20 for the others.
     pub distance: Option<u8>,
     /// Routing instance.
     #[serde(default)]
@@ -103,17 +105,26 @@ pub struct Source {
     pub start_at: Option<f64>,
     /// `mrt`: only this BGP peer's routes.
     pub peer: Option<IpAddr>,
-    /// `fpm`, later.
-    listen: Option<toml_any::Any>,
-    /// `netlink`, later.
-    table: Option<toml_any::Any>,
-    /// `netlink`, later.
-    protocol: Option<toml_any::Any>,
-}
-
-mod toml_any {
-    //! A key whose value is not looked at.
-    pub(super) type Any = serde::de::IgnoredAny;
+    /// `fpm`: where zebra connects.
+    listen: live::Listen,
+    /// `fpm`: who may connect beside this host.
+    allow: live::Allow,
+    /// `netlink`: the kernel table that is mirrored.
+    table: Option<u32>,
+    /// `fpm`: kernel tables beside the main one, and the routing instance of each.
+    vrfs: live::Vrfs,
+    /// `fpm`, `netlink`: who installed the routes.
+    protocol: Option<live::ProtocolKey>,
+    /// `fpm`, `netlink`: interfaces, and the port of NIC hosts that each stands for.
+    ports: live::PortNames,
+    /// `fpm`: `"either"`, `"sentinel"` or `"quiet"`.
+    end_of_table: Option<String>,
+    /// `fpm`: the route that tells the end of the table.
+    sentinel: live::Sentinel,
+    /// `fpm`, `netlink`: quiet time that is taken for the end of the table, in seconds.
+    quiet_s: Option<u64>,
+    /// `fpm`: for so long the routes of a zebra that is gone stay, in seconds; 0: for ever.
+    hold_s: Option<u64>,
 }
 
 /// `pace`.
@@ -240,6 +251,13 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
             let reason = format!("source[{first}] has the origin {:?} already", plan.origin);
             return Err(loaded.error(&key, reason));
         }
+        if let Kind::Fpm(fpm) = &plan.kind
+            && let Some(other) =
+                sources.iter().find(|s| matches!(&s.kind, Kind::Fpm(f) if f.listen == fpm.listen))
+        {
+            let key = [Step::Key("source"), Step::At(at), Step::Key("listen")];
+            return Err(loaded.error(&key, format!("source {:?} listens there already", other.origin)));
+        }
         sources.push(plan);
     }
     Ok(Checked { config: config.clone(), sources })
@@ -251,14 +269,13 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
     };
     let kind = source.kind.as_str();
     match kind {
-        "static" | "mrt" => {}
-        "fpm" | "netlink" => {
+        "fpm" | "netlink" | "static" | "mrt" => {}
+        other => {
             return error(
                 "kind",
-                format!("{kind:?} is not available in this version; there are \"mrt\" and \"static\""),
+                format!("expected \"fpm\", \"netlink\", \"mrt\" or \"static\", found {other:?}"),
             );
         }
-        other => return error("kind", format!("expected \"mrt\" or \"static\", found {other:?}")),
     }
     let name = &source.origin;
     if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) {
@@ -273,14 +290,25 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
         ("start_at", source.start_at.is_some()),
         ("peer", source.peer.is_some()),
     ];
-    let of_others = [
-        ("listen", source.listen.is_some()),
-        ("table", source.table.is_some()),
-        ("protocol", source.protocol.is_some()),
-    ];
-    let of_mrt = of_mrt.into_iter().filter(|_| kind == "static");
-    if let Some((name, _)) = of_mrt.chain(of_others).find(|(_, given)| *given) {
+    let is_live = matches!(kind, "fpm" | "netlink");
+    let of_mrt = of_mrt.into_iter().filter(|(_, given)| *given && kind != "mrt").map(|(name, _)| name);
+    let of_live = live::given(source).into_iter().filter(|_| !is_live);
+    let of_file = source.path.iter().filter(|_| is_live).map(|_| "path");
+    if let Some(name) = of_mrt.chain(of_live).chain(of_file).next() {
         return error(name, format!("is of no use in a source of kind {kind:?}"));
+    }
+    if is_live {
+        let kind = match kind {
+            "fpm" => live::fpm(source).map(Kind::Fpm),
+            _ => live::netlink(source).map(Kind::Netlink),
+        };
+        return match kind {
+            Ok(kind) => {
+                let distance = source.distance.unwrap_or(20);
+                Ok(SourcePlan { origin: source.origin.clone(), distance, kind })
+            }
+            Err((name, reason)) => error(name, reason),
+        };
     }
     let Some(path) = source.path.clone() else {
         return error("path", format!("missing: a source of kind {kind:?} reads a file"));
@@ -371,16 +399,80 @@ mod tests {
         assert_eq!(config.origin_hold(), Duration::from_secs(10));
     }
 
+    fn fpm(more: &str) -> String {
+        format!("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n{more}")
+    }
+
+    fn netlink(more: &str) -> String {
+        format!("[[source]]\norigin = \"ospf\"\nkind = \"netlink\"\n{more}\n")
+    }
+
     #[test]
-    fn routing_daemons_are_refused_by_name() {
-        let fpm = error("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n");
-        assert_eq!(
-            fpm,
-            "x.toml:6: source[0].kind: \"fpm\" is not available in this version; there are \"mrt\" and \"static\""
-        );
-        let netlink =
-            error("[[source]]\norigin = \"ospf\"\nkind = \"netlink\"\ntable = 254\nprotocol = \"bird\"\n");
-        assert!(netlink.starts_with("x.toml:6: source[0].kind: \"netlink\" is not available"), "{netlink}");
+    fn a_netlink_source_gets_its_table() {
+        let config = checked(&netlink("table = 100\nvrf = 3\nprotocol = \"bird\"")).unwrap();
+        let Kind::Netlink(netlink) = &config.sources[0].kind else { panic!("{config:?}") };
+        assert_eq!((netlink.table, &netlink.policy.vrfs), (100, &[(100, 3)].into()));
+        assert_eq!(netlink.policy.protocols, [12]);
+    }
+
+    #[test]
+    fn an_fpm_source_gets_its_tables_ports_and_ends() {
+        let more = "protocol = [\"bgp\", 188]\nvrfs = { 100 = 7 }\nports = { eth1 = \"p1\" }\nhold_s = 0\n";
+        let config = checked(&fpm(more)).unwrap();
+        let Kind::Fpm(fpm) = &config.sources[0].kind else { panic!("{config:?}") };
+        assert_eq!(fpm.rules.policy.vrfs, [(254, 0), (100, 7)].into());
+        assert_eq!(fpm.rules.policy.protocols, [186, 188]);
+        assert_eq!((fpm.rules.quiet, fpm.rules.hold), (Duration::from_secs(5), None));
+        assert_eq!(config.sources[0].distance, 20);
+    }
+
+    #[test]
+    fn wrong_values_of_live_sources_name_line_and_key() {
+        let fpm_elsewhere = fpm("").replace("127.0.0.1", "0.0.0.0");
+        let cases = [
+            (
+                fpm("path = \"Cargo.toml\""),
+                "x.toml:8: source[0].path: is of no use in a source of kind \"fpm\"",
+            ),
+            (
+                fpm("updates = \"Cargo.toml\""),
+                "x.toml:8: source[0].updates: is of no use in a source of kind \"fpm\"",
+            ),
+            (fpm("table = 254"), "x.toml:8: source[0].table: is of no use in a source of kind \"fpm\""),
+            (
+                fpm("protocol = \"bpg\""),
+                "x.toml:8: source[0].protocol: expected a number or one of redirect, ",
+            ),
+            (fpm("vrfs = { main = 0 }"), "x.toml:8: source[0].vrfs: expected numbers of kernel tables"),
+            (fpm("end_of_table = \"eor\""), "x.toml:8: source[0].end_of_table: expected \"either\", "),
+            (fpm("quiet_s = 1"), "x.toml:8: source[0].quiet_s: expected 5 to 3600 seconds, found 1"),
+            (
+                fpm("sentinel = \"2001:db8::1/64\""),
+                "x.toml:8: source[0].sentinel: expected a prefix without host",
+            ),
+            (fpm("ports = { eth1 = \"\" }"), "x.toml:8: source[0].ports: eth1: expected the name of a port"),
+            (fpm_elsewhere, "x.toml:7: source[0].listen: FPM knows no passwords"),
+            (
+                "[[source]]\norigin = \"a\"\nkind = \"fpm\"\n".to_owned(),
+                "x.toml:4: source[0].listen: missing",
+            ),
+            (
+                fpm("") + &fpm("").replace("bgp", "ospf"),
+                "x.toml:11: source[1].listen: source \"bgp\" listens there already",
+            ),
+            (fpm("") + &fpm(""), "x.toml:9: source[1].origin: another source has the origin \"bgp\" already"),
+            (netlink(""), "x.toml:4: source[0].table: expected the number of a kernel table"),
+            (netlink("table = 0"), "x.toml:7: source[0].table: expected the number of a kernel table"),
+            (netlink("listen = \"[::1]:1\""), "x.toml:7: source[0].listen: is of no use in a source of kind"),
+            (
+                source("kind = \"static\"\nlisten = \"127.0.0.1:1\""),
+                "x.toml:8: source[0].listen: is of no use in a source of kind \"static\"",
+            ),
+        ];
+        for (text, expected) in cases {
+            let found = error(&text);
+            assert!(found.starts_with(expected), "{found}\ninstead of\n{expected}");
+        }
     }
 
     #[test]
@@ -436,7 +528,7 @@ mod tests {
         let cases = [
             (
                 source("kind = \"rip\""),
-                "x.toml:7: source[0].kind: expected \"mrt\" or \"static\", found \"rip\"",
+                "x.toml:7: source[0].kind: expected \"fpm\", \"netlink\", \"mrt\" or \"static\", found \"rip\"",
             ),
             (
                 source("kind = \"static\"\npace = 5"),

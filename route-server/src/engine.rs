@@ -34,7 +34,7 @@ use ipnet::IpNet;
 use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
-use crate::source::{Event, Message};
+use crate::source::{Event, Message, Report};
 use others::Other;
 pub use others::{Request, client_for};
 use peers::Peer;
@@ -88,6 +88,8 @@ struct Source {
     whole: bool,
     finished: bool,
     error: Option<String>,
+    /// What a live source says of itself.
+    report: Option<Report>,
 }
 
 /// The tables of a route server. See the module's documentation.
@@ -163,6 +165,7 @@ impl Engine {
                 whole: false,
                 finished: false,
                 error: None,
+                report: None,
             });
         }
         Ok(engine)
@@ -321,6 +324,7 @@ impl Engine {
                 source.error = Some(reason);
             }
             Event::Finished => source.finished = true,
+            Event::Report(report) => source.report = Some(report),
         }
         Ok(())
     }

@@ -111,6 +111,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 peers,
                 origins: engine.origin_status(Instant::now()),
                 refused: around.refused,
+                kernel: None,
                 forwarding: None,
             }))
         }

@@ -1,4 +1,4 @@
-//! The example configurations of `packaging/examples` pass `--check-config`, with their files in a folder of the test's.
+//! The example configurations of `packaging/examples` and `docs` pass `--check-config`, with their files in a folder of the test's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -28,12 +28,12 @@ fn files(folder: &Path, node: &str) {
 fn check(name: &str, node: &str) {
     let folder = tempfile::tempdir().unwrap();
     files(folder.path(), node);
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/examples").join(name);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let mut text = std::fs::read_to_string(example).unwrap();
     for root in ["/etc/fibcast", "/var/lib/fibcast", "/run/fibcast"] {
         text = text.replace(&format!("\"{root}"), &format!("\"{}{root}", folder.path().display()));
     }
-    let config = folder.path().join(name);
+    let config = folder.path().join("config.toml");
     std::fs::write(&config, text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_fibcast-route-server"))
         .arg("--config")
@@ -50,6 +50,13 @@ fn check(name: &str, node: &str) {
 
 #[test]
 fn route_servers_examples_are_right() {
-    check("route-server.toml", "rs-a");
-    check("route-server-tls.toml", "rs-a");
+    check("packaging/examples/route-server.toml", "rs-a");
+    check("packaging/examples/route-server-tls.toml", "rs-a");
+    check("packaging/examples/route-server-live.toml", "rs-a");
+}
+
+#[test]
+fn files_of_the_documentation_are_right() {
+    check("docs/frr/route-server.toml", "rs-a");
+    check("docs/bird/route-server.toml", "rs-b");
 }

@@ -2,9 +2,10 @@
 //!
 //! [`shell`] is the event loop that all daemons share; [`agent`] runs a client, a relay and a sink in it;
 //! [`checkpoint`] keeps its table for the next start;
-//! [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
+//! [`kernel`] is the sink of hosts without DPDK; [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
 
 pub mod agent;
 pub mod checkpoint;
 pub mod fib_changes;
+pub mod kernel;
 pub mod shell;

@@ -28,12 +28,12 @@ fn files(folder: &Path, node: &str) {
 fn check(name: &str, node: &str) {
     let folder = tempfile::tempdir().unwrap();
     files(folder.path(), node);
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/examples").join(name);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     let mut text = std::fs::read_to_string(example).unwrap();
     for root in ["/etc/fibcast", "/var/lib/fibcast", "/run/fibcast"] {
         text = text.replace(&format!("\"{root}"), &format!("\"{}{root}", folder.path().display()));
     }
-    let config = folder.path().join(name);
+    let config = folder.path().join("config.toml");
     std::fs::write(&config, text).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_fibcast-agent"))
         .arg("--config")
@@ -50,6 +50,7 @@ fn check(name: &str, node: &str) {
 
 #[test]
 fn agents_examples_are_right() {
-    check("agent.toml", "relay-1");
-    check("agent-tls.toml", "relay-1");
+    check("packaging/examples/agent.toml", "relay-1");
+    check("packaging/examples/agent-tls.toml", "relay-1");
+    check("docs/kernel/agent.toml", "host-1");
 }

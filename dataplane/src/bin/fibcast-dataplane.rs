@@ -132,6 +132,7 @@ fn without_agent(name: &str) -> Status {
         peers: Vec::new(),
         origins: Vec::new(),
         refused: fibcast_control::status::Refused::default(),
+        kernel: None,
         forwarding: None,
     }
 }

@@ -84,6 +84,14 @@ fn main() -> std::io::Result<()> {
     for (i, request) in requests.iter().enumerate() {
         write("control", &format!("request-{i}"), request.as_bytes())?;
     }
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../route-server/src/source/fpm/fixtures");
+    for name in ["frr-8.4.4-routes", "frr-8.4.4-groups"] {
+        let stream = std::fs::read(fixtures.join(format!("{name}.bin")))?;
+        for portion in [2u8, 255] {
+            write("fpm", &format!("{name}-{portion}"), &[&[portion], stream.as_slice()].concat())?;
+        }
+        write("netlink", name, &netlink(&stream))?;
+    }
     for (name, packets) in packets() {
         let mut bytes = vec![0];
         for (how, packet) in packets {
@@ -94,6 +102,20 @@ fn main() -> std::io::Result<()> {
         write("packets", name, &bytes)?;
     }
     Ok(())
+}
+
+/// The messages in FPM frames as steps of the `netlink` target.
+fn netlink(mut stream: &[u8]) -> Vec<u8> {
+    let mut steps = Vec::new();
+    let mut step = 0u8;
+    while let Ok(Some((content, length))) = fibcast_route_server::source::fpm::frame::first(stream) {
+        steps.push(step % 8);
+        steps.extend((content.len() as u16).to_be_bytes());
+        steps.extend(content);
+        stream = &stream[length..];
+        step += 1;
+    }
+    steps
 }
 
 fn group(last: u8) -> (Label, GroupValue) {

@@ -2,11 +2,12 @@
 //!
 //! A function returns for any bytes whatever; it panics where the code under test panics or breaks a promise (a table that is not
 //! what its digest says, a frame that is another after a round trip, a packet that no counter knows). [`ALL`] is the list; [`wire`], [`machines`], [`origins`],
-//! [`files`] and [`packets`] hold them. `fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `fuzz/corpus`, `examples/make-corpus.rs`
+//! [`files`], [`live`] and [`packets`] hold them. `fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `fuzz/corpus`, `examples/make-corpus.rs`
 //! writes the corpus.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod files;
+pub mod live;
 pub mod machines;
 pub mod origins;
 pub mod packets;
@@ -28,6 +29,8 @@ pub const ALL: &[Entry] = &[
     ("checkpoint", files::checkpoint),
     ("control", files::control),
     ("packets", packets::packets),
+    ("fpm", live::fpm),
+    ("netlink", live::netlink),
 ];
 
 /// Takes an input apart: the same bytes always mean the same steps.

@@ -30,12 +30,13 @@ impl Engine {
         let status = |source: &super::Source| SourceStatus {
             origin: source.name.clone(),
             kind: source.kind.to_owned(),
-            state: match (source.end_of_table, source.finished, &source.error) {
+            state: match (source.end_of_table, source.finished, &source.error, &source.report) {
                 _ if source.gate.is_stopped() => "stopped",
-                (_, _, Some(_)) => "failed",
+                (_, _, Some(_), _) => "failed",
+                (_, _, None, Some(report)) => report.state,
                 (false, ..) => "loading",
-                (true, false, _) => "live",
-                (true, true, _) => "finished",
+                (true, false, ..) => "live",
+                (true, true, ..) => "finished",
             }
             .to_owned(),
             routes: source.table.counts().routes(),
@@ -43,7 +44,13 @@ impl Engine {
             end_of_table: source.end_of_table,
             denied: source.gate.denied(),
             max_prefixes: source.gate.max_prefixes(),
-            last_error: source.error.clone(),
+            last_error: source.error.clone().or_else(|| source.report.as_ref()?.last_error.clone()),
+            counters: source
+                .report
+                .iter()
+                .flat_map(|r| &r.counters)
+                .map(|(n, v)| ((*n).to_owned(), *v))
+                .collect(),
         };
         self.sources.iter().map(status).collect()
     }

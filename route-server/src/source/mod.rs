@@ -3,9 +3,15 @@
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel: a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
 //! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
-//! a table and plays updates at their time; sources that listen to routing daemons will be further modules here.
+//! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
+//! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
+mod feed;
 pub mod fixed;
+pub mod fpm;
+mod limit;
+pub mod mirror;
+pub mod netlink;
 pub mod pace;
 pub mod replay;
 
@@ -13,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, TrySendError};
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
@@ -61,6 +67,19 @@ pub enum Event {
     Failed(String),
     /// There is nothing more to come; what it said stays.
     Finished,
+    /// How a live source is.
+    Report(Report),
+}
+
+/// How a live source is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In a word.
+    pub state: &'static str,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// Names and values.
+    pub counters: Vec<(&'static str, u64)>,
 }
 
 /// An event and the source it comes from.
@@ -105,6 +124,21 @@ impl Outlet {
         Ok(())
     }
 
+    /// Hands an event over if the channel has room; gives it back if not.
+    pub fn try_send(&self, event: Event) -> Result<Option<Event>, Stopped> {
+        if self.stopped() {
+            return Err(Stopped);
+        }
+        match self.to.try_send(Message { source: self.source, event }) {
+            Ok(()) => {
+                (self.wake)();
+                Ok(None)
+            }
+            Err(TrySendError::Full(message)) => Ok(Some(message.event)),
+            Err(TrySendError::Disconnected(_)) => Err(Stopped),
+        }
+    }
+
     /// Hands over what is in `batch`, if anything, and leaves it empty.
     pub fn flush(&self, batch: &mut Vec<RouteChange>) -> Result<(), Stopped> {
         if batch.is_empty() { Ok(()) } else { self.send(Event::Batch(std::mem::take(batch))) }
@@ -123,6 +157,10 @@ pub enum Kind {
     Static(fixed::Options),
     /// A recorded table and updates.
     Mrt(replay::Options),
+    /// zebra's table.
+    Fpm(fpm::Options),
+    /// A table of this host's kernel.
+    Netlink(netlink::Options),
 }
 
 impl Kind {
@@ -131,6 +169,8 @@ impl Kind {
         match self {
             Kind::Static(_) => "static",
             Kind::Mrt(_) => "mrt",
+            Kind::Fpm(_) => "fpm",
+            Kind::Netlink(_) => "netlink",
         }
     }
 }
@@ -142,6 +182,8 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
         let outcome = match kind {
             Kind::Static(options) => fixed::run(&options, &outlet),
             Kind::Mrt(options) => replay::run(&options, &outlet),
+            Kind::Fpm(options) => fpm::run(&options, &outlet),
+            Kind::Netlink(options) => netlink::run(&options, &outlet),
         };
         let last = match outcome {
             Ok(()) => Event::Finished,

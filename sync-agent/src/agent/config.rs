@@ -11,6 +11,7 @@ use fibcast_sync_proto::Subset;
 use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
+use crate::kernel::Kernel;
 use crate::shell::tls::Security;
 
 /// `[sync]`: which servers fill the table.
@@ -171,6 +172,8 @@ pub struct AgentFile {
     /// What peers may cost.
     #[serde(default)]
     pub limits: Limits,
+    /// The kernel table that the routes go to.
+    pub kernel: Option<Kernel>,
 }
 
 impl AgentFile {
@@ -183,6 +186,7 @@ impl AgentFile {
         file.sync.check_tls(&file.tls, loaded)?;
         file.tls.check_lists(loaded, !file.node.listen.is_empty(), true)?;
         file.limits.check(loaded)?;
+        file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {
             let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));
@@ -239,6 +243,26 @@ mod tests {
         let two = "servers = [{ address = \"127.0.0.1:1\", role = \"primary\" }, \
                    { address = \"127.0.0.1:2\", role = \"primary\" }]";
         assert!(with(two).unwrap_err().contains("expected at most one primary, found 2"));
+    }
+
+    #[test]
+    fn the_kernel_table_is_one_of_our_own() {
+        let kernel = |lines: &str| with(&format!("{ONE}\n[kernel]\n{lines}"));
+        kernel("table = 100\nvrfs = { 7 = 107 }").unwrap();
+        for (lines, expected) in [
+            ("table = 254", "agent.toml:6: kernel.table: expected a table of our own"),
+            ("table = 0", "agent.toml:6: kernel.table: expected a table of our own"),
+            ("table = 100\nmetric = 0", "agent.toml:7: kernel.metric: expected 1 or more, found 0"),
+            ("table = 100\nvrfs = { red = 7 }", "agent.toml:7: kernel.vrfs: expected numbers of VRFs"),
+            ("table = 100\nvrfs = { 7 = 100 }", "agent.toml:7: kernel.vrfs: 7: expected a table of its own"),
+            (
+                "table = 100\nvrfs = { 7 = 8, 9 = 8 }",
+                "agent.toml:7: kernel.vrfs: 7: expected a table of its own",
+            ),
+        ] {
+            let e = kernel(lines).unwrap_err();
+            assert!(e.starts_with(expected), "{e}");
+        }
     }
 
     #[test]

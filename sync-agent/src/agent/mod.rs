@@ -224,6 +224,7 @@ impl AgentHandle {
             peers: Vec::new(),
             origins: Vec::new(),
             refused: report.refused,
+            kernel: None,
             forwarding: None,
         })
     }

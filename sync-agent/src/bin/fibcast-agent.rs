@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use clap::Parser;
 use fibcast_control::http::HttpServer;
-use fibcast_control::protocol::Request;
+use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::server::ControlServer;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_sync_agent::agent::config::AgentFile;
-use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink};
+use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
+use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::shell::tls::Security;
 
 /// Keeps a copy of the forwarding table and serves it to the tier below.
@@ -46,10 +47,25 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         sync: file.sync,
         limits: file.limits,
     };
-    let agent = Arc::new(Agent::spawn(config, Box::new(NoSink)).map_err(Failure::work)?);
+    let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {
+        None => (Box::new(NoSink), None),
+        Some(kernel) => {
+            let sink = KernelSink::start(kernel)
+                .map_err(|error| Failure::work(format!("kernel table {}: {error}", kernel.table)))?;
+            let view = sink.view();
+            (Box::new(sink), Some(view))
+        }
+    };
+    let agent = Arc::new(Agent::spawn(config, sink).map_err(Failure::work)?);
     let handler = {
         let agent = Arc::clone(&agent);
-        move |request: Request| agent.answer(request)
+        move |request: Request| {
+            let mut answer = agent.answer(request);
+            if let (Ok(Answer::Status(status)), Some(kernel)) = (&mut answer, &kernel) {
+                status.kernel = Some(kernel.status());
+            }
+            answer
+        }
     };
     let _control = file
         .node

@@ -69,6 +69,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
             Event::EndOfTable => "end",
             Event::Failed(_) => "failed",
             Event::Finished => "finished",
+            Event::Report(_) => "report",
         })
         .collect();
     assert_eq!(kinds, ["batch", "batch", "end", "batch", "batch", "finished"]);

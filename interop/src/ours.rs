@@ -1,0 +1,157 @@
+//! Our daemons on a host, and what they say.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fibcast_control::protocol::RouteQuery;
+use fibcast_control::status::{SourceStatus, Status};
+use fibcast_control::tables::RouteList;
+use fibcast_control::{Answer, Request, ask};
+
+use crate::{Host, Process, eventually, text};
+
+/// One of our daemons on a host.
+#[derive(Debug)]
+pub struct Ours<'h> {
+    host: &'h Host<'h>,
+    name: String,
+    program: &'static str,
+    process: Option<Process>,
+}
+
+/// Where a program of ours is: beside the tests of the same profile.
+fn built(program: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let file = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join(program)).unwrap();
+    assert!(file.is_file(), "{} is not built; `make test-interop` does so", file.display());
+    file
+}
+
+/// `[node]` of a daemon; `more` are further keys.
+pub fn node(host: &Host<'_>, name: &str, more: &str) -> String {
+    let socket = host.folder().join(format!("{name}.sock"));
+    format!("[node]\nname = \"{name}\"\ncontrol = \"{}\"\n{more}\n", socket.display())
+}
+
+/// A route server that serves on its host, with sources and peers in `rest`.
+pub fn route_server_toml(host: &Host<'_>, name: &str, listen: &str, rest: &str) -> String {
+    node(host, name, &format!("listen = [\"{listen}\"]")) + "[tls]\ninsecure = true\n" + rest
+}
+
+/// An agent of these servers, the first of them its primary.
+pub fn agent_toml(host: &Host<'_>, name: &str, listen: Option<&str>, servers: &[&str], rest: &str) -> String {
+    let listen = listen.map(|listen| format!("listen = [\"{listen}\"]")).unwrap_or_default();
+    let roles = ["primary", "secondary"];
+    let servers: Vec<String> = servers
+        .iter()
+        .zip(roles)
+        .map(|(address, role)| format!("{{ address = \"{address}\", role = \"{role}\" }}"))
+        .collect();
+    node(host, name, &listen)
+        + &format!("[sync]\nservers = [{}]\n[tls]\ninsecure = true\n{rest}", servers.join(", "))
+}
+
+impl<'l> Host<'l> {
+    /// Starts a daemon of ours (`fibcast-route-server`, …) with a configuration whose node has this name.
+    pub fn ours<'h>(&'h self, program: &'static str, name: &str, toml: &str) -> Ours<'h>
+    where
+        'l: 'h,
+    {
+        self.file(&format!("{name}.toml"), toml);
+        let mut ours = Ours { host: self, name: name.to_owned(), program, process: None };
+        ours.start();
+        ours
+    }
+}
+
+impl Ours<'_> {
+    /// Starts it (again).
+    pub fn start(&mut self) {
+        let file = self.host.folder().join(format!("{}.toml", self.name));
+        let arguments = ["--config", &file.display().to_string()].map(str::to_owned);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.process = Some(self.host.start(&self.name, &built(self.program), &arguments));
+        eventually(&format!("{} answers", self.name), 20, || self.ask(Request::Status {}).is_some());
+    }
+
+    /// Another configuration for the next start.
+    pub fn rewrite(&self, toml: &str) {
+        self.host.file(&format!("{}.toml", self.name), toml);
+    }
+
+    /// `SIGKILL`.
+    pub fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Ends it in order.
+    pub fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop();
+        }
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    fn ask(&self, request: Request) -> Option<Answer> {
+        let socket = self.host.folder().join(format!("{}.sock", self.name));
+        ask(&socket, &request, Duration::from_secs(10)).ok()
+    }
+
+    /// `fibcast show status`.
+    pub fn status(&self) -> Status {
+        let Some(Answer::Status(status)) = self.ask(Request::Status {}) else {
+            panic!("{}: no status", self.name)
+        };
+        *status
+    }
+
+    /// A source of a route server.
+    pub fn source(&self, origin: &str) -> SourceStatus {
+        let found = self.status().sources.into_iter().find(|source| source.origin == origin);
+        found.unwrap_or_else(|| panic!("{}: no source {origin}", self.name))
+    }
+
+    /// What a source counts under a name.
+    pub fn counter(&self, origin: &str, name: &str) -> u64 {
+        self.source(origin).counters.get(name).copied().unwrap_or(0)
+    }
+
+    /// Routes of the forwarding table.
+    pub fn routes(&self, query: RouteQuery) -> RouteList {
+        let request = Request::Routes { query, limit: 100_000, all: false };
+        let Some(Answer::Routes(routes)) = self.ask(request) else { panic!("{}: no routes", self.name) };
+        routes
+    }
+
+    /// Next hops of a prefix in VRF 0, joined by ", "; none: there is no such route.
+    pub fn via(&self, prefix: &str) -> Option<String> {
+        let list = self.routes(RouteQuery::Prefix(prefix.parse().unwrap()));
+        list.routes.into_iter().next().map(|route| route.via.join(", "))
+    }
+
+    /// How many routes there are.
+    pub fn count(&self) -> u64 {
+        let table = self.status().table;
+        table.ipv4_routes + table.ipv6_routes
+    }
+
+    /// What `fibcast --json ARGUMENTS` prints.
+    pub fn cli(&self, arguments: &str) -> serde_json::Value {
+        let socket = self.host.folder().join(format!("{}.sock", self.name));
+        let output = std::process::Command::new(built("fibcast"))
+            .arg("--socket")
+            .arg(socket)
+            .arg("--json")
+            .args(arguments.split_whitespace())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "fibcast {arguments}: {}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
+    }
+}

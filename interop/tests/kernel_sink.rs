@@ -1,0 +1,106 @@
+//! A host without DPDK, configured as `docs/kernel/` says, has the forwarding table in a kernel table of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use fibcast_interop::{Lab, eventually, project, route_server_toml};
+
+const TEXT: &str = "10.0.0.0/8 via 192.0.2.2\n10.1.0.0/16 via 192.0.2.2, 192.0.2.3*3\n10.2.0.0/16 blackhole\n\
+    10.3.0.0/16 unreachable\n10.4.0.0/16 prohibit\n10.5.0.0/16 via 2001:db8::2\n\
+    2001:db8:1::/48 via 2001:db8::2\n2001:db8:2::/48 via 2001:db8::2, 2001:db8::3\n2001:db8:3::/48 blackhole\n";
+
+fn kernel(agent: &fibcast_interop::Ours<'_>) -> fibcast_control::status::KernelStatus {
+    agent.status().kernel.unwrap()
+}
+
+#[test]
+fn the_kernel_forwards_by_the_table_and_nobody_elses_routes_are_touched() {
+    let Some(lab) = Lab::new(&["ip"]) else { return };
+    let (h, up) = (lab.host("h"), lab.host("up"));
+    lab.cable(
+        (&h, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]),
+        (&up, "eth0", &["192.0.2.2/24", "2001:db8::2/64", "10.0.0.1/8"]),
+    );
+    let path = h.file("routes.txt", TEXT);
+    let other = h.file("more.txt", "10.9.0.0/16 via 203.0.113.1\n172.16.0.0/12 via 192.0.2.2\n");
+    let vrf = h.file("vrf.txt", "10.20.0.0/16 blackhole\n");
+    let nine = h.file("nine.txt", "10.21.0.0/16 blackhole\n");
+    let source = |origin: &str, path: &std::path::Path, vrf: u32| {
+        format!(
+            "[[source]]\norigin = \"{origin}\"\nkind = \"static\"\npath = \"{}\"\nvrf = {vrf}\n",
+            path.display()
+        )
+    };
+    let sources = |more: bool| {
+        let more = if more { source("more", &other, 0) } else { String::new() };
+        let text = source("one", &path, 0) + &source("seven", &vrf, 7) + &source("nine", &nine, 9) + &more;
+        route_server_toml(&h, "rs", "127.0.0.1:7830", &text)
+    };
+    let mut server = h.ours("fibcast-route-server", "rs", &sources(true));
+    // A former life's leftovers, one right and one wrong; and somebody else's routes, one in the place of ours.
+    h.ip("route add 10.0.0.0/8 via 192.0.2.2 table 200 proto 217 metric 1024");
+    h.ip("route add 10.99.0.0/16 via 192.0.2.2 table 200 proto 217 metric 1024");
+    h.ip("route add 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
+    h.ip("route add 172.16.0.0/12 via 192.0.2.9 table 200 proto static metric 1024");
+    let folder = h.folder().display().to_string();
+    let toml = project("docs/kernel/agent.toml")
+        .replace("/run/fibcast", &folder)
+        .replace("/var/lib/fibcast", &folder);
+    let mut agent = h.ours("fibcast-agent", "host-1", &toml);
+    eventually("ten routes, two refused", 20, || {
+        let kernel = kernel(&agent);
+        (kernel.routes, kernel.refused, kernel.left_out) == (10, 2, 1)
+    });
+    assert_eq!(kernel(&agent).leftovers, 2);
+    let table = h.ip("route show table 200") + &h.ip("-6 route show table 200");
+    let has = |line: &str| {
+        assert!(
+            table.lines().any(|l| l.replace(" proto fibcast", " proto 217").trim().starts_with(line)),
+            "{line}\n{table}"
+        )
+    };
+    has("10.0.0.0/8 via 192.0.2.2 dev eth0 proto 217 metric 1024");
+    has("10.5.0.0/16 via inet6 2001:db8::2 dev eth0 proto 217 metric 1024");
+    has("blackhole 10.2.0.0/16 proto 217");
+    has("unreachable 10.3.0.0/16 proto 217");
+    has("prohibit 10.4.0.0/16 proto 217");
+    has("10.98.0.0/16 via 192.0.2.2 dev eth0 proto static");
+    has("172.16.0.0/12 via 192.0.2.9 dev eth0 proto static");
+    has("2001:db8:1::/48 via 2001:db8::2 dev eth0 proto 217 metric 1024");
+    has("blackhole 2001:db8:3::/48 dev lo proto 217");
+    assert!(table.contains("weight 3") && !table.contains("10.99.0.0"), "{table}");
+    assert!(h.ip("route show table 207").contains("blackhole 10.20.0.0/16"));
+    let metrics = agent.cli("show status");
+    assert_eq!(metrics["kernel"]["refused"], 2, "{metrics}");
+
+    // It forwards.
+    h.ip("rule add lookup 200 priority 1000");
+    h.sh("ping -c 1 -W 2 10.0.0.1");
+
+    // The gateway that was refused comes within reach, and somebody else's route goes.
+    h.ip("address add 203.0.113.2/24 dev eth0");
+    h.ip("route del 172.16.0.0/12 table 200 proto static");
+    eventually("nothing is refused any more", 20, || {
+        (kernel(&agent).routes, kernel(&agent).refused) == (12, 0)
+    });
+
+    // The kernel drops routes with the link, without a word.
+    h.ip("link set eth0 down");
+    h.ip("link set eth0 up");
+    h.sh("ip -6 address add 2001:db8::1/64 dev eth0 nodad || true");
+    h.ip("route replace 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
+    eventually("all are back", 40, || {
+        kernel(&agent).routes == 12 && h.ip("route show table 200 proto 217").lines().count() >= 8
+    });
+
+    // The agent dies; a route goes meanwhile; its next life sweeps what is too much and touches nothing else.
+    agent.kill();
+    assert!(h.ip("route show table 200").contains("10.9.0.0/16"));
+    server.stop();
+    server.rewrite(&sources(false));
+    server.start();
+    agent.start();
+    eventually("two less", 20, || kernel(&agent).routes == 10 && kernel(&agent).leftovers >= 11);
+    let table = h.ip("route show table 200");
+    assert!(!table.contains("10.9.0.0/16") && !table.contains("172.16.0.0"), "{table}");
+    assert!(table.contains("10.98.0.0/16"), "{table}");
+    assert!(kernel(&agent).written <= 4, "what was right was not written again: {:?}", kernel(&agent));
+}

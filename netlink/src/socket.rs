@@ -1,0 +1,183 @@
+//! The socket to the kernel.
+
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_sys::SocketAddr;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+
+use crate::{Message, Messages, flag, kind, u32_at};
+
+/// The kernel fills up to 32 KiB of a buffer at least as large; a message may have 64 KiB.
+const BUFFER: usize = 128 * 1024;
+/// Longest silence within a dump.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `RTNLGRP_*`: what may be subscribed to.
+pub mod group {
+    /// Links.
+    pub const LINK: u32 = 1;
+    /// IPv4 addresses.
+    pub const IPV4_ADDRESS: u32 = 5;
+    /// IPv4 routes.
+    pub const IPV4_ROUTE: u32 = 7;
+    /// IPv6 addresses.
+    pub const IPV6_ADDRESS: u32 = 9;
+    /// IPv6 routes.
+    pub const IPV6_ROUTE: u32 = 11;
+    /// Next-hop objects.
+    pub const NEXTHOP: u32 = 32;
+}
+
+/// What a look into the socket gave.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// Some messages.
+    Messages(Messages<'a>),
+    /// Nothing is there now.
+    Nothing,
+    /// The kernel had more than fits into the buffer, and threw some away (`ENOBUFS`).
+    Lost,
+}
+
+/// How a dump ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dumped {
+    /// All there is was told.
+    Whole,
+    /// The table changed meanwhile, and something may be missing (`NLM_F_DUMP_INTR`).
+    Interrupted,
+}
+
+/// A socket to the kernel's routing tables, in the network namespace of this process.
+#[derive(Debug)]
+pub struct Socket {
+    inner: netlink_sys::Socket,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Socket {
+    /// Opens it with so much room for what the kernel says. More than the system's limit needs the right to administrate the network.
+    pub fn open(room: usize) -> Result<Self> {
+        let mut inner = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        inner.bind_auto()?;
+        // From then on nobody but the kernel can write to it.
+        inner.connect(&SocketAddr::new(0, 0))?;
+        inner.set_non_blocking(true)?;
+        if sockopt::set_socket_recv_buffer_size_force(inner.as_fd(), room).is_err() {
+            sockopt::set_socket_recv_buffer_size(inner.as_fd(), room)?;
+        }
+        // Kernels before 4.20 do without; then a dump tells more than was asked for.
+        let _ = inner.set_netlink_get_strict_chk(true);
+        Ok(Self { inner, buffer: vec![0; BUFFER], sequence: 0 })
+    }
+
+    /// Room that the kernel gave, in bytes as it counts them.
+    pub fn room(&self) -> usize {
+        sockopt::socket_recv_buffer_size(self.inner.as_fd()).unwrap_or(0)
+    }
+
+    /// Wants to hear of changes; see [`group`].
+    pub fn subscribe(&self, group: u32) -> Result<()> {
+        self.inner.add_membership(group)
+    }
+
+    /// A number for the next request.
+    pub fn sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1).max(1);
+        self.sequence
+    }
+
+    /// Sends messages.
+    pub fn send(&self, bytes: &[u8]) -> Result<()> {
+        self.inner.send(bytes, 0).map(|_| ())
+    }
+
+    /// Waits until something is there. False: the time is over.
+    pub fn wait(&self, time: Duration) -> Result<bool> {
+        let time = Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(&self.inner, PollFlags::IN)], Some(&time)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is there now.
+    pub fn receive(&mut self) -> Result<Received<'_>> {
+        let mut room = self.buffer.as_mut_slice();
+        match self.inner.recv(&mut room, 0) {
+            Ok(n) => Ok(Received::Messages(Messages::new(self.buffer.get(..n).unwrap_or_default()))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Received::Nothing),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Received::Nothing),
+            Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Ok(Received::Lost),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for all there is, and hands over each message, and the end of each portion, until `each` says that it is enough.
+    pub fn dump(
+        &mut self,
+        request: &[u8],
+        sequence: u32,
+        mut each: impl FnMut(Option<&Message<'_>>) -> bool,
+    ) -> Result<Dumped> {
+        self.send(request)?;
+        let mut interrupted = false;
+        loop {
+            if !self.wait(PATIENCE)? {
+                return Err(Error::new(ErrorKind::TimedOut, "the kernel stopped within a dump"));
+            }
+            let Received::Messages(messages) = self.receive()? else { continue };
+            for message in messages {
+                let message = message.map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
+                if message.sequence != sequence {
+                    continue;
+                }
+                interrupted |= message.flags & flag::DUMP_INTERRUPTED != 0;
+                match message.kind {
+                    kind::DONE | kind::ERROR => {
+                        return match error_of(&message) {
+                            Some(error) => Err(error),
+                            None if interrupted => Ok(Dumped::Interrupted),
+                            None => Ok(Dumped::Whole),
+                        };
+                    }
+                    kind::NOOP => {}
+                    _ if !each(Some(&message)) => return Ok(Dumped::Interrupted),
+                    _ => {}
+                }
+            }
+            if !each(None) {
+                return Ok(Dumped::Interrupted);
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+/// What an answer says went wrong; none: nothing.
+pub(crate) fn error_of(message: &Message<'_>) -> Option<Error> {
+    let code = u32_at(message.body, 0).map_or(0, u32::cast_signed);
+    (code < 0).then(|| Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX)))
+}
+
+impl Message<'_> {
+    /// What an answer (`NLMSG_ERROR`) says went wrong; none: nothing.
+    pub fn error(&self) -> Option<Error> {
+        error_of(self)
+    }
+}

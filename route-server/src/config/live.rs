@@ -1,0 +1,204 @@
+//! The keys of sources that listen to routing daemons: `fpm` and `netlink`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv6Net};
+use serde::Deserialize;
+
+use super::Source;
+use crate::source::mirror::{How, Policy};
+use crate::source::{fpm, netlink};
+
+/// The kernel's main table.
+const MAIN: u32 = 254;
+/// Quiet time that is taken for the end of the table: zebra pauses for a second within one.
+const QUIET_S: u64 = 5;
+/// For so long the routes of a zebra that is gone stay.
+const HOLD_S: u64 = 300;
+
+/// Sorts behind all prefixes that are routed, before `ff00::/8`.
+const SENTINEL: Ipv6Addr = Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
+
+/// `protocol`: who installed the routes that are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ProtocolKey {
+    /// By number.
+    Number(u8),
+    /// By name.
+    Name(String),
+    /// Any of these.
+    List(Vec<ProtocolKey>),
+}
+
+/// Names of `/etc/iproute2/rt_protos` and of FRR (`zebra/rt_netlink.h`).
+const PROTOCOLS: [(&str, u8); 20] = [
+    ("redirect", 1),
+    ("kernel", 2),
+    ("boot", 3),
+    ("static", 4),
+    ("ra", 9),
+    ("zebra", 11),
+    ("bird", 12),
+    ("dhcp", 16),
+    ("babel", 42),
+    ("bgp", 186),
+    ("isis", 187),
+    ("ospf", 188),
+    ("rip", 189),
+    ("ripng", 190),
+    ("nhrp", 191),
+    ("eigrp", 192),
+    ("ldp", 193),
+    ("sharp", 194),
+    ("zstatic", 196),
+    ("openfabric", 197),
+];
+
+impl ProtocolKey {
+    fn numbers(&self, into: &mut Vec<u8>) -> Result<(), String> {
+        match self {
+            ProtocolKey::Number(number) => into.push(*number),
+            ProtocolKey::Name(name) => match PROTOCOLS.iter().find(|(known, _)| known == name) {
+                Some((_, number)) => into.push(*number),
+                None => {
+                    let known: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+                    return Err(format!("expected a number or one of {}, found {name:?}", known.join(", ")));
+                }
+            },
+            ProtocolKey::List(list) => list.iter().try_for_each(|key| key.numbers(into))?,
+        }
+        Ok(())
+    }
+}
+
+/// A key and what is wrong with it.
+type Wrong = (&'static str, String);
+
+/// The keys that only live sources know and that are given.
+pub(super) fn given(source: &Source) -> Vec<&'static str> {
+    let keys = [
+        ("listen", source.listen.is_some()),
+        ("allow", source.allow.is_some()),
+        ("table", source.table.is_some()),
+        ("vrfs", source.vrfs.is_some()),
+        ("protocol", source.protocol.is_some()),
+        ("ports", source.ports.is_some()),
+        ("end_of_table", source.end_of_table.is_some()),
+        ("sentinel", source.sentinel.is_some()),
+        ("quiet_s", source.quiet_s.is_some()),
+        ("hold_s", source.hold_s.is_some()),
+    ];
+    keys.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+}
+
+/// An `fpm` source.
+pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
+    if source.table.is_some() {
+        return Err(("table", "is of no use in a source of kind \"fpm\"; see `vrfs`".to_owned()));
+    }
+    let listen = source
+        .listen
+        .ok_or(("listen", "missing: a source of kind \"fpm\" waits for zebra at an address".to_owned()))?;
+    let allow = source.allow.clone().unwrap_or_default();
+    if !listen.ip().is_loopback() && allow.is_empty() {
+        let reason = "FPM knows no passwords: beyond loopback, expected the addresses of zebras in `allow`";
+        return Err(("listen", reason.to_owned()));
+    }
+    let mut vrfs = BTreeMap::from([(MAIN, source.vrf)]);
+    for (table, vrf) in source.vrfs.iter().flatten() {
+        let Some(number) = table.parse::<u32>().ok().filter(|number| *number > 0) else {
+            return Err(("vrfs", format!("expected numbers of kernel tables as keys, found {table:?}")));
+        };
+        vrfs.insert(number, *vrf);
+    }
+    let how = how(source)?;
+    let sentinel = match source.sentinel {
+        None => Ipv6Net::new_assert(SENTINEL, 128).into(),
+        Some(_) if how == How::Quiet => {
+            return Err(("sentinel", "is of no use with end_of_table = \"quiet\"".to_owned()));
+        }
+        Some(net) if net.trunc() != net => {
+            return Err(("sentinel", format!("expected a prefix without host bits, found {net}")));
+        }
+        Some(net) => net,
+    };
+    let hold = source.hold_s.unwrap_or(HOLD_S);
+    let rules = fpm::Rules {
+        policy: policy(source, vrfs)?,
+        how,
+        quiet: quiet(source, how)?,
+        sentinel,
+        hold: (hold > 0).then_some(Duration::from_secs(hold)),
+    };
+    Ok(fpm::Options { origin: source.origin.clone(), listen, allow, rules })
+}
+
+/// A `netlink` source.
+pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
+    let of_fpm = given(source)
+        .into_iter()
+        .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
+    if let Some(name) = of_fpm {
+        return Err((name, "is of no use in a source of kind \"netlink\"".to_owned()));
+    }
+    let table = source
+        .table
+        .filter(|table| *table > 0)
+        .ok_or(("table", "expected the number of a kernel table, such as 254 for the main one".to_owned()))?;
+    Ok(netlink::Options {
+        origin: source.origin.clone(),
+        table,
+        policy: policy(source, BTreeMap::from([(table, source.vrf)]))?,
+        quiet: quiet(source, How::Quiet)?,
+    })
+}
+
+fn how(source: &Source) -> Result<How, Wrong> {
+    match source.end_of_table.as_deref() {
+        None | Some("either") => Ok(How::Either),
+        Some("sentinel") => Ok(How::Sentinel),
+        Some("quiet") => Ok(How::Quiet),
+        Some(other) => {
+            let reason = format!("expected \"either\", \"sentinel\" or \"quiet\", found {other:?}");
+            Err(("end_of_table", reason))
+        }
+    }
+}
+
+fn quiet(source: &Source, how: How) -> Result<Duration, Wrong> {
+    match source.quiet_s {
+        Some(_) if how == How::Sentinel => {
+            Err(("quiet_s", "is of no use with end_of_table = \"sentinel\"".to_owned()))
+        }
+        Some(s) if !(QUIET_S..=3600).contains(&s) => {
+            Err(("quiet_s", format!("expected {QUIET_S} to 3600 seconds, found {s}")))
+        }
+        s => Ok(Duration::from_secs(s.unwrap_or(QUIET_S))),
+    }
+}
+
+fn policy(source: &Source, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong> {
+    let mut protocols = Vec::new();
+    if let Some(key) = &source.protocol {
+        key.numbers(&mut protocols).map_err(|reason| ("protocol", reason))?;
+    }
+    let ports = source.ports.clone().unwrap_or_default();
+    if let Some((interface, _)) = ports.iter().find(|(_, port)| port.is_empty() || port.len() > 64) {
+        return Err(("ports", format!("{interface}: expected the name of a port, 1 to 64 bytes")));
+    }
+    Ok(Policy { vrfs, protocols, ports })
+}
+
+/// Keys in the types of the file.
+pub(super) type Listen = Option<SocketAddr>;
+/// See [`Listen`].
+pub(super) type Allow = Option<Vec<IpAddr>>;
+/// See [`Listen`].
+pub(super) type Vrfs = Option<BTreeMap<String, u32>>;
+/// See [`Listen`].
+pub(super) type PortNames = Option<BTreeMap<String, String>>;
+/// See [`Listen`].
+pub(super) type Sentinel = Option<IpNet>;

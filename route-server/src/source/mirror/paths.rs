@@ -1,0 +1,171 @@
+//! Ways that routes share: next hops and metric, each kept once and counted.
+
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fibcast_sync_proto::{GroupValue, HopValue};
+use hashbrown::{Equivalent, HashMap};
+
+use super::policy::Ports;
+use crate::source::Group;
+use fibcast_netlink::Special;
+
+/// A next hop of a path. Sorted by all its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathHop {
+    /// Where to send.
+    pub gateway: Option<IpAddr>,
+    /// Place of the port's name in [`Ports`].
+    pub port: Option<u16>,
+    /// Share of flows.
+    pub weight: u16,
+}
+
+/// Where a path leads, borrowed, to find it without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lead<'a> {
+    /// To these next hops, which are sorted.
+    Hops(&'a [PathHop]),
+    /// Nowhere.
+    Special(Special),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Owned {
+    Hops(Box<[PathHop]>),
+    Special(Special),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Content {
+    lead: Owned,
+    metric: u32,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Wanted<'a> {
+    lead: Lead<'a>,
+    metric: u32,
+}
+
+impl Content {
+    fn as_wanted(&self) -> Wanted<'_> {
+        let lead = match &self.lead {
+            Owned::Hops(hops) => Lead::Hops(hops),
+            Owned::Special(special) => Lead::Special(*special),
+        };
+        Wanted { lead, metric: self.metric }
+    }
+}
+
+impl Hash for Content {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_wanted().hash(state);
+    }
+}
+
+impl Equivalent<Content> for Wanted<'_> {
+    fn equivalent(&self, key: &Content) -> bool {
+        *self == key.as_wanted()
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    content: Content,
+    group: Arc<Group>,
+    users: u32,
+}
+
+/// Place of a path in [`Paths`]. Whoever keeps one owns a use of it, and gives it back.
+pub type PathId = u32;
+
+/// All paths in use.
+#[derive(Debug, Default)]
+pub struct Paths {
+    index: HashMap<Content, PathId>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<PathId>,
+}
+
+impl Paths {
+    /// The path with this content, with one use more.
+    pub fn take(&mut self, lead: Lead<'_>, metric: u32, ports: &Ports) -> PathId {
+        if let Some(&id) = self.index.get(&Wanted { lead, metric }) {
+            self.again(id);
+            return id;
+        }
+        let (lead, value) = match lead {
+            Lead::Hops(hops) => (Owned::Hops(hops.into()), value(hops, ports)),
+            Lead::Special(Special::Blackhole) => (Owned::Special(Special::Blackhole), GroupValue::Blackhole),
+            Lead::Special(Special::Unreachable) => {
+                (Owned::Special(Special::Unreachable), GroupValue::Unreachable)
+            }
+            Lead::Special(Special::Prohibit) => (Owned::Special(Special::Prohibit), GroupValue::Prohibit),
+        };
+        let content = Content { lead, metric };
+        let slot = Some(Slot { content: content.clone(), group: Group::new(value), users: 1 });
+        let id = match self.free.pop() {
+            Some(id) => {
+                if let Some(place) = self.slots.get_mut(id as usize) {
+                    *place = slot;
+                }
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                (self.slots.len() - 1) as PathId
+            }
+        };
+        self.index.insert(content, id);
+        id
+    }
+
+    /// One use more of a path that is in use.
+    pub fn again(&mut self, id: PathId) {
+        if let Some(Some(slot)) = self.slots.get_mut(id as usize) {
+            slot.users += 1;
+        }
+    }
+
+    /// One use less.
+    pub fn give_back(&mut self, id: PathId) {
+        let Some(place) = self.slots.get_mut(id as usize) else { return };
+        let Some(slot) = place else { return };
+        slot.users -= 1;
+        if slot.users == 0 {
+            self.index.remove(&slot.content);
+            *place = None;
+            self.free.push(id);
+        }
+    }
+
+    /// Group and metric of a path.
+    pub fn get(&self, id: PathId) -> Option<(Arc<Group>, u32)> {
+        let slot = self.slots.get(id as usize)?.as_ref()?;
+        Some((slot.group.clone(), slot.content.metric))
+    }
+
+    /// How many next hops a path has.
+    pub fn hops(&self, id: PathId) -> usize {
+        match self.slots.get(id as usize).and_then(Option::as_ref).map(|slot| &slot.content.lead) {
+            Some(Owned::Hops(hops)) => hops.len(),
+            _ => 0,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+}
+
+fn value(hops: &[PathHop], ports: &Ports) -> GroupValue {
+    let hop = |hop: &PathHop| HopValue {
+        gateway: hop.gateway,
+        port: hop.port.and_then(|place| ports.name(place).cloned()),
+        weight: hop.weight,
+    };
+    GroupValue::Hops(hops.iter().map(hop).collect())
+}

@@ -1,0 +1,296 @@
+//! The routes of one address family: a map with small keys, and what of it waits to be told.
+
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hashbrown::{HashMap, HashSet};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::objects::{Objects, Resolved};
+use super::paths::{PathId, Paths};
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// It is withdrawn.
+    Gone,
+    /// To a path, of which the holder owns a use.
+    Path(PathId),
+    /// To a next-hop object.
+    Object(u32),
+}
+
+/// A destination in few bytes: a full table has a million.
+pub trait Destination: Copy + Eq + Hash {
+    /// Routing instance and prefix.
+    fn unpack(self) -> (u32, IpNet);
+}
+
+/// See [`Destination`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct V4 {
+    vrf: u32,
+    address: u32,
+    length: u8,
+}
+
+/// See [`Destination`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct V6 {
+    vrf: u32,
+    address: [u32; 4],
+    length: u8,
+}
+
+impl V4 {
+    /// Packs a prefix.
+    pub fn pack(vrf: u32, prefix: Ipv4Net) -> Self {
+        Self { vrf, address: prefix.network().to_bits(), length: prefix.prefix_len() }
+    }
+}
+
+impl V6 {
+    /// Packs a prefix.
+    pub fn pack(vrf: u32, prefix: Ipv6Net) -> Self {
+        let bits = prefix.network().to_bits();
+        let address = [96, 64, 32, 0].map(|shift| (bits >> shift) as u32);
+        Self { vrf, address, length: prefix.prefix_len() }
+    }
+}
+
+impl Destination for V4 {
+    fn unpack(self) -> (u32, IpNet) {
+        let prefix = Ipv4Net::new(Ipv4Addr::from_bits(self.address), self.length).unwrap_or_default();
+        (self.vrf, prefix.into())
+    }
+}
+
+impl Destination for V6 {
+    fn unpack(self) -> (u32, IpNet) {
+        let bits = self.address.iter().fold(0u128, |bits, word| bits << 32 | u128::from(*word));
+        let prefix = Ipv6Net::new(Ipv6Addr::from_bits(bits), self.length).unwrap_or_default();
+        (self.vrf, prefix.into())
+    }
+}
+
+/// No path.
+const NONE: PathId = PathId::MAX;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    via: Via,
+    /// The path that the RIB was told, of which the entry owns a use.
+    told: PathId,
+    /// Not heard again since the sender began anew.
+    stale: bool,
+    /// In the list of what waits.
+    waits: bool,
+}
+
+/// What all routes share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Paths in use.
+    pub paths: Paths,
+    /// Next-hop objects.
+    pub objects: Objects,
+}
+
+impl Shared {
+    fn take(&mut self, via: Via) {
+        if let Via::Object(id) = via {
+            self.objects.use_by_route(id);
+        }
+    }
+
+    fn give_back(&mut self, via: Via) {
+        match via {
+            Via::Gone => {}
+            Via::Path(path) => self.paths.give_back(path),
+            Via::Object(id) => self.objects.unused_by_route(id),
+        }
+    }
+
+    /// The path that a route should have now; None: not known yet.
+    fn target(&self, via: Via) -> Option<PathId> {
+        match via {
+            Via::Gone => Some(NONE),
+            Via::Path(path) => Some(path),
+            Via::Object(id) => match self.objects.resolved(id) {
+                Resolved::Path(path) => Some(path),
+                Resolved::Unusable(_) => Some(NONE),
+                Resolved::Unknown => None,
+            },
+        }
+    }
+}
+
+/// Figures of one family.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    /// Routes that the sender has.
+    pub live: u64,
+    /// Of those, not heard again since it began anew.
+    pub stale: u64,
+    /// Stale routes that were heard again, ever.
+    pub refreshed: u64,
+    /// Routes that were not there before, ever.
+    pub fresh: u64,
+}
+
+/// A change for the RIB: destination and path; none: withdrawn.
+pub type Told<K> = (K, Option<PathId>);
+
+/// The routes of one family.
+#[derive(Debug)]
+pub struct Side<K> {
+    map: HashMap<K, Entry>,
+    waiting: VecDeque<K>,
+    /// Figures.
+    pub figures: Figures,
+}
+
+impl<K> Default for Side<K> {
+    fn default() -> Self {
+        Self { map: HashMap::new(), waiting: VecDeque::new(), figures: Figures::default() }
+    }
+}
+
+impl<K: Destination> Side<K> {
+    /// A route is there or changed. Takes over the use of the path.
+    pub fn set(&mut self, key: K, via: Via, shared: &mut Shared) {
+        let fresh = Entry { via: Via::Gone, told: NONE, stale: false, waits: false };
+        let entry = self.map.entry(key).or_insert(fresh);
+        if entry.via == Via::Gone {
+            self.figures.live += 1;
+            self.figures.fresh += u64::from(entry.told == NONE);
+        }
+        if std::mem::take(&mut entry.stale) {
+            self.figures.stale -= 1;
+            self.figures.refreshed += 1;
+        }
+        // Also where nothing changes: `via` came with a use of its own.
+        shared.take(via);
+        shared.give_back(std::mem::replace(&mut entry.via, via));
+        if !entry.waits && shared.target(via) != Some(entry.told) {
+            entry.waits = true;
+            self.waiting.push_back(key);
+        }
+    }
+
+    /// A route is gone. False: it was not there.
+    pub fn remove(&mut self, key: K, shared: &mut Shared) -> bool {
+        let Some(entry) = self.map.get_mut(&key).filter(|e| e.via != Via::Gone) else { return false };
+        self.figures.live -= 1;
+        self.figures.stale -= u64::from(std::mem::take(&mut entry.stale));
+        shared.give_back(std::mem::replace(&mut entry.via, Via::Gone));
+        if !entry.waits {
+            entry.waits = true;
+            self.waiting.push_back(key);
+        }
+        true
+    }
+
+    /// Where a route leads that is there and not stale.
+    pub fn fresh(&self, key: K) -> Option<Via> {
+        self.map.get(&key).filter(|e| e.via != Via::Gone && !e.stale).map(|e| e.via)
+    }
+
+    /// The path that the RIB was told.
+    pub fn told(&self, key: K) -> Option<PathId> {
+        self.map.get(&key).map(|e| e.told).filter(|told| *told != NONE)
+    }
+
+    /// All routes are stale from now on, and stay as the RIB knows them until they are heard again or swept.
+    pub fn begin(&mut self, shared: &mut Shared) {
+        for entry in self.map.values_mut().filter(|e| e.via != Via::Gone) {
+            entry.stale = true;
+            // Numbers of objects mean nothing any more.
+            if let Via::Object(_) = entry.via {
+                let via = if entry.told == NONE { Via::Gone } else { Via::Path(entry.told) };
+                if let Via::Path(path) = via {
+                    shared.paths.again(path);
+                }
+                shared.give_back(std::mem::replace(&mut entry.via, via));
+                if via == Via::Gone {
+                    entry.stale = false;
+                    self.figures.live -= 1;
+                }
+            }
+        }
+        self.figures.stale = self.figures.live;
+        self.map.retain(|_, e| e.via != Via::Gone || e.told != NONE || e.waits);
+    }
+
+    /// Withdraws what is stale; how many that are.
+    pub fn sweep(&mut self, shared: &mut Shared) -> u64 {
+        if self.figures.stale == 0 {
+            return 0;
+        }
+        let keys: Vec<K> = self.map.iter().filter(|(_, e)| e.stale).map(|(k, _)| *k).collect();
+        for key in &keys {
+            self.remove(*key, shared);
+        }
+        keys.len() as u64
+    }
+
+    /// Routes by objects that changed have to be looked at again; with `gone`, they are withdrawn.
+    pub fn look_again(&mut self, changed: &HashSet<u32>, gone: bool, shared: &mut Shared) {
+        let concerned = |entry: &Entry| matches!(entry.via, Via::Object(id) if changed.contains(&id));
+        if gone {
+            let keys: Vec<K> = self.map.iter().filter(|(_, e)| concerned(e)).map(|(k, _)| *k).collect();
+            keys.iter().for_each(|key| {
+                self.remove(*key, shared);
+            });
+            return;
+        }
+        for (key, entry) in self.map.iter_mut().filter(|(_, e)| concerned(e) && !e.waits) {
+            entry.waits = true;
+            self.waiting.push_back(*key);
+        }
+    }
+
+    /// Routes whose object has been unknown for too long: they are withdrawn until it comes.
+    pub fn give_up_parked(&mut self, shared: &mut Shared, out: &mut Vec<Told<K>>) {
+        for (key, entry) in &mut self.map {
+            if entry.told != NONE && shared.target(entry.via).is_none() {
+                shared.paths.give_back(std::mem::replace(&mut entry.told, NONE));
+                out.push((*key, None));
+            }
+        }
+    }
+
+    /// Whether something waits to be told.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Net changes since the RIB was told last, up to `limit` of them.
+    pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<Told<K>>) {
+        while out.len() < limit {
+            let Some(key) = self.waiting.pop_front() else { break };
+            let Some(entry) = self.map.get_mut(&key) else { continue };
+            entry.waits = false;
+            let told = entry.told;
+            match shared.target(entry.via) {
+                // What the RIB knows stays until the object comes.
+                None => {}
+                Some(target) if target == told => {}
+                Some(target) => {
+                    if target != NONE {
+                        shared.paths.again(target);
+                    }
+                    entry.told = target;
+                    if told != NONE {
+                        shared.paths.give_back(told);
+                    }
+                    out.push((key, (target != NONE).then_some(target)));
+                }
+            }
+            if entry.via == Via::Gone && entry.told == NONE {
+                self.map.remove(&key);
+            }
+        }
+    }
+}

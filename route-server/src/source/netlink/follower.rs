@@ -1,0 +1,255 @@
+//! What a kernel table says, in mirrors: one for each metric, of which the lowest counts. No socket, no clock.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fibcast_netlink::{Malformed, Message, NextHop, Route, Target, flag, kind};
+use ipnet::IpNet;
+
+use crate::source::RouteChange;
+use crate::source::limit::Limit;
+use crate::source::mirror::{EndOfTable, Figures, How, Mirror, Policy};
+
+/// Metrics in one table; a table of a daemon has one or two.
+const METRICS: usize = 64;
+
+/// The kernel's table as it is now.
+#[derive(Debug)]
+pub struct Follower {
+    origin: String,
+    policy: Policy,
+    /// By metric. The kernel takes the route with the lowest.
+    mirrors: BTreeMap<u32, Mirror>,
+    end: EndOfTable,
+    route: Route,
+    log: Limit,
+    /// A clean dump has been taken since the last time that something was lost.
+    whole: bool,
+    /// What cannot be followed by messages alone: dump again soon.
+    doubt: bool,
+    /// Routes of one prefix and metric that stand behind each other were seen.
+    queues: bool,
+    messages: u64,
+    malformed: u64,
+    too_many_metrics: u64,
+    dumps: u64,
+    swept: u64,
+}
+
+impl Follower {
+    /// Nothing is known yet.
+    pub fn new(origin: &str, policy: Policy, quiet: Duration) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            policy,
+            mirrors: BTreeMap::new(),
+            end: EndOfTable::new(How::Quiet, quiet),
+            route: Route::default(),
+            log: Limit::default(),
+            whole: false,
+            doubt: false,
+            queues: false,
+            messages: 0,
+            malformed: 0,
+            too_many_metrics: 0,
+            dumps: 0,
+            swept: 0,
+        }
+    }
+
+    /// A dump begins: what it does not tell again is to go.
+    pub fn dump_begins(&mut self, now: Instant) {
+        (self.whole, self.doubt, self.queues) = (false, false, false);
+        self.mirrors.values_mut().for_each(Mirror::begin);
+        self.dumps += 1;
+        if self.dumps == 1 {
+            self.end.begin(now, &self.figures());
+        }
+    }
+
+    /// The dump was whole, and what the kernel said meanwhile was heard.
+    pub fn dump_ended(&mut self) {
+        self.whole = true;
+        let swept: u64 = self.mirrors.values_mut().map(Mirror::sweep).sum();
+        self.swept += swept;
+        tracing::debug!("source {:?}: table read, {swept} routes gone", self.origin);
+    }
+
+    /// A message of the kernel, of a dump or by itself.
+    pub fn hear(&mut self, message: &Message<'_>, dump: bool) {
+        self.messages += 1;
+        if let Err(Malformed { at, reason }) = self.message(message, dump) {
+            self.malformed += 1;
+            if self.log.allows() {
+                tracing::warn!(
+                    "source {:?}: byte {at} of the kernel's message: {reason}; skipped",
+                    self.origin
+                );
+            }
+        }
+    }
+
+    fn message(&mut self, message: &Message<'_>, dump: bool) -> Result<(), Malformed> {
+        match message.kind {
+            kind::NEW_ROUTE | kind::DEL_ROUTE => {
+                let mut route = std::mem::take(&mut self.route);
+                let done = route.read(message).map(|is_route| {
+                    if is_route {
+                        self.route(message, &route, dump);
+                    }
+                });
+                self.route = route;
+                done?;
+            }
+            kind::NEW_NEXTHOP => {
+                let object = NextHop::read(message)?;
+                // Objects serve routes of every metric.
+                self.first_mirror();
+                for mirror in self.mirrors.values_mut() {
+                    mirror.define(object.id, object.definition.clone());
+                }
+            }
+            kind::DEL_NEXTHOP => {
+                let id = NextHop::read(message)?.id;
+                // The kernel removes the routes with it, and says nothing of that.
+                self.mirrors.values_mut().for_each(|mirror| mirror.undefine(id, true));
+            }
+            // IPv4 routes over a link that goes down, or from an address that goes, are removed without a word.
+            kind::DEL_LINK | kind::DEL_ADDRESS => self.doubt = true,
+            kind::NEW_LINK => {
+                let up = message.body.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+                // IFF_UP and IFF_RUNNING (netdevice(7)).
+                self.doubt |= up.is_some_and(|flags| flags & 0x41 != 0x41);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn first_mirror(&mut self) -> &mut Mirror {
+        let policy = &self.policy;
+        self.mirrors.entry(0).or_insert_with(|| Mirror::new(policy.clone()))
+    }
+
+    fn route(&mut self, message: &Message<'_>, route: &Route, dump: bool) {
+        // Two of our own kind: quiet, a host has many tables and protocols.
+        let Ok(vrf) = self.policy.vrf(route.table) else { return };
+        if self.policy.protocol(route.protocol).is_err() {
+            return;
+        }
+        let new = message.kind == kind::NEW_ROUTE;
+        if !self.mirrors.contains_key(&route.metric) {
+            if !new {
+                return;
+            }
+            if self.mirrors.len() >= METRICS {
+                self.too_many_metrics += 1;
+                return;
+            }
+            let mut mirror = Mirror::new(self.policy.clone());
+            if let Some(first) = self.mirrors.values().next() {
+                mirror.adopt_objects(first);
+            }
+            self.mirrors.insert(route.metric, mirror);
+        }
+        let Some(mirror) = self.mirrors.get_mut(&route.metric) else { return };
+        let known = mirror.fresh_hops(vrf, route.prefix);
+        let ipv4 = matches!(route.prefix, IpNet::V4(_));
+        if new {
+            // IPv4 routes of one prefix and metric stand in a queue of which the first counts; a dump tells the first one first.
+            // IPv6 routes of one prefix and metric are one route, and each message tells all of its next hops.
+            let queued = ipv4 && known.is_some() && message.flags & flag::REPLACE == 0;
+            self.queues |= queued;
+            if queued && (dump || message.flags & flag::APPEND != 0) {
+                return;
+            }
+            mirror.set(vrf, route, true);
+            return;
+        }
+        if ipv4 && self.queues {
+            self.doubt = true;
+        }
+        let part = !ipv4 && route.target == Target::Hops && known.is_some_and(|n| n > route.hops.len());
+        if part {
+            // One of its next hops went; which ones are left is easier asked than told.
+            self.doubt = true;
+        } else {
+            mirror.remove(vrf, route.prefix);
+        }
+    }
+
+    /// Messages were lost, or something cannot be followed by them: a dump is needed.
+    pub fn needs_dump(&self) -> bool {
+        !self.whole || self.doubt
+    }
+
+    /// The kernel threw messages away.
+    pub fn lost(&mut self) {
+        self.whole = false;
+    }
+
+    /// True once: the table is complete, and follows the changes that are there now.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        self.whole && self.end.reached(now, &self.figures())
+    }
+
+    /// Net changes for the RIB, at most about `limit`; empty: there are none.
+    pub fn changes(&mut self, now: Instant, limit: usize) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        let several = self.mirrors.len() > 1;
+        for mirror in self.mirrors.values_mut() {
+            changes.append(&mut mirror.turn(now));
+            changes.append(&mut mirror.changes(limit.saturating_sub(changes.len())));
+        }
+        if several {
+            for change in &mut changes {
+                let told = self.mirrors.values().find_map(|mirror| mirror.told(change.vrf, change.prefix));
+                change.path = told;
+            }
+        }
+        changes
+    }
+
+    fn figures(&self) -> Figures {
+        self.mirrors.values().fold(Figures::default(), |sum, mirror| {
+            let one = mirror.figures();
+            Figures {
+                live: sum.live + one.live,
+                stale: sum.stale + one.stale,
+                refreshed: sum.refreshed + one.refreshed,
+                fresh: sum.fresh + one.fresh,
+            }
+        })
+    }
+
+    /// In a word.
+    pub fn state(&self) -> &'static str {
+        match (self.whole, self.end.waits()) {
+            (false, _) => "reading",
+            (true, true) => "loading",
+            (true, false) => "live",
+        }
+    }
+
+    /// Names and values for status and metrics.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = vec![
+            ("dumps", self.dumps),
+            ("messages", self.messages),
+            ("messages_malformed", self.malformed),
+            ("routes_swept", self.swept),
+            ("skipped_too_many_metrics", self.too_many_metrics),
+        ];
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for mirror in self.mirrors.values() {
+            for (name, value) in mirror.counters() {
+                match sums.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += value,
+                    None => sums.push((name, value)),
+                }
+            }
+        }
+        counters.append(&mut sums);
+        counters
+    }
+}

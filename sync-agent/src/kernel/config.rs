@@ -1,0 +1,63 @@
+//! `[kernel]` of an agent's configuration.
+
+use std::collections::BTreeMap;
+
+use fibcast_daemon::config::{ConfigError, Loaded};
+use serde::Deserialize;
+
+/// Tables that the kernel fills itself, and 0, which means "none".
+const TAKEN: [u32; 4] = [0, 253, 254, 255];
+
+/// `[kernel]`: which kernel table the routes go to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The table of VRF 0, one of our own. `ip rule add lookup N` makes the host forward by it.
+    pub table: u32,
+    /// Tables of other VRFs, by the number of the VRF. Routes of VRFs without a table are left out and counted.
+    #[serde(default)]
+    pub vrfs: BTreeMap<String, u32>,
+    /// Metric of the routes in the kernel.
+    #[serde(default = "metric")]
+    pub metric: u32,
+}
+
+fn metric() -> u32 {
+    // What IPv6 takes where nothing is said.
+    1024
+}
+
+impl Kernel {
+    /// What types alone cannot say.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let error = |key: &str, reason: String| Err(loaded.error(&["kernel".into(), key.into()], reason));
+        if TAKEN.contains(&self.table) {
+            let reason = "expected a table of our own: not 0, 253 (default), 254 (main) or 255 (local)";
+            return error("table", format!("{reason}, found {}", self.table));
+        }
+        if self.metric == 0 {
+            return error("metric", "expected 1 or more, found 0".into());
+        }
+        for (vrf, table) in &self.vrfs {
+            if vrf.parse::<u32>().is_err() || vrf == "0" {
+                return error("vrfs", format!("expected numbers of VRFs from 1 as keys, found {vrf:?}"));
+            }
+            let twice = self.vrfs.iter().any(|(other, t)| other != vrf && t == table);
+            if TAKEN.contains(table) || *table == self.table || twice {
+                return error("vrfs", format!("{vrf}: expected a table of its own, found {table}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The table of a VRF.
+    pub fn table_of(&self, vrf: u32) -> Option<u32> {
+        if vrf == 0 { Some(self.table) } else { self.vrfs.get(&vrf.to_string()).copied() }
+    }
+
+    /// All tables and their VRFs.
+    pub fn tables(&self) -> BTreeMap<u32, u32> {
+        let vrfs = self.vrfs.iter().filter_map(|(vrf, table)| Some((*table, vrf.parse().ok()?)));
+        vrfs.chain([(self.table, 0)]).collect()
+    }
+}

@@ -1,0 +1,206 @@
+//! What should be in the kernel, what is, and what is to be done about the difference. No socket, no clock.
+
+use std::collections::{HashMap, HashSet};
+
+use fibcast_sync_proto::{Change, GroupValue, Key, Label, Value};
+use ipnet::IpNet;
+
+use super::route::{Lead, Unfit};
+
+/// A route's place: VRF and prefix.
+pub(super) type Place = (u32, IpNet);
+
+/// What the kernel has at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    /// Nothing of ours.
+    Nothing,
+    /// What a former life, or an interrupted step, left: replace it, whatever it is.
+    Something,
+    /// What this label was when it was written: `version` of the group.
+    Label(Label, u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    want: Option<Label>,
+    has: Has,
+}
+
+#[derive(Debug)]
+struct Group {
+    lead: Result<Lead, Unfit>,
+    value: GroupValue,
+    /// Grows with its content.
+    version: u32,
+}
+
+/// A step that brings one place right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write it where nothing is.
+    Add(Lead),
+    /// Write it over what is there; `fresh` where that has to go first.
+    Replace { lead: Lead, fresh: bool },
+    /// Take it out.
+    Remove,
+    /// It cannot be written, for this reason; take out what is there.
+    Unfit { reason: Unfit, remove: bool },
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    routes: HashMap<Place, Entry>,
+    groups: HashMap<Label, Group>,
+}
+
+impl Table {
+    /// A route of ours was found in the kernel.
+    pub fn found(&mut self, place: Place) {
+        self.routes.entry(place).or_insert(Entry { want: None, has: Has::Nothing }).has = Has::Something;
+    }
+
+    /// Takes changes in; places that may need a step.
+    pub fn change(
+        &mut self,
+        changes: Vec<Change>,
+        anew: bool,
+        interface: &dyn Fn(&str) -> Option<u32>,
+    ) -> HashSet<Place> {
+        let mut places = HashSet::new();
+        if anew {
+            // What is not named again is to go.
+            self.routes.values_mut().for_each(|entry| entry.want = None);
+            places.extend(self.routes.keys().copied());
+        }
+        let mut rewritten: HashSet<Label> = HashSet::new();
+        for change in changes {
+            match change {
+                Change::Put(Key::Group(label), Value::Group(value)) => {
+                    let version = self.groups.get(&label).map_or(0, |group| group.version);
+                    let lead = Lead::of(&value, interface);
+                    let same = self.groups.get(&label).is_some_and(|group| group.value == value);
+                    rewritten.extend((!same).then_some(label));
+                    self.groups.insert(label, Group { lead, value, version: version + u32::from(!same) });
+                }
+                Change::Delete(Key::Group(label)) => {
+                    self.groups.remove(&label);
+                }
+                Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
+                    let entry =
+                        self.routes.entry((vrf, prefix)).or_insert(Entry { want: None, has: Has::Nothing });
+                    entry.want = Some(label);
+                    places.insert((vrf, prefix));
+                }
+                Change::Delete(Key::Route { vrf, prefix }) => {
+                    if let Some(entry) = self.routes.get_mut(&(vrf, prefix)) {
+                        entry.want = None;
+                        places.insert((vrf, prefix));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !rewritten.is_empty() {
+            // A group record travels without its routes: those that use it are written again.
+            let uses = |entry: &Entry| entry.want.is_some_and(|label| rewritten.contains(&label));
+            places.extend(self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place));
+        }
+        places
+    }
+
+    /// Interfaces came or went: finds leads anew. Places that may need a step.
+    pub fn interfaces_changed(&mut self, interface: &dyn Fn(&str) -> Option<u32>) -> HashSet<Place> {
+        let mut changed = HashSet::new();
+        for (label, group) in &mut self.groups {
+            let lead = Lead::of(&group.value, interface);
+            if lead != group.lead {
+                (group.lead, group.version) = (lead, group.version + 1);
+                changed.insert(*label);
+            }
+        }
+        let uses = |entry: &Entry| entry.want.is_some_and(|label| changed.contains(&label));
+        self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place).collect()
+    }
+
+    /// What to do at a place; none: it is right.
+    pub fn step(&self, place: &Place) -> Option<Step> {
+        let entry = self.routes.get(place)?;
+        let there = entry.has != Has::Nothing;
+        let Some(label) = entry.want else { return there.then_some(Step::Remove) };
+        // A route without its group cannot be; the table checks that.
+        let group = self.groups.get(&label)?;
+        if entry.has == Has::Label(label, group.version) {
+            return None;
+        }
+        let lead = match &group.lead {
+            Ok(lead) => lead.clone(),
+            Err(reason) => return Some(Step::Unfit { reason: reason.clone(), remove: there }),
+        };
+        let old = match entry.has {
+            Has::Nothing => return Some(Step::Add(lead)),
+            Has::Something => None,
+            Has::Label(old, version) => {
+                self.groups.get(&old).filter(|g| g.version == version).and_then(|g| g.lead.as_ref().ok())
+            }
+        };
+        // IPv6 puts a new route beside an old one of another kind.
+        let fresh = matches!(place.1, IpNet::V6(_)) && old.is_none_or(|old| !old.is_like(&lead));
+        Some(Step::Replace { lead, fresh })
+    }
+
+    /// A step was done.
+    pub fn done(&mut self, place: &Place) {
+        let Some(entry) = self.routes.get_mut(place) else { return };
+        match entry.want.and_then(|label| Some((label, self.groups.get(&label)?))) {
+            Some((label, group)) if group.lead.is_ok() => entry.has = Has::Label(label, group.version),
+            Some(_) => entry.has = Has::Nothing,
+            None => {
+                self.routes.remove(place);
+            }
+        }
+    }
+
+    /// A step failed; `there` says whether the kernel may have a route of ours there now.
+    pub fn failed(&mut self, place: &Place, there: bool) {
+        if let Some(entry) = self.routes.get_mut(place) {
+            entry.has = if there { Has::Something } else { Has::Nothing };
+        }
+    }
+
+    /// Compares with all routes of ours that the kernel has: places that need a step.
+    pub fn audit(&mut self, found: &HashMap<Place, Lead>) -> HashSet<Place> {
+        let mut wrong = HashSet::new();
+        for (place, entry) in &mut self.routes {
+            let wanted = entry.want.and_then(|label| Some((label, self.groups.get(&label)?)));
+            let right = match (wanted, found.get(place)) {
+                (Some((label, group)), Some(found)) => {
+                    let met = group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found));
+                    entry.has = if met { Has::Label(label, group.version) } else { Has::Something };
+                    met
+                }
+                (None, None) => true,
+                (_, there) => {
+                    entry.has = if there.is_some() { Has::Something } else { Has::Nothing };
+                    false
+                }
+            };
+            if !right {
+                wrong.insert(*place);
+            }
+        }
+        for place in
+            found.keys().filter(|place| !self.routes.contains_key(*place)).copied().collect::<Vec<_>>()
+        {
+            self.found(place);
+            wrong.insert(place);
+        }
+        wrong
+    }
+
+    /// Routes that the kernel has as they should be.
+    pub fn right(&self) -> u64 {
+        self.routes.values().filter(|entry| matches!(entry.has, Has::Label(..))).count() as u64
+    }
+}

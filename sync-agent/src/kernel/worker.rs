@@ -1,0 +1,370 @@
+//! The thread that writes to the kernel.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use fibcast_control::status::KernelStatus;
+use fibcast_netlink::{Dumped, Received, Route, Socket, Writer, flag, group, kind};
+use fibcast_sync_proto::{Change, Key};
+
+use super::route::{self, Lead};
+use super::table::{Place, Step, Table};
+use super::{Kernel, PROTOCOL, Work};
+
+/// Room for the kernel's answers and words.
+const ROOM: usize = 4 << 20;
+/// Bytes of messages in one call: the kernel works on them before it looks at anything else of ours.
+const PORTION: usize = 64 * 1024;
+/// Messages in one call, so that all answers fit into the room.
+const MESSAGES: usize = 512;
+/// Longest wait of the thread for something to do.
+const NAP: Duration = Duration::from_millis(100);
+/// Longest wait for the kernel's answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Routes that were refused are tried again after this time, which doubles up to the longest.
+const RETRY: Duration = Duration::from_secs(1);
+/// See [`RETRY`].
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Links and addresses that change come in flocks.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Lines in the log for each second.
+const LINES: u32 = 10;
+
+pub(super) struct Worker {
+    config: Kernel,
+    socket: Socket,
+    /// Hears of links and addresses.
+    monitor: Socket,
+    table: Table,
+    /// What a former life left behind, until the first table is there.
+    leftovers: Option<HashMap<Place, Lead>>,
+    refused: HashSet<Place>,
+    unfit: HashSet<Place>,
+    left_out: HashSet<Place>,
+    retry_at: Option<Instant>,
+    retry: Duration,
+    audit_at: Option<Instant>,
+    status: Arc<Mutex<KernelStatus>>,
+    log: (Option<Instant>, u32),
+}
+
+/// Finds the number of an interface by its name.
+fn interface(name: &str) -> Option<u32> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    rustix::net::netdevice::name_to_index(socket.as_fd(), name).ok()
+}
+
+impl Worker {
+    pub fn open(config: &Kernel, status: Arc<Mutex<KernelStatus>>) -> std::io::Result<Self> {
+        let monitor = Socket::open(ROOM)?;
+        for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
+            monitor.subscribe(group)?;
+        }
+        let mut worker = Self {
+            config: config.clone(),
+            socket: Socket::open(ROOM)?,
+            monitor,
+            table: Table::default(),
+            leftovers: None,
+            refused: HashSet::new(),
+            unfit: HashSet::new(),
+            left_out: HashSet::new(),
+            retry_at: None,
+            retry: RETRY,
+            audit_at: None,
+            status,
+            log: (None, 0),
+        };
+        let mut tries = 0;
+        let found = loop {
+            tries += 1;
+            match worker.dump()? {
+                Some(found) => break found,
+                None if tries < 10 => {}
+                None => return Err(std::io::Error::other("the kernel's table changes too fast to be read")),
+            }
+        };
+        worker.status().leftovers = found.len() as u64;
+        found.keys().for_each(|place| worker.table.found(*place));
+        worker.leftovers = Some(found);
+        Ok(worker)
+    }
+
+    fn status(&self) -> MutexGuard<'_, KernelStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn run(mut self, from: &Receiver<Work>) {
+        loop {
+            let mut nap = NAP;
+            for at in [self.retry_at, self.audit_at].into_iter().flatten() {
+                nap = nap.min(at.saturating_duration_since(Instant::now()));
+            }
+            match from.recv_timeout(nap) {
+                Ok(Work::Changes { changes, anew }) => {
+                    self.changes(changes, anew);
+                    self.status().busy = false;
+                }
+                Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.listen();
+            let now = Instant::now();
+            if self.audit_at.is_some_and(|at| at <= now) {
+                self.audit_at = None;
+                self.audit();
+            }
+            if self.retry_at.is_some_and(|at| at <= now) {
+                self.retry_at = None;
+                let again: Vec<Place> = self.refused.drain().collect();
+                self.write(again);
+            }
+        }
+    }
+
+    fn changes(&mut self, mut changes: Vec<Change>, anew: bool) {
+        changes.retain(|change| match change.key() {
+            Key::Route { vrf, prefix } if self.config.table_of(*vrf).is_none() => {
+                match change {
+                    Change::Put(..) => self.left_out.insert((*vrf, *prefix)),
+                    Change::Delete(_) => self.left_out.remove(&(*vrf, *prefix)),
+                };
+                false
+            }
+            _ => true,
+        });
+        let mut places = self.table.change(changes, anew, &interface);
+        if let Some(found) = self.leftovers.take() {
+            // What a former life wrote and is still right stays untouched.
+            places = self.table.audit(&found);
+            let kept = found.len() - found.keys().filter(|place| places.contains(*place)).count();
+            tracing::info!(
+                "kernel table {}: {} routes of a former life, {kept} still right",
+                self.config.table,
+                found.len()
+            );
+        }
+        self.write(places.into_iter().collect());
+        self.status().batches += 1;
+    }
+
+    /// Brings these places right.
+    fn write(&mut self, places: Vec<Place>) {
+        let mut writer = Writer::default();
+        let mut sent: BTreeMap<u32, (Place, bool)> = BTreeMap::new();
+        let total = places.len();
+        for (n, place) in places.into_iter().enumerate() {
+            self.refused.remove(&place);
+            self.unfit.remove(&place);
+            let Some(step) = self.table.step(&place) else { continue };
+            let Some(table) = self.config.table_of(place.0) else { continue };
+            let at = (table, place.1, self.config.metric);
+            let add = flag::REQUEST | flag::CREATE | flag::EXCLUSIVE;
+            let mut put = |socket: &mut Socket, flags: u16, lead: Option<&Lead>, counts: bool| {
+                let sequence = socket.sequence();
+                route::write(&mut writer, flags, sequence, at, lead);
+                sent.insert(sequence, (place, counts));
+            };
+            match step {
+                Step::Add(lead) => put(&mut self.socket, add, Some(&lead), true),
+                Step::Replace { lead, fresh: false } => {
+                    put(&mut self.socket, flag::REQUEST | flag::CREATE | flag::REPLACE, Some(&lead), true);
+                }
+                Step::Replace { lead, fresh: true } => {
+                    put(&mut self.socket, flag::REQUEST, None, false);
+                    put(&mut self.socket, add, Some(&lead), true);
+                }
+                Step::Remove => put(&mut self.socket, flag::REQUEST, None, true),
+                Step::Unfit { reason, remove } => {
+                    self.unfit.insert(place);
+                    self.complain(place, &reason.to_string());
+                    if remove {
+                        put(&mut self.socket, flag::REQUEST, None, true);
+                    }
+                }
+            }
+            if writer.bytes().len() >= PORTION || sent.len() >= MESSAGES {
+                self.flush(&mut writer, &mut sent);
+                self.status().pending = (total - n) as u64;
+            }
+        }
+        self.flush(&mut writer, &mut sent);
+        if !self.refused.is_empty() && self.retry_at.is_none() {
+            self.retry_at = Some(Instant::now() + self.retry);
+            self.retry = (self.retry * 2).min(LONGEST_RETRY);
+        } else if self.refused.is_empty() {
+            self.retry = RETRY;
+        }
+        let (routes, refused) = (self.table.right(), self.refused.len() as u64);
+        let (unfit, left_out) = (self.unfit.len() as u64, self.left_out.len() as u64);
+        let mut status = self.status();
+        (status.pending, status.routes, status.refused) = (0, routes, refused);
+        (status.unfit, status.left_out) = (unfit, left_out);
+    }
+
+    /// Sends what was written, and hears what the kernel has against it.
+    fn flush(&mut self, writer: &mut Writer, sent: &mut BTreeMap<u32, (Place, bool)>) {
+        let Some((&last, _)) = sent.last_key_value() else { return };
+        writer.flag(flag::ACK);
+        let refusals = self.exchange(writer.bytes(), last);
+        let mut there: HashSet<Place> = HashSet::new();
+        let mut refused = 0;
+        match refusals {
+            Ok(refusals) => {
+                for (sequence, error) in refusals {
+                    let Some((place, counts)) = sent.remove(&sequence) else { continue };
+                    // Gone already, which is what was wanted (ESRCH).
+                    if error.raw_os_error() == Some(3) {
+                        if counts {
+                            self.table.done(&place);
+                        }
+                        continue;
+                    }
+                    there.insert(place);
+                    refused += 1;
+                    // Somebody else's route is there, or nothing of ours is: both times an addition is what to try again.
+                    let ours = !matches!(self.table.step(&place), Some(Step::Add(_)));
+                    self.table.failed(&place, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
+                    self.complain(place, &error.to_string());
+                }
+                for (place, counts) in sent.values() {
+                    if *counts && !there.contains(place) {
+                        self.table.done(place);
+                    }
+                }
+                self.refused.extend(there);
+            }
+            Err(error) => {
+                // Nobody knows what was done: read the table and mend it.
+                tracing::error!("kernel table {}: {error}; the table will be read", self.config.table);
+                let text = error.to_string();
+                for (place, _) in sent.values() {
+                    self.table.failed(place, true);
+                }
+                self.status().last_error = Some(text);
+                self.audit_at = Some(Instant::now() + SETTLE);
+            }
+        }
+        let mut status = self.status();
+        status.written += sent.len() as u64;
+        status.refusals += refused;
+        drop(status);
+        writer.clear();
+        sent.clear();
+    }
+
+    fn exchange(&mut self, bytes: &[u8], last: u32) -> std::io::Result<Vec<(u32, std::io::Error)>> {
+        self.socket.send(bytes)?;
+        let mut refusals = Vec::new();
+        loop {
+            if !self.socket.wait(PATIENCE)? {
+                return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the kernel does not answer"));
+            }
+            match self.socket.receive()? {
+                Received::Nothing => {}
+                Received::Lost => return Err(std::io::Error::other("answers of the kernel were lost")),
+                Received::Messages(messages) => {
+                    for message in messages.flatten().filter(|m| m.kind == kind::ERROR) {
+                        if let Some(error) = message.error() {
+                            refusals.push((message.sequence, error));
+                        }
+                        if message.sequence == last {
+                            return Ok(refusals);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// All routes of ours in our tables; none: the kernel's table changed meanwhile.
+    fn dump(&mut self) -> std::io::Result<Option<HashMap<Place, Lead>>> {
+        let mut found = HashMap::new();
+        let metric = self.config.metric;
+        for (table, vrf) in self.config.tables() {
+            for family in [2, 10] {
+                let sequence = self.socket.sequence();
+                let mut request = Writer::default();
+                let small = u8::try_from(table).unwrap_or(0);
+                let header = [family, 0, 0, 0, small, PROTOCOL, 0, 0, 0, 0, 0, 0];
+                request.begin(kind::GET_ROUTE, flag::REQUEST | flag::DUMP, sequence, &header);
+                request.number(15, table);
+                request.end();
+                let mut route = Route::default();
+                let outcome = self.socket.dump(request.bytes(), sequence, |message| {
+                    if let Some(message) = message
+                        && route.read(message) == Ok(true)
+                        && (route.table, route.protocol, route.metric) == (table, PROTOCOL, metric)
+                    {
+                        // Routes that we do not write ourselves, but bear our number, are to go.
+                        let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
+                        found.insert((vrf, route.prefix), lead);
+                    }
+                    true
+                });
+                match outcome {
+                    Ok(Dumped::Whole) => {}
+                    Ok(Dumped::Interrupted) => return Ok(None),
+                    // No such table yet.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Hears of links and addresses.
+    fn listen(&mut self) {
+        let mut heard = false;
+        loop {
+            match self.monitor.receive() {
+                Ok(Received::Nothing) | Err(_) => break,
+                Ok(Received::Lost | Received::Messages(_)) => heard = true,
+            }
+        }
+        if heard {
+            self.audit_at.get_or_insert(Instant::now() + SETTLE);
+            // A gateway may have come within reach.
+            self.retry = RETRY;
+        }
+    }
+
+    /// Reads the kernel's table and mends what is not as it should be.
+    fn audit(&mut self) {
+        if self.leftovers.is_some() {
+            return;
+        }
+        let mut wrong = self.table.interfaces_changed(&interface);
+        match self.dump() {
+            Ok(Some(found)) => {
+                wrong.extend(self.table.audit(&found));
+                self.status().audits += 1;
+                self.write(wrong.into_iter().collect());
+            }
+            Ok(None) => self.audit_at = Some(Instant::now() + SETTLE),
+            Err(error) => {
+                tracing::error!("kernel table {}: reading it: {error}", self.config.table);
+                self.status().last_error = Some(error.to_string());
+                self.audit_at = Some(Instant::now() + LONGEST_RETRY);
+            }
+        }
+    }
+
+    fn complain(&mut self, (vrf, prefix): Place, reason: &str) {
+        let text = format!("{prefix} in VRF {vrf}: {reason}");
+        let now = Instant::now();
+        if self.log.0.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {
+            self.log = (Some(now), 0);
+        }
+        self.log.1 += 1;
+        if self.log.1 <= LINES {
+            tracing::warn!("kernel table {}: {text}", self.config.table);
+        }
+        self.status().last_error = Some(text);
+    }
+}
