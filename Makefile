@@ -13,7 +13,7 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 
-.PHONY: help demo demo-short build test test-interop lint fmt bench docker docker-test fuzz sim install clean
+.PHONY: help demo demo-short build test test-interop lint fmt bench docker docker-test fuzz unsafe sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ docker-test: docker ## two route servers, two NIC hosts and a generator in conta
 fuzz: ## every decoder and machine under cargo-fuzz, FUZZ_SECONDS=60 each; without it property tests with CASES=20000
 	@$(SETUP) build
 	@scripts/run-fuzz
+
+unsafe: ## Miri and AddressSanitizer on the forwarding table; says what it skips
+	@scripts/check-unsafe
 
 sim: ## whole networks on a virtual clock, from 1,000 seeds (SEEDS=A..B); then with deliberate faults, all of which must be found
 	@$(CARGO) run --release --quiet -p fibcast-sim -- run --seeds $${SEEDS:-0..1000}

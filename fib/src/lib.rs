@@ -4,6 +4,23 @@
 //! Where to begin: [`types`](NextHop) has the words, [`Fib`] is the control side, [`Generation`] what a worker sees,
 //! [`Publisher`] and [`Reader`] the hand-off between the two.
 //!
+//! # Bad input
+//!
+//! A batch with anything wrong in it is refused whole, and the error names the route or group: half a batch would be a table that no
+//! server ever committed, and a forwarder that guesses which half was meant loses packets where nobody looks for them. The table, the
+//! groups and the generation in force stay as they were. What has too little room ([`ApplyError::is_capacity`]) may be tried again.
+//!
+//! | input | error |
+//! |---|---|
+//! | prefix length over 32 or 128 | cannot be made: `ipnet` refuses it |
+//! | host bits set | [`ApplyError::HostBits`] |
+//! | group that does not exist, or goes with the same batch | [`ApplyError::UnknownLabel`] |
+//! | VRF that does not exist | [`ApplyError::UnknownVrf`] |
+//! | no members, more than [`MAX_MEMBERS`], weight 0, a member that is nothing | [`ApplyError::BadGroup`] |
+//! | group deleted under its routes | [`ApplyError::GroupInUse`] |
+//! | more than a limit | [`ApplyError::TooManyRoutes`], [`TooManyGroups`](ApplyError::TooManyGroups), [`TooManyVrfs`](ApplyError::TooManyVrfs), [`TooManyNeighbors`](ApplyError::TooManyNeighbors), [`TrieMemory`](ApplyError::TrieMemory) |
+//! | withdrawal of a prefix that is not there, deletion of a group that is not there | none: counted, or ignored, because the end state is what was wanted |
+//!
 //! ```
 //! use fibcast_fib::*;
 //!

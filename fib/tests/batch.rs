@@ -9,7 +9,7 @@ use common::*;
 use fibcast_fib::*;
 
 fn fib() -> Fib {
-    let mut fib = Fib::new(Limits { max_routes: 3, max_groups: 2, max_vrfs: 2, ..Limits::default() });
+    let mut fib = Fib::new(Limits { max_routes: 3, max_groups: 2, max_vrfs: 2, ..limits() });
     fib.apply(&[put(1), announce("10.0.0.0/8", 1)], 1).unwrap();
     fib
 }

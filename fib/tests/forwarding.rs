@@ -5,6 +5,7 @@ mod common;
 
 use std::net::IpAddr;
 
+use common::limits;
 use fibcast_fib::*;
 
 fn hop(last: u8) -> NextHop {
@@ -16,7 +17,7 @@ fn adjacency(last: u8, state: AdjacencyState) -> Adjacency {
 }
 
 fn with_group(group: Group) -> (Fib, GroupIndex) {
-    let mut fib = Fib::new(Limits::default());
+    let mut fib = Fib::new(limits());
     fib.apply(&[Change::PutGroup { label: GroupLabel(1), group }], 1).unwrap();
     let index = fib.group_index(GroupLabel(1)).unwrap();
     (fib, index)
@@ -86,7 +87,7 @@ fn groups_that_are_no_next_hops_say_so() {
 
 #[test]
 fn neighbors_come_and_go() {
-    let mut fib = Fib::new(Limits::default());
+    let mut fib = Fib::new(limits());
     let (port, host) = (PortId(1), IpAddr::from([192, 0, 2, 77]));
     let there = adjacency(7, AdjacencyState::Reachable);
     assert_eq!(fib.set_neighbor(port, host, there), Ok(true));

@@ -64,7 +64,7 @@ fn group_label_zero_is_a_group_like_any_other() {
 
 #[test]
 fn vrfs_do_not_see_each_other() {
-    let mut fib = Fib::new(Limits::default());
+    let mut fib = Fib::new(limits());
     fib.create_vrf(VrfId(3)).unwrap();
     let announce = |vrf, label| Change::Announce {
         vrf: VrfId(vrf),
