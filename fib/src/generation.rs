@@ -102,12 +102,22 @@ impl Generation {
     pub fn forward_by(&self, group: GroupIndex, flow_hash: impl FnOnce() -> u32) -> Forward<'_> {
         match self.groups.get(group.0) {
             Some(Compiled::One(next_hop)) => self.via(*next_hop),
-            Some(Compiled::Many(many)) => self.among(many, flow_hash()),
-            Some(Compiled::Blackhole) => Forward::Blackhole,
-            Some(Compiled::Unreachable) => Forward::Unreachable,
-            Some(Compiled::Prohibit) => Forward::Prohibit,
-            Some(Compiled::Local) => Forward::Local,
-            Some(Compiled::None) | None => Forward::NoRoute,
+            Some(other) => self.by_other(other, flow_hash),
+            None => Forward::NoRoute,
+        }
+    }
+
+    /// Out of line, so that a group of one next hop costs a comparison and no jump by a table.
+    #[inline(never)]
+    fn by_other(&self, group: &Compiled, flow_hash: impl FnOnce() -> u32) -> Forward<'_> {
+        match group {
+            Compiled::One(next_hop) => self.via(*next_hop),
+            Compiled::Many(many) => self.among(many, flow_hash()),
+            Compiled::Blackhole => Forward::Blackhole,
+            Compiled::Unreachable => Forward::Unreachable,
+            Compiled::Prohibit => Forward::Prohibit,
+            Compiled::Local => Forward::Local,
+            Compiled::None => Forward::NoRoute,
         }
     }
 

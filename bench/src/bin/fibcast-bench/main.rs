@@ -27,7 +27,7 @@ use crate::row::{Report, Row};
 ///
 /// Sides take turns, round by round; each figure is the median of its rounds. A ratio says how many times better than the peer: above 1 is
 /// better, also where less is better. Peers are DPDK's rte_fib in this process, dpdk-test-fib and dpdk-testpmd (Debian's package
-/// dpdk-dev), and the crate ip_network_table-deps-treebitmap.
+/// dpdk-dev), dpdk-l3fwd (built by scripts/build-l3fwd), and the crate ip_network_table-deps-treebitmap.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -78,7 +78,7 @@ enum Bench {
     Apply,
     /// Bytes of the protocol per route, routes per second through its receiver, changes per second into a server's table
     Codec,
-    /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up
+    /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up, and l3fwd
     Forward,
     /// Packets lost and speed lost while 10,000 routes change a second
     Churn,
@@ -128,6 +128,8 @@ enum Failure {
     Net(String),
     #[error("dpdk-testpmd ended without statistics")]
     Testpmd,
+    #[error("dpdk-l3fwd ended, or forwards nothing: it must have room for the table (scripts/build-l3fwd)")]
+    L3fwd,
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }

@@ -34,9 +34,9 @@ pub fn write(table: &Table, traffic: Traffic, folder: &Path) -> io::Result<()> {
         for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
             pcap.extend(word.to_le_bytes());
         }
-        for number in 0..FRAMES {
+        for _ in 0..FRAMES {
             let sixth = match traffic {
-                Traffic::Mixed => number % 2 == 1,
+                Traffic::Mixed => random.below(2) == 1,
                 Traffic::Ipv6 => true,
                 Traffic::Ipv4 | Traffic::OneFlow => false,
             };

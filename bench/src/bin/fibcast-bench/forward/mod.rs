@@ -1,10 +1,11 @@
 //! Packets per second of one worker core, beside testpmd on the same ports, and what route changes cost them.
 //!
 //! DPDK is initialised once per process, so each measurement is a process of its own: [`router`] runs in a child of this program,
-//! [`testpmd`] is the peer, [`frames`] makes what both receive. Rates are per second that the worker's thread ran: other programs on
+//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by traffic. Rates are per second that the worker's thread ran: other programs on
 //! its core do not count, on either side.
 
 pub mod frames;
+mod l3fwd;
 pub mod router;
 mod testpmd;
 
@@ -21,7 +22,7 @@ use crate::{Course, Failure, Options, cpu};
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Traffic {
-    /// Both families by turns
+    /// Both families in random order
     Mixed,
     /// Destinations in random IPv4 prefixes
     Ipv4,
@@ -51,41 +52,45 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     // A start takes seconds; more rounds than these say little more.
     let rounds = course.rounds.min(3);
     let mut ours: BTreeMap<Traffic, Vec<f64>> = BTreeMap::new();
-    let mut peers: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut peers: BTreeMap<(Traffic, &str), Vec<f64>> = BTreeMap::new();
+    let l3fwd = l3fwd::L3fwd::find(table, folder.path())?;
     for _ in 0..rounds {
         for traffic in Traffic::ALL {
             frames::write(table, traffic, folder.path())?;
             let said = child(options, course, traffic, folder.path(), false)?;
             ours.entry(traffic).or_default().push(said.rest);
+            let mut peer = |name, rate| peers.entry((traffic, name)).or_default().push(rate);
+            if testpmd::installed() {
+                peer("testpmd mac", testpmd::run("mac", folder.path(), course)?);
+            }
+            if let Some(l3fwd) = &l3fwd {
+                peer("l3fwd fib", l3fwd.run(folder.path(), course)?);
+            }
             if traffic == Traffic::Mixed && testpmd::installed() {
-                for mode in ["mac", "io"] {
-                    peers.entry(mode).or_default().push(testpmd::run(mode, folder.path(), course)?);
-                }
+                peer("testpmd io", testpmd::run("io", folder.path(), course)?);
             }
         }
     }
     let mut rows = Vec::new();
-    let peers: Vec<(String, f64)> = peers
-        .into_iter()
-        .rev()
-        .map(|(mode, figures)| (format!("testpmd {mode}, mixed frames"), median(figures)))
-        .collect();
-    let mut add = |row: Row, ticks: bool| {
-        if peers.is_empty() {
-            rows.push(row.clone());
-        }
-        for (peer, rate) in &peers {
-            rows.push(match ticks {
-                true => row.clone().beside(peer, hertz / rate / 1e6, Better::Less),
-                false => row.clone().beside(peer, *rate, Better::More),
-            });
-        }
-    };
     for (traffic, rates) in ours {
         let rate = median(rates);
-        add(Row::new("forward", traffic.metric(), rate, "Mpps"), false);
+        let row = Row::new("forward", traffic.metric(), rate, "Mpps");
+        let cycles = Row::new("forward", "cycles", hertz / rate / 1e6, "cycles");
+        let beside = peers.iter().filter(|((of, _), _)| *of == traffic);
+        let beside: Vec<(&str, f64)> =
+            beside.map(|((_, name), rates)| (*name, median(rates.clone()))).collect();
+        rows.extend(beside.iter().map(|&(name, rate)| row.clone().beside(name, rate, Better::More)));
+        if beside.is_empty() {
+            rows.push(row);
+        }
         if traffic == Traffic::Mixed {
-            add(Row::new("forward", "cycles", hertz / rate / 1e6, "cycles"), true);
+            let ticks = |rate: f64| hertz / rate / 1e6;
+            rows.extend(
+                beside.iter().map(|&(name, rate)| cycles.clone().beside(name, ticks(rate), Better::Less)),
+            );
+            if beside.is_empty() {
+                rows.push(cycles);
+            }
         }
     }
     Ok(rows)

@@ -141,6 +141,11 @@ pub fn gateway(port: usize, number: usize, sixth: bool) -> IpAddr {
     }
 }
 
+/// The place of the port behind which the gateway of a route is, by the route's draw.
+pub fn port_of(draw: usize) -> usize {
+    draw % (frames::PORTS * GATEWAYS) / GATEWAYS
+}
+
 fn label(prefix: IpNet, draw: usize) -> GroupLabel {
     let family = if prefix.addr().is_ipv6() { 1_000 } else { 0 };
     GroupLabel((1 + family + draw % (frames::PORTS * GATEWAYS)) as u64)
