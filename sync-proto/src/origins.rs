@@ -35,6 +35,8 @@ use crate::table::{Table, TableError};
 pub const CATALOG: &str = "rib";
 /// Lease of an origin: three refreshes may be lost.
 pub const LEASE: Duration = Duration::from_secs(3);
+/// An expired origin is remembered for so many times lease and hold time.
+const REMEMBER: u32 = 5;
 /// Leases that others may give.
 const LEASES: std::ops::RangeInclusive<u32> = 100..=600_000;
 /// Most origins that are known at a time, expired ones included. Of those, the ones that expired first are forgotten first.
@@ -254,7 +256,19 @@ impl Origins {
         };
         let due: Vec<_> =
             self.known.iter().filter_map(|(id, known)| Some((*id, over(known.state)?))).collect();
-        due.into_iter().try_for_each(|(id, state)| self.go(id, state))
+        due.into_iter().try_for_each(|(id, state)| self.go(id, state))?;
+        // Nobody else has it either by now. A server whose clock was set back could never make itself heard again.
+        let forget = self.forget_after();
+        self.known.retain(|_, known| match known.state {
+            OriginState::Expired { since } => now < since + forget,
+            _ => true,
+        });
+        Ok(())
+    }
+
+    /// For so long it is remembered what an expired origin was.
+    fn forget_after(&self) -> Duration {
+        (self.hold + LEASE) * REMEMBER
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -264,7 +278,7 @@ impl Origins {
             OriginState::Live { until } | OriginState::Loading { until } => Some(until),
             OriginState::Stale { .. } if on(Mutation::KeepDeadOrigin) => None,
             OriginState::Stale { since } => Some(since + self.hold),
-            OriginState::Expired { .. } => None,
+            OriginState::Expired { since } => Some(since + self.forget_after()),
         });
         self.own.values().map(|own| own.refresh_at).chain(known).min()
     }
@@ -460,6 +474,18 @@ mod tests {
         assert!(catalog(&o).is_empty());
         o.heard(s(6.0), &value(6, 3)).unwrap();
         assert_eq!(events(&mut o), [OriginEvent::Live(id())]);
+    }
+
+    #[test]
+    fn server_whose_clock_was_set_back_is_heard_again_once_its_past_is_forgotten() {
+        let mut o = Origins::new("b", 1, HOLD);
+        o.heard(s(1.0), &value(5, 9)).unwrap();
+        [4.0, 14.0].into_iter().for_each(|t| o.handle_timeout(s(t)).unwrap());
+        o.heard(s(15.0), &value(4, 1)).unwrap();
+        assert!(matches!(o.state(id()), Some(OriginState::Expired { .. })));
+        o.handle_timeout(s(79.0)).unwrap();
+        o.heard(s(79.1), &value(4, 70)).unwrap();
+        assert_eq!(o.state(id()), Some(OriginState::Live { until: s(82.1) }));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl View {
             Request::Workers {} => Ok(Answer::Workers(self.workers())),
             Request::Drops {} => Ok(Answer::Drops(self.drops())),
             Request::Routes { all: true, .. } => {
-                return Err("only a route server knows every origin's routes".to_owned());
+                Err("only a route server knows every origin's routes".to_owned())
             }
             Request::Routes { query, limit, .. } => {
                 let routes = self.control.ask(PATIENCE, move |control| control.routes(&query, limit));
