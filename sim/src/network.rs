@@ -121,6 +121,8 @@ pub struct Network {
     pub settings: Settings,
     /// Events so far.
     pub events: u64,
+    /// Frames with data of connections that are no more.
+    pub past_data: u64,
     queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     sequence: u64,
     next_connection: u64,
@@ -141,6 +143,7 @@ impl Network {
             ledger: Ledger::default(),
             settings,
             events: 0,
+            past_data: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
             next_connection: 0,

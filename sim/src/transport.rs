@@ -47,7 +47,15 @@ impl Network {
     /// Forgets a connection that has no ends left.
     pub(crate) fn settle_connection(&mut self, id: u64) {
         if self.connections.get(&id).is_some_and(|c| !c.client_open && !c.server_open) {
-            self.connections.remove(&id);
+            self.forget_connection(id);
+        }
+    }
+
+    fn forget_connection(&mut self, id: u64) {
+        let Some(c) = self.connections.remove(&id) else { return };
+        // Leases are refreshed all the time.
+        if !self.nodes.get(c.client).is_some_and(|node| node.is_catalog(c.slot)) {
+            self.past_data += c.observer.data_frames;
         }
     }
 
@@ -65,7 +73,7 @@ impl Network {
         let Some((client, server)) =
             self.connections.get(&id).filter(|c| c.client_open).map(|c| (c.client, c.server))
         else {
-            self.connections.remove(&id);
+            self.forget_connection(id);
             return Ok(());
         };
         let cut = self.paths.get(&(client, server)).is_some_and(|p| p.cut_up.is_some());

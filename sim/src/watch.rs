@@ -208,7 +208,7 @@ impl Network {
         // Leases are refreshed all the time.
         let catalog = |c: &Connection| self.nodes.get(c.client).is_some_and(|node| node.is_catalog(c.slot));
         let others = self.connections.values().filter(|c| !catalog(c));
-        (nodes, others.map(|c| c.observer.data_frames).sum())
+        (nodes, others.map(|c| c.observer.data_frames).sum::<u64>() + self.past_data)
     }
 
     /// Nodes that are down, and those that are cut off by that.

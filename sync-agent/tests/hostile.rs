@@ -118,6 +118,66 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
     undisturbed(&server, &good, 5);
 }
 
+/// What a client says that has a table of its own and wants the difference, over and over, as fast as it can, each time another one.
+fn questions(n: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for k in 0..2_000u64 {
+        let hash = u128::from(n << 32 | k) << 64 | 1;
+        let digest = fibcast_sync_proto::RootDigest { hash, count: 200_004 };
+        Frame::Activate { epoch: 0, serial: 0, digest, copy: false }.encode(&mut bytes);
+        Frame::More { until: 16_384 }.encode(&mut bytes);
+        Frame::Want { last: true, ids: vec![n << 32 | k, k] }.encode(&mut bytes);
+    }
+    bytes
+}
+
+#[test]
+fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
+    let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 200_000));
+    let good = agent("nh-1", false, &[server.address], Box::new(NoSink));
+    until("first table", || good.status().unwrap().ready);
+    let before = resident_bytes();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for n in 0..40u64 {
+            let (stop, address) = (&stop, server.address);
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                let mut hello = Vec::new();
+                Frame::Hello { name: format!("greedy-{n}") }.encode(&mut hello);
+                let register = Frame::Register {
+                    table: "fib".into(),
+                    role: Role::Primary,
+                    heartbeat_ms: 60_000,
+                    path: vec![],
+                    subset: fibcast_sync_proto::Subset::default(),
+                };
+                register.encode(&mut hello);
+                let (bytes, mut at, mut sink) = ([hello, questions(n)].concat(), 0, vec![0; 1 << 16]);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    at += stream.write(&bytes[at..]).unwrap_or(0);
+                    // Half of them read what they get, the others nothing.
+                    let read = if n % 2 == 0 { stream.read(&mut sink).unwrap_or(0) } else { 0 };
+                    if read == 0 {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                // All that a client had to say, or as much as the server would hear: never so much that it gave up others for it.
+                assert!(at > 0);
+            });
+        }
+        let end = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < end {
+            undisturbed(&server, &good, 2);
+        }
+        let grown = resident_bytes().saturating_sub(before);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(grown < 200 << 20, "40 greedy clients cost {grown} bytes");
+    });
+    undisturbed(&server, &good, 5);
+}
+
 #[test]
 fn client_that_is_refused_and_does_not_hang_up_is_closed_in_time() {
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 10));

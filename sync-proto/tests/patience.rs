@@ -146,3 +146,52 @@ fn client_gives_up_a_server_that_stops_in_any_state() {
         assert!(error.contains(says), "{what}: {error}");
     }
 }
+
+/// 600 times: the difference to a table that nobody has, all symbols of it, and two records.
+fn dear_questions() -> Vec<u8> {
+    let question = |n: u64| {
+        let digest = RootDigest { hash: u128::from(n + 1) << 64, count: 20_004 };
+        [
+            Frame::Activate { epoch: 0, serial: 0, digest, copy: false },
+            Frame::More { until: 4_000 },
+            Frame::Want { last: true, ids: vec![n, n + 1] },
+        ]
+    };
+    (0..600).flat_map(|n| bytes(&question(n))).collect()
+}
+
+#[test]
+fn questions_without_end_wait_their_turn_and_are_all_answered_to_who_reads() {
+    let tables = One(table(5, 20_000));
+    let mut server = Server::new("rs");
+    let mut now = ms(1_000);
+    let (greedy, good) = (server.accept(now), server.accept(now));
+    for id in [greedy, good] {
+        server.handle_bytes(now, id, &bytes(&[hello(), register()]), &tables);
+        server.sent(id, usize::MAX);
+    }
+    server.handle_bytes(now, greedy, &dear_questions(), &tables);
+    // Without reading it gets a few answers, some 56 KiB each, and no more however often the machine is called.
+    for _ in 0..20 {
+        assert!(server.queued(greedy) < 600 * 1024, "{} bytes wait", server.queued(greedy));
+        assert!(!server.listens(greedy) && server.listens(good));
+        server.handle_timeout(now, &tables);
+        server.pump(&tables);
+    }
+    // The one that reads is answered in portions, each of which leaves the other its heartbeat, and is heard again at the end.
+    let (mut taken, mut calls) = (0, 0);
+    while !server.listens(greedy) {
+        taken += server.queued(greedy);
+        server.sent(greedy, usize::MAX);
+        assert_eq!(server.poll_timeout(), Some(Duration::ZERO), "there is something to do at once");
+        now += ms(10);
+        server.handle_bytes(now, good, &bytes(&[Frame::Heartbeat(None)]), &tables);
+        server.handle_timeout(now, &tables);
+        assert!(server.queued(greedy) < 600 * 1024, "{} bytes in one turn", server.queued(greedy));
+        calls += 1;
+        assert!(calls < 5_000);
+    }
+    assert!(calls > 60 && taken > 600 * 50 * 1024, "{taken} bytes in {calls} calls");
+    assert!(server.queued(good) > 0, "the other one got its heartbeats");
+    assert_eq!(server.sessions().len(), 2);
+}

@@ -363,7 +363,7 @@ impl Shell {
         let now = self.now();
         let accepting = self.listeners.iter().filter(|l| l.waiting);
         let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
-        let busy = self.sessions.has_work()
+        let busy = self.sessions.has_work(&self.state)
             || self.sessions.wants_write(&self.state)
             || self.links.has_work()
             || self.links.wants_write(&self.state);

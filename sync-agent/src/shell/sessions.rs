@@ -146,13 +146,13 @@ impl Sessions {
         true
     }
 
-    pub fn has_work(&self) -> bool {
-        self.all.values().any(|c| c.readable && c.closed.is_none())
+    pub fn has_work(&self, state: &ShellState) -> bool {
+        self.all.values().any(|c| wants_reading(c, state))
     }
 
     pub fn read<H: Host>(&mut self, started: Instant, state: &mut ShellState, host: &mut H) {
         let mut left = READ_TURN;
-        for token in turn_from(&self.all, &mut self.read_from, |c| c.readable && c.closed.is_none()) {
+        for token in turn_from(&self.all, &mut self.read_from, |c| wants_reading(c, state)) {
             let Some(c) = self.all.get_mut(&token) else { continue };
             if left == 0 {
                 self.read_from = token;
@@ -378,6 +378,11 @@ fn refuse(now: Duration, c: &mut Connection, node: Option<&String>, reason: &str
     }
     c.readable = false;
     c.stage = Stage::Refused { last, until: now + LAST_WORD };
+}
+
+/// Whether bytes may be waiting that somebody wants.
+fn wants_reading(c: &Connection, state: &ShellState) -> bool {
+    c.readable && c.closed.is_none() && c.id().is_none_or(|id| state.server.listens(id))
 }
 
 fn has_output(c: &Connection, state: &ShellState) -> bool {

@@ -24,6 +24,20 @@ impl Inbox {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Type of the next whole frame that [`Inbox::next`] would give; none where there is none, or an error.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        let mut rest = self.buffer.get(self.at..).filter(|_| self.greeted)?;
+        loop {
+            let &[kind, a, b, c] = rest.first_chunk::<HEADER>()?;
+            let n = u32::from_be_bytes([0, a, b, c]) as usize;
+            let after = rest.get(HEADER + n..).filter(|_| n <= MAX_BODY)?;
+            if kind < 128 {
+                return Some(kind);
+            }
+            rest = after;
+        }
+    }
+
     /// The next whole frame. After an error the session is over.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {

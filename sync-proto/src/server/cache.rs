@@ -13,6 +13,9 @@ use crate::record::{Change, Key};
 use crate::sketch::Symbol;
 use crate::table::Table;
 
+/// Batches of one table that are kept, each from another serial.
+const BATCHES: usize = 64;
+
 /// A batch, ready to send.
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
@@ -64,6 +67,10 @@ impl Cache {
         if let Some(found) = entry.batches.get(&from) {
             return Some(found.clone());
         }
+        if entry.batches.len() >= BATCHES {
+            // More laggards than that are at few serials, unless they make them up.
+            entry.batches.clear();
+        }
         let changes = table.changes_since(from)?.changes();
         let encoded = encode(table, Mode::Changes, from, changes);
         entry.batches.insert(from, encoded.clone());
@@ -78,6 +85,7 @@ impl Cache {
         table: &Table,
         from: u64,
         want: HashSet<u64>,
+        work: &mut u64,
     ) -> Option<Encoded> {
         let entry = self.entry(wanted, table);
         if let Some((of, ids, batch)) = &entry.reconciled
@@ -87,6 +95,7 @@ impl Cache {
             return Some(batch.clone());
         }
         let since = table.changes_since(from)?;
+        *work = work.saturating_sub(table.len().max(1));
         let found = table.find_ids(&want).into_iter().map(|(_, key, value)| Change::Put(key, value));
         let batch = encode(table, Mode::Reconcile, from, found.chain(since.changes()));
         entry.reconciled = Some((from, want, batch.clone()));

@@ -31,6 +31,9 @@ use views::Views;
 /// A connection by number.
 pub type SessionId = u64;
 
+/// Records that are looked through for answers to sketches before all timers and sessions have had a turn: some 20 ms.
+const WORK: u64 = 4 << 20;
+
 /// How much a server holds and does at once for one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -148,6 +151,10 @@ pub struct Server {
     views: Views,
     events: VecDeque<ServerEvent>,
     routes_passed_on: u64,
+    /// See [`WORK`].
+    work: u64,
+    /// The session after which deferred ones are next heard.
+    heard_last: SessionId,
     limits: Limits,
 }
 
@@ -162,6 +169,8 @@ impl Server {
             views: Views::default(),
             events: VecDeque::new(),
             routes_passed_on: 0,
+            work: WORK,
+            heard_last: 0,
             limits: Limits::default(),
         }
     }
@@ -188,6 +197,15 @@ impl Server {
 
     /// Bytes came in.
     pub fn handle_bytes(&mut self, now: Duration, id: SessionId, bytes: &[u8], tables: &dyn Tables) {
+        self.handle(id, tables, |session, context| session.handle_bytes(now, bytes, context));
+    }
+
+    fn handle(
+        &mut self,
+        id: SessionId,
+        tables: &dyn Tables,
+        input: impl FnOnce(&mut Session, &mut session::Context<'_>) -> Result<(), ProtocolError>,
+    ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut context = session::Context {
             id,
@@ -197,9 +215,10 @@ impl Server {
             views: &mut self.views,
             events: &mut self.events,
             passed_on: &mut self.routes_passed_on,
+            work: &mut self.work,
             limits: self.limits,
         };
-        let done = session.handle_bytes(now, bytes, &mut context);
+        let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
             session.end(error, id, &mut self.events);
         }
@@ -217,6 +236,7 @@ impl Server {
                 views: &mut self.views,
                 events: &mut self.events,
                 passed_on: &mut self.routes_passed_on,
+                work: &mut self.work,
                 limits: self.limits,
             });
             if let Err(error) = pumped {
@@ -233,13 +253,33 @@ impl Server {
                 session.end(error, id, &mut self.events);
             }
         }
+        self.hear_deferred(now, tables);
         let sessions = &self.sessions;
         self.views.expire(now, |wanted| sessions.values().any(|s| s.uses(wanted)));
     }
 
+    /// Goes on with sessions whose questions had to wait, in turn.
+    fn hear_deferred(&mut self, now: Duration, tables: &dyn Tables) {
+        self.work = WORK;
+        let limits = self.limits;
+        let mut waiting: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, s)| s.can_work(limits)).map(|(&id, _)| id).collect();
+        waiting.sort_unstable();
+        let first = waiting.partition_point(|&id| id <= self.heard_last);
+        waiting.rotate_left(first);
+        for id in waiting {
+            if self.work == 0 {
+                return;
+            }
+            self.heard_last = id;
+            // As if nothing but the bytes that are here already had come.
+            self.handle(id, tables, |session, context| session.work(now, context));
+        }
+    }
+
     /// Brings views up to date, and tells their clients at once what has become of them.
     fn follow(&mut self, tables: &dyn Tables) {
-        if !self.views.follow(tables, self.limits.portion) {
+        if !self.views.follow(tables, (self.limits.portion / 4).max(1)) {
             return;
         }
         for (&id, session) in &mut self.sessions {
@@ -260,14 +300,20 @@ impl Server {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        // A view that is being filled goes on at once.
-        let filling = self.views.is_filling().then_some(Duration::ZERO);
-        filling.or_else(|| self.sessions.values().filter_map(Session::due).min())
+        // A view that is being filled goes on at once, and so does a client whose questions wait for nothing but their turn.
+        let behind = self.views.is_filling() || self.sessions.values().any(|s| s.can_work(self.limits));
+        behind.then_some(Duration::ZERO).or_else(|| self.sessions.values().filter_map(Session::due).min())
     }
 
     /// The next bytes of a session; empty if there is nothing to send.
     pub fn transmit(&self, id: SessionId) -> &[u8] {
         self.sessions.get(&id).map_or(&[], |s| s.out.front())
+    }
+
+    /// Whether further bytes of a session are to be read from its connection. Not while questions wait that it has asked already: who reads
+    /// no answers, or asks for very many, is held back where it asks.
+    pub fn listens(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_none_or(Session::listens)
     }
 
     /// Bytes that wait for a session's connection.

@@ -7,7 +7,7 @@ use super::cache::{Cache, Frozen};
 use super::feed::{Feed, Pumped};
 use super::views::{Views, Wanted};
 use super::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
-use crate::frame::{Frame, Inbox, MAX_SYMBOLS, Role, State};
+use crate::frame::{COSTLY, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::sketch::{RootDigest, SYMBOLS};
@@ -22,8 +22,12 @@ const PATIENCE: u32 = 10;
 const FIRST_SYMBOLS: usize = 256;
 /// So many symbols are sent for however small a table.
 const SMALL_SKETCH: usize = 1024;
-/// Most identities that a client may want of one sketch.
-const WANT_LIMIT: usize = 1 << 20;
+/// Most identities that a client may want of one sketch: each symbol decodes one record at most.
+const WANT_LIMIT: usize = SYMBOLS;
+/// A client is not heard any further while its queue is so many times the limit: who reads no answers gets none.
+const BACKLOG: usize = 2;
+/// Questions of one client that are answered before others have their turn.
+const QUESTIONS: u32 = 16;
 
 /// What a session uses of its server during a call.
 pub(super) struct Context<'a> {
@@ -34,6 +38,8 @@ pub(super) struct Context<'a> {
     pub views: &'a mut Views,
     pub events: &'a mut VecDeque<ServerEvent>,
     pub passed_on: &'a mut u64,
+    /// Records that may still be looked through for answers to sketches, before all sessions have had their turn.
+    pub work: &'a mut u64,
     pub limits: Limits,
 }
 
@@ -79,6 +85,10 @@ pub(super) struct Session {
     symbols_sent: usize,
     /// Epoch of the table that it gets.
     fed: u64,
+    /// Questions wait in the inbox, until the queue has room or others have had their turn.
+    deferred: bool,
+    /// Bytes sent when the client's silence was looked at last.
+    sent_before: u64,
 }
 
 impl Session {
@@ -97,6 +107,8 @@ impl Session {
             heard: now,
             symbols_sent: 0,
             fed: 0,
+            deferred: false,
+            sent_before: 0,
         }
     }
 
@@ -166,8 +178,9 @@ impl Session {
             }
             _ => {}
         }
-        // A call that comes late by itself says nothing about the client.
-        if now > self.next_heartbeat + self.heartbeat * 2 {
+        // A call that comes late by itself says nothing about the client, and one that takes bytes while we do not listen is alive.
+        let taken = std::mem::replace(&mut self.sent_before, self.out.sent()) != self.out.sent();
+        if now > self.next_heartbeat + self.heartbeat * 2 || (self.deferred && taken) {
             self.heard = now;
         }
         let silent = now.saturating_sub(self.heard);
@@ -199,9 +212,36 @@ impl Session {
             return Ok(());
         }
         self.heard = now;
+        self.inbox.push(bytes);
+        self.work(now, context)
+    }
+
+    /// Whether further bytes of the client are to be read from the connection.
+    pub fn listens(&self) -> bool {
+        !self.deferred
+    }
+
+    /// Whether [`Self::work`] would get somewhere.
+    pub fn can_work(&self, limits: Limits) -> bool {
+        self.deferred && !matches!(self.phase, Phase::Over) && self.out.len() <= BACKLOG * limits.queue
+    }
+
+    /// Goes through the frames that have come, as far as their answers have room and others are not held up.
+    pub fn work(&mut self, now: Duration, context: &mut Context<'_>) -> Result<(), ProtocolError> {
         let mut inbox = std::mem::take(&mut self.inbox);
-        inbox.push(bytes);
+        let mut questions = 0;
+        self.deferred = false;
         let result = loop {
+            if inbox.peek().is_some_and(|kind| COSTLY.contains(&kind)) {
+                questions += 1;
+                if questions > QUESTIONS
+                    || *context.work == 0
+                    || self.out.len() > BACKLOG * context.limits.queue
+                {
+                    self.deferred = true;
+                    break Ok(());
+                }
+            }
             match inbox.next() {
                 Ok(None) => break Ok(()),
                 Ok(Some(frame)) => {
@@ -391,7 +431,8 @@ impl Session {
         let Phase::Sketching { frozen, want } = std::mem::replace(&mut self.phase, Phase::Standby) else {
             return Ok(());
         };
-        let Some(batch) = context.cache.reconciled(&self.wanted, table, frozen.serial, want) else {
+        let answer = context.cache.reconciled(&self.wanted, table, frozen.serial, want, context.work);
+        let Some(batch) = answer else {
             return self.copy("snapshot: the sketch is too old", context);
         };
         *context.passed_on += batch.routes;

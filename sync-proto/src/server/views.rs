@@ -116,10 +116,14 @@ impl Views {
 
     /// Brings all views up to date, and fills new ones by a portion. True if one of them has become complete or broken.
     pub fn follow(&mut self, tables: &dyn Tables, portion: usize) -> bool {
-        let mut news = false;
+        let (mut news, mut filled) = (false, false);
         for (wanted, view) in self.all.iter_mut().filter(|(_, view)| !view.broken) {
             let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { continue };
             let was_filling = view.build.is_some();
+            // One at a time: many new parts at once must not hold up the rest.
+            if was_filling && std::mem::replace(&mut filled, true) {
+                continue;
+            }
             // A table that was made anew has nothing to do with this view.
             view.broken =
                 whole.epoch() != view.of_epoch || view.follow(whole, &wanted.subset, portion).is_none();
