@@ -159,7 +159,6 @@ fn neighbours_beyond_the_limit_are_refused_by_name_until_one_goes() {
 /// The memory of the tries gives out after as many batches as there is room for: each time another step of a batch is the one that
 /// finds none. A worker that stands still keeps the blocks of its generation from being used again; when it moves on, there is room.
 #[test]
-#[ignore = "blocks that are free again are not counted as room yet"]
 fn memory_that_gives_out_at_any_step_leaves_the_table_whole_and_comes_back() {
     let mut refusals = 0;
     for run in 0..6u32 {
@@ -207,7 +206,6 @@ fn memory_that_gives_out_at_any_step_leaves_the_table_whole_and_comes_back() {
 }
 
 #[test]
-#[ignore = "what a refused batch touched counts into the need of the next one"]
 fn a_refused_batch_leaves_no_demand_for_memory_behind() {
     let mut fib = Fib::new(Limits { trie_bytes: 0, ..Limits::default() });
     fib.apply(&[put(1)], 1).unwrap();
