@@ -35,6 +35,9 @@ pub struct Fib {
 /// Address space that [`Fib::new`] reserves for tries; a full Internet table uses less than 16 MiB of it.
 pub const TRIE_BYTES: usize = 2 << 30;
 
+/// Changes whose routes are asked for together.
+const FETCH: usize = 16;
+
 /// How many routes there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -121,7 +124,7 @@ impl Fib {
         let done = self
             .move_routes(changes, &mut applied, &mut undo)
             .and_then(|()| self.check_unused(&puts))
-            .and_then(|()| self.check_room());
+            .and_then(|()| self.check_room(changes.len()));
         if let Err(error) = done {
             self.roll_back(undo, &reserved);
             return Err(error);
@@ -196,7 +199,10 @@ impl Fib {
         applied: &mut Applied,
         undo: &mut Vec<(VrfId, IpNet, GroupIndex)>,
     ) -> Result<(), ApplyError> {
-        for change in changes {
+        for (at, change) in changes.iter().enumerate() {
+            if at % FETCH == 0 {
+                self.fetch(changes.iter().skip(at).take(FETCH));
+            }
             let (vrf, prefix, index) = match *change {
                 Change::Announce { vrf, prefix, label } => (vrf, prefix, self.groups.index(label)),
                 Change::Withdraw { vrf, prefix } => (vrf, prefix, Some(GroupIndex::NO_ROUTE)),
@@ -228,6 +234,17 @@ impl Fib {
         Ok(())
     }
 
+    /// Asks the memory for what several changes will look at, so that their misses overlap.
+    fn fetch<'a>(&self, changes: impl Iterator<Item = &'a Change>) {
+        for change in changes {
+            if let Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } = *change
+                && let Some(table) = self.table(vrf)
+            {
+                table.fetch(prefix);
+            }
+        }
+    }
+
     /// Writes one route into the books (`NO_ROUTE` removes it) and keeps all counts; returns what was there.
     fn put_route(&mut self, vrf: VrfId, prefix: IpNet, index: GroupIndex) -> GroupIndex {
         let Some(Some(table)) = self.vrfs.get_mut(vrf.0 as usize) else { return GroupIndex::NO_ROUTE };
@@ -252,8 +269,11 @@ impl Fib {
     }
 
     /// Asks for the memory of the whole batch before the first block is written, so that no batch is half encoded.
-    fn check_room(&mut self) -> Result<(), ApplyError> {
+    fn check_room(&mut self, changes: usize) -> Result<(), ApplyError> {
         self.encoder.arena.reclaim();
+        if self.encoder.arena.surely_has_room(changes) {
+            return Ok(());
+        }
         let mut demand = Demand::new();
         self.vrfs.iter().flatten().for_each(|table| table.demand(&self.encoder, &mut demand));
         let arena = &mut self.encoder.arena;

@@ -52,6 +52,12 @@ impl Table {
         if v4 { self.v4.set(bits, len, index) } else { self.v6.set(bits, len, index) }
     }
 
+    /// Asks the memory for what [`Table::set`] will look at.
+    pub(crate) fn fetch(&self, prefix: IpNet) {
+        let (v4, bits, len) = key(prefix);
+        if v4 { self.v4.fetch(bits, len) } else { self.v6.fetch(bits, len) }
+    }
+
     /// Adds the blocks that [`Table::encode`] may ask for.
     pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
         self.v4.demand(encoder, demand);

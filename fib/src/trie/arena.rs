@@ -306,6 +306,23 @@ impl Arena {
         place as u32
     }
 
+    /// A new block of as many words as `before`, with what that holds (nothing, if it has no words) and then what `edit` changes.
+    pub(crate) fn alloc_copy(
+        &mut self,
+        words: usize,
+        before: (u32, usize),
+        edit: impl FnOnce(&mut [u32]),
+    ) -> u32 {
+        let region = self.region.clone();
+        let old = Blocks { region: &region }.words(before.0, before.1);
+        self.alloc(words, |new, _| {
+            let (copied, rest) = new.split_at_mut(old.len().min(new.len()));
+            copied.copy_from_slice(old.get(..copied.len()).unwrap_or_default());
+            rest.fill(0);
+            edit(new);
+        })
+    }
+
     /// A free place for a block of this size.
     fn take(&mut self, size: Size) -> Option<u32> {
         let class = size.class();
@@ -340,7 +357,18 @@ impl Arena {
         }
     }
 
+    /// Whether a batch of so many changes fits into fresh lines for certain, without a look at what it touches: it may write every block
+    /// anew, with each value in its long form, and each change may at most lead to a node's table, or to pages and uniform blocks.
+    pub(crate) fn surely_has_room(&mut self, changes: usize) -> bool {
+        const CHANGE: usize = 1_024;
+        let fresh = self.limit - self.next;
+        let sure = CHANGE.checked_mul(changes).is_some_and(|lines| lines + 3 * self.used <= fresh);
+        self.short &= !sure;
+        sure
+    }
+
     /// The blocks that are written.
+    #[cfg(test)]
     pub(crate) fn blocks(&self) -> Blocks<'_> {
         Blocks { region: &self.region }
     }

@@ -54,6 +54,11 @@ impl Family {
         GroupIndex(before)
     }
 
+    /// Asks the memory for what [`Family::set`] will look at.
+    pub(crate) fn fetch(&self, bits: u128, len: u8) {
+        self.root.fetch_path(self.shape, bits, len);
+    }
+
     pub(crate) fn get(&self, bits: u128, len: u8) -> Option<GroupIndex> {
         match len {
             0 => (self.default != 0).then_some(GroupIndex(self.default)),

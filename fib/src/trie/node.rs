@@ -3,6 +3,7 @@
 //! A node at offset `off` covers `width` bits. Prefixes that end inside those bits are its entries, longer ones belong
 //! to a child at their slot. Entries sort as (slot, length): parents come right before what they cover.
 
+use super::kernel::fetch;
 use super::shape::{Kind, Level, Shape};
 
 /// What a node's entry is: slot in the node's bits (prefix bits first, then zeros), length below the node, group.
@@ -29,6 +30,15 @@ impl Entry {
     fn key(self) -> u64 {
         self.0 >> 32
     }
+}
+
+/// Children that are asked for before it is their turn.
+const AHEAD: usize = 4;
+
+/// Asks for the lines of a slice, up to so many bytes of it.
+fn fetch_all<T>(slice: &[T], bytes: usize) {
+    let bytes = size_of_val(slice).min(bytes);
+    (0..bytes).step_by(64).for_each(|at| fetch(slice.as_ptr().cast(), at));
 }
 
 /// Children of a node: by slot where they are many, sorted where they are few.
@@ -204,6 +214,35 @@ impl Node {
             self.dirty_children.push(slot);
         }
         before
+    }
+
+    /// Asks the memory for what [`Node::set`] will look at.
+    pub(crate) fn fetch_path(&self, shape: &Shape, bits: u128, len: u8) {
+        let (mut node, mut off) = (self, 0);
+        for &Level { width, .. } in shape.levels {
+            if len <= off + width {
+                break;
+            }
+            let Some(child) = node.child(window(bits, off, width)) else { break };
+            node = child;
+            off += width;
+        }
+        node.fetch_entries();
+    }
+
+    /// Asks the memory for what will be looked at of the children in `slots` behind place `at`.
+    pub(crate) fn fetch_children(&self, slots: &[u32], at: usize) {
+        let child = |ahead: usize| self.child(*slots.get(at + ahead)?);
+        if let Some(child) = child(2 * AHEAD) {
+            fetch_all(std::slice::from_ref(child), size_of::<Node>());
+        }
+        if let Some(child) = child(AHEAD) {
+            child.fetch_entries();
+        }
+    }
+
+    fn fetch_entries(&self) {
+        fetch_all(&self.entries, 256);
     }
 
     /// Forgets what changed, after all of it was changed back: blocks are as they should be. Drops children that only the changes made.

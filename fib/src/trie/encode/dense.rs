@@ -31,7 +31,8 @@ impl Encoder {
             }
         }
         let mut updates = Vec::with_capacity(touched.len());
-        for slot in touched {
+        for (at, &slot) in touched.iter().enumerate() {
+            node.fetch_children(&touched, at);
             let cover = covers.get(slot as usize).copied().unwrap_or_default();
             let mut place = None;
             if let Some(child) = node.child_mut(slot) {
@@ -49,21 +50,12 @@ impl Encoder {
             updates.push((slot, place));
         }
         node.parts = Some(covers);
-        let old = (node.leaf, node.words as usize);
-        let blocks = self.arena.blocks();
-        let before: &[u32] = if old.1 == 0 { &[] } else { blocks.words(old.0, old.1) };
-        let mut after = vec![0; slots as usize];
-        if let Some(place) = after.get_mut(..before.len()) {
-            place.copy_from_slice(before);
-        }
-        for (slot, place) in updates {
-            if let Some(word) = after.get_mut(slot as usize) {
-                *word = place;
-            }
-        }
-        let place = self.arena.alloc(slots as usize, |new, _| {
-            if let Some(new) = new.get_mut(..after.len()) {
-                new.copy_from_slice(&after);
+        let before = (node.leaf, node.words as usize);
+        let place = self.arena.alloc_copy(slots as usize, before, |new| {
+            for (slot, place) in updates {
+                if let Some(word) = new.get_mut(slot as usize) {
+                    *word = place;
+                }
             }
         });
         self.release(shape, level, node);

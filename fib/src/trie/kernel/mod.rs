@@ -118,9 +118,9 @@ unsafe fn runs_upto(base: *const u8, place: usize, slot: u32) -> usize {
     (starts << (!slot & 63)).count_ones() as usize
 }
 
-/// Asks for the line at `place`, which nobody waits for. A hint: nothing happens where there is no such line.
+/// Asks for the line so many bytes from `base`, which nobody waits for. A hint: nothing happens where there is no such line.
 #[inline(always)]
-fn fetch(base: *const u8, place: usize) {
+pub(super) fn fetch(base: *const u8, place: usize) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: it reads nothing, whatever the address.
     unsafe {
