@@ -24,6 +24,7 @@ pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
         (_, Answer::Kv(list)) => serde_json::to_string(list),
         (_, Answer::Captured(captured)) => serde_json::to_string(captured),
         (_, Answer::Trace(trace)) => serde_json::to_string(trace),
+        (_, Answer::Done(said)) => serde_json::to_string(said),
     }?;
     text.push('\n');
     Ok(text)
@@ -43,6 +44,7 @@ pub fn text(show: &Show, answer: &Answer) -> String {
         (_, Answer::Drops(list)) => drops(list),
         // Commands of their own show these.
         (_, Answer::Captured(_) | Answer::Trace(_)) => String::new(),
+        (_, Answer::Done(said)) => format!("{said}\n"),
         (_, Answer::Kv(list)) => list.entries.iter().map(crate::kv::line).collect(),
     }
 }
@@ -182,6 +184,19 @@ fn status_page(status: &Status) -> String {
             forwarding.retired,
             forwarding.pending_batches
         );
+        if forwarding.workers_stalled != 0 {
+            let _ = writeln!(page, "{} workers stand still or have ended", forwarding.workers_stalled);
+        }
+        if forwarding.address_conflicts != 0 {
+            let _ = writeln!(
+                page,
+                "another station claimed an address of this router {} times: see the log",
+                forwarding.address_conflicts
+            );
+        }
+        if forwarding.agent_restarts != 0 {
+            let _ = writeln!(page, "the agent was started again {} times", forwarding.agent_restarts);
+        }
         if let Some(error) = &forwarding.apply_error {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
         }
@@ -445,6 +460,7 @@ fn ports(list: &PortList) -> String {
         "tx packets",
         "tx bytes",
         "rx missed",
+        "tx pressed",
         "driver",
         "addresses",
     ];
@@ -461,6 +477,7 @@ fn ports(list: &PortList) -> String {
             port.tx_packets.to_string(),
             port.tx_bytes.to_string(),
             port.rx_missed.to_string(),
+            port.tx_pressed.to_string(),
             port.driver.clone(),
             addresses.join(","),
         ]);
@@ -481,6 +498,7 @@ fn workers(list: &WorkerList) -> String {
         "serial",
         "idle",
         "busy %",
+        "cpu %",
         "state",
         "held",
         "icmp errors",
@@ -500,13 +518,29 @@ fn workers(list: &WorkerList) -> String {
             worker.serial.to_string(),
             yes(worker.idle),
             format!("{:.1}", worker.busy_percent),
+            format!("{:.1}", worker.cpu_percent),
             if worker.stalled { "stalled" } else { "fine" }.into(),
             worker.held.to_string(),
             worker.icmp_sent.to_string(),
             worker.destructors.to_string(),
         ]);
     }
-    columns.finish()
+    let mut text = columns.finish();
+    let mut columns = Columns::new(&["worker", "queue", "port", "packets", "full bursts", "handed on"]);
+    for worker in &list.workers {
+        for (number, queue) in worker.queues.iter().enumerate() {
+            columns.row(vec![
+                worker.worker.to_string(),
+                number.to_string(),
+                queue.port.clone(),
+                queue.packets.to_string(),
+                queue.full_bursts.to_string(),
+                queue.handed_on.to_string(),
+            ]);
+        }
+    }
+    let _ = write!(text, "\n{}", columns.finish());
+    text
 }
 
 fn drops(list: &DropList) -> String {

@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::protocol::{Answer, Request};
 use crate::server::Handler;
 use crate::status::{Kind, Role, Status};
+use crate::tables::WorkerList;
 
 /// What Prometheus wants to be told about the text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +61,18 @@ struct DropLabel {
     reason: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabel {
+    worker: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueLabel {
+    worker: u64,
+    queue: u64,
+    port: String,
+}
+
 /// All metrics of a daemon as text.
 pub fn text(status: &Status, handler: &dyn Handler) -> String {
     let mut registry = Registry::with_prefix("fibcast");
@@ -74,6 +87,9 @@ pub fn text(status: &Status, handler: &dyn Handler) -> String {
             }
             registry.register("port_received_packets", "Packets that workers received", rx);
             registry.register("port_sent_packets", "Packets that workers sent", tx);
+        }
+        if let Ok(Answer::Workers(list)) = handler.handle(Request::Workers {}) {
+            workers(&mut registry, &list);
         }
         if let Ok(Answer::Drops(list)) = handler.handle(Request::Drops {}) {
             let drops = Family::<DropLabel, Counter>::default();
@@ -141,6 +157,27 @@ fn origins(registry: &mut Registry, status: &Status) {
         "1 when another route server has an origin of the same name",
         conflict,
     );
+}
+
+fn workers(registry: &mut Registry, list: &WorkerList) {
+    let cpu = Family::<WorkerLabel, Gauge<f64, AtomicU64>>::default();
+    let busy = Family::<WorkerLabel, Gauge<f64, AtomicU64>>::default();
+    let stalled = Family::<WorkerLabel, Gauge>::default();
+    let queues = Family::<QueueLabel, Counter>::default();
+    for worker in &list.workers {
+        let label = WorkerLabel { worker: worker.worker as u64 };
+        cpu.get_or_create(&label).set(worker.cpu_percent / 100.0);
+        busy.get_or_create(&label).set(worker.busy_percent / 100.0);
+        stalled.get_or_create(&label).set(i64::from(worker.stalled));
+        for (number, queue) in worker.queues.iter().enumerate() {
+            let label = QueueLabel { worker: label.worker, queue: number as u64, port: queue.port.clone() };
+            queues.get_or_create(&label).inc_by(queue.packets);
+        }
+    }
+    registry.register("worker_cpu", "Share of a CPU that the worker's thread used lately", cpu);
+    registry.register("worker_busy", "Share of its time that the worker spent on packets lately", busy);
+    registry.register("worker_stalled", "1 when the worker stands still or has ended", stalled);
+    registry.register("queue_received_packets", "Packets received by queue", queues);
 }
 
 fn node(registry: &mut Registry, status: &Status) {
@@ -253,6 +290,12 @@ fn node(registry: &mut Registry, status: &Status) {
     if let Some(kernel) = &status.kernel {
         counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
         counter("kernel_audits", "Times that the kernel's table was read and mended", kernel.audits);
+    }
+    if let Some(forwarding) = &status.forwarding {
+        let help = "Times that the agent's thread had to be started again";
+        counter("agent_restarts", help, forwarding.agent_restarts);
+        let help = "Times that another station claimed an address of this router";
+        counter("address_conflicts", help, forwarding.address_conflicts);
     }
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {

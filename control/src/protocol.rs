@@ -75,6 +75,36 @@ pub enum Request {
         #[serde(default)]
         vrf: u32,
     },
+    /// A neighbour that is never asked for, of a dataplane, until its next start.
+    NeighborAdd {
+        /// Name of the port.
+        port: String,
+        /// Its address.
+        address: IpAddr,
+        /// Its MAC address.
+        mac: String,
+    },
+    /// Takes back what [`Request::NeighborAdd`] or the configuration said.
+    NeighborDelete {
+        /// Name of the port.
+        port: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A route that wins over those from servers, of a dataplane, until its next start.
+    RouteAdd(Box<OwnRoute>),
+    /// Takes back what [`Request::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
+    RouteDelete {
+        /// Routing and forwarding instance.
+        #[serde(default)]
+        vrf: u32,
+        /// Destination.
+        prefix: ipnet::IpNet,
+    },
+    /// Compares the table with the servers' anew and applies all of it again, of an agent or dataplane.
+    Resync {},
+    /// Reads the configuration's changeable parts and the certificates again.
+    Reload {},
     /// Writes an opaque record, at a route server.
     KvPut {
         /// Its key.
@@ -113,6 +143,24 @@ pub enum Request {
         #[serde(default)]
         serial: u64,
     },
+}
+
+/// A route as in `[[static_route]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OwnRoute {
+    /// Routing and forwarding instance.
+    pub vrf: u32,
+    /// Destination.
+    pub prefix: Option<ipnet::IpNet>,
+    /// Gateways.
+    pub via: Vec<IpAddr>,
+    /// Name of the gateways' port, where their addresses do not say it.
+    pub port: Option<String>,
+    /// Shares of the gateways, in their order; empty: equal.
+    pub weights: Vec<u16>,
+    /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
+    pub special: Option<String>,
 }
 
 impl Request {
@@ -170,6 +218,8 @@ pub enum Answer {
     Trace(Box<Trace>),
     /// To all about opaque records.
     Kv(KvList),
+    /// To what is done and not shown: what was done, in words.
+    Done(String),
 }
 
 /// The envelope of an answer on the wire.

@@ -326,6 +326,12 @@ pub struct ForwardingStatus {
     /// Workers that stand still or have ended.
     #[serde(default)]
     pub workers_stalled: u64,
+    /// Times that the agent's thread had to be started again, because it panicked or stood still.
+    #[serde(default)]
+    pub agent_restarts: u64,
+    /// Times that another station claimed an address of this router (RFC 5227, RFC 4862 §5.4).
+    #[serde(default)]
+    pub address_conflicts: u64,
     /// Why the last batch failed, while it waits.
     pub apply_error: Option<String>,
 }

@@ -132,6 +132,9 @@ pub struct PortStatus {
     pub tx_bytes: u64,
     /// Packets that the device dropped before a worker saw them (no buffer, ring full), as its driver says.
     pub rx_missed: u64,
+    /// Times that the driver took fewer packets than it was offered: back-pressure. The packets waited, or were dropped as `tx_full`.
+    #[serde(default)]
+    pub tx_pressed: u64,
 }
 
 /// Workers.
@@ -169,6 +172,12 @@ pub struct WorkerStatus {
     /// Percent of its time that it spent on packets lately.
     #[serde(default)]
     pub busy_percent: f64,
+    /// Percent of a CPU that its thread used lately, as the system counts it.
+    #[serde(default)]
+    pub cpu_percent: f64,
+    /// Its receive queues, in the order in which it polls them.
+    #[serde(default)]
+    pub queues: Vec<QueueStatus>,
     /// It gave no sign of life for more than a second, or its thread has ended.
     #[serde(default)]
     pub stalled: bool,
@@ -189,6 +198,19 @@ pub struct WorkerStatus {
     pub fragments: u64,
     /// Trie destructors that ran on this worker; anything but 0 is a defect.
     pub destructors: u64,
+}
+
+/// A receive queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Name of its port.
+    pub port: String,
+    /// Packets received.
+    pub packets: u64,
+    /// Bursts that were as long as they can be: more packets may have waited behind them.
+    pub full_bursts: u64,
+    /// Of the packets, handed to other workers, where flows are shared by software.
+    pub handed_on: u64,
 }
 
 /// Dropped packets.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
+use crate::io::BURST;
 use crate::reason::Reason;
+use crate::used::Used;
 
 /// Looks in quick succession; a worker's additions take some ten nanoseconds.
 const QUICK_LOOKS: u32 = 64;
@@ -43,7 +45,16 @@ struct PortCounters {
     rx_bytes: Counter,
     tx_packets: Counter,
     tx_bytes: Counter,
+    tx_pressed: Counter,
     drops: [Counter; Reason::COUNT],
+}
+
+/// A receive queue, as its worker counts it.
+#[derive(Debug, Default)]
+struct QueueCounters {
+    packets: Counter,
+    full: Counter,
+    handed: Counter,
 }
 
 /// The counters of one worker.
@@ -67,7 +78,11 @@ pub struct WorkerCounters {
     idle: AtomicBool,
     ended: AtomicBool,
     ports: Box<[CachePadded<PortCounters>]>,
+    queues: Box<[CachePadded<QueueCounters>]>,
     groups: Box<[GroupCounter]>,
+    used: Used,
+    /// The worker's thread, as the system knows it; 0: not started.
+    thread: AtomicU64,
 }
 
 /// Traffic of one group, as forwarding counts it.
@@ -210,11 +225,17 @@ pub struct Adding<'a> {
 impl WorkerCounters {
     /// All zero, for a router of `ports` ports.
     pub fn new(ports: usize) -> Self {
+        WorkerCounters::with_queues(ports, 0)
+    }
+
+    /// The same for a worker that polls so many receive queues.
+    pub fn with_queues(ports: usize, queues: usize) -> Self {
         let port = || PortCounters {
             rx_packets: Counter::default(),
             rx_bytes: Counter::default(),
             tx_packets: Counter::default(),
             tx_bytes: Counter::default(),
+            tx_pressed: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         };
         WorkerCounters {
@@ -235,6 +256,9 @@ impl WorkerCounters {
             serial: Counter::default(),
             idle: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            used: Used::default(),
+            thread: AtomicU64::new(0),
+            queues: (0..queues).map(|_| CachePadded::default()).collect(),
             groups: (0..GROUPS).map(|_| GroupCounter::default()).collect(),
             ports: (0..ports).map(|_| CachePadded::new(port())).collect(),
         }
@@ -306,6 +330,22 @@ impl WorkerCounters {
         }
     }
 
+    /// The worker runs on this thread, as the system knows it.
+    pub fn set_thread(&self, thread: u64) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// The thread that the worker runs on; none before its start.
+    pub fn thread(&self) -> Option<u64> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
+    }
+
+    /// Which directly connected hosts packets went to.
+    #[inline]
+    pub fn used(&self) -> &Used {
+        &self.used
+    }
+
     /// Packets and bytes that went by a group since the worker's start; none for groups that share the last counter.
     pub fn of_group(&self, index: u32) -> Option<Taken> {
         let group = self.groups.get(index as usize).filter(|_| (index as usize) < GROUPS - 1)?;
@@ -316,6 +356,7 @@ impl WorkerCounters {
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             ports: self.ports.iter().map(|_| PortSnapshot::default()).collect(),
+            queues: self.queues.iter().map(|_| QueueSnapshot::default()).collect(),
             ..Snapshot::default()
         };
         for look in 0..QUICK_LOOKS + PATIENT_LOOKS {
@@ -353,11 +394,19 @@ impl WorkerCounters {
         to.idle_polls = self.idle_polls.get();
         to.serial = self.serial.get();
         to.idle = self.idle.load(Ordering::Relaxed);
+        for (queue, to) in self.queues.iter().zip(&mut to.queues) {
+            *to = QueueSnapshot {
+                packets: queue.packets.get(),
+                full: queue.full.get(),
+                handed: queue.handed.get(),
+            };
+        }
         for (port, to) in self.ports.iter().zip(&mut to.ports) {
             to.rx_packets = port.rx_packets.get();
             to.rx_bytes = port.rx_bytes.get();
             to.tx_packets = port.tx_packets.get();
             to.tx_bytes = port.tx_bytes.get();
+            to.tx_pressed = port.tx_pressed.get();
             for (drops, to) in port.drops.iter().zip(&mut to.drops) {
                 *to = drops.get();
             }
@@ -431,6 +480,27 @@ impl Adding<'_> {
         }
     }
 
+    /// A burst of one of the worker's queues, and how many of its packets went to other workers.
+    #[inline]
+    pub fn queue(&self, place: usize, received: usize, handed: u32) {
+        if let Some(queue) = self.counters.queues.get(place) {
+            queue.packets.add(received as u64);
+            if received >= BURST {
+                queue.full.add(1);
+            }
+            if handed != 0 {
+                queue.handed.add(u64::from(handed));
+            }
+        }
+    }
+
+    /// A port's driver took fewer packets than it was offered, so many times.
+    pub fn pressed(&self, port: usize, times: u64) {
+        if let Some(port) = self.counters.ports.get(port) {
+            port.tx_pressed.add(times);
+        }
+    }
+
     /// Packets of the router's own that no transmit queue had room for, or that had no way.
     pub fn originate_failed(&self, packets: u64) {
         self.counters.originate_failed.add(packets);
@@ -496,6 +566,19 @@ pub struct Snapshot {
     pub idle: bool,
     /// By place of the port.
     pub ports: Vec<PortSnapshot>,
+    /// Its receive queues, in the order in which it polls them.
+    pub queues: Vec<QueueSnapshot>,
+}
+
+/// A worker's counters of one of its receive queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueSnapshot {
+    /// Packets received.
+    pub packets: u64,
+    /// Bursts that were full, behind which more packets may have waited.
+    pub full: u64,
+    /// Of the packets, handed to other workers.
+    pub handed: u64,
 }
 
 /// A worker's counters of one port.
@@ -509,6 +592,8 @@ pub struct PortSnapshot {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Times that the driver took fewer packets than it was offered; the others waited, or were dropped as `tx_full`.
+    pub tx_pressed: u64,
     /// Dropped packets of those received here, by [`Reason`] number.
     pub drops: [u64; Reason::COUNT],
 }

@@ -6,12 +6,15 @@
 //! * [`worker`]: poll-mode threads around it, and what they do when idle;
 //! * [`neighbor`]: ARP and ND as a state machine;
 //! * [`control`]: the thread that owns table, publisher and neighbours;
+//! * [`agent_guard`]: another agent where one stands still;
 //! * [`capture`]: copies of packets for an operator;
 //! * [`host_path`]: twins of ports in the kernel;
 //! * [`config`](mod@config): the file `dataplane.toml`;
 //! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
-//! * [`reason`], [`counters`]: why packets were dropped, and how many.
+//! * [`reason`], [`counters`]: why packets were dropped, and how many;
+//! * [`used`]: which neighbours packets went to.
 
+pub mod agent_guard;
 pub mod capture;
 pub mod config;
 pub mod control;
@@ -24,4 +27,5 @@ pub mod pipeline;
 pub mod reason;
 #[cfg(feature = "dpdk")]
 pub mod router;
+pub mod used;
 pub mod worker;

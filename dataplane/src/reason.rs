@@ -48,7 +48,7 @@ reasons! {
     LinkBroadcast = "link_broadcast",
     /// To a multicast group: there is no multicast routing.
     Multicast = "multicast",
-    /// RFC 4291 §2.5.6: a link-local source address, for somebody beyond the link.
+    /// RFC 4291 §2.5.6, RFC 3927 §7: a link-local source address, or an IPv4 destination of that kind, that would have to be forwarded.
     LinkLocal = "link_local",
     /// RFC 1812 §5.3.1, RFC 8200 §3: the time to live or hop limit is used up.
     TtlExceeded = "ttl_exceeded",
@@ -84,6 +84,8 @@ reasons! {
     HostFull = "host_full",
     /// For the router itself, but larger than it takes, or in several buffers.
     HostTooBig = "host_too_big",
+    /// For another worker, by its flow, whose ring was full.
+    SpreadFull = "spread_full",
     /// Waited for room in a transmit queue when the worker stopped.
     Stopped = "stopped",
 }

@@ -134,8 +134,18 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
         | Request::CaptureStart { .. }
         | Request::CaptureRead { .. }
         | Request::CaptureStop { .. }
-        | Request::Trace { .. } => {
+        | Request::Trace { .. }
+        | Request::NeighborAdd { .. }
+        | Request::NeighborDelete { .. }
+        | Request::RouteAdd(_)
+        | Request::RouteDelete { .. } => {
             return Err("a route server forwards no packets; ask a dataplane".to_owned());
+        }
+        Request::Resync {} => {
+            return Err("a route server has no servers; ask an agent or dataplane".to_owned());
+        }
+        Request::Reload {} => {
+            return Err("a route server reads its certificates again at SIGHUP, and nothing else".to_owned());
         }
     })
 }

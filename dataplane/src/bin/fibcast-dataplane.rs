@@ -1,6 +1,6 @@
 //! `fibcast-dataplane`: forwards packets on DPDK ports by the table that its servers give it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,14 +10,17 @@ use fibcast_control::ControlServer;
 use fibcast_control::http::HttpServer;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::server::Handler;
-use fibcast_control::status::{Kind, Status, TableStatus, resident_bytes};
+use fibcast_control::status::{ForwardingStatus, Kind, Status, TableStatus, resident_bytes};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::{config, cpu, log, signals};
+use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::router::Router;
+use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
 /// Forwards packets on DPDK ports by the table that its servers give it.
@@ -52,8 +55,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Declared in this order, they end in the other: operators, agent, router.
-    let agent = start_agent(&loaded, &router)?;
-    let handler = handler(&loaded, &router, agent.clone(), started);
+    let security = match &config.sync {
+        Some(_) => Security::open(&config.tls, &config.node.name)?,
+        None => None,
+    };
+    let agent = start_agent(&loaded, &router, security.clone())?;
+    let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
     let _operators = open_control(&loaded, handler.clone())?;
     let _http = open_http(&loaded, handler)?;
     tracing::info!(
@@ -67,35 +74,54 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The agent on its own thread, feeding the control thread; none without `[sync]`.
-fn start_agent(loaded: &Loaded<Config>, router: &Router) -> Result<Option<Arc<AgentHandle>>, Failure> {
+/// The agent on its own thread, feeding the control thread, and who looks after it; none without `[sync]`.
+fn start_agent(
+    loaded: &Loaded<Config>,
+    router: &Router,
+    security: Option<Arc<Security>>,
+) -> Result<Option<Arc<AgentGuard>>, Failure> {
     let config = &loaded.value;
     let (Some(sync), Some(control)) = (config.sync.clone(), router.control()) else { return Ok(None) };
-    let ports = config.ports.iter().map(|port| port.name.clone()).collect();
+    let ports: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let setup = AgentConfig {
         name: config.node.name.clone(),
         listen: config.node.listen.clone(),
         sync,
-        security: Security::open(&config.tls, &config.node.name)?,
+        security,
         limits: config.limits,
     };
-    let agent = Agent::spawn(setup, Box::new(ControlSink::new(control, ports))).map_err(|error| {
+    let mut term = Term::default();
+    let make = move || {
+        term = term.next();
+        let sink = ControlSink::of_term(control.clone(), ports.clone(), term.clone());
+        Agent::spawn(setup.clone(), Box::new(sink))
+    };
+    let guard = AgentGuard::start(make, agent_guard::PATIENCE).map_err(|error: ShellError| {
         Failure::work(loaded.error(&[Step::Key("node"), Step::Key("listen")], error.to_string()))
     })?;
-    Ok(Some(Arc::new(agent)))
+    Ok(Some(Arc::new(guard)))
 }
 
 /// Answers operators: the agent's view of the table, and what the dataplane adds.
 fn handler(
     loaded: &Loaded<Config>,
+    file: PathBuf,
     router: &Router,
-    agent: Option<Arc<AgentHandle>>,
+    guard: Option<Arc<AgentGuard>>,
+    security: Option<Arc<Security>>,
     started: Instant,
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
     move |request: Request| {
-        if let (true, Some(agent)) = (request.is_kv(), &agent) {
-            return agent.answer(request);
+        let agent = guard.as_ref().map(|guard| guard.agent());
+        match (&request, &agent) {
+            (Request::Resync {}, None) => return Err("there are no servers: [sync] is missing".to_owned()),
+            (Request::Reload {}, _) => return reload(&file, &view, security.as_deref()),
+            (Request::Trace { .. }, Some(agent)) => return trace(&view, request, agent),
+            (request, Some(agent)) if request.is_kv() || *request == (Request::Resync {}) => {
+                return agent.answer(request.clone());
+            }
+            _ => {}
         }
         if request != (Request::Status {}) {
             return view.answer(request);
@@ -104,14 +130,42 @@ fn handler(
             Some(agent) => agent.status()?,
             None => without_agent(&name),
         };
+        let restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
+        let forwarding = view.forwarding();
         Ok(Answer::Status(Box::new(Status {
             kind: Kind::Dataplane,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: started.elapsed().as_millis() as u64,
-            forwarding: view.forwarding(),
+            forwarding: forwarding.map(|known| ForwardingStatus { agent_restarts: restarts, ..known }),
             ..status
         })))
     }
+}
+
+/// Reads the file and the certificates again.
+fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answer, String> {
+    let loaded: Loaded<Config> = config::load(file).map_err(|error| error.to_string())?;
+    Config::check(&loaded).map_err(|error| error.to_string())?;
+    let said = view.reload(&loaded.value)?;
+    if let Some(security) = security {
+        security.reload();
+    }
+    tracing::info!("{}: read again: {said}", file.display());
+    Ok(Answer::Done(said))
+}
+
+/// A trace says which server the route came from, which the agent knows.
+fn trace(view: &View, request: Request, agent: &AgentHandle) -> Result<Answer, String> {
+    let mut answer = view.answer(request)?;
+    if let Answer::Trace(trace) = &mut answer
+        && trace.origin.as_deref() == Some("servers")
+        && let Some(sync) = agent.status().ok().and_then(|status| status.sync)
+        && let Some(server) = sync.servers.iter().find(|server| Some(server.role) == sync.active)
+    {
+        let name = server.name.as_deref().unwrap_or(&server.address);
+        trace.origin = Some(format!("server {name} ({})", server.role));
+    }
+    Ok(answer)
 }
 
 /// The status of a host that forwards by static routes alone.

@@ -76,9 +76,25 @@ pub struct Workers {
     /// What they do when nothing comes.
     #[serde(default)]
     pub idle: Policy,
+    /// Flows of a port with fewer receive queues than there are workers.
+    #[serde(default)]
+    pub spread: Spread,
     /// Packets that wait for each transmit queue that takes no more.
     #[serde(default = "Workers::default_backlog")]
     pub tx_backlog: usize,
+}
+
+/// Whether the worker that polls a queue shares its flows with the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Where some worker would have no queue at all.
+    #[default]
+    Auto,
+    /// Of each port that has fewer queues than there are workers.
+    On,
+    /// Never: a queue's packets are its worker's.
+    Off,
 }
 
 impl Workers {
@@ -339,26 +355,26 @@ impl Config {
             let wrong = |key: &str, reason: String| {
                 loaded.error(&["static_neighbor".into(), place.into(), key.into()], reason)
             };
-            let Some(port) = self.port_of(&neighbor.port) else {
-                return Err(wrong(
-                    "port",
-                    format!("expected the name of a [[port]], found {:?}", neighbor.port),
-                ));
-            };
-            if !is_host(neighbor.ip) || !seen.insert((port, neighbor.ip)) {
-                return Err(wrong(
-                    "ip",
-                    format!("expected a host's address that stands once, found {}", neighbor.ip),
-                ));
-            }
-            if !neighbor.mac.is_unicast() {
-                return Err(wrong(
-                    "mac",
-                    format!("expected the address of one station, found {}", neighbor.mac),
-                ));
+            let port = self.neighbor(neighbor).map_err(|(key, reason)| wrong(key, reason))?;
+            if !seen.insert((port, neighbor.ip)) {
+                return Err(wrong("ip", format!("{} stands twice", neighbor.ip)));
             }
         }
         Ok(())
+    }
+
+    /// The place of a static neighbour's port; what is wrong with it comes with its key.
+    pub fn neighbor(&self, neighbor: &StaticNeighbor) -> Result<usize, (&'static str, String)> {
+        let Some(port) = self.port_of(&neighbor.port) else {
+            return Err(("port", format!("expected the name of a [[port]], found {:?}", neighbor.port)));
+        };
+        if !is_host(neighbor.ip) {
+            return Err(("ip", format!("expected a host's address, found {}", neighbor.ip)));
+        }
+        if !neighbor.mac.is_unicast() {
+            return Err(("mac", format!("expected the address of one station, found {}", neighbor.mac)));
+        }
+        Ok(port)
     }
 
     fn check_routes(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
@@ -367,40 +383,42 @@ impl Config {
             let wrong = |key: &str, reason: String| {
                 loaded.error(&["static_route".into(), place.into(), key.into()], reason)
             };
-            if route.prefix.trunc() != route.prefix {
-                return Err(wrong(
-                    "prefix",
-                    format!("expected {}, found host bits set", route.prefix.trunc()),
-                ));
-            }
-            if route.vrf >= MAX_VRFS {
-                return Err(wrong("vrf", format!("expected a number below {MAX_VRFS}, found {}", route.vrf)));
-            }
             if !seen.insert((route.vrf, route.prefix)) {
                 return Err(wrong("prefix", format!("{} stands twice", route.prefix)));
             }
-            if let Some(name) = &route.port
-                && self.port_of(name).is_none()
-            {
-                return Err(wrong("port", format!("expected the name of a [[port]], found {name:?}")));
-            }
-            let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
-            // RFC 8950: IPv4 packets may go to an IPv6 next hop, not the other way round.
-            let unfit =
-                |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
-            if let Some(via) = gateways.iter().find(unfit) {
-                return Err(wrong("via", format!("expected a gateway for {}, found {via}", route.prefix)));
-            }
-            if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
-                return Err(wrong("port", format!("every link has {via}: expected the port's name as well")));
-            }
-            if !route.weights.is_empty() && route.weights.len() != gateways.len() {
-                let (expected, found) = (gateways.len(), route.weights.len());
-                return Err(wrong("weights", format!("expected one for each of {expected}, found {found}")));
-            }
-            self.group_of(route).map_err(|reason| wrong("via", reason))?;
+            self.route(route).map_err(|(key, reason)| wrong(key, reason))?;
         }
         Ok(())
+    }
+
+    /// A route as the control side wants it; what is wrong with it comes with its key.
+    pub fn route(&self, route: &Route) -> Result<StaticRoute, (&'static str, String)> {
+        if route.prefix.trunc() != route.prefix {
+            return Err(("prefix", format!("expected {}, found host bits set", route.prefix.trunc())));
+        }
+        if route.vrf >= MAX_VRFS {
+            return Err(("vrf", format!("expected a number below {MAX_VRFS}, found {}", route.vrf)));
+        }
+        if let Some(name) = &route.port
+            && self.port_of(name).is_none()
+        {
+            return Err(("port", format!("expected the name of a [[port]], found {name:?}")));
+        }
+        let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
+        // RFC 8950: IPv4 packets may go to an IPv6 next hop, not the other way round.
+        let unfit = |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
+        if let Some(via) = gateways.iter().find(unfit) {
+            return Err(("via", format!("expected a gateway for {}, found {via}", route.prefix)));
+        }
+        if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
+            return Err(("port", format!("every link has {via}: expected the port's name as well")));
+        }
+        if !route.weights.is_empty() && route.weights.len() != gateways.len() {
+            let (expected, found) = (gateways.len(), route.weights.len());
+            return Err(("weights", format!("expected one for each of {expected}, found {found}")));
+        }
+        let group = self.group_of(route).map_err(|reason| ("via", reason))?;
+        Ok(StaticRoute { vrf: VrfId(route.vrf), prefix: route.prefix, group })
     }
 
     /// What a route of the file leads to.
@@ -435,11 +453,7 @@ impl Config {
 
     /// `[[static_route]]` as the control side wants it.
     pub fn static_routes(&self) -> Vec<StaticRoute> {
-        let made = |route: &Route| {
-            let group = self.group_of(route).ok()?;
-            Some(StaticRoute { vrf: VrfId(route.vrf), prefix: route.prefix, group })
-        };
-        self.routes.iter().filter_map(made).collect()
+        self.routes.iter().filter_map(|route| self.route(route).ok()).collect()
     }
 
     /// `[[port]]` as the control side wants it; `macs` are those of the devices, by place of the port.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fibcast_fib::PortId;
 
 use super::PortSetup;
+use super::next_hops::owned;
 use crate::neighbor::{Action, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
@@ -89,7 +90,8 @@ impl Host {
             ethernet::IPV6 => {
                 let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
                 let own = header.destination();
-                let known = ports.iter().any(|port| port.owns(own.into()));
+                let vrf = ports.get(usize::from(frame.port))?.vrf;
+                let known = owned(own.into(), vrf, ports);
                 let upper = matches!(header.next_header(), TCP | UDP);
                 if !known
                     || !upper
@@ -121,7 +123,7 @@ fn handle(
             *claimed = Some((address, mac));
         }
         // Who is not on this link cannot be its neighbour.
-        if port.source_for(address).is_some() && !ports.iter().any(|port| port.owns(address)) {
+        if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
             neighbors.heard((PortId(frame.port), address), mac, create, now, actions);
         }
     };
@@ -143,7 +145,7 @@ fn handle(
         }
         ethernet::IPV6 => {
             let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
-            if ports.iter().any(|port| port.owns(header.destination().into()))
+            if owned(header.destination().into(), port.vrf, ports)
                 && let Some(answer) = echo::reply_v6(&ethernet, &header, port.mac)
             {
                 Some(answer)

@@ -4,16 +4,20 @@
 //! again, and at most one publication. It does not block and takes the time as an argument; [`thread`] calls it with a real clock.
 //!
 //! * [`own_routes`]: routes that the host has by itself: its addresses, its subnets, those of its configuration;
+//! * [`recursion`]: gateways that have to be looked for, by the table's own routes and in VRFs;
 //! * [`next_hops`]: which neighbour a next hop means;
 //! * [`host`]: answers to ARP, ND and pings;
+//! * [`orders`]: what an operator changes while the router runs;
 //! * [`sink`]: batches of the agent on their way here;
 //! * [`pending`]: batches that wait, and what becomes of them when one fails;
 //! * [`show`], [`trace`]: what an operator sees.
 
 pub mod host;
 pub mod next_hops;
+pub mod orders;
 pub mod own_routes;
 mod pending;
+pub mod recursion;
 pub mod show;
 pub mod sink;
 pub mod thread;
@@ -34,8 +38,10 @@ use crate::neighbor::{self, Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
 use crate::pipeline::port::{Link, PortFacts, ReversePath};
+use crate::used::Marks;
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
+use recursion::Recursion;
 
 /// Questions about neighbours in one turn; more wait a turn.
 const QUESTIONS: usize = 64;
@@ -46,6 +52,8 @@ const HOLD: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(1);
 /// Between two looks at which next hops are in use no more.
 const SWEEP: Duration = Duration::from_secs(10);
+/// Between two looks at which neighbours packets went to.
+const LOOK: Duration = Duration::from_secs(5);
 /// Batches that are applied in one turn, so that neighbours and operators are heard in between.
 const BATCHES: usize = 16;
 
@@ -141,6 +149,7 @@ pub struct Control {
     fib: Fib,
     publisher: Publisher,
     neighbors: Table,
+    recursion: Recursion,
     next_hops: NextHops,
     own: OwnRoutes,
     rings: Vec<Rings>,
@@ -151,6 +160,7 @@ pub struct Control {
     dirty: bool,
     hold: Hold,
     sweep_at: Instant,
+    look_at: Instant,
     actions: Vec<Action>,
     /// By place of the port: its link is down.
     down: Vec<bool>,
@@ -183,6 +193,10 @@ impl Control {
         }
         let own = OwnRoutes::new(&setup.ports, &setup.routes);
         fib.apply(&own.changes, 0)?;
+        let mut recursion = Recursion::default();
+        recursion.adopt(&own.changes, &setup.ports);
+        let resolved = recursion.resolve(&setup.ports, &fib);
+        fib.apply(&resolved, 0)?;
         let publisher = Publisher::new(fib.generation());
         let mut control = Control {
             down: vec![false; setup.ports.len()],
@@ -193,6 +207,7 @@ impl Control {
             fib,
             publisher,
             neighbors: Table::default(),
+            recursion,
             next_hops: NextHops::default(),
             own,
             rings: setup.rings,
@@ -202,6 +217,7 @@ impl Control {
             dirty: false,
             hold: Hold::default(),
             sweep_at: now + SWEEP,
+            look_at: now + LOOK,
             actions: Vec::new(),
         };
         for (port, address, mac) in setup.neighbors {
@@ -221,7 +237,7 @@ impl Control {
 
     /// Takes a batch; it is applied in a turn.
     pub fn push(&mut self, mut batch: Batch) {
-        batch.changes.retain(|change| !self.own.wins(change));
+        self.own.filter(&mut batch);
         // A VRF without a port here forwards nothing, and its routes are kept for the tier below alike. One that does not fit is
         // refused with the batch.
         for change in &batch.changes {
@@ -250,6 +266,12 @@ impl Control {
             self.sweep_at = now + SWEEP;
             self.next_hops.sweep(&self.fib, &mut self.neighbors);
         }
+        if now >= self.look_at {
+            self.look_at = now + LOOK;
+            let mut marks = Marks::default();
+            self.counters.iter().for_each(|worker| worker.used().collect(&mut marks));
+            self.neighbors.mark_used(|key| marks.contain(key.0, key.1), now);
+        }
         let room = self.rings.first().map_or(0, |rings| rings.originate.capacity() - rings.originate.len());
         self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
         busy |= self.perform();
@@ -266,9 +288,12 @@ impl Control {
             }
             pending::coalesce(&mut self.pending);
         }
-        let (mut applied, mut moved) = (false, false);
+        let mut applied = false;
         for _ in 0..BATCHES {
             let Some(batch) = self.pending.front_mut() else { break };
+            // In the words of this table; what it said before is kept where that differs, for another try.
+            let said = self.recursion.prepare(&mut batch.changes, batch.replaces, &self.ports, &self.fib);
+            let replaces = batch.replaces;
             if std::mem::take(&mut batch.replaces) {
                 self.own.complete(batch, &self.fib);
             }
@@ -285,7 +310,7 @@ impl Control {
                     if self.failure.take().is_some() {
                         tracing::info!("serial {}: the batch that had failed is applied", batch.serial);
                     }
-                    moved |= self.next_hops.touched_by(&batch.changes);
+                    self.recursion.note(&batch.changes);
                     self.pending.pop_front();
                     self.note_baselines(&made);
                     applied = true;
@@ -300,26 +325,37 @@ impl Control {
                         );
                     }
                     self.failure = Some(Failure { text, retry_at: now + RETRY });
+                    if let (Some(said), Some(batch)) = (said, self.pending.front_mut()) {
+                        (batch.changes, batch.replaces) = (said, replaces);
+                    }
                     break;
                 }
             }
         }
-        if moved {
-            for next_hop in self.next_hops.resolve_again(&self.ports, &self.fib) {
-                let key = self.next_hops.recursive(&next_hop);
-                self.use_neighbor(next_hop, key, now);
-            }
-        }
         if applied {
+            self.resolve_groups();
             self.resolve_new(now);
         }
         applied
     }
 
+    /// Writes groups anew whose gateways are elsewhere by now; it is published together with what moved them.
+    fn resolve_groups(&mut self) {
+        let changes = self.recursion.resolve(&self.ports, &self.fib);
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.fib.apply(&changes, self.fib.serial()) {
+            tracing::error!("groups with gateways behind other routes stay as they were: {error}");
+            self.recursion.again();
+        }
+        self.dirty = true;
+    }
+
     /// Finds the neighbours that next hops which came into use mean.
     fn resolve_new(&mut self, now: Instant) {
         for next_hop in self.fib.take_new_next_hops() {
-            let key = self.next_hops.resolve(next_hop, &self.ports, &self.fib);
+            let key = self.next_hops.resolve(next_hop, &self.ports);
             self.use_neighbor(next_hop, key, now);
         }
     }

@@ -26,10 +26,12 @@ impl Control {
             routes: self.fib.len() as u64,
             published: stats.published,
             retired: stats.retired as u64,
-            next_hops: (self.next_hops.len() + self.next_hops.unresolved()) as u64,
-            next_hops_unresolved: (waiting + self.next_hops.unresolved()) as u64,
+            next_hops: (self.next_hops.len() + self.recursion.lost()) as u64,
+            next_hops_unresolved: (waiting + self.recursion.lost()) as u64,
             pending_batches: self.pending.len() as u64,
             workers_stalled: 0,
+            agent_restarts: 0,
+            address_conflicts: self.host.conflicts(),
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
         }
     }

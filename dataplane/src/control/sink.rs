@@ -6,6 +6,7 @@ use fibcast_sync_agent::fib_changes::translate;
 
 use super::Batch;
 use super::thread::ControlHandle;
+use crate::agent_guard::Term;
 
 /// Gives the agent's batches to the control thread. While that is behind, the agent is told to come again later, with one batch that
 /// covers all since the last it gave: so what waits here is bounded, and a laggard gets the net of many commits.
@@ -14,12 +15,19 @@ pub struct ControlSink {
     control: ControlHandle,
     ports: Vec<String>,
     replaces: bool,
+    term: Option<Term>,
 }
 
 impl ControlSink {
     /// `ports` are the names of the ports by place.
     pub fn new(control: ControlHandle, ports: Vec<String>) -> ControlSink {
-        ControlSink { control, ports, replaces: false }
+        ControlSink { control, ports, replaces: false, term: None }
+    }
+
+    /// The same for one of several agents that follow each other: it gives nothing when its term is over, and its first batch holds the
+    /// whole table.
+    pub fn of_term(control: ControlHandle, ports: Vec<String>, term: Term) -> ControlSink {
+        ControlSink { control, ports, replaces: true, term: Some(term) }
     }
 }
 
@@ -34,7 +42,13 @@ impl Sink for ControlSink {
         let mut report = |problem| tracing::warn!("{problem}; its routes say unreachable");
         let changes = batch.changes().filter_map(|change| translate(&change, &port, &mut report)).collect();
         let batch = Batch { changes, serial: batch.commit().serial, replaces: self.replaces };
-        if !self.control.push(batch) {
+        let given = match &self.term {
+            Some(term) => term
+                .within(|| self.control.push(batch))
+                .ok_or_else(|| SinkError::Failed("another agent has taken over".to_owned()))?,
+            None => self.control.push(batch),
+        };
+        if !given {
             return Err(SinkError::Failed("the control thread has ended".to_owned()));
         }
         self.replaces = false;

@@ -1,14 +1,17 @@
 //! What would happen to a packet, by the same table, hash and neighbours that workers use, without sending one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fibcast_control::capture::Trace;
-use fibcast_fib::{AdjacencyState, Forward, GroupIndex, VrfId};
+use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, VrfId};
 
 use super::Control;
+use crate::neighbor::Key as Neighbor;
 use crate::packet::{checksum, ipv4, ipv6, put};
-use crate::pipeline::flow_hash;
-use crate::pipeline::lane::Key;
+use crate::pipeline::classify::Cast;
+use crate::pipeline::lane::{Key, Lane};
+use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
+use crate::reason::Reason;
 
 impl Control {
     /// Follows a packet to `address` from `from`, without ports; `seed` is that of the flow hash.
@@ -22,11 +25,16 @@ impl Control {
             IpAddr::V6(v6) => u128::look_up(&generation, vrf, &[v6.to_bits()], &mut group),
         }
         let [group] = group;
+        if let Some(reason) = refused(address, from) {
+            trace.outcome = format!("dropped: {}", reason.name());
+            return trace;
+        }
+        let label = self.fib.longest_match(vrf, address).map(|(_, label)| label);
         if let Some((prefix, label)) = self.fib.longest_match(vrf, address) {
             let own = self.own.contains(vrf, prefix);
             trace.prefix = Some(prefix);
             trace.origin = Some(if own { "own" } else { "servers" }.to_owned());
-            trace.label = Some(format!("{:016x}", label.0));
+            trace.label = Some(format!("{:016x}", self.recursion.server_label(label).0));
             trace.via = self.fib.group(label).map(|group| self.words(group)).unwrap_or_default();
         }
         let (adjacency, outcome) = match generation.forward(group, hash(address, from, seed)) {
@@ -56,14 +64,66 @@ impl Control {
             trace.mac = Some(mac.to_string());
             trace.mtu = Some(adjacency.mtu);
             trace.port = Some(self.port_name(usize::from(adjacency.port.0)));
-            let same = |key: &&crate::neighbor::Key| {
-                key.0 == adjacency.port && self.neighbors.get(key).is_some_and(|entry| entry.mac == Some(mac))
+            let members =
+                label.and_then(|label| self.fib.group(label)).map_or(&[][..], |group| group.members());
+            let same = |(key, users): &(&Neighbor, &[NextHop])| {
+                key.0 == adjacency.port
+                    && self.neighbors.get(key).is_some_and(|entry| entry.mac == Some(mac))
+                    && members.iter().any(|member| users.contains(&member.next_hop))
             };
-            let neighbor = self.next_hops.iter().map(|(key, _)| key).find(same);
-            trace.next_hop = trace.next_hop.take().or_else(|| neighbor.map(|key| key.1.to_string()));
+            let neighbor = self.next_hops.iter().find(same).map(|(key, _)| key.1.to_string());
+            trace.next_hop = trace.next_hop.take().or(neighbor);
         }
         trace
     }
+}
+
+/// Why a packet between two addresses does not even come to the table.
+fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
+    let verdict = match (address, from) {
+        (IpAddr::V4(to), from) => {
+            let from = match from {
+                Some(IpAddr::V4(from)) => from,
+                _ => NOBODY,
+            };
+            let bytes = packet_v4(from, to);
+            ipv4_input::ipv4_input(&bytes, bytes.len(), Cast::One, 0, 0, &mut Lane::default())
+        }
+        (IpAddr::V6(to), from) => {
+            let from = match from {
+                Some(IpAddr::V6(from)) => from,
+                _ => NOBODY_V6,
+            };
+            let bytes = packet_v6(from, to);
+            ipv6_input::ipv6_input(&bytes, bytes.len(), Cast::One, 0, 0, &mut Lane::default())
+        }
+    };
+    match verdict {
+        Some(Verdict::Drop(reason)) => Some(reason),
+        _ => None,
+    }
+}
+
+/// Sources of packets that nobody named one for: from RFC 5737 and RFC 3849.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 0);
+const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
+
+fn packet_v4(from: Ipv4Addr, to: Ipv4Addr) -> [u8; ipv4::HEADER] {
+    let mut bytes = [0; ipv4::HEADER];
+    put(&mut bytes, 0, &[0x45, 0, 0, 20, 0, 0, 0, 0, 64]);
+    put(&mut bytes, 12, &from.octets());
+    put(&mut bytes, 16, &to.octets());
+    let field = checksum::checksum(&bytes);
+    put(&mut bytes, 10, &field.to_be_bytes());
+    bytes
+}
+
+fn packet_v6(from: Ipv6Addr, to: Ipv6Addr) -> [u8; ipv6::HEADER] {
+    let mut bytes = [0; ipv6::HEADER];
+    put(&mut bytes, 0, &[0x60, 0, 0, 0, 0, 0, 59, 64]);
+    put(&mut bytes, 8, &from.octets());
+    put(&mut bytes, 24, &to.octets());
+    bytes
 }
 
 /// The flow hash of a packet between two addresses without ports; from the unspecified address where none is named.
@@ -72,25 +132,17 @@ fn hash(address: IpAddr, from: Option<IpAddr>, seed: u64) -> u32 {
         IpAddr::V4(to) => {
             let from = match from {
                 Some(IpAddr::V4(from)) => from,
-                _ => std::net::Ipv4Addr::UNSPECIFIED,
+                _ => Ipv4Addr::UNSPECIFIED,
             };
-            let mut bytes = [0; ipv4::HEADER];
-            put(&mut bytes, 0, &[0x45, 0, 0, 20, 0, 0, 0, 0, 64]);
-            put(&mut bytes, 12, &from.octets());
-            put(&mut bytes, 16, &to.octets());
-            let field = checksum::checksum(&bytes);
-            put(&mut bytes, 10, &field.to_be_bytes());
+            let bytes = packet_v4(from, to);
             ipv4::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv4(&header, seed))
         }
         IpAddr::V6(to) => {
             let from = match from {
                 Some(IpAddr::V6(from)) => from,
-                _ => std::net::Ipv6Addr::UNSPECIFIED,
+                _ => Ipv6Addr::UNSPECIFIED,
             };
-            let mut bytes = [0; ipv6::HEADER];
-            put(&mut bytes, 0, &[0x60, 0, 0, 0, 0, 0, 59, 64]);
-            put(&mut bytes, 8, &from.octets());
-            put(&mut bytes, 24, &to.octets());
+            let bytes = packet_v6(from, to);
             ipv6::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv6(&header, seed))
         }
     }

@@ -1,5 +1,7 @@
 //! Packet I/O on DPDK.
 
+use std::sync::{Arc, Mutex, TryLockError};
+
 use dpdk::{Mempool, RxQueue, TxQueue};
 
 use super::{BURST, Burst, Deal, Io, Packet, Places, Pool, Receive, Transmit};
@@ -13,7 +15,7 @@ type MbufBurst = dpdk::Burst<BURST>;
 impl Io for Dpdk {
     type Burst = MbufBurst;
     type Rx = RxQueue;
-    type Tx = TxQueue;
+    type Tx = Tx;
     type Pool = Mempool;
 }
 
@@ -104,10 +106,26 @@ impl Receive<MbufBurst> for RxQueue {
     }
 }
 
-impl Transmit<MbufBurst> for TxQueue {
+/// A transmit queue of a worker's own, or one that several share where a device has fewer than there are workers.
+#[derive(Debug)]
+pub enum Tx {
+    /// Nobody else sends by it.
+    Own(TxQueue),
+    /// Whoever finds it taken keeps its packets, in order, and offers them again: nobody waits.
+    Shared(Arc<Mutex<TxQueue>>),
+}
+
+impl Transmit<MbufBurst> for Tx {
     #[inline]
     fn send(&mut self, burst: &mut MbufBurst) -> usize {
-        TxQueue::send(self, burst)
+        match self {
+            Tx::Own(queue) => queue.send(burst),
+            Tx::Shared(queue) => match queue.try_lock() {
+                Ok(mut queue) => queue.send(burst),
+                Err(TryLockError::Poisoned(queue)) => queue.into_inner().send(burst),
+                Err(TryLockError::WouldBlock) => 0,
+            },
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! what changed. The control thread owns it.
 //!
 //! An entry that worked keeps working while it is asked again; only [`PROBES`] questions without an answer end it. An entry that a
-//! next hop needs is never given up, it is asked with growing pauses.
+//! next hop needs is never given up, it is asked with growing pauses. Any other is asked again only where packets went to it since its last
+//! answer; else it turns stale, and is forgotten when nobody wanted it for [`STALE`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,10 @@ pub const RETRY: Duration = Duration::from_secs(1);
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long an answer is believed before the neighbour is asked again (RFC 4861 §10, REACHABLE_TIME).
 pub const REFRESH: Duration = Duration::from_secs(30);
+/// How long an entry is kept that no packet went to; usable all the while (RFC 4861 §7.3.2, STALE).
+pub const STALE: Duration = Duration::from_secs(120);
+/// Most entries of one port that packets caused and nobody answered for yet: who scans a subnet has these, and no more. The newest are kept.
+pub const UNANSWERED_LIMIT: usize = 1_024;
 /// Most entries that packets and other stations may cause; next hops and static entries have their place besides.
 pub const LEARNED_LIMIT: usize = 16_384;
 
@@ -37,6 +42,8 @@ pub enum State {
     Reachable,
     /// Known, and being asked whether it is still there; used all the while.
     Probing,
+    /// Known, but no packet went to it lately: used when one does, and asked then.
+    Stale,
     /// Not known yet; being asked.
     Incomplete,
     /// Did not answer; asked again with growing pauses.
@@ -50,6 +57,7 @@ impl State {
             State::Static => "static",
             State::Reachable => "reachable",
             State::Probing => "probing",
+            State::Stale => "stale",
             State::Incomplete => "incomplete",
             State::Failed => "failed",
         }
@@ -65,6 +73,8 @@ pub struct Entry {
     pub mac: Option<Mac>,
     /// A next hop needs it.
     pub needed: bool,
+    /// Packets went to it since its last answer.
+    used: bool,
     questions: u32,
     pause: Duration,
     due: Instant,
@@ -94,6 +104,8 @@ pub enum Action {
 pub struct Table {
     entries: HashMap<Key, Entry>,
     learned: usize,
+    /// By port: entries that packets caused, oldest first; those that were answered for since are still among them.
+    unanswered: HashMap<PortId, VecDeque<Key>>,
     refused: u64,
     next: Option<Instant>,
 }
@@ -105,11 +117,14 @@ impl Table {
             state: State::Static,
             mac: Some(mac),
             needed: true,
+            used: false,
             questions: 0,
             pause: RETRY,
             due: now,
         };
-        self.entries.insert(key, entry);
+        if self.entries.insert(key, entry).is_some_and(|before| !before.needed) {
+            self.learned = self.learned.saturating_sub(1);
+        }
         actions.push(Action::Changed { key, mac: Some(mac) });
     }
 
@@ -137,11 +152,58 @@ impl Table {
         }
     }
 
+    /// A static neighbour is one no longer; false where it was none. It is asked for like any other from now on, where anybody needs it.
+    pub fn remove_static(&mut self, key: Key, needed: bool, now: Instant, actions: &mut Vec<Action>) -> bool {
+        if self.entries.get(&key).is_none_or(|entry| entry.state != State::Static) {
+            return false;
+        }
+        self.entries.remove(&key);
+        actions.push(Action::Changed { key, mac: None });
+        if needed {
+            self.need(key, now);
+        }
+        true
+    }
+
     /// A packet needed this neighbour.
     pub fn missed(&mut self, key: Key, now: Instant) {
-        if !self.entries.contains_key(&key) && self.has_room() {
-            self.learned += 1;
-            self.entries.insert(key, incomplete(false, now));
+        if self.entries.contains_key(&key) {
+            return;
+        }
+        let waiting = self.unanswered.entry(key.0).or_default();
+        if waiting.len() >= UNANSWERED_LIMIT
+            && let Some(oldest) = waiting.pop_front()
+        {
+            let unanswered = |entry: &Entry| entry.state == State::Incomplete && !entry.needed;
+            if self.entries.get(&oldest).is_some_and(unanswered) {
+                self.entries.remove(&oldest);
+                self.learned = self.learned.saturating_sub(1);
+                self.refused += 1;
+            }
+        }
+        if !self.has_room() {
+            return;
+        }
+        self.unanswered.entry(key.0).or_default().push_back(key);
+        self.learned += 1;
+        self.entries.insert(key, incomplete(false, now));
+        self.wake(now);
+    }
+
+    /// Notes which entries packets went to. One that was stale is asked at once whether it is still there.
+    pub fn mark_used(&mut self, marks: impl Fn(&Key) -> bool, now: Instant) {
+        let mut woken = false;
+        for (key, entry) in &mut self.entries {
+            let idle = matches!(entry.state, State::Reachable | State::Stale) && !entry.used && !entry.needed;
+            if idle && marks(key) {
+                entry.used = true;
+                if entry.state == State::Stale {
+                    entry.due = now;
+                    woken = true;
+                }
+            }
+        }
+        if woken {
             self.wake(now);
         }
     }
@@ -170,6 +232,7 @@ impl Table {
             state: State::Reachable,
             mac: Some(mac),
             needed: entry.needed,
+            used: false,
             questions: 0,
             pause: RETRY,
             due: now + REFRESH,
@@ -190,24 +253,31 @@ impl Table {
                 return true;
             }
             if entry.due <= now && asked < limit {
+                let before = actions.len();
                 if !advance(key, entry, now, actions) {
                     gone += 1;
                     return false;
                 }
-                asked += 1;
+                asked += usize::from(actions.len() != before);
             }
             next = Some(next.map_or(entry.due, |next: Instant| next.min(entry.due)));
             true
         });
         self.learned = self.learned.saturating_sub(gone);
         self.next = next;
+        if gone != 0 {
+            let entries = &self.entries;
+            for waiting in self.unanswered.values_mut() {
+                waiting.retain(|key| entries.get(key).is_some_and(|entry| entry.state == State::Incomplete));
+            }
+        }
     }
 
     /// Asks those neighbours at once whether they are still there; they are used all the while.
     pub fn probe(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
         for (_, entry) in self.entries.iter_mut().filter(|(key, _)| which(key)) {
-            if entry.state == State::Reachable || entry.state == State::Failed {
-                entry.due = now;
+            if matches!(entry.state, State::Reachable | State::Stale | State::Failed) {
+                (entry.due, entry.used) = (now, true);
             }
         }
         self.wake(now);
@@ -245,14 +315,22 @@ impl Table {
 }
 
 fn incomplete(needed: bool, now: Instant) -> Entry {
-    Entry { state: State::Incomplete, mac: None, needed, questions: 0, pause: RETRY, due: now }
+    Entry { state: State::Incomplete, mac: None, needed, used: false, questions: 0, pause: RETRY, due: now }
 }
 
 /// The next step of an entry whose time has come; false: forget it.
 fn advance(key: Key, entry: &mut Entry, now: Instant, actions: &mut Vec<Action>) -> bool {
     match entry.state {
         State::Static => return true,
-        State::Reachable => {
+        State::Reachable if !entry.needed && !entry.used => {
+            (entry.state, entry.due) = (State::Stale, now + STALE);
+            return true;
+        }
+        State::Stale if !entry.needed && !entry.used => {
+            actions.push(Action::Changed { key, mac: None });
+            return false;
+        }
+        State::Reachable | State::Stale => {
             entry.state = State::Probing;
             entry.questions = 0;
         }

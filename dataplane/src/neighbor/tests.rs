@@ -136,14 +136,74 @@ fn a_group_address_is_nobodys_mac() {
 }
 
 #[test]
-fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_next_hops_have_their_place() {
+fn a_host_that_packets_go_to_is_asked_again_and_another_is_not() {
     let mut scene = Scene::new();
-    for host in 0..LEARNED_LIMIT as u32 + 10 {
+    scene.hear(MAC, true);
+    scene.table.mark_used(|asked| *asked == key(), scene.now);
+    assert_eq!(scene.after(30), [ask(key(), Some(MAC))]);
+    assert_eq!(scene.hear(MAC, false), []);
+    // No packet since that answer: it stays usable, and nobody asks.
+    assert_eq!(scene.after(30), []);
+    assert_eq!((scene.state(), scene.table.get(&key()).unwrap().mac), (Some(State::Stale), Some(MAC)));
+    // A packet: asked at once, used all the while.
+    scene.table.mark_used(|_| true, scene.now);
+    assert_eq!(scene.after(0), [ask(key(), Some(MAC))]);
+    assert_eq!(scene.state(), Some(State::Probing));
+}
+
+#[test]
+fn a_host_that_nobody_wants_is_forgotten_without_a_question() {
+    let mut scene = Scene::new();
+    scene.hear(MAC, true);
+    assert_eq!(scene.after(30), []);
+    assert_eq!(scene.after(119), []);
+    assert_eq!(scene.after(1), [Action::Changed { key: key(), mac: None }]);
+    assert_eq!(scene.state(), None);
+}
+
+#[test]
+fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_the_newest_are_kept() {
+    let mut scene = Scene::new();
+    for host in 0..100_000u32 {
         scene.table.missed((PortId(0), IpAddr::V4(host.into())), scene.now);
+    }
+    assert_eq!(scene.table.iter().count(), UNANSWERED_LIMIT);
+    assert!(scene.table.get(&(PortId(0), IpAddr::V4(99_999.into()))).is_some());
+    assert_eq!(scene.table.refused(), 100_000 - UNANSWERED_LIMIT as u64);
+    // Other ports, hosts that speak and next hops have their place all the same.
+    scene.table.missed(key(), scene.now);
+    assert_eq!(scene.state(), Some(State::Incomplete));
+    scene.hear(MAC, false);
+    assert_eq!(scene.state(), Some(State::Reachable));
+    // And when nobody answered, all of them are gone.
+    for _ in 0..200 {
+        scene.after(1);
+    }
+    assert_eq!(scene.table.iter().filter(|(key, _)| key.0 == PortId(0)).count(), 0);
+}
+
+#[test]
+fn stations_that_speak_are_bounded_too() {
+    let mut scene = Scene::new();
+    let mut actions = Vec::new();
+    for host in 0..LEARNED_LIMIT as u32 + 10 {
+        scene.table.heard((PortId(0), IpAddr::V4(host.into())), MAC, true, scene.now, &mut actions);
     }
     assert_eq!((scene.table.iter().count(), scene.table.refused()), (LEARNED_LIMIT, 10));
     scene.table.need(key(), scene.now);
     assert_eq!(scene.state(), Some(State::Incomplete));
+}
+
+#[test]
+fn a_static_neighbour_that_is_taken_back_is_asked_for_where_it_is_needed() {
+    let mut scene = Scene::new();
+    let mut actions = Vec::new();
+    scene.table.set_static(key(), MAC, scene.now, &mut actions);
+    actions.clear();
+    assert!(scene.table.remove_static(key(), true, scene.now, &mut actions));
+    assert_eq!(actions, [Action::Changed { key: key(), mac: None }]);
+    assert_eq!(scene.after(0), [ask(key(), None)]);
+    assert!(!scene.table.remove_static(key(), true, scene.now, &mut actions));
 }
 
 #[test]

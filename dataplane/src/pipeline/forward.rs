@@ -6,6 +6,7 @@ use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId};
 
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
+use super::links::Links;
 use super::port::{PortFacts, error_source_v4};
 use super::verdict::{Verdict, Verdicts};
 use super::{flow_hash, options, rewrite};
@@ -36,6 +37,8 @@ pub struct Scene<'a> {
     pub misses: Option<&'a ArrayQueue<Miss>>,
     /// Where groups' traffic is counted.
     pub counters: &'a WorkerCounters,
+    /// Ports whose link is down, where there is one.
+    pub down: Option<&'a Links>,
 }
 
 /// Every IPv4 packet of a burst.
@@ -47,7 +50,7 @@ pub fn ipv4<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u32>, ve
         let Some(packet) = packets.get_mut(at) else { continue };
         let hash = || flow_hash::of_ipv4(packet.data(), scene.seed);
         if let Forward::Via(adjacency) = scene.generation.forward_by(group, hash)
-            && (mark.flags == 0) & (mark.length <= adjacency.mtu)
+            && (mark.flags == 0) & (mark.length <= adjacency.mtu) & scene.down.is_none()
             && rewrite::ipv4(packet.data_mut(), &adjacency.header)
         {
             scene.counters.group(group.0, mark.length);
@@ -68,7 +71,7 @@ pub fn ipv6<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u128>, v
         let Some(packet) = packets.get_mut(at) else { continue };
         let hash = || flow_hash::of_ipv6(packet.data(), scene.seed);
         if let Forward::Via(adjacency) = scene.generation.forward_by(group, hash)
-            && (mark.flags == 0) & (mark.length <= adjacency.mtu)
+            && (mark.flags == 0) & (mark.length <= adjacency.mtu) & scene.down.is_none()
             && rewrite::ipv6(packet.data_mut(), &adjacency.header)
         {
             scene.counters.group(group.0, mark.length);
@@ -148,7 +151,7 @@ fn flagged<P: Packet>(
     if mark.flags & REVERSE_PATH != 0 {
         return Err(Reason::ReversePath);
     }
-    // RFC 4291 §2.5.6: a router must not forward packets with a link-local source to other links.
+    // RFC 4291 §2.5.6, RFC 3927 §7: a router must not forward packets with a link-local source to other links.
     if mark.flags & LINK_LOCAL != 0 {
         return Err(Reason::LinkLocal);
     }
@@ -166,9 +169,14 @@ fn flagged<P: Packet>(
     Ok(())
 }
 
-/// RFC 791 §3.1: the flag "don't fragment".
-fn dont_fragment(frame: &[u8]) -> bool {
+/// RFC 791 §3.1: the flag "don't fragment", of a frame with an IPv4 packet.
+fn dont_fragment_v4(frame: &[u8]) -> bool {
     take::<1>(frame, ethernet::HEADER + 6).is_none_or(|[flags]| flags & 0x40 != 0)
+}
+
+/// Whether a packet may not be cut on the way: by its flag, or because it is no IPv4 (RFC 8200 §5).
+pub fn dont_fragment(frame: &[u8]) -> bool {
+    take::<2>(frame, 12) != Some(&ethernet::IPV4.to_be_bytes()) || dont_fragment_v4(frame)
 }
 
 /// Where the packet goes, or what else becomes of it. The hash is made only where a group has several members.
@@ -178,8 +186,19 @@ pub fn adjacency<'a>(
     hash: impl FnOnce() -> u32,
     address: impl Fn() -> IpAddr,
 ) -> Result<&'a Adjacency, Verdict> {
+    let mut hashed = 0;
+    let hash = || {
+        hashed = hash();
+        hashed
+    };
     match scene.generation.forward_by(group, hash) {
-        Forward::Via(adjacency) => Ok(adjacency),
+        Forward::Via(adjacency) => match scene.down {
+            Some(links) if links.is_down(adjacency.port) => {
+                // Nobody else: it waits, as for a neighbour, until the link is back or the control thread knows better.
+                links.instead(scene.generation, group, hashed).ok_or(Verdict::Hold(group.0))
+            }
+            _ => Ok(adjacency),
+        },
         Forward::Connected(port) => connected(scene, port, address()),
         Forward::Local => Err(Verdict::Host),
         Forward::Incomplete { next_hop } => Err(Verdict::Hold(key(next_hop))),
@@ -193,7 +212,10 @@ pub fn adjacency<'a>(
 /// The destination itself is on the link of `port`.
 pub fn connected(scene: Scene<'_>, port: PortId, address: IpAddr) -> Result<&Adjacency, Verdict> {
     match scene.generation.neighbor(port, address) {
-        Some(adjacency) if adjacency.state == AdjacencyState::Reachable => Ok(adjacency),
+        Some(adjacency) if adjacency.state == AdjacencyState::Reachable => {
+            scene.counters.used().mark(port, address);
+            Ok(adjacency)
+        }
         known => {
             if let (None, Some(misses)) = (known, scene.misses) {
                 // A full ring only delays: the next packet to that host asks again.

@@ -193,6 +193,33 @@ pub fn write(
     }
 }
 
+/// "Too big" about a packet of this host's own, into `room` as [`write()`] does. It seems to come from where the packet was to go: a kernel
+/// takes nothing that comes in from an address of its own.
+pub fn write_to_self(room: &mut Vec<u8>, frame: &[u8], mtu: u16) -> bool {
+    let Ok(frame) = Frame::new_checked(frame) else { return false };
+    let bytes = frame.payload();
+    match frame.ethertype() {
+        ethernet::IPV4 => {
+            let Ok(header) = ipv4::Header::new_checked(bytes, bytes.len()) else { return false };
+            let Some(error) = error_v4(Reason::TooBig, mtu, &header).filter(|_| may_answer_v4(&header))
+            else {
+                return false;
+            };
+            build_v4(room, error, header.destination(), &header, bytes);
+            true
+        }
+        ethernet::IPV6 => {
+            let Ok(header) = ipv6::Header::new_checked(bytes, bytes.len()) else { return false };
+            let Some(error) = error_v6(Reason::TooBig, mtu).filter(|_| may_answer_v6(&header, false)) else {
+                return false;
+            };
+            build_v6(room, error, header.destination(), &header, bytes);
+            true
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Verdict;
 use super::classify::Cast;
-use super::lane::{LAST_HOP, Lane, Mark, OPTIONS};
+use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS};
 use super::options;
 use crate::io::{Packet, Places, each};
 use crate::packet::ethernet;
@@ -15,6 +15,8 @@ use crate::reason::Reason;
 /// Where the header is in a frame.
 const IP: usize = ethernet::HEADER;
 
+/// 169.254.0.0/16, not forwarded (RFC 3927 §7).
+const LINK_LOCAL_NET: [u8; 2] = [169, 254];
 /// 224.0.0.0/24, spoken on a link by routing protocols among others (RFC 5771 §4).
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
@@ -37,7 +39,9 @@ pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u32>) 
             & (usize::from(total) + IP <= packet.length())
             & sum.is_multiple_of(0xffff)
             & is_unicast(head[IP + 12])
-            & is_unicast(head[IP + 16]);
+            & is_unicast(head[IP + 16])
+            & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
+            & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
         let flags = if head[IP + 8] <= 1 { LAST_HOP } else { 0 };
         lane.add(destination.swap_bytes(), Mark { at: at as u8, flags, length: total }, good);
         others |= Places::from(!good) << at;
@@ -63,6 +67,9 @@ pub fn ipv4_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
     let mut flags = if header.ttl() <= 1 { LAST_HOP } else { 0 };
+    if is_link_local(header.source()) || is_link_local(destination) {
+        flags |= LINK_LOCAL;
+    }
     if header.header_length() != HEADER {
         if let Err(refused) = options::check(&header) {
             return Some(Verdict::Drop(refused.reason));
@@ -82,6 +89,12 @@ fn is_unicast(first: u8) -> bool {
 fn is_martian_source(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     !is_unicast(first)
+}
+
+/// RFC 3927 §2.7, §7: no router forwards packets from or to these, whatever their time to live.
+#[inline]
+fn is_link_local(address: Ipv4Addr) -> bool {
+    address.to_bits() >> 16 == 0xa9fe
 }
 
 /// The same for a destination, of which groups have a meaning of their own.

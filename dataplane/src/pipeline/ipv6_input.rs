@@ -59,8 +59,12 @@ pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
     if destination.is_multicast() {
         return Some(to_group(&header, destination));
     }
-    if destination.is_loopback() || destination.is_unspecified() {
+    // §2.5.2: nobody sends to "no address"; from it only to groups, before it has one. RFC 6890 §2.2.3: mapped addresses stay in a host.
+    if destination.is_loopback() || destination.is_unspecified() || is_mapped(destination) {
         return Some(Verdict::Drop(Reason::MartianDestination));
+    }
+    if source.is_unspecified() || is_mapped(source) {
+        return Some(Verdict::Drop(Reason::MartianSource));
     }
     if cast == Cast::Many {
         return Some(Verdict::Drop(Reason::LinkBroadcast));
@@ -76,6 +80,12 @@ pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
     }
     lane.adding().add(destination.to_bits(), Mark { at, flags, length }, true);
     None
+}
+
+/// RFC 4291 §2.5.5.2: an IPv4 address inside of a program.
+#[inline]
+fn is_mapped(address: Ipv6Addr) -> bool {
+    address.to_bits() >> 32 == 0xffff
 }
 
 /// Neighbour discovery and routing protocols come to link-local groups; all else to groups has no business here.

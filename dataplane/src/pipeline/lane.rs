@@ -28,7 +28,7 @@ pub struct Mark {
 pub const LAST_HOP: u8 = 1;
 /// [`Mark::flags`]: IPv4 options to look at.
 pub const OPTIONS: u8 = 2;
-/// [`Mark::flags`]: an IPv6 source address that is not known beyond the link.
+/// [`Mark::flags`]: an address that is not known beyond the link: IPv6 sources, IPv4 sources and destinations.
 pub const LINK_LOCAL: u8 = 4;
 /// [`Mark::flags`]: the reverse-path check refused it.
 pub const REVERSE_PATH: u8 = 8;

@@ -10,7 +10,7 @@
 //! | others | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; what is wrong with it? |
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
-//! | forward | [`forward`] | group and flow hash → adjacency; rewrite in [`rewrite`] |
+//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
 //! | output | [`output`] | transmit buffer per device, ring to the host, or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
 
@@ -23,6 +23,7 @@ pub mod icmp_error;
 pub mod ipv4_input;
 pub mod ipv6_input;
 pub mod lane;
+pub mod links;
 pub mod options;
 pub mod output;
 pub mod port;
@@ -43,8 +44,10 @@ use crate::counters::{Tally, WorkerCounters};
 use crate::io::{BURST, Burst, Io, Packet, Places, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
+use crate::worker::spread::Dealt;
 use forward::{Miss, Scene};
 use lane::Lane;
+use links::Links;
 use output::Output;
 use port::{PortFacts, ReversePath};
 use reverse_path::Asked;
@@ -68,6 +71,7 @@ pub struct Pipeline<I: Io> {
     v6: Lane<u128>,
     slow: SlowPath<I>,
     misses: Arc<ArrayQueue<Miss>>,
+    links: Arc<Links>,
     tally: Tally,
 }
 
@@ -78,6 +82,7 @@ impl<I: Io> Pipeline<I> {
         seed: u64,
         slow: SlowPath<I>,
         misses: Arc<ArrayQueue<Miss>>,
+        links: Arc<Links>,
     ) -> Pipeline<I> {
         Pipeline {
             vlans: Vlans::new(&ports),
@@ -91,6 +96,7 @@ impl<I: Io> Pipeline<I> {
             v6: Lane::default(),
             slow,
             misses,
+            links,
         }
     }
 
@@ -109,6 +115,16 @@ impl<I: Io> Pipeline<I> {
         self.tally.arrived(port, burst.packets().len() as u32, bytes);
         self.pass(port, burst, generation, output, counters);
         &mut self.tally
+    }
+
+    /// Counts packets that another worker should have handled and had no room for; a burst follows.
+    #[inline]
+    pub fn refuse(&mut self, port: u16, dealt: &Dealt) {
+        if dealt.refused != 0 {
+            self.tally.received += dealt.refused;
+            self.tally.arrived(port, dealt.refused, dealt.bytes);
+            (0..dealt.refused).for_each(|_| self.tally.drop(port, Reason::SpreadFull));
+        }
     }
 
     /// The stages, one after the other.
@@ -160,7 +176,8 @@ impl<I: Io> Pipeline<I> {
         self.v4.look_up(generation, vrf, tagged, vrf_of);
         self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let scene = Scene { generation, ports, seed: self.seed, misses: Some(&self.misses), counters };
+        let down = self.links.if_any_down();
+        let scene = Scene { generation, ports, seed: self.seed, misses: Some(&self.misses), counters, down };
         forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
         forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
 
@@ -220,6 +237,7 @@ impl<I: Io> Pipeline<I> {
                 seed: self.seed,
                 misses: Some(&self.misses),
                 counters,
+                down: self.links.if_any_down(),
             };
             let port = self.slow.release(now, burst, scene, output, &mut self.tally);
             if self.slow.has_jobs() {
@@ -241,8 +259,14 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let scene =
-            Scene { generation, ports: &self.ports, seed: self.seed, misses: Some(&self.misses), counters };
+        let scene = Scene {
+            generation,
+            ports: &self.ports,
+            seed: self.seed,
+            misses: Some(&self.misses),
+            counters,
+            down: self.links.if_any_down(),
+        };
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
         }

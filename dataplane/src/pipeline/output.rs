@@ -8,6 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use fibcast_control::capture::Direction;
 
 use super::forward::Miss;
+use super::links::Links;
 use super::port::PortFacts;
 use super::slow::{Job, Task};
 use super::verdict::{Verdict, Verdicts};
@@ -68,6 +69,8 @@ pub struct Rings {
     pub originate: Arc<ArrayQueue<HostFrame>>,
     /// Neighbours that packets asked for.
     pub misses: Arc<ArrayQueue<Miss>>,
+    /// Ports whose link is down.
+    pub links: Arc<Links>,
 }
 
 impl Default for Rings {
@@ -77,6 +80,7 @@ impl Default for Rings {
             kernel: Arc::new(ArrayQueue::new(512)),
             originate: Arc::new(ArrayQueue::new(512)),
             misses: Arc::new(ArrayQueue::new(256)),
+            links: Arc::default(),
         }
     }
 }
@@ -93,6 +97,8 @@ pub struct TxBuffer<I: Io> {
     own_in_backlog: usize,
     limit: usize,
     taken: Sums,
+    /// Times that the driver took fewer packets than it was offered.
+    pressed: u64,
 }
 
 /// Packets that were received, and those of the router's own.
@@ -151,7 +157,11 @@ impl<I: Io> TxBuffer<I> {
             let left = if self.is_empty() { Sums::default() } else { self.staged() };
             self.taken.passed += offered.passed - left.passed;
             self.taken.own += offered.own - left.own;
-            if self.backlog.is_empty() || !self.is_empty() {
+            if !self.is_empty() {
+                self.pressed += 1;
+                return;
+            }
+            if self.backlog.is_empty() {
                 return;
             }
             self.refill();
@@ -224,6 +234,7 @@ impl<I: Io> Output<I> {
                 own_in_backlog: 0,
                 limit,
                 taken: Sums::default(),
+                pressed: 0,
             };
             buffers.extend(queue.map(buffer));
         }
@@ -397,6 +408,13 @@ impl<I: Io> Output<I> {
         to_ring(ring, port, packet)
     }
 
+    /// Gives the kernel a frame of the router's own by the twin of a port; a full ring loses it.
+    pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
+        if let Some(frame) = HostFrame::new(port, frame) {
+            let _ = self.rings.kernel.push(frame);
+        }
+    }
+
     /// Frees a burst that nobody can handle.
     pub(crate) fn discard(&mut self, port: u16, burst: &mut I::Burst, tally: &mut Tally) {
         for packet in burst.packets() {
@@ -442,6 +460,9 @@ impl<I: Io> Output<I> {
             if buffer.taken.passed.packets | buffer.taken.own.packets != 0 {
                 let taken = std::mem::take(&mut buffer.taken);
                 adding.sent(place, taken.passed, taken.own);
+            }
+            if buffer.pressed != 0 {
+                adding.pressed(place, std::mem::take(&mut buffer.pressed));
             }
         }
         adding.held(held);

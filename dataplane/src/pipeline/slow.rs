@@ -173,19 +173,58 @@ impl<I: Io> SlowPath<I> {
         match way(packet.data(), port, scene) {
             Way::Out(adjacency) => {
                 let length = packet.length().saturating_sub(ethernet::HEADER);
+                if length > usize::from(adjacency.mtu) {
+                    return self.too_big(packet, port, *adjacency, scene, output, tally);
+                }
                 put(packet.data_mut(), 0, &adjacency.header);
-                length <= usize::from(adjacency.mtu)
-                    && output.send(adjacency.port.0, packet, true, tally).is_ok()
+                output.send(adjacency.port.0, packet, true, tally).is_ok()
             }
             Way::Wait(key) => {
                 if let Some(lost) = self.hold.push(packet, port, true, key) {
-                    self.failed += 1;
-                    drop(lost);
+                    // Not always one of the router's own: the oldest goes, whoever's it is.
+                    output.show_drop(lost.port, hold::reason(false), &lost.packet);
+                    self.lost(lost.own, lost.port, tally);
                 }
                 true
             }
             Way::Nowhere => false,
         }
+    }
+
+    /// A packet of the router's own that is larger than the link it leaves by: cut where it may be, else the kernel is told, where it is
+    /// the kernel's. The kernel knows the MTU of the twin alone, and the table may lead out of any port (RFC 1191 §4, RFC 8201 §4).
+    #[cold]
+    fn too_big(
+        &mut self,
+        mut packet: PacketOf<I>,
+        port: u16,
+        adjacency: Adjacency,
+        scene: Scene<'_>,
+        output: &mut Output<I>,
+        tally: &mut Tally,
+    ) -> bool {
+        if forward::dont_fragment(packet.data()) {
+            let host_path = scene.ports.get(usize::from(port)).is_some_and(|port| port.host_path);
+            if host_path
+                && icmp_error::write_to_self(&mut self.room, packet.data(), adjacency.mtu)
+                && let Some(facts) = scene.ports.get(usize::from(port))
+            {
+                put(&mut self.room, 0, &facts.mac.0);
+                output.to_kernel(port, &self.room);
+            }
+            return false;
+        }
+        put(packet.data_mut(), 0, &adjacency.header);
+        let mut made = std::mem::take(&mut self.made);
+        let mut sent =
+            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.room, &mut made)
+                && output.send(adjacency.port.0, packet, true, tally).is_ok();
+        for piece in made.drain(..) {
+            tally.fragments += 1;
+            sent &= output.send(adjacency.port.0, piece, true, tally).is_ok();
+        }
+        self.made = made;
+        sent
     }
 
     /// Sends a frame of the control thread or of the kernel: as it is, or, where it is to be routed, the way the table says.

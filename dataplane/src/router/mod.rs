@@ -2,8 +2,10 @@
 //!
 //! * [`ports`]: devices, pools and queues;
 //! * [`watch`]: links that go down, workers that stand still;
-//! * [`show`]: what an operator sees of ports, workers and drops.
+//! * [`show`]: what an operator sees of ports, workers and drops;
+//! * [`orders`]: what an operator changes.
 
+pub mod orders;
 pub mod ports;
 pub mod show;
 pub mod watch;
@@ -24,12 +26,14 @@ use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
 use crate::host_path::HostPath;
 use crate::io::dpdk::Dpdk;
+use crate::pipeline::links::Links;
 use crate::pipeline::output::Rings;
 use crate::pipeline::port::PortFacts;
+use crate::worker::spread::Spread;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues};
 use show::View;
-use watch::{Health, Watch};
+use watch::{Health, Shown, Watch};
 
 /// A router at work. Dropping it stops workers first, then the control side, then ports, then DPDK.
 #[derive(Debug)]
@@ -47,14 +51,24 @@ impl Router {
     pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
         let eal = ports::init(loaded)?;
-        let (ports, queues, pool) = Ports::start(&eal, loaded)?;
+        let (ports, queues, pools) = Ports::start(&eal, loaded)?;
         let now = Instant::now();
 
         let setups = config.port_setups(ports.macs());
         let facts: Vec<PortFacts> = setups.iter().map(PortSetup::facts).collect();
-        let rings: Vec<Rings> = config.workers.cores.iter().map(|_| Rings::default()).collect();
-        let counters: Vec<Arc<WorkerCounters>> =
-            rings.iter().map(|_| Arc::new(WorkerCounters::new(facts.len()))).collect();
+        let links = Arc::new(Links::default());
+        let made = || Rings { links: links.clone(), ..Rings::default() };
+        let rings: Vec<Rings> = config.workers.cores.iter().map(|_| made()).collect();
+        let devices: Vec<u16> = facts.iter().map(|port| port.link.device).collect();
+        let counters: Vec<Arc<WorkerCounters>> = queues
+            .iter()
+            .map(|own| Arc::new(WorkerCounters::with_queues(facts.len(), own.rx.len())))
+            .collect();
+        let polled: Vec<Vec<usize>> =
+            queues.iter().map(|own| own.rx.iter().map(|slot| slot.port).collect()).collect();
+        let dealt: Vec<Vec<bool>> = queues.iter().map(|own| own.dealt.clone()).collect();
+        let shares = dealt.iter().flatten().any(|dealt| *dealt);
+        let mut spreads = Spread::<Dpdk>::among(dealt).into_iter();
 
         let host_path = HostPath::start(&setups, rings.clone()).map_err(|error| {
             let key = [Step::Key("port"), Step::At(error.place), Step::Key("host_path")];
@@ -84,6 +98,7 @@ impl Router {
             health.clone(),
             capture.clone(),
             counters.clone(),
+            polled,
             handle.clone(),
         );
         let view = Arc::new(view);
@@ -95,21 +110,25 @@ impl Router {
         let icmp = config.icmp.share(config.workers.cores.len() as u32);
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
         for (number, ((((reader, rings), counters), queues), &core)) in parts.enumerate() {
-            let Queues { rx, tx } = queues;
-            let (ports, backlog, pool, eal) =
-                (facts.clone(), config.workers.tx_backlog, pool.clone(), eal.clone());
+            let Queues { rx, tx, .. } = queues;
+            let (ports, backlog, eal) = (facts.clone(), config.workers.tx_backlog, eal.clone());
+            let Some(pool) = pools.of(ports::node_of(core)).cloned() else { continue };
+            let spread = spreads.next().filter(|_| shares);
             let capture = capture.clone();
             let build = move || {
                 let registered = eal.register_thread().map_err(|error| error.to_string())?;
                 let parts =
                     Parts { rx, tx, pool, ports, seed, backlog, icmp, capture, reader, counters, rings };
-                Ok((Worker::<Dpdk>::new(parts), registered))
+                let mut worker = Worker::<Dpdk>::new(parts);
+                worker.share(spread);
+                Ok((worker, registered))
             };
             let worker = thread::spawn(number, core, config.workers.idle, router.stop.clone(), build);
             router.workers.push(worker.map_err(Failure::work)?);
         }
         router.started(loaded)?;
-        router.watch = Some(Watch::start(ports, all, health, handle).map_err(Failure::work)?);
+        router.watch =
+            Some(Watch::start(ports, Shown { links, devices }, all, health, handle).map_err(Failure::work)?);
         Ok(router)
     }
 

@@ -1,13 +1,16 @@
 //! Devices, packet pools and queues: opened by the configuration, and dealt to the workers.
 
-use dpdk::{Eal, Mempool, Port, PortConfig, RxQueue, TxQueue};
+use std::sync::{Arc, Mutex};
+
+use dpdk::{Eal, Mempool, Port, PortConfig, RxQueue};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
-use crate::config::Config;
+use crate::config::{Config, Spread};
+use crate::io::dpdk::Tx;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::hold;
-use crate::worker::RxSlot;
+use crate::worker::{RxSlot, spread};
 
 /// Packets that each thread keeps at hand.
 const POOL_CACHE: u32 = 256;
@@ -22,7 +25,31 @@ pub struct Queues {
     /// Receive queues with the places of their ports.
     pub rx: Vec<RxSlot<RxQueue>>,
     /// One transmit queue for each port with a device, by place.
-    pub tx: Vec<Option<TxQueue>>,
+    pub tx: Vec<Option<Tx>>,
+    /// Which of the receive queues are shared with other workers by software, in their order.
+    pub dealt: Vec<bool>,
+}
+
+/// Packet buffers by NUMA node, so that a device writes into memory of its own node.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// By node; none: of devices that have no node.
+    pools: Vec<(Option<u32>, Mempool)>,
+}
+
+impl Pools {
+    /// The pool of a node, or any where that has none of its own.
+    pub fn of(&self, node: Option<u32>) -> Option<&Mempool> {
+        let own = self.pools.iter().find(|(known, _)| *known == node);
+        own.or(self.pools.first()).map(|(_, pool)| pool)
+    }
+}
+
+/// The NUMA node of a CPU core, as the system says; none where it has one node only.
+pub fn node_of(core: usize) -> Option<u32> {
+    let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
+    let node = |name: String| name.strip_prefix("node")?.parse().ok();
+    entries.flatten().find_map(|entry| node(entry.file_name().to_string_lossy().into_owned()))
 }
 
 /// The ports, started.
@@ -56,7 +83,7 @@ pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
 
 impl Ports {
     /// Opens and starts all ports, and deals their queues to as many workers as there are cores.
-    pub fn start(eal: &Eal, loaded: &Loaded<Config>) -> Result<(Ports, Vec<Queues>, Mempool), Failure> {
+    pub fn start(eal: &Eal, loaded: &Loaded<Config>) -> Result<(Ports, Vec<Queues>, Pools), Failure> {
         let config = &loaded.value;
         let workers = config.workers.cores.len();
         let wrong = |place: usize, key: &'static str, error: String| {
@@ -70,16 +97,11 @@ impl Ports {
             };
             let device = Port::open(eal, name).map_err(|error| wrong(place, "device", error.to_string()))?;
             let info = device.info().map_err(|error| wrong(place, "device", error.to_string()))?;
-            if usize::from(info.max_tx_queues) < workers {
-                let reason = format!(
-                    "{name} has {} transmit queues, expected one for each of {workers} workers",
-                    info.max_tx_queues
-                );
-                return Err(wrong(place, "device", reason));
-            }
             opened.push(Some((device, info)));
         }
-        let pool = Self::pool(eal, loaded)?;
+        let nodes: Vec<Option<u32>> =
+            opened.iter().map(|device| device.as_ref().and_then(|(_, info)| info.socket)).collect();
+        let pools = Self::pools(eal, loaded, &nodes)?;
         let mut all = Ports { ports: Vec::new(), macs: Vec::new(), drivers: Vec::new() };
         let mut queues: Vec<Queues> = (0..workers).map(|_| Queues::default()).collect();
         let mut next = 0;
@@ -94,22 +116,31 @@ impl Ports {
             let failed = |error: dpdk::Error| wrong(place, "device", error.to_string());
             // A queue for each worker where the device can spread flows, else as many as it has.
             let rx_queues = usize::from(info.max_rx_queues).min(workers).max(1);
+            let tx_queues = usize::from(info.max_tx_queues).min(workers).max(1);
             let setup = PortConfig {
                 rx_queues: rx_queues as u16,
-                tx_queues: workers as u16,
+                tx_queues: tx_queues as u16,
                 rx_descriptors: port.rx_desc,
                 tx_descriptors: port.tx_desc,
                 mtu: port.mtu,
                 rss: rx_queues > 1,
             };
-            let (rx, tx) = device.start(&setup, std::slice::from_ref(&pool)).map_err(failed)?;
+            let Some(pool) = pools.of(info.socket) else { continue };
+            let (rx, tx) = device.start(&setup, std::slice::from_ref(pool)).map_err(failed)?;
             for queue in rx {
                 if let Some(worker) = queues.get_mut(next % workers) {
                     worker.rx.push(RxSlot { port: place, queue });
+                    worker.dealt.push(rx_queues < workers);
                 }
                 next += 1;
             }
-            for (worker, queue) in queues.iter_mut().zip(tx) {
+            let mut tx: Vec<Tx> = if tx_queues < workers {
+                let shared: Vec<_> = tx.into_iter().map(|queue| Arc::new(Mutex::new(queue))).collect();
+                shared.iter().cycle().take(workers).map(|queue| Tx::Shared(queue.clone())).collect()
+            } else {
+                tx.into_iter().map(Tx::Own).collect()
+            };
+            for (worker, queue) in queues.iter_mut().zip(tx.drain(..)) {
                 worker.tx.push(Some(queue));
             }
             // Neighbour discovery comes by multicast. Devices that cannot be asked for it, mostly virtual ones, give everything.
@@ -118,7 +149,7 @@ impl Ports {
             }
             let mac = Mac(device.mac().map_err(failed)?);
             tracing::info!(
-                "port {}: {} ({}), {mac}, {rx_queues} rx queues",
+                "port {}: {} ({}), {mac}, {rx_queues} rx and {tx_queues} tx queues",
                 port.name,
                 device.name(),
                 info.driver
@@ -127,29 +158,59 @@ impl Ports {
             all.drivers.push(info.driver);
             all.ports.push(Some(device));
         }
-        Ok((all, queues, pool))
+        let idle = queues.iter().any(|worker| worker.rx.is_empty());
+        let share = match config.workers.spread {
+            Spread::Auto => idle,
+            Spread::On => true,
+            Spread::Off => false,
+        };
+        if !share {
+            queues.iter_mut().for_each(|worker| worker.dealt.clear());
+            if idle {
+                tracing::warn!(
+                    "more workers than receive queues, and spread is off: some have nothing to do"
+                );
+            }
+        }
+        if queues.iter().any(|worker| worker.dealt.contains(&true)) {
+            tracing::info!("flows of ports with fewer queues than workers are shared by software");
+        }
+        Ok((all, queues, pools))
     }
 
-    /// One pool that all rings, backlogs and caches together cannot empty.
-    fn pool(eal: &Eal, loaded: &Loaded<Config>) -> Result<Mempool, Failure> {
+    /// A pool for each NUMA node that a device is on, which all rings, backlogs and caches together cannot empty.
+    fn pools(eal: &Eal, loaded: &Loaded<Config>, nodes: &[Option<u32>]) -> Result<Pools, Failure> {
         let config = &loaded.value;
         let workers = config.workers.cores.len();
-        let rings: usize = config
-            .ports
-            .iter()
-            .filter(|port| port.device.is_some())
-            .map(|port| {
-                (usize::from(port.rx_desc) + usize::from(port.tx_desc) + config.workers.tx_backlog) * workers
-            })
-            .sum();
-        let wanted = rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL) + 1_024;
-        let size = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
         let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or_default();
         let room = DATA_ROOM.max(largest.saturating_add(FRAME_EXTRA));
-        Mempool::new(eal, "packets", size, POOL_CACHE, room, None).map_err(|error| {
-            let reason = format!("{error}; the ports want {} MiB", (u64::from(size) * u64::from(room)) >> 20);
-            Failure::work(loaded.error(&[Step::Key("eal"), Step::Key("args")], reason))
-        })
+        let with_device = || config.ports.iter().zip(nodes).filter(|(port, _)| port.device.is_some());
+        let mut used: Vec<Option<u32>> = with_device().map(|(_, node)| *node).collect();
+        used.sort_unstable();
+        used.dedup();
+        // Devices of no node are content with the memory of any.
+        if used.len() > 1 {
+            used.retain(Option::is_some);
+        }
+        let one = |node: Option<u32>| {
+            // A packet may wait anywhere: for the rings out and the backlogs all ports count, for the rings in those of the node.
+            let rings: usize = with_device()
+                .map(|(port, at)| {
+                    let rx = if *at == node { usize::from(port.rx_desc) } else { 0 };
+                    (rx + usize::from(port.tx_desc) + config.workers.tx_backlog) * workers
+                })
+                .sum();
+            let wanted =
+                rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL + spread::RING) + 1_024;
+            let size = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
+            let pool = Mempool::new(eal, "packets", size, POOL_CACHE, room, node).map_err(|error| {
+                let reason =
+                    format!("{error}; the ports want {} MiB", (u64::from(size) * u64::from(room)) >> 20);
+                Failure::work(loaded.error(&[Step::Key("eal"), Step::Key("args")], reason))
+            })?;
+            Ok((node, pool))
+        };
+        Ok(Pools { pools: used.into_iter().map(one).collect::<Result<_, Failure>>()? })
     }
 
     /// MAC addresses by place; zero where there is no device.

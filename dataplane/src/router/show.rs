@@ -1,11 +1,13 @@
 //! What an operator sees of ports, workers and drops, read from counters without asking a worker.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::ForwardingStatus;
-use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList, WorkerStatus};
+use fibcast_control::tables::{
+    DropCount, DropList, PortList, PortStatus, QueueStatus, WorkerList, WorkerStatus,
+};
 
 use fibcast_fib::VrfId;
 
@@ -15,11 +17,11 @@ use super::worker_name;
 use crate::capture::{Hub, Wanted};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
-use crate::counters::{Snapshot, WorkerCounters};
+use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
 use crate::reason::Reason;
 
 /// How long the control thread may take to answer; a full table takes it a second to apply.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Everything that can be looked at.
 #[derive(Debug)]
@@ -31,7 +33,11 @@ pub struct View {
     capture: Arc<Hub>,
     seed: u64,
     counters: Vec<Arc<WorkerCounters>>,
-    control: ControlHandle,
+    /// By worker: the places of the ports that its queues belong to.
+    polled: Vec<Vec<usize>>,
+    pub(super) control: ControlHandle,
+    /// As it is in force: the file, and what a reload took over from it.
+    pub(super) config: Mutex<Config>,
 }
 
 impl View {
@@ -41,6 +47,7 @@ impl View {
         health: Arc<[Health]>,
         capture: Arc<Hub>,
         counters: Vec<Arc<WorkerCounters>>,
+        polled: Vec<Vec<usize>>,
         control: ControlHandle,
     ) -> View {
         View {
@@ -51,7 +58,9 @@ impl View {
             capture,
             seed: super::seed(&config.node.name),
             counters,
+            polled,
             control,
+            config: Mutex::new(config.clone()),
         }
     }
 
@@ -91,6 +100,10 @@ impl View {
                 let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
                 neighbors.map(Answer::Neighbors).ok_or_else(late)
             }
+            Request::NeighborAdd { .. }
+            | Request::NeighborDelete { .. }
+            | Request::RouteAdd(_)
+            | Request::RouteDelete { .. } => self.order(request).map(Answer::Done),
             _ => Err("opaque records come from servers, and this host has no [sync]".to_owned()),
         }
     }
@@ -135,12 +148,14 @@ impl View {
                 tx_packets: 0,
                 tx_bytes: 0,
                 rx_missed: self.ports.missed(place),
+                tx_pressed: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(place)) {
                 status.rx_packets += port.rx_packets;
                 status.rx_bytes += port.rx_bytes;
                 status.tx_packets += port.tx_packets;
                 status.tx_bytes += port.tx_bytes;
+                status.tx_pressed += port.tx_pressed;
             }
             status
         };
@@ -162,6 +177,8 @@ impl View {
             serial: snapshot.serial,
             idle: snapshot.idle,
             busy_percent: self.health.get(worker).map_or(0.0, Health::busy_percent),
+            cpu_percent: self.health.get(worker).map_or(0.0, Health::cpu_percent),
+            queues: self.queues(worker, &snapshot),
             stalled: self.health.get(worker).is_some_and(Health::is_stalled),
             held: snapshot.held,
             originate_failed: snapshot.originate_failed,
@@ -176,6 +193,19 @@ impl View {
         WorkerList {
             workers: self.snapshots().into_iter().zip(&self.cores).enumerate().map(status).collect(),
         }
+    }
+
+    fn queues(&self, worker: usize, snapshot: &Snapshot) -> Vec<QueueStatus> {
+        let ports = self.polled.get(worker).map_or(&[][..], Vec::as_slice);
+        let name =
+            |place: &usize| self.configured.get(*place).map(|port| port.name.clone()).unwrap_or_default();
+        let status = |(port, queue): (&usize, &QueueSnapshot)| QueueStatus {
+            port: name(port),
+            packets: queue.packets,
+            full_bursts: queue.full,
+            handed_on: queue.handed,
+        };
+        ports.iter().zip(&snapshot.queues).map(status).collect()
     }
 
     fn drops(&self) -> DropList {

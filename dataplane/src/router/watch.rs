@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::ports::Ports;
 use crate::control::thread::ControlHandle;
 use crate::counters::WorkerCounters;
+use crate::pipeline::links::Links;
 
 /// Between two looks at the links: what a link that goes down costs before its groups move is this, and a turn of the control thread.
 const LINKS: Duration = Duration::from_millis(4);
@@ -23,9 +24,16 @@ pub struct Health {
     stalled: AtomicBool,
     /// Share of its time that it spent on packets, in thousandths, over the last look.
     busy: AtomicU32,
+    /// Share of a CPU that its thread used over the last look, in thousandths.
+    cpu: AtomicU32,
 }
 
 impl Health {
+    /// Percent of a CPU that its thread used lately.
+    pub fn cpu_percent(&self) -> f64 {
+        f64::from(self.cpu.load(Ordering::Relaxed)) / 10.0
+    }
+
     /// Stands still, or has ended.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
@@ -34,6 +42,25 @@ impl Health {
     /// Percent of its time that it spent on packets lately.
     pub fn busy_percent(&self) -> f64 {
         f64::from(self.busy.load(Ordering::Relaxed)) / 10.0
+    }
+}
+
+/// Where workers find links that are down.
+#[derive(Debug)]
+pub struct Shown {
+    /// By place of the port.
+    pub links: Arc<Links>,
+    /// By place of the port: the place of the port that has the device.
+    pub devices: Vec<u16>,
+}
+
+impl Shown {
+    fn show(&self, device: usize, up: bool) {
+        for (place, of) in self.devices.iter().enumerate() {
+            if usize::from(*of) == device {
+                self.links.set(place as u16, up);
+            }
+        }
     }
 }
 
@@ -48,6 +75,7 @@ impl Watch {
     /// Begins to look.
     pub fn start(
         ports: Arc<Ports>,
+        shown: Shown,
         counters: Vec<Arc<WorkerCounters>>,
         health: Arc<[Health]>,
         control: ControlHandle,
@@ -55,7 +83,7 @@ impl Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("watch".into()).spawn({
             let stop = stop.clone();
-            move || run(&ports, &counters, &health, &control, &stop)
+            move || run(&ports, &shown, &counters, &health, &control, &stop)
         })?;
         Ok(Watch { stop, thread: Some(thread) })
     }
@@ -74,11 +102,19 @@ struct Seen {
     ticks: u64,
     since: Instant,
     busy: u64,
+    cpu: u64,
     at: Instant,
+}
+
+/// Nanoseconds that a thread of this process ran, as the scheduler counts them.
+fn ran(thread: u64) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }
 
 fn run(
     ports: &Ports,
+    shown: &Shown,
     counters: &[Arc<WorkerCounters>],
     health: &[Health],
     control: &ControlHandle,
@@ -88,7 +124,7 @@ fn run(
     // Down means something only of a link that has been up: a device may not know, or nobody may have come yet.
     let mut links: Vec<Option<bool>> = vec![None; ports.len()];
     let mut seen: Vec<Seen> =
-        counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, at: now }).collect();
+        counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
         for (place, link) in links.iter_mut().enumerate() {
@@ -97,6 +133,7 @@ fn run(
                 continue;
             }
             if let (Some(_), Some(up)) = (*link, up) {
+                shown.show(place, up);
                 control.order(move |control| control.set_link(place, up, Instant::now()));
             }
             *link = up;
@@ -132,5 +169,58 @@ fn look(worker: usize, counters: &WorkerCounters, seen: &mut Seen, health: &Heal
     if let Some(share) = share {
         health.busy.store(share.min(1_000) as u32, Ordering::Relaxed);
     }
-    (seen.busy, seen.at) = (busy, now);
+    let cpu = counters.thread().and_then(ran).unwrap_or(seen.cpu);
+    let share = cpu.saturating_sub(seen.cpu).saturating_mul(1_000).checked_div(passed);
+    if let Some(share) = share {
+        health.cpu.store(share.min(1_000) as u32, Ordering::Relaxed);
+    }
+    (seen.busy, seen.cpu, seen.at) = (busy, cpu, now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(now: Instant) -> Seen {
+        Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }
+    }
+
+    #[test]
+    fn a_worker_without_a_sign_of_life_for_more_than_a_second_stands_still_until_it_gives_one() {
+        let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
+        let mut seen = seen(start);
+        let mut at = |ms: u64| {
+            look(0, &counters, &mut seen, &health, start + Duration::from_millis(ms));
+            health.is_stalled()
+        };
+        counters.tick();
+        assert!(!at(0) && !at(500) && !at(1_000) && at(1_250));
+        counters.tick();
+        assert!(!at(1_500));
+    }
+
+    #[test]
+    fn a_worker_whose_thread_has_ended_stands_still_at_once() {
+        let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
+        counters.tick();
+        counters.end();
+        look(0, &counters, &mut seen(start), &health, start);
+        assert!(health.is_stalled());
+    }
+
+    #[test]
+    fn busy_and_cpu_are_shares_of_the_time_between_looks() {
+        let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
+        let mut seen = seen(start);
+        counters.set_thread(rustix::thread::gettid().as_raw_nonzero().get() as u64);
+        look(0, &counters, &mut seen, &health, start);
+        counters.busy(Duration::from_millis(250));
+        let until = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        look(0, &counters, &mut seen, &health, start + Duration::from_secs(1));
+        assert_eq!(health.busy_percent(), 25.0);
+        assert!(health.cpu_percent() > 0.0 && health.cpu_percent() <= 100.0);
+    }
 }

@@ -4,6 +4,7 @@
 //! them for ever.
 
 pub mod idle;
+pub mod spread;
 pub mod thread;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::pipeline::icmp_error::Limits;
 use crate::pipeline::output::{Output, Rings};
 use crate::pipeline::port::PortFacts;
 use crate::pipeline::slow::SlowPath;
+use spread::{Dealt, Spread};
 
 /// Packets of the router's own that are sent in one turn, so that they never delay traffic by much.
 const ORIGINATE_BURST: usize = 32;
@@ -65,6 +67,8 @@ pub struct Parts<I: Io> {
 #[derive(Debug)]
 pub struct Worker<I: Io> {
     rx: Vec<RxSlot<I::Rx>>,
+    /// Where flows are shared among workers by software.
+    spread: Option<Spread<I>>,
     pipeline: Pipeline<I>,
     output: Output<I>,
     burst: I::Burst,
@@ -83,8 +87,15 @@ impl<I: Io> Worker<I> {
         let slow = SlowPath::new(parts.pool, parts.icmp, parts.ports.len());
         Worker {
             rx: parts.rx,
+            spread: None,
             output: Output::new(parts.tx, &parts.ports, parts.backlog, parts.rings.clone(), parts.capture),
-            pipeline: Pipeline::new(parts.ports, parts.seed, slow, parts.rings.misses.clone()),
+            pipeline: Pipeline::new(
+                parts.ports,
+                parts.seed,
+                slow,
+                parts.rings.misses.clone(),
+                parts.rings.links.clone(),
+            ),
             burst: I::Burst::default(),
             reader: parts.reader,
             counters: parts.counters,
@@ -95,11 +106,16 @@ impl<I: Io> Worker<I> {
         }
     }
 
+    /// From now on it shares flows with other workers.
+    pub fn share(&mut self, spread: Option<Spread<I>>) {
+        self.spread = spread;
+    }
+
     /// Polls each receive queue once; returns how many packets came.
     #[inline]
     pub fn turn(&mut self) -> usize {
         let mut seen = 0;
-        for slot in &mut self.rx {
+        for (place, slot) in self.rx.iter_mut().enumerate() {
             let received = slot.queue.receive(&mut self.burst);
             if received == 0 {
                 continue;
@@ -108,6 +124,11 @@ impl<I: Io> Worker<I> {
                 self.busy_since = Some(Instant::now());
             }
             seen += received;
+            let mut dealt = Dealt::default();
+            if let Some(spread) = self.spread.as_mut().filter(|spread| spread.deals(place)) {
+                dealt = spread.deal(slot.port as u16, &mut self.burst);
+                self.pipeline.refuse(slot.port as u16, &dealt);
+            }
             let generation = self.reader.burst();
             if generation.serial() != self.serial {
                 self.serial = generation.serial();
@@ -122,14 +143,40 @@ impl<I: Io> Worker<I> {
             );
             let adding = self.counters.add();
             adding.burst(tally);
+            adding.queue(place, received, dealt.handed);
             self.output.count(&adding, self.pipeline.slow().held());
             adding.originate_failed(self.pipeline.slow().take_failed());
+        }
+        if self.spread.as_ref().is_some_and(|spread| !spread.is_empty()) {
+            seen += self.handed_over();
         }
         if seen == 0 {
             self.rest();
         }
         if !self.rings.originate.is_empty() {
             seen += self.originate();
+        }
+        seen
+    }
+
+    /// Handles what other workers handed over: as much as came in one turn, at most a ring's worth.
+    #[cold]
+    fn handed_over(&mut self) -> usize {
+        let mut seen = 0;
+        if self.busy_since.is_none() {
+            self.busy_since = Some(Instant::now());
+        }
+        while seen < spread::RING
+            && let Some(port) = self.spread.as_mut().and_then(|spread| spread.take(&mut self.burst))
+        {
+            seen += self.burst.packets().len();
+            let generation = self.reader.burst();
+            let tally =
+                self.pipeline.run(port, &mut self.burst, generation, &mut self.output, &self.counters);
+            let adding = self.counters.add();
+            adding.burst(tally);
+            self.output.count(&adding, self.pipeline.slow().held());
+            adding.originate_failed(self.pipeline.slow().take_failed());
         }
         seen
     }

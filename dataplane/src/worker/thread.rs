@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
+use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_current_timer_slack};
 
 use super::Worker;
 use super::idle::{Action, Policy, Rest};
@@ -46,6 +46,7 @@ where
         // The default slack of 50 µs would come on top of each sleep.
         let _ = set_current_timer_slack(NonZeroU64::new(1_000));
         let (mut worker, _guard) = build()?;
+        worker.counters().set_thread(gettid().as_raw_nonzero().get() as u64);
         let _ending = Ending(worker.counters());
         run(&mut worker, policy, &stop);
         worker.stop();

@@ -2,6 +2,7 @@
 
 use crate::stage::*;
 use fibcast_dataplane::counters::Snapshot;
+use fibcast_dataplane::reason::Reason;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
@@ -48,6 +49,21 @@ fn the_sums_hold_at_every_instant_under_load() {
     });
     let snapshot = stage.snapshot();
     assert!(snapshot.received == 21_000 && snapshot.fragments > 0 && snapshot.held > 0, "{snapshot:?}");
+}
+
+#[test]
+fn a_received_packet_that_loses_its_place_to_one_of_the_routers_own_is_counted() {
+    // Nobody is known: what is received waits, and so do the words to its source, which take the places of the oldest.
+    let mut stage = Stage::with_neighbors(Vec::new());
+    for number in 0..600u32 {
+        stage.send(0, ipv4(&format!("198.51.100.{}", 20 + number % 200)));
+    }
+    let before = stage.snapshot();
+    for _ in 0..20 {
+        stage.send(0, ipv4("203.0.113.5"));
+    }
+    let after = stage.snapshot();
+    assert!(after.drops(Reason::HoldFull) > before.drops(Reason::HoldFull), "{after:?}");
 }
 
 #[test]

@@ -122,6 +122,24 @@ fn a_link_that_goes_down_moves_its_flows_and_no_others_and_they_come_back() {
 }
 
 #[test]
+fn workers_leave_a_link_that_is_down_before_the_control_thread_has_a_turn() {
+    let mut stage = stage(&[1; 8]);
+    let before = members(&mut stage, (0..1_000).map(flow));
+    stage.rings.links.set(0, false);
+    let after = members(&mut stage, (0..1_000).map(flow));
+    for (was, is) in before.iter().zip(&after) {
+        assert!(if was.is_multiple_of(2) { was == is } else { is.is_multiple_of(2) });
+    }
+    // All members behind links that are down: packets wait, and go on when one is back.
+    stage.rings.links.set(1, false);
+    stage.expect_held(flow(1));
+    stage.rings.links.set(1, true);
+    stage.after(Duration::from_millis(50));
+    stage.after(Duration::from_millis(50));
+    assert_eq!(stage.snapshot().held, 0);
+}
+
+#[test]
 fn two_hundred_and_fifty_six_members_all_get_flows() {
     let members = |count: u32| {
         let member = |number| Member {

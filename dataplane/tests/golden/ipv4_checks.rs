@@ -39,3 +39,18 @@ fn addresses_that_no_wire_may_carry_are_refused() {
     }
     stage.expect_drop(ipv4("224.0.0.5"), Reason::Multicast);
 }
+
+#[test]
+fn link_local_addresses_are_not_forwarded() {
+    // RFC 3927 §7; for the router itself they are as good as any.
+    let mut stage = Stage::with(|setup| {
+        setup.ports[0].addresses.push("169.254.0.1/16".parse().unwrap());
+        setup.routes.push(route("169.254.128.0/17", "198.51.100.9"));
+    });
+    let from = changed(|packet| packet[26..30].copy_from_slice(&[169, 254, 0, 7]));
+    stage.expect_drop(seal(from), Reason::LinkLocal);
+    stage.expect_drop(ipv4("169.254.200.1"), Reason::LinkLocal);
+    let before = stage.snapshot().host;
+    stage.send(0, ipv4("169.254.0.1"));
+    assert_eq!(stage.snapshot().host, before + 1);
+}

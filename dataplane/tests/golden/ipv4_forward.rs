@@ -51,3 +51,14 @@ fn a_burst_keeps_its_order() {
         assert_eq!(stage.out(1).unwrap()[33], number);
     }
 }
+
+#[test]
+fn a_source_that_is_the_destination_is_nothing_special() {
+    let mut stage = Stage::new();
+    let mut packet = ipv4("10.1.2.3");
+    packet[26..30].copy_from_slice(&[10, 1, 2, 3]);
+    stage.expect_forward(seal(packet));
+    let mut packet = ipv6("2001:db8:f::1");
+    packet.copy_within(38..54, 22);
+    stage.expect_forward(packet);
+}

@@ -33,6 +33,9 @@ fn groups_and_loopback_are_no_sources() {
     let mut stage = Stage::new();
     stage.expect_drop(from("ff02::1"), Reason::MartianSource);
     stage.expect_drop(from("::1"), Reason::MartianSource);
+    // RFC 4291 §2.5.2: never forwarded. RFC 6890: mapped addresses are not for a wire.
+    stage.expect_drop(from("::"), Reason::MartianSource);
+    stage.expect_drop(from("::ffff:10.0.0.1"), Reason::MartianSource);
 }
 
 #[test]
@@ -40,6 +43,8 @@ fn multicast_is_not_forwarded() {
     let mut stage = Stage::new();
     stage.expect_drop(ipv6("ff0e::1"), Reason::Multicast);
     stage.expect_drop(ipv6("::1"), Reason::MartianDestination);
+    stage.expect_drop(ipv6("::"), Reason::MartianDestination);
+    stage.expect_drop(ipv6("::ffff:10.0.0.1"), Reason::MartianDestination);
 }
 
 #[test]

@@ -23,3 +23,10 @@ fn padding_does_not_count() {
     packet.extend([0; 8]);
     Stage::new().expect_forward(packet);
 }
+
+#[test]
+fn jumbo_frames_pass_between_ports_that_take_them() {
+    let mut stage = Stage::with(|setup| setup.ports.iter_mut().for_each(|port| port.mtu = 9_000));
+    assert_eq!(stage.expect_forward(sized(9_000)).len(), 9_014);
+    stage.expect_drop(sized(9_001), Reason::TooBig);
+}

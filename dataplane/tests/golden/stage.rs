@@ -35,6 +35,7 @@ pub struct Stage {
     pub tx: [MemoryQueue; 2],
     pub pool: MemoryPool,
     pub capture: Arc<Hub>,
+    pub rings: Rings,
     serial: u64,
 }
 
@@ -121,9 +122,14 @@ impl Stage {
             capture: capture.clone(),
             reader: control.reader("worker 0"),
             counters: counters.clone(),
-            rings,
+            rings: rings.clone(),
         });
-        Stage { control, worker, counters, now, rx, tx, pool, capture, serial: 0 }
+        Stage { control, worker, counters, now, rx, tx, pool, capture, rings, serial: 0 }
+    }
+
+    /// The worker shares flows with others.
+    pub fn share(&mut self, spread: Option<fibcast_dataplane::worker::spread::Spread<Memory>>) {
+        self.worker.share(spread);
     }
 
     /// Time passes, and everybody gets a turn.

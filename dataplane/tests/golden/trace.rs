@@ -35,6 +35,9 @@ fn packets_that_go_nowhere_say_why() {
         ("192.0.2.1", "host"),
         ("198.51.100.50", "held: the neighbor does not answer yet"),
         ("2001:db8:dead::1", "dropped: no_route"),
+        ("127.0.0.1", "dropped: martian_destination"),
+        ("239.1.2.3", "dropped: multicast"),
+        ("::1", "dropped: martian_destination"),
     ] {
         assert_eq!(trace(&mut stage, address).outcome, outcome, "{address}");
     }
@@ -46,4 +49,12 @@ fn a_trace_sends_and_asks_nothing() {
     trace(&mut stage, "198.51.100.50");
     stage.after(std::time::Duration::ZERO);
     assert_eq!((stage.out(0), stage.out(1)), (None, None));
+}
+
+#[test]
+fn a_source_that_cannot_be_is_refused_as_workers_do() {
+    let mut stage = Stage::new();
+    let from = Some("127.0.0.1".parse().unwrap());
+    let found = stage.control.trace(VrfId::DEFAULT, "10.1.2.3".parse().unwrap(), from, 1);
+    assert_eq!(found.outcome, "dropped: martian_source");
 }

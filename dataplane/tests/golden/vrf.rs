@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use fibcast_dataplane::reason::Reason;
-use fibcast_fib::{Change, GroupLabel, VrfId};
+use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId, VrfId};
 
 fn stage() -> Stage {
     Stage::with(|setup| setup.ports[0].vrf = VrfId(7))
@@ -21,7 +21,10 @@ fn a_route_of_the_ports_vrf_is_used() {
     let mut stage = stage();
     let leak =
         Change::Announce { vrf: VrfId(7), prefix: "10.0.0.0/8".parse().unwrap(), label: GroupLabel(9) };
-    stage.batch(vec![put(9, "198.51.100.9"), leak]);
+    // The gateway is in the default VRF: naming its port says that this is meant.
+    let next_hop = NextHop { gateway: Some("198.51.100.9".parse().unwrap()), port: Some(PortId(1)) };
+    let group = Group::one(next_hop).unwrap();
+    stage.batch(vec![Change::PutGroup { label: GroupLabel(9), group }, leak]);
     stage.expect_forward(ipv4("10.1.2.3"));
     // The blackhole of the default VRF is inside of it, and not here.
     stage.expect_forward(ipv4("10.66.0.1"));

@@ -313,7 +313,8 @@ impl Device {
         if u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room) {
             conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_SCATTER;
         }
-        if config.rss && config.rx_queues > 1 {
+        // Where the device cannot hash, asking for it is an error of some drivers: who is on the other side deals the flows then.
+        if config.rss && config.rx_queues > 1 && info.flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::FC_MQ_RX_RSS;
             conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_RSS_HASH;
             conf.rx_adv_conf.rss_conf.rss_hf = info.flow_type_rss_offloads & sys::FC_RSS_IP_L4;

@@ -1,5 +1,6 @@
 //! What runs inside the agent's event loop: the table, the sink, the commands of other threads.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -26,6 +27,7 @@ pub(super) enum Command {
     Status(Sender<Report>),
     Routes(RouteQuery, usize, Sender<RouteList>),
     Groups(Sender<GroupList>),
+    Resync(Sender<()>),
     KvGet(String, Sender<KvList>),
     KvList(String, usize, Sender<KvList>),
     KvWatch(String, u64, u64, Sender<Result<Answer, String>>),
@@ -46,6 +48,9 @@ pub(super) struct AgentHost<'s> {
     commands: Receiver<Command>,
     /// A tier below is served.
     serves: bool,
+    beats: &'s AtomicU64,
+    /// Ends the loop, after which another one begins with new connections.
+    halt: &'s AtomicBool,
     /// Which part of the table it is.
     subset: Subset,
     /// The sink is emptied after so long without a capable server.
@@ -69,12 +74,16 @@ impl<'s> AgentHost<'s> {
         sink: &'s mut dyn Sink,
         commands: Receiver<Command>,
         config: &AgentConfig,
+        beats: &'s AtomicU64,
+        halt: &'s AtomicBool,
     ) -> Self {
         Self {
             kept,
             sink,
             commands,
             serves: !config.listen.is_empty(),
+            beats,
+            halt,
             subset: config.sync.subset.clone(),
             expire: config.sync.expire(),
             stale_since: None,
@@ -180,6 +189,12 @@ impl<'s> AgentHost<'s> {
             Command::Routes(query, limit, answer) => {
                 let _ = answer.try_send(show::routes(&self.kept.table, &query, limit));
             }
+            Command::Resync(answer) => {
+                self.kept.taken = 0;
+                self.sink.reset();
+                self.halt.store(true, Ordering::Release);
+                let _ = answer.try_send(());
+            }
             Command::KvGet(key, answer) => {
                 let _ = answer.try_send(kv::get(&self.kept.table, &key));
             }
@@ -228,6 +243,7 @@ impl Host for AgentHost<'_> {
     }
 
     fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
+        self.beats.fetch_add(1, Ordering::Relaxed);
         self.watch(now, state);
         self.feed(now);
         while let Ok(command) = self.commands.try_recv() {

@@ -12,6 +12,7 @@ mod sink;
 mod subset;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,8 @@ pub use sink::{NoSink, Sink, SinkError};
 const TABLE: &str = "fib";
 /// How long other threads wait for an answer of the agent's thread.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long the end of an agent waits for its thread.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
@@ -62,13 +65,22 @@ pub struct AgentHandle {
     name: String,
     started: Instant,
     shared: Arc<Shared>,
+    security: Option<Arc<Security>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
+    /// Ends the loop that runs at the moment, to begin another or none.
+    halt: AtomicBool,
+    /// Its owner gave it up: nobody waits for its thread any more.
+    abandoned: AtomicBool,
     panics: AtomicU64,
+    /// Turns of the loop.
+    beats: AtomicU64,
+    /// Second handles to the listeners, by which they can be closed when the loop stands still.
+    listeners: Mutex<Vec<OwnedFd>>,
     /// How to reach the loop that runs at the moment.
     door: Mutex<Option<Door>>,
     bound: Mutex<Vec<SocketAddr>>,
@@ -81,6 +93,10 @@ struct Door {
 }
 
 impl Shared {
+    fn listeners(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn door(&self) -> MutexGuard<'_, Option<Door>> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,12 +113,16 @@ impl Agent {
     pub fn spawn(config: AgentConfig, sink: Box<dyn Sink>) -> Result<AgentHandle, ShellError> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
+            halt: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             panics: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            listeners: Mutex::new(Vec::new()),
             door: Mutex::new(None),
             bound: Mutex::new(Vec::new()),
         });
         let (shell, commands) = open(&config, &shared)?;
-        let name = config.name.clone();
+        let (name, security) = (config.name.clone(), config.security.clone());
         let thread = std::thread::Builder::new()
             .name("agent".into())
             .spawn({
@@ -110,15 +130,17 @@ impl Agent {
                 move || supervise(config, sink, shell, commands, &shared)
             })
             .map_err(ShellError::Poll)?;
-        Ok(AgentHandle { name, started: Instant::now(), shared, thread: Some(thread) })
+        Ok(AgentHandle { name, started: Instant::now(), shared, security, thread: Some(thread) })
     }
 }
 
 /// A loop with its listeners and its client, ready to run.
 fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Command>), ShellError> {
+    shared.listeners().clear();
     let mut shell = Shell::secure(&config.name, config.limits, config.security.clone())?;
     let bound = config.listen.iter().map(|&a| shell.listen(a)).collect::<Result<Vec<_>, _>>()?;
     *shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+    shared.listeners().extend(shell.listeners());
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
         fibcast_control::status::Role::Primary => Role::Primary,
@@ -155,8 +177,13 @@ fn supervise(
                 continue;
             }
         };
-        let mut host = AgentHost::new(&mut kept, sink.as_mut(), commands, &config);
-        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.stop))) {
+        shared.halt.store(false, Ordering::Release);
+        if shared.stop.load(Ordering::Acquire) {
+            break;
+        }
+        let mut host =
+            AgentHost::new(&mut kept, sink.as_mut(), commands, &config, &shared.beats, &shared.halt);
+        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.halt))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),
             Err(_) => {
@@ -178,7 +205,8 @@ fn supervise(
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    if let Some(checkpoint) = &mut kept.checkpoint {
+    // One that was given up has a successor, whose checkpoint is newer.
+    if let Some(checkpoint) = kept.checkpoint.as_mut().filter(|_| !shared.abandoned.load(Ordering::Acquire)) {
         checkpoint.finish(&kept.table);
     }
 }
@@ -203,6 +231,27 @@ impl AgentHandle {
     /// How often the agent's thread panicked and was started again.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// Turns of the agent's loop so far: at least one in a second, unless its thread stands still.
+    pub fn beats(&self) -> u64 {
+        self.shared.beats.load(Ordering::Relaxed)
+    }
+
+    /// Gives up an agent whose thread stands still: its listeners are closed, and nobody waits for the thread. Should it ever go on, it
+    /// ends; until then its sink may still be called.
+    pub fn abandon(&self) {
+        self.shared.abandoned.store(true, Ordering::Release);
+        self.ask_to_end();
+        for listener in self.shared.listeners().drain(..) {
+            // Closing this handle alone would leave the address in use.
+            let _ = socket2::Socket::from(listener).shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Compares the table with the servers' anew, over new connections, and gives the sink all of it.
+    pub fn resync(&self) -> Result<(), String> {
+        self.ask(Command::Resync)
     }
 
     /// A status of kind `agent`; a dataplane adds what it knows.
@@ -253,6 +302,15 @@ impl AgentHandle {
             Request::KvPut { .. } | Request::KvDelete { .. } => {
                 Err("records are written at a route server, and read here".into())
             }
+            Request::Resync {} => {
+                self.resync().map(|()| Answer::Done("the table is compared with the servers' anew".into()))
+            }
+            Request::Reload {} => {
+                if let Some(security) = &self.security {
+                    security.reload();
+                }
+                Ok(Answer::Done("certificates are read again; nothing else changes without a restart".into()))
+            }
             _ => Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into()),
         }
     }
@@ -271,14 +329,29 @@ impl AgentHandle {
         self.end();
     }
 
-    fn end(&mut self) {
+    fn ask_to_end(&self) {
         self.shared.stop.store(true, Ordering::Release);
+        self.shared.halt.store(true, Ordering::Release);
         if let Some(door) = self.shared.door().clone() {
             door.waker.wake();
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    }
+
+    fn end(&mut self) {
+        self.ask_to_end();
+        let Some(thread) = self.thread.take() else { return };
+        let until = Instant::now() + ENDING;
+        while !thread.is_finished() {
+            if self.shared.abandoned.load(Ordering::Acquire) {
+                return;
+            }
+            if Instant::now() >= until {
+                tracing::error!("the agent's thread stands still; it is left behind");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
+        let _ = thread.join();
     }
 }
 

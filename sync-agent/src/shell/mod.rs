@@ -19,6 +19,7 @@ pub mod tls;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -270,6 +271,11 @@ impl Shell {
         let bound = socket.local_addr().map_err(failed)?;
         self.listeners.push(Listener { token, socket, waiting: true, from: Duration::ZERO });
         Ok(bound)
+    }
+
+    /// Second handles to all listeners, for who has to close them while the loop stands still.
+    pub fn listeners(&self) -> Vec<std::os::fd::OwnedFd> {
+        self.listeners.iter().filter_map(|l| l.socket.as_fd().try_clone_to_owned().ok()).collect()
     }
 
     /// Adds a client; one address (`host:port`) per server of its configuration.

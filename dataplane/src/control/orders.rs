@@ -1,0 +1,61 @@
+//! What an operator changes while the router runs: neighbours and routes of the host's own.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use fibcast_fib::{Change, GroupLabel, PortId, VrfId};
+use ipnet::IpNet;
+
+use super::own_routes::{RemoveError, StaticRoute};
+use super::{Batch, Control};
+use crate::packet::ethernet::Mac;
+
+impl Control {
+    /// A neighbour that is never asked for, from now on.
+    pub fn add_neighbor(&mut self, port: PortId, address: IpAddr, mac: Mac, now: Instant) {
+        self.neighbors.set_static((port, address), mac, now, &mut self.actions);
+    }
+
+    /// Takes a static neighbour back; false where there was none.
+    pub fn remove_neighbor(&mut self, port: PortId, address: IpAddr, now: Instant) -> bool {
+        let key = (port, address);
+        let needed = !self.next_hops.of(&key).is_empty();
+        self.neighbors.remove_static(key, needed, now, &mut self.actions)
+    }
+
+    /// A route that wins over those from servers; it is in force with one of the next turns.
+    pub fn add_route(&mut self, route: &StaticRoute) {
+        let before = if self.own.contains(route.vrf, route.prefix) {
+            None
+        } else {
+            self.last_word(route.vrf, route.prefix)
+        };
+        let _ = self.fib.create_vrf(route.vrf);
+        let changes = self.own.add(route, before);
+        self.put(changes);
+    }
+
+    /// Takes a route of the host's own back.
+    pub fn remove_route(&mut self, vrf: VrfId, prefix: IpNet) -> Result<(), RemoveError> {
+        let changes = self.own.remove(vrf, prefix)?;
+        self.put(changes);
+        Ok(())
+    }
+
+    /// What servers say about a prefix, with all that waits to be applied.
+    fn last_word(&self, vrf: VrfId, prefix: IpNet) -> Option<GroupLabel> {
+        let waiting = self.pending.iter().rev().flat_map(|batch| batch.changes.iter().rev());
+        let mut about = waiting.filter_map(|change| match change {
+            Change::Announce { vrf: v, prefix: p, label } if (*v, *p) == (vrf, prefix) => Some(Some(*label)),
+            Change::Withdraw { vrf: v, prefix: p } if (*v, *p) == (vrf, prefix) => Some(None),
+            _ => None,
+        });
+        let label = about.next().unwrap_or_else(|| self.fib.get(vrf, prefix))?;
+        Some(self.recursion.server_label(label))
+    }
+
+    fn put(&mut self, changes: Vec<Change>) {
+        let serial = self.pending.back().map_or(self.fib.serial(), |last| last.serial);
+        self.pending.push_back(Batch { changes, serial, replaces: false });
+    }
+}

@@ -1,0 +1,392 @@
+//! Groups whose gateways have to be looked for: on no connected subnet, or in a VRF of their own.
+//!
+//! A group of a server names gateways by address. Where such an address is depends on the VRF of the route that uses the group, and a gateway
+//! on no connected subnet is where the table's own route to it leads: through at most [`LEVELS`] routes, never in a circle, over all members of
+//! each. Both are settled here by writing the group anew with what its gateways come to, so that workers, link-down and reverse-path checks
+//! know ordinary groups alone. Routes never change for it: a VRF other than the default one uses a copy of the group under a label of its own.
+//!
+//! What the way went by is remembered; a batch that touches none of it costs one look into a set per change.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use fibcast_fib::{Change, Fib, Group, GroupLabel, MAX_MEMBERS, Member, NextHop, VrfId};
+use ipnet::IpNet;
+
+use super::PortSetup;
+use super::next_hops::{connected, owned};
+use super::own_routes::is_own;
+
+/// Most routes between a gateway and the neighbour that it means.
+pub const LEVELS: usize = 4;
+/// Most gateways that are looked at for one group: routes of many members behind each other must not multiply without end.
+const STEPS: usize = 4_096;
+/// Largest weight where shares are no small whole ratios.
+const FINEST: f64 = 4_096.0;
+
+/// A group as it was said to be, and in which VRF its gateways are.
+#[derive(Debug)]
+struct Wanted {
+    vrf: VrfId,
+    /// Of the server's group; the key itself but for copies.
+    label: GroupLabel,
+    group: Group,
+    /// Members that lead nowhere at the moment.
+    lost: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Recursion {
+    /// By the label in the table.
+    wanted: HashMap<GroupLabel, Wanted>,
+    /// VRFs besides the default one that use a group, by the server's label.
+    copies: HashMap<GroupLabel, Vec<VrfId>>,
+    /// Every prefix that covers an address that was asked for: a change of none of them changes nothing.
+    watched: HashSet<(VrfId, IpNet)>,
+    labels: HashSet<GroupLabel>,
+    stale: bool,
+}
+
+/// A walk from one group's gateways to neighbours.
+struct Walk<'a> {
+    ports: &'a [PortSetup],
+    fib: &'a Fib,
+    vrf: VrfId,
+    path: Vec<IpAddr>,
+    found: Vec<(NextHop, f64)>,
+    steps: usize,
+}
+
+impl Recursion {
+    /// The host's own groups, each of which is used in one VRF.
+    pub fn adopt(&mut self, changes: &[Change], ports: &[PortSetup]) {
+        for change in changes {
+            if let Change::Announce { vrf, label, .. } = change
+                && is_own(*label)
+                && let Some(group) = latest(changes, *label)
+            {
+                self.want(*label, *label, *vrf, group, ports);
+            }
+        }
+    }
+
+    /// Gives routes of other VRFs than the default one copies of the groups that they name, and notes which groups are to be resolved. A batch
+    /// that `replaces` holds all groups there are. Returns the batch as it was, where it is another now. It may be called again for a batch
+    /// that could not be applied: copies are forgotten by [`note`](Self::note).
+    pub fn prepare(
+        &mut self,
+        changes: &mut Vec<Change>,
+        replaces: bool,
+        ports: &[PortSetup],
+        fib: &Fib,
+    ) -> Option<Vec<Change>> {
+        if replaces {
+            self.wanted.retain(|label, _| is_own(*label));
+            self.copies.clear();
+        }
+        let needed = !self.copies.is_empty()
+            || changes.iter().any(|change| {
+                matches!(change, Change::Announce { vrf, label, .. } if *vrf != VrfId::DEFAULT && !is_own(*label))
+            });
+        if !needed {
+            // The usual case: the batch stays as it is.
+            for change in changes.iter() {
+                if let Change::PutGroup { label, group } = change {
+                    self.want_server(*label, group, ports);
+                }
+            }
+            self.adopt(changes, ports);
+            return None;
+        }
+        self.adopt(changes, ports);
+        let before = changes.clone();
+        let said = std::mem::take(changes);
+        let mut puts: HashMap<GroupLabel, Group> = HashMap::new();
+        let mut copied: HashSet<GroupLabel> = HashSet::new();
+        for change in said {
+            match change {
+                Change::PutGroup { label, group } => {
+                    self.want_server(label, &group, ports);
+                    for vrf in self.copies.get(&label).cloned().unwrap_or_default() {
+                        copied.insert(copy_of(label, vrf));
+                        changes.push(self.copy(label, vrf, &group, ports));
+                    }
+                    puts.insert(label, group.clone());
+                    changes.push(Change::PutGroup { label, group });
+                }
+                Change::DeleteGroup { label } => {
+                    let vrfs = self.copies.get(&label).into_iter().flatten();
+                    changes.extend(vrfs.map(|vrf| Change::DeleteGroup { label: copy_of(label, *vrf) }));
+                    puts.remove(&label);
+                    changes.push(Change::DeleteGroup { label });
+                }
+                Change::Announce { vrf, prefix, label } if vrf != VrfId::DEFAULT && !is_own(label) => {
+                    let copy = copy_of(label, vrf);
+                    let there = copied.contains(&copy)
+                        || (fib.group_index(copy).is_some() && !puts.contains_key(&label));
+                    if !there {
+                        let group = puts.get(&label).cloned().or_else(|| self.said(label, fib).cloned());
+                        let Some(group) = group else {
+                            // Names a group that nobody has: refused with its own label in the message.
+                            changes.push(Change::Announce { vrf, prefix, label });
+                            continue;
+                        };
+                        copied.insert(copy);
+                        changes.push(self.copy(label, vrf, &group, ports));
+                    }
+                    let vrfs = self.copies.entry(label).or_default();
+                    if !vrfs.contains(&vrf) {
+                        vrfs.push(vrf);
+                    }
+                    changes.push(Change::Announce { vrf, prefix, label: copy });
+                }
+                other => changes.push(other),
+            }
+        }
+        Some(before)
+    }
+
+    fn want_server(&mut self, label: GroupLabel, group: &Group, ports: &[PortSetup]) {
+        if !is_own(label) {
+            self.want(label, label, VrfId::DEFAULT, group, ports);
+        }
+    }
+
+    fn copy(&mut self, label: GroupLabel, vrf: VrfId, group: &Group, ports: &[PortSetup]) -> Change {
+        let copy = copy_of(label, vrf);
+        self.want(copy, label, vrf, group, ports);
+        Change::PutGroup { label: copy, group: group.clone() }
+    }
+
+    /// Notes a group that has to be looked after; forgets it where it has not.
+    fn want(
+        &mut self,
+        label: GroupLabel,
+        server: GroupLabel,
+        vrf: VrfId,
+        group: &Group,
+        ports: &[PortSetup],
+    ) {
+        let found_at_once = |member: &Member| match member.next_hop {
+            NextHop { gateway: Some(gateway), port: None } => {
+                vrf == VrfId::DEFAULT && connected(gateway, vrf, ports).is_some()
+            }
+            _ => true,
+        };
+        // Copies stay noted whatever they say: by them an operator sees the server's label.
+        if label == server && group.members().iter().all(found_at_once) {
+            self.wanted.remove(&label);
+            return;
+        }
+        self.wanted.insert(label, Wanted { vrf, label: server, group: group.clone(), lost: 0 });
+        self.stale = true;
+    }
+
+    /// What a server says about a group.
+    fn said<'a>(&'a self, label: GroupLabel, fib: &'a Fib) -> Option<&'a Group> {
+        self.wanted.get(&label).map(|wanted| &wanted.group).or_else(|| fib.group(label))
+    }
+
+    /// Looks whether a batch that was applied may change where gateways are.
+    pub fn note(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::DeleteGroup { label } = change {
+                self.wanted.remove(label);
+                self.copies.remove(label);
+            }
+        }
+        self.stale |= !self.wanted.is_empty()
+            && changes.iter().any(|change| match change {
+                Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } => {
+                    self.watched.contains(&(*vrf, *prefix))
+                }
+                Change::PutGroup { label, .. } | Change::DeleteGroup { label } => {
+                    self.labels.contains(label) || self.wanted.contains_key(label)
+                }
+            });
+    }
+
+    /// The groups that are to be written anew, where anything changed since the last call.
+    pub fn resolve(&mut self, ports: &[PortSetup], fib: &Fib) -> Vec<Change> {
+        if !std::mem::take(&mut self.stale) {
+            return Vec::new();
+        }
+        self.watched.clear();
+        self.labels.clear();
+        let mut changes = Vec::new();
+        let labels: Vec<GroupLabel> = self.wanted.keys().copied().collect();
+        for label in labels {
+            let Some(wanted) = self.wanted.get(&label) else { continue };
+            let (vrf, group) = (wanted.vrf, wanted.group.clone());
+            let (group, lost) = self.expand(vrf, group, ports, fib);
+            if let Some(wanted) = self.wanted.get_mut(&label) {
+                if lost > wanted.lost {
+                    tracing::warn!(
+                        "group {:016x}: {lost} of its gateways are on no connected subnet of vrf {} and no route leads to them",
+                        wanted.label.0,
+                        vrf.0
+                    );
+                }
+                wanted.lost = lost;
+            }
+            if fib.group(label).is_some_and(|known| *known != group) {
+                changes.push(Change::PutGroup { label, group });
+            }
+        }
+        changes
+    }
+
+    /// Something failed: all is looked at again.
+    pub fn again(&mut self) {
+        self.stale = true;
+    }
+
+    /// A group with its gateways followed to neighbours, and how many of them lead nowhere.
+    fn expand(&mut self, vrf: VrfId, group: Group, ports: &[PortSetup], fib: &Fib) -> (Group, usize) {
+        if group.members().is_empty() {
+            return (group, 0);
+        }
+        let mut walk = Walk { ports, fib, vrf, path: Vec::new(), found: Vec::new(), steps: 0 };
+        let mut lost = 0;
+        for member in group.members() {
+            let before = walk.found.len();
+            match member.next_hop {
+                NextHop { gateway: Some(gateway), port: None } => {
+                    self.follow(&mut walk, gateway, f64::from(member.weight));
+                }
+                settled => walk.found.push((settled, f64::from(member.weight))),
+            }
+            lost += usize::from(walk.found.len() == before);
+        }
+        match (weigh(walk.found), vrf) {
+            (Some(resolved), _) => (resolved, lost),
+            // Waits for a way, as any next hop that does not answer.
+            (None, VrfId::DEFAULT) => (group, lost),
+            // As it stands it would be looked for in the default VRF.
+            (None, _) => (Group::Unreachable, lost),
+        }
+    }
+
+    fn follow(&mut self, walk: &mut Walk<'_>, gateway: IpAddr, share: f64) {
+        walk.steps += 1;
+        if walk.steps > STEPS || walk.found.len() >= MAX_MEMBERS {
+            return;
+        }
+        if let Some(port) = connected(gateway, walk.vrf, walk.ports) {
+            if !owned(gateway, walk.vrf, walk.ports) {
+                // As a group says it that needs none of this, so that its flows stay where they are when another member does.
+                let plain = walk.path.is_empty() && walk.vrf == VrfId::DEFAULT;
+                let port = (!plain).then_some(port);
+                walk.found.push((NextHop { gateway: Some(gateway), port }, share));
+            }
+            return;
+        }
+        self.watch(walk.vrf, gateway);
+        if walk.path.len() >= LEVELS || walk.path.contains(&gateway) {
+            return;
+        }
+        let Some((_, label)) = walk.fib.longest_match(walk.vrf, gateway) else { return };
+        self.labels.insert(label);
+        let Some(group) = self.said(label, walk.fib) else { return };
+        let members: Vec<Member> = group.members().to_vec();
+        let sum: f64 = members.iter().map(|member| f64::from(member.weight)).sum();
+        walk.path.push(gateway);
+        for member in members {
+            let share = share * f64::from(member.weight) / sum;
+            match member.next_hop {
+                NextHop { gateway: None, port: Some(port) } => {
+                    walk.found.push((NextHop { gateway: Some(gateway), port: Some(port) }, share));
+                }
+                NextHop { gateway: Some(_), port: Some(_) } => walk.found.push((member.next_hop, share)),
+                NextHop { gateway: Some(next), port: None } => self.follow(walk, next, share),
+                NextHop { gateway: None, port: None } => {}
+            }
+        }
+        walk.path.pop();
+    }
+
+    fn watch(&mut self, vrf: VrfId, address: IpAddr) {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let cover = (0..=longest).filter_map(|length| IpNet::new(address, length).ok());
+        self.watched.extend(cover.map(|prefix| (vrf, prefix.trunc())));
+    }
+
+    /// The server's label of a group in the table.
+    pub fn server_label(&self, label: GroupLabel) -> GroupLabel {
+        self.wanted.get(&label).map_or(label, |wanted| wanted.label)
+    }
+
+    /// Gateways that lead nowhere.
+    pub fn lost(&self) -> usize {
+        self.wanted.values().map(|wanted| wanted.lost).sum()
+    }
+}
+
+/// What a batch says last about a group.
+fn latest(changes: &[Change], label: GroupLabel) -> Option<&Group> {
+    changes.iter().rev().find_map(|change| match change {
+        Change::PutGroup { label: put, group } if *put == label => Some(group),
+        _ => None,
+    })
+}
+
+/// The label of a VRF's copy of a group: spread over all labels as those of servers are, and never one of the host's own.
+fn copy_of(label: GroupLabel, vrf: VrfId) -> GroupLabel {
+    let mixed = (label.0 ^ (u64::from(vrf.0) << 32 | 0x5bd1_e995)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let copy = GroupLabel(mixed ^ (mixed >> 32));
+    if is_own(copy) { GroupLabel(copy.0 ^ 1 << 63) } else { copy }
+}
+
+/// Shares as weights, each next hop once; none where there is no next hop.
+fn weigh(found: Vec<(NextHop, f64)>) -> Option<Group> {
+    let mut merged: Vec<(NextHop, f64)> = Vec::new();
+    for (next_hop, share) in found {
+        match merged.iter_mut().find(|(known, _)| *known == next_hop) {
+            Some((_, sum)) => *sum += share,
+            None => merged.push((next_hop, share)),
+        }
+    }
+    merged.truncate(MAX_MEMBERS);
+    let least = merged.iter().map(|(_, share)| *share).fold(f64::INFINITY, f64::min);
+    let most = merged.iter().map(|(_, share)| *share).fold(0.0, f64::max);
+    let whole = |scale: &f64| {
+        most * scale <= f64::from(u16::MAX)
+            && merged.iter().all(|(_, share)| (share * scale - (share * scale).round()).abs() < 1e-6)
+    };
+    let scale = (1..=64u32).map(|count| f64::from(count) / least).find(whole).unwrap_or(FINEST / most);
+    let member = |(next_hop, share): (NextHop, f64)| Member {
+        next_hop,
+        weight: (share * scale).round().clamp(1.0, f64::from(u16::MAX)) as u16,
+    };
+    Group::hops(merged.into_iter().map(member).collect()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(last: u8) -> NextHop {
+        NextHop::via([10, 0, 0, last].into())
+    }
+
+    fn weights(found: Vec<(NextHop, f64)>) -> Vec<u16> {
+        weigh(found).unwrap().members().iter().map(|member| member.weight).collect()
+    }
+
+    #[test]
+    fn shares_become_the_smallest_whole_weights() {
+        assert_eq!(weights(vec![(hop(1), 0.5), (hop(2), 0.5)]), [1, 1]);
+        assert_eq!(weights(vec![(hop(1), 1.0 / 3.0), (hop(2), 1.0), (hop(1), 1.0 / 3.0)]), [2, 3]);
+        assert_eq!(weights(vec![(hop(1), 0.001), (hop(2), 900.0)]), [1, 4_096]);
+        assert!(weigh(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_copy_has_a_label_of_its_own() {
+        let copies: HashSet<GroupLabel> = (0..1_000).map(|vrf| copy_of(GroupLabel(7), VrfId(vrf))).collect();
+        assert!(copies.len() == 1_000 && !copies.contains(&GroupLabel(7)));
+        assert!(copies.iter().all(|label| !is_own(*label)));
+    }
+}

@@ -1,0 +1,147 @@
+//! What an operator changes while the router runs, and what a changed configuration file brings.
+
+use std::net::IpAddr;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Instant;
+
+use fibcast_control::protocol::{OwnRoute, Request};
+use fibcast_fib::{PortId, VrfId};
+
+use super::show::{PATIENCE, View};
+use crate::config::{Config, Route, StaticNeighbor, Via};
+use crate::packet::ethernet::Mac;
+
+const LATE: &str = "the control thread does not answer";
+
+impl View {
+    /// Carries out an order; says what was done.
+    pub(super) fn order(&self, request: Request) -> Result<String, String> {
+        match request {
+            Request::NeighborAdd { port, address, mac } => {
+                let mac: Mac = mac
+                    .parse()
+                    .map_err(|_| format!("expected a MAC address like 02:00:00:00:00:01, found {mac:?}"))?;
+                let wanted = StaticNeighbor { port, ip: address, mac };
+                let place =
+                    self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
+                let port = PortId(place as u16);
+                self.control
+                    .ask_mut(PATIENCE, move |c| c.add_neighbor(port, address, mac, Instant::now()))
+                    .ok_or(LATE)?;
+                Ok(format!("{address} is at {mac} on port {}", wanted.port))
+            }
+            Request::NeighborDelete { port, address } => self.delete_neighbor(&port, address),
+            Request::RouteAdd(route) => {
+                let wanted = as_configured(&route)?;
+                let made =
+                    self.config().route(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
+                self.control.ask_mut(PATIENCE, move |c| c.add_route(&made)).ok_or(LATE)?;
+                Ok(format!("vrf {}: {} is a route of this host", wanted.vrf, wanted.prefix))
+            }
+            Request::RouteDelete { vrf, prefix } => {
+                let removed = self.control.ask_mut(PATIENCE, move |c| c.remove_route(VrfId(vrf), prefix));
+                removed.ok_or(LATE)?.map_err(|error| error.to_string())?;
+                Ok(format!("vrf {vrf}: {prefix} is as the servers say"))
+            }
+            _ => Err("no order".to_owned()),
+        }
+    }
+
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delete_neighbor(&self, port: &str, address: IpAddr) -> Result<String, String> {
+        let place = self.config().port_of(port);
+        let place = place.ok_or_else(|| format!("port: expected the name of a [[port]], found {port:?}"))?;
+        let removed = self
+            .control
+            .ask_mut(PATIENCE, move |c| c.remove_neighbor(PortId(place as u16), address, Instant::now()));
+        if removed.ok_or(LATE)? {
+            Ok(format!("{address} on port {port} is asked for from now on"))
+        } else {
+            Err(format!("port {port} has no static neighbor {address}"))
+        }
+    }
+
+    /// Takes over what may change while the router runs: static routes and neighbours. Refused whole where anything else differs, with
+    /// the sections that do.
+    pub fn reload(&self, new: &Config) -> Result<String, String> {
+        let mut config = self.config();
+        let differs = [
+            ("node", config.node != new.node),
+            ("tls", config.tls != new.tls),
+            ("limits", config.limits != new.limits),
+            ("sync", config.sync != new.sync),
+            ("eal", config.eal != new.eal),
+            ("workers", config.workers != new.workers),
+            ("icmp", config.icmp != new.icmp),
+            ("port", config.ports != new.ports),
+        ];
+        let fixed: Vec<&str> =
+            differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+        if !fixed.is_empty() {
+            return Err(format!("nothing was changed: {} can change with a restart only", fixed.join(", ")));
+        }
+        let gone_routes: Vec<(VrfId, ipnet::IpNet)> = config
+            .routes
+            .iter()
+            .filter(|old| !new.routes.iter().any(|route| (route.vrf, route.prefix) == (old.vrf, old.prefix)))
+            .map(|route| (VrfId(route.vrf), route.prefix))
+            .collect();
+        let fresh = new.routes.iter().filter(|route| !config.routes.contains(route));
+        let fresh_routes: Vec<_> = fresh.filter_map(|route| new.route(route).ok()).collect();
+        let place = |neighbor: &StaticNeighbor| new.port_of(&neighbor.port).map(|place| PortId(place as u16));
+        let gone = config.neighbors.iter().filter(|old| {
+            !new.neighbors.iter().any(|neighbor| (&neighbor.port, neighbor.ip) == (&old.port, old.ip))
+        });
+        let gone_neighbors: Vec<_> = gone.filter_map(|old| Some((place(old)?, old.ip))).collect();
+        let fresh = new.neighbors.iter().filter(|neighbor| !config.neighbors.contains(neighbor));
+        let fresh_neighbors: Vec<_> =
+            fresh.filter_map(|neighbor| Some((place(neighbor)?, neighbor.ip, neighbor.mac))).collect();
+        let said = format!(
+            "routes: {} new or changed, {} gone; neighbors: {} new or changed, {} gone",
+            fresh_routes.len(),
+            gone_routes.len(),
+            fresh_neighbors.len(),
+            gone_neighbors.len()
+        );
+        let done = self.control.ask_mut(PATIENCE, move |control| {
+            let now = Instant::now();
+            for (vrf, prefix) in gone_routes {
+                // One that an operator took back by hand is gone already.
+                let _ = control.remove_route(vrf, prefix);
+            }
+            fresh_routes.iter().for_each(|route| control.add_route(route));
+            for (port, address) in gone_neighbors {
+                control.remove_neighbor(port, address, now);
+            }
+            for (port, address, mac) in fresh_neighbors {
+                control.add_neighbor(port, address, mac, now);
+            }
+        });
+        done.ok_or(LATE)?;
+        *config = new.clone();
+        Ok(said)
+    }
+}
+
+/// A route of an operator as it would stand in the file.
+fn as_configured(route: &OwnRoute) -> Result<Route, String> {
+    let special = |name: &str| route.special.as_deref() == Some(name);
+    if let Some(other) = &route.special
+        && !["blackhole", "unreachable", "prohibit"].contains(&other.as_str())
+    {
+        return Err(format!("special: expected blackhole, unreachable or prohibit, found {other:?}"));
+    }
+    Ok(Route {
+        prefix: route.prefix.ok_or("prefix: expected one")?,
+        vrf: route.vrf,
+        via: (!route.via.is_empty()).then(|| Via::Many(route.via.clone())),
+        port: route.port.clone(),
+        weights: route.weights.clone(),
+        blackhole: special("blackhole"),
+        unreachable: special("unreachable"),
+        prohibit: special("prohibit"),
+    })
+}

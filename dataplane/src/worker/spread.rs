@@ -1,0 +1,151 @@
+//! Flows of a port whose device has fewer queues than there are workers, dealt to all workers by software.
+//!
+//! The worker that polls the queue looks at each packet's flow and hands it to the worker whose flow it is, by a bounded ring for each; packets of a
+//! flow take one ring and keep their order. A packet counts as received where it is handled: one in a ring is like one in the device's
+//! queue. A full ring drops, and says so by [`Reason::SpreadFull`](crate::reason::Reason::SpreadFull).
+
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::io::{BURST, Burst, Io, Packet, PacketOf};
+use crate::packet::{ethernet, take};
+
+/// Packets that wait for one worker.
+pub const RING: usize = 1_024;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+/// A packet and the place of the port that it came in by.
+type Handed<I> = (u16, PacketOf<I>);
+
+/// One worker's part in it.
+pub struct Spread<I: Io> {
+    rings: Arc<[ArrayQueue<Handed<I>>]>,
+    me: usize,
+    /// Which of the worker's queues are dealt, by their order.
+    queues: Vec<bool>,
+    /// Taken out of the ring, but of another port than the burst before it.
+    next: Option<Handed<I>>,
+    mine: I::Burst,
+}
+
+/// What dealing a burst came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dealt {
+    /// Packets for other workers.
+    pub handed: u32,
+    /// Packets whose ring was full, and their bytes.
+    pub refused: u32,
+    /// See `refused`.
+    pub bytes: u64,
+}
+
+impl<I: Io> Spread<I> {
+    /// One for each worker; `queues` say for each of its queues whether it is dealt.
+    pub fn among(queues: Vec<Vec<bool>>) -> Vec<Spread<I>> {
+        let rings: Arc<[_]> = queues.iter().map(|_| ArrayQueue::new(RING)).collect();
+        let one =
+            |(me, queues)| Spread { rings: rings.clone(), me, queues, next: None, mine: I::Burst::default() };
+        queues.into_iter().enumerate().map(one).collect()
+    }
+
+    /// Whether this queue of the worker's is dealt.
+    #[inline]
+    pub fn deals(&self, queue: usize) -> bool {
+        self.queues.get(queue).copied().unwrap_or(false)
+    }
+
+    /// Hands on what is another worker's; the rest stays in the burst, in order.
+    pub fn deal(&mut self, port: u16, burst: &mut I::Burst) -> Dealt {
+        let mut dealt = Dealt::default();
+        for packet in burst.drain() {
+            let to = ((u64::from(flow(packet.data())) * self.rings.len() as u64) >> 32) as usize;
+            if to == self.me {
+                let _ = self.mine.push(packet);
+                continue;
+            }
+            let bytes = packet.length() as u64;
+            match self.rings.get(to).map(|ring| ring.push((port, packet))) {
+                Some(Ok(())) => dealt.handed += 1,
+                _ => {
+                    dealt.refused += 1;
+                    dealt.bytes += bytes;
+                }
+            }
+        }
+        std::mem::swap(burst, &mut self.mine);
+        dealt
+    }
+
+    /// Fills an empty burst with what others handed over, of one port, which is returned.
+    pub fn take(&mut self, burst: &mut I::Burst) -> Option<u16> {
+        let ring = self.rings.get(self.me)?;
+        let (port, first) = self.next.take().or_else(|| ring.pop())?;
+        let _ = burst.push(first);
+        while burst.packets().len() < BURST
+            && let Some(handed) = ring.pop()
+        {
+            if handed.0 != port {
+                self.next = Some(handed);
+                break;
+            }
+            let _ = burst.push(handed.1);
+        }
+        Some(port)
+    }
+
+    /// Whether others handed something over.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.next.is_none() && self.rings.get(self.me).is_none_or(ArrayQueue::is_empty)
+    }
+}
+
+impl<I: Io> std::fmt::Debug for Spread<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spread").field("me", &self.me).field("queues", &self.queues).finish_non_exhaustive()
+    }
+}
+
+/// A hash of addresses, protocol and ports; of a fragment without ports, as every piece has to take one path. Nothing is checked here:
+/// whatever the bytes are, the same ones take the same way.
+pub fn flow(frame: &[u8]) -> u32 {
+    let ethertype = |at| take::<2>(frame, at).map_or(0, |bytes| u16::from_be_bytes(*bytes));
+    let (kind, at) = match ethertype(12) {
+        ethernet::VLAN => (ethertype(16), ethernet::HEADER + 4),
+        kind => (kind, ethernet::HEADER),
+    };
+    let ports = |protocol, at| match (protocol, take::<4>(frame, at)) {
+        (TCP | UDP | SCTP, Some(ports)) => u32::from_ne_bytes(*ports),
+        _ => 0,
+    };
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let bits = match kind {
+        ethernet::IPV4 => {
+            let (Some(head), Some(addresses)) = (take::<10>(frame, at), take::<8>(frame, at + 12)) else {
+                return 0;
+            };
+            let [version, _, _, _, _, _, high, low, _, protocol] = *head;
+            let fragment = u16::from_be_bytes([high, low]) & 0x3fff != 0;
+            let length = usize::from(version & 15) * 4;
+            let ports = if fragment { 0 } else { ports(protocol, at + length) };
+            word(addresses) ^ mix(u64::from(ports) << 8 | u64::from(protocol))
+        }
+        ethernet::IPV6 => {
+            let words = [8, 16, 24, 32].map(|from| take::<8>(frame, at + from).map_or(0, word));
+            let protocol = take::<1>(frame, at + 6).map_or(0, |[next]| *next);
+            let addresses = words.into_iter().fold(0, |sum, word| mix(sum ^ word));
+            addresses ^ u64::from(ports(protocol, at + 40)) << 8 ^ u64::from(protocol)
+        }
+        _ => return 0,
+    };
+    (mix(bits) >> 32) as u32
+}
+
+fn mix(bits: u64) -> u64 {
+    let product = u128::from(bits ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
+    (product >> 64) as u64 ^ product as u64
+}
