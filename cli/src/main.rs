@@ -1,18 +1,22 @@
 //! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`kv`] writes
-//! and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`pki`] asks nobody: it makes certificates.
+//! and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has what changes a daemon at work, [`top`] shows
+//! it live, [`doctor`] looks at the machine around it. [`pki`] asks nobody: it makes certificates.
 
 mod capture;
+mod change;
+mod doctor;
 mod kv;
 mod pki;
 mod print;
 mod socket;
+mod top;
 mod trace;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::protocol::RouteQuery;
-use fibcast_control::{Request, ask};
+use fibcast_control::{Answer, Request, ask};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +51,20 @@ enum Command {
     Capture(capture::Capture),
     /// Says what a dataplane would do with a packet, without sending one.
     Trace(trace::Trace),
+    /// Rates, workers, drops and servers of a dataplane, live; q ends it.
+    Top(top::Top),
+    /// Looks at this machine and at the daemon: what is missing to forward fast, and what to do about it.
+    Doctor(doctor::Doctor),
+    /// Neighbours of a dataplane that are never asked for.
+    #[command(subcommand)]
+    Neighbor(change::Neighbor),
+    /// Routes of a dataplane's own, which win over those from servers.
+    #[command(subcommand)]
+    Route(change::Route),
+    /// Compares the table with the servers' anew, and applies all of it again.
+    Resync,
+    /// Reads what may change while a daemon runs: of a dataplane static routes and neighbours, of all the certificates.
+    Reload,
     /// Makes and shows certificates of nodes.
     #[command(subcommand)]
     Pki(pki::Pki),
@@ -130,6 +148,24 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             let timeout = Duration::from_secs(arguments.timeout);
             return say(&trace::run(command, &path, timeout, arguments.json)?);
         }
+        Command::Top(command) => {
+            let path = socket::choose(arguments.socket.as_deref())?;
+            return top::run(command, &path, Duration::from_secs(arguments.timeout));
+        }
+        Command::Doctor(command) => {
+            let (text, healthy) = doctor::run(
+                command,
+                arguments.socket.as_deref(),
+                Duration::from_secs(arguments.timeout),
+                arguments.json,
+            )?;
+            say(&text)?;
+            return if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) };
+        }
+        Command::Neighbor(command) => return order(arguments, command.request()),
+        Command::Route(command) => return order(arguments, command.request()?),
+        Command::Resync => return order(arguments, Request::Resync {}),
+        Command::Reload => return order(arguments, Request::Reload {}),
         Command::Pki(command) => return say(&pki::run(command).map_err(|error| error.to_string())?),
     };
     let path = socket::choose(arguments.socket.as_deref())?;
@@ -141,6 +177,20 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         print::text(show, &answer)
     };
     say(&text)
+}
+
+/// Something that is done, and said in a line.
+fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
+    let path = socket::choose(arguments.socket.as_deref())?;
+    let timeout = Duration::from_secs(arguments.timeout);
+    match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
+        Answer::Done(said) if arguments.json => {
+            let text = serde_json::to_string(&said).map_err(|error| error.to_string())?;
+            say(&format!("{{\"done\":{text}}}\n"))
+        }
+        Answer::Done(said) => say(&format!("{said}\n")),
+        _ => Err("the daemon gave another answer than that it is done".to_owned()),
+    }
 }
 
 fn say(text: &str) -> Result<(), String> {

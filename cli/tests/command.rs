@@ -47,3 +47,56 @@ fn json_is_one_object_and_a_refusal_is_exit_code_1() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "fibcast: a route server has no workers\n");
 }
+
+#[test]
+fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sock");
+    let _server = ControlServer::start(&path, |request| match request {
+        Request::RouteAdd(route) if route.via.len() == 2 && route.weights == [1, 3] && route.vrf == 7 => {
+            Ok(Answer::Done("added".into()))
+        }
+        Request::RouteDelete { vrf: 0, .. } => Ok(Answer::Done("deleted".into())),
+        Request::NeighborAdd { .. } => Ok(Answer::Done("there".into())),
+        Request::NeighborDelete { .. } => Err("port p9: expected the name of a [[port]]".into()),
+        Request::Resync {} => Ok(Answer::Done("compared".into())),
+        Request::Reload {} => Ok(Answer::Done("read".into())),
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    let socket = path.to_str().unwrap();
+    let run = |arguments: &str| {
+        let all: Vec<&str> = ["--socket", socket].into_iter().chain(arguments.split(' ')).collect();
+        let output = fibcast(&all);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let add = "route add 10.0.0.0/8 --via 192.0.2.7 --via 192.0.2.8 --weights 1,3 --vrf 7";
+    assert_eq!(run(add), (Some(0), "added\n".into()));
+    assert_eq!(run("route del 10.0.0.0/8"), (Some(0), "deleted\n".into()));
+    assert_eq!(
+        run("--json neighbor add p0 192.0.2.7 02:00:00:00:00:07"),
+        (Some(0), "{\"done\":\"there\"}\n".into())
+    );
+    let (code, text) = run("neighbor del p9 192.0.2.7");
+    assert!(code == Some(1) && text.contains("expected the name"), "{text}");
+    assert_eq!((run("resync").1, run("reload").1), ("compared\n".into(), "read\n".into()));
+    let (code, text) = run("route add 10.0.0.1/8 --via 192.0.2.7");
+    assert!(code == Some(1) && text.contains("did you mean 10.0.0.0/8"), "{text}");
+    assert_eq!(run("route add 10.0.0.0/8").0, Some(2));
+    assert_eq!(run("route add 10.0.0.0/8 --via 192.0.2.7 --special blackhole").0, Some(2));
+}
+
+#[test]
+fn the_doctor_looks_at_this_machine_and_says_what_is_missing() {
+    let output = fibcast(&["--socket", "/nonexistent/x.sock", "doctor"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    // No daemon is behind that socket.
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for what in ["cpu", "hugepages", "clock", "permissions", "daemon"] {
+        assert!(text.lines().any(|line| line.split_whitespace().nth(1) == Some(what)), "{what}: {text}");
+    }
+    let output = fibcast(&["--socket", "/nonexistent/x.sock", "--json", "doctor"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = json["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["check"] == "daemon" && finding["grade"] == "bad"));
+}

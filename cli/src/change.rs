@@ -1,0 +1,104 @@
+//! `fibcast neighbor` and `fibcast route`: what an operator adds to a dataplane at work, and takes back. It lasts until the next start.
+
+use std::net::IpAddr;
+
+use fibcast_control::Request;
+use fibcast_control::protocol::OwnRoute;
+use ipnet::IpNet;
+
+/// Neighbours.
+#[derive(Debug, clap::Subcommand)]
+pub enum Neighbor {
+    /// This address is there, and is not asked for any more.
+    Add {
+        /// Name of the port.
+        port: String,
+        /// Its address.
+        address: IpAddr,
+        /// Its MAC address.
+        mac: String,
+    },
+    /// It is asked for like any other from now on.
+    Del {
+        /// Name of the port.
+        port: String,
+        /// Its address.
+        address: IpAddr,
+    },
+}
+
+impl Neighbor {
+    /// What to ask of the daemon.
+    pub fn request(&self) -> Request {
+        match self.clone_parts() {
+            (port, address, Some(mac)) => Request::NeighborAdd { port, address, mac },
+            (port, address, None) => Request::NeighborDelete { port, address },
+        }
+    }
+
+    fn clone_parts(&self) -> (String, IpAddr, Option<String>) {
+        match self {
+            Neighbor::Add { port, address, mac } => (port.clone(), *address, Some(mac.clone())),
+            Neighbor::Del { port, address } => (port.clone(), *address, None),
+        }
+    }
+}
+
+/// Routes.
+#[derive(Debug, clap::Subcommand)]
+pub enum Route {
+    /// Packets to the prefix go this way from now on, whatever servers say.
+    Add {
+        /// Destination.
+        prefix: IpNet,
+        /// Gateway; several share the traffic by flow.
+        #[arg(long, required_unless_present = "special", conflicts_with = "special")]
+        via: Vec<IpAddr>,
+        /// Name of the gateways' port, where their addresses do not say it.
+        #[arg(long)]
+        port: Option<String>,
+        /// Shares of the gateways, in their order.
+        #[arg(long, value_delimiter = ',')]
+        weights: Vec<u16>,
+        /// Instead of a gateway: blackhole, unreachable or prohibit.
+        #[arg(long, value_parser = ["blackhole", "unreachable", "prohibit"])]
+        special: Option<String>,
+        /// Routing and forwarding instance.
+        #[arg(long, default_value_t = 0)]
+        vrf: u32,
+    },
+    /// Packets to the prefix go as servers say.
+    Del {
+        /// Destination.
+        prefix: IpNet,
+        /// Routing and forwarding instance.
+        #[arg(long, default_value_t = 0)]
+        vrf: u32,
+    },
+}
+
+impl Route {
+    /// What to ask of the daemon.
+    pub fn request(&self) -> Result<Request, String> {
+        let whole = |prefix: &IpNet| {
+            if prefix.trunc() == *prefix {
+                Ok(*prefix)
+            } else {
+                Err(format!("{prefix}: host bits are set; did you mean {}?", prefix.trunc()))
+            }
+        };
+        Ok(match self {
+            Route::Add { prefix, via, port, weights, special, vrf } => {
+                Request::RouteAdd(Box::new(OwnRoute {
+                    vrf: *vrf,
+                    prefix: Some(whole(prefix)?),
+                    via: via.clone(),
+                    port: port.clone(),
+                    weights: weights.clone(),
+                    special: special.clone(),
+                }))
+            }
+            Route::Del { prefix, vrf } => Request::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
+        })
+    }
+}

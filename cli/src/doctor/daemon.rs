@@ -1,0 +1,164 @@
+//! What a daemon that runs says: are its servers there, do its workers work, is something stuck.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fibcast_control::status::{Kind, Status};
+use fibcast_control::tables::WorkerList;
+use fibcast_control::{Answer, Request, ask};
+
+use super::{Finding, Grade};
+
+/// Asks the daemon behind a socket.
+pub fn look(socket: &Path, timeout: Duration) -> Vec<Finding> {
+    let status = match ask(socket, &Request::Status {}, timeout) {
+        Ok(Answer::Status(status)) => *status,
+        Ok(_) => return vec![strange()],
+        Err(error) => {
+            let advice = "is it running, and may this user open its socket? journalctl -u 'fibcast*' says why it ended";
+            return vec![Finding::of(Grade::Bad, "daemon", error.to_string(), advice)];
+        }
+    };
+    let mut findings = vec![daemon(&status)];
+    findings.extend(servers(&status));
+    findings.extend(forwarding(&status));
+    if status.kind == Kind::Dataplane
+        && let Ok(Answer::Workers(list)) = ask(socket, &Request::Workers {}, timeout)
+    {
+        findings.extend(workers(&list));
+    }
+    findings
+}
+
+fn strange() -> Finding {
+    Finding::of(
+        Grade::Bad,
+        "daemon",
+        "gave another answer than its status",
+        "use the fibcast command of the daemon's version",
+    )
+}
+
+fn daemon(status: &Status) -> Finding {
+    let found = format!("{} {}, up {} s", status.name, status.version, status.uptime_ms / 1_000);
+    match (status.ready, status.stale) {
+        (true, false) => Finding::fine("daemon", format!("{found}, ready")),
+        (_, true) => Finding::of(
+            Grade::Bad,
+            "daemon",
+            format!("{found}, stale: no capable server feeds it"),
+            "it forwards by the table it has; see the servers below",
+        ),
+        (false, false) => Finding::of(
+            Grade::Warning,
+            "daemon",
+            format!("{found}, not ready yet"),
+            "fibcast show status says what it waits for",
+        ),
+    }
+}
+
+fn servers(status: &Status) -> Vec<Finding> {
+    let all = status.sync.iter().flat_map(|sync| &sync.servers);
+    let one = |server: &fibcast_control::status::ServerStatus| {
+        let who = format!("{} {}: {}", server.role, server.address, server.state);
+        if server.state == "active" || server.state == "standby" {
+            return if server.ready {
+                Finding::fine("server", who)
+            } else {
+                let advice = "it has not converged; nobody uses it until it has: fibcast show status there";
+                Finding::of(Grade::Warning, "server", format!("{who}, not ready"), advice)
+            };
+        }
+        let why = server.last_error.as_deref().unwrap_or("no error yet");
+        let advice = "does the route server run and listen there, do firewalls let TCP 7830 through, do certificates fit?";
+        Finding::of(Grade::Warning, "server", format!("{who} ({why})"), advice)
+    };
+    all.map(one).collect()
+}
+
+fn forwarding(status: &Status) -> Vec<Finding> {
+    let Some(forwarding) = &status.forwarding else { return Vec::new() };
+    let mut findings = Vec::new();
+    if let Some(error) = &forwarding.apply_error {
+        let advice = "the table stays as it was until the batch fits: raise the limit that it names, or send fewer routes";
+        findings.push(Finding::of(Grade::Bad, "table", error.clone(), advice));
+    }
+    let (all, lost) = (forwarding.next_hops, forwarding.next_hops_unresolved);
+    findings.push(if lost == 0 {
+        Finding::fine("next hops", format!("{all}, all of them answer"))
+    } else {
+        let advice = "fibcast show neighbors: incomplete ones do not answer ARP or ND; a gateway on no subnet needs a route";
+        Finding::of(Grade::Warning, "next hops", format!("{lost} of {all} do not answer"), advice)
+    });
+    if forwarding.agent_restarts != 0 {
+        let found = format!("started again {} times", forwarding.agent_restarts);
+        findings.push(Finding::of(Grade::Warning, "agent", found, "the log says why; please report it"));
+    }
+    findings
+}
+
+fn workers(list: &WorkerList) -> Vec<Finding> {
+    let one = |worker: &fibcast_control::tables::WorkerStatus| {
+        let found = format!(
+            "{} on core {}: {:.0} % busy, {:.0} % CPU",
+            worker.worker, worker.core, worker.busy_percent, worker.cpu_percent
+        );
+        if worker.stalled {
+            let advice =
+                "its thread gives no sign of life: the log says whether it ended; a restart brings it back";
+            return Finding::of(Grade::Bad, "worker", format!("{found}, stands still"), advice);
+        }
+        if worker.busy_percent > 95.0 {
+            let advice = "add cores to [workers], and queues or spread = \"on\" for the ports";
+            return Finding::of(Grade::Warning, "worker", found, advice);
+        }
+        Finding::fine("worker", found)
+    };
+    list.workers.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fibcast_control::server::ControlServer;
+
+    fn answers(text: &'static str) -> Vec<Finding> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let _server = ControlServer::start(&path, move |request| match request {
+            Request::Status {} => Ok(serde_json::from_str(text).map(Answer::Status).unwrap()),
+            _ => Ok(Answer::Workers(WorkerList::default())),
+        })
+        .unwrap();
+        look(&path, Duration::from_secs(5))
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_comes_with_its_error_and_advice() {
+        let findings = answers(
+            r#"{"name":"nh-1","kind":"dataplane","version":"0","pid":1,"uptime_ms":1,"resident_bytes":1,"ready":false,"stale":true,
+            "table":{"epoch":1,"serial":9,"ipv4_routes":5,"ipv6_routes":6,"groups":1,"records":1,"digest":"","changes":1},
+            "sync":{"active":null,"failovers":0,"last_failover_ms":null,"routes_copied":0,"last_failover_routes_copied":0,
+            "routes_differing":0,"routes_applied":0,"routes_passed_on":0,"digest_mismatches":0,"servers":[
+            {"address":"10.0.0.1:7830","role":"primary","name":null,"state":"connecting","ready":false,"received_bytes":0,
+            "last_error":"connection refused"}]}}"#,
+        );
+        assert_eq!(findings[0].grade, Grade::Bad);
+        assert!(
+            findings[1].found.contains("primary 10.0.0.1:7830: connecting (connection refused)"),
+            "{findings:?}"
+        );
+        assert!(findings[1].advice.contains("7830"));
+    }
+
+    #[test]
+    fn no_daemon_is_bad_and_says_where_to_look() {
+        let findings = look(Path::new("/nonexistent/x.sock"), Duration::from_secs(1));
+        assert!(
+            findings.len() == 1
+                && findings[0].grade == Grade::Bad
+                && findings[0].advice.contains("journalctl")
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! `fibcast doctor`: what of a machine and its daemon stands in the way of fast forwarding, each with a line of advice.
+//!
+//! [`machine`] looks at what the kernel tells in /proc and /sys, [`daemon`] asks a daemon that runs. Nothing is changed.
+
+mod daemon;
+mod machine;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::socket;
+use machine::Machine;
+
+/// Where to look.
+#[derive(Debug, clap::Args)]
+pub struct Doctor {
+    /// A folder to look into instead of /, with proc, sys and dev inside.
+    #[arg(long, hide = true, default_value = "/")]
+    root: PathBuf,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grade {
+    Fine,
+    /// It works, but not as well as it could, or only without some features.
+    Warning,
+    /// Forwarding cannot work.
+    Bad,
+}
+
+impl Grade {
+    fn word(self) -> &'static str {
+        match self {
+            Grade::Fine => "ok",
+            Grade::Warning => "warn",
+            Grade::Bad => "BAD",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    grade: Grade,
+    what: &'static str,
+    found: String,
+    /// What to do; empty where nothing has to be done.
+    advice: String,
+}
+
+impl Finding {
+    fn fine(what: &'static str, found: impl Into<String>) -> Finding {
+        Finding { grade: Grade::Fine, what, found: found.into(), advice: String::new() }
+    }
+
+    fn of(grade: Grade, what: &'static str, found: impl Into<String>, advice: &str) -> Finding {
+        Finding { grade, what, found: found.into(), advice: advice.to_owned() }
+    }
+}
+
+/// All findings as text or JSON, and whether none of them is bad.
+pub fn run(
+    doctor: &Doctor,
+    named: Option<&Path>,
+    timeout: Duration,
+    as_json: bool,
+) -> Result<(String, bool), String> {
+    let mut findings = Machine::new(&doctor.root).look();
+    match socket::choose(named) {
+        Ok(path) => findings.extend(daemon::look(&path, timeout)),
+        Err(reason) => findings.push(Finding::of(
+            Grade::Warning,
+            "daemon",
+            reason,
+            "start one (systemctl start fibcast-dataplane), or name its socket with --socket",
+        )),
+    }
+    let healthy = findings.iter().all(|finding| finding.grade != Grade::Bad);
+    Ok((if as_json { json(&findings)? } else { text(&findings) }, healthy))
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let _ = writeln!(text, "{:<5}{:<14}{}", finding.grade.word(), finding.what, finding.found);
+        if !finding.advice.is_empty() {
+            let _ = writeln!(text, "{:<19}-> {}", "", finding.advice);
+        }
+    }
+    text
+}
+
+fn json(findings: &[Finding]) -> Result<String, String> {
+    let one = |finding: &Finding| {
+        serde_json::json!({
+            "check": finding.what,
+            "grade": finding.grade.word().to_lowercase(),
+            "found": finding.found,
+            "advice": finding.advice,
+        })
+    };
+    let all: Vec<_> = findings.iter().map(one).collect();
+    let text =
+        serde_json::to_string(&serde_json::json!({ "findings": all })).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
+}
