@@ -1,5 +1,7 @@
 //! Namespaces, veth pairs, the router between them, and commands inside of them; all of it goes away with the [`Lab`].
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -176,6 +178,25 @@ impl Lab {
         self.drops().drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.packets).sum()
     }
 
+    /// What would happen to a packet.
+    pub fn trace(&self, to: &str, from: &str) -> fibcast_control::capture::Trace {
+        let (address, from) = (to.parse().unwrap(), Some(from.parse().unwrap()));
+        let Some(Answer::Trace(trace)) = self.answer(Request::Trace { address, from, vrf: 0 }) else {
+            panic!("no answer")
+        };
+        *trace
+    }
+
+    /// A command that goes on in the router's namespace until it is dropped.
+    pub fn in_router(&self, command: &str) -> Running {
+        Running::start(&self.router_name(), command)
+    }
+
+    /// A command that goes on on a host until it is dropped.
+    pub fn in_host(&self, host: usize, command: &str) -> Running {
+        Running::start(&self.name(host), command)
+    }
+
     /// The router's ports.
     pub fn ports(&self) -> PortList {
         let Some(Answer::Ports(ports)) = self.answer(Request::Ports {}) else { panic!("no answer") };
@@ -185,6 +206,43 @@ impl Lab {
     /// A folder that goes away with the lab.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+/// A command that runs in a namespace; dropping it ends it.
+pub struct Running(Child);
+
+impl Running {
+    fn start(name: &str, command: &str) -> Running {
+        let child = Command::new("ip")
+            .args(["netns", "exec", name, "bash", "-c", &format!("exec 2>&1; {command}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn();
+        Running(child.unwrap())
+    }
+
+    /// Reads until a line is just this.
+    pub fn wait_for(&mut self, word: &str) {
+        let mut lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
+        let mut said = String::new();
+        while let Some(Ok(line)) = lines.next() {
+            if line == word {
+                return;
+            }
+            said += &(line + "\n");
+        }
+        panic!("ended without {word:?}: {said}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The whole group that was started above: a shell leaves its children behind.
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
     }
 }
 

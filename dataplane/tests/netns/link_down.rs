@@ -42,3 +42,45 @@ fn a_link_that_goes_down_is_noticed_and_its_packets_take_the_other_next_hop() {
     lab.ok(0, flows);
     assert!(sent(&lab)[1] - before[1] > 20);
 }
+
+#[test]
+fn groups_move_within_ten_milliseconds_of_a_link_that_goes_down() {
+    let Some(mut lab) = Lab::new(2) else { return };
+    let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\n\
+                [[static_neighbor]]\nport = \"tap\"\nip = \"10.8.0.2\"\nmac = \"02:00:00:00:08:02\"\n\
+                [[static_neighbor]]\nport = \"p1\"\nip = \"10.0.1.2\"\nmac = \"02:00:00:00:01:02\"\n\
+                [[static_route]]\nprefix = \"10.99.0.0/24\"\nvia = [\"10.0.1.2\", \"10.8.0.2\"]\n";
+    lab.start(&|_| "", rest);
+    // A flow that the port has while its link is up.
+    let wait = |lab: &Lab, up: bool| {
+        let start = Instant::now();
+        while lab.ports().ports[2].link_up != up {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    wait(&lab, true);
+    let on_tap = |lab: &Lab, from: u8| {
+        lab.trace("10.99.0.1", &format!("192.0.2.{from}")).port.as_deref() == Some("tap")
+    };
+    let from = (1..100).find(|from| on_tap(&lab, *from)).expect("a flow by the tap port");
+    let mut took: Vec<Duration> = (0..7)
+        .map(|_| {
+            let mut link = lab.in_router("ip link set ft0 down && echo down && sleep 30");
+            link.wait_for("down");
+            let start = Instant::now();
+            while on_tap(&lab, from) {
+                assert!(start.elapsed() < Duration::from_secs(2));
+            }
+            let took = start.elapsed();
+            drop(link);
+            lab.on_router("ip link set ft0 up");
+            wait(&lab, true);
+            assert!(on_tap(&lab, from), "and back when the link is");
+            took
+        })
+        .collect();
+    took.sort_unstable();
+    eprintln!("groups moved after {took:?}");
+    assert!(took[took.len() / 2] <= Duration::from_millis(10), "{took:?}");
+}

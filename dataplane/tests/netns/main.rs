@@ -9,6 +9,7 @@ mod lab;
 
 mod ecmp_spreads;
 mod host_path;
+mod hot_unplug;
 mod iperf;
 mod link_down;
 mod path_mtu;
