@@ -87,7 +87,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 _ => NOBODY,
             };
             let bytes = packet_v4(from, to);
-            ipv4_input::ipv4_input(&bytes, bytes.len(), Cast::One, 0, 0, &mut Lane::default())
+            ipv4_input::ipv4_input(&bytes, bytes.len(), Cast::One, 0, &mut Lane::default())
         }
         (IpAddr::V6(to), from) => {
             let from = match from {
@@ -95,7 +95,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 _ => NOBODY_V6,
             };
             let bytes = packet_v6(from, to);
-            ipv6_input::ipv6_input(&bytes, bytes.len(), Cast::One, 0, 0, &mut Lane::default())
+            ipv6_input::ipv6_input(&bytes, bytes.len(), Cast::One, 0, &mut Lane::default())
         }
     };
     match verdict {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::io::{BURST, Burst, Io, Packet, PacketOf};
+use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
 use crate::packet::{ethernet, take};
 
 /// Packets that wait for one worker.
@@ -61,7 +61,9 @@ impl<I: Io> Spread<I> {
     /// Hands on what is another worker's; the rest stays in the burst, in order.
     pub fn deal(&mut self, port: u16, burst: &mut I::Burst) -> Dealt {
         let mut dealt = Dealt::default();
-        for packet in burst.drain() {
+        let mut hand = burst.deal();
+        for at in each(hand.left()) {
+            let Some(packet) = hand.take(at) else { continue };
             let to = ((u64::from(flow(packet.data())) * self.rings.len() as u64) >> 32) as usize;
             if to == self.me {
                 let _ = self.mine.push(packet);
@@ -76,6 +78,7 @@ impl<I: Io> Spread<I> {
                 }
             }
         }
+        drop(hand);
         std::mem::swap(burst, &mut self.mine);
         dealt
     }
