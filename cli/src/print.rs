@@ -526,6 +526,9 @@ fn workers(list: &WorkerList) -> String {
         ]);
     }
     let mut text = columns.finish();
+    if list.workers.iter().all(|worker| worker.queues.is_empty()) {
+        return text;
+    }
     let mut columns = Columns::new(&["worker", "queue", "port", "packets", "full bursts", "handed on"]);
     for worker in &list.workers {
         for (number, queue) in worker.queues.iter().enumerate() {
