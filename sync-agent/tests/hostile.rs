@@ -14,6 +14,9 @@ use fibcast_sync_agent::agent::{AgentHandle, NoSink};
 use fibcast_sync_agent::shell::Limits;
 use fibcast_sync_proto::frame::{Frame, Role};
 
+/// These tests measure time: they take turns, so that none is judged by what another costs.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Commits a change and says how long it took to reach the agent.
 fn round_trip(server: &TestServer, agent: &AgentHandle, n: u32) -> Duration {
     let begin = Instant::now();
@@ -35,6 +38,7 @@ fn undisturbed(server: &TestServer, agent: &AgentHandle, rounds: u32) {
 
 #[test]
 fn flood_of_connections_that_say_nothing_or_garbage_costs_no_other_session() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     fibcast_daemon::files::raise_limit();
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(20_000);
     let flood = (files as usize / 3).min(10_000);
@@ -72,6 +76,7 @@ fn flood_of_connections_that_say_nothing_or_garbage_costs_no_other_session() {
 #[test]
 fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded_memory_and_no_other_session()
 {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 50_000));
     let good = agent("nh-1", false, &[server.address], Box::new(NoSink));
     until("first table", || good.status().unwrap().ready);
@@ -133,6 +138,7 @@ fn questions(n: u64) -> Vec<u8> {
 
 #[test]
 fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 200_000));
     let good = agent("nh-1", false, &[server.address], Box::new(NoSink));
     until("first table", || good.status().unwrap().ready);
@@ -180,6 +186,7 @@ fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
 
 #[test]
 fn client_that_is_refused_and_does_not_hang_up_is_closed_in_time() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 10));
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(&[99; 64]).unwrap();

@@ -18,8 +18,9 @@ pub const VERSION: u64 = 1;
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
-/// Types of frames whose answer may be large: Activate, Deactivate, More, Want.
-pub(crate) const COSTLY: [u8; 4] = [4, 5, 11, 12];
+/// Types of frames that each have a large answer of their own: More and Want. What an Activate asks for takes the place of what the one before
+/// asked for.
+pub(crate) const COSTLY: [u8; 2] = [11, 12];
 /// Most symbols in one frame.
 pub const MAX_SYMBOLS: usize = 2048;
 /// Most identities in one Want.

@@ -24,8 +24,6 @@ const FIRST_SYMBOLS: usize = 256;
 const SMALL_SKETCH: usize = 1024;
 /// Most identities that a client may want of one sketch: each symbol decodes one record at most.
 const WANT_LIMIT: usize = SYMBOLS;
-/// A client is not heard any further while its queue is so many times the limit: who reads no answers gets none.
-const BACKLOG: usize = 2;
 /// Questions of one client that are answered before others have their turn.
 const QUESTIONS: u32 = 16;
 
@@ -223,7 +221,7 @@ impl Session {
 
     /// Whether [`Self::work`] would get somewhere.
     pub fn can_work(&self, limits: Limits) -> bool {
-        self.deferred && !matches!(self.phase, Phase::Over) && self.out.len() <= BACKLOG * limits.queue
+        self.deferred && !matches!(self.phase, Phase::Over) && self.out.len() < limits.queue
     }
 
     /// Goes through the frames that have come, as far as their answers have room and others are not held up.
@@ -234,10 +232,7 @@ impl Session {
         let result = loop {
             if inbox.peek().is_some_and(|kind| COSTLY.contains(&kind)) {
                 questions += 1;
-                if questions > QUESTIONS
-                    || *context.work == 0
-                    || self.out.len() > BACKLOG * context.limits.queue
-                {
+                if questions > QUESTIONS || *context.work == 0 || self.out.len() >= context.limits.queue {
                     self.deferred = true;
                     break Ok(());
                 }
