@@ -1,7 +1,7 @@
 //! A laboratory for tests with real routing daemons: hosts are network namespaces, cables are veth pairs, and daemons of FRR and BIRD
 //! run beside ours, each with files and sockets of its own.
 //!
-//! Begin with [`Lab::new`], which says in one line why it cannot be where it cannot, then [`Lab::host`] and [`Lab::cable`]. On a [`Host`],
+//! Begin with [`Lab::new`], which says in one line why it cannot be where it cannot, then [`Lab::host`], and [`Lab::cable`] or [`Lab::network`]. On a [`Host`],
 //! [`Host::frr`], [`Host::bird`] and [`Host::ours`] start daemons. [`eventually`] waits for something to come true. All of it goes away with
 //! the [`Lab`], also when a test panics; what a killed test left behind goes with the next lab.
 //!
@@ -11,6 +11,7 @@
 mod bird;
 mod frr;
 mod host;
+mod network;
 mod ours;
 mod process;
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 pub use bird::Bird;
 pub use frr::Frr;
 pub use host::Host;
+pub use network::{Network, mirror_of_table, table};
 pub use ours::{Ours, agent_toml, node, route_server_toml};
 pub use process::Process;
 

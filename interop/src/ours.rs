@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fibcast_control::protocol::RouteQuery;
-use fibcast_control::status::{SourceStatus, Status};
+use fibcast_control::status::{Role, ServerStatus, SourceStatus, Status, SyncStatus};
 use fibcast_control::tables::RouteList;
 use fibcast_control::{Answer, Request, ask};
 
@@ -38,8 +37,8 @@ pub fn route_server_toml(host: &Host<'_>, name: &str, listen: &str, rest: &str) 
     node(host, name, &format!("listen = [\"{listen}\"]")) + "[tls]\ninsecure = true\n" + rest
 }
 
-/// An agent of these servers, the first of them its primary.
-pub fn agent_toml(host: &Host<'_>, name: &str, listen: Option<&str>, servers: &[&str], rest: &str) -> String {
+/// An agent of these servers, the first of them its primary; `sync` are further keys of `[sync]`.
+pub fn agent_toml(host: &Host<'_>, name: &str, listen: Option<&str>, servers: &[&str], sync: &str) -> String {
     let listen = listen.map(|listen| format!("listen = [\"{listen}\"]")).unwrap_or_default();
     let roles = ["primary", "secondary"];
     let servers: Vec<String> = servers
@@ -48,7 +47,7 @@ pub fn agent_toml(host: &Host<'_>, name: &str, listen: Option<&str>, servers: &[
         .map(|(address, role)| format!("{{ address = \"{address}\", role = \"{role}\" }}"))
         .collect();
     node(host, name, &listen)
-        + &format!("[sync]\nservers = [{}]\n[tls]\ninsecure = true\n{rest}", servers.join(", "))
+        + &format!("[tls]\ninsecure = true\n[sync]\nservers = [{}]\n{sync}\n", servers.join(", "))
 }
 
 impl<'l> Host<'l> {
@@ -98,17 +97,45 @@ impl Ours<'_> {
         self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
     }
 
-    fn ask(&self, request: Request) -> Option<Answer> {
-        let socket = self.host.folder().join(format!("{}.sock", self.name));
-        ask(&socket, &request, Duration::from_secs(10)).ok()
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.host.folder().join(format!("{}.sock", self.name))
     }
 
-    /// `fibcast show status`.
+    /// Asks over the control socket, without a program in between; none where there is no answer.
+    pub fn ask(&self, request: Request) -> Option<Answer> {
+        ask(&self.socket(), &request, Duration::from_secs(10)).ok()
+    }
+
+    /// `fibcast --json show status`.
+    #[track_caller]
     pub fn status(&self) -> Status {
-        let Some(Answer::Status(status)) = self.ask(Request::Status {}) else {
-            panic!("{}: no status", self.name)
-        };
-        *status
+        read(self.cli("show status"))
+    }
+
+    /// What an agent says of its servers and of what failovers cost.
+    #[track_caller]
+    pub fn sync(&self) -> SyncStatus {
+        self.status().sync.unwrap_or_else(|| panic!("{} has no servers", self.name))
+    }
+
+    /// The role of the server in use.
+    #[track_caller]
+    pub fn active(&self) -> Option<Role> {
+        self.sync().active
+    }
+
+    /// The connection to a server.
+    #[track_caller]
+    pub fn server(&self, role: Role) -> ServerStatus {
+        let found = self.sync().servers.into_iter().find(|server| server.role == role);
+        found.unwrap_or_else(|| panic!("{} has no {role} server", self.name))
+    }
+
+    /// Root digest of its table.
+    #[track_caller]
+    pub fn digest(&self) -> String {
+        self.status().table.digest
     }
 
     /// A source of a route server.
@@ -122,16 +149,9 @@ impl Ours<'_> {
         self.source(origin).counters.get(name).copied().unwrap_or(0)
     }
 
-    /// Routes of the forwarding table.
-    pub fn routes(&self, query: RouteQuery) -> RouteList {
-        let request = Request::Routes { query, limit: 100_000, all: false };
-        let Some(Answer::Routes(routes)) = self.ask(request) else { panic!("{}: no routes", self.name) };
-        routes
-    }
-
     /// Next hops of a prefix in VRF 0, joined by ", "; none: there is no such route.
     pub fn via(&self, prefix: &str) -> Option<String> {
-        let list = self.routes(RouteQuery::Prefix(prefix.parse().unwrap()));
+        let list: RouteList = read(self.cli(&format!("show routes {prefix}")));
         list.routes.into_iter().next().map(|route| route.via.join(", "))
     }
 
@@ -142,16 +162,21 @@ impl Ours<'_> {
     }
 
     /// What `fibcast --json ARGUMENTS` prints.
+    #[track_caller]
     pub fn cli(&self, arguments: &str) -> serde_json::Value {
-        let socket = self.host.folder().join(format!("{}.sock", self.name));
         let output = std::process::Command::new(built("fibcast"))
             .arg("--socket")
-            .arg(socket)
+            .arg(self.socket())
             .arg("--json")
             .args(arguments.split_whitespace())
             .output()
             .unwrap();
-        assert!(output.status.success(), "fibcast {arguments}: {}", text(&output));
+        assert!(output.status.success(), "{}: fibcast {arguments}: {}", self.name, text(&output));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
     }
+}
+
+#[track_caller]
+fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).unwrap_or_else(|error| panic!("{error}"))
 }
