@@ -35,6 +35,9 @@ pub struct Fib {
 /// Address space that [`Fib::new`] reserves for tries; a full Internet table uses less than 16 MiB of it.
 pub const TRIE_BYTES: usize = 2 << 30;
 
+/// Groups that the tries can tell apart: above that are the tags of handles.
+const MAX_GROUPS: usize = (1 << 29) - 1;
+
 /// Changes whose routes are asked for together.
 const FETCH: usize = 16;
 
@@ -62,7 +65,8 @@ impl Fib {
     /// # Panics
     /// If the system does not even have 4 MiB.
     #[allow(clippy::expect_used)]
-    pub fn with_trie_bytes(limits: Limits, bytes: usize) -> Self {
+    pub fn with_trie_bytes(mut limits: Limits, bytes: usize) -> Self {
+        limits.max_groups = limits.max_groups.min(MAX_GROUPS);
         let arena = Arena::new(bytes).expect("4 MiB of memory for an empty table");
         Fib {
             limits,

@@ -460,7 +460,7 @@ mod tests {
                 fpm("") + &fpm("").replace("bgp", "ospf"),
                 "x.toml:11: source[1].listen: source \"bgp\" listens there already",
             ),
-            (fpm("") + &fpm(""), "x.toml:9: source[1].origin: another source has the origin \"bgp\" already"),
+            (fpm("") + &fpm(""), "x.toml:9: source[1].origin: source[0] has the origin \"bgp\" already"),
             (netlink(""), "x.toml:4: source[0].table: expected the number of a kernel table"),
             (netlink("table = 0"), "x.toml:7: source[0].table: expected the number of a kernel table"),
             (netlink("listen = \"[::1]:1\""), "x.toml:7: source[0].listen: is of no use in a source of kind"),

@@ -68,15 +68,14 @@ fn a_missing_configuration_is_named() {
 }
 
 #[test]
-fn a_source_of_a_later_version_is_refused_by_name() {
+fn a_port_for_zebra_that_is_taken_ends_the_server_and_names_it() {
     let folder = Folder::new();
-    let (code, text) =
-        refused(&folder, "[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n");
-    assert_eq!(code, 2);
-    assert!(
-        text.starts_with("rs.toml:6: source[0].kind: \"fpm\" is not available in this version"),
-        "{text}"
-    );
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let source = format!("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"{listen}\"\n");
+    let (code, text) = refused(&folder, &source);
+    assert_eq!(code, 1);
+    assert!(text.contains("\"bgp\"") && text.contains(&format!("cannot listen on {listen}")), "{text}");
 }
 
 fn mrt_source(folder: &Folder) -> String {
