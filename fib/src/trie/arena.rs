@@ -5,7 +5,7 @@
 //! reach it. Each generation holds a [`Token`]; a retired block is used again when the token of the newest
 //! generation that can reach it, and of every older one, is held by nobody else. A handle is the *place* of a block: its
 //! distance in bytes from the region's start, 4 bytes where a pointer takes 8, and no shift on the way to an address.
-//! Place 0 and the 8 KiB from there on are zero for ever: "nothing here", at every level.
+//! Place 0 and the 32 KiB from there on are zero for ever: "nothing here", at every level.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ pub(crate) const LINE: usize = 16;
 /// Bytes in a line.
 const LINE_BYTES: usize = 64;
 /// Lines that stay zero: what a lookup may touch from place 0 on, and no block is larger.
-const ZERO_LINES: usize = 128;
+const ZERO_LINES: usize = 512;
 /// Classes of blocks by size.
 const CLASSES: usize = ZERO_LINES + 1;
 /// Blocks of this class and above are not broken up. They are pages, of which every batch needs some: those that the batch before
@@ -446,7 +446,7 @@ mod tests {
     fn where_memory_is_short_a_larger_free_block_is_broken_up() {
         let mut arena = Arena::new(0).unwrap();
         let mut demand = Demand::new();
-        let all = arena.limit / 64 - 2;
+        let all = (arena.limit - arena.next) / 64;
         demand.add(512, 2 * all);
         assert!(arena.reserve(&demand));
         let blocks: Vec<u32> = (0..2 * all).map(|_| arena.alloc(512, |_, _| ())).collect();

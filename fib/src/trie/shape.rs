@@ -37,12 +37,11 @@ pub(crate) const V4: Shape = Shape {
     levels: &[level(8, Kind::Dense), level(10, Kind::Dense), level(6, Kind::Narrow), level(8, Kind::Long)],
 };
 
-/// IPv6: to /8, /16, /26, /32, then 16 bits at a time.
+/// IPv6: to /13, /26, /32, then 16 bits at a time.
 pub(crate) const V6: Shape = Shape {
     levels: &[
-        level(8, Kind::Dense),
-        level(8, Kind::Dense),
-        level(10, Kind::Dense),
+        level(13, Kind::Dense),
+        level(13, Kind::Dense),
         level(6, Kind::Wide),
         level(16, Kind::Deep),
         level(16, Kind::Deep),

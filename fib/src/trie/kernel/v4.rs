@@ -29,20 +29,25 @@ fn long(view: View, dst: &[u32], out: &mut [GroupIndex]) {
         list[listed & (BURST - 1)] = at as u8;
         listed += (value.0 >> 31) as usize;
     }
-    for &at in list.iter().take(listed) {
+    let listed = list.get(..listed).unwrap_or_default();
+    for &at in listed {
         let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
-        // SAFETY: the value, which is that of this address's block, says at which word of it the word is. A tagged one is the handle of
-        // a block with 4 heads, each of which says how many words stand before the first of its values.
+        // SAFETY: the value, which is that of this address's block, says at which word of it the word is.
+        *out = GroupIndex(unsafe { word(base, block(view, dst), elsewhere(out.0)) });
+        fetch(base, place(out.0));
+    }
+    for &at in listed {
+        let (Some(&dst), Some(out)) = (dst.get(at as usize), out.get_mut(at as usize)) else { continue };
+        let tagged = out.0 & TAG != 0;
+        let long = if tagged { place(out.0) } else { 0 };
+        let head = (dst as usize >> 6 & (HEADS - 1)) * 4;
+        // SAFETY: a tagged word is the handle of a block with 4 heads, each of which says how many words stand before the first of its
+        // values.
         let found = unsafe {
-            let found = word(base, block(view, dst), elsewhere(out.0));
-            let tagged = found & TAG != 0;
-            let long = if tagged { place(found) } else { 0 };
-            let head = (dst as usize >> 6 & (HEADS - 1)) * 4;
             let before = word(base, long, head + 2) as usize;
-            let deeper = word(base, long, before + runs_upto(base, long + head * 4, dst));
-            if tagged { deeper } else { found }
+            word(base, long, before + runs_upto(base, long + head * 4, dst))
         };
-        *out = GroupIndex(found);
+        *out = GroupIndex(if tagged { found } else { out.0 });
     }
 }
 
