@@ -43,7 +43,7 @@ impl Lab {
     /// An empty laboratory; none, with a line that says why, where this machine cannot have one or a program is missing.
     pub fn new(programs: &[&str]) -> Option<Lab> {
         let skip = |why: &str| {
-            eprintln!("skipped: {why}");
+            eprintln!("{}: skipped: {why}", std::thread::current().name().unwrap_or("a test"));
             None
         };
         if std::env::var_os("FIBCAST_INTEROP").is_none() {
