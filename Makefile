@@ -36,7 +36,7 @@ test-interop: ## whole systems with real FRR and BIRD in network namespaces, one
 	@$(SETUP) build
 	@$(SETUP) interop
 	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane
-	@FIBCAST_INTEROP=1 $(CARGO) test --release -p fibcast-interop -- --test-threads=1 --nocapture
+	@scripts/run-interop
 
 lint: ## clippy, formatting, licences and advisories
 	@$(SETUP) build

@@ -77,6 +77,7 @@ impl<'l> Host<'l> {
             .args(["netns", "exec", &self.namespace])
             .arg(program)
             .args(arguments)
+            .env("RUNTIME_DIRECTORY", &self.folder)
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)

@@ -12,6 +12,7 @@ mod bird;
 mod frr;
 mod host;
 mod network;
+mod nic;
 mod ours;
 mod process;
 
@@ -23,6 +24,7 @@ pub use bird::Bird;
 pub use frr::Frr;
 pub use host::Host;
 pub use network::{Network, mirror_of_table, table};
+pub use nic::{dataplane_toml, plug};
 pub use ours::{Ours, agent_toml, node, route_server_toml};
 pub use process::Process;
 
@@ -41,7 +43,7 @@ impl Lab {
     /// An empty laboratory; none, with a line that says why, where this machine cannot have one or a program is missing.
     pub fn new(programs: &[&str]) -> Option<Lab> {
         let skip = |why: &str| {
-            eprintln!("skipped: {why}");
+            eprintln!("{}: skipped: {why}", std::thread::current().name().unwrap_or("a test"));
             None
         };
         if std::env::var_os("FIBCAST_INTEROP").is_none() {
