@@ -86,6 +86,19 @@ impl Fib {
         self.kernel.name
     }
 
+    /// All lookup codes that this CPU can run, the one for every CPU first.
+    pub fn kernels() -> Vec<&'static str> {
+        Kernel::all().iter().map(|kernel| kernel.name).collect()
+    }
+
+    /// Uses one of [`Fib::kernels`] from the next generation on, to compare with; returns whether this CPU can run it.
+    pub fn use_kernel(&mut self, name: &str) -> bool {
+        let Some(kernel) = Kernel::all().into_iter().find(|kernel| kernel.name == name) else { return false };
+        self.kernel = kernel;
+        self.taken = None;
+        true
+    }
+
     /// Uses the lookup code for every CPU, to compare with.
     pub fn use_scalar_kernel(&mut self) {
         self.kernel = Kernel::SCALAR;

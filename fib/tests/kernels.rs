@@ -54,16 +54,21 @@ fn bursts_of_every_length_answer_alike_and_write_no_further() {
         .iter()
         .filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(ip.to_bits()) } else { None })
         .collect();
-    let best = both.fib.generation();
-    both.fib.use_scalar_kernel();
-    let scalar = both.fib.generation();
+    let generations: Vec<_> = Fib::kernels()
+        .into_iter()
+        .map(|kernel| {
+            assert!(both.fib.use_kernel(kernel));
+            both.fib.generation()
+        })
+        .collect();
+    assert!(!both.fib.use_kernel("no such kernel"));
     let right = |both: &Both, ip: IpAddr| {
         let label = both.oracle.lookup(ip);
         label.map_or(GroupIndex::NO_ROUTE, |label| both.fib.group_index(GroupLabel(label)).unwrap())
     };
     for length in 0..=256 {
         let from = (length * 37) % (v4.len().min(v6.len()) - 256);
-        for generation in [&best, &scalar] {
+        for generation in &generations {
             let mut found = vec![BEHIND; length + 8];
             generation.lookup_v4(VrfId::DEFAULT, &v4[from..from + length], &mut found);
             let expected: Vec<GroupIndex> =

@@ -129,12 +129,12 @@ fn one_prefix_flaps_often() {
     let asked: Vec<IpAddr> = flapping.iter().copied().flat_map(edges).collect();
     let mut random = Random(9);
     let before = both.fib.generation().memory();
-    for flap in 0..100_000u64 {
+    for flap in 0..500_000u64 {
         let prefix = flapping[flap as usize % flapping.len()];
         let change =
             if random.below(2) == 0 { withdraw(prefix) } else { announce(prefix, 1 + random.below(LABELS)) };
         both.apply(&[change]);
-        if flap % 397 == 0 {
+        if flap % 1_997 == 0 {
             both.agree(&asked);
         }
     }
