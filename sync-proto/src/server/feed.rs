@@ -219,9 +219,9 @@ impl Feed {
         limits: Limits,
     ) -> Pumped {
         let Some(walk) = &mut self.walk else { return Pumped::Rest };
-        // What was deleted since the walk began must still be known when it ends.
-        let lost = table.horizon() > walk.high || (walk.mode == Mode::Changes && table.horizon() > walk.low);
-        if lost {
+        // What was deleted since the walk began must still be known when it ends, and what the walk itself tells of deletions since then.
+        let since = if walk.mode == Mode::Changes || walk.again { walk.low } else { walk.high };
+        if table.horizon() > since {
             out.write(|bytes| walk.encoder.flush(bytes));
             self.begin_copy(wanted, table, cache, out, limits);
             return Pumped::More;
