@@ -254,6 +254,26 @@ fn slow_reader_of_a_table_that_never_rests_gets_its_commit() {
 }
 
 #[test]
+fn copy_of_a_table_that_forgets_its_deletions_ends_in_no_other_table() {
+    for deletions in 1..40u32 {
+        let forgetful = table(10, 3_000).with_tombstone_limit(60);
+        let mut net = Net::new(vec![Node::new("a", forgetful)]);
+        net.nodes[0].server = Server::new("a").with_limits(Limits { queue: 512, shared: 5, portion: 100 });
+        net.portion = 200;
+        for round in 0..120u32 {
+            let gone = (0..deletions).map(|i| Change::Delete(key((round * 977 + i * 31) % 3_000)));
+            net.nodes[0].commit(gone.chain((0..20).map(|i| put((round * 577 + i * 7) % 3_000, 1))));
+            for _ in 0..4 {
+                net.step();
+            }
+        }
+        net.settle();
+        assert!(net.equal_to(0), "{deletions} deletions at a time");
+        assert_eq!(net.client.counters().digest_mismatches, 0, "{deletions} deletions at a time");
+    }
+}
+
+#[test]
 fn laggard_gets_the_net_state_and_memory_stays_bounded() {
     let mut net = Net::new(vec![Node::new("a", table(10, 50_000))]);
     net.settle();
