@@ -199,7 +199,7 @@ impl Arena {
         for (class, &wanted) in demand.blocks.iter().enumerate().rev() {
             while self.free.get(class).is_some_and(|free| free.len() < wanted) {
                 let lines = class.max(1);
-                let surplus = (class + 1..CLASSES)
+                let surplus = (class + 1..WHOLE)
                     .find(|&larger| self.free.get(larger).map(Vec::len) > demand.blocks.get(larger).copied());
                 let (place, has) =
                     match surplus.and_then(|larger| Some((self.free.get_mut(larger)?.pop()?, larger))) {
