@@ -285,7 +285,7 @@ impl Arena {
 
     /// A new block, filled by `write`: words that it leaves hold anything. `reserve` was asked before the batch began.
     /// Blocks of more than half a line begin with a line.
-    pub(crate) fn alloc(&mut self, words: usize, write: impl FnOnce(&mut [u32], u32)) -> u32 {
+    pub(crate) fn alloc(&mut self, words: usize, write: impl FnOnce(&mut [u32])) -> u32 {
         let size = Size::of(words);
         let Some(place) = self.take(size).map(|place| place as usize) else {
             debug_assert!(false, "a batch needed more lines than it asked for");
@@ -302,7 +302,7 @@ impl Arena {
                 size.halves() * LINE / 2,
             )
         };
-        write(block, place as u32);
+        write(block);
         place as u32
     }
 
@@ -315,7 +315,7 @@ impl Arena {
     ) -> u32 {
         let region = self.region.clone();
         let old = Blocks { region: &region }.words(before.0, before.1);
-        self.alloc(words, |new, _| {
+        self.alloc(words, |new| {
             let (copied, rest) = new.split_at_mut(old.len().min(new.len()));
             copied.copy_from_slice(old.get(..copied.len()).unwrap_or_default());
             rest.fill(0);
@@ -412,33 +412,33 @@ mod tests {
     #[test]
     fn a_block_is_used_again_only_when_no_generation_reaches_it() {
         let mut arena = Arena::new(0).unwrap();
-        let block = arena.alloc(16, |words, _| words.fill(7));
+        let block = arena.alloc(16, |words| words.fill(7));
         let first = arena.snapshot();
         arena.retire(block, 16);
         let second = arena.snapshot();
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _| ()), block);
+        assert_ne!(arena.alloc(16, |_| ()), block);
         drop(second);
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _| ()), block);
+        assert_ne!(arena.alloc(16, |_| ()), block);
         assert_eq!(arena.blocks().words(block, 1), [7]);
         drop(first);
         arena.reclaim();
-        assert_eq!(arena.alloc(16, |_, _| ()), block);
+        assert_eq!(arena.alloc(16, |_| ()), block);
     }
 
     #[test]
     fn an_older_generation_keeps_blocks_that_a_newer_one_retired() {
         let mut arena = Arena::new(0).unwrap();
-        let block = arena.alloc(16, |_, _| ());
+        let block = arena.alloc(16, |_| ());
         let old = arena.snapshot();
-        let other = arena.alloc(16, |_, _| ());
+        let other = arena.alloc(16, |_| ());
         arena.retire(other, 16);
         let new = arena.snapshot();
         arena.retire(block, 16);
         drop(new);
         arena.reclaim();
-        assert_ne!(arena.alloc(16, |_, _| ()), block);
+        assert_ne!(arena.alloc(16, |_| ()), block);
         drop(old);
     }
 
@@ -449,7 +449,7 @@ mod tests {
         let all = (arena.limit - arena.next) / 64;
         demand.add(512, 2 * all);
         assert!(arena.reserve(&demand));
-        let blocks: Vec<u32> = (0..2 * all).map(|_| arena.alloc(512, |_, _| ())).collect();
+        let blocks: Vec<u32> = (0..2 * all).map(|_| arena.alloc(512, |_| ())).collect();
         assert!(!arena.reserve(&demand));
         arena.retire(blocks[0], 512);
         arena.reclaim();
@@ -457,8 +457,8 @@ mod tests {
         small.add(128, 3);
         small.add(8, 1);
         assert!(arena.reserve(&small));
-        let mut places: Vec<u32> = (0..3).map(|_| arena.alloc(128, |_, _| ())).collect();
-        places.push(arena.alloc(8, |_, _| ()));
+        let mut places: Vec<u32> = (0..3).map(|_| arena.alloc(128, |_| ())).collect();
+        places.push(arena.alloc(8, |_| ()));
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), 4);
@@ -470,9 +470,9 @@ mod tests {
     #[test]
     fn two_small_blocks_share_a_line_and_larger_ones_begin_with_one() {
         let mut arena = Arena::new(0).unwrap();
-        let first = arena.alloc(8, |words, _| words.fill(1));
-        let large = arena.alloc(9, |words, _| words.fill(2));
-        let second = arena.alloc(5, |words, _| words.fill(3));
+        let first = arena.alloc(8, |words| words.fill(1));
+        let large = arena.alloc(9, |words| words.fill(2));
+        let second = arena.alloc(5, |words| words.fill(3));
         assert_eq!(second ^ first, 32);
         assert_eq!(large % 64, 0);
         assert_eq!(arena.used(), 128);

@@ -65,7 +65,7 @@ impl Encoder {
             }
         }
         self.release(shape, level, node);
-        let table = self.arena.alloc(PARTS, |new, _| {
+        let table = self.arena.alloc(PARTS, |new| {
             new.iter_mut().zip(parts.iter().step_by(2)).for_each(|(new, word)| *new = *word);
         });
         (node.leaf, node.words) = (handle(table) | TABLE, PARTS as u32);
@@ -145,7 +145,7 @@ impl Encoder {
         // Words that no value of 2 bytes can hold stand behind the last line.
         let elsewhere = runs.iter().filter(|run| run.1 >= ELSEWHERE).count();
         let words = head + data + elsewhere;
-        let place = self.arena.alloc(words, |new, _| {
+        let place = self.arena.alloc(words, |new| {
             let (index, rest) = new.split_at_mut(head);
             let firsts = runs.chunks(LINE_RUNS).skip(1).filter_map(|runs| runs.first());
             write_starts(index, firsts.map(|run| run.0));

@@ -76,10 +76,9 @@ impl Encoder {
         let place = match shape.kind(level) {
             Kind::Dense => {
                 let below = self.uniform(shape, level + 1, group);
-                self.arena.alloc(1 << shape.width(level), |new, _| new.fill(below))
+                self.arena.alloc(1 << shape.width(level), |new| new.fill(below))
             }
-            Kind::Narrow => self.narrow_block(1, &[group]).0,
-            _ => self.wide_block(1, &[group]).0,
+            kind => self.runs_block(kind, 1, &[group]).0,
         };
         self.uniform.insert(key, place);
         place

@@ -99,8 +99,7 @@ impl Encoder {
         }
         match shape.kind(level) {
             Kind::Dense => self.dense(shape, level, node),
-            Kind::Narrow => self.narrow(shape, level, node),
-            Kind::Wide => self.wide(shape, level, node),
+            Kind::Narrow | Kind::Wide => self.short(shape, level, node),
             Kind::Long => self.long(shape, level, node),
             Kind::Deep => self.deep(shape, level, node),
         }

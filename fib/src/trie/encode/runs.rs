@@ -1,7 +1,7 @@
 //! Nodes of 64 or 256 slots: a bit where a run of equal values starts, a value for each run.
 
 use super::super::node::{Children, Node};
-use super::super::shape::Shape;
+use super::super::shape::{Kind, Shape};
 use super::{ELSEWHERE, Encoder, TAG, handle};
 
 /// Words before the values of a block of 64 slots.
@@ -45,23 +45,14 @@ impl Runs {
 }
 
 impl Encoder {
-    pub(super) fn narrow(&mut self, shape: &Shape, level: usize, node: &mut Node) {
+    /// A node of 64 slots, narrow or wide.
+    pub(super) fn short(&mut self, shape: &Shape, level: usize, node: &mut Node) {
         let slots = self.paint::<64>(shape, level, node);
         let runs = Runs::of(&slots);
         self.release(shape, level, node);
         (node.leaf, node.words) = match runs.values() {
             [group] if group & TAG == 0 => (self.uniform(shape, level, *group), 0),
-            values => self.narrow_block(runs.starts, values),
-        };
-    }
-
-    pub(super) fn wide(&mut self, shape: &Shape, level: usize, node: &mut Node) {
-        let slots = self.paint::<64>(shape, level, node);
-        let runs = Runs::of(&slots);
-        self.release(shape, level, node);
-        (node.leaf, node.words) = match runs.values() {
-            [group] if group & TAG == 0 => (self.uniform(shape, level, *group), 0),
-            values => self.wide_block(runs.starts, values),
+            values => self.runs_block(shape.kind(level), runs.starts, values),
         };
     }
 
@@ -81,12 +72,20 @@ impl Encoder {
             words[count..count + runs.count].copy_from_slice(runs.values());
             count += runs.count;
         }
-        let place = self.arena.alloc(count, |new, _| new[..count].copy_from_slice(&words[..count]));
+        let place = self.arena.alloc(count, |new| new[..count].copy_from_slice(&words[..count]));
         (node.leaf, node.words) = (handle(place), count as u32);
     }
 
+    /// The block of a node of 64 slots: its place and words.
+    pub(super) fn runs_block(&mut self, kind: Kind, starts: u64, values: &[u32]) -> (u32, u32) {
+        match kind {
+            Kind::Narrow => self.narrow_block(starts, values),
+            _ => self.wide_block(starts, values),
+        }
+    }
+
     /// A block with values of 2 bytes: its place and words.
-    pub(super) fn narrow_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+    fn narrow_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
         let mut words = [0u32; HEAD + 32 + 64];
         (words[0], words[1]) = (starts as u32, (starts >> 32) as u32);
         let mut end = HEAD + values.len().div_ceil(2);
@@ -100,14 +99,14 @@ impl Encoder {
             };
             words[HEAD + place / 2] |= short << (place % 2 * 16);
         }
-        let place = self.arena.alloc(end, |new, _| new[..end].copy_from_slice(&words[..end]));
+        let place = self.arena.alloc(end, |new| new[..end].copy_from_slice(&words[..end]));
         (place, end as u32)
     }
 
     /// A block with values of 4 bytes: its place and words.
-    pub(super) fn wide_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+    fn wide_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
         let end = HEAD + values.len();
-        let place = self.arena.alloc(end, |new, _| {
+        let place = self.arena.alloc(end, |new| {
             (new[0], new[1]) = (starts as u32, (starts >> 32) as u32);
             new[HEAD..end].copy_from_slice(values);
         });
