@@ -104,3 +104,39 @@ fn the_kernel_forwards_by_the_table_and_nobody_elses_routes_are_touched() {
     assert!(table.contains("10.98.0.0/16"), "{table}");
     assert!(kernel(&agent).written <= 4, "what was right was not written again: {:?}", kernel(&agent));
 }
+
+#[test]
+fn a_table_that_has_expired_leaves_the_kernel_and_comes_back_with_the_server() {
+    let Some(lab) = Lab::new(&["ip"]) else { return };
+    let (h, up) = (lab.host("h"), lab.host("up"));
+    lab.cable((&h, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]), (&up, "eth0", &["192.0.2.2/24"]));
+    let path = h.file("routes.txt", TEXT);
+    let source = format!("[[source]]\norigin = \"one\"\nkind = \"static\"\npath = \"{}\"\n", path.display());
+    let mut server =
+        h.ours("fibcast-route-server", "rs", &route_server_toml(&h, "rs", "127.0.0.1:7830", &source));
+    let folder = h.folder().display().to_string();
+    let toml = project("docs/kernel/agent.toml")
+        .replace("/run/fibcast", &folder)
+        .replace("/var/lib/fibcast", &folder)
+        .replace("[sync]\n", "[sync]\nexpire_s = 10\n");
+    assert!(toml.contains("expire_s"), "{toml}");
+    let agent = h.ours("fibcast-agent", "host-1", &toml);
+    // Members of a multipath route stand on lines of their own.
+    let ours = || {
+        let said = |family: &str| h.ip(&format!("{family} route show table 200 proto 217"));
+        let count =
+            |family: &str| said(family).lines().filter(|l| !l.starts_with(char::is_whitespace)).count();
+        (count("-4"), count("-6"))
+    };
+    eventually("nine routes", 20, || ours().0 == 6 && kernel(&agent).routes == 9);
+    h.ip("route add 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
+
+    server.kill();
+    eventually("the loss of the server", 5, || agent.status().stale);
+    assert_eq!(kernel(&agent).routes, 9, "what is known is forwarded by until it expires");
+    eventually("its routes are withdrawn", 20, || ours() == (0, 0) && kernel(&agent).routes == 0);
+    assert!(h.ip("route show table 200").contains("10.98.0.0/16"), "somebody else's route stays");
+
+    server.start();
+    eventually("its routes are back", 20, || ours().0 == 6 && kernel(&agent).routes == 9);
+}
