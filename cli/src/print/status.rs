@@ -1,0 +1,198 @@
+//! `show status`: the whole daemon on one page.
+
+use std::fmt::Write;
+
+use fibcast_control::status::{OriginStatus, Status};
+
+use super::columns::{Columns, or_dash, yes};
+use super::sessions::{table_of_clients, table_of_servers};
+
+pub(super) fn status_page(status: &Status) -> String {
+    let mut page = String::new();
+    let table = &status.table;
+    let state = match (status.ready, status.stale) {
+        (_, true) => "stale: no capable server, the table is kept as it was",
+        (true, false) => "ready",
+        (false, false) => "not ready",
+    };
+    let _ = writeln!(page, "{}: {state}", status.name);
+    let _ = writeln!(
+        page,
+        "fibcast {}, pid {}, up {} s, {} MiB resident",
+        status.version,
+        status.pid,
+        status.uptime_ms / 1000,
+        status.resident_bytes >> 20
+    );
+    let _ = writeln!(
+        page,
+        "table: {} IPv4 and {} IPv6 routes, {} groups, serial {}, epoch {:016x}, digest {}, {} changes",
+        table.ipv4_routes,
+        table.ipv6_routes,
+        table.groups,
+        table.serial,
+        table.epoch,
+        table.digest,
+        table.changes
+    );
+    if let Some(sync) = &status.sync {
+        let active = sync.active.map_or_else(|| "none".into(), |role| role.to_string());
+        let lasted = sync.last_failover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
+        let _ =
+            writeln!(page, "active server: {active}; failovers {}, the last took {lasted}", sync.failovers);
+        let _ = writeln!(
+            page,
+            "routes copied {} (last failover {}, differing {}), applied {}, passed on {}; digest mismatches {}",
+            sync.routes_copied,
+            sync.last_failover_routes_copied,
+            sync.routes_differing,
+            sync.routes_applied,
+            sync.routes_passed_on,
+            sync.digest_mismatches
+        );
+        if let Some(checkpoint) = &sync.checkpoint {
+            let age = checkpoint.age_ms.map_or_else(
+                || "none yet".into(),
+                |age| {
+                    format!("{} s old, serial {}, {} bytes", age / 1000, checkpoint.serial, checkpoint.bytes)
+                },
+            );
+            let _ = writeln!(page, "checkpoint {}: {age}", checkpoint.path);
+            if let Some(error) = &checkpoint.last_error {
+                let _ = writeln!(page, "checkpoint: {error}");
+            }
+        }
+        let _ = write!(page, "\n{}", table_of_servers(&sync.servers));
+    }
+    let refused = &status.refused;
+    if refused.turned_away + refused.handshake + refused.not_allowed > 0 {
+        let _ = writeln!(
+            page,
+            "connections refused: {} by limits, {} by handshake, {} by allow list",
+            refused.turned_away, refused.handshake, refused.not_allowed
+        );
+    }
+    if let Some(forwarding) = &status.forwarding {
+        let _ = writeln!(
+            page,
+            "\nforwarding: serial {}, {} routes, {} next hops ({} unresolved), {} generations published, {} retired, {} batches pending",
+            forwarding.serial,
+            forwarding.routes,
+            forwarding.next_hops,
+            forwarding.next_hops_unresolved,
+            forwarding.published,
+            forwarding.retired,
+            forwarding.pending_batches
+        );
+        if forwarding.workers_stalled != 0 {
+            let _ = writeln!(page, "{} workers stand still or have ended", forwarding.workers_stalled);
+        }
+        if forwarding.address_conflicts != 0 {
+            let _ = writeln!(
+                page,
+                "another station claimed an address of this router {} times: see the log",
+                forwarding.address_conflicts
+            );
+        }
+        if forwarding.agent_restarts != 0 {
+            let _ = writeln!(page, "the agent was started again {} times", forwarding.agent_restarts);
+        }
+        if let Some(error) = &forwarding.apply_error {
+            let _ = writeln!(page, "the pending batch cannot be applied: {error}");
+        }
+    }
+    if let Some(kernel) = &status.kernel {
+        let _ = writeln!(
+            page,
+            "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} still to be written",
+            kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
+        );
+        if let Some(error) = &kernel.last_error {
+            let _ = writeln!(page, "kernel: {error}");
+        }
+    }
+    if !status.sources.is_empty() {
+        let mut columns = Columns::new(&[
+            "source",
+            "kind",
+            "state",
+            "routes",
+            "limit",
+            "denied",
+            "changes",
+            "end of table",
+            "last error",
+        ]);
+        for source in &status.sources {
+            columns.row(vec![
+                source.origin.clone(),
+                source.kind.clone(),
+                source.state.clone(),
+                source.routes.to_string(),
+                source.max_prefixes.map_or_else(|| "-".to_owned(), |most| most.to_string()),
+                source.denied.to_string(),
+                source.changes.to_string(),
+                yes(source.end_of_table),
+                or_dash(&source.last_error),
+            ]);
+        }
+        let _ = write!(page, "\n{}", columns.finish());
+        for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {
+            let nonzero = source.counters.iter().filter(|(_, value)| **value > 0);
+            let words: Vec<String> = nonzero.map(|(name, value)| format!("{name} {value}")).collect();
+            let _ = writeln!(page, "source {}: {}", source.origin, words.join(", "));
+        }
+    }
+    if !status.origins.is_empty() {
+        let _ = write!(page, "\n{}", origins(&status.origins));
+    }
+    if !status.peers.is_empty() {
+        let mut columns =
+            Columns::new(&["peer", "name", "state", "routes", "origins", "stale", "last error"]);
+        for peer in &status.peers {
+            columns.row(vec![
+                peer.address.clone(),
+                or_dash(&peer.name),
+                peer.state.clone(),
+                peer.routes.to_string(),
+                peer.origins.join(","),
+                yes(peer.stale),
+                or_dash(&peer.last_error),
+            ]);
+        }
+        let _ = write!(page, "\n{}", columns.finish());
+    }
+    if !status.clients.is_empty() {
+        let _ = write!(page, "\n{}", table_of_clients(&status.clients));
+    }
+    page
+}
+
+/// The name of each origin, what its lease says, and how its routes count here.
+fn origins(list: &[OriginStatus]) -> String {
+    let heads =
+        ["origin", "server", "state", "counted", "routes", "epoch", "sequence", "lease left", "id", "path"];
+    let mut columns = Columns::new(&heads);
+    for origin in list {
+        columns.row(vec![
+            origin.name.clone(),
+            origin.server.clone(),
+            origin.state.clone(),
+            origin.counted.clone(),
+            origin.routes.to_string(),
+            format!("{:016x}", origin.epoch),
+            origin.sequence.to_string(),
+            origin.lease_left_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1} s", ms as f64 / 1e3)),
+            origin.id.clone(),
+            if origin.path.is_empty() { "-".to_owned() } else { origin.path.join(" > ") },
+        ]);
+    }
+    let mut text = columns.finish();
+    let mut conflicts: Vec<&String> = list.iter().filter_map(|origin| origin.conflict.as_ref()).collect();
+    conflicts.sort_unstable();
+    conflicts.dedup();
+    for conflict in conflicts {
+        let _ = writeln!(text, "{conflict}");
+    }
+    text
+}
