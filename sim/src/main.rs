@@ -1,13 +1,16 @@
 //! `fibcast-sim`: runs seeds, replays one, shows that deliberate faults are found.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
 use fibcast_sim::{Options, Outcome, run};
 use fibcast_sync_proto::mutation::Mutation;
+
+/// A line on the way after each so many seeds.
+const PROGRESS: u64 = 100;
 
 #[derive(Parser)]
 #[command(name = "fibcast-sim", version, about = "Simulates whole fibcast networks from a seed")]
@@ -107,7 +110,8 @@ fn runs(args: &Run) -> ExitCode {
     }
     let (next, failed, events) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let hours = AtomicU64::new(0);
-    let print = Mutex::new(());
+    // How many are done; the lock keeps lines whole.
+    let print = Mutex::new(0_u64);
     let begin = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -126,7 +130,11 @@ fn runs(args: &Run) -> ExitCode {
                     let outcome = run(&options);
                     events.fetch_add(outcome.events, Ordering::Relaxed);
                     hours.fetch_add(outcome.time.as_secs(), Ordering::Relaxed);
-                    let _turn = print.lock();
+                    let mut done = print.lock().unwrap_or_else(PoisonError::into_inner);
+                    *done += 1;
+                    if done.is_multiple_of(PROGRESS) && *done < end - first {
+                        eprintln!("{done} of {} seeds, {:.0} s", end - first, begin.elapsed().as_secs_f64());
+                    }
                     if outcome.violation.is_some() {
                         failed.fetch_add(1, Ordering::Relaxed);
                         report(&options, &outcome);
