@@ -13,7 +13,7 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 
-.PHONY: help demo demo-short build test test-interop lint fmt bench docker docker-test fuzz unsafe sim install clean
+.PHONY: help demo demo-short demo-frr build test test-interop lint fmt bench docker docker-test fuzz unsafe sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,6 +27,10 @@ demo: build ## the whole system on this machine: full table, churn, a killed rou
 
 demo-short: build ## the same with 30 s of traffic
 	@scripts/run-demo --short $(DEMO_ARGS)
+
+demo-frr: build ## the demo with real FRR beside each route server: full table and changes by BGP, zebra and FPM (as root, about 3 min)
+	@$(SETUP) interop
+	@scripts/run-demo --frr $(DEMO_ARGS)
 
 test: ## every test that needs no NIC
 	@$(SETUP) build

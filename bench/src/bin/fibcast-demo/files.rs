@@ -9,8 +9,12 @@ use std::path::{Path, PathBuf};
 pub struct Layout {
     /// Everything that the run writes.
     pub folder: PathBuf,
-    /// TCP ports of rs-a, rs-b and nh-1.
-    pub ports: [u16; 3],
+    /// Where rs-a, rs-b and nh-1 serve.
+    pub addresses: [String; 3],
+    /// A number that no other run has at the same time.
+    pub number: u16,
+    /// Routes come from FRR beside each route server, not from files.
+    pub frr: bool,
     /// Unix time of the first route change.
     pub first_change: f64,
 }
@@ -52,7 +56,15 @@ impl Layout {
         for (port, listener) in ports.iter_mut().zip(&listeners) {
             *port = listener.local_addr()?.port();
         }
-        Ok(Layout { folder, ports, first_change })
+        let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+        Ok(Layout { folder, addresses, number: ports[0], frr: false, first_change })
+    }
+
+    /// With each node on a host of its own, at these addresses, and FRR beside the route servers.
+    pub fn with_frr(folder: PathBuf, hosts: [String; 3]) -> std::io::Result<Layout> {
+        let number = free_port()?.local_addr()?.port();
+        let addresses = hosts.map(|host| format!("{host}:7830"));
+        Ok(Layout { folder, addresses, number, frr: true, first_change: f64::INFINITY })
     }
 
     /// A path in the folder, as text for a configuration or a command line.
@@ -62,66 +74,88 @@ impl Layout {
 
     /// Writes all configuration files.
     pub fn write(&self) -> std::io::Result<()> {
-        let [a, b, _] = self.ports;
+        let [a, b, _] = &self.addresses;
         write(&self.folder, "rs-a.toml", &self.route_server("rs-a", "bgp-a", a, b))?;
         write(&self.folder, "rs-b.toml", &self.route_server("rs-b", "bgp-b", b, a))?;
         write(&self.folder, "nh-1.toml", &self.dataplane())?;
         write(&self.folder, "nh-2.toml", &self.agent())
     }
 
-    fn route_server(&self, name: &str, origin: &str, port: u16, peer: u16) -> String {
-        format!(
-            r#"[node]
-name = "{name}"
-listen = ["127.0.0.1:{port}"]
-control = "{control}"
-
-[rib]
-origin_hold_ms = 1000
-
-[[source]]
-origin = "{origin}"
-distance = 20
-kind = "mrt"
+    fn route_server(&self, name: &str, origin: &str, own: &str, peer: &str) -> String {
+        let source = if self.frr {
+            r#"kind = "fpm"
+listen = "127.0.0.1:2620"
+protocol = "bgp"
+end_of_table = "sentinel"
+"#
+            .to_owned()
+        } else {
+            format!(
+                r#"kind = "mrt"
 path = "{table}"
 updates = "{updates}"
 pace = "recorded"
 start_at = {first_change}
-
+"#,
+                table = self.path("table.mrt"),
+                updates = self.path("updates.mrt"),
+                first_change = self.first_change,
+            )
+        };
+        // FRR loads for as long as it takes.
+        let patience = if self.frr { "ready_timeout_ms = 900000\n" } else { "" };
+        format!(
+            r#"[node]
+name = "{name}"
+listen = ["{own}"]
+control = "{control}"
+{tls}
+[rib]
+origin_hold_ms = 1000
+{patience}
+[[source]]
+origin = "{origin}"
+distance = 20
+{source}
 [[peer]]
-address = "127.0.0.1:{peer}"
+address = "{peer}"
 role = "primary"
 "#,
             control = self.path(&format!("{name}.sock")),
-            table = self.path("table.mrt"),
-            updates = self.path("updates.mrt"),
-            first_change = self.first_change,
+            tls = self.tls(),
         )
     }
 
+    /// Plain TCP between the demo's own hosts; on loopback no word is needed.
+    fn tls(&self) -> &'static str {
+        if self.frr { "\n[tls]\ninsecure = true\n" } else { "" }
+    }
+
     fn dataplane(&self) -> String {
-        let [a, b, own] = self.ports;
+        let [a, b, own] = &self.addresses;
         let mut text = format!(
             r#"[node]
 name = "nh-1"
-listen = ["127.0.0.1:{own}"]
+listen = ["{own}"]
 control = "{control}"
-
+{tls}
 [sync]
 servers = [
-    {{ address = "127.0.0.1:{a}", role = "primary" }},
-    {{ address = "127.0.0.1:{b}", role = "secondary" }},
+    {{ address = "{a}", role = "primary" }},
+    {{ address = "{b}", role = "secondary" }},
 ]
 failback_s = 5
 
 [eal]
-args = ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry", "--file-prefix", "fibcast-demo-{own}"]
+args = ["--no-pci", "--no-huge", "-m", "256", "--no-shconf", "--no-telemetry", "--file-prefix", "fibcast-demo-{number}"]
 
 [workers]
 cores = [1]
 idle = "sleep"
 "#,
             control = self.path("nh-1.sock"),
+            tls = self.tls(),
+            number = self.number,
         );
         for (index, link) in LINKS.iter().enumerate() {
             // Writing to a String cannot fail.
@@ -143,19 +177,20 @@ addresses = ["{ipv4}", "{ipv6}"]
     }
 
     fn agent(&self) -> String {
-        let [_, b, upper] = self.ports;
+        let [_, b, upper] = &self.addresses;
         format!(
             r#"[node]
 name = "nh-2"
 control = "{control}"
-
+{tls}
 [sync]
 servers = [
-    {{ address = "127.0.0.1:{upper}", role = "primary" }},
-    {{ address = "127.0.0.1:{b}", role = "secondary" }},
+    {{ address = "{upper}", role = "primary" }},
+    {{ address = "{b}", role = "secondary" }},
 ]
 "#,
             control = self.path("nh-2.sock"),
+            tls = self.tls(),
         )
     }
 }

@@ -3,10 +3,13 @@
 //! Two route servers with the real Internet table, a NIC host with a DPDK dataplane, an agent behind it, and a traffic generator that
 //! checks every packet. Routes change, the primary server is killed and comes back. In order: [`plan`] says when what happens, [`files`]
 //! writes the configurations, [`process`] starts and ends programs, [`watch`] asks them what they do, [`screen`] shows it, [`story`] is
-//! the sequence itself, [`verdict`] the table at the end. Exit code 0 only if nothing was lost and all copies are equal.
+//! the sequence itself, [`verdict`] the table at the end. With `--frr` the routes come from [`frr`] beside each server, and each node is a host of
+//! its own in a [`network`]. Exit code 0 only if nothing was lost and all copies are equal.
 
 mod files;
+mod frr;
 mod generator;
+mod network;
 mod plan;
 mod process;
 mod screen;
@@ -31,6 +34,12 @@ struct Arguments {
     /// A shorter run: at most 30 s of traffic.
     #[arg(long)]
     short: bool,
+    /// Routes come from real FRR (zebra and bgpd beside each route server) in place of recorded files. As root.
+    #[arg(long)]
+    frr: bool,
+    /// Folder with frr/fibcast-sentinel.
+    #[arg(long, default_value = "packaging")]
+    packaging: PathBuf,
     /// Packets per second to send.
     #[arg(long, default_value_t = 250_000)]
     pps: u64,
@@ -41,15 +50,18 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let plan = if arguments.short { plan::Plan::short() } else { plan::Plan::full() };
-    let outcome = story::Story::begin(
-        &arguments.programs,
-        &arguments.data,
-        arguments.keep.as_deref(),
-        plan,
-        arguments.pps,
-    )
-    .and_then(story::Story::run);
+    let plan = match (arguments.frr, arguments.short) {
+        (true, short) => plan::Plan::with_daemons(short),
+        (false, true) => plan::Plan::short(),
+        (false, false) => plan::Plan::full(),
+    };
+    let place = story::Place {
+        programs: arguments.programs,
+        data: arguments.data,
+        packaging: arguments.frr.then_some(arguments.packaging),
+        keep: arguments.keep,
+    };
+    let outcome = story::Story::begin(place, plan, arguments.pps).and_then(story::Story::run);
     match outcome {
         Ok(seen) => {
             print!("{}", seen.table());

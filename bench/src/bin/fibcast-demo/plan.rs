@@ -50,6 +50,19 @@ impl Plan {
         }
     }
 
+    /// With routing daemons, which load and change routes at their own pace: rates that bgpd and zebra keep up with on two cores, and time for a
+    /// zebra to tell its whole table again after the return.
+    pub fn with_daemons(short: bool) -> Plan {
+        let (slow, fast) = if short { (3, 17) } else { (8, 37) };
+        Plan {
+            quiet: Duration::from_secs(14),
+            phases: vec![phase(500, slow), phase(2_000, fast)],
+            kill: Duration::from_secs(slow + 6),
+            restart: Duration::from_secs(slow + 10),
+            calm: Duration::from_secs(2),
+        }
+    }
+
     /// When the last change is due.
     pub fn last_change(&self) -> Duration {
         self.phases.iter().map(|phase| phase.lasts).sum()
@@ -75,6 +88,14 @@ fn phase(rate: u32, seconds: u64) -> Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_primary_is_killed_and_restarted_in_the_middle_of_the_changes_of_daemons() {
+        for plan in [Plan::with_daemons(false), Plan::with_daemons(true)] {
+            assert_eq!((plan.rate_at(plan.kill), plan.rate_at(plan.restart)), (2_000, 2_000));
+            assert!(plan.kill < plan.restart && plan.restart < plan.last_change());
+        }
+    }
 
     #[test]
     fn both_plans_kill_and_restart_the_primary_in_the_middle_of_the_fast_changes() {

@@ -1,7 +1,7 @@
 //! Programs that the demo starts: each with its log in a file, ended when dropped, and ended by the kernel if the demo itself is killed.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,8 +20,36 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with its standard error in `NAME.log` of `folder`.
-    pub fn start(name: &str, program: &Path, arguments: &[String], folder: &Path) -> Result<Process, String> {
+    /// Starts `program` with its standard error in `NAME.log` of `folder`; in a network namespace where one is named.
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+        namespace: Option<&str>,
+    ) -> Result<Process, String> {
+        Self::spawn(name, program, arguments, folder, namespace, true)
+    }
+
+    /// The same with what it prints in the log, and with an open standard input for [`Process::tell`].
+    pub fn start_quietly(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+        namespace: Option<&str>,
+    ) -> Result<Process, String> {
+        Self::spawn(name, program, arguments, folder, namespace, false)
+    }
+
+    fn spawn(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+        namespace: Option<&str>,
+        heard: bool,
+    ) -> Result<Process, String> {
         let log = folder.join(format!("{name}.log"));
         let open = || {
             File::options()
@@ -33,19 +61,35 @@ impl Process {
         if !program.exists() {
             return Err(format!("{}: no such program; `make build` makes it", program.display()));
         }
-        // setpriv (util-linux) asks the kernel to end the program with the demo, however that ends, and then becomes the program.
-        let child = Command::new("setpriv")
+        // setpriv (util-linux) asks the kernel to end the program with the demo, however that ends, and then becomes the program; so does
+        // `ip netns exec` before it.
+        let mut command = match namespace {
+            None => Command::new("setpriv"),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace, "setpriv"]);
+                command
+            }
+        };
+        let child = command
             .args(["--pdeathsig", "TERM", "--"])
             .arg(program)
             .args(arguments)
             // Where DPDK keeps what it leaves behind, so that it goes with the folder.
             .env("RUNTIME_DIRECTORY", folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(if heard { Stdio::null() } else { Stdio::piped() })
+            .stdout(if heard { Stdio::piped() } else { open()?.into() })
             .stderr(open()?)
             .spawn()
             .map_err(|error| format!("{name}: cannot start {}: {error}", program.display()))?;
         Ok(Process { name: name.to_owned(), child, log, ended: None, killed: false })
+    }
+
+    /// Writes to its standard input.
+    pub fn tell(&mut self, text: &str) -> Result<(), String> {
+        let input = self.child.stdin.as_mut().ok_or("no standard input");
+        let written = input.map(|input| input.write_all(text.as_bytes()));
+        written.map_err(str::to_owned)?.map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// What it prints, once.

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fibcast_control::status::Role;
 
 use crate::files::{LINKS, Layout};
+use crate::frr::{self, Frr};
 use crate::generator::{Feed, Figures};
+use crate::network::{Network, address};
 use crate::plan::Plan;
 use crate::process::Process;
 use crate::screen::Screen;
@@ -20,12 +22,34 @@ use crate::watch::{Rate, Watched, all_equal, all_loaded};
 /// Longest wait for anything that should take a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longest wait for FRR to load, and for what it does when it is asked again.
+const PATIENCE_WITH_FRR: Duration = Duration::from_secs(240);
+
 /// How often the nodes are asked while nothing is timed.
 const TICK: Duration = Duration::from_millis(200);
 
 /// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
 /// server ranks the killed server's routes after its own.
 const SETTLE_MS: u32 = 3000;
+
+/// The same with FRR, whose bgpd and zebra take their time when they do much else.
+const SETTLE_WITH_FRR_MS: u32 = 6000;
+
+/// Longest time to the secondary that is let pass where routes come from FRR.
+const TAKEOVER_WITH_FRR_MS: f64 = 100.0;
+
+/// Where things are.
+#[derive(Debug)]
+pub struct Place {
+    /// The programs.
+    pub programs: PathBuf,
+    /// The prefixes.
+    pub data: PathBuf,
+    /// The helper for FRR; none: routes come from files.
+    pub packaging: Option<PathBuf>,
+    /// Where everything is kept; none: nowhere.
+    pub keep: Option<PathBuf>,
+}
 
 /// A run that is under way. Dropping it ends every program and removes the folder.
 pub struct Story {
@@ -41,40 +65,45 @@ pub struct Story {
     changes: Rate,
     nodes: Vec<Process>,
     generator: Option<(Process, Feed)>,
-    // Last, so that it is removed after the programs have ended.
+    frr: Option<Frr>,
+    // Last, so that they are removed after the programs have ended.
+    network: Option<Network>,
     _folder: Option<tempfile::TempDir>,
 }
 
 /// Places of the nodes in `copies` and `nodes`.
 const RS_A: usize = 0;
+const RS_B: usize = 1;
 const NH_1: usize = 2;
 
 impl Story {
     /// Makes the table, writes the files, starts the generator and the first three nodes.
-    pub fn begin(
-        programs: &Path,
-        data: &Path,
-        keep: Option<&Path>,
-        plan: Plan,
-        pps: u64,
-    ) -> Result<Story, String> {
+    pub fn begin(place: Place, plan: Plan, pps: u64) -> Result<Story, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let flag = stop.clone();
         fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Release))
             .map_err(|error| format!("signals: {error}"))?;
+        if let Some(reason) = place.packaging.as_ref().and_then(|_| frr::missing()) {
+            return Err(reason);
+        }
         let mut screen = Screen::new();
-        let (folder, temporary) = work_folder(keep)?;
+        let (folder, temporary) = work_folder(place.keep.as_deref())?;
         screen.say("making a routing table of the real Internet's prefixes, and its changes");
-        make_table(programs, data, &folder, &plan)?;
+        make_table(&place.programs, &place.data, &folder, &plan)?;
         let started_at = unix_now();
-        let layout = Layout::new(folder, started_at + plan.quiet.as_secs_f64())
+        let network = place.packaging.as_ref().map(|_| Network::new(&frr::ALL_HOSTS)).transpose()?;
+        let layout = match network {
+            Some(_) => Layout::with_frr(folder, [1, 2, 3].map(address)),
+            None => Layout::new(folder, started_at + plan.quiet.as_secs_f64()),
+        };
+        let layout = layout
             .and_then(|layout| layout.write().map(|()| layout))
             .map_err(|error| format!("configurations: {error}"))?;
         let copies = ["rs-a", "rs-b", "nh-1", "nh-2"].map(|name| Watched::new(name, &layout.folder)).into();
         let mut story = Story {
             plan,
             pps,
-            programs: programs.to_owned(),
+            programs: place.programs,
             layout,
             started: Instant::now(),
             started_at,
@@ -84,18 +113,51 @@ impl Story {
             changes: Rate::new(),
             nodes: Vec::new(),
             generator: None,
+            frr: None,
+            network,
             _folder: temporary,
         };
-        story.screen.say("starting rs-a and rs-b (route servers) and nh-1 (NIC host with dataplane)");
+        if let Some(packaging) = &place.packaging {
+            story.load_frr(packaging)?;
+            story.screen.say("starting nh-1 (NIC host with dataplane)");
+        } else {
+            story.screen.say("starting rs-a and rs-b (route servers) and nh-1 (NIC host with dataplane)");
+        }
         // The generator owns the vhost-user sockets; virtio-user ports connect to them, so it comes before the dataplane.
         let generator = story.start_generator()?;
         story.generator = Some(generator);
         story.wait_for_links()?;
-        for name in ["rs-a", "rs-b", "nh-1"] {
+        for name in ["rs-a", "rs-b", "nh-1"].into_iter().skip(story.nodes.len()) {
             let node = story.start_node(name)?;
             story.nodes.push(node);
         }
         Ok(story)
+    }
+
+    /// Starts the route servers and FRR beside them, and waits until both are ready. Then the time of the first change is known.
+    fn load_frr(&mut self, packaging: &Path) -> Result<(), String> {
+        self.screen.say("starting rs-a and rs-b (route servers), zebra and bgpd beside each, and a BGP speaker that feeds both");
+        self.screen
+            .say("FRR loads at its own pace: with two of them on two cores, count on one to three minutes");
+        for name in frr::HOSTS {
+            let node = self.start_node(name)?;
+            self.nodes.push(node);
+        }
+        let network = self.network.as_ref().ok_or("no network")?;
+        self.frr = Some(Frr::start(network, &self.programs, packaging, &self.layout)?);
+        self.wait_until("FRR to tell its table and both servers to be ready", |copies| {
+            all_loaded(&copies[..=RS_B])
+        })?;
+        let routes = self.copies[RS_A].routes();
+        for line in self.frr.as_ref().map_or(Ok(Vec::new()), |frr| frr.summary(routes))? {
+            self.screen.say(&line);
+        }
+        // From here on everything is timed as in the demo without FRR.
+        self.started = Instant::now();
+        self.started_at = unix_now();
+        self.layout.first_change = self.started_at + self.plan.quiet.as_secs_f64();
+        let first_change = self.layout.first_change;
+        self.frr.as_mut().map_or(Ok(()), |frr| frr.begin_changes(first_change))
     }
 
     /// From the load of the table to the verdict.
@@ -110,11 +172,21 @@ impl Story {
         self.nodes.push(agent);
 
         self.run_until(self.plan.kill)?;
+        seen.takeover_limit_ms = self.frr.as_ref().map(|_| TAKEOVER_WITH_FRR_MS);
         self.kill_primary(&mut seen)?;
         self.run_until(self.plan.restart)?;
         self.screen.say("starting rs-a again");
         self.nodes[RS_A] = self.start_node("rs-a")?;
         self.run_until(self.plan.last_change() + self.plan.calm)?;
+        if self.frr.is_some() {
+            // zebra tells all again at its own pace, and the way back is for packets to see.
+            self.wait_until("rs-a to have its table again and nh-1 to use it", |copies| {
+                copies[NH_1].active() == Some(Role::Primary)
+            })?;
+            self.run_until(
+                Duration::try_from_secs_f64(self.plan_time()).unwrap_or_default() + self.plan.calm,
+            )?;
+        }
 
         self.end_traffic(&mut seen)?;
         self.wait_until("all copies to be equal", all_equal)?;
@@ -129,7 +201,8 @@ impl Story {
             _ => "fibcast-route-server",
         };
         let arguments = ["--config".into(), self.layout.path(&format!("{name}.toml"))];
-        Process::start(name, &self.programs.join(program), &arguments, &self.layout.folder)
+        let host = self.network.as_ref().map(|network| network.namespace(name));
+        Process::start(name, &self.programs.join(program), &arguments, &self.layout.folder, host.as_deref())
     }
 
     fn start_generator(&self) -> Result<(Process, Feed), String> {
@@ -137,7 +210,7 @@ impl Story {
             "--eal-args".into(),
             format!(
                 "-l 0 --no-pci --no-huge -m 256 --no-shconf --no-telemetry --file-prefix fibcast-gen-{}",
-                self.layout.ports[0]
+                self.layout.number
             ),
             "--table".into(),
             self.layout.path("table.mrt"),
@@ -146,7 +219,7 @@ impl Story {
             "--start-at".into(),
             self.layout.first_change.to_string(),
             "--settle-ms".into(),
-            SETTLE_MS.to_string(),
+            if self.frr.is_some() { SETTLE_WITH_FRR_MS } else { SETTLE_MS }.to_string(),
             "--pps".into(),
             self.pps.to_string(),
             "--json".into(),
@@ -165,7 +238,7 @@ impl Story {
             ));
         }
         let program = self.programs.join("fibcast-pktgen");
-        let mut process = Process::start("pktgen", &program, &arguments, &self.layout.folder)?;
+        let mut process = Process::start("pktgen", &program, &arguments, &self.layout.folder, None)?;
         let stdout = process.stdout().ok_or("pktgen: no standard output")?;
         Ok((process, Feed::follow(stdout)))
     }
@@ -252,13 +325,14 @@ impl Story {
     }
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&[Watched]) -> bool) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = if self.frr.is_some() { PATIENCE_WITH_FRR } else { PATIENCE };
+        let deadline = Instant::now() + patience;
         while !holds(&self.copies) {
             if Instant::now() > deadline {
                 let logs: Vec<_> = self.nodes.iter().map(Process::end_of_log).collect();
                 return Err(format!(
                     "waited {} s for {what}; the nodes said:\n{}",
-                    PATIENCE.as_secs(),
+                    patience.as_secs(),
                     logs.join("\n")
                 ));
             }
@@ -282,10 +356,22 @@ impl Story {
         for copy in &mut self.copies {
             copy.refresh();
         }
-        let lines = self.lines();
+        if let Some(frr) = &mut self.frr {
+            frr.check()?;
+        }
+        let lines = if self.loads_frr() { self.lines_of_frr() } else { self.lines() };
         self.screen.show(&lines);
         std::thread::sleep(TICK);
         Ok(())
+    }
+
+    fn loads_frr(&self) -> bool {
+        self.frr.is_some() && self.layout.first_change.is_infinite()
+    }
+
+    fn lines_of_frr(&mut self) -> Vec<String> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.frr.as_mut().map_or_else(Vec::new, |frr| frr.lines(seconds, &self.copies[..=RS_B]))
     }
 
     fn lines(&mut self) -> Vec<String> {

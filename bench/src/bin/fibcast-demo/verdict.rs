@@ -24,6 +24,8 @@ pub struct Seen {
     pub dropped: Vec<(String, u64)>,
     /// SIGKILL of the primary to the secondary active, in milliseconds.
     pub takeover_ms: Option<f64>,
+    /// Longest time for that which passes; none: any.
+    pub takeover_limit_ms: Option<f64>,
     /// Routes copied on that failover.
     pub copied: Option<u64>,
     /// Routes in which the servers' tables differed at that moment.
@@ -53,6 +55,9 @@ impl Seen {
         must(packets.reordered == 0, format!("{} packets came out of order", packets.reordered));
         must(packets.corrupt == 0, format!("{} packets were damaged", packets.corrupt));
         must(self.takeover_ms.is_some(), "the secondary did not take over".into());
+        if let (Some(took), Some(limit)) = (self.takeover_ms, self.takeover_limit_ms) {
+            must(took <= limit, format!("the secondary took over after {took:.0} ms, not within {limit:.0}"));
+        }
         must(self.copied == Some(0), format!("{} routes were copied on failover", self.copied.unwrap_or(0)));
         let first = self.digests.first().map_or("", |(_, digest)| digest.as_str());
         let equal = !first.is_empty() && self.digests.iter().all(|(_, digest)| digest == first);
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn a_good_run_passes_and_each_broken_promise_fails_it() {
         assert_eq!(good().failures(), Vec::<String>::new());
-        let breakages: [Breakage; 9] = [
+        let breakages: [Breakage; 10] = [
             (|seen| seen.packets.received = 0, "forwarded"),
             (|seen| seen.packets.lost = 1, "lost"),
             (|seen| seen.packets.misdelivered = 1, "misdelivered"),
@@ -162,6 +167,7 @@ mod tests {
             (|seen| seen.packets.reordered = 1, "order"),
             (|seen| seen.packets.corrupt = 1, "damaged"),
             (|seen| seen.takeover_ms = None, "take over"),
+            (|seen| seen.takeover_limit_ms = Some(10.0), "within 10"),
             (|seen| seen.copied = Some(7), "copied"),
             (|seen| seen.digests[1].1 = "cd".into(), "equal"),
         ];
