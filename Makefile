@@ -13,7 +13,7 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 
-.PHONY: help demo demo-short demo-frr build test test-interop lint fmt bench docker docker-test fuzz unsafe sim install clean
+.PHONY: help demo demo-short demo-frr build test test-interop lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -62,6 +62,15 @@ docker: build ## the container image fibcast:latest
 
 docker-test: docker ## two route servers, two NIC hosts and a generator in containers; the primary is killed
 	@docker/thin/run-test
+
+docker-frr: docker ## the container image fibcast-frr:latest: FRR and BIRD
+	@docker/frr/build-image
+
+docker-edge: docker-frr ## the full table by BGP and internal routes by OSPF, through FRR to NIC hosts of two tiers, in containers; judged
+	@docker/edge/run-test
+
+docker-chaos: docker-frr ## the same while its parts are killed, paused and cut off in an order that SEED=n decides
+	@docker/chaos/run-test
 
 fuzz: ## every decoder and machine under cargo-fuzz, FUZZ_SECONDS=60 each; without it property tests with CASES=20000
 	@$(SETUP) build

@@ -8,6 +8,7 @@
 pub mod churn;
 mod prefixes;
 mod rule;
+pub mod text;
 
 pub use prefixes::{PrefixesError, read_prefixes};
 pub use rule::{Gateways, GatewaysError, Rule};

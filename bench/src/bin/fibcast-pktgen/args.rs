@@ -25,12 +25,16 @@ pub struct Arguments {
     /// The device takes every setting that is not one of these; `;` in it stands for a comma.
     #[arg(long = "port", required = true)]
     pub ports: Vec<PortArgument>,
-    /// The routing table: MRT (TABLE_DUMP_V2 or updates), plain or gzip.
+    /// The routing table: MRT (TABLE_DUMP_V2 or updates), plain or gzip; in a file that ends in .txt, lines PREFIX via GATEWAY.
     #[arg(long)]
     pub table: PathBuf,
     /// Changes of next hops that are to come: MRT (BGP4MP_ET), plain or gzip.
     #[arg(long, requires = "start_at")]
     pub updates: Option<PathBuf>,
+    /// NAME=FILE: next hops that routes of the table will have from the time that {"change":"NAME"} comes in on the control
+    /// socket; once or more. The file is like that of --table.
+    #[arg(long = "change", requires = "control", conflicts_with = "updates")]
+    pub changes: Vec<ChangeArgument>,
     /// Unix time in seconds at which the first change is due.
     #[arg(long)]
     pub start_at: Option<f64>,
@@ -46,10 +50,14 @@ pub struct Arguments {
     /// Seconds of counted packets; without it, until SIGTERM or SIGINT.
     #[arg(long)]
     pub duration: Option<f64>,
+    /// Tell times of at least so long in which nothing came back, with what they cost. Packets that are under way for longer
+    /// do not count for --window then, so that sending goes on when the router is back. At most 1000.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(10..=1000))]
+    pub outage_ms: Option<u64>,
     /// Before counting, wait until every flow has been forwarded once, and report when that was.
     #[arg(long)]
     pub coverage: bool,
-    /// A unix socket that answers {"show":"pktgen"} with the figures.
+    /// A unix socket that answers {"show":"pktgen"} with the figures, and takes {"change":"NAME"}.
     #[arg(long)]
     pub control: Option<PathBuf>,
     /// Print the figures as one line of JSON every 200 ms, the last one at the end.
@@ -61,6 +69,26 @@ pub struct Arguments {
     /// Seed of the order of flows and of their destinations.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// One `--change`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeArgument {
+    pub name: String,
+    pub file: PathBuf,
+}
+
+impl FromStr for ChangeArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+                Ok(Self { name: name.to_owned(), file: file.into() })
+            }
+            _ => Err(format!("expected NAME=FILE, found {text:?}")),
+        }
+    }
 }
 
 /// One `--port`.

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use hdrhistogram::Histogram;
 
 use crate::frame::{Arrived, Envelope, Kind, Mac, Parsed, Probe, build, parse};
-use crate::ledger::{Ledger, Outcome};
+use crate::ledger::{LOST_AFTER_NS, Ledger, Outcome};
 use crate::neighbour::{Heard, Link};
+use crate::outage::Watch;
 use crate::plan::{Flow, Plan, Verdict};
 use crate::report::{Figures, Phase};
 
@@ -19,6 +20,8 @@ const ASK_EVERY_NS: u64 = 200_000_000;
 const PROBE_EVERY_NS: u64 = 200_000_000;
 /// After a pause of the machine, at most so much sending is made up for.
 const CATCH_UP_NS: u64 = 20_000_000;
+/// For so long a changed route is preferred: many may change at one instant.
+const CHANGED_NS: u64 = 1_000_000_000;
 /// Every so many flows, two packets in a row, so that order within the flow is tested.
 const TWICE_EVERY: u64 = 16;
 /// A router that asks faster than it takes answers will ask again.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub pps: u64,
     pub window: usize,
     pub coverage: bool,
+    /// For so long nothing must come back for an outage to be told; packets that are older do not fill the window.
+    pub outage_ns: Option<u64>,
     /// How long to send counted packets; `None` until stopped.
     pub duration_ns: Option<u64>,
 }
@@ -57,6 +62,7 @@ pub struct Engine {
     /// Next expected sequence of (flow, egress port).
     expected: Vec<u32>,
     ledger: Ledger,
+    watch: Watch,
     latency: Histogram<u64>,
     figures: Figures,
     phase: Phase,
@@ -104,7 +110,8 @@ impl Engine {
         Ok(Self {
             flows: vec![FlowState::default(); plan.flows.len()],
             expected: vec![0; plan.flows.len() * ports.len()],
-            ledger: Ledger::new(settings.window, REMEMBERED),
+            ledger: Ledger::new(settings.window, settings.outage_ns.unwrap_or(LOST_AFTER_NS), REMEMBERED),
+            watch: Watch::new(settings.outage_ns),
             latency,
             plan,
             settings,
@@ -143,7 +150,9 @@ impl Engine {
     }
 
     pub fn handle_time(&mut self, now_ns: u64) {
-        self.ledger.expire(now_ns);
+        let watched_ns = self.watched_until(now_ns);
+        self.watch.turn(watched_ns);
+        self.ledger.expire(now_ns, |sent_ns| self.watch.lost(sent_ns, watched_ns));
         match self.phase {
             Phase::Resolve => self.resolve(now_ns),
             Phase::Probe | Phase::Coverage => self.warm(now_ns),
@@ -157,6 +166,16 @@ impl Engine {
             Phase::Drain if self.ledger.in_flight() == 0 => self.phase = Phase::Done,
             Phase::Drain | Phase::Done => {}
         }
+    }
+
+    /// What comes back is watched for as long as packets are sent.
+    fn watched_until(&self, now_ns: u64) -> u64 {
+        if self.count_to_ns > 0 { self.count_to_ns } else { now_ns }
+    }
+
+    /// Changes the next hops of a set by name, as of now; how many routes it has, or none if there is no such set.
+    pub fn change(&mut self, name: &str, now_ns: u64) -> Option<usize> {
+        self.plan.change_set(name, now_ns)
     }
 
     /// One frame that came in on a port.
@@ -209,10 +228,14 @@ impl Engine {
         match self.ledger.receive(probe.seq, now_ns) {
             Outcome::First { after_ns } => {
                 self.figures.received += 1;
+                self.watch.back(self.watched_until(now_ns));
                 self.latency.saturating_record(after_ns);
                 self.check_order(port, &probe);
             }
-            Outcome::Late => self.figures.late += 1,
+            Outcome::Late => {
+                self.figures.late += 1;
+                self.watch.back(self.watched_until(now_ns));
+            }
             Outcome::Duplicate => {
                 self.figures.duplicated += 1;
                 self.fault(|_| format!("packet {} to {} came twice", probe.seq, flow.to));
@@ -419,7 +442,7 @@ impl Engine {
             {
                 *cursor += 1;
                 // After a pause, what is long past is passed over.
-                if flow.is_some() && due_ns + after_ns + CATCH_UP_NS >= now_ns {
+                if flow.is_some() && due_ns + after_ns + CHANGED_NS >= now_ns {
                     return flow;
                 }
             }
@@ -466,7 +489,7 @@ impl Engine {
             self.figures.pps = per_second(self.figures.received - received, now_ns - then);
             self.rate = (now_ns, self.figures.received);
         }
-        let end = if self.count_to_ns > 0 { self.count_to_ns } else { now_ns };
+        let end = self.watched_until(now_ns);
         let us = |ns: u64| ns as f64 / 1e3;
         Figures {
             phase: self.phase,
@@ -474,6 +497,8 @@ impl Engine {
             sent: self.ledger.sent(),
             in_flight: self.ledger.in_flight() as u64,
             lost: self.ledger.lost,
+            lost_elsewhere: self.watch.elsewhere,
+            outages: self.watch.outages(end),
             changes_due: self.plan.changes_due(now_ns) as u64,
             mean_pps: if self.count_from_ns == 0 {
                 0.0

@@ -1,8 +1,9 @@
-//! Reads the table and the changes to come from MRT files.
+//! Reads the table and the changes to come: MRT files, or lines of text.
 
 use std::net::IpAddr;
 use std::path::Path;
 
+use fibcast_bench::tablegen::text::{self, TextError};
 use fibcast_route_server::mrt::{Event, MrtError, Reader};
 use ipnet::IpNet;
 
@@ -12,12 +13,17 @@ use crate::plan::Update;
 pub enum InputError {
     #[error(transparent)]
     Mrt(#[from] MrtError),
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("{file}: withdraws {prefix}: only changes of next hops can be checked")]
     Withdraw { file: String, prefix: IpNet },
 }
 
 /// Prefixes and next hops of a table.
 pub fn table(file: &Path) -> Result<Vec<(IpNet, IpAddr)>, InputError> {
+    if text::is_text(file) {
+        return Ok(text::read_routes(file)?);
+    }
     announcements(file)?
         .into_iter()
         .map(|route| route.map(|(_, prefix, next_hop)| (prefix, next_hop)))

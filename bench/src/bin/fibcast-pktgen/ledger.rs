@@ -39,26 +39,42 @@ pub struct Ledger {
     oldest: u64,
     in_flight: usize,
     window: usize,
+    /// A packet that is under way for longer does not count for the window any more.
+    overdue_ns: u64,
+    /// All before are back, lost or overdue.
+    punctual: u64,
+    in_window: usize,
     pub lost: u64,
 }
 
 impl Ledger {
-    /// `window` is how many packets may be under way at a time.
-    pub fn new(window: usize, capacity: usize) -> Self {
+    /// `window` is how many packets may be under way at a time, those not counted that are so for longer than `overdue_ns`.
+    pub fn new(window: usize, overdue_ns: u64, capacity: usize) -> Self {
         let capacity = capacity.max(window).next_power_of_two();
         let empty = Slot { seq: u64::MAX, sent_ns: 0, state: State::Back };
-        Self { slots: vec![empty; capacity], next: 0, oldest: 0, in_flight: 0, window, lost: 0 }
+        Self {
+            slots: vec![empty; capacity],
+            next: 0,
+            oldest: 0,
+            in_flight: 0,
+            window,
+            overdue_ns,
+            punctual: 0,
+            in_window: 0,
+            lost: 0,
+        }
     }
 
     /// The sequence number for a packet sent now, or `None` while the window is full.
     pub fn send(&mut self, now_ns: u64) -> Option<u64> {
-        if self.in_flight >= self.window || self.next - self.oldest >= self.slots.len() as u64 {
+        if self.in_window >= self.window || self.next - self.oldest >= self.slots.len() as u64 {
             return None;
         }
         let seq = self.next;
         *self.slot(seq)? = Slot { seq, sent_ns: now_ns, state: State::Waiting };
         self.next += 1;
         self.in_flight += 1;
+        self.in_window += 1;
         Some(seq)
     }
 
@@ -69,6 +85,7 @@ impl Ledger {
         match state {
             State::Waiting => {
                 self.in_flight -= 1;
+                self.in_window -= usize::from(seq >= self.punctual);
                 Outcome::First { after_ns: now_ns.saturating_sub(sent_ns) }
             }
             State::Back => Outcome::Duplicate,
@@ -76,8 +93,19 @@ impl Ledger {
         }
     }
 
-    /// Gives up on what has been under way for too long. Call it often; it only looks at the oldest.
-    pub fn expire(&mut self, now_ns: u64) {
+    /// Gives up on what has been under way for too long, and says when it was sent. Call it often; it only looks at the oldest.
+    pub fn expire(&mut self, now_ns: u64, mut lost: impl FnMut(u64)) {
+        while self.punctual < self.next {
+            let overdue_ns = self.overdue_ns;
+            let Some(slot) = self.slot(self.punctual) else { return };
+            if slot.state == State::Waiting {
+                if now_ns.saturating_sub(slot.sent_ns) < overdue_ns {
+                    break;
+                }
+                self.in_window -= 1;
+            }
+            self.punctual += 1;
+        }
         while self.oldest < self.next {
             let Some(slot) = self.slot(self.oldest) else { return };
             if slot.state == State::Waiting {
@@ -85,6 +113,8 @@ impl Ledger {
                     return;
                 }
                 slot.state = State::Lost;
+                let sent_ns = slot.sent_ns;
+                lost(sent_ns);
                 self.lost += 1;
                 self.in_flight -= 1;
             }
@@ -112,7 +142,7 @@ mod tests {
 
     #[test]
     fn window_closes_and_opens_when_a_packet_is_back() {
-        let mut ledger = Ledger::new(2, 8);
+        let mut ledger = Ledger::new(2, LOST_AFTER_NS, 8);
         assert_eq!((ledger.send(0), ledger.send(0), ledger.send(0)), (Some(0), Some(1), None));
         assert_eq!(ledger.receive(1, 5), Outcome::First { after_ns: 5 });
         assert_eq!(ledger.send(6), Some(2));
@@ -120,21 +150,23 @@ mod tests {
 
     #[test]
     fn packet_that_comes_twice_is_a_duplicate() {
-        let mut ledger = Ledger::new(4, 8);
+        let mut ledger = Ledger::new(4, LOST_AFTER_NS, 8);
         ledger.send(0);
         ledger.receive(0, 1);
-        ledger.expire(2);
+        ledger.expire(2, |_| ());
         assert_eq!(ledger.receive(0, 3), Outcome::Duplicate);
     }
 
     #[test]
     fn packet_not_back_in_time_is_lost_once_and_late_if_it_comes() {
-        let mut ledger = Ledger::new(1, 8);
+        let mut ledger = Ledger::new(1, LOST_AFTER_NS, 8);
         ledger.send(10);
-        ledger.expire(10 + LOST_AFTER_NS - 1);
+        ledger.expire(10 + LOST_AFTER_NS - 1, |_| ());
         assert_eq!((ledger.lost, ledger.in_flight()), (0, 1));
-        ledger.expire(10 + LOST_AFTER_NS);
-        ledger.expire(11 + LOST_AFTER_NS);
+        let mut lost = Vec::new();
+        ledger.expire(10 + LOST_AFTER_NS, |sent_ns| lost.push(sent_ns));
+        ledger.expire(11 + LOST_AFTER_NS, |sent_ns| lost.push(sent_ns));
+        assert_eq!(lost, [10]);
         assert_eq!((ledger.lost, ledger.in_flight()), (1, 0));
         assert!(ledger.send(11 + LOST_AFTER_NS).is_some(), "a loss does not close the window for ever");
         assert_eq!(ledger.receive(0, 12 + LOST_AFTER_NS), Outcome::Late);
@@ -142,8 +174,22 @@ mod tests {
     }
 
     #[test]
+    fn packet_that_is_overdue_leaves_the_window_and_may_still_come() {
+        let mut ledger = Ledger::new(1, 5, 8);
+        assert_eq!((ledger.send(0), ledger.send(4)), (Some(0), None));
+        ledger.expire(4, |_| ());
+        assert_eq!(ledger.send(4), None);
+        ledger.expire(5, |_| ());
+        assert_eq!((ledger.send(5), ledger.send(5), ledger.in_flight()), (Some(1), None, 2));
+        assert_eq!(ledger.receive(0, 6), Outcome::First { after_ns: 6 });
+        assert_eq!(ledger.send(6), None, "it had left the window before");
+        assert_eq!(ledger.receive(1, 6), Outcome::First { after_ns: 1 });
+        assert_eq!((ledger.send(6), ledger.in_flight(), ledger.lost), (Some(2), 1, 0));
+    }
+
+    #[test]
     fn sequence_never_sent_is_unknown() {
-        let mut ledger = Ledger::new(4, 8);
+        let mut ledger = Ledger::new(4, LOST_AFTER_NS, 8);
         assert_eq!(ledger.receive(0, 0), Outcome::Unknown);
         ledger.send(0);
         assert_eq!(ledger.receive(8, 0), Outcome::Unknown, "same slot, other number");

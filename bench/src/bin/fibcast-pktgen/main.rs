@@ -1,7 +1,8 @@
 //! `fibcast-pktgen`: plays all hosts and all next hops around one router, and judges the router.
 //!
 //! It shares nothing with the router: longest matches come from another crate, packets are built and read
-//! here. `plan` says which next hop is right when; `frame` is the packet; `ledger` knows what is under way;
+//! here. `plan` says which next hop is right when; `frame` is the packet; `ledger` knows what is under way, `outage`
+//! when nothing came back;
 //! `neighbour` answers ARP and neighbour discovery; `engine` joins them without any I/O and is what the tests
 //! drive; `run` puts DPDK ports around it; `report` holds the figures and `serve` tells them.
 
@@ -12,6 +13,7 @@ mod frame;
 mod input;
 mod ledger;
 mod neighbour;
+mod outage;
 mod plan;
 mod report;
 mod run;
@@ -30,9 +32,9 @@ use dpdk::Eal;
 use crate::args::Arguments;
 use crate::engine::{Engine, Settings};
 use crate::neighbour::Link;
-use crate::plan::Plan;
+use crate::plan::{Plan, Set};
 use crate::run::{Clock, Devices};
-use crate::serve::{Board, Control};
+use crate::serve::{Board, Control, Teller};
 
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -75,9 +77,10 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
     fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Relaxed)).map_err(io("signals"))?;
 
     let board = Board::default();
+    let (teller, told) = Teller::new();
     let _control = match &arguments.control {
         Some(path) => {
-            let control = Control::start(path, board.clone());
+            let control = Control::start(path, board.clone(), teller);
             Some(control.map_err(io(&format!("control socket {}", path.display())))?)
         }
         None => None,
@@ -102,10 +105,11 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
         pps: arguments.pps,
         window: arguments.window,
         coverage: arguments.coverage,
+        outage_ns: arguments.outage_ms.map(|ms| ms * 1_000_000),
         duration_ns: arguments.duration.map(nanoseconds),
     };
     let mut engine = Engine::new(plan, links, settings, clock.now_ns())?;
-    devices.run(&mut engine, clock, &board, &stop);
+    devices.run(&mut engine, clock, (&board, &told), &stop);
 
     let figures = board.latest();
     println!("{}", board.line());
@@ -121,8 +125,12 @@ fn plan(arguments: &Arguments, links: &[Link]) -> Result<Plan, Failure> {
         (Some(file), Some(start)) => input::updates(file, nanoseconds(start))?,
         _ => Vec::new(),
     };
+    let mut sets = Vec::new();
+    for change in &arguments.changes {
+        sets.push(Set { name: change.name.clone(), routes: input::table(&change.file)? });
+    }
     let settle = arguments.settle_ms.saturating_mul(1_000_000);
-    Plan::new(table, &updates, links, settle, arguments.seed)
+    Plan::new(table, &updates, &sets, links, settle, arguments.seed)
         .map_err(|error| Failure::Plan { file: arguments.table.display().to_string(), error })
 }
 

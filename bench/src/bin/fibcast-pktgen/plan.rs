@@ -24,7 +24,7 @@ pub enum PlanError {
     NoPort { prefix: IpNet, gateway: IpAddr },
     #[error("next hops {one} and {other} would have the same MAC address on port {port}")]
     SameMac { one: IpAddr, other: IpAddr, port: String },
-    #[error("update of {0}, which is not in the table: only changes of next hops can be checked")]
+    #[error("change of {0}, which is not in the table: only changes of next hops can be checked")]
     UnknownPrefix(IpNet),
 }
 
@@ -57,6 +57,16 @@ pub struct Update {
     pub gateway: IpAddr,
 }
 
+/// Changes of next hops that somebody will tell of when they happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    pub name: String,
+    pub routes: Vec<(IpNet, IpAddr)>,
+}
+
+/// A change of a set: its route, the next hop, and a flow that goes by this route, if any.
+type Told = (u32, u32, Option<u32>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The next hop that the timetable says.
@@ -81,6 +91,9 @@ pub struct Plan {
     changes: Vec<Change>,
     /// When each change is due, over all routes, sorted, with the flow that goes by this route, if any.
     due: Vec<(u64, Option<u32>)>,
+    sets: Vec<(String, Vec<Told>)>,
+    /// Changes of sets, by route, in order of time.
+    told: HashMap<u32, Vec<Change>>,
     settle_ns: u64,
 }
 
@@ -88,6 +101,7 @@ impl Plan {
     pub fn new(
         table: impl IntoIterator<Item = (IpNet, IpAddr)>,
         updates: &[Update],
+        sets: &[Set],
         links: &[Link],
         settle_ns: u64,
         seed: u64,
@@ -117,6 +131,7 @@ impl Plan {
         let mut random = SmallRng::seed_from_u64(seed);
         let flows: Vec<Flow> =
             prefixes.iter().filter_map(|prefix| oracle.destination(*prefix, links, &mut random)).collect();
+        let sets = told(sets, &oracle, &mut gateways, links, &flows)?;
         let due = by_time(&flows, &change_start, &changes);
         let mut order: Vec<u32> = (0..flows.len() as u32).collect();
         order.shuffle(&mut random);
@@ -130,6 +145,8 @@ impl Plan {
             change_start,
             changes,
             due,
+            sets,
+            told: HashMap::new(),
             settle_ns,
         })
     }
@@ -151,6 +168,16 @@ impl Plan {
     /// The time of the change with this number in order of time, and a flow that it concerns, if there is one.
     pub fn change(&self, number: usize) -> Option<(u64, Option<u32>)> {
         self.due.get(number).copied()
+    }
+
+    /// The routes of a set have its next hops from now on; how many they are, or none if there is no such set.
+    pub fn change_set(&mut self, name: &str, now_ns: u64) -> Option<usize> {
+        let (_, changes) = self.sets.iter().find(|(known, _)| known == name)?;
+        for &(route, gateway, flow) in changes {
+            self.told.entry(route).or_default().push(Change { due_ns: now_ns, gateway });
+            self.due.push((now_ns, flow));
+        }
+        Some(changes.len())
     }
 
     pub fn settle_ns(&self) -> u64 {
@@ -185,6 +212,9 @@ impl Plan {
     }
 
     fn changes_of(&self, flow: &Flow) -> &[Change] {
+        if let Some(told) = self.told.get(&flow.route) {
+            return told;
+        }
         let route = flow.route as usize;
         match (self.change_start.get(route), self.change_start.get(route + 1)) {
             (Some(&from), Some(&to)) => self.changes.get(from as usize..to as usize).unwrap_or(&[]),
@@ -217,6 +247,31 @@ fn timetable(
         start.push(next as u32);
     }
     Ok((start, all.into_iter().map(|(_, change)| change).collect()))
+}
+
+/// Sets with numbers in place of prefixes and next hops.
+fn told(
+    sets: &[Set],
+    oracle: &Oracle,
+    gateways: &mut Gateways,
+    links: &[Link],
+    flows: &[Flow],
+) -> Result<Vec<(String, Vec<Told>)>, PlanError> {
+    let mut flow_of = HashMap::new();
+    if !sets.is_empty() {
+        flow_of.extend((0..).zip(flows).map(|(number, flow)| (flow.route, number)));
+    }
+    let mut numbered = Vec::with_capacity(sets.len());
+    for set in sets {
+        let mut changes = Vec::with_capacity(set.routes.len());
+        for &(prefix, gateway) in &set.routes {
+            let route = oracle.exact(prefix).ok_or(PlanError::UnknownPrefix(prefix))?;
+            let gateway = gateways.number(prefix, gateway, links)?;
+            changes.push((route, gateway, flow_of.get(&route).copied()));
+        }
+        numbered.push((set.name.clone(), changes));
+    }
+    Ok(numbered)
 }
 
 /// All changes in order of time.
@@ -371,7 +426,7 @@ mod tests {
             .map(|(due, prefix, gateway)| Update { due_ns: *due, prefix: net(prefix), gateway: ip(gateway) })
             .collect();
         let table: Vec<_> = table.iter().map(|(prefix, gateway)| (net(prefix), ip(gateway))).collect();
-        Plan::new(table, &updates, &[link(0), link(1)], 50_000_000, 1)
+        Plan::new(table, &updates, &[], &[link(0), link(1)], 50_000_000, 1)
     }
 
     fn judge(plan: &Plan, gateway: &str, sent_ms: u64, back_ms: u64) -> Verdict {
@@ -431,6 +486,42 @@ mod tests {
     }
 
     #[test]
+    fn set_changes_its_routes_when_told_and_settles_like_any_change() {
+        let table = [("8.0.0.0/8", "198.18.0.2"), ("9.0.0.0/8", "198.18.0.2")].map(|(p, g)| (net(p), ip(g)));
+        let set =
+            |name: &str, gateway| Set { name: name.into(), routes: vec![(net("8.0.0.0/8"), ip(gateway))] };
+        let sets = [set("away", "198.19.0.3"), set("home", "198.18.0.2")];
+        let mut plan = Plan::new(table, &[], &sets, &[link(0), link(1)], 50_000_000, 1).unwrap();
+        let (home, away) = ("198.18.0.2", "198.19.0.3");
+        assert_eq!(
+            (judge(&plan, home, 100, 101), judge(&plan, away, 100, 101)),
+            (Verdict::Current, Verdict::Wrong)
+        );
+        assert_eq!(
+            (plan.change_set("away", 100_000_000), plan.change_set("else", 100_000_000)),
+            (Some(1), None)
+        );
+        assert_eq!(plan.change(0), Some((100_000_000, Some(0))));
+        assert_eq!(
+            (judge(&plan, home, 140, 150), judge(&plan, away, 101, 102)),
+            (Verdict::Previous, Verdict::Current)
+        );
+        assert_eq!(judge(&plan, home, 151, 152), Verdict::Wrong, "settled");
+        plan.change_set("home", 300_000_000);
+        assert_eq!(
+            (judge(&plan, away, 310, 320), judge(&plan, home, 400, 401)),
+            (Verdict::Previous, Verdict::Current)
+        );
+        assert_eq!(plan.changes_due(u64::MAX), 2);
+        let unknown = [Set { name: "x".into(), routes: vec![(net("7.0.0.0/8"), ip(home))] }];
+        let error = Plan::new(table, &[], &unknown, &[link(0)], 0, 1).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "change of 7.0.0.0/8, which is not in the table: only changes of next hops can be checked"
+        );
+    }
+
+    #[test]
     fn changes_come_in_order_of_time_with_the_flow_that_they_concern() {
         let changes = [
             (30, "9.0.0.0/8", "198.18.0.3"),
@@ -469,7 +560,7 @@ mod tests {
     #[test]
     fn order_of_flows_is_shuffled_and_the_same_for_the_same_seed() {
         let table: Vec<_> = (1..=200).map(|n| (net(&format!("9.{n}.0.0/16")), ip("198.18.0.2"))).collect();
-        let one = |seed| Plan::new(table.clone(), &[], &[link(0)], 0, seed).unwrap().order;
+        let one = |seed| Plan::new(table.clone(), &[], &[], &[link(0)], 0, seed).unwrap().order;
         assert_eq!(one(5), one(5));
         assert_ne!(one(5), (0..200).collect::<Vec<u32>>());
     }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::outage::Outage;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -30,6 +32,10 @@ pub struct Figures {
     pub in_flight: u64,
     /// Not back within 2 s.
     pub lost: u64,
+    /// Of the lost: sent outside of any outage.
+    pub lost_elsewhere: u64,
+    /// Times in which nothing came back, with `--outage-ms`.
+    pub outages: Vec<Outage>,
     /// Wrong port or next hop, or wrong source MAC.
     pub misdelivered: u64,
     pub duplicated: u64,

@@ -10,7 +10,7 @@ use dpdk::{Burst, Eal, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use crate::args::PortArgument;
 use crate::engine::Engine;
 use crate::frame::MAX_FRAME;
-use crate::serve::{Board, remove_stale};
+use crate::serve::{Board, Told, remove_stale};
 
 const BURST: usize = 64;
 const POOL: u32 = 8191;
@@ -67,14 +67,21 @@ impl Devices {
         Ok(Self { devices, pool })
     }
 
-    /// Runs until the engine is done, and reports to `board`.
-    pub fn run(&mut self, engine: &mut Engine, clock: Clock, board: &Board, stop: &Arc<AtomicBool>) {
+    /// Runs until the engine is done, reports to `board`, and does what it is told.
+    pub fn run(
+        &mut self,
+        engine: &mut Engine,
+        clock: Clock,
+        (board, told): (&Board, &Told),
+        stop: &Arc<AtomicBool>,
+    ) {
         let mut figures_due = 0;
         let mut received = Burst::<BURST>::new();
         while !engine.is_done() {
             if stop.load(Ordering::Relaxed) {
                 engine.stop(clock.now_ns());
             }
+            told.each(|name| engine.change(name, clock.now_ns()));
             let mut busy = false;
             for (number, device) in self.devices.iter_mut().enumerate() {
                 let count = device.rx.receive(&mut received);

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,42 @@ impl Board {
     }
 }
 
+/// A name, and where to say how many routes changed.
+type Order = (String, Sender<Option<usize>>);
+
+/// Takes names of changes to the packet loop.
+#[derive(Debug, Clone)]
+pub struct Teller(Sender<Order>);
+
+/// The packet loop's end of it.
+#[derive(Debug)]
+pub struct Told(Receiver<Order>);
+
+impl Teller {
+    pub fn new() -> (Self, Told) {
+        let (sender, receiver) = channel();
+        (Self(sender), Told(receiver))
+    }
+
+    /// Waits until it is done, so that whoever asked may let it happen; the number of routes, or what was wrong.
+    fn change(&self, name: &str) -> Result<usize, &'static str> {
+        let (sender, receiver) = channel();
+        self.0.send((name.to_owned(), sender)).map_err(|_| "no packets are sent any more")?;
+        let done = receiver.recv_timeout(Duration::from_secs(30));
+        done.map_err(|_| "no packets are sent yet")?.ok_or("expected a name that was given with --change")
+    }
+}
+
+impl Told {
+    /// Does what was told since the last time.
+    pub fn each(&self, mut change: impl FnMut(&str) -> Option<usize>) {
+        while let Ok((name, done)) = self.0.try_recv() {
+            // Who asked may be gone.
+            let _ = done.send(change(&name));
+        }
+    }
+}
+
 /// Prints the figures every 200 ms for as long as there is a reader.
 pub fn print(board: Board) -> io::Result<()> {
     std::thread::Builder::new().name("print".into()).spawn(move || {
@@ -44,16 +81,16 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn start(path: &Path, board: Board) -> io::Result<Self> {
+    pub fn start(path: &Path, board: Board, teller: Teller) -> io::Result<Self> {
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         let control = Self { path: path.to_path_buf() };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             for stream in listener.incoming().flatten() {
-                let board = board.clone();
-                let _ =
-                    std::thread::Builder::new().name("client".into()).spawn(move || answer(&stream, &board));
+                let (board, teller) = (board.clone(), teller.clone());
+                let client = std::thread::Builder::new().name("client".into());
+                let _ = client.spawn(move || answer(&stream, &board, &teller));
             }
         })?;
         Ok(control)
@@ -78,12 +115,20 @@ pub fn remove_stale(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(stream: &UnixStream, board: &Board) -> io::Result<()> {
+fn answer(stream: &UnixStream, board: &Board, teller: &Teller) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     for line in BufReader::new(stream).lines() {
         let request: Option<serde_json::Value> = serde_json::from_str(&line?).ok();
-        let known = request.is_some_and(|request| request.get("show").is_some_and(|what| what == "pktgen"));
-        let reply = if known { board.line() } else { r#"{"error":"expected {\"show\":\"pktgen\"}"}"#.into() };
+        let word = |key: &str| request.as_ref()?.get(key)?.as_str();
+        let error = |what: &str| serde_json::json!({ "error": what }).to_string();
+        let reply = match (word("show"), word("change")) {
+            (Some("pktgen"), None) => board.line(),
+            (None, Some(name)) => match teller.change(name) {
+                Ok(routes) => serde_json::json!({ "change": name, "routes": routes }).to_string(),
+                Err(what) => error(what),
+            },
+            _ => error(r#"expected {"show":"pktgen"} or {"change":"NAME"}"#),
+        };
         let mut stream = stream;
         stream.write_all(reply.as_bytes())?;
         stream.write_all(b"\n")?;
@@ -115,7 +160,8 @@ mod tests {
     fn socket_answers_with_figures_and_names_what_it_does_not_know() {
         let path = std::env::temp_dir().join(format!("fibcast-pktgen-{}.sock", std::process::id()));
         let board = Board::default();
-        let control = Control::start(&path, board.clone()).unwrap();
+        let (teller, told) = Teller::new();
+        let control = Control::start(&path, board.clone(), teller).unwrap();
         board.put(Figures { sent: 42, ..Figures::default() });
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(b"{\"show\":\"pktgen\"}\nnonsense\n").unwrap();
@@ -123,6 +169,17 @@ mod tests {
         let figures: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         assert_eq!((figures["sent"].as_u64(), figures["phase"].as_str()), (Some(42), Some("resolve")));
         assert!(lines.next().unwrap().unwrap().contains("error"));
+        stream.write_all(b"{\"change\":\"away\"}\n{\"change\":\"nowhere\"}\n").unwrap();
+        let reader = std::thread::spawn({
+            let stream = stream.try_clone().unwrap();
+            move || BufReader::new(stream).lines().take(2).map(Result::unwrap).collect::<Vec<_>>()
+        });
+        while !reader.is_finished() {
+            told.each(|name| (name == "away").then_some(7));
+        }
+        let [away, nowhere] = reader.join().unwrap().try_into().unwrap();
+        assert_eq!(away, r#"{"change":"away","routes":7}"#);
+        assert!(nowhere.contains("--change"), "{nowhere}");
         drop(control);
         assert!(!path.exists());
     }

@@ -92,8 +92,9 @@ type Frames = Vec<(usize, Vec<u8>)>;
 /// frames that come back in each step of 1 ms once packets count.
 fn run(updates: &[Update], mut tamper: impl FnMut(u64, &mut Router, &mut Frames)) -> Figures {
     let mut router = Router::new();
-    let plan = Plan::new(table(), updates, &router.links, 20 * MS, 3).unwrap();
-    let settings = Settings { pps: 10_000, window: 64, coverage: true, duration_ns: Some(200 * MS) };
+    let plan = Plan::new(table(), updates, &[], &router.links, 20 * MS, 3).unwrap();
+    let settings =
+        Settings { pps: 10_000, window: 64, coverage: true, outage_ns: None, duration_ns: Some(200 * MS) };
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
     let mut frame = [0; MAX_FRAME];
     let mut now = START;
@@ -234,8 +235,8 @@ fn packets_of_different_flows_may_overtake_each_other() {
 fn packet_that_comes_after_it_was_given_up_stays_lost() {
     let mut held = None;
     let mut router = Router::new();
-    let plan = Plan::new(table(), &[], &router.links, 0, 3).unwrap();
-    let settings = Settings { pps: 1_000, window: 8, coverage: false, duration_ns: None };
+    let plan = Plan::new(table(), &[], &[], &router.links, 0, 3).unwrap();
+    let settings = Settings { pps: 1_000, window: 8, coverage: false, outage_ns: None, duration_ns: None };
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
     let mut frame = [0; MAX_FRAME];
     let mut now = START;
@@ -298,8 +299,8 @@ fn change_within_the_settling_time_is_fine_and_later_is_misdelivered() {
 fn router_that_never_answers_ends_on_request_and_is_not_clean() {
     let links = vec![link(0)];
     let one: Vec<_> = table().into_iter().take(1).collect();
-    let plan = Plan::new(one, &[], &links, 0, 3).unwrap();
-    let settings = Settings { pps: 1, window: 1, coverage: false, duration_ns: None };
+    let plan = Plan::new(one, &[], &[], &links, 0, 3).unwrap();
+    let settings = Settings { pps: 1, window: 1, coverage: false, outage_ns: None, duration_ns: None };
     let mut engine = Engine::new(plan, links, settings, START).unwrap();
     engine.handle_time(START + MS);
     let mut frame = [0; MAX_FRAME];

@@ -1,4 +1,4 @@
-//! Makes a routing table and its changes from a list of real prefixes, as MRT files that route servers replay.
+//! Makes a routing table and its changes from a list of real prefixes, as MRT files that route servers replay, or as text.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fibcast_bench::tablegen::churn::{self, Phase};
-use fibcast_bench::tablegen::{Gateways, GatewaysError, PrefixesError, Rule, read_prefixes};
+use fibcast_bench::tablegen::{Gateways, GatewaysError, PrefixesError, Rule, read_prefixes, text};
 use fibcast_route_server::mrt::Writer;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -21,7 +21,7 @@ struct Options {
     /// List of prefixes, one on each line, plain or gzip
     #[arg(long, default_value = "data/full-table-2024.prefixes.txt.gz")]
     prefixes: PathBuf,
-    /// Write the table (TABLE_DUMP_V2) here; a name that ends in .gz is compressed
+    /// Write the table (TABLE_DUMP_V2) here; a name that ends in .gz is compressed, one that ends in .txt has lines PREFIX via GATEWAY
     #[arg(long)]
     table: Option<PathBuf>,
     /// Write the updates (BGP4MP_ET) here; a name that ends in .gz is compressed
@@ -88,7 +88,11 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     let peer = rule.gateways.address(0, IpNet::V4(Ipv4Net::default()));
     if let Some(path) = &options.table {
-        let written = write_to(path, |w| table(w, &prefixes, &rule, peer, options.time));
+        let written = if text::is_text(path) {
+            lines(path, &prefixes, &rule)
+        } else {
+            write_to(path, |w| table(w, &prefixes, &rule, peer, options.time))
+        };
         written.map_err(|source| Failure::Output { path: path.clone(), source })?;
         let v4 = prefixes.iter().filter(|p| matches!(p, IpNet::V4(_))).count();
         println!(
@@ -122,6 +126,14 @@ fn table(w: &mut Writer<Output>, prefixes: &[IpNet], rule: &Rule, peer: IpAddr, 
         w.rib(time, *prefix, rule.gateways.address(rule.gateway(*prefix), *prefix))?;
     }
     Ok(())
+}
+
+fn lines(path: &Path, prefixes: &[IpNet], rule: &Rule) -> io::Result<()> {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    for prefix in prefixes {
+        text::write_route(&mut file, *prefix, rule.gateways.address(rule.gateway(*prefix), *prefix))?;
+    }
+    file.flush()
 }
 
 /// Where the bytes go; compressed or not, the end is written by [`Output::finish`], which sees its errors.
