@@ -110,10 +110,10 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> &mut Tally {
-        self.tally.received += burst.packets().len() as u32;
-        let bytes = burst.packets().iter().map(|packet| packet.length() as u64).sum();
-        self.tally.arrived(port, burst.packets().len() as u32, bytes);
-        self.pass(port, burst, generation, output, counters);
+        let packets = burst.packets().len() as u32;
+        let bytes = self.pass(port, burst, generation, output, counters);
+        self.tally.received += packets;
+        self.tally.arrived(port, packets, bytes);
         &mut self.tally
     }
 
@@ -127,7 +127,7 @@ impl<I: Io> Pipeline<I> {
         }
     }
 
-    /// The stages, one after the other.
+    /// The stages, one after the other; returns the length of all frames.
     #[inline]
     fn pass(
         &mut self,
@@ -136,10 +136,10 @@ impl<I: Io> Pipeline<I> {
         generation: &Generation,
         output: &mut Output<I>,
         counters: &WorkerCounters,
-    ) {
+    ) -> u64 {
         let Some(&PortFacts { mac, vrf, .. }) = self.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
-            return;
+            return 0;
         };
         self.v4.clear();
         self.v6.clear();
@@ -185,6 +185,7 @@ impl<I: Io> Pipeline<I> {
         if self.slow.has_jobs() {
             self.slow.work(scene, output, &mut self.tally);
         }
+        sorted.bytes
     }
 
     /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
