@@ -59,6 +59,10 @@ struct Options {
     /// Core to measure on; the last one unless given
     #[arg(long)]
     core: Option<usize>,
+    /// `forward` and `churn` with packets in hugepages, on all sides; rows end in _hugepages. 2,560 pages of 2 MiB must be free (sysctl
+    /// vm.nr_hugepages)
+    #[arg(long)]
+    hugepages: bool,
     /// Is the router of `forward` and `churn`, with this traffic
     #[arg(long, hide = true, requires = "folder")]
     child: Option<forward::Traffic>,
@@ -142,6 +146,21 @@ struct Course {
     core: usize,
     /// The core for everything else; the same where there is only one.
     other: usize,
+    /// Packets are in hugepages.
+    hugepages: bool,
+}
+
+impl Course {
+    /// A metric's name, which says where packets were.
+    fn metric(self, name: &str) -> String {
+        if self.hugepages { format!("{name}_hugepages") } else { name.to_owned() }
+    }
+
+    /// What tells DPDK where packets are, with so many MiB of memory: the same for all sides.
+    fn memory(self, megabytes: u32) -> Vec<String> {
+        let kind = if self.hugepages { "--in-memory" } else { "--no-huge" };
+        [kind, "--no-pci", "--no-shconf", "-m", &megabytes.to_string()].map(str::to_owned).into()
+    }
 }
 
 fn main() -> ExitCode {
@@ -161,7 +180,7 @@ fn run(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Core { cores, found: core });
     }
     let other = cores.iter().copied().find(|&other| other != core).unwrap_or(core);
-    let course = Course { rounds: options.rounds, core, other };
+    let course = Course { rounds: options.rounds, core, other, hugepages: options.hugepages };
     if let (Some(server), Some(folder)) = (options.server, &options.folder) {
         return net::load::host(folder, course, server);
     }

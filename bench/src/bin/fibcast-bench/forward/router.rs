@@ -105,9 +105,9 @@ pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<
 /// Two ports, their gateways known beforehand, one worker that never rests.
 pub fn config(folder: &Path, course: Course) -> String {
     let mut toml = format!(
-        "[node]\nname = \"bench\"\n[eal]\nargs = [\"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \
-         \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
+        "[node]\nname = \"bench\"\n[eal]\nargs = [{}, \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
          [workers]\ncores = [{}]\nidle = \"spin\"\n",
+        course.memory(512).iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
         course.other,
         std::process::id(),
         course.core

@@ -30,7 +30,8 @@ impl Drop for Ended {
 pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
     let mut command = Command::new(PROGRAM);
     command
-        .args(["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "512"])
+        .args(course.memory(512))
+        .arg("--no-telemetry")
         .arg(format!("--file-prefix=fibcast-bench-{}", std::process::id()))
         .arg("--lcores")
         .arg(format!("0@{},1@{}", course.other, course.core));
