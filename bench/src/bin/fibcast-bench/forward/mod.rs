@@ -1,13 +1,16 @@
 //! Packets per second of one worker core, beside testpmd on the same ports, and what route changes cost them.
 //!
 //! DPDK is initialised once per process, so each measurement is a process of its own: [`router`] runs in a child of this program,
-//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by traffic. Rates are per second that the worker's thread ran: other programs on
-//! its core do not count, on either side.
+//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by
+//! traffic. Rates are per second that the worker's thread ran: other programs on its core do not count, on either side. [`virtio`]
+//! measures by another kind of ports, with a [`peer`] of our own at the other end.
 
 pub mod frames;
 mod l3fwd;
+pub mod peer;
 pub mod router;
 mod testpmd;
+pub mod virtio;
 
 use std::collections::BTreeMap;
 use std::path::Path;
