@@ -15,6 +15,7 @@ impl<T: Clone + Default> CowVec<T> {
         CowVec { chunks: Arc::from(Vec::new()) }
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.get(index % CHUNK)

@@ -9,7 +9,7 @@ use crate::groups::{Compiled, Many, Slot};
 use crate::neighbors::Neighbors;
 use crate::table::Roots;
 use crate::trie::{Kernel, Snapshot};
-use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, VrfId};
+use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, Straight, VrfId};
 
 /// The immutable set {tries, groups, adjacencies, neighbours, serial}.
 ///
@@ -23,6 +23,7 @@ pub struct Generation {
     pub(crate) trie_bytes: usize,
     pub(crate) groups: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
+    pub(crate) straight: CowVec<Straight>,
     pub(crate) neighbors: Neighbors,
     pub(crate) audit: OnceLock<Arc<Audit>>,
 }
@@ -88,6 +89,12 @@ impl Generation {
         }
     }
 
+    /// The answer of a group of one next hop that can be reached; an MTU of 0 for all others, which [`forward`](Self::forward) knows.
+    #[inline]
+    pub fn straight(&self, group: GroupIndex) -> Straight {
+        self.straight.get(group.0).copied().unwrap_or_default()
+    }
+
     /// What a group says about a flow.
     ///
     /// Of several members the flow hash picks one; where that cannot be reached, the next one that can takes the
@@ -130,7 +137,10 @@ impl Generation {
     pub fn memory(&self) -> Memory {
         Memory {
             tries: self.trie_bytes,
-            groups: self.groups.memory() + self.slots.memory() + self.neighbors.memory(),
+            groups: self.groups.memory()
+                + self.slots.memory()
+                + self.straight.memory()
+                + self.neighbors.memory(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Groups and the next hops they use: the control side's books, and the compiled form that a generation holds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use crate::cow::CowVec;
 use crate::ecmp::Buckets;
-use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId};
+use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, Straight};
 
 /// A group as a worker reads it: next hops by their index.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +59,8 @@ struct Entry {
 struct Used {
     index: u32,
     members: usize,
+    /// Groups that have no other member.
+    alone: BTreeSet<u32>,
 }
 
 /// The control side's books of groups and next hops, with the compiled forms as staged.
@@ -72,6 +75,8 @@ pub(crate) struct Groups {
     new_next_hops: Vec<NextHop>,
     pub(crate) compiled: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
+    /// By group: what follows from `compiled` and `slots` for those of one next hop.
+    pub(crate) straight: CowVec<Straight>,
 }
 
 impl Groups {
@@ -89,6 +94,7 @@ impl Groups {
             new_next_hops: Vec::new(),
             compiled,
             slots: CowVec::new(),
+            straight: CowVec::new(),
         }
     }
 
@@ -159,9 +165,7 @@ impl Groups {
         // Use first, release after: a next hop that stays must not lose its slot in between.
         let indices: Vec<u32> =
             group.members().iter().map(|member| self.use_next_hop(member.next_hop)).collect();
-        for member in before.iter().flat_map(Group::members) {
-            self.release_next_hop(&member.next_hop);
-        }
+        self.release(before.as_ref(), index);
         let compiled = match group {
             Group::Blackhole => Compiled::Blackhole,
             Group::Unreachable => Compiled::Unreachable,
@@ -176,7 +180,41 @@ impl Groups {
             },
         };
         self.compiled.set(index.0, compiled);
+        if let [member] = group.members()
+            && let Some(used) = self.next_hops.get_mut(&member.next_hop)
+        {
+            used.alone.insert(index.0);
+        }
+        self.straighten(index.0);
         true
+    }
+
+    /// A group lets go of the next hops that its content had.
+    fn release(&mut self, content: Option<&Group>, index: GroupIndex) {
+        let members = content.map(Group::members).unwrap_or_default();
+        if let [member] = members
+            && let Some(used) = self.next_hops.get_mut(&member.next_hop)
+        {
+            used.alone.remove(&index.0);
+        }
+        for member in members {
+            self.release_next_hop(&member.next_hop);
+        }
+    }
+
+    /// Writes what a group says at once where it is no longer what it was.
+    fn straighten(&mut self, index: u32) {
+        let slot = match self.compiled.get(index) {
+            Some(Compiled::One(next_hop)) => self.slots.get(*next_hop),
+            _ => None,
+        };
+        let reachable = |slot: &&Slot| {
+            slot.next_hop.gateway.is_some() && slot.adjacency.state == AdjacencyState::Reachable
+        };
+        let straight = slot.filter(reachable).map(|slot| Straight::from(&slot.adjacency)).unwrap_or_default();
+        if self.straight.get(index).copied().unwrap_or_default() != straight {
+            self.straight.set(index, straight);
+        }
     }
 
     /// Removes a group, or takes a reservation back.
@@ -184,11 +222,10 @@ impl Groups {
         let Some(index) = self.labels.remove(&label) else { return false };
         let Some(entry) = self.entries.get_mut(index.0 as usize).and_then(Option::take) else { return false };
         self.free.push(index.0);
-        if let Some(content) = entry.content {
-            for member in content.members() {
-                self.release_next_hop(&member.next_hop);
-            }
+        if entry.content.is_some() {
+            self.release(entry.content.as_ref(), index);
             self.compiled.set(index.0, Compiled::None);
+            self.straighten(index.0);
         }
         true
     }
@@ -216,6 +253,8 @@ impl Groups {
             return false;
         }
         self.slots.set(used.index, Slot { next_hop, adjacency });
+        let alone: Vec<u32> = used.alone.iter().copied().collect();
+        alone.into_iter().for_each(|index| self.straighten(index));
         true
     }
 
@@ -238,7 +277,7 @@ impl Groups {
             self.next_hop_slots += 1;
             self.next_hop_slots - 1
         });
-        self.next_hops.insert(next_hop, Used { index, members: 1 });
+        self.next_hops.insert(next_hop, Used { index, members: 1, alone: BTreeSet::new() });
         self.new_next_hops.push(next_hop);
         self.slots.set(index, Slot { next_hop, ..Slot::default() });
         index

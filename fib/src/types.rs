@@ -31,7 +31,7 @@ impl GroupIndex {
 }
 
 /// A port of the NIC host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u16);
 
 /// Where packets go next: a gateway, a port, or a gateway behind a port. A port alone is a connected subnet.
@@ -158,4 +158,24 @@ pub struct Adjacency {
     pub header: [u8; 12],
     /// Largest IP packet on that link, in bytes.
     pub mtu: u16,
+}
+
+/// Where the packets of a group go that has one next hop and no choice to make: [`Adjacency`] in a quarter of a cache line, without a
+/// step in between. Almost all groups of almost all tables are such.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct Straight {
+    /// Destination MAC, then source MAC: the first 12 bytes of the frame.
+    pub header: [u8; 12],
+    /// Outgoing port.
+    pub port: PortId,
+    /// Largest IP packet on that link, in bytes; 0, which no packet fits in, where there is more to the group than this.
+    pub mtu: u16,
+}
+
+impl From<&Adjacency> for Straight {
+    #[inline]
+    fn from(adjacency: &Adjacency) -> Straight {
+        Straight { header: adjacency.header, port: adjacency.port, mtu: adjacency.mtu }
+    }
 }

@@ -113,3 +113,48 @@ fn a_next_hop_is_forgotten_with_its_last_group() {
     assert_eq!(fib.next_hops().count(), 0);
     assert_eq!(fib.take_new_next_hops(), []);
 }
+
+/// Whatever is done to groups and next hops, the short answer is the long one where there is one next hop, and says nothing else.
+#[test]
+fn the_straight_answer_follows_groups_and_adjacencies() {
+    let mut fib = Fib::new(limits());
+    // Any fixed sequence will do; this one is Knuth's multiplier.
+    let mut state = 7u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let (mut answers, mut silent) = (0, 0);
+    for serial in 1..2_000 {
+        let (label, last) = (GroupLabel(1 + random(6)), 1 + random(3) as u8);
+        let group = match random(8) {
+            0 => Group::Blackhole,
+            1 => Group::one(NextHop::connected(PortId(last.into()))).unwrap(),
+            2 => Group::hops([1, 2].map(|last| Member { next_hop: hop(last), weight: 1 }).to_vec()).unwrap(),
+            _ => Group::one(hop(last)).unwrap(),
+        };
+        let state = if random(3) == 0 { AdjacencyState::Incomplete } else { AdjacencyState::Reachable };
+        match random(4) {
+            0 => _ = fib.apply(&[Change::DeleteGroup { label }], serial).unwrap(),
+            1 => _ = fib.apply(&[Change::PutGroup { label, group }], serial).unwrap(),
+            _ => _ = fib.set_adjacency(hop(last), adjacency(last, state)),
+        }
+        let generation = fib.generation();
+        for label in 1..=6 {
+            let Some(index) = fib.group_index(GroupLabel(label)) else { continue };
+            let one = fib.group(GroupLabel(label)).is_some_and(|group| group.members().len() == 1);
+            match (one, generation.forward(index, 1)) {
+                (true, Forward::Via(adjacency)) => {
+                    assert_eq!(generation.straight(index), Straight::from(adjacency));
+                    answers += 1;
+                }
+                _ => {
+                    assert_eq!(generation.straight(index).mtu, 0);
+                    silent += 1;
+                }
+            }
+        }
+        assert_eq!(generation.straight(GroupIndex::NO_ROUTE).mtu, 0);
+    }
+    assert!(answers > 1_000 && silent > 1_000, "{answers} {silent}");
+}

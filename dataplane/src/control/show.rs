@@ -7,8 +7,7 @@ use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{
     GroupEntry, GroupList, GroupTraffic, Neighbor, NeighborList, Route, RouteList,
 };
-use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop, VrfId};
-use ipnet::IpNet;
+use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop};
 
 use super::Control;
 use crate::counters::{Taken, WorkerCounters};
@@ -41,17 +40,17 @@ impl Control {
         self.publisher.stats().workers.into_iter().map(|worker| (worker.name, worker.freed)).collect()
     }
 
-    /// Routes as the table has them, those of the host itself included.
+    /// Routes as the table has them, those of the host itself included, VRF by VRF.
     pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let vrf = VrfId::DEFAULT;
-        let found: Vec<(IpNet, GroupLabel)> = match *query {
-            RouteQuery::All => self.fib.routes(vrf, None).take(limit).collect(),
-            RouteQuery::Prefix(prefix) => {
-                self.fib.get(vrf, prefix).map(|label| (prefix, label)).into_iter().collect()
-            }
-            RouteQuery::Address(address) => self.fib.longest_match(vrf, address).into_iter().collect(),
-        };
-        let routes = found.into_iter().take(limit).map(|(prefix, label)| Route {
+        let found = self.fib.vrfs().flat_map(|vrf| {
+            let (all, one) = match *query {
+                RouteQuery::All => (Some(self.fib.routes(vrf, None)), None),
+                RouteQuery::Prefix(prefix) => (None, self.fib.get(vrf, prefix).map(|label| (prefix, label))),
+                RouteQuery::Address(address) => (None, self.fib.longest_match(vrf, address)),
+            };
+            all.into_iter().flatten().chain(one).map(move |route| (vrf, route))
+        });
+        let routes = found.take(limit).map(|(vrf, (prefix, label))| Route {
             vrf: vrf.0,
             prefix,
             label: format!("{:016x}", label.0),

@@ -29,6 +29,8 @@ pub struct Sorted {
     pub v6: Places,
     /// All else.
     pub others: Places,
+    /// Length of all frames.
+    pub bytes: u64,
 }
 
 /// Parts a burst that came in by a port with this MAC address.
@@ -36,7 +38,7 @@ pub struct Sorted {
 pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
     let [a, b, c, d, e, f] = mac.0;
     let own = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-    let (mut v4, mut v6, mut all) = (0, 0, 0);
+    let (mut v4, mut v6, mut all, mut bytes) = (0, 0, 0, 0);
     for (at, packet) in packets.iter().take(BURST).enumerate() {
         let head = head::<{ ethernet::HEADER }>(packet.data());
         let ours = (le64(head, 0) ^ own) << 16 == 0;
@@ -44,8 +46,9 @@ pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
         v4 |= Places::from(ours & (ethertype == ethernet::IPV4)) << at;
         v6 |= Places::from(ours & (ethertype == ethernet::IPV6)) << at;
         all |= 1 << at;
+        bytes += packet.length() as u64;
     }
-    Sorted { v4, v6, others: all & !(v4 | v6) }
+    Sorted { v4, v6, others: all & !(v4 | v6), bytes }
 }
 
 /// A verdict where there is one already; `None` for packets that went into a lane, to be looked up.
@@ -99,7 +102,8 @@ mod tests {
             frame(own, ethernet::IPV4),
         ];
         let sorted = sort(&burst, Mac(own));
-        assert_eq!(sorted, Sorted { v4: 0b100_0001, v6: 0b100, others: 0b011_1010 });
+        let bytes = burst.iter().map(|frame| frame.len() as u64).sum();
+        assert_eq!(sorted, Sorted { v4: 0b100_0001, v6: 0b100, others: 0b011_1010, bytes });
         assert_eq!(each(sorted.others).collect::<Vec<_>>(), [1, 3, 4, 5]);
     }
 

@@ -11,7 +11,7 @@
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
-//! | output | [`output`] | transmit buffer per device, ring to the host, or freed |
+//! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`]), or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
 
 pub mod classify;
@@ -29,7 +29,9 @@ pub mod output;
 pub mod port;
 pub mod reverse_path;
 pub mod rewrite;
+pub mod rings;
 pub mod slow;
+mod tx_buffer;
 pub mod verdict;
 pub mod vlan;
 
@@ -59,9 +61,8 @@ use vlan::Vlans;
 /// The stages and what they keep between them; one per worker.
 #[derive(Debug)]
 pub struct Pipeline<I: Io> {
-    ports: Box<[PortFacts]>,
+    known: Known,
     vlans: Vlans,
-    seed: u64,
     /// Any port has a reverse-path check.
     checks_sources: bool,
     /// The place of the port that each packet of the burst came in by.
@@ -70,9 +71,30 @@ pub struct Pipeline<I: Io> {
     v4: Lane<u32>,
     v6: Lane<u128>,
     slow: SlowPath<I>,
+    tally: Tally,
+}
+
+/// What the router is, beside its table: of this a [`Scene`] is made for each burst.
+#[derive(Debug)]
+struct Known {
+    ports: Box<[PortFacts]>,
+    seed: u64,
     misses: Arc<ArrayQueue<Miss>>,
     links: Arc<Links>,
-    tally: Tally,
+}
+
+impl Known {
+    #[inline]
+    fn scene<'a>(&'a self, generation: &'a Generation, counters: &'a WorkerCounters) -> Scene<'a> {
+        Scene {
+            generation,
+            ports: &self.ports,
+            seed: self.seed,
+            misses: Some(&self.misses),
+            counters,
+            down: self.links.if_any_down(),
+        }
+    }
 }
 
 impl<I: Io> Pipeline<I> {
@@ -88,15 +110,12 @@ impl<I: Io> Pipeline<I> {
             vlans: Vlans::new(&ports),
             checks_sources: ports.iter().any(|port| port.reverse_path != ReversePath::Off),
             tally: Tally::new(ports.len()),
-            ports: ports.into(),
-            seed,
+            known: Known { ports: ports.into(), seed, misses, links },
             arrived: [0; BURST],
             verdicts: Verdicts::default(),
             v4: Lane::default(),
             v6: Lane::default(),
             slow,
-            misses,
-            links,
         }
     }
 
@@ -110,10 +129,10 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> &mut Tally {
-        self.tally.received += burst.packets().len() as u32;
-        let bytes = burst.packets().iter().map(|packet| packet.length() as u64).sum();
-        self.tally.arrived(port, burst.packets().len() as u32, bytes);
-        self.pass(port, burst, generation, output, counters);
+        let packets = burst.packets().len() as u32;
+        let bytes = self.pass(port, burst, generation, output, counters);
+        self.tally.received += packets;
+        self.tally.arrived(port, packets, bytes);
         &mut self.tally
     }
 
@@ -127,7 +146,7 @@ impl<I: Io> Pipeline<I> {
         }
     }
 
-    /// The stages, one after the other.
+    /// The stages, one after the other; returns the length of all frames.
     #[inline]
     fn pass(
         &mut self,
@@ -136,10 +155,10 @@ impl<I: Io> Pipeline<I> {
         generation: &Generation,
         output: &mut Output<I>,
         counters: &WorkerCounters,
-    ) {
-        let Some(&PortFacts { mac, vrf, .. }) = self.ports.get(usize::from(port)) else {
+    ) -> u64 {
+        let Some(&PortFacts { mac, vrf, .. }) = self.known.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
-            return;
+            return 0;
         };
         self.v4.clear();
         self.v6.clear();
@@ -160,7 +179,7 @@ impl<I: Io> Pipeline<I> {
             }
         }
 
-        let (ports, arrived) = (&self.ports, &self.arrived);
+        let (ports, arrived) = (&self.known.ports, &self.arrived);
         let facts_of = |at: u8| arrived.get(usize::from(at)).and_then(|&place| ports.get(usize::from(place)));
         if self.checks_sources {
             let asked = |at: u8| {
@@ -176,8 +195,7 @@ impl<I: Io> Pipeline<I> {
         self.v4.look_up(generation, vrf, tagged, vrf_of);
         self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let down = self.links.if_any_down();
-        let scene = Scene { generation, ports, seed: self.seed, misses: Some(&self.misses), counters, down };
+        let scene = self.known.scene(generation, counters);
         forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
         forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
 
@@ -185,6 +203,7 @@ impl<I: Io> Pipeline<I> {
         if self.slow.has_jobs() {
             self.slow.work(scene, output, &mut self.tally);
         }
+        sorted.bytes
     }
 
     /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
@@ -209,7 +228,7 @@ impl<I: Io> Pipeline<I> {
                     self.tally.arrived(*arrived, 1, length);
                 }
             }
-            let found = match self.ports.get(usize::from(*arrived)) {
+            let found = match self.known.ports.get(usize::from(*arrived)) {
                 Some(facts) => classify::classify(packet, facts, at, &mut self.v4, &mut self.v6),
                 None => Some(Verdict::Drop(Reason::UnknownPort)),
             };
@@ -230,15 +249,8 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         // A burst for each port that packets had come in by.
-        for _ in 0..=self.ports.len() {
-            let scene = Scene {
-                generation,
-                ports: &self.ports,
-                seed: self.seed,
-                misses: Some(&self.misses),
-                counters,
-                down: self.links.if_any_down(),
-            };
+        for _ in 0..=self.known.ports.len() {
+            let scene = self.known.scene(generation, counters);
             let port = self.slow.release(now, burst, scene, output, &mut self.tally);
             if self.slow.has_jobs() {
                 self.slow.work(scene, output, &mut self.tally);
@@ -259,14 +271,7 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let scene = Scene {
-            generation,
-            ports: &self.ports,
-            seed: self.seed,
-            misses: Some(&self.misses),
-            counters,
-            down: self.links.if_any_down(),
-        };
+        let scene = self.known.scene(generation, counters);
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
         }

@@ -1,198 +1,22 @@
 //! Where packets leave the straight path: a transmit buffer per device, a ring to the control thread or the kernel, the pool they came
 //! from, or the jobs of the slow path.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
 use fibcast_control::capture::Direction;
 
-use super::forward::Miss;
-use super::links::Links;
 use super::port::PortFacts;
+use super::rings::to_ring;
+pub use super::rings::{HOST_FRAME, HostFrame, Rings};
 use super::slow::{Job, Task};
+use super::tx_buffer::TxBuffer;
 use super::verdict::{Verdict, Verdicts};
 use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
-use crate::counters::{Adding, Taken, Tally};
-use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, Places, Transmit, each};
+use crate::counters::{Adding, Tally};
+use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
 use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
-
-/// Largest frame that goes to the control thread; it speaks of links and answers pings, no more.
-pub const HOST_FRAME: usize = 2_032;
-
-/// A frame on its way between a worker and the control thread, copied: other threads never hold a packet buffer.
-#[derive(Clone)]
-pub struct HostFrame {
-    /// Place of the port that it came in by or goes out of.
-    pub port: u16,
-    /// On the way out: the table says where to, and the MAC addresses are written then.
-    pub routed: bool,
-    length: u16,
-    bytes: [u8; HOST_FRAME],
-}
-
-impl HostFrame {
-    /// A copy; `None` where it is too large.
-    pub fn new(port: u16, frame: &[u8]) -> Option<HostFrame> {
-        let mut bytes = [0; HOST_FRAME];
-        bytes.get_mut(..frame.len())?.copy_from_slice(frame);
-        Some(HostFrame { port, routed: false, length: frame.len() as u16, bytes })
-    }
-
-    /// A packet of the router's own that goes the way the table says.
-    pub fn routed(port: u16, frame: &[u8]) -> Option<HostFrame> {
-        HostFrame::new(port, frame).map(|frame| HostFrame { routed: true, ..frame })
-    }
-
-    /// The frame from its Ethernet header on.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for HostFrame {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HostFrame").field("port", &self.port).field("length", &self.length).finish()
-    }
-}
-
-/// The bounded rings between a worker and the control thread.
-#[derive(Debug, Clone)]
-pub struct Rings {
-    /// Frames for the control thread.
-    pub host: Arc<ArrayQueue<HostFrame>>,
-    /// Frames for the twins in the kernel.
-    pub kernel: Arc<ArrayQueue<HostFrame>>,
-    /// Frames of the router's own, to be sent.
-    pub originate: Arc<ArrayQueue<HostFrame>>,
-    /// Neighbours that packets asked for.
-    pub misses: Arc<ArrayQueue<Miss>>,
-    /// Ports whose link is down.
-    pub links: Arc<Links>,
-}
-
-impl Default for Rings {
-    fn default() -> Self {
-        Rings {
-            host: Arc::new(ArrayQueue::new(512)),
-            kernel: Arc::new(ArrayQueue::new(512)),
-            originate: Arc::new(ArrayQueue::new(512)),
-            misses: Arc::new(ArrayQueue::new(256)),
-            links: Arc::default(),
-        }
-    }
-}
-
-/// The way out of one device for one worker: a burst that is handed to the driver when the worker has gone through what it received,
-/// and behind it, for a device that takes no more at the moment, a bounded queue.
-pub struct TxBuffer<I: Io> {
-    queue: I::Tx,
-    /// Older than everything in `backlog`.
-    staged: I::Burst,
-    /// Which of the staged packets are the router's own: a bit for each.
-    own: Places,
-    backlog: VecDeque<(PacketOf<I>, bool)>,
-    own_in_backlog: usize,
-    limit: usize,
-    taken: Sums,
-    /// Times that the driver took fewer packets than it was offered.
-    pressed: u64,
-}
-
-/// Packets that were received, and those of the router's own.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    passed: Taken,
-    own: Taken,
-}
-
-impl<I: Io> TxBuffer<I> {
-    #[inline]
-    fn push(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
-        if !self.backlog.is_empty() {
-            return self.wait(packet, own);
-        }
-        let at = self.staged.packets().len();
-        match self.staged.push(packet) {
-            Ok(()) => {
-                self.own |= Places::from(own) << at;
-                Ok(())
-            }
-            Err(packet) => self.wait(packet, own),
-        }
-    }
-
-    #[cold]
-    fn wait(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
-        if self.backlog.len() >= self.limit {
-            return Err(packet);
-        }
-        self.backlog.push_back((packet, own));
-        self.own_in_backlog += usize::from(own);
-        Ok(())
-    }
-
-    /// Received packets that wait.
-    #[inline]
-    fn held(&self) -> usize {
-        let staged = self.staged.packets().len() - self.own.count_ones() as usize;
-        staged + self.backlog.len() - self.own_in_backlog
-    }
-
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.staged.packets().is_empty()
-    }
-
-    /// Offers the driver what waits, and fills up behind it as long as the driver takes all.
-    #[inline]
-    fn flush(&mut self) {
-        while !self.is_empty() {
-            // Before the driver has them: afterwards they are its own.
-            let offered = self.staged();
-            let sent = self.queue.send(&mut self.staged);
-            self.own = self.own.checked_shr(sent as u32).unwrap_or(0);
-            let left = if self.is_empty() { Sums::default() } else { self.staged() };
-            self.taken.passed += offered.passed - left.passed;
-            self.taken.own += offered.own - left.own;
-            if !self.is_empty() {
-                self.pressed += 1;
-                return;
-            }
-            if self.backlog.is_empty() {
-                return;
-            }
-            self.refill();
-        }
-    }
-
-    /// What is staged.
-    #[inline]
-    fn staged(&self) -> Sums {
-        let packets = self.staged.packets();
-        let bytes = packets.iter().map(|packet| packet.length() as u64).sum();
-        let mut sums = Sums { passed: Taken { packets: packets.len() as u64, bytes }, ..Sums::default() };
-        for packet in each(self.own).filter_map(|at| packets.get(at)) {
-            let one = Taken { packets: 1, bytes: packet.length() as u64 };
-            sums.own += one;
-            sums.passed -= one;
-        }
-        sums
-    }
-
-    #[cold]
-    fn refill(&mut self) {
-        while self.staged.packets().len() < BURST
-            && let Some((packet, own)) = self.backlog.pop_front()
-        {
-            self.own_in_backlog -= usize::from(own);
-            self.own |= Places::from(own) << self.staged.packets().len();
-            let _ = self.staged.push(packet);
-        }
-    }
-}
 
 /// Where the frames of a port leave.
 #[derive(Debug, Clone, Copy)]
@@ -226,17 +50,7 @@ impl<I: Io> Output<I> {
         let mut places = Vec::new();
         for queue in queues {
             places.push(buffers.len() as u16);
-            let buffer = |queue| TxBuffer {
-                queue,
-                staged: I::Burst::default(),
-                own: 0,
-                backlog: VecDeque::with_capacity(limit),
-                own_in_backlog: 0,
-                limit,
-                taken: Sums::default(),
-                pressed: 0,
-            };
-            buffers.extend(queue.map(buffer));
+            buffers.extend(queue.map(|queue| TxBuffer::new(queue, limit)));
         }
         let exit = |port: &PortFacts| Exit {
             device: places.get(usize::from(port.link.device)).copied().unwrap_or(u16::MAX),
@@ -353,7 +167,7 @@ impl<I: Io> Output<I> {
     #[inline]
     fn straight(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
         let exit = self.exits.get(port).filter(|exit| exit.vlan.is_none() & self.capture.is_none())?;
-        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.backlog.is_empty())
+        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.is_straight())
     }
 
     #[inline(never)]
@@ -473,10 +287,7 @@ impl<I: Io> Output<I> {
         for (place, exit) in self.exits.iter().enumerate().filter(|(_, exit)| exit.vlan.is_none()) {
             let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else { continue };
             adding.stopped(place, buffer.held() as u64);
-            adding.originate_failed((buffer.own.count_ones() as usize + buffer.own_in_backlog) as u64);
-            buffer.staged.clear();
-            buffer.backlog.clear();
-            (buffer.own, buffer.own_in_backlog) = (0, 0);
+            adding.originate_failed(buffer.clear() as u64);
         }
         adding.held(0);
     }
@@ -493,14 +304,4 @@ fn is_discovery(frame: &[u8]) -> bool {
     take::<2>(frame, 12) == Some(&ethernet::IPV6.to_be_bytes())
         && frame.get(ethernet::HEADER + 6) == Some(&nd::ICMPV6)
         && matches!(frame.get(ethernet::HEADER + ipv6::HEADER), Some(133..=137))
-}
-
-fn to_ring<P: Packet>(ring: &ArrayQueue<HostFrame>, port: u16, packet: &P) -> Result<(), Reason> {
-    // Looked at first, so that a flood costs no copy.
-    if ring.is_full() {
-        return Err(Reason::HostFull);
-    }
-    let whole = packet.data().len() == packet.length();
-    let frame = HostFrame::new(port, packet.data()).filter(|_| whole).ok_or(Reason::HostTooBig)?;
-    ring.push(frame).map_err(|_| Reason::HostFull)
 }

@@ -1,6 +1,7 @@
 //! VRFs: a port forwards by the table that it is bound to, and by no other.
 
 use crate::stage::*;
+use fibcast_control::protocol::RouteQuery;
 use fibcast_dataplane::reason::Reason;
 use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId, VrfId};
 
@@ -38,4 +39,34 @@ fn a_vrf_that_no_port_has_is_kept_and_bothers_nobody() {
     stage.batch(vec![put(9, "198.51.100.9"), route]);
     assert_eq!(stage.control.forwarding().apply_error, None);
     stage.expect_drop(ipv4("10.1.2.3"), Reason::NoRoute);
+}
+
+#[test]
+fn routes_of_every_vrf_are_shown() {
+    let mut stage = stage();
+    let announce = |vrf, prefix: &str| Change::Announce {
+        vrf: VrfId(vrf),
+        prefix: prefix.parse().unwrap(),
+        label: GroupLabel(9),
+    };
+    stage.batch(vec![put(9, "198.51.100.9"), announce(7, "10.0.0.0/8"), announce(99, "10.1.0.0/16")]);
+    let shown = |query: RouteQuery, limit| {
+        let list = stage.control.routes(&query, limit);
+        let routes = list.routes.into_iter().map(|route| (route.vrf, route.prefix.to_string()));
+        (routes.collect::<Vec<_>>(), list.total as usize)
+    };
+    let (all, total) = shown(RouteQuery::All, usize::MAX);
+    assert_eq!(all.len(), total);
+    for vrf in [0, 7, 99] {
+        assert!(all.iter().any(|route| route.0 == vrf), "no route of VRF {vrf}: {all:?}");
+    }
+    assert!(all.is_sorted_by_key(|route| route.0));
+    assert_eq!(shown(RouteQuery::All, 3).0, all[..3]);
+    let prefix = shown(RouteQuery::Prefix("10.1.0.0/16".parse().unwrap()), 10).0;
+    assert_eq!(prefix, [(99, "10.1.0.0/16".to_owned())]);
+    let address = shown(RouteQuery::Address("10.1.2.3".parse().unwrap()), 10).0;
+    assert!(
+        address.contains(&(7, "10.0.0.0/8".into())) && address.contains(&(99, "10.1.0.0/16".into())),
+        "{address:?}"
+    );
 }

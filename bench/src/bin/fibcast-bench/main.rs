@@ -34,6 +34,8 @@ use crate::row::{Report, Row};
     after_help = "lpm: cycles of the time-stamp counter per lookup. Bursts of 32 one after another, as a worker has them, lower quartile of slices of a \
                   pass; _fenced: bursts of 64, each with a fenced clock around it, mean of a pass, as dpdk-test-fib measures itself. \
                   _zipf, _third_outside: other addresses; _4000_groups: home groups for blocks of prefixes; _4x: a table 4 times as large.\n\n\
+                  virtio: the peer has the other core and copies each packet twice, so it may be what bounds the rate; latency is from before \
+                  a packet is given to the peer's port until after it is taken from one, so testpmd's shows what the measurement costs.\n\n\
                   load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
                   Ports of load are DPDK's."
 )]
@@ -59,9 +61,16 @@ struct Options {
     /// Core to measure on; the last one unless given
     #[arg(long)]
     core: Option<usize>,
+    /// `forward`, `churn` and `virtio` with packets in hugepages, on all sides; rows end in _hugepages. 2,560 pages of 2 MiB must be free (sysctl
+    /// vm.nr_hugepages)
+    #[arg(long)]
+    hugepages: bool,
     /// Is the router of `forward` and `churn`, with this traffic
     #[arg(long, hide = true, requires = "folder")]
     child: Option<forward::Traffic>,
+    /// Is the vhost-user peer of `virtio`, at so many Mpps; 0: as many as go
+    #[arg(long, hide = true, requires = "folder")]
+    peer_rate: Option<f64>,
     /// Where the traffic is
     #[arg(long, hide = true)]
     folder: Option<PathBuf>,
@@ -80,6 +89,8 @@ enum Bench {
     Codec,
     /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up, and l3fwd
     Forward,
+    /// Packets per second, and latency at half of that, by virtio-user ports, beside testpmd before the same vhost-user peer
+    Virtio,
     /// Packets lost and speed lost while 10,000 routes change a second
     Churn,
     /// Seconds from an empty NIC host's connect to the first packet forwarded by the full table
@@ -142,6 +153,21 @@ struct Course {
     core: usize,
     /// The core for everything else; the same where there is only one.
     other: usize,
+    /// Packets are in hugepages.
+    hugepages: bool,
+}
+
+impl Course {
+    /// A metric's name, which says where packets were.
+    fn metric(self, name: &str) -> String {
+        if self.hugepages { format!("{name}_hugepages") } else { name.to_owned() }
+    }
+
+    /// What tells DPDK where packets are, with so many MiB of memory: the same for all sides.
+    fn memory(self, megabytes: u32) -> Vec<String> {
+        let kind = if self.hugepages { "--in-memory" } else { "--no-huge" };
+        [kind, "--no-pci", "--no-shconf", "-m", &megabytes.to_string()].map(str::to_owned).into()
+    }
 }
 
 fn main() -> ExitCode {
@@ -161,12 +187,18 @@ fn run(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Core { cores, found: core });
     }
     let other = cores.iter().copied().find(|&other| other != core).unwrap_or(core);
-    let course = Course { rounds: options.rounds, core, other };
+    let course = Course { rounds: options.rounds, core, other, hugepages: options.hugepages };
     if let (Some(server), Some(folder)) = (options.server, &options.folder) {
         return net::load::host(folder, course, server);
     }
+    if let (Some(rate), Some(folder)) = (options.peer_rate, &options.folder) {
+        return forward::peer::run(folder, course, Some(rate).filter(|rate| *rate > 0.0));
+    }
     let table = Table::new(read_prefixes(&options.prefixes)?, options.groups);
     if let (Some(_), Some(folder)) = (options.child, &options.folder) {
+        if options.bench == Bench::Virtio {
+            return forward::router::serve(&table, folder, course);
+        }
         return forward::router::run(&table, folder, course, options.bench == Bench::Churn);
     }
 
@@ -188,6 +220,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     cpu::pin(&cores)?;
     if options.bench.includes(Bench::Forward) {
         report.rows(&forward::run(&table, options, course)?)?;
+    }
+    if options.bench.includes(Bench::Virtio) {
+        report.rows(&forward::virtio::run(&table, options, course)?)?;
     }
     if options.bench.includes(Bench::Churn) {
         report.rows(&forward::churn(&table, options, course)?)?;

@@ -59,6 +59,22 @@ pub fn write(table: &Table, traffic: Traffic, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The frames that [`write`] made for a port.
+pub fn read(folder: &Path, port: usize) -> io::Result<Vec<Vec<u8>>> {
+    let pcap = std::fs::read(file(folder, port))?;
+    let mut frames = Vec::new();
+    let mut rest = pcap.get(24..).unwrap_or_default();
+    // Seconds, microseconds, length there, length on the wire.
+    while let Some((head, more)) = rest.split_first_chunk::<16>() {
+        let [.., a, b, c, d, _, _, _, _] = *head;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
+        let Some((frame, more)) = more.split_at_checked(length) else { break };
+        frames.push(frame.to_vec());
+        rest = more;
+    }
+    Ok(frames)
+}
+
 /// UDP in a frame of 60 bytes.
 fn ipv4(destination: u32) -> Vec<u8> {
     let mut header = vec![0x45, 0, 0, 46, 0, 0, 0, 0, 255, 17, 0, 0, 198, 18, 0, 7];

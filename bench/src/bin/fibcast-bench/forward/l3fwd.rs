@@ -45,7 +45,7 @@ impl L3fwd {
         let prefix = format!("fibcast-l3fwd-{}", std::process::id());
         let mut command = Command::new(&self.program);
         command
-            .args(["--no-huge", "--no-pci", "--no-shconf", "-m", "4096"])
+            .args(course.memory(4096))
             .arg(format!("--file-prefix={prefix}"))
             .arg("--lcores")
             .arg(format!("{0}@{0}", course.core));

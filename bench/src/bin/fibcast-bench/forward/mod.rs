@@ -1,13 +1,16 @@
 //! Packets per second of one worker core, beside testpmd on the same ports, and what route changes cost them.
 //!
 //! DPDK is initialised once per process, so each measurement is a process of its own: [`router`] runs in a child of this program,
-//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by traffic. Rates are per second that the worker's thread ran: other programs on
-//! its core do not count, on either side.
+//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by
+//! traffic. Rates are per second that the worker's thread ran: other programs on its core do not count, on either side. [`virtio`]
+//! measures by another kind of ports, with a [`peer`] of our own at the other end.
 
 pub mod frames;
 mod l3fwd;
+pub mod peer;
 pub mod router;
 mod testpmd;
+pub mod virtio;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,8 +77,8 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     let mut rows = Vec::new();
     for (traffic, rates) in ours {
         let rate = median(rates);
-        let row = Row::new("forward", traffic.metric(), rate, "Mpps");
-        let cycles = Row::new("forward", "cycles", hertz / rate / 1e6, "cycles");
+        let row = Row::new("forward", &course.metric(traffic.metric()), rate, "Mpps");
+        let cycles = Row::new("forward", &course.metric("cycles"), hertz / rate / 1e6, "cycles");
         let beside = peers.iter().filter(|((of, _), _)| *of == traffic);
         let beside: Vec<(&str, f64)> =
             beside.map(|((_, name), rates)| (*name, median(rates.clone()))).collect();
@@ -102,10 +105,10 @@ pub fn churn(table: &Table, options: &Options, course: Course) -> Result<Vec<Row
     frames::write(table, Traffic::Mixed, folder.path())?;
     let said = child(options, course, Traffic::Mixed, folder.path(), true)?;
     Ok(vec![
-        Row::new("churn", "lost", said.lost as f64, "packets"),
-        Row::new("churn", "slowdown", (said.rest / said.churn - 1.0) * 100.0, "percent"),
-        Row::new("churn", "forwarded", said.sent as f64, "packets"),
-        Row::new("churn", "changes", said.changes, "per s"),
+        Row::new("churn", &course.metric("lost"), said.lost as f64, "packets"),
+        Row::new("churn", &course.metric("slowdown"), (said.rest / said.churn - 1.0) * 100.0, "percent"),
+        Row::new("churn", &course.metric("forwarded"), said.sent as f64, "packets"),
+        Row::new("churn", &course.metric("changes"), said.changes, "per s"),
     ])
 }
 
@@ -124,6 +127,7 @@ fn child(
         .arg(&options.prefixes)
         .args(["--core", &course.core.to_string(), "--rounds", &course.rounds.to_string()])
         .args(["--child", traffic.metric().replace('_', "-").as_str()])
+        .args(course.hugepages.then_some("--hugepages"))
         .arg("--folder")
         .arg(folder)
         .stdin(Stdio::null())

@@ -17,13 +17,15 @@ use fibcast_fib::{Change, Group, GroupLabel, NextHop, VrfId};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::frames;
+use super::{frames, peer};
 use crate::input::{Random, Table};
 use crate::row::median;
 use crate::{Course, Failure, cpu};
 
 /// Gateways of each family behind each port.
 pub const GATEWAYS: usize = 8;
+/// What frames in a pcap file need.
+pub const RX_DESC: u16 = 10_000;
 /// How long one figure is gathered.
 const WINDOW: Duration = Duration::from_millis(500);
 
@@ -52,17 +54,33 @@ pub fn thread_seconds(pid: u32, name: &str) -> Option<f64> {
     Some(ran / 1e9)
 }
 
-/// Measures, and prints [`Said`] as JSON.
-pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<(), Failure> {
-    cpu::pin(&[course.other])?;
-    let loaded = parse::<Config>(&folder.join("dataplane.toml"), config(folder, course))
-        .map_err(|error| Failure::Child(error.to_string()))?;
-    Config::check(&loaded).map_err(|error| Failure::Child(error.to_string()))?;
-    let router = Router::start(&loaded).map_err(|error| Failure::Child(error.to_string()))?;
+/// A router with the whole table.
+fn start(table: &Table, folder: &Path, text: String) -> Result<(Router, ControlHandle, Arc<View>), Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Child(error.to_string());
+    let loaded = parse::<Config>(&folder.join("dataplane.toml"), text).map_err(|error| failed(&error))?;
+    Config::check(&loaded).map_err(|error| failed(&error))?;
+    let router = Router::start(&loaded).map_err(|error| failed(&error))?;
     let control = router.control().ok_or(Failure::Router)?;
     let view = router.view();
     control.push(Batch { changes: fill(table), serial: 1, replaces: false });
     wait(&view, 1)?;
+    Ok((router, control, view))
+}
+
+/// Forwards by virtio-user ports until the parent ends it.
+pub fn serve(table: &Table, folder: &Path, course: Course) -> Result<(), Failure> {
+    cpu::pin(&[course.other])?;
+    let _router = start(table, folder, config(course, 1024, |port| peer::device(folder, port)))?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Measures, and prints [`Said`] as JSON.
+pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<(), Failure> {
+    cpu::pin(&[course.other])?;
+    let text = config(course, RX_DESC, |port| frames::device(folder, port));
+    let (_router, control, view) = start(table, folder, text)?;
     std::thread::sleep(WINDOW);
 
     let mut said = Said::default();
@@ -103,11 +121,11 @@ pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<
 }
 
 /// Two ports, their gateways known beforehand, one worker that never rests.
-pub fn config(folder: &Path, course: Course) -> String {
+pub fn config(course: Course, rx_desc: u16, device: impl Fn(usize) -> String) -> String {
     let mut toml = format!(
-        "[node]\nname = \"bench\"\n[eal]\nargs = [\"--no-huge\", \"-m\", \"512\", \"--no-pci\", \"--no-shconf\", \
-         \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
+        "[node]\nname = \"bench\"\n[eal]\nargs = [{}, \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
          [workers]\ncores = [{}]\nidle = \"spin\"\n",
+        course.memory(512).iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
         course.other,
         std::process::id(),
         course.core
@@ -115,9 +133,9 @@ pub fn config(folder: &Path, course: Course) -> String {
     for port in 0..frames::PORTS {
         let _ = writeln!(
             toml,
-            "[[port]]\nname = \"p{port}\"\ndevice = \"{}\"\nrx_desc = 10000\naddresses = [\"198.{}.0.1/16\", \
+            "[[port]]\nname = \"p{port}\"\ndevice = \"{}\"\nrx_desc = {rx_desc}\naddresses = [\"198.{}.0.1/16\", \
              \"2001:2:0:{port}::1/64\"]",
-            frames::device(folder, port),
+            device(port),
             18 + port
         );
         for sixth in [false, true] {

@@ -1,6 +1,6 @@
 //! The peer for forwarding: DPDK's `dpdk-testpmd`, which looks nothing up, on the same kind of ports.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -26,24 +26,30 @@ impl Drop for Ended {
     }
 }
 
-/// Millions of packets sent per second that its forwarding thread ran, over two seconds.
-pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
+/// Starts it on two devices, its forwarding thread on the core that is measured.
+pub fn spawn(mode: &str, device: impl Fn(usize) -> String, course: Course) -> io::Result<Child> {
     let mut command = Command::new(PROGRAM);
     command
-        .args(["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "512"])
+        .args(course.memory(512))
+        .arg("--no-telemetry")
         .arg(format!("--file-prefix=fibcast-bench-{}", std::process::id()))
         .arg("--lcores")
         .arg(format!("0@{},1@{}", course.other, course.core));
     for port in 0..frames::PORTS {
-        command.arg("--vdev").arg(frames::device(folder, port));
+        command.arg("--vdev").arg(device(port));
     }
     command
         .args(["--", "--total-num-mbufs=60000", "--stats-period=1"])
         .arg(format!("--forward-mode={mode}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut process = Ended(command.spawn()?);
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// Millions of packets sent per second that its forwarding thread ran, over two seconds.
+pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
+    let mut process = Ended(spawn(mode, |port| frames::device(folder, port), course)?);
     let pid = process.0.id();
     let Some(out) = process.0.stdout.take() else { return Err(Failure::Testpmd) };
 

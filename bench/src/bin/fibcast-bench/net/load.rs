@@ -114,7 +114,8 @@ fn yield_to_others(name: &str) -> Result<(), Failure> {
 pub fn host(folder: &Path, course: Course, server: SocketAddr) -> Result<(), Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::Child(e.to_string());
     cpu::pin(&[course.other])?;
-    let text = router::config(folder, course).replace("idle = \"spin\"", "idle = \"sleep\"");
+    let text = router::config(course, router::RX_DESC, |port| frames::device(folder, port))
+        .replace("idle = \"spin\"", "idle = \"sleep\"");
     let loaded = parse::<Config>(&folder.join("dataplane.toml"), text).map_err(|e| failed(&e))?;
     Config::check(&loaded).map_err(|e| failed(&e))?;
     let router = Router::start(&loaded).map_err(|e| failed(&e))?;

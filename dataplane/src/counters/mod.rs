@@ -4,6 +4,9 @@
 //! around the additions (a sequence lock) lets a reader see the state between two bursts and never a half-added one, so
 //! received = sent + dropped + host + held in every [`Snapshot`].
 
+mod snapshot;
+mod tally;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use crossbeam_utils::CachePadded;
 use crate::io::BURST;
 use crate::reason::Reason;
 use crate::used::Used;
+pub use snapshot::{PortSnapshot, QueueSnapshot, Snapshot};
+use tally::PortTally;
+pub use tally::{Taken, Tally};
 
 /// Looks in quick succession; a worker's additions take some ten nanoseconds.
 const QUICK_LOOKS: u32 = 64;
@@ -94,126 +100,6 @@ struct GroupCounter {
 
 /// Groups that are counted each by itself, by their index; those beyond share the last counter.
 const GROUPS: usize = 1 << 16;
-
-/// What one burst did, gathered without touching shared memory.
-///
-/// What a port received and dropped is counted at the port; what came with a VLAN tag, also at the sub-interface. Only
-/// [`received`](Self::received) and [`host`](Self::host) go into the worker's sums.
-#[derive(Debug)]
-pub struct Tally {
-    /// Packets received.
-    pub received: u32,
-    /// Packets given to the router itself.
-    pub host: u32,
-    /// ICMP errors sent.
-    pub icmp_sent: u32,
-    /// ICMP errors that were due and not sent, because of the rate limit or for want of a buffer or a way.
-    pub icmp_limited: u32,
-    /// Pieces made of packets, besides the first of each.
-    pub fragments: u32,
-    touched: [u64; 4],
-    ports: Box<[PortTally]>,
-}
-
-#[derive(Debug, Clone)]
-struct PortTally {
-    received: u32,
-    bytes: u64,
-    sent: Taken,
-    dropped: u64,
-    drops: [u32; Reason::COUNT],
-}
-
-impl Tally {
-    /// Nothing happened yet at any of `ports` ports.
-    pub fn new(ports: usize) -> Tally {
-        let port = PortTally {
-            received: 0,
-            bytes: 0,
-            sent: Taken::default(),
-            dropped: 0,
-            drops: [0; Reason::COUNT],
-        };
-        Tally {
-            received: 0,
-            host: 0,
-            icmp_sent: 0,
-            icmp_limited: 0,
-            fragments: 0,
-            touched: [0; 4],
-            ports: vec![port; ports].into(),
-        }
-    }
-
-    #[inline]
-    fn port(&mut self, port: u16) -> Option<&mut PortTally> {
-        if let Some(word) = self.touched.get_mut(usize::from(port >> 6)) {
-            *word |= 1 << (port & 63);
-        }
-        self.ports.get_mut(usize::from(port))
-    }
-
-    /// Counts a dropped packet that came in by `port`.
-    #[inline]
-    pub fn drop(&mut self, port: u16, reason: Reason) {
-        if let Some(port) = self.port(port) {
-            port.dropped |= 1 << reason as u32;
-            if let Some(count) = port.drops.get_mut(reason as usize) {
-                *count += 1;
-            }
-        }
-    }
-
-    /// Counts packets at the port that they came in by.
-    #[inline]
-    pub fn arrived(&mut self, port: u16, packets: u32, bytes: u64) {
-        if let Some(port) = self.port(port) {
-            port.received += packets;
-            port.bytes += bytes;
-        }
-    }
-
-    /// Counts a packet that left through a sub-interface.
-    pub fn left_tagged(&mut self, port: u16, bytes: u64) {
-        if let Some(port) = self.port(port) {
-            port.sent.packets += 1;
-            port.sent.bytes += bytes;
-        }
-    }
-}
-
-/// Packets and bytes that a transmit queue took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl std::ops::AddAssign for Taken {
-    #[inline]
-    fn add_assign(&mut self, more: Taken) {
-        self.packets += more.packets;
-        self.bytes += more.bytes;
-    }
-}
-
-impl std::ops::SubAssign for Taken {
-    #[inline]
-    fn sub_assign(&mut self, less: Taken) {
-        *self = *self - less;
-    }
-}
-
-impl std::ops::Sub for Taken {
-    type Output = Taken;
-
-    #[inline]
-    fn sub(self, less: Taken) -> Taken {
-        Taken { packets: self.packets - less.packets, bytes: self.bytes - less.bytes }
-    }
-}
 
 /// The additions of one burst; the worker's figures become visible when it ends.
 #[derive(Debug)]
@@ -526,92 +412,6 @@ impl Drop for Adding<'_> {
     #[inline]
     fn drop(&mut self) {
         self.counters.version.store(self.version.wrapping_add(1), Ordering::Release);
-    }
-}
-
-/// The counters of one worker at one instant.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Packets received.
-    pub received: u64,
-    /// Packets sent on.
-    pub sent: u64,
-    /// Packets given to the router itself.
-    pub host: u64,
-    /// Packets that wait for room in a transmit queue or for a neighbour's answer.
-    pub held: u64,
-    /// Packets of the router's own that were sent.
-    pub originated: u64,
-    /// Packets of the router's own that no transmit queue had room for, or that had no way.
-    pub originate_failed: u64,
-    /// ICMP errors sent.
-    pub icmp_sent: u64,
-    /// ICMP errors that were due and not sent: rate limit, no buffer, no way back.
-    pub icmp_limited: u64,
-    /// Pieces made of packets, besides the first of each.
-    pub fragments: u64,
-    /// Signs of life.
-    pub ticks: u64,
-    /// Nanoseconds spent on turns that brought packets.
-    pub busy_ns: u64,
-    /// The thread has ended.
-    pub ended: bool,
-    /// Bursts with at least one packet.
-    pub bursts: u64,
-    /// Polls that found nothing.
-    pub idle_polls: u64,
-    /// Serial of the generation in use.
-    pub serial: u64,
-    /// Sleeps and holds no generation.
-    pub idle: bool,
-    /// By place of the port.
-    pub ports: Vec<PortSnapshot>,
-    /// Its receive queues, in the order in which it polls them.
-    pub queues: Vec<QueueSnapshot>,
-}
-
-/// A worker's counters of one of its receive queues.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct QueueSnapshot {
-    /// Packets received.
-    pub packets: u64,
-    /// Bursts that were full, behind which more packets may have waited.
-    pub full: u64,
-    /// Of the packets, handed to other workers.
-    pub handed: u64,
-}
-
-/// A worker's counters of one port.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortSnapshot {
-    /// Packets received.
-    pub rx_packets: u64,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Packets sent, those of the router's own included.
-    pub tx_packets: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Times that the driver took fewer packets than it was offered; the others waited, or were dropped as `tx_full`.
-    pub tx_pressed: u64,
-    /// Dropped packets of those received here, by [`Reason`] number.
-    pub drops: [u64; Reason::COUNT],
-}
-
-impl Snapshot {
-    /// Dropped packets, all ports and reasons.
-    pub fn dropped(&self) -> u64 {
-        self.ports.iter().flat_map(|port| port.drops).sum()
-    }
-
-    /// How many were dropped for a reason, all ports.
-    pub fn drops(&self, reason: Reason) -> u64 {
-        self.ports.iter().filter_map(|port| port.drops.get(reason as usize)).sum()
-    }
-
-    /// The rule that no packet escapes: received = sent + dropped + host + held.
-    pub fn adds_up(&self) -> bool {
-        self.received == self.sent + self.dropped() + self.host + self.held
     }
 }
 

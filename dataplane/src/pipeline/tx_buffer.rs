@@ -1,0 +1,146 @@
+//! The way out of one device for one worker.
+
+use std::collections::VecDeque;
+
+use crate::counters::Taken;
+use crate::io::{BURST, Burst, Io, Packet, PacketOf, Places, Transmit, each};
+
+/// The way out of one device for one worker: a burst that is handed to the driver when the worker has gone through what it received,
+/// and behind it, for a device that takes no more at the moment, a bounded queue.
+pub struct TxBuffer<I: Io> {
+    queue: I::Tx,
+    /// Older than everything in `backlog`.
+    pub(super) staged: I::Burst,
+    /// Which of the staged packets are the router's own: a bit for each.
+    own: Places,
+    backlog: VecDeque<(PacketOf<I>, bool)>,
+    own_in_backlog: usize,
+    limit: usize,
+    pub(super) taken: Sums,
+    /// Times that the driver took fewer packets than it was offered.
+    pub(super) pressed: u64,
+}
+
+/// Packets that were received, and those of the router's own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sums {
+    pub(super) passed: Taken,
+    pub(super) own: Taken,
+}
+
+impl<I: Io> TxBuffer<I> {
+    /// Empty; `limit` packets wait where the queue takes no more.
+    pub(super) fn new(queue: I::Tx, limit: usize) -> TxBuffer<I> {
+        TxBuffer {
+            queue,
+            staged: I::Burst::default(),
+            own: 0,
+            backlog: VecDeque::with_capacity(limit),
+            own_in_backlog: 0,
+            limit,
+            taken: Sums::default(),
+            pressed: 0,
+        }
+    }
+
+    /// Adds a packet behind all others, or gives it back where there is no room.
+    #[inline]
+    pub(super) fn push(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
+        if !self.backlog.is_empty() {
+            return self.wait(packet, own);
+        }
+        let at = self.staged.packets().len();
+        match self.staged.push(packet) {
+            Ok(()) => {
+                self.own |= Places::from(own) << at;
+                Ok(())
+            }
+            Err(packet) => self.wait(packet, own),
+        }
+    }
+
+    #[cold]
+    fn wait(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
+        if self.backlog.len() >= self.limit {
+            return Err(packet);
+        }
+        self.backlog.push_back((packet, own));
+        self.own_in_backlog += usize::from(own);
+        Ok(())
+    }
+
+    /// Received packets that wait.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        let staged = self.staged.packets().len() - self.own.count_ones() as usize;
+        staged + self.backlog.len() - self.own_in_backlog
+    }
+
+    /// Whether nothing waits for the driver.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.staged.packets().is_empty()
+    }
+
+    /// Offers the driver what waits, and fills up behind it as long as the driver takes all.
+    #[inline]
+    pub(super) fn flush(&mut self) {
+        while !self.is_empty() {
+            // Before the driver has them: afterwards they are its own.
+            let offered = self.staged();
+            let sent = self.queue.send(&mut self.staged);
+            self.own = self.own.checked_shr(sent as u32).unwrap_or(0);
+            let left = if self.is_empty() { Sums::default() } else { self.staged() };
+            self.taken.passed += offered.passed - left.passed;
+            self.taken.own += offered.own - left.own;
+            if !self.is_empty() {
+                self.pressed += 1;
+                return;
+            }
+            if self.backlog.is_empty() {
+                return;
+            }
+            self.refill();
+        }
+    }
+
+    /// What is staged.
+    #[inline]
+    fn staged(&self) -> Sums {
+        let packets = self.staged.packets();
+        let bytes = packets.iter().map(|packet| packet.length() as u64).sum();
+        let mut sums = Sums { passed: Taken { packets: packets.len() as u64, bytes }, ..Sums::default() };
+        for packet in each(self.own).filter_map(|at| packets.get(at)) {
+            let one = Taken { packets: 1, bytes: packet.length() as u64 };
+            sums.own += one;
+            sums.passed -= one;
+        }
+        sums
+    }
+
+    #[cold]
+    fn refill(&mut self) {
+        while self.staged.packets().len() < BURST
+            && let Some((packet, own)) = self.backlog.pop_front()
+        {
+            self.own_in_backlog -= usize::from(own);
+            self.own |= Places::from(own) << self.staged.packets().len();
+            let _ = self.staged.push(packet);
+        }
+    }
+
+    /// Whether all that is pushed now is staged for the next call of the driver.
+    #[inline]
+    pub(super) fn is_straight(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    /// Frees what waits; returns how many packets of the router's own were among it.
+    pub(super) fn clear(&mut self) -> usize {
+        let own = self.own.count_ones() as usize + self.own_in_backlog;
+        self.staged.clear();
+        self.backlog.clear();
+        (self.own, self.own_in_backlog) = (0, 0);
+        own
+    }
+}
