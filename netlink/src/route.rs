@@ -116,6 +116,8 @@ pub struct Route {
     pub protocol: u8,
     /// Type of service that it is for; 0: any.
     pub tos: u8,
+    /// Bits of the prefix that packets must come from (`RTA_SRC`); 0: from anywhere.
+    pub source: u8,
     /// `RTA_PRIORITY`.
     pub metric: u32,
     /// Where it leads.
@@ -131,6 +133,7 @@ impl Default for Route {
             table: 0,
             protocol: 0,
             tos: 0,
+            source: 0,
             metric: 0,
             target: Target::Hops,
             hops: Vec::new(),
@@ -142,7 +145,7 @@ impl Route {
     /// Reads a message. False: it is about another family, or not a route.
     pub fn read(&mut self, message: &Message<'_>) -> Result<bool, Malformed> {
         let body = message.body;
-        let (Some(&[family, length, _, tos, table, protocol, _, kind]), Some(flags)) =
+        let (Some(&[family, length, source, tos, table, protocol, _, kind]), Some(flags)) =
             (body.first_chunk::<8>(), u32_at(body, 8))
         else {
             return Err(Malformed { at: message.body_at(), reason: "expected a route header of 12 bytes" });
@@ -156,7 +159,8 @@ impl Route {
             return Err(Malformed { at, reason: "a prefix is longer than its family's addresses" });
         }
         self.hops.clear();
-        (self.table, self.protocol, self.tos, self.metric) = (u32::from(table), protocol, tos, 0);
+        (self.table, self.protocol, self.metric) = (u32::from(table), protocol, 0);
+        (self.tos, self.source) = (tos, source);
         let mut destination: [u8; 16] = [0; 16];
         let mut single = Hop::NONE;
         let mut object = None;

@@ -11,6 +11,8 @@
 //! what was there before under its prefix is withdrawn.
 
 pub mod frame;
+#[cfg(test)]
+mod later_frr;
 mod receiver;
 #[cfg(test)]
 mod tests;

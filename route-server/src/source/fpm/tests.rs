@@ -11,9 +11,9 @@ use ipnet::IpNet;
 
 const ROUTES: &[u8] = include_bytes!("fixtures/frr-8.4.4-routes.bin");
 const GROUPS: &[u8] = include_bytes!("fixtures/frr-8.4.4-groups.bin");
-const SENTINEL: &str = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128";
+pub(super) const SENTINEL: &str = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128";
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     Rules {
         policy: Policy { vrfs: [(254, 0), (100, 7)].into(), ..Policy::default() },
         how: How::Either,
@@ -23,21 +23,21 @@ fn rules() -> Rules {
     }
 }
 
-fn receiver(rules: Rules) -> Receiver {
+pub(super) fn receiver(rules: Rules) -> Receiver {
     let mut receiver = Receiver::new("bgp", rules);
     receiver.connected(Instant::now());
     receiver
 }
 
-fn frame(messages: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn frame(messages: &[Vec<u8>]) -> Vec<u8> {
     let content = messages.concat();
     let length = (content.len() + frame::HEADER) as u16;
     [&[1, 1][..], &length.to_be_bytes(), &content].concat()
 }
 
-type Rib = BTreeMap<(u32, IpNet), String>;
+pub(super) type Rib = BTreeMap<(u32, IpNet), String>;
 
-fn tell(receiver: &mut Receiver, rib: &mut Rib) -> usize {
+pub(super) fn tell(receiver: &mut Receiver, rib: &mut Rib) -> usize {
     let mut n = 0;
     loop {
         let changes = receiver.changes(Instant::now(), 100);
@@ -59,11 +59,11 @@ fn tell(receiver: &mut Receiver, rib: &mut Rib) -> usize {
     }
 }
 
-fn lines(rib: &Rib) -> Vec<String> {
+pub(super) fn lines(rib: &Rib) -> Vec<String> {
     rib.iter().map(|((vrf, prefix), via)| format!("{vrf} {prefix} {via}")).collect()
 }
 
-fn counter(receiver: &Receiver, name: &str) -> u64 {
+pub(super) fn counter(receiver: &Receiver, name: &str) -> u64 {
     receiver.counters().iter().find(|(n, _)| *n == name).unwrap().1
 }
 

@@ -97,9 +97,11 @@ impl Mirror {
         self.v4.sweep(&mut self.shared) + self.v6.sweep(&mut self.shared)
     }
 
-    /// Routing instance of a route's table, if that is wanted; counts if not.
+    /// Routing instance of a route's table, if that is wanted and the route is for all packets to its prefix; counts if not. A route for some of
+    /// them stands beside the one for all, and must not be taken for it, when it comes nor when it goes.
     pub fn vrf(&mut self, route: &Route) -> Option<u32> {
-        self.policy.vrf(route.table).map_err(|skip| self.skip(skip)).ok()
+        let vrf = self.policy.vrf(route.table).and_then(|vrf| self.policy.all_packets(route).map(|()| vrf));
+        vrf.map_err(|skip| self.skip(skip)).ok()
     }
 
     /// Whether a route's protocol is wanted; counts if not.
@@ -131,9 +133,6 @@ impl Mirror {
     }
 
     fn via(&mut self, route: &Route, metric: u32) -> Result<Via, Skip> {
-        if route.tos != 0 {
-            return Err(Skip::Tos);
-        }
         let lead = match route.target {
             Target::Object(id) => return Ok(Via::Object(id)),
             Target::Other(_) => return Err(Skip::Kind),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
 use super::paths::PathHop;
-use fibcast_netlink::Hop;
+use fibcast_netlink::{Hop, Route};
 
 /// Next hops that one route may have.
 pub const MAX_HOPS: usize = 256;
@@ -24,6 +24,8 @@ pub enum Skip {
     Kind,
     /// It is for one type of service only.
     Tos,
+    /// It is for packets from one prefix only.
+    Source,
     /// It names an interface and no gateway, and the interface is none of `ports`.
     NoGateway,
     /// Its gateway is a link-local address, and the interface is none of `ports`.
@@ -38,11 +40,12 @@ pub enum Skip {
 
 impl Skip {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Skip; 9] = [
+    pub const ALL: [Skip; 10] = [
         Skip::Table,
         Skip::Protocol,
         Skip::Kind,
         Skip::Tos,
+        Skip::Source,
         Skip::NoGateway,
         Skip::LinkLocal,
         Skip::Unnumbered,
@@ -57,6 +60,7 @@ impl Skip {
             Skip::Protocol => "skipped_protocol",
             Skip::Kind => "skipped_kind",
             Skip::Tos => "skipped_tos",
+            Skip::Source => "skipped_source",
             Skip::NoGateway => "skipped_no_gateway",
             Skip::LinkLocal => "skipped_link_local",
             Skip::Unnumbered => "skipped_unnumbered",
@@ -81,6 +85,15 @@ impl Policy {
     /// The routing instance of a table.
     pub fn vrf(&self, table: u32) -> Result<u32, Skip> {
         self.vrfs.get(&table).copied().ok_or(Skip::Table)
+    }
+
+    /// Whether a route is for all packets to its prefix.
+    pub fn all_packets(&self, route: &Route) -> Result<(), Skip> {
+        match (route.tos, route.source) {
+            (0, 0) => Ok(()),
+            (0, _) => Err(Skip::Source),
+            _ => Err(Skip::Tos),
+        }
     }
 
     /// Whether routes of a protocol are wanted.

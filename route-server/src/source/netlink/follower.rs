@@ -134,7 +134,8 @@ impl Follower {
     fn route(&mut self, message: &Message<'_>, route: &Route, dump: bool) {
         // Two of our own kind: quiet, a host has many tables and protocols.
         let Ok(vrf) = self.policy.vrf(route.table) else { return };
-        if self.policy.protocol(route.protocol).is_err() {
+        // A route for some packets only stands beside the one for all.
+        if self.policy.protocol(route.protocol).is_err() || self.policy.all_packets(route).is_err() {
             return;
         }
         let new = message.kind == kind::NEW_ROUTE;

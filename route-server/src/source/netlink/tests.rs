@@ -64,6 +64,27 @@ const NEW: u16 = kind::NEW_ROUTE;
 const DEL: u16 = kind::DEL_ROUTE;
 
 #[test]
+fn routes_for_some_packets_stand_beside_the_one_for_all() {
+    let mut world = World::new();
+    let all = ["10.0.0.0/8 192.0.2.1 metric 20", "2001:db8::/32 2001:db8::1 metric 20"];
+    world.hear(
+        false,
+        &[with(NEW, 0, "10.0.0.0/8", "192.0.2.1", 20), with(NEW, 0, "2001:db8::/32", "2001:db8::1", 20)],
+    );
+    assert_eq!(world.tell(), all);
+    for kind in [NEW, DEL] {
+        // By type of service (rtm_tos), and by source (rtm_src_len).
+        let mut tos = with(kind, 0, "10.0.0.0/8", "192.0.2.9", 20);
+        tos[19] = 0x10;
+        let mut source = with(kind, 0, "2001:db8::/32", "2001:db8::9", 20);
+        source[18] = 48;
+        world.hear(false, &[tos, source]);
+        assert_eq!(world.tell(), all);
+    }
+    assert!(!world.follower.needs_dump());
+}
+
+#[test]
 fn of_two_metrics_the_lowest_counts_and_the_other_takes_over() {
     let mut world = World::new();
     world.hear(
