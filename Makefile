@@ -39,7 +39,7 @@ test: ## every test that needs no NIC
 test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root)
 	@$(SETUP) build
 	@$(SETUP) interop
-	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-bench
 	@scripts/run-interop
 
 lint: ## clippy, formatting, licences and advisories

@@ -38,17 +38,26 @@ impl<'l> Host<'l> {
 impl Frr<'_> {
     /// Starts one daemon, without its configuration.
     pub fn start(&self, daemon: &str) {
+        // As docs/frr.md says for /etc/frr/daemons, but for a shorter time until unclaimed routes are given up.
+        self.start_with(daemon, 8);
+    }
+
+    /// Starts zebra, which gives up routes of its predecessor that nobody claims for so many seconds.
+    pub fn start_zebra(&self, retain_s: u32) {
+        self.start_with("zebra", retain_s);
+    }
+
+    fn start_with(&self, daemon: &str, retain_s: u32) {
         let program = find(daemon).unwrap_or_else(|| panic!("{daemon} is not installed"));
         let path = |file: &str| self.folder.join(file).display().to_string();
         std::fs::write(path(&format!("{daemon}.conf")), "").unwrap();
         let (pid, zserv, conf) =
             (path(&format!("{daemon}.pid")), path("zserv.api"), path(&format!("{daemon}.conf")));
         let mut arguments = vec!["-i", &pid, "-z", &zserv, "-f", &conf, "-A", "127.0.0.1"];
-        let folder = self.folder.display().to_string();
+        let (folder, retain) = (self.folder.display().to_string(), retain_s.to_string());
         arguments.extend(["--vty_socket", &folder, "--log", "stdout", "--log-level", "warnings"]);
         if daemon == "zebra" {
-            // As docs/frr.md says for /etc/frr/daemons, but for a shorter time until unclaimed routes are given up.
-            arguments.extend(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", "8"]);
+            arguments.extend(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", &retain]);
         }
         let process = self.host.start(daemon, &program, &arguments);
         self.daemons.borrow_mut().insert(daemon.to_owned(), process);
@@ -127,6 +136,19 @@ impl Frr<'_> {
     /// The folder with the sockets, as `vtysh --vty_socket` wants it.
     pub fn folder(&self) -> &std::path::Path {
         &self.folder
+    }
+
+    /// Has zebra hang up, and connect to a port of this host, where it tells its table from the beginning. One after the other: of two commands
+    /// at once zebra may forget the second.
+    pub fn fpm_to(&self, port: u16) {
+        for (command, counted) in [
+            ("no fpm address".to_owned(), "User FPM disable requests"),
+            (format!("fpm address 127.0.0.1 port {port}"), "User FPM configurations"),
+        ] {
+            let before = self.fpm_counter(counted);
+            self.conf(&[&command]);
+            eventually(counted, 60, || self.fpm_counter(counted) > before);
+        }
     }
 
     /// How often zebra's FPM connection was closed or had no room, by its own account: `show fpm counters`.

@@ -78,7 +78,7 @@ impl<'l> Host<'l> {
             .arg(program)
             .args(arguments)
             .env("RUNTIME_DIRECTORY", &self.folder)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .spawn()

@@ -11,6 +11,7 @@
 mod bird;
 mod frr;
 mod host;
+mod internet;
 mod network;
 mod nic;
 mod ours;
@@ -23,9 +24,10 @@ use std::time::{Duration, Instant};
 pub use bird::Bird;
 pub use frr::Frr;
 pub use host::Host;
+pub use internet::{Internet, ROUTES, SUBNETS, Tap};
 pub use network::{Network, mirror_of_table, table};
 pub use nic::{dataplane_toml, plug};
-pub use ours::{Ours, agent_toml, node, route_server_toml};
+pub use ours::{Ours, agent_toml, built, node, route_server_toml};
 pub use process::Process;
 
 /// Names of namespaces begin so; then the id of the process that made them.

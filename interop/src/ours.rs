@@ -19,7 +19,7 @@ pub struct Ours<'h> {
 }
 
 /// Where a program of ours is: beside the tests of the same profile.
-fn built(program: &str) -> PathBuf {
+pub fn built(program: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let file = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join(program)).unwrap();
     assert!(file.is_file(), "{} is not built; `make test-interop` does so", file.display());

@@ -66,6 +66,12 @@ impl Process {
         }
     }
 
+    /// Writes to its standard input.
+    pub fn tell(&mut self, text: &str) {
+        let input = self.child.stdin.as_mut().unwrap();
+        std::io::Write::write_all(input, text.as_bytes()).unwrap();
+    }
+
     /// What it printed, and its log.
     pub fn output(&self) -> String {
         std::fs::read_to_string(&self.out).unwrap_or_default()

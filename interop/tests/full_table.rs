@@ -42,7 +42,7 @@ fn a_million_routes_come_through_bgpd_and_zebra_and_are_told_again() {
     assert_eq!(frr.fpm_counter("Connection closes"), 0);
 
     // A new session: zebra tells all again, while the route server is stopped for 5 s and reads nothing.
-    frr.conf(&["no fpm address", "fpm address 127.0.0.1 port 2620"]);
+    frr.fpm_to(2620);
     eventually("another session", 20, || server.counter("bgp", "sessions") >= 2);
     let (begin, closes) = (Instant::now(), frr.fpm_counter("Connection closes"));
     server.process().pause();
