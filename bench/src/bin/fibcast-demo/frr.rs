@@ -9,7 +9,7 @@ use fibcast_control::status::SourceStatus;
 
 use crate::files::{LINKS, Layout};
 use crate::network::{Network, address};
-use crate::process::Process;
+use crate::process::{OpenEnd, Process};
 use crate::verdict::grouped;
 use crate::watch::Watched;
 
@@ -94,12 +94,13 @@ impl Frr {
             let settle = SETTLE_S.to_string();
             let arguments = ["--watch", "--settle", &settle, "--vty_socket", &folder].map(str::to_owned);
             let name = format!("sentinel-{host}");
-            processes.push(Process::start_quietly(
+            processes.push(Process::start(
                 &name,
                 &helper,
                 &arguments,
                 &layout.folder,
                 Some(&network.namespace(host)),
+                OpenEnd::Input,
             )?);
         }
         let mut arguments = vec!["--table".into(), layout.path("table.mrt")];
@@ -107,12 +108,13 @@ impl Frr {
         for number in 1..=HOSTS.len() {
             arguments.extend(["--neighbor".into(), address(number)]);
         }
-        let player = Process::start_quietly(
+        let player = Process::start(
             "player",
             &programs.join("fibcast-bgp-player"),
             &arguments,
             &layout.folder,
             Some(&network.namespace(SPEAKER)),
+            OpenEnd::Input,
         )?;
         Ok(Frr { processes, player, started: Instant::now(), progress: Default::default() })
     }
@@ -209,7 +211,7 @@ fn start_daemons(
         let name = format!("{daemon}-{host}");
         let program = Path::new("/usr/lib/frr").join(daemon);
         let mut process =
-            Process::start_quietly(&name, &program, &arguments, &layout.folder, Some(namespace))?;
+            Process::start(&name, &program, &arguments, &layout.folder, Some(namespace), OpenEnd::Input)?;
         wait_for(&folder.join(format!("{daemon}.vty")), &mut process)?;
         processes.push(process);
     }

@@ -9,6 +9,15 @@ use std::time::{Duration, Instant};
 /// How long a program may take to end in order before it is killed.
 const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Which of its standard streams the demo has the other end of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenEnd {
+    /// What it prints, for [`Process::stdout`].
+    Output,
+    /// What it reads, for [`Process::tell`]; what it prints is in its log.
+    Input,
+}
+
 /// A program that runs, or has run.
 #[derive(Debug)]
 pub struct Process {
@@ -27,28 +36,7 @@ impl Process {
         arguments: &[String],
         folder: &Path,
         namespace: Option<&str>,
-    ) -> Result<Process, String> {
-        Self::spawn(name, program, arguments, folder, namespace, true)
-    }
-
-    /// The same with what it prints in the log, and with an open standard input for [`Process::tell`].
-    pub fn start_quietly(
-        name: &str,
-        program: &Path,
-        arguments: &[String],
-        folder: &Path,
-        namespace: Option<&str>,
-    ) -> Result<Process, String> {
-        Self::spawn(name, program, arguments, folder, namespace, false)
-    }
-
-    fn spawn(
-        name: &str,
-        program: &Path,
-        arguments: &[String],
-        folder: &Path,
-        namespace: Option<&str>,
-        heard: bool,
+        open_end: OpenEnd,
     ) -> Result<Process, String> {
         let log = folder.join(format!("{name}.log"));
         let open = || {
@@ -71,14 +59,18 @@ impl Process {
                 command
             }
         };
+        let (stdin, stdout) = match open_end {
+            OpenEnd::Output => (Stdio::null(), Stdio::piped()),
+            OpenEnd::Input => (Stdio::piped(), open()?.into()),
+        };
         let child = command
             .args(["--pdeathsig", "TERM", "--"])
             .arg(program)
             .args(arguments)
             // Where DPDK keeps what it leaves behind, so that it goes with the folder.
             .env("RUNTIME_DIRECTORY", folder)
-            .stdin(if heard { Stdio::null() } else { Stdio::piped() })
-            .stdout(if heard { Stdio::piped() } else { open()?.into() })
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(open()?)
             .spawn()
             .map_err(|error| format!("{name}: cannot start {}: {error}", program.display()))?;

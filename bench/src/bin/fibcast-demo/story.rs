@@ -14,7 +14,7 @@ use crate::frr::{self, Frr};
 use crate::generator::{Feed, Figures};
 use crate::network::{Network, address};
 use crate::plan::Plan;
-use crate::process::Process;
+use crate::process::{OpenEnd, Process};
 use crate::screen::Screen;
 use crate::verdict::{Seen, grouped};
 use crate::watch::{Rate, Watched, all_equal, all_loaded};
@@ -202,7 +202,14 @@ impl Story {
         };
         let arguments = ["--config".into(), self.layout.path(&format!("{name}.toml"))];
         let host = self.network.as_ref().map(|network| network.namespace(name));
-        Process::start(name, &self.programs.join(program), &arguments, &self.layout.folder, host.as_deref())
+        Process::start(
+            name,
+            &self.programs.join(program),
+            &arguments,
+            &self.layout.folder,
+            host.as_deref(),
+            OpenEnd::Output,
+        )
     }
 
     fn start_generator(&self) -> Result<(Process, Feed), String> {
@@ -238,7 +245,8 @@ impl Story {
             ));
         }
         let program = self.programs.join("fibcast-pktgen");
-        let mut process = Process::start("pktgen", &program, &arguments, &self.layout.folder, None)?;
+        let mut process =
+            Process::start("pktgen", &program, &arguments, &self.layout.folder, None, OpenEnd::Output)?;
         let stdout = process.stdout().ok_or("pktgen: no standard output")?;
         Ok((process, Feed::follow(stdout)))
     }
