@@ -78,7 +78,7 @@ impl Encoder {
                 let below = self.uniform(shape, level + 1, group);
                 self.arena.alloc(1 << shape.width(level), |new| new.fill(below))
             }
-            kind => self.runs_block(kind, 1, &[group]).0,
+            kind => self.runs_block(kind, 1 << 63, &[group]).0,
         };
         self.uniform.insert(key, place);
         place

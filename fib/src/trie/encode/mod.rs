@@ -3,7 +3,7 @@
 //! | block | covers | holds |
 //! |---|---|---|
 //! | dense | 8 or 10 bits | the place of a block for each slot |
-//! | narrow | 6 bits (IPv4 /18 to /24) | 64 bits where a run starts, a value of 2 bytes for each run: mostly one cache line |
+//! | narrow | 6 bits (IPv4 /18 to /24) | 64 bits where a run ends, a value of 2 bytes for each run, the last first: mostly one cache line |
 //! | wide | 6 bits (IPv6 /26 to /32) | the same with values of 4 bytes |
 //! | long | 8 bits (IPv4 /24 to /32) | for each 64 slots such bits and where their values begin, then values of 4 bytes |
 //! | line | 16 bits, at most 16 runs | 15 sorted starts and 16 values of 2 bytes: one cache line |

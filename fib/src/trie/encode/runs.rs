@@ -1,4 +1,7 @@
-//! Nodes of 64 or 256 slots: a bit where a run of equal values starts, a value for each run.
+//! Nodes of 64 or 256 slots: a bit where a run of equal values ends, a value for each run, that of the last run first.
+//!
+//! Ends and not starts, so that the runs from a slot on are what is left when the bits before it are shifted out: the CPU takes the
+//! distance from the address as it is.
 
 use super::super::node::{Children, Node};
 use super::super::shape::{Kind, Shape};
@@ -17,24 +20,24 @@ pub(super) fn words(runs: usize) -> usize {
     HEAD + runs.div_ceil(2) + runs
 }
 
-/// Where runs start, a bit each, and their values.
+/// Where runs end, a bit each, and their values, the last run's first.
 struct Runs {
-    starts: u64,
+    ends: u64,
     values: [u32; 64],
     count: usize,
 }
 
 impl Runs {
     fn of(slots: &[u32; 64]) -> Runs {
-        let mut runs = Runs { starts: 0, values: [0; 64], count: 0 };
-        let mut before = slots[0] ^ 1;
-        for (slot, &value) in slots.iter().enumerate() {
-            let starts = value != before;
-            before = value;
+        let mut runs = Runs { ends: 0, values: [0; 64], count: 0 };
+        let mut after = slots[63] ^ 1;
+        for (slot, &value) in slots.iter().enumerate().rev() {
+            let ends = value != after;
+            after = value;
             // Never beyond the last place: there is a value for each of 64 slots at most.
             runs.values[runs.count & 63] = value;
-            runs.count += usize::from(starts);
-            runs.starts |= u64::from(starts) << slot;
+            runs.count += usize::from(ends);
+            runs.ends |= u64::from(ends) << slot;
         }
         runs
     }
@@ -52,7 +55,7 @@ impl Encoder {
         self.release(shape, level, node);
         (node.leaf, node.words) = match runs.values() {
             [group] if group & TAG == 0 => (self.uniform(shape, level, *group), 0),
-            values => self.runs_block(shape.kind(level), runs.starts, values),
+            values => self.runs_block(shape.kind(level), runs.ends, values),
         };
     }
 
@@ -67,7 +70,7 @@ impl Encoder {
         let mut count = LONG_HEAD;
         for (place, slots) in slots.as_chunks().0.iter().enumerate() {
             let runs = Runs::of(slots);
-            let head = [runs.starts as u32, (runs.starts >> 32) as u32, count as u32 - 1, 0];
+            let head = [runs.ends as u32, (runs.ends >> 32) as u32, count as u32 - 1, 0];
             words[place * 4..place * 4 + 4].copy_from_slice(&head);
             words[count..count + runs.count].copy_from_slice(runs.values());
             count += runs.count;
@@ -77,17 +80,17 @@ impl Encoder {
     }
 
     /// The block of a node of 64 slots: its place and words.
-    pub(super) fn runs_block(&mut self, kind: Kind, starts: u64, values: &[u32]) -> (u32, u32) {
+    pub(super) fn runs_block(&mut self, kind: Kind, ends: u64, values: &[u32]) -> (u32, u32) {
         match kind {
-            Kind::Narrow => self.narrow_block(starts, values),
-            _ => self.wide_block(starts, values),
+            Kind::Narrow => self.narrow_block(ends, values),
+            _ => self.wide_block(ends, values),
         }
     }
 
     /// A block with values of 2 bytes: its place and words.
-    fn narrow_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+    fn narrow_block(&mut self, ends: u64, values: &[u32]) -> (u32, u32) {
         let mut words = [0u32; HEAD + 32 + 64];
-        (words[0], words[1]) = (starts as u32, (starts >> 32) as u32);
+        (words[0], words[1]) = (ends as u32, (ends >> 32) as u32);
         let mut end = HEAD + values.len().div_ceil(2);
         for (place, &value) in values.iter().enumerate() {
             let short = if value < ELSEWHERE {
@@ -104,10 +107,10 @@ impl Encoder {
     }
 
     /// A block with values of 4 bytes: its place and words.
-    fn wide_block(&mut self, starts: u64, values: &[u32]) -> (u32, u32) {
+    fn wide_block(&mut self, ends: u64, values: &[u32]) -> (u32, u32) {
         let end = HEAD + values.len();
         let place = self.arena.alloc(end, |new| {
-            (new[0], new[1]) = (starts as u32, (starts >> 32) as u32);
+            (new[0], new[1]) = (ends as u32, (ends >> 32) as u32);
             new[HEAD..end].copy_from_slice(values);
         });
         (place, end as u32)

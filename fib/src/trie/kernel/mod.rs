@@ -107,15 +107,15 @@ fn elsewhere(value: u32) -> usize {
     (value & (ELSEWHERE - 1)) as usize
 }
 
-/// Runs of a block of 64 slots that start at or before `slot`, of which the lowest 6 bits count.
+/// Runs of a block of 64 slots that end at or after `slot`, of which the lowest 6 bits count.
 ///
 /// # Safety
 /// `place` is that of such a block, or 0.
 #[inline(always)]
-unsafe fn runs_upto(base: *const u8, place: usize, slot: u32) -> usize {
+unsafe fn runs_from(base: *const u8, place: usize, slot: u32) -> usize {
     // SAFETY: such a block begins with its 64 bits, and is aligned to half a line.
-    let starts = unsafe { base.add(place).cast::<u64>().read() };
-    (starts << (!slot & 63)).count_ones() as usize
+    let ends = unsafe { base.add(place).cast::<u64>().read() };
+    (ends >> (slot & 63)).count_ones() as usize
 }
 
 /// Asks for the line so many bytes from `base`, which nobody waits for. A hint: nothing happens where there is no such line.

@@ -1,6 +1,6 @@
 //! IPv4: two dense steps to a block of 64 /24s, which mostly holds the answer in its first line.
 
-use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_upto, short, word};
+use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_from, short, word};
 use crate::trie::encode::TAG;
 use crate::types::GroupIndex;
 
@@ -45,7 +45,7 @@ fn long(view: View, dst: &[u32], out: &mut [GroupIndex]) {
         // values.
         let found = unsafe {
             let before = word(base, long, head + 2) as usize;
-            word(base, long, before + runs_upto(base, long + head * 4, dst))
+            word(base, long, before + runs_from(base, long + head * 4, dst))
         };
         *out = GroupIndex(if tagged { found } else { out.0 });
     }
@@ -70,17 +70,17 @@ macro_rules! kernel {
                         *out = GroupIndex(block as u32);
                     }
                 }
-                let mut values = 0;
                 for (&dst, out) in dst.iter().zip(out.iter_mut()) {
                     // SAFETY: a block of 64 slots holds 4 times 2 bytes before its values, and one for each of its runs.
                     let value = unsafe {
                         let block = out.0 as usize;
-                        short(base, block, 3 + runs_upto(base, block, dst >> 8))
+                        short(base, block, 3 + runs_from(base, block, dst >> 8))
                     };
-                    values |= value;
                     *out = GroupIndex(value);
                 }
-                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on an answer.
+                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on an answer. In a loop of its own it
+                // is made of vectors.
+                let values = out.iter().fold(0, |values, value| values | value.0);
                 if values >> 31 != 0 {
                     long(view, dst, out);
                 }

@@ -1,6 +1,6 @@
 //! IPv6: two dense steps to a block of 64 /32s, then 16 bits at a time by wide compares in lines of sorted starts.
 
-use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_upto, short, word};
+use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_from, short, word};
 use crate::trie::arena::LINE;
 use crate::trie::encode::{LINES, TABLE};
 use crate::types::GroupIndex;
@@ -135,7 +135,7 @@ macro_rules! kernel {
                     // SAFETY: a block of 64 slots holds 2 words before its values, and one for each of its runs.
                     let found = unsafe {
                         let block = words[at] as usize;
-                        word(base, block, 1 + runs_upto(base, block, (dst >> 96) as u32))
+                        word(base, block, 1 + runs_from(base, block, (dst >> 96) as u32))
                     };
                     fetch(base, place(found));
                     words[at] = found;
