@@ -13,15 +13,20 @@ pub enum Policy {
     Spin,
     /// Lets others run between polls that found nothing.
     Yield,
-    /// Sleeps between polls that found nothing, longer and longer up to [`LONGEST`].
+    /// Sleeps between polls that found nothing, longer and longer up to [`LONGEST`], and shorter the more packets come.
     Sleep,
 }
 
 /// Longest sleep, which bounds the delay that the policy adds.
 pub const LONGEST: Duration = Duration::from_micros(100);
 const SHORTEST: Duration = Duration::from_micros(5);
-/// Polls that find nothing before the first sleep: a gap between bursts is no idleness.
-const PATIENCE: u32 = 64;
+/// Packets in one turn that are a burst: more will follow, and the receive queue must not overflow meanwhile.
+const BURST: usize = 16;
+/// Polls that find nothing before the first sleep after a burst: a gap between bursts is no idleness.
+const AFTER_BURST: u32 = 64;
+/// The same after less. A poll of several virtual ports costs half a microsecond: for packets that come one by one that would be the most
+/// that the worker does.
+const AFTER_FEW: u32 = 4;
 /// Sleeps after which a worker counts as asleep and lets go of its generation.
 const ASLEEP: u32 = 1_000;
 
@@ -38,35 +43,50 @@ pub enum Action {
     SleepDeeply(Duration),
 }
 
-/// How long nothing has come.
+/// How long nothing has come, and how long the next sleep is.
+///
+/// A sleep in vain doubles the next one, a few packets halve it, so that there come to be about as many sleeps as there are arrivals.
 #[derive(Debug)]
 pub struct Rest {
     policy: Policy,
-    empty: u32,
+    /// Polls that may still find nothing before the next sleep.
+    polls: u32,
+    pause: Duration,
+    /// Sleeps since something came.
+    sleeps: u32,
 }
 
 impl Rest {
     /// Awake.
     pub fn new(policy: Policy) -> Rest {
-        Rest { policy, empty: 0 }
+        Rest { policy, polls: AFTER_BURST, pause: SHORTEST, sleeps: 0 }
     }
 
     /// What to do after a turn that brought `packets`.
     #[inline]
     pub fn after(&mut self, packets: usize) -> Action {
         if packets != 0 {
-            self.empty = 0;
+            self.sleeps = 0;
+            (self.polls, self.pause) = if packets >= BURST {
+                (AFTER_BURST, SHORTEST)
+            } else {
+                (AFTER_FEW, (self.pause / 2).max(SHORTEST))
+            };
             return Action::Poll;
         }
-        self.empty = self.empty.saturating_add(1);
         match self.policy {
             Policy::Spin => Action::Poll,
             Policy::Yield => Action::Yield,
-            Policy::Sleep => match self.empty.checked_sub(PATIENCE) {
-                None => Action::Poll,
-                Some(sleeps) if sleeps >= ASLEEP => Action::SleepDeeply(LONGEST),
-                Some(sleeps) => Action::Sleep((SHORTEST * (1 << (sleeps / 8).min(8))).min(LONGEST)),
-            },
+            Policy::Sleep if self.polls != 0 => {
+                self.polls -= 1;
+                Action::Poll
+            }
+            Policy::Sleep => {
+                let pause = self.pause;
+                self.pause = (pause * 2).min(LONGEST);
+                self.sleeps = self.sleeps.saturating_add(1);
+                if self.sleeps > ASLEEP { Action::SleepDeeply(pause) } else { Action::Sleep(pause) }
+            }
         }
     }
 }
@@ -83,19 +103,48 @@ mod tests {
         }
     }
 
+    /// What it does in turns that find nothing, until the next sleep.
+    fn until_sleep(rest: &mut Rest) -> (u32, Duration) {
+        (0..)
+            .find_map(|polls| match rest.after(0) {
+                Action::Sleep(pause) | Action::SleepDeeply(pause) => Some((polls, pause)),
+                _ => None,
+            })
+            .unwrap()
+    }
+
     #[test]
-    fn sleep_backs_off_to_a_bound_and_a_packet_wakes_it() {
+    fn sleep_backs_off_to_a_bound_and_a_burst_wakes_it() {
         let mut rest = Rest::new(Policy::Sleep);
-        let mut slept = Vec::new();
-        for _ in 0..2_000 {
-            match rest.after(0) {
-                Action::Sleep(pause) | Action::SleepDeeply(pause) => slept.push(pause),
-                _ => assert!(slept.is_empty()),
-            }
-        }
-        assert!(slept.is_sorted() && slept.first() == Some(&SHORTEST) && slept.last() == Some(&LONGEST));
+        assert_eq!(until_sleep(&mut rest), (AFTER_BURST, SHORTEST));
+        let slept: Vec<Duration> = (0..2_000)
+            .map(|_| until_sleep(&mut rest))
+            .map(|(polls, pause)| {
+                assert_eq!(polls, 0);
+                pause
+            })
+            .collect();
+        assert!(slept.is_sorted() && slept.last() == Some(&LONGEST));
         assert_eq!(rest.after(0), Action::SleepDeeply(LONGEST));
-        assert_eq!(rest.after(3), Action::Poll);
-        assert_eq!(rest.after(0), Action::Poll);
+        assert_eq!(rest.after(BURST), Action::Poll);
+        assert_eq!(until_sleep(&mut rest), (AFTER_BURST, SHORTEST));
+    }
+
+    #[test]
+    fn packets_that_come_one_by_one_cost_about_a_sleep_each() {
+        for gap in [10, 25, 60, 250].map(Duration::from_micros) {
+            let mut rest = Rest::new(Policy::Sleep);
+            let (mut slept, mut sleeps, mut packets) = (Duration::ZERO, 0, 0);
+            while packets < 1_000 {
+                let arrived = (slept.as_nanos() / gap.as_nanos()) as usize - packets;
+                packets += arrived;
+                if let Action::Sleep(pause) | Action::SleepDeeply(pause) = rest.after(arrived) {
+                    slept += pause;
+                    sleeps += 1;
+                }
+            }
+            let fewest = slept.as_nanos() / LONGEST.as_nanos();
+            assert!(sleeps <= 2 * 1_000.max(fewest), "{gap:?}: {sleeps} sleeps");
+        }
     }
 }
