@@ -133,7 +133,16 @@ router ospf
 exit
 CONF
     docker run --rm -v fibcast-edge-table:/out fibcast:latest cat /out/inside.conf >>"$run/inside.conf"
-    cat >"$run/upstream.conf" <<'CONF'
+    upstream_configuration
+}
+
+# BIRD's configuration says what it announces at the moment, so that a BIRD that is killed comes back with that.
+away=disabled shared=enabled
+upstream_configuration() {
+    local off_away="" off_shared=""
+    [ $away = enabled ] || off_away="disabled;"
+    [ $shared = enabled ] || off_shared="disabled;"
+    cat >"$run/upstream.conf" <<CONF
 log stderr { warning, error, fatal };
 router id 198.18.0.2;
 protocol device { }
@@ -149,13 +158,13 @@ protocol static home_4 { ipv4;
 protocol static home_6 { ipv6;
     include "/var/lib/fibcast/table/home6.conf";
 }
-protocol static away_4 { disabled; ipv4 { preference 250; };
+protocol static away_4 { $off_away ipv4 { preference 250; };
     include "/var/lib/fibcast/table/away4.conf";
 }
-protocol static away_6 { disabled; ipv6 { preference 250; };
+protocol static away_6 { $off_away ipv6 { preference 250; };
     include "/var/lib/fibcast/table/away6.conf";
 }
-protocol static shared { ipv4;
+protocol static shared { $off_shared ipv4;
     include "/var/lib/fibcast/table/shared.conf";
 }
 protocol bgp route_server_a {
@@ -227,6 +236,15 @@ each() { # field name...
         for name; do timeout 5 fibcast --socket /run/fibcast/$name.sock --json show status 2>/dev/null |
             grep -oE "\"$field\":(\"[^\"]*\"|[^,}]*)" | head -n 1 | cut -d: -f2- | tr -d "\"" | grep . || echo; done' sh "$@"
 }
+lines() { inside_generator sh -c "wc -l < /var/lib/fibcast/table/$1"; }
+internal=300
+# Sets: expected (prefixes in all), table (by BGP), shared_count (of these, OSPF has them too).
+count_table() { expected=$(lines expected.txt) shared_count=$(lines withdrawn.txt); table=$((expected - internal)); }
+bgpd_has() { # prefixes
+    [ "$(vtysh frr-a -d bgpd -c 'show bgp summary json' | grep -oE '"pfxRcd":[0-9]+' | awk -F: '{ n += $2 } END { print n + 0 }')" = "$1" ]
+}
+# Has all that the upstream announces at the moment.
+bgpd_is_whole() { if [ $shared = enabled ]; then bgpd_has "$table"; else bgpd_has $((table - shared_count)); fi; }
 digest() { each digest "$1"; }
 active() { each active "$1"; }
 vtysh() { timeout 20 docker exec "$(container "$1")" vtysh "${@:2}" 2>/dev/null; }
@@ -258,11 +276,12 @@ change() { # away | home | withdrawn | announced
         [[ $reply = *routes* ]] || { echo "FAIL: the generator of $host does not take the change $1: ${reply:-no answer}"; exit 1; }
     done
     case $1 in
-    away) birdc enable '"away_*"' ;;
-    home) birdc disable '"away_*"' ;;
-    withdrawn) birdc disable shared ;;
-    announced) birdc enable shared ;;
+    away) away=enabled; birdc enable '"away_*"' ;;
+    home) away=disabled; birdc disable '"away_*"' ;;
+    withdrawn) shared=disabled; birdc disable shared ;;
+    announced) shared=enabled; birdc enable shared ;;
     esac >/dev/null
+    upstream_configuration
 }
 # The next hop that a copy has for each of these prefixes, one on a line.
 vias() { # name prefix...
