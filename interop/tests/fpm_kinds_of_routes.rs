@@ -27,25 +27,34 @@ fn tables_of_the_kernel_are_vrfs_and_do_not_mix() {
     println!("VRF devices in this kernel: {devices}");
     let vrfs = "vrfs = { 100 = 7, 1000 = 8 }\nprotocol = \"static\"\n";
     let server = server(&a, vrfs);
-    let red = if devices {
+    let in_red = if devices {
         a.ip("link add eth8 type veth peer name eth9");
         a.ip("link set eth8 master red");
         a.ip("address add 203.0.113.1/24 dev eth8");
         a.ip("link set eth9 up");
         a.ip("link set eth8 up");
-        "vrf red\n ip route 10.1.0.0/16 203.0.113.2\n ip route 10.2.0.0/16 203.0.113.2\nexit-vrf\n".to_owned()
+        ["vrf red", "ip route 10.1.0.0/16 203.0.113.2", "ip route 10.2.0.0/16 203.0.113.2", "exit-vrf"]
+            .as_slice()
     } else {
-        "ip route 10.1.0.0/16 192.0.2.5 table 1000\nip route 10.2.0.0/16 192.0.2.5 table 1000\n".to_owned()
+        ["ip route 10.1.0.0/16 192.0.2.5 table 1000", "ip route 10.2.0.0/16 192.0.2.5 table 1000"].as_slice()
     };
     let by_red = if devices { "203.0.113.2" } else { "192.0.2.5" };
-    let conf = "fpm address 127.0.0.1 port 2620\nno fpm use-next-hop-groups\n\
-        ip route 10.1.0.0/16 192.0.2.2\nip route 10.1.0.0/16 192.0.2.3 table 100\n\
-        ip route 10.3.0.0/16 192.0.2.3 table 100\nip route 10.1.0.0/16 192.0.2.4 table 200\n";
-    let frr = a.frr(&["staticd"], &format!("{conf}{red}"));
+    let frr = a.frr(
+        &["staticd"],
+        "fpm address 127.0.0.1 port 2620\nno fpm use-next-hop-groups\nip route 10.1.0.0/16 192.0.2.2\n",
+    );
+    // zebra tells routes of a table that is no VRF's when they change, and not with its whole table when it connects.
+    eventually("connected", 30, || server.count() == 1);
+    frr.conf(&[
+        "ip route 10.1.0.0/16 192.0.2.3 table 100",
+        "ip route 10.3.0.0/16 192.0.2.3 table 100",
+        "ip route 10.1.0.0/16 192.0.2.4 table 200",
+    ]);
+    frr.conf(in_red);
     eventually("five routes", 30, || server.count() == 5);
     let told = |vrf| via_in(&server, vrf, "10.1.0.0/16");
     assert_eq!([told(0), told(7), told(8)].map(Option::unwrap), ["192.0.2.2", "192.0.2.3", by_red]);
-    assert!(server.counter("frr", "skipped_table") > 0, "table 200 is nobody's");
+    eventually("table 200 is nobody's", 10, || server.counter("frr", "skipped_table") > 0);
     frr.conf(&["no ip route 10.1.0.0/16 192.0.2.3 table 100"]);
     eventually("gone from its table", 10, || told(7).is_none());
     always("and from no other", 1, || told(0).is_some() && told(8).is_some());
@@ -168,7 +177,7 @@ fn groups_of_next_hops_grow_and_shrink_under_their_routes() {
     );
     let frr = a.frr(&["staticd"], &conf);
     let every = |via: &str| {
-        let shown = server.cli("show routes");
+        let shown = server.cli("show routes --limit 1000");
         let routes = shown["routes"].as_array().unwrap();
         let words = |route: &serde_json::Value| {
             let hops = route["via"].as_array().unwrap();
@@ -177,7 +186,7 @@ fn groups_of_next_hops_grow_and_shrink_under_their_routes() {
         routes.len() == all.len() && routes.iter().all(|route| words(route) == via)
     };
     eventually("three next hops", 40, || every("192.0.2.2, 192.0.2.3, 203.0.113.2"));
-    assert!(server.counter("frr", "next_hop_objects") >= 4, "three next hops and a group");
+    eventually("three next hops and a group", 10, || server.counter("frr", "next_hop_objects") >= 4);
     a.ip("link set eth1 down");
     eventually("two are left", 30, || every("192.0.2.2, 192.0.2.3"));
     assert_eq!(server.counter("frr", "routes_parked"), 0);

@@ -33,12 +33,13 @@ pub enum ProtocolKey {
     List(Vec<ProtocolKey>),
 }
 
-/// Names of `/etc/iproute2/rt_protos` and of FRR (`zebra/rt_netlink.h`).
-const PROTOCOLS: [(&str, u8); 20] = [
+/// Names of `/etc/iproute2/rt_protos` and of FRR (`zebra/rt_netlink.h`). What staticd installs is static too.
+const PROTOCOLS: [(&str, u8); 21] = [
     ("redirect", 1),
     ("kernel", 2),
     ("boot", 3),
     ("static", 4),
+    ("static", 196),
     ("ra", 9),
     ("zebra", 11),
     ("bird", 12),
@@ -61,13 +62,15 @@ impl ProtocolKey {
     fn numbers(&self, into: &mut Vec<u8>) -> Result<(), String> {
         match self {
             ProtocolKey::Number(number) => into.push(*number),
-            ProtocolKey::Name(name) => match PROTOCOLS.iter().find(|(known, _)| known == name) {
-                Some((_, number)) => into.push(*number),
-                None => {
-                    let known: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+            ProtocolKey::Name(name) => {
+                let before = into.len();
+                into.extend(PROTOCOLS.iter().filter(|(known, _)| known == name).map(|(_, number)| number));
+                if into.len() == before {
+                    let mut known: Vec<_> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+                    known.dedup();
                     return Err(format!("expected a number or one of {}, found {name:?}", known.join(", ")));
                 }
-            },
+            }
             ProtocolKey::List(list) => list.iter().try_for_each(|key| key.numbers(into))?,
         }
         Ok(())
