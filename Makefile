@@ -12,6 +12,7 @@ CARGO   := cargo
 BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dataplane fibcast-pktgen fibcast-tablegen fibcast-demo
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
+INTEROP_ARGS ?=
 
 .PHONY: help demo demo-short demo-frr build test test-interop lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
 
@@ -36,11 +37,11 @@ test: ## every test that needs no NIC
 	@$(SETUP) build
 	@scripts/run-tests
 
-test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root)
+test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone
 	@$(SETUP) build
 	@$(SETUP) interop
 	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-bench
-	@scripts/run-interop
+	@scripts/run-interop $(INTEROP_ARGS)
 
 lint: ## clippy, formatting, licences and advisories
 	@$(SETUP) build
