@@ -91,8 +91,8 @@ impl Generation {
 
     /// The answer of a group of one next hop that can be reached; an MTU of 0 for all others, which [`forward`](Self::forward) knows.
     #[inline]
-    pub fn straight(&self, group: GroupIndex) -> Straight {
-        self.straight.get(group.0).copied().unwrap_or_default()
+    pub fn straight(&self, group: GroupIndex) -> &Straight {
+        self.straight.get(group.0).unwrap_or(&Straight::NONE)
     }
 
     /// What a group says about a flow.

@@ -173,6 +173,11 @@ pub struct Straight {
     pub mtu: u16,
 }
 
+impl Straight {
+    /// No packet goes this way.
+    pub(crate) const NONE: Straight = Straight { header: [0; 12], port: PortId(0), mtu: 0 };
+}
+
 impl From<&Adjacency> for Straight {
     #[inline]
     fn from(adjacency: &Adjacency) -> Straight {

@@ -145,7 +145,7 @@ fn the_straight_answer_follows_groups_and_adjacencies() {
             let one = fib.group(GroupLabel(label)).is_some_and(|group| group.members().len() == 1);
             match (one, generation.forward(index, 1)) {
                 (true, Forward::Via(adjacency)) => {
-                    assert_eq!(generation.straight(index), Straight::from(adjacency));
+                    assert_eq!(*generation.straight(index), Straight::from(adjacency));
                     answers += 1;
                 }
                 _ => {

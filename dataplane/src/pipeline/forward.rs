@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crossbeam_queue::ArrayQueue;
-use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Straight};
+use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId};
 
 use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
 use super::links::Links;
@@ -48,14 +48,14 @@ pub fn ipv4<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u32>, ve
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = straight(scene, group, || flow_hash::of_ipv4(packet.data(), scene.seed));
+        let hop = scene.generation.straight(group);
         if (mark.flags == 0) & (mark.length <= hop.mtu) & scene.down.is_none()
             && rewrite::ipv4(packet.data_mut(), &hop.header)
         {
             scene.counters.group(group.0, mark.length);
             ports |= verdicts.send(at, hop.port.0);
         } else {
-            verdicts.set(at, ipv4_apart(packet, scene, mark, destination, group));
+            ports |= verdicts.put(at, ipv4_apart(packet, scene, mark, destination, group));
         }
     }
     verdicts.on(ports);
@@ -68,34 +68,20 @@ pub fn ipv6<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u128>, v
     for (mark, destination, group) in lane.iter() {
         let at = usize::from(mark.at);
         let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = straight(scene, group, || flow_hash::of_ipv6(packet.data(), scene.seed));
+        let hop = scene.generation.straight(group);
         if (mark.flags == 0) & (mark.length <= hop.mtu) & scene.down.is_none()
             && rewrite::ipv6(packet.data_mut(), &hop.header)
         {
             scene.counters.group(group.0, mark.length);
             ports |= verdicts.send(at, hop.port.0);
         } else {
-            verdicts.set(at, ipv6_apart(packet, scene, mark, destination, group));
+            ports |= verdicts.put(at, ipv6_apart(packet, scene, mark, destination, group));
         }
     }
     verdicts.on(ports);
 }
 
-/// Where the packets of a group go straight away: of its one next hop, or of the member that the flow's hash draws. An MTU of 0, which
-/// no packet fits in, where they do not.
-#[inline]
-fn straight(scene: Scene<'_>, group: GroupIndex, hash: impl FnOnce() -> u32) -> Straight {
-    let hop = scene.generation.straight(group);
-    if hop.mtu != 0 {
-        return hop;
-    }
-    match scene.generation.forward_by(group, hash) {
-        Forward::Via(adjacency) => Straight::from(adjacency),
-        _ => Straight::default(),
-    }
-}
-
-/// An IPv4 packet that something keeps off the straight way.
+/// An IPv4 packet whose group has several next hops, or that something else keeps off the straight way.
 #[inline(never)]
 fn ipv4_apart<P: Packet>(
     packet: &mut P,

@@ -77,6 +77,18 @@ impl Verdicts {
         1 << port
     }
 
+    /// Any verdict; returns the bit of the port that the packet is sent on, or none.
+    #[inline]
+    pub fn put(&mut self, at: usize, verdict: Verdict) -> u64 {
+        match verdict {
+            Verdict::Send(port) => self.send(at, port),
+            other => {
+                self.set(at, other);
+                0
+            }
+        }
+    }
+
     /// Packets are sent on these ports.
     #[inline]
     pub fn on(&mut self, ports: u64) {
