@@ -13,7 +13,6 @@ fn figure(text: &str, row: &str) -> Vec<u64> {
 }
 
 #[test]
-#[ignore = "not yet seen to pass: it wants a machine that nothing else uses"]
 fn nothing_is_lost_when_the_primary_is_killed_while_frr_changes_routes() {
     let Some(_lab) = Lab::new(&["zebra", "bgpd", "staticd", "vtysh", "setpriv"]) else { return };
     let demo = built("fibcast-demo");

@@ -1,4 +1,5 @@
 //! `fibcast-sentinel` with a vtysh that says what the test wants FRR to say: when does it install the route that means "complete"?
+#![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
