@@ -26,7 +26,7 @@ pub use frr::Frr;
 pub use host::Host;
 pub use internet::{Internet, ROUTES, SUBNETS, Tap};
 pub use network::{Network, mirror_of_table, table};
-pub use nic::{dataplane_toml, plug};
+pub use nic::{dataplane_toml, nic_toml, plug};
 pub use ours::{Ours, agent_toml, built, node, route_server_toml};
 pub use process::Process;
 

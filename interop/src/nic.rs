@@ -35,10 +35,16 @@ pub fn dataplane_toml(
              addresses = [\"10.0.{n}.1/24\", \"2001:db8:{n}::1/64\"]\n"
         )
     };
-    node(host, name, "")
+    nic_toml(host, name, "", core, &(port(0) + &port(1)))
+        + &format!("[sync]\nservers = [{{ address = \"{server}\", role = \"primary\" }}]\n{sync}\n")
+}
+
+/// The part of a dataplane's configuration that every NIC host here has: little memory, no hugepages, one worker that sleeps. `more` goes
+/// into its `[node]`, `ports` behind; `[sync]` is left to the caller.
+pub fn nic_toml(host: &Host<'_>, name: &str, more: &str, core: usize, ports: &str) -> String {
+    node(host, name, more)
         + "[tls]\ninsecure = true\n[eal]\nargs = [\"--no-huge\", \"-m\", \"128\", \"--no-pci\", \"--no-shconf\", \
            \"--no-telemetry\", \"--iova-mode=va\", \"--file-prefix\", \""
         + host.namespace()
-        + &format!("\"]\n[workers]\ncores = [{core}]\nidle = \"sleep\"\n{}{}", port(0), port(1))
-        + &format!("[sync]\nservers = [{{ address = \"{server}\", role = \"primary\" }}]\n{sync}\n")
+        + &format!("\"]\n[workers]\ncores = [{core}]\nidle = \"sleep\"\n{ports}")
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fibcast_control::{Answer, Request};
 use fibcast_interop::{
-    Frr, Host, Lab, Ours, Process, ROUTES, SUBNETS, Tap, always, eventually, node, route_server_toml,
+    Frr, Host, Lab, Ours, Process, ROUTES, SUBNETS, Tap, always, eventually, nic_toml, route_server_toml,
 };
 
 const CONF: &str = "no fpm use-next-hop-groups\nrouter bgp 65000\n bgp router-id 10.255.0.1\n no bgp ebgp-requires-policy\n \
@@ -49,11 +49,7 @@ fn dataplane(host: &Host<'_>, name: &str, server: &str) -> String {
             "[[port]]\nname = \"p{n}\"\ndevice = \"net_af_packet{n},iface=r{n}\"\naddresses = [\"{v4}1/16\", \"{v6}1/64\"]\n"
         )
     };
-    node(host, name, "listen = [\"0.0.0.0:7830\"]")
-        + "[tls]\ninsecure = true\n[eal]\nargs = [\"--no-huge\", \"-m\", \"128\", \"--no-pci\", \"--no-shconf\", \
-           \"--no-telemetry\", \"--iova-mode=va\", \"--file-prefix\", \""
-        + host.namespace()
-        + &format!("\"]\n[workers]\ncores = [1]\nidle = \"sleep\"\n{}{}", port(0), port(1))
+    nic_toml(host, name, "listen = [\"0.0.0.0:7830\"]", 1, &(port(0) + &port(1)))
         + &format!("[sync]\nservers = [{{ address = \"{server}:7830\", role = \"primary\" }}]\n")
 }
 
