@@ -12,6 +12,9 @@ use crate::pipeline::links::Links;
 
 /// Between two looks at the links: what a link that goes down costs before its groups move is this, and a turn of the control thread.
 const LINKS: Duration = Duration::from_millis(4);
+/// Between two looks at a link that is down. Longer, because a look is dear there: virtio-user sets an alarm each time it finds that its
+/// peer is gone, and DPDK's interrupt thread then spins for the alarms' lock while the thread that holds it waits for the same core.
+const DOWN: Duration = Duration::from_millis(100);
 /// Between two looks at the workers.
 const WORKERS: Duration = Duration::from_millis(250);
 /// A worker that gives no sign of life for so long stands still.
@@ -98,6 +101,26 @@ impl Drop for Watch {
     }
 }
 
+/// What is known of a link. Down means something only of one that has been up: a device may not know, or nobody may have come yet.
+struct Link {
+    up: Option<bool>,
+    /// The next look.
+    due: Instant,
+}
+
+impl Link {
+    /// Asks, where it is time; returns what it changed to.
+    fn look(&mut self, now: Instant, ask: impl FnOnce() -> Option<bool>) -> Option<bool> {
+        if now < self.due {
+            return None;
+        }
+        let up = ask()?;
+        self.due = if up { now } else { now + DOWN };
+        let before = if up || self.up.is_some() { self.up.replace(up) } else { None };
+        before.filter(|before| *before != up).map(|_| up)
+    }
+}
+
 struct Seen {
     ticks: u64,
     since: Instant,
@@ -121,24 +144,18 @@ fn run(
     stop: &AtomicBool,
 ) {
     let now = Instant::now();
-    // Down means something only of a link that has been up: a device may not know, or nobody may have come yet.
-    let mut links: Vec<Option<bool>> = vec![None; ports.len()];
+    let mut links: Vec<Link> = (0..ports.len()).map(|_| Link { up: None, due: now }).collect();
     let mut seen: Vec<Seen> =
         counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
+        let now = Instant::now();
         for (place, link) in links.iter_mut().enumerate() {
-            let up = ports.link_up(place);
-            if up == *link || (up == Some(false) && link.is_none()) || up.is_none() {
-                continue;
-            }
-            if let (Some(_), Some(up)) = (*link, up) {
+            if let Some(up) = link.look(now, || ports.link_up(place)) {
                 shown.show(place, up);
                 control.order(move |control| control.set_link(place, up, Instant::now()));
             }
-            *link = up;
         }
-        let now = Instant::now();
         if now >= workers_at {
             workers_at = now + WORKERS;
             for (worker, ((counters, seen), health)) in counters.iter().zip(&mut seen).zip(health).enumerate()
@@ -180,6 +197,22 @@ fn look(worker: usize, counters: &WorkerCounters, seen: &mut Seen, health: &Heal
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_told_of_when_it_changes_and_asked_less_often_while_it_is_down() {
+        let start = Instant::now();
+        let mut link = Link { up: None, due: start };
+        let mut look = |ms, said| link.look(start + Duration::from_millis(ms), || said);
+        assert_eq!(look(0, Some(false)), None, "never up before: not down");
+        assert_eq!(look(100, Some(true)), None, "up is what all believed");
+        assert_eq!(look(104, None), None, "the device does not say");
+        assert_eq!(look(108, Some(true)), None);
+        assert_eq!(look(112, Some(false)), Some(false), "down is told at the next look");
+        assert_eq!(look(116, Some(true)), None, "not asked yet");
+        assert_eq!(look(212, Some(false)), None);
+        assert_eq!(look(312, Some(true)), Some(true));
+        assert_eq!(look(316, Some(false)), Some(false));
+    }
 
     fn seen(now: Instant) -> Seen {
         Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }

@@ -165,8 +165,11 @@ impl Course {
 
     /// What tells DPDK where packets are, with so many MiB of memory: the same for all sides.
     fn memory(self, megabytes: u32) -> Vec<String> {
-        let kind = if self.hugepages { "--in-memory" } else { "--no-huge" };
-        [kind, "--no-pci", "--no-shconf", "-m", &megabytes.to_string()].map(str::to_owned).into()
+        // A vhost-user peer maps eight pieces of memory at most: hugepages have to be one file.
+        let kind: &[&str] =
+            if self.hugepages { &["--in-memory", "--single-file-segments"] } else { &["--no-huge"] };
+        let rest = ["--no-pci", "--no-shconf", "-m", &megabytes.to_string()];
+        kind.iter().chain(&rest).map(|&word| word.to_owned()).collect()
     }
 }
 

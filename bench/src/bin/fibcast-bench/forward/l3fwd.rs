@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use serde_json::Value;
 
-use super::frames;
+use super::{RUNTIME_DIRECTORY, frames};
 use super::router::{self, thread_seconds};
 use crate::input::{Family, Table};
 use crate::{Course, Failure};
@@ -61,11 +61,12 @@ impl L3fwd {
             .arg(format!("--config={config}"))
             .arg(format!("--rule_ipv4={}", v4.display()))
             .arg(format!("--rule_ipv6={}", v6.display()))
+            .env(RUNTIME_DIRECTORY, folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let mut process = Ended(command.spawn()?);
-        let socket = PathBuf::from(format!("/var/run/dpdk/{prefix}/dpdk_telemetry.v2"));
+        let socket = folder.join(format!("dpdk/{prefix}/dpdk_telemetry.v2"));
         let pid = process.0.id();
         let start = Instant::now();
         let look = |telemetry: &Telemetry| Some((telemetry.sent()?, thread_seconds(pid, PROGRAM)?));

@@ -22,6 +22,9 @@ use crate::input::Table;
 use crate::row::{Better, Row, median};
 use crate::{Course, Failure, Options, cpu};
 
+/// Names DPDK the folder for what it keeps of each process, in place of /var/run, where that would stay.
+pub const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
+
 /// What arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Traffic {
@@ -130,6 +133,7 @@ fn child(
         .args(course.hugepages.then_some("--hugepages"))
         .arg("--folder")
         .arg(folder)
+        .env(RUNTIME_DIRECTORY, folder)
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let output = command.output()?;

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::frames;
+use super::{RUNTIME_DIRECTORY, frames};
 use super::router::thread_seconds;
 use crate::{Course, Failure};
 
@@ -27,7 +27,7 @@ impl Drop for Ended {
 }
 
 /// Starts it on two devices, its forwarding thread on the core that is measured.
-pub fn spawn(mode: &str, device: impl Fn(usize) -> String, course: Course) -> io::Result<Child> {
+pub fn spawn(mode: &str, folder: &Path, device: impl Fn(usize) -> String, course: Course) -> io::Result<Child> {
     let mut command = Command::new(PROGRAM);
     command
         .args(course.memory(512))
@@ -41,6 +41,7 @@ pub fn spawn(mode: &str, device: impl Fn(usize) -> String, course: Course) -> io
     command
         .args(["--", "--total-num-mbufs=60000", "--stats-period=1"])
         .arg(format!("--forward-mode={mode}"))
+        .env(RUNTIME_DIRECTORY, folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -49,7 +50,7 @@ pub fn spawn(mode: &str, device: impl Fn(usize) -> String, course: Course) -> io
 
 /// Millions of packets sent per second that its forwarding thread ran, over two seconds.
 pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
-    let mut process = Ended(spawn(mode, |port| frames::device(folder, port), course)?);
+    let mut process = Ended(spawn(mode, folder, |port| frames::device(folder, port), course)?);
     let pid = process.0.id();
     let Some(out) = process.0.stdout.take() else { return Err(Failure::Testpmd) };
 

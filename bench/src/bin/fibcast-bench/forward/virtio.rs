@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::peer::{self, Heard};
-use super::{Traffic, frames, testpmd};
+use super::{RUNTIME_DIRECTORY, Traffic, frames, testpmd};
 use crate::input::Table;
 use crate::row::{Better, Row, median};
 use crate::{Course, Failure, Options};
@@ -89,6 +89,7 @@ fn once(
             .arg(&options.prefixes)
             .arg("--folder")
             .arg(folder)
+            .env(RUNTIME_DIRECTORY, folder)
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         command
@@ -111,7 +112,7 @@ fn once(
         command.args(["--child", "mixed"]).stdout(Stdio::null());
         Ended(command.spawn()?)
     } else {
-        Ended(testpmd::spawn("mac", |port| peer::device(folder, port), course)?)
+        Ended(testpmd::spawn("mac", folder, |port| peer::device(folder, port), course)?)
     };
     let Some(out) = generator.0.stdout.take() else { return Err(Failure::Testpmd) };
     for line in BufReader::new(out).lines() {

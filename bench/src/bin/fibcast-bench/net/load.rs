@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::{Server, free_address, write_mrt};
 use super::{agent, status, until};
-use crate::forward::{Traffic, frames, router};
+use crate::forward::{RUNTIME_DIRECTORY, Traffic, frames, router};
 use crate::input::Table;
 use crate::row::{Row, median};
 use crate::{Course, Failure, Options, cpu};
@@ -82,6 +82,7 @@ fn child(options: &Options, course: Course, folder: &Path, server: SocketAddr) -
         .args(["--core", &course.core.to_string(), "--server", &server.to_string()])
         .arg("--folder")
         .arg(folder)
+        .env(RUNTIME_DIRECTORY, folder)
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .output()?;
