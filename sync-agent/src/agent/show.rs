@@ -106,21 +106,24 @@ fn role(role: frame::Role) -> Role {
     }
 }
 
-/// Forwarding routes of a table.
+/// Forwarding routes of a table, VRF by VRF.
 pub fn routes(table: &Table, query: &RouteQuery, limit: usize) -> RouteList {
     let counts = table.counts();
     let total = counts.routes_v4 + counts.routes_v6;
+    let in_vrf = |vrf| match query {
+        RouteQuery::All => None,
+        RouteQuery::Prefix(prefix) => {
+            let key = Key::Route { vrf, prefix: prefix.trunc() };
+            table.get(&key).map(|value| (key, value))
+        }
+        RouteQuery::Address(address) => {
+            let (prefix, label) = table.longest_match(vrf, *address)?;
+            Some((Key::Route { vrf, prefix }, Value::Route(label)))
+        }
+    };
     let found: Vec<(Key, Value)> = match query {
         RouteQuery::All => table.page(None, limit, |k| matches!(k, Key::Route { .. })).records,
-        RouteQuery::Prefix(prefix) => {
-            let key = Key::Route { vrf: 0, prefix: prefix.trunc() };
-            table.get(&key).map(|value| (key, value)).into_iter().collect()
-        }
-        RouteQuery::Address(address) => table
-            .longest_match(0, *address)
-            .map(|(prefix, label)| (Key::Route { vrf: 0, prefix }, Value::Route(label)))
-            .into_iter()
-            .collect(),
+        _ => table.vrfs().filter_map(in_vrf).take(limit).collect(),
     };
     let routes = found.into_iter().filter_map(|(key, value)| match (key, value) {
         (Key::Route { vrf, prefix }, Value::Route(label)) => Some(Route {
@@ -169,4 +172,35 @@ pub fn words(group: &GroupValue) -> Vec<String> {
             [gateway, port, weight].into_iter().flatten().collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fibcast_sync_proto::Change;
+
+    use super::*;
+
+    #[test]
+    fn routes_are_looked_for_in_every_vrf() {
+        let mut table = Table::new(1);
+        let group = GroupValue::Blackhole;
+        let label = Label::of(&group);
+        let route = |vrf, prefix: &str| {
+            Change::Put(Key::Route { vrf, prefix: prefix.parse().unwrap() }, Value::Route(label))
+        };
+        let changes = [route(0, "10.0.0.0/8"), route(7, "10.0.0.0/8"), route(7, "10.1.0.0/16")];
+        let group = Change::Put(Key::Group(label), Value::Group(group));
+        table.commit([group].into_iter().chain(changes)).unwrap();
+        let asked = |query: RouteQuery| -> Vec<(u32, String)> {
+            let list = routes(&table, &query, 10);
+            list.routes.iter().map(|route| (route.vrf, route.prefix.to_string())).collect()
+        };
+        let named = |vrf, prefix: &str| (vrf, prefix.to_owned());
+        let of_prefix = asked(RouteQuery::Prefix("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(of_prefix, [named(0, "10.0.0.0/8"), named(7, "10.0.0.0/8")]);
+        let of_address = asked(RouteQuery::Address("10.1.2.3".parse().unwrap()));
+        assert_eq!(of_address, [named(0, "10.0.0.0/8"), named(7, "10.1.0.0/16")]);
+        assert_eq!(asked(RouteQuery::All).len(), 3);
+        assert_eq!(asked(RouteQuery::Address("11.0.0.1".parse().unwrap())), []);
+    }
 }

@@ -77,7 +77,12 @@ impl Table {
         self.groups.find(label).and_then(|i| self.groups.entries.get(i as usize)).map_or(0, |e| e.users)
     }
 
-    /// The forwarding route with the longest prefix that holds the address.
+    /// The VRFs that forwarding routes are or were in, in order.
+    pub fn vrfs(&self) -> impl Iterator<Item = u32> + '_ {
+        self.context_ids.keys().take_while(|context| context.origin.is_none()).map(|context| context.vrf)
+    }
+
+    /// The forwarding route of a VRF with the longest prefix that holds the address.
     pub fn longest_match(&self, vrf: u32, addr: IpAddr) -> Option<(IpNet, Label)> {
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         (0..=bits).rev().find_map(|len| {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use serde_json::Value;
 
-use super::{RUNTIME_DIRECTORY, frames};
 use super::router::{self, thread_seconds};
+use super::{RUNTIME_DIRECTORY, frames};
 use crate::input::{Family, Table};
 use crate::{Course, Failure};
 

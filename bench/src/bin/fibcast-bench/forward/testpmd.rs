@@ -4,8 +4,8 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{RUNTIME_DIRECTORY, frames};
 use super::router::thread_seconds;
+use super::{RUNTIME_DIRECTORY, frames};
 use crate::{Course, Failure};
 
 const PROGRAM: &str = "dpdk-testpmd";
@@ -27,7 +27,12 @@ impl Drop for Ended {
 }
 
 /// Starts it on two devices, its forwarding thread on the core that is measured.
-pub fn spawn(mode: &str, folder: &Path, device: impl Fn(usize) -> String, course: Course) -> io::Result<Child> {
+pub fn spawn(
+    mode: &str,
+    folder: &Path,
+    device: impl Fn(usize) -> String,
+    course: Course,
+) -> io::Result<Child> {
     let mut command = Command::new(PROGRAM);
     command
         .args(course.memory(512))
