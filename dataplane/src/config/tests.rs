@@ -1,6 +1,11 @@
 //! Wrong configurations, each with the line that the operator reads.
 
+use fibcast_fib::{Group, VrfId};
+
 use super::*;
+use crate::packet::ethernet::Mac;
+use crate::pipeline::port::Link;
+use crate::worker::idle::Policy;
 use fibcast_daemon::config::parse;
 
 const GOOD: &str = r#"[node]

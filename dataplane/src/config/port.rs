@@ -1,0 +1,163 @@
+//! `[[port]]`: devices and sub-interfaces.
+
+use std::collections::HashSet;
+
+use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_fib::VrfId;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{Config, MAX_VRFS, is_host};
+use crate::control::PortSetup;
+use crate::host_path::name_of;
+use crate::packet::ethernet::Mac;
+use crate::pipeline::port::{Link, ReversePath};
+
+/// Least MTU: that of IPv6 (RFC 8200 §5).
+const MIN_MTU: u16 = 1_280;
+/// Most ports; far beyond what one machine has.
+const MAX_PORTS: usize = 256;
+
+/// `[[port]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// DPDK devargs or PCI address; none for a sub-interface.
+    pub device: Option<String>,
+    /// The port that this is a VLAN sub-interface of.
+    pub parent: Option<String>,
+    /// Its VLAN (IEEE 802.1Q), 1 to 4094.
+    pub vlan: Option<u16>,
+    /// Routing and forwarding instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// Reverse-path check of sources: `off`, `loose` or `strict`.
+    #[serde(default)]
+    pub reverse_path: ReversePath,
+    /// Own addresses, each with the length of its subnet.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+    /// Largest IP packet in bytes.
+    #[serde(default = "Port::default_mtu")]
+    pub mtu: u16,
+    /// A twin of the port in the kernel.
+    #[serde(default)]
+    pub host_path: bool,
+    /// Descriptors of each receive queue.
+    #[serde(default = "Port::default_descriptors")]
+    pub rx_desc: u16,
+    /// Descriptors of each transmit queue.
+    #[serde(default = "Port::default_descriptors")]
+    pub tx_desc: u16,
+}
+
+impl Port {
+    fn default_mtu() -> u16 {
+        1_500
+    }
+
+    fn default_descriptors() -> u16 {
+        1_024
+    }
+}
+
+impl Config {
+    pub(super) fn check_ports(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        if self.ports.is_empty() || self.ports.len() > MAX_PORTS {
+            let found = self.ports.len();
+            return Err(
+                loaded.error(&["port".into()], format!("expected 1 to {MAX_PORTS} ports, found {found}"))
+            );
+        }
+        let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let (mut tags, mut twins) = (HashSet::new(), HashSet::new());
+        for (place, port) in self.ports.iter().enumerate() {
+            let wrong =
+                |key: &str, reason: String| loaded.error(&["port".into(), place.into(), key.into()], reason);
+            if port.name.is_empty() || !names.insert(&port.name) {
+                return Err(wrong("name", format!("expected a name of its own, found {:?}", port.name)));
+            }
+            match (&port.device, &port.parent, port.vlan) {
+                (Some(device), None, None) => {
+                    let device = device.split(',').next().unwrap_or_default();
+                    if device.is_empty() || !devices.insert(device) {
+                        return Err(wrong(
+                            "device",
+                            format!("expected a device of its own, found {device:?}"),
+                        ));
+                    }
+                }
+                (None, Some(parent), Some(vlan)) => {
+                    let found = self.ports.iter().find(|port| port.name == *parent);
+                    if found.is_none_or(|parent| parent.device.is_none()) {
+                        return Err(wrong(
+                            "parent",
+                            format!("expected the name of a [[port]] with a device, found {parent:?}"),
+                        ));
+                    }
+                    if !(1..=4_094).contains(&vlan) || !tags.insert((parent, vlan)) {
+                        return Err(wrong(
+                            "vlan",
+                            format!("expected a VLAN from 1 to 4094 that {parent} has once, found {vlan}"),
+                        ));
+                    }
+                    if found.is_some_and(|parent| parent.mtu < port.mtu) {
+                        let reason = format!("expected at most that of {parent}, found {}", port.mtu);
+                        return Err(wrong("mtu", reason));
+                    }
+                }
+                _ => {
+                    return Err(wrong(
+                        "device",
+                        "expected either a device, or parent and vlan of a sub-interface".to_owned(),
+                    ));
+                }
+            }
+            if port.vrf >= MAX_VRFS {
+                return Err(wrong("vrf", format!("expected a number below {MAX_VRFS}, found {}", port.vrf)));
+            }
+            if port.mtu < MIN_MTU {
+                return Err(wrong("mtu", format!("expected at least {MIN_MTU}, found {}", port.mtu)));
+            }
+            if port.host_path && !twins.insert(name_of(&port.name)) {
+                let reason = format!("another port's twin is called {} already", name_of(&port.name));
+                return Err(wrong("host_path", reason));
+            }
+            for (key, found) in [("rx_desc", port.rx_desc), ("tx_desc", port.tx_desc)] {
+                if !(32..=32_768).contains(&found) {
+                    return Err(wrong(key, format!("expected 32 to 32768 descriptors, found {found}")));
+                }
+            }
+            for address in &port.addresses {
+                if !is_host(address.addr()) {
+                    return Err(wrong("addresses", format!("expected a host's address, found {address}")));
+                }
+                if !addresses.insert((port.vrf, address.addr())) {
+                    return Err(wrong("addresses", format!("{} stands twice", address.addr())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `[[port]]` as the control side wants it; `macs` are those of the devices, by place of the port.
+    pub fn port_setups(&self, macs: &[Mac]) -> Vec<PortSetup> {
+        let setup = |(place, port): (usize, &Port)| {
+            let parent = port.parent.as_ref().and_then(|name| self.port_of(name));
+            let device = parent.unwrap_or(place);
+            PortSetup {
+                name: port.name.clone(),
+                mac: macs.get(device).copied().unwrap_or_default(),
+                addresses: port.addresses.clone(),
+                mtu: port.mtu,
+                vrf: VrfId(port.vrf),
+                link: Link { device: device as u16, vlan: port.vlan },
+                reverse_path: port.reverse_path,
+                host_path: port.host_path,
+            }
+        };
+        self.ports.iter().enumerate().map(setup).collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! `[[static_route]]`: routes that win over those from servers.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_fib::{Group, Member, NextHop, PortId, VrfId};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{Config, MAX_VRFS, is_host};
+use crate::control::own_routes::StaticRoute;
+
+/// `[[static_route]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Destination.
+    pub prefix: IpNet,
+    /// Routing and forwarding instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// Gateway, or several that share the traffic.
+    pub via: Option<Via>,
+    /// Name of the gateways' port, where their addresses do not say it.
+    pub port: Option<String>,
+    /// Shares of the gateways, in their order; left out: equal.
+    #[serde(default)]
+    pub weights: Vec<u16>,
+    /// Drop in silence.
+    #[serde(default)]
+    pub blackhole: bool,
+    /// Drop, and say that the host is unreachable.
+    #[serde(default)]
+    pub unreachable: bool,
+    /// Drop, and say that it is prohibited.
+    #[serde(default)]
+    pub prohibit: bool,
+}
+
+/// One gateway or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "expected an address or a list of addresses")]
+pub enum Via {
+    /// All traffic.
+    One(IpAddr),
+    /// By flow.
+    Many(Vec<IpAddr>),
+}
+
+impl Via {
+    /// The gateways.
+    pub fn gateways(&self) -> &[IpAddr] {
+        match self {
+            Via::One(gateway) => std::slice::from_ref(gateway),
+            Via::Many(gateways) => gateways,
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn check_routes(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for (place, route) in self.routes.iter().enumerate() {
+            let wrong = |key: &str, reason: String| {
+                loaded.error(&["static_route".into(), place.into(), key.into()], reason)
+            };
+            if !seen.insert((route.vrf, route.prefix)) {
+                return Err(wrong("prefix", format!("{} stands twice", route.prefix)));
+            }
+            self.route(route).map_err(|(key, reason)| wrong(key, reason))?;
+        }
+        Ok(())
+    }
+
+    /// A route as the control side wants it; what is wrong with it comes with its key.
+    pub fn route(&self, route: &Route) -> Result<StaticRoute, (&'static str, String)> {
+        if route.prefix.trunc() != route.prefix {
+            return Err(("prefix", format!("expected {}, found host bits set", route.prefix.trunc())));
+        }
+        if route.vrf >= MAX_VRFS {
+            return Err(("vrf", format!("expected a number below {MAX_VRFS}, found {}", route.vrf)));
+        }
+        if let Some(name) = &route.port
+            && self.port_of(name).is_none()
+        {
+            return Err(("port", format!("expected the name of a [[port]], found {name:?}")));
+        }
+        let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
+        // RFC 8950: IPv4 packets may go to an IPv6 next hop, not the other way round.
+        let unfit = |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
+        if let Some(via) = gateways.iter().find(unfit) {
+            return Err(("via", format!("expected a gateway for {}, found {via}", route.prefix)));
+        }
+        if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
+            return Err(("port", format!("every link has {via}: expected the port's name as well")));
+        }
+        if !route.weights.is_empty() && route.weights.len() != gateways.len() {
+            let (expected, found) = (gateways.len(), route.weights.len());
+            return Err(("weights", format!("expected one for each of {expected}, found {found}")));
+        }
+        let group = self.group_of(route).map_err(|reason| ("via", reason))?;
+        Ok(StaticRoute { vrf: VrfId(route.vrf), prefix: route.prefix, group })
+    }
+
+    /// What a route of the file leads to.
+    fn group_of(&self, route: &Route) -> Result<Group, String> {
+        let port = route.port.as_ref().and_then(|name| self.port_of(name)).map(|place| PortId(place as u16));
+        let groups = [
+            (route.blackhole, Group::Blackhole),
+            (route.unreachable, Group::Unreachable),
+            (route.prohibit, Group::Prohibit),
+        ];
+        let mut chosen: Vec<Group> =
+            groups.into_iter().filter(|(asked, _)| *asked).map(|(_, group)| group).collect();
+        if let Some(via) = &route.via {
+            let weights = route.weights.iter().copied().chain(std::iter::repeat(1));
+            let member = |(gateway, weight): (&IpAddr, u16)| Member {
+                next_hop: NextHop { gateway: Some(*gateway), port },
+                weight,
+            };
+            let members = via.gateways().iter().zip(weights).map(member).collect();
+            chosen.push(Group::hops(members).map_err(|error| error.to_string())?);
+        }
+        match (chosen.len(), chosen.pop()) {
+            (1, Some(group)) => Ok(group),
+            _ => Err("expected one of via, blackhole = true, unreachable = true, prohibit = true".to_owned()),
+        }
+    }
+
+    /// `[[static_route]]` as the control side wants it.
+    pub fn static_routes(&self) -> Vec<StaticRoute> {
+        self.routes.iter().filter_map(|route| self.route(route).ok()).collect()
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if crate::packet::ipv6::is_link_local(v6))
+}
