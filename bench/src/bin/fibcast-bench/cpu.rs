@@ -1,6 +1,7 @@
 //! The machine under a measurement: which core, how many ticks, how busy it is.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -45,6 +46,44 @@ pub fn pin(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// How many times longer `core` takes for arithmetic while `other` does the same: 1 where they are two cores, up to 2 where they are
+/// threads of one.
+pub fn slowdown_together(core: usize, other: usize) -> io::Result<f64> {
+    let done = AtomicBool::new(false);
+    // In threads of their own: the caller stays where it is.
+    let measured = || std::thread::scope(|scope| scope.spawn(|| arithmetic(core)).join());
+    let failed = |_| io::Error::other("a thread ended by a defect");
+    let alone = measured().map_err(failed)??;
+    let beside = std::thread::scope(|scope| {
+        let rival = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                arithmetic(other)?;
+            }
+            io::Result::Ok(())
+        });
+        let beside = measured();
+        done.store(true, Ordering::Relaxed);
+        rival.join().map_err(failed)??;
+        beside.map_err(failed)?
+    })?;
+    Ok(beside / alone)
+}
+
+/// Ticks that six sums side by side take on a core: the least of several passes, as other programs only ever make it longer.
+fn arithmetic(core: usize) -> io::Result<f64> {
+    pin(&[core])?;
+    let pass = || {
+        let (from, mut sums) = (ticks(), [1u64, 2, 3, 4, 5, 6]);
+        for number in 0..1_000_000u64 {
+            for sum in &mut sums {
+                *sum = std::hint::black_box(*sum ^ number);
+            }
+        }
+        ticks() - from
+    };
+    Ok((0..20).map(|_| pass()).min().unwrap_or(0) as f64)
+}
+
 /// What the calling thread has run so far; unlike wall time, other programs on the same core do not count.
 pub fn thread_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
@@ -66,6 +105,6 @@ pub fn memory_available() -> u64 {
 
 /// The time-stamp counter, read when everything before is done and before anything after begins: the clock of `dpdk-test-fib`.
 pub fn fenced_ticks() -> u64 {
-    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    std::sync::atomic::fence(Ordering::SeqCst);
     ticks()
 }

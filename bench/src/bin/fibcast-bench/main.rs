@@ -35,7 +35,9 @@ use crate::row::{Report, Row};
                   pass; _fenced: bursts of 64, each with a fenced clock around it, mean of a pass, as dpdk-test-fib measures itself. \
                   _zipf, _third_outside: other addresses; _4000_groups: home groups for blocks of prefixes; _4x: a table 4 times as large.\n\n\
                   virtio: the peer has the other core and copies each packet twice, so it may be what bounds the rate; latency is from before \
-                  a packet is given to the peer's port until after it is taken from one, so testpmd's shows what the measurement costs.\n\n\
+                  a packet is given to the peer's port until after it is taken from one, so testpmd's shows what the measurement costs; \
+                  cores_together says how many times longer arithmetic takes on one core while the other is busy: 1 for cores, up to 2 for \
+                  threads of one core, where whoever computes more per packet loses more.\n\n\
                   load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
                   Ports of load are DPDK's."
 )]

@@ -10,7 +10,7 @@ use super::peer::{self, Heard};
 use super::{RUNTIME_DIRECTORY, Traffic, frames, testpmd};
 use crate::input::Table;
 use crate::row::{Better, Row, median};
-use crate::{Course, Failure, Options};
+use crate::{Course, Failure, Options, cpu};
 
 /// Figures of one side.
 #[derive(Default)]
@@ -25,6 +25,7 @@ struct Side {
 pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
     let folder = tempfile::tempdir()?;
     frames::write(table, Traffic::Mixed, folder.path())?;
+    let together = cpu::slowdown_together(course.core, course.other)?;
     let rounds = course.rounds.min(5);
     let sides: &[bool] = if testpmd::installed() { &[true, false] } else { &[true] };
     let (mut full, mut half) = ([Side::default(), Side::default()], [Side::default(), Side::default()]);
@@ -56,6 +57,7 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
         row("latency_p50", "us", Better::Less, &ours.p50, &peers.p50),
         row("latency_p99", "us", Better::Less, &ours.p99, &peers.p99),
         Row::new("virtio", &course.metric("missing"), median(ours.missing.clone()), "percent"),
+        Row::new("virtio", "cores_together", together, "times"),
     ])
 }
 
