@@ -35,6 +35,7 @@ demo-frr: build ## the demo with real FRR beside each route server: full table a
 
 test: ## every test that needs no NIC
 	@$(SETUP) build
+	@$(SETUP) test
 	@scripts/run-tests
 
 test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone

@@ -280,6 +280,7 @@ impl Story {
             if self.copies[NH_1].active() == Some(Role::Secondary) && self.copies[NH_1].failovers() > before {
                 seen.takeover_ms = Some(killed.elapsed().as_secs_f64() * 1e3);
                 let sync = self.copies[NH_1].status.as_ref().and_then(|status| status.sync.as_ref());
+                seen.noticed_ms = sync.and_then(|sync| sync.last_failover_ms);
                 seen.copied = sync.map(|sync| sync.last_failover_routes_copied);
                 seen.differing = sync.map(|sync| sync.routes_differing);
                 return Ok(());

@@ -24,6 +24,8 @@ pub struct Seen {
     pub dropped: Vec<(String, u64)>,
     /// SIGKILL of the primary to the secondary active, in milliseconds.
     pub takeover_ms: Option<f64>,
+    /// The part of it after the NIC host noticed, by its own clock; the rest is the kernel's and this program's.
+    pub noticed_ms: Option<f64>,
     /// Longest time for that which passes; none: any.
     pub takeover_limit_ms: Option<f64>,
     /// Routes copied on that failover.
@@ -95,7 +97,10 @@ impl Seen {
                 )
             }),
             ("kill of the primary to the secondary active", {
-                self.takeover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"))
+                let own = self
+                    .noticed_ms
+                    .map_or_else(String::new, |ms| format!(", {ms:.1} ms of it by nh-1's clock"));
+                self.takeover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms{own}"))
             }),
             ("routes copied on failover", count(self.copied)),
             ("routes that differed on failover", count(self.differing)),

@@ -1,0 +1,56 @@
+//! `[[peer]]`: the other route servers.
+
+use std::net::SocketAddr;
+
+use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use serde::Deserialize;
+
+use super::Config;
+
+/// `[[peer]]`: a route server that this one registers with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// `host:port`; a name is looked up anew at each connection.
+    pub address: String,
+    /// `primary`: each peer brings origins of its own, so there is no standby among them.
+    #[serde(default = "primary")]
+    pub role: String,
+}
+
+fn primary() -> String {
+    "primary".to_owned()
+}
+
+/// Everything that can be found wrong without a connection.
+pub(super) fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    let config = &loaded.value;
+    for (at, peer) in config.peer.iter().enumerate() {
+        let key = |name| [Step::Key("peer"), Step::At(at), Step::Key(name)];
+        if peer.role != "primary" {
+            let reason =
+                "expected \"primary\": each peer brings origins of its own, so none stands by for another";
+            return Err(loaded.error(&key("role"), reason));
+        }
+        let port = peer.address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(
+                loaded.error(&key("address"), format!("expected host:port, found {:?}", peer.address))
+            );
+        }
+        // A name may mean any machine.
+        let named = peer.address.parse::<SocketAddr>().is_err() && !peer.address.starts_with("localhost:");
+        if named && !config.tls.insecure && !config.tls.is_on() {
+            let reason =
+                "a name may lead beyond loopback: expected cert, key and ca in [tls], or insecure = true";
+            return Err(loaded.error(&key("address"), reason));
+        }
+        if config.node.listen.iter().any(|own| own.to_string() == peer.address) {
+            return Err(loaded.error(&key("address"), "is this server's own address"));
+        }
+        if config.peer.iter().take(at).any(|p| p.address == peer.address) {
+            return Err(loaded.error(&key("address"), "this peer is already in the file"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! `[[source]]`: protocol instances, of which some are live ([`live`]) and others read files.
+
+mod live;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use serde::Deserialize;
+
+use super::Config;
+use crate::filter::{Filter, FilterKeys, LengthKeys, Wrong};
+use crate::source::pace::Pace;
+use crate::source::{Kind, fixed, replay};
+
+/// `[[source]]`: one protocol instance.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Name of the protocol instance, unique on this server.
+    pub origin: String,
+    /// `fpm`, `netlink`, `mrt` or `static`.
+    pub kind: String,
+    /// Administrative distance; by default 1 for `static`, 20 for the others.
+    pub distance: Option<u8>,
+    /// Routing instance.
+    #[serde(default)]
+    pub vrf: u32,
+    /// More routes than this stop the source; what it had stays.
+    pub max_prefixes: Option<u64>,
+    /// Prefix lengths that are let in.
+    #[serde(default)]
+    pub lengths: LengthKeys,
+    /// Which prefixes are let in: the first entry that fits decides.
+    #[serde(default)]
+    pub filter: Vec<FilterKeys>,
+    /// The file of a `static` source, the table of an `mrt` source.
+    pub path: Option<PathBuf>,
+    /// `mrt`: updates to replay.
+    pub updates: Option<PathBuf>,
+    /// `mrt`: `"recorded"` or changes per second.
+    pub pace: Option<PaceKey>,
+    /// `mrt`: when the first update is due, in seconds since 1970.
+    pub start_at: Option<f64>,
+    /// `mrt`: only this BGP peer's routes.
+    pub peer: Option<IpAddr>,
+    /// `fpm`: where zebra connects.
+    listen: live::Listen,
+    /// `fpm`: who may connect beside this host.
+    allow: live::Allow,
+    /// `netlink`: the kernel table that is mirrored.
+    table: Option<u32>,
+    /// `fpm`: kernel tables beside the main one, and the routing instance of each.
+    vrfs: live::Vrfs,
+    /// `fpm`, `netlink`: who installed the routes.
+    protocol: Option<live::ProtocolKey>,
+    /// `fpm`, `netlink`: interfaces, and the port of NIC hosts that each stands for.
+    ports: live::PortNames,
+    /// `fpm`: `"either"`, `"sentinel"` or `"quiet"`.
+    end_of_table: Option<String>,
+    /// `fpm`: the route that tells the end of the table.
+    sentinel: live::Sentinel,
+    /// `fpm`, `netlink`: quiet time that is taken for the end of the table, in seconds.
+    quiet_s: Option<u64>,
+    /// `fpm`: for so long the routes of a zebra that is gone stay, in seconds; 0: for ever.
+    hold_s: Option<u64>,
+}
+
+/// `pace`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum PaceKey {
+    /// Changes per second.
+    Rate(f64),
+    /// `"recorded"`.
+    Word(String),
+}
+
+/// A source that can be started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourcePlan {
+    /// Name of the protocol instance.
+    pub origin: String,
+    /// Administrative distance.
+    pub distance: u8,
+    /// What it is made from.
+    pub kind: Kind,
+}
+
+/// All sources of a file, in order.
+pub(super) fn check(loaded: &Loaded<Config>) -> Result<Vec<SourcePlan>, ConfigError> {
+    let mut sources: Vec<SourcePlan> = Vec::new();
+    for (at, source) in loaded.value.source.iter().enumerate() {
+        let plan = plan(loaded, at, source)?;
+        if let Err(Wrong { at: place, reason }) = filter_of(source) {
+            let key: Vec<Step<'_>> = [Step::Key("source"), Step::At(at)].into_iter().chain(place).collect();
+            return Err(loaded.error(&key, reason));
+        }
+        if sources.iter().any(|s| s.origin == plan.origin) {
+            let key = [Step::Key("source"), Step::At(at), Step::Key("origin")];
+            let first = sources.iter().position(|s| s.origin == plan.origin).unwrap_or_default();
+            let reason = format!("source[{first}] has the origin {:?} already", plan.origin);
+            return Err(loaded.error(&key, reason));
+        }
+        if let Kind::Fpm(fpm) = &plan.kind
+            && let Some(other) =
+                sources.iter().find(|s| matches!(&s.kind, Kind::Fpm(f) if f.listen == fpm.listen))
+        {
+            let key = [Step::Key("source"), Step::At(at), Step::Key("listen")];
+            return Err(loaded.error(&key, format!("source {:?} listens there already", other.origin)));
+        }
+        sources.push(plan);
+    }
+    Ok(sources)
+}
+
+fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+    let error = |name, reason: String| {
+        Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
+    };
+    let kind = source.kind.as_str();
+    match kind {
+        "fpm" | "netlink" | "static" | "mrt" => {}
+        other => {
+            return error(
+                "kind",
+                format!("expected \"fpm\", \"netlink\", \"mrt\" or \"static\", found {other:?}"),
+            );
+        }
+    }
+    let name = &source.origin;
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return error("origin", format!("expected 1 to 64 printable letters without spaces, found {name:?}"));
+    }
+    if source.distance == Some(0) {
+        return error("distance", "expected 1 to 255, found 0".to_owned());
+    }
+    let of_mrt = [
+        ("updates", source.updates.is_some()),
+        ("pace", source.pace.is_some()),
+        ("start_at", source.start_at.is_some()),
+        ("peer", source.peer.is_some()),
+    ];
+    let is_live = matches!(kind, "fpm" | "netlink");
+    let of_mrt = of_mrt.into_iter().filter(|(_, given)| *given && kind != "mrt").map(|(name, _)| name);
+    let of_live = live::given(source).into_iter().filter(|_| !is_live);
+    let of_file = source.path.iter().filter(|_| is_live).map(|_| "path");
+    if let Some(name) = of_mrt.chain(of_live).chain(of_file).next() {
+        return error(name, format!("is of no use in a source of kind {kind:?}"));
+    }
+    if is_live {
+        let kind = match kind {
+            "fpm" => live::fpm(source).map(Kind::Fpm),
+            _ => live::netlink(source).map(Kind::Netlink),
+        };
+        return match kind {
+            Ok(kind) => {
+                let distance = source.distance.unwrap_or(20);
+                Ok(SourcePlan { origin: source.origin.clone(), distance, kind })
+            }
+            Err((name, reason)) => error(name, reason),
+        };
+    }
+    let Some(path) = source.path.clone() else {
+        return error("path", format!("missing: a source of kind {kind:?} reads a file"));
+    };
+    for (name, file) in [("path", Some(&path)), ("updates", source.updates.as_ref())] {
+        if let Some(file) = file
+            && let Err(reason) = readable(file)
+        {
+            return error(name, format!("{}: {reason}", file.display()));
+        }
+    }
+    let (origin, vrf) = (source.origin.clone(), source.vrf);
+    if kind == "static" {
+        let kind = Kind::Static(fixed::Options { path, vrf });
+        return Ok(SourcePlan { origin, distance: source.distance.unwrap_or(1), kind });
+    }
+    let pace = match &source.pace {
+        None => Pace::Recorded,
+        Some(PaceKey::Word(word)) if word == "recorded" => Pace::Recorded,
+        Some(PaceKey::Rate(rate)) if *rate > 0.0 && *rate <= 1e7 => Pace::PerSecond(*rate),
+        Some(_) => {
+            return error(
+                "pace",
+                "expected \"recorded\" or a number of changes per second up to 10000000".to_owned(),
+            );
+        }
+    };
+    let start_at_us = match source.start_at {
+        None => None,
+        Some(at) if (0.0..1e11).contains(&at) => Some((at * 1e6) as u64),
+        Some(at) => return error("start_at", format!("expected seconds since 1970, found {at}")),
+    };
+    for (name, given) in [("pace", source.pace.is_some()), ("start_at", source.start_at.is_some())] {
+        if given && source.updates.is_none() {
+            return error(name, "is of no use without `updates`".to_owned());
+        }
+    }
+    let updates = source.updates.clone();
+    let kind = Kind::Mrt(replay::Options { path, updates, pace, start_at_us, peer: source.peer, vrf });
+    Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
+}
+
+/// The filter that a source's keys describe.
+pub(super) fn filter_of(source: &Source) -> Result<Filter, Wrong> {
+    Filter::new(&source.filter, &source.lengths, source.max_prefixes)
+}
+
+fn readable(path: &Path) -> Result<(), String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let kind = file.metadata().map_err(|e| e.to_string())?.file_type();
+    if kind.is_dir() { Err("is a folder".to_owned()) } else { Ok(()) }
+}
