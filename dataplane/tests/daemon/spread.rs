@@ -12,12 +12,12 @@ fn a_worker_without_a_queue_gets_its_share_of_flows() {
         router.drops();
     }
     let list = router.workers().workers;
-    // Asked for later: workers are looked at one after the other.
+    // Asked for later: workers are looked at one after the other. The burst that was handed over last may not be counted yet.
     let later = router.workers().workers;
     let handed: u64 = later.iter().flat_map(|worker| &worker.queues).map(|queue| queue.handed_on).sum();
     let polled = list.iter().position(|worker| worker.queues.iter().any(|queue| queue.port == "p0")).unwrap();
     let other = &list[1 - polled];
-    assert!(handed >= other.received, "{list:?}");
+    assert!(handed + 64 >= other.received, "{handed} {list:?}");
     assert!(other.received > 1_000 && other.sent > 1_000, "{list:?}");
     let drops = router.drops();
     assert!(drops.drops.iter().all(|drop| drop.reason == "spread_full"), "{drops:?}");
