@@ -31,7 +31,7 @@ impl Control {
     }
 
     /// Points a next hop to the neighbour that it means; none: packets to it have no way.
-    pub(super) fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
+    fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
         let Some(key) = key else {
             let nowhere = Adjacency {
                 port: PortId(u16::MAX),

@@ -113,7 +113,7 @@ impl Control {
     }
 
     /// Writes groups anew whose gateways are elsewhere by now; it is published together with what moved them.
-    pub(super) fn resolve_groups(&mut self) {
+    fn resolve_groups(&mut self) {
         let changes = self.recursion.resolve(&self.ports, &self.fib);
         if changes.is_empty() {
             return;

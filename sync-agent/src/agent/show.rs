@@ -110,20 +110,19 @@ fn role(role: frame::Role) -> Role {
 pub fn routes(table: &Table, query: &RouteQuery, limit: usize) -> RouteList {
     let counts = table.counts();
     let total = counts.routes_v4 + counts.routes_v6;
-    let in_vrf = |vrf| match query {
-        RouteQuery::All => None,
-        RouteQuery::Prefix(prefix) => {
-            let key = Key::Route { vrf, prefix: prefix.trunc() };
-            table.get(&key).map(|value| (key, value))
-        }
-        RouteQuery::Address(address) => {
-            let (prefix, label) = table.longest_match(vrf, *address)?;
-            Some((Key::Route { vrf, prefix }, Value::Route(label)))
-        }
-    };
     let found: Vec<(Key, Value)> = match query {
         RouteQuery::All => table.page(None, limit, |k| matches!(k, Key::Route { .. })).records,
-        _ => table.vrfs().filter_map(in_vrf).take(limit).collect(),
+        RouteQuery::Prefix(prefix) => {
+            let keys = table.vrfs().map(|vrf| Key::Route { vrf, prefix: prefix.trunc() });
+            keys.filter_map(|key| table.get(&key).map(|value| (key, value))).take(limit).collect()
+        }
+        RouteQuery::Address(address) => {
+            let longest = |vrf| {
+                let (prefix, label) = table.longest_match(vrf, *address)?;
+                Some((Key::Route { vrf, prefix }, Value::Route(label)))
+            };
+            table.vrfs().filter_map(longest).take(limit).collect()
+        }
     };
     let routes = found.into_iter().filter_map(|(key, value)| match (key, value) {
         (Key::Route { vrf, prefix }, Value::Route(label)) => Some(Route {
