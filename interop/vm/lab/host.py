@@ -16,8 +16,9 @@ class Host:
         self.gateway4, self.gateway6 = f"{four}.1", f"{six}:1"
         self.number = number
         with namespace.entered():
-            with open("/proc/sys/net/ipv6/conf/default/accept_dad", "w", encoding="ascii") as file:
-                file.write("0")
+            for scope in ("all", "default"):
+                with open(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad", "w", encoding="ascii") as file:
+                    file.write("0")
         self.must("ip link set lo up")
         self.set_up(1500)
 
