@@ -26,6 +26,8 @@ macro_rules! reasons {
 reasons! {
     /// Fewer bytes than an Ethernet header.
     ShortFrame = "short_frame",
+    /// The Ethernet header is all zeros: the device reported a frame and did not write it (DMA does not reach the buffers).
+    ZeroFrame = "zero_frame",
     /// The frame is for another station's MAC address.
     OtherStation = "other_station",
     /// Neither IPv4 nor IPv6 nor ARP.

@@ -22,10 +22,21 @@ int fc_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **packets, unsigned 
 	return rte_pktmbuf_alloc_bulk(pool, packets, count);
 }
 
+/* With --no-huge and IOVA as VA, every virtual address is an IOVA, also across page borders. */
+static void set_iova(struct rte_mempool *pool, void *unused, void *object, unsigned int index)
+{
+	struct rte_mbuf *mbuf = object;
+
+	RTE_SET_USED(pool);
+	RTE_SET_USED(unused);
+	RTE_SET_USED(index);
+	rte_mbuf_iova_set(mbuf, (rte_iova_t)(uintptr_t)mbuf->buf_addr);
+}
+
 /*
- * As rte_pktmbuf_pool_create, but without regard to page borders where virtual addresses are what devices use. That function
- * gives each packet a page of its own where pages are small (--no-huge): all headers then share a few sets of the first-level
- * cache, which holds no more than eight packets of a burst.
+ * As rte_pktmbuf_pool_create, but packed densely without hugepages. There that function gives each packet a page of its own, so that no
+ * buffer crosses a page border: all headers then share a few sets of the first-level cache, which holds no more than eight packets of a
+ * burst. The flag that packs them also leaves out their IOVAs, which devices need; where IOVAs are virtual addresses they are known.
  */
 struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigned int cache, uint16_t data_room, int socket)
 {
@@ -33,7 +44,7 @@ struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigne
 	struct rte_mempool *pool;
 	int error;
 
-	if (rte_eal_iova_mode() != RTE_IOVA_VA)
+	if (rte_eal_has_hugepages() || rte_eal_iova_mode() != RTE_IOVA_VA)
 		return rte_pktmbuf_pool_create(name, count, cache, 0, data_room, socket);
 	pool = rte_mempool_create_empty(name, count, sizeof(struct rte_mbuf) + data_room, cache, sizeof(private), socket,
 					RTE_MEMPOOL_F_NO_IOVA_CONTIG);
@@ -50,5 +61,43 @@ struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigne
 		return NULL;
 	}
 	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	rte_mempool_obj_iter(pool, set_iova, NULL);
 	return pool;
+}
+
+/* Whether a byte has the IOVA under which EAL registered its memory segment with the devices. */
+static int registered(const void *address, rte_iova_t iova)
+{
+	const struct rte_memseg *segment = rte_mem_virt2memseg(address, NULL);
+
+	return segment != NULL && segment->iova != RTE_BAD_IOVA && iova == segment->iova + RTE_PTR_DIFF(address, segment->addr);
+}
+
+static void count_unreachable(struct rte_mempool *pool, void *count, void *object, unsigned int index)
+{
+	const struct rte_mbuf *mbuf = object;
+	rte_iova_t iova = rte_mbuf_iova_get(mbuf);
+	uint16_t last = mbuf->buf_len - 1;
+
+	RTE_SET_USED(pool);
+	RTE_SET_USED(index);
+	if (!registered(mbuf->buf_addr, iova) || !registered(RTE_PTR_ADD(mbuf->buf_addr, last), iova + last))
+		++*(unsigned int *)count;
+}
+
+/* How many buffers of a pool a device could not reach by DMA: their IOVA is none, or not that of their memory. */
+unsigned int fc_pool_unreachable(struct rte_mempool *pool)
+{
+	unsigned int count = 0;
+
+	rte_mempool_obj_iter(pool, count_unreachable, &count);
+	return count;
+}
+
+/* The name of the bus that a device is on: "pci", "vdev". */
+const char *fc_bus_name(const struct rte_device *device)
+{
+	const struct rte_bus *bus = device == NULL ? NULL : rte_dev_bus(device);
+
+	return bus == NULL ? "" : rte_bus_name(bus);
 }

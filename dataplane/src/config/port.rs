@@ -17,6 +17,8 @@ use crate::pipeline::port::{Link, ReversePath};
 const MIN_MTU: u16 = 1_280;
 /// Most ports; far beyond what one machine has.
 const MAX_PORTS: usize = 256;
+/// Most queues of a port; far beyond what one device has use for.
+const MAX_QUEUES: u16 = 256;
 
 /// `[[port]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,6 +47,10 @@ pub struct Port {
     /// A twin of the port in the kernel.
     #[serde(default)]
     pub host_path: bool,
+    /// Receive queues; left out: one for each worker where the device or its peer spreads flows over them, else one.
+    pub rx_queues: Option<u16>,
+    /// Transmit queues; left out: one for each worker where the device has them. Workers share what is fewer.
+    pub tx_queues: Option<u16>,
     /// Descriptors of each receive queue.
     #[serde(default = "Port::default_descriptors")]
     pub rx_desc: u16,
@@ -124,6 +130,15 @@ impl Config {
             if port.host_path && !twins.insert(name_of(&port.name)) {
                 let reason = format!("another port's twin is called {} already", name_of(&port.name));
                 return Err(wrong("host_path", reason));
+            }
+            for (key, found) in [("rx_queues", port.rx_queues), ("tx_queues", port.tx_queues)] {
+                let Some(found) = found else { continue };
+                if port.device.is_none() {
+                    return Err(wrong(key, "a sub-interface uses the queues of its parent".to_owned()));
+                }
+                if !(1..=MAX_QUEUES).contains(&found) {
+                    return Err(wrong(key, format!("expected 1 to {MAX_QUEUES} queues, found {found}")));
+                }
             }
             for (key, found) in [("rx_desc", port.rx_desc), ("tx_desc", port.tx_desc)] {
                 if !(32..=32_768).contains(&found) {

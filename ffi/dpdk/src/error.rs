@@ -39,6 +39,19 @@ pub enum Error {
     /// The port must be stopped for this, or must not be started twice.
     #[error("port {0} is already started")]
     AlreadyStarted(String),
+    /// Devices cannot reach packet buffers by DMA.
+    #[error(
+        "pool {pool}: {unreachable} of {size} buffers have no IOVA in memory that is registered with the devices, so no device could \
+         read or write them"
+    )]
+    NoDma {
+        /// The pool.
+        pool: String,
+        /// How many buffers have no valid IOVA.
+        unreachable: u32,
+        /// How many buffers the pool has.
+        size: u32,
+    },
     /// A number is outside of what the device or DPDK allows.
     #[error("{subject}: {what} is {found}, expected {expected}")]
     OutOfRange {

@@ -84,6 +84,12 @@ impl Packet {
         self.mbuf().port
     }
 
+    /// True when the device checked the IPv4 header checksum and found it good. False says nothing: it may not have looked.
+    #[inline]
+    pub fn has_good_ipv4_checksum(&self) -> bool {
+        self.mbuf().ol_flags & sys::FC_RX_IP_CKSUM_MASK == sys::FC_RX_IP_CKSUM_GOOD
+    }
+
     /// Free bytes before the data.
     #[inline]
     pub fn headroom(&self) -> usize {

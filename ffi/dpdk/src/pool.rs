@@ -55,6 +55,11 @@ impl Mempool {
         let pool = NonNull::new(pool)
             .ok_or_else(|| Error::last("create packet pool", format!("{name} ({size} buffers)")))?;
         eal.adopt_pool(pool);
+        // SAFETY: just made, and nobody else has a buffer of it yet.
+        let unreachable = unsafe { sys::fc_pool_unreachable(pool.as_ptr()) };
+        if unreachable != 0 {
+            return Err(Error::NoDma { pool: name.to_owned(), unreachable, size });
+        }
         Ok(Self { pool, data_room, size, _eal: eal.clone() })
     }
 
