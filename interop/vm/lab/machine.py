@@ -93,8 +93,6 @@ class Machine:
         )
         kvm = self.accelerator == "kvm"
         kernel = "root=/dev/vda rw console=ttyS0 quiet panic=5 mitigations=off random.trust_cpu=on hugepages=512"
-        # Services that only cost time in a machine without users.
-        kernel += " systemd.mask=systemd-logind.service systemd.mask=systemd-update-utmp.service systemd.mask=dbus.service"
         if not kvm:
             # An emulated processor's counter drifts a little, and the kernel would leave it for a slow clock.
             kernel += " tsc=reliable clocksource=tsc"
