@@ -11,10 +11,19 @@ GROUP = Group()
 def starts(bed):
     bed.bind("vfio-pci")
     bed.reset_hosts()
+    bed.started = bed.router.mark()
     bed.router.start()
     ports = bed.router.ask("show ports")["ports"]
     want([port["link_up"] for port in ports[:2]] == [True, True], lambda: json.dumps(ports, indent=1))
     return ", ".join(f"{port['name']} {port['driver']}" for port in ports[:2])
+
+
+@GROUP.check("says nothing twice at start")
+def says_nothing_twice(bed):
+    lines = bed.router.log(bed.started).splitlines()
+    # DPDK has lines that belong to each of two devices; a line that is there twice in a row is one that went two ways.
+    twice = [line for line, following in zip(lines, lines[1:]) if line == following]
+    want(not twice, "\n".join(lines))
 
 
 @GROUP.check("ping of own address")

@@ -12,6 +12,8 @@ class Bed:
         self.router = Router(self.guest, self.devices)
         self.hosts = [Host(machine.namespace(kind, port), port) for port in range(2)]
         self.host0, self.host1 = self.hosts
+        # Where the log of its first start begins.
+        self.started = None
         self.faults_before = len(self.router.iommu_faults())
 
     def mac(self, port):

@@ -63,7 +63,7 @@ path = "/etc/fibcast/routes.txt"
 ROUTES = "10.9.0.0/16 via 198.51.100.2\n2001:db8:9::/48 via 2001:db8:1::2\n"
 
 
-def dataplane(devices, workers=1, mtu=1500, sync=False):
+def dataplane(devices, workers=1, mtu=1500, sync=False, spread="auto"):
     """A router with two ports. Two workers share the machine's two cores with everything else in it."""
     cores = [1] if workers == 1 else [0, 1]
     text = f"""[node]
@@ -76,6 +76,7 @@ args = ["--in-memory"]
 [workers]
 cores = {cores}
 idle = "sleep"
+spread = "{spread}"
 """
     if sync:
         text += SYNC

@@ -31,9 +31,9 @@ class Router:
         since = f"--after-cursor '{mark}'" if mark else ""
         return self.guest.run(f"journalctl --sync; journalctl -u {UNIT} -o cat --no-pager -q -n {lines} {since}")[1]
 
-    def start(self, workers=1, mtu=1500, sync=False):
-        """Starts it with this configuration; the call returns when it answers."""
-        self.guest.write("/etc/fibcast/dataplane.toml", config.dataplane(self.devices, workers, mtu, sync))
+    def start(self, **settings):
+        """Starts it with the settings of config.dataplane; returns when it answers."""
+        self.guest.write("/etc/fibcast/dataplane.toml", config.dataplane(self.devices, **settings))
         mark = self.mark()
         code, out = self.guest.run(RESTART, 45)
         if code != 0:
