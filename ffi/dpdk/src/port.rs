@@ -227,9 +227,9 @@ impl Port {
     /// The state of the link, without waiting for it to settle. Exclusive like all that asks the driver while the port is at work: some
     /// drivers (e1000) read the PHY without a lock, and two callers get a false answer.
     pub fn link(&mut self) -> Result<Link> {
-        let mut raw = sys::rte_eth_link::default();
+        let mut raw = sys::fc_link::default();
         // SAFETY: the port is open, `raw` is writable.
-        let returned = unsafe { sys::rte_eth_link_get_nowait(self.device.port, &mut raw) };
+        let returned = unsafe { sys::fc_link_get(self.device.port, &mut raw) };
         check(returned, "read link of", self.name())?;
         Ok(raw.into())
     }
