@@ -13,7 +13,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_dev_remove",
     "rte_eal_cleanup",
-    "rte_eal_init",
     "rte_eth_dev_close",
     "rte_eth_dev_configure",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
@@ -65,6 +64,8 @@ const CONSTANTS: &[&str] =
 fn main() {
     println!("cargo:rerun-if-changed=shim.c");
     println!("cargo:rerun-if-changed=shim.h");
+    println!("cargo:rerun-if-changed=log.c");
+    println!("cargo:rerun-if-changed=log.h");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     let cflags = cflags();
@@ -72,7 +73,7 @@ fn main() {
 
     let mut shim = cc::Build::new();
     // DPDK's headers are not warning-free, and only the shim's own code is ours to judge.
-    shim.file("shim.c").opt_level(3).warnings(false);
+    shim.files(["shim.c", "log.c"]).opt_level(3).warnings(false);
     for flag in &cflags {
         shim.flag(flag);
     }

@@ -18,6 +18,7 @@ mod burst;
 mod eal;
 mod error;
 mod fib;
+mod log;
 mod packet;
 mod pool;
 mod port;
