@@ -16,7 +16,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_dev_remove",
     "rte_eal_cleanup",
-    "rte_eal_init",
     "rte_eth_dev_close",
     "rte_eth_dev_configure",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
@@ -66,7 +65,7 @@ const LIBRARIES: &[&str] =
     &["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
 
 fn main() {
-    for file in ["shim.c", "shim.h", "mbuf_fields.h"] {
+    for file in ["shim.c", "shim.h", "mbuf_fields.h", "log.c", "log.h"] {
         println!("cargo:rerun-if-changed={file}");
     }
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
@@ -76,7 +75,7 @@ fn main() {
 
     let mut shim = cc::Build::new();
     // DPDK's headers are not warning-free, and only the shim's own code is ours to judge.
-    shim.file("shim.c").opt_level(3).warnings(false);
+    shim.files(["shim.c", "log.c"]).opt_level(3).warnings(false);
     for flag in &cflags {
         shim.flag(flag);
     }

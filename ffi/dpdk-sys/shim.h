@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "log.h"
+
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_eal.h>

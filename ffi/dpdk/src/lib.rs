@@ -18,6 +18,7 @@ mod burst;
 mod eal;
 mod error;
 mod fib;
+mod log;
 mod mbuf;
 mod packet;
 mod pci;

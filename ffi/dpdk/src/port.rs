@@ -8,7 +8,7 @@ use dpdk_sys as sys;
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string, check};
 use crate::stats::{Link, Stats};
-use crate::{Mempool, RxQueue, TxQueue};
+use crate::{Mempool, RxQueue, TxQueue, log};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 
@@ -102,6 +102,7 @@ impl Port {
     /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
     /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
+        log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
         // DPDK names PCI devices with their domain, which may be left out here.
         let name = crate::pci_address(name).unwrap_or_else(|| name.to_owned());
@@ -131,6 +132,7 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::AlreadyStarted(self.device.name.clone()));
         }
+        log::forget();
         let info = self.device.info()?;
         self.device.check_config(config, &info)?;
         let Some(smallest) = pools.iter().map(Mempool::data_room).min() else {
