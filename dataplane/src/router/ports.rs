@@ -9,15 +9,8 @@ use fibcast_daemon::exit::Failure;
 use crate::config::{Config, Spread};
 use crate::io::dpdk::Tx;
 use crate::packet::ethernet::Mac;
-use crate::pipeline::hold;
-use crate::worker::{RxSlot, spread};
-
-/// Packets that each thread keeps at hand.
-const POOL_CACHE: u32 = 256;
-/// Bytes of a frame besides the IP packet: Ethernet header, two VLAN tags.
-const FRAME_EXTRA: u16 = 14 + 8;
-/// Least room for a frame in a packet buffer.
-const DATA_ROOM: u16 = 2_048;
+use crate::worker::RxSlot;
+use crate::{memory, preflight};
 
 /// The queues of one worker.
 #[derive(Debug, Default)]
@@ -63,6 +56,7 @@ pub struct Ports {
 /// Starts DPDK's environment.
 pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
     let config = &loaded.value;
+    preflight::check(loaded)?;
     let mut arguments = config.eal.args.clone();
     let chosen = |argument: &String| {
         ["-l", "-c", "-S", "--lcores", "-s"].iter().any(|option| argument.starts_with(option))
@@ -181,9 +175,6 @@ impl Ports {
     /// A pool for each NUMA node that a device is on, which all rings, backlogs and caches together cannot empty.
     fn pools(eal: &Eal, loaded: &Loaded<Config>, nodes: &[Option<u32>]) -> Result<Pools, Failure> {
         let config = &loaded.value;
-        let workers = config.workers.cores.len();
-        let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or_default();
-        let room = DATA_ROOM.max(largest.saturating_add(FRAME_EXTRA));
         let with_device = || config.ports.iter().zip(nodes).filter(|(port, _)| port.device.is_some());
         let mut used: Vec<Option<u32>> = with_device().map(|(_, node)| *node).collect();
         used.sort_unstable();
@@ -193,19 +184,10 @@ impl Ports {
             used.retain(Option::is_some);
         }
         let one = |node: Option<u32>| {
-            // A packet may wait anywhere: for the rings out and the backlogs all ports count, for the rings in those of the node.
-            let rings: usize = with_device()
-                .map(|(port, at)| {
-                    let rx = if *at == node { usize::from(port.rx_desc) } else { 0 };
-                    (rx + usize::from(port.tx_desc) + config.workers.tx_backlog) * workers
-                })
-                .sum();
-            let wanted =
-                rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL + spread::RING) + 1_024;
-            let size = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
-            let pool = Mempool::new(eal, "packets", size, POOL_CACHE, room, node).map_err(|error| {
-                let reason =
-                    format!("{error}; the ports want {} MiB", (u64::from(size) * u64::from(room)) >> 20);
+            let pool = memory::Pool::of(config, |index| nodes.get(index) == Some(&node));
+            let (size, cache) = (pool.buffers, memory::POOL_CACHE);
+            let pool = Mempool::new(eal, "packets", size, cache, pool.room, node).map_err(|error| {
+                let reason = format!("{error}; {}", memory::advice(config));
                 Failure::work(loaded.error(&[Step::Key("eal"), Step::Key("args")], reason))
             })?;
             Ok((node, pool))
