@@ -5,6 +5,7 @@ use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
 use crate::config::Config;
+use crate::preflight;
 
 /// Options that choose EAL's cores; a value may follow in the same word.
 const CORES: [&str; 5] = ["-l", "-c", "-S", "--lcores", "-s"];
@@ -14,6 +15,7 @@ const BLOCK: [&str; 2] = ["-b", "--block"];
 
 /// Starts DPDK's environment.
 pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
+    preflight::check(loaded)?;
     let wrong = |step: &[Step], reason| Failure::work(loaded.error(step, reason));
     let arguments = arguments(&loaded.value)
         .map_err(|(port, reason)| wrong(&[Step::Key("port"), Step::At(port), Step::Key("device")], reason))?;
