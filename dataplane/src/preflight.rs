@@ -5,7 +5,7 @@
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use fibcast_daemon::exit::Failure;
-use fibcast_machine::{Machine, hugepages, pci};
+use fibcast_machine::{Machine, hugepages};
 
 use crate::config::Config;
 use crate::memory;
@@ -43,9 +43,8 @@ fn cores(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> 
 
 fn devices(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     for (index, port) in loaded.value.ports.iter().enumerate() {
-        let device = port.device.as_deref().unwrap_or_default();
-        let name = device.split(',').next().unwrap_or_default();
-        if let Some(reason) = pci::address(name).and_then(|address| machine.obstacle(&address)) {
+        let name = port.device_name().filter(|_| port.is_on_pci());
+        if let Some(reason) = name.and_then(|address| machine.obstacle(&address)) {
             let key = [Step::Key("port"), Step::At(index), Step::Key("device")];
             return Err(loaded.error(&key, format!("port {}: {reason}", port.name)));
         }

@@ -3,7 +3,8 @@
 //! What workers receive for the router itself goes to the TAP interface, so that ssh, ping and routing daemons on the host work. What the
 //! kernel sends out of it goes the way the router's table says, like the router's own packets: the kernel needs no route and no neighbour of
 //! its own. So each of its questions for a MAC address is answered on the spot ([`proxy`]), and none goes to the wire. Groups of the link
-//! (routing protocols) leave by the port as they are. [`tap_mac`] says what happens where somebody changes an interface's MAC address.
+//! (routing protocols) leave by the port as they are. An interface has a carrier while the port has a link, so that a routing daemon sees a
+//! cable that was pulled. [`tap_mac`] says what happens where somebody changes an interface's MAC address.
 
 pub mod proxy;
 pub mod tap_mac;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fibcast_fib::PortId;
 use tap::Tap;
 use tap::setup::{self, Setup};
 use tap::watch::Links;
@@ -46,6 +48,8 @@ struct HostPort {
     tap: Tap,
     setup: Setup,
     mac: TapMac,
+    /// As it was set last.
+    carrier: bool,
 }
 
 /// The interfaces at work; dropping it takes them away.
@@ -84,6 +88,18 @@ fn advice(error: &io::Error) -> &'static str {
 /// What the kernel calls the TAP interface of a port.
 pub fn name_of(port: &str) -> String {
     format!("{PREFIX}{port}").chars().take(tap::MAX_NAME).collect()
+}
+
+impl HostPort {
+    fn follow_link(&mut self, up: bool) {
+        if self.carrier == up {
+            return;
+        }
+        self.carrier = up;
+        if let Err(error) = self.tap.set_carrier(up) {
+            tracing::warn!("interface {}: cannot switch its carrier: {error}", self.tap.name());
+        }
+    }
 }
 
 fn setup_of(port: &PortSetup) -> Setup {
@@ -127,7 +143,7 @@ impl HostPath {
             setup::apply(&tap, &setup).map_err(failed)?;
             let mac = TapMac::new(port.mac, Instant::now());
             tracing::info!("port {}: its TAP interface is {name}", port.name);
-            all.push(HostPort { port: port.clone(), index: place as u16, tap, setup, mac });
+            all.push(HostPort { port: port.clone(), index: place as u16, tap, setup, mac, carrier: true });
         }
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("host-path".into()).spawn({
@@ -154,6 +170,9 @@ fn run(mut all: Vec<HostPort>, mut links: Links, rings: &[Rings], stop: &AtomicB
     let mut room = [0; HOST_FRAME];
     while !stop.load(Ordering::Acquire) {
         follow(&mut all, &mut links);
+        if let Some(rings) = rings.first() {
+            all.iter_mut().for_each(|own| own.follow_link(!rings.links.is_down(PortId(own.index))));
+        }
         for rings in rings {
             for _ in 0..rings.kernel.len() {
                 let Some(mut frame) = rings.kernel.pop() else { break };

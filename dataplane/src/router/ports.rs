@@ -160,9 +160,9 @@ fn wrong(loaded: &Loaded<Config>, index: usize, key: &'static str, reason: Strin
 /// The devices by port index.
 fn open(eal: &Eal, loaded: &Loaded<Config>) -> Result<Vec<Opened>, Failure> {
     let one = |(index, port): (usize, &crate::config::Port)| {
-        let Some(name) = &port.device else { return Ok(None) };
+        let Some(devargs) = port.devargs() else { return Ok(None) };
         let failed = |error: dpdk::Error| wrong(loaded, index, "device", error.to_string());
-        let device = Port::open(eal, name).map_err(failed)?;
+        let device = Port::open(eal, &devargs).map_err(failed)?;
         let info = device.info().map_err(failed)?;
         Ok(Some((device, info)))
     };
