@@ -9,14 +9,15 @@ use fibcast_control::{Answer, Request, ask};
 
 use super::{Finding, Grade};
 
-/// Asks the daemon behind a socket.
-pub fn look(socket: &Path, timeout: Duration) -> Vec<Finding> {
+/// Asks the daemon behind a socket. Also returns its process where it is a dataplane.
+pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     let status = match ask(socket, &Request::Status {}, timeout) {
         Ok(Answer::Status(status)) => *status,
-        Ok(_) => return vec![strange()],
+        Ok(_) => return (vec![strange()], None),
         Err(error) => {
-            let advice = "is it running, and may this user open its socket? journalctl -u 'fibcast*' says why it ended";
-            return vec![Finding::of(Grade::Bad, "daemon", error.to_string(), advice)];
+            let advice = "is it running, and may this user open its socket? journalctl -u fibcast-dataplane says why it ended (or -u \
+                          fibcast-route-server, -u fibcast-agent)";
+            return (vec![Finding::of(Grade::Bad, "daemon", error.to_string(), advice)], None);
         }
     };
     let mut findings = vec![daemon(&status)];
@@ -27,7 +28,7 @@ pub fn look(socket: &Path, timeout: Duration) -> Vec<Finding> {
     {
         findings.extend(workers(&list));
     }
-    findings
+    (findings, Some(status.pid).filter(|_| status.kind == Kind::Dataplane))
 }
 
 fn strange() -> Finding {
@@ -107,7 +108,7 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
         if worker.stalled {
             let advice =
                 "its thread gives no sign of life: the log says whether it ended; a restart brings it back";
-            return Finding::of(Grade::Bad, "worker", format!("{found}, stands still"), advice);
+            return Finding::of(Grade::Bad, "worker", format!("{found}, stalled"), advice);
         }
         if worker.busy_percent > 95.0 {
             let advice = "add cores to [workers], and queues or spread = \"on\" for the ports";
@@ -131,7 +132,7 @@ mod tests {
             _ => Ok(Answer::Workers(WorkerList::default())),
         })
         .unwrap();
-        look(&path, Duration::from_secs(5))
+        look(&path, Duration::from_secs(5)).0
     }
 
     #[test]
@@ -154,7 +155,8 @@ mod tests {
 
     #[test]
     fn no_daemon_is_bad_and_says_where_to_look() {
-        let findings = look(Path::new("/nonexistent/x.sock"), Duration::from_secs(1));
+        let (findings, pid) = look(Path::new("/nonexistent/x.sock"), Duration::from_secs(1));
+        assert_eq!(pid, None);
         assert!(
             findings.len() == 1
                 && findings[0].grade == Grade::Bad

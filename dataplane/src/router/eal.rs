@@ -19,6 +19,10 @@ pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
         .map_err(|(port, reason)| wrong(&[Step::Key("port"), Step::At(port), Step::Key("device")], reason))?;
     let eal = Eal::init(&arguments)
         .map_err(|error| wrong(&[Step::Key("eal"), Step::Key("args")], error.to_string()))?;
+    if let Some(version) = dpdk::untested_version() {
+        let tested = dpdk::TESTED_RELEASES.join(", ");
+        tracing::warn!("{version} is not a release that fibcast is tested with ({tested})");
+    }
     // Initialisation pins this thread; control and agent must not share a core with the first worker because of that.
     eal.restore_affinity();
     Ok(eal)

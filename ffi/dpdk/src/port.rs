@@ -8,7 +8,7 @@ use dpdk_sys as sys;
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string, check};
 use crate::stats::{Link, Stats};
-use crate::{Mempool, RxQueue, TxQueue};
+use crate::{Mempool, RxQueue, TxQueue, log};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 
@@ -102,6 +102,7 @@ impl Port {
     /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
     /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
+        log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
         // DPDK names PCI devices with their domain, which may be left out here.
         let name = crate::pci_address(name).unwrap_or_else(|| name.to_owned());
@@ -131,6 +132,7 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::AlreadyStarted(self.device.name.clone()));
         }
+        log::forget();
         let info = self.device.info()?;
         self.device.check_config(config, &info)?;
         let Some(smallest) = pools.iter().map(Mempool::data_room).min() else {
@@ -227,9 +229,9 @@ impl Port {
     /// The state of the link, without waiting for it to settle. Exclusive like all that asks the driver while the port is at work: some
     /// drivers (e1000) read the PHY without a lock, and two callers get a false answer.
     pub fn link(&mut self) -> Result<Link> {
-        let mut raw = sys::rte_eth_link::default();
+        let mut raw = sys::fc_link::default();
         // SAFETY: the port is open, `raw` is writable.
-        let returned = unsafe { sys::rte_eth_link_get_nowait(self.device.port, &mut raw) };
+        let returned = unsafe { sys::fc_link_get(self.device.port, &mut raw) };
         check(returned, "read link of", self.name())?;
         Ok(raw.into())
     }

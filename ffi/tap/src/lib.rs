@@ -1,10 +1,12 @@
 //! TAP interfaces of the kernel: Ethernet frames read and written through a file descriptor.
 //!
-//! [`Tap::open`] makes one, [`setup`] gives it addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame. An interface
-//! goes away with its [`Tap`].
+//! [`Tap::open`] makes one, [`setup`] gives it addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame, [`watch`] tells of
+//! MAC addresses that change. An interface goes away with its [`Tap`]; [`rules`] looks after what does not.
 
 mod netlink;
+pub mod rules;
 pub mod setup;
+pub mod watch;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -62,6 +64,23 @@ impl Tap {
     /// Its number in the kernel.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Its MAC address as it is now.
+    pub fn mac(&self) -> io::Result<[u8; 6]> {
+        // SAFETY: ifreq is plain data, for which zero is valid.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, and the request is a whole ifreq, which the kernel writes to.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), libc::SIOCGIFHWADDR, &mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has written this member of the union.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
+        let mut mac = [0; 6];
+        for (to, from) in mac.iter_mut().zip(address) {
+            *to = from as u8;
+        }
+        Ok(mac)
     }
 
     /// Takes a frame that the kernel sent; `None` where there is none.
