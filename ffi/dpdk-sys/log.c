@@ -46,8 +46,10 @@ int fc_eal_init(int argc, char **argv)
 	/* In glibc these are variables that may be set. */
 	if (nowhere != NULL)
 		stdout = nowhere;
-	if (errors != NULL)
+	if (errors != NULL) {
+		setvbuf(errors, NULL, _IOLBF, BUFSIZ);
 		stderr = errors;
+	}
 	returned = rte_eal_init(argc, argv);
 	stdout = out;
 	stderr = err;

@@ -75,8 +75,9 @@ impl Heard {
     }
 
     fn line(&mut self, level: u32, line: &str, tell: &mut dyn FnMut(u32, &str)) {
-        // DPDK 22.11 writes what is fatal to standard error and to the log.
-        let twice = level == sys::FC_LOG_STDERR && line.starts_with("EAL: FATAL: ");
+        // DPDK 22.11 writes what is fatal to standard error and to the log, and reads its arguments twice.
+        let again = || self.complaints.back().is_some_and(|(_, last)| last == line);
+        let twice = level == sys::FC_LOG_STDERR && (line.starts_with("EAL: FATAL: ") || again());
         if line.is_empty() || twice {
             return;
         }
@@ -123,7 +124,8 @@ mod tests {
     #[test]
     fn what_is_fatal_is_not_told_twice_and_other_words_on_standard_error_are() {
         let wrong = "fibcast: unrecognized option '--x'\n";
-        let (told, complaints) = lines(&[(0, wrong), (0, "EAL: FATAL: Invalid\n"), (ERR, "EAL: Invalid\n")]);
+        let (told, complaints) =
+            lines(&[(0, wrong), (0, wrong), (0, "EAL: FATAL: Invalid\n"), (ERR, "EAL: Invalid\n")]);
         assert_eq!(told, [(0, wrong.trim().to_owned()), (ERR, "EAL: Invalid".to_owned())]);
         assert_eq!(complaints, [wrong.trim(), "Invalid"]);
     }

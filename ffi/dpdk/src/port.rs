@@ -99,14 +99,12 @@ pub(crate) struct Started {
 }
 
 impl Port {
-    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
+    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`, with its domain), or by the name of
     /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
         log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
-        // DPDK names PCI devices with their domain, which may be left out here.
-        let name = crate::pci_address(name).unwrap_or_else(|| name.to_owned());
-        let name_c = c_string(&name)?;
+        let name_c = c_string(name)?;
         let (port, plugged) = match port_by_name(&name_c) {
             Some(port) => (port, false),
             None => {
@@ -120,9 +118,9 @@ impl Port {
             }
         };
         if !eal.claim_port(port) {
-            return Err(Error::DeviceInUse(name));
+            return Err(Error::DeviceInUse(name.to_owned()));
         }
-        let device = Device { eal: eal.clone(), port, name, plugged };
+        let device = Device { eal: eal.clone(), port, name: name.to_owned(), plugged };
         Ok(Self { started: None, device: Arc::new(device) })
     }
 

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Longest name of an interface, as the kernel has it.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
+/// `linux/if_tun.h`, since Linux 5.0.
+const TUNSETCARRIER: libc::Ioctl = 0x4004_54e2;
+
 /// A TAP interface that this process made.
 #[derive(Debug)]
 pub struct Tap {
@@ -81,6 +84,16 @@ impl Tap {
             *to = from as u8;
         }
         Ok(mac)
+    }
+
+    /// Plugs the interface in or pulls it out (`ip link` says `NO-CARRIER`). A new one is plugged in.
+    pub fn set_carrier(&self, up: bool) -> io::Result<()> {
+        let up = libc::c_int::from(up);
+        // SAFETY: the descriptor is open, and the kernel reads one int.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), TUNSETCARRIER, &up) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// Takes a frame that the kernel sent; `None` where there is none.

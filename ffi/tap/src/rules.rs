@@ -106,11 +106,28 @@ impl Rule {
     }
 }
 
-/// What becomes of the rules that are there, by the addresses of interfaces at work and what this process is going to add.
-fn leftovers(found: &[Rule], tables: &Range<u32>, at_work: &HashSet<IpAddr>, wanted: &[Rule]) -> Vec<Rule> {
-    // Versions before the mark said no protocol at all, which `ip rule add` never does.
-    let ours = |rule: &Rule| tables.contains(&rule.table) && [PROTOCOL, 0].contains(&rule.protocol);
-    let dead = |rule: &&Rule| ours(rule) && !at_work.contains(&rule.source) && !wanted.contains(rule);
+/// Addresses of this host.
+#[derive(Debug, Default)]
+struct Addresses {
+    /// On interfaces that a process like this one made.
+    at_work: HashSet<IpAddr>,
+    /// On any other interface.
+    others: HashSet<IpAddr>,
+}
+
+/// Which of the rules that are there were left by a process that is no more, by the addresses that there are and what is wanted.
+fn leftovers(found: &[Rule], tables: &Range<u32>, addresses: &Addresses, wanted: &[Rule]) -> Vec<Rule> {
+    // Versions before the mark said no protocol, and an operator may say none. So a rule without is only taken for ours in a table that is
+    // in use, where its address is to be ours, or is nowhere on this host, so that the rule is of no use to anybody.
+    let in_use = |table| table == tables.start || wanted.iter().any(|rule| rule.table == table);
+    let to_be_ours = |source| wanted.iter().any(|rule| rule.source == source);
+    let ours = |rule: &Rule| match rule.protocol {
+        PROTOCOL => tables.contains(&rule.table),
+        0 => in_use(rule.table) && (to_be_ours(rule.source) || !addresses.others.contains(&rule.source)),
+        _ => false,
+    };
+    let dead =
+        |rule: &&Rule| ours(rule) && !addresses.at_work.contains(&rule.source) && !wanted.contains(rule);
     found.iter().filter(dead).copied().collect()
 }
 
@@ -132,11 +149,13 @@ pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result
             Err(error) => return Err(error),
         }
     }
-    let addresses = kernel.dump(RTM_GETADDR, &[0; 8], address)?;
-    let at_work = addresses.into_iter().filter(|(index, _)| name_of(*index).starts_with(prefix));
-    let at_work: HashSet<IpAddr> = at_work.map(|(_, address)| address).collect();
+    let mut addresses = Addresses::default();
+    for (index, address) in kernel.dump(RTM_GETADDR, &[0; 8], address)? {
+        let ours = name_of(index).starts_with(prefix);
+        if ours { &mut addresses.at_work } else { &mut addresses.others }.insert(address);
+    }
     let wanted: Vec<Rule> = wanted.iter().flat_map(|setup| setup.rules()).collect();
-    let leftovers = leftovers(&found, tables, &at_work, &wanted);
+    let leftovers = leftovers(&found, tables, &addresses, &wanted);
     for rule in &leftovers {
         match rule.delete(&mut kernel) {
             // Another process that starts may have been faster.
@@ -185,7 +204,8 @@ mod tests {
 
     fn left(found: &[Rule], at_work: &[&str], wanted: &[Rule]) -> Vec<Rule> {
         let at_work = at_work.iter().map(|address| address.parse().unwrap()).collect();
-        leftovers(found, &(7_830..8_854), &at_work, wanted)
+        let others = HashSet::from(["127.0.0.1".parse().unwrap(), "10.0.5.1".parse().unwrap()]);
+        leftovers(found, &(7_830..8_854), &Addresses { at_work, others }, wanted)
     }
 
     #[test]
@@ -211,8 +231,15 @@ mod tests {
     #[test]
     fn an_operators_rules_and_those_of_other_tables_stay() {
         let boot = 3;
-        let found = [rule("10.0.0.1", 7_830, 7_830, boot), rule("10.0.0.1", 200, 7_830, PROTOCOL)];
+        let found = [
+            rule("10.0.0.1", 7_830, 7_830, boot),
+            rule("10.0.0.1", 200, 7_830, PROTOCOL),
+            rule("10.0.5.1", 7_830, 32_765, 0),
+            rule("10.0.0.1", 8_000, 32_765, 0),
+        ];
         assert_eq!(left(&found, &[], &[]), []);
+        let wanted = Rule::new(found[2].source, 7_830);
+        assert_eq!(left(&found, &[], &[wanted]), [found[2]], "about to be ours");
     }
 
     #[test]
