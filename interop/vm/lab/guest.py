@@ -19,6 +19,8 @@ class Guest:
         self.alive = alive
         self.patience = patience
         self.rest = b""
+        # The machine's time at its last answer.
+        self.now = 0.0
         self.socket = socket.socket(socket.AF_UNIX)
         end = time.monotonic() + 10
         while True:
@@ -70,6 +72,7 @@ class Guest:
         while True:
             line = self._line(end, "boot")
             if "up" in line:
+                self.now = line["now"]
                 return line["up"]
 
     def _ask(self, order, timeout, what):
@@ -80,6 +83,7 @@ class Guest:
         while True:
             line = self._line(end, what)
             if line.get("id") == order["id"]:
+                self.now = line["now"]
                 return line
 
     def run(self, command, timeout=20):
