@@ -15,7 +15,7 @@ DEMO_ARGS ?=
 INTEROP_ARGS ?=
 KIND ?= all
 
-.PHONY: help demo demo-short demo-frr build test test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
+.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -38,6 +38,10 @@ test: ## every test that needs no NIC
 	@$(SETUP) build
 	@$(SETUP) test
 	@scripts/run-tests
+
+test-dpdk: ## ffi/ and dataplane/ with DPDK 22.11, 24.11 and 25.11, in root file systems that stay in FIBCAST_CACHE (as root); RELEASES=25.11: that one; TESTS=ffi: build all, test ffi/
+	@$(SETUP) dpdk
+	@scripts/test-dpdk
 
 test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone
 	@$(SETUP) build

