@@ -86,7 +86,7 @@ reasons! {
     TxFull = "tx_full",
     /// For the router itself, which did not keep up.
     HostFull = "host_full",
-    /// For the router itself, but larger than it takes, or in several buffers.
+    /// For the router itself, but larger than the largest MTU.
     HostTooBig = "host_too_big",
     /// For another worker, by its flow, whose ring was full.
     SpreadFull = "spread_full",

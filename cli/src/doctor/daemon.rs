@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
-use fibcast_control::tables::WorkerList;
+use fibcast_control::tables::{DropCount, DropList, WorkerList};
 use fibcast_control::{Answer, Request, ask};
 
 use super::{Finding, Grade};
@@ -27,6 +27,11 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         && let Ok(Answer::Workers(list)) = ask(socket, &Request::Workers {}, timeout)
     {
         findings.extend(workers(&list));
+    }
+    if status.kind == Kind::Dataplane
+        && let Ok(Answer::Drops(list)) = ask(socket, &Request::Drops {}, timeout)
+    {
+        findings.extend(zero_frames(&list));
     }
     (findings, Some(status.pid).filter(|_| status.kind == Kind::Dataplane))
 }
@@ -99,6 +104,17 @@ fn forwarding(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// A device that reports frames and does not write them.
+fn zero_frames(list: &DropList) -> Vec<Finding> {
+    let one = |drop: &DropCount| {
+        let found = format!("port {}: {} received frames held zeros only", drop.port, drop.packets);
+        let advice = "its device does not reach the packet buffers by DMA: look for IOMMU faults (dmesg | grep -e DMAR -e AMD-Vi), and check that \
+                      it is bound to vfio-pci";
+        Finding::of(Grade::Bad, "DMA", found, advice)
+    };
+    list.drops.iter().filter(|drop| drop.reason == "zero_frame").map(one).collect()
+}
+
 fn workers(list: &WorkerList) -> Vec<Finding> {
     let one = |worker: &fibcast_control::tables::WorkerStatus| {
         let found = format!(
@@ -151,6 +167,19 @@ mod tests {
             "{findings:?}"
         );
         assert!(findings[1].advice.contains("7830"));
+    }
+
+    #[test]
+    fn frames_of_zeros_are_bad_and_named_with_their_port() {
+        let drop =
+            |port: &str, reason: &str| DropCount { port: port.into(), reason: reason.into(), packets: 7 };
+        let list =
+            DropList { drops: vec![drop("p0", "no_route"), drop("p1", "zero_frame")], ..DropList::default() };
+        let findings = zero_frames(&list);
+        assert!(findings.len() == 1 && findings[0].grade == Grade::Bad, "{findings:?}");
+        assert!(
+            findings[0].found.contains("port p1: 7 received frames") && findings[0].advice.contains("DMAR")
+        );
     }
 
     #[test]

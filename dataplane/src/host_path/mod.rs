@@ -24,8 +24,10 @@ use tap::watch::Links;
 
 use crate::config::MAX_VRFS;
 use crate::control::PortSetup;
+use crate::packet::ethernet;
 use crate::packet::ethernet::Mac;
-use crate::pipeline::output::{HOST_FRAME, HostFrame, Rings};
+use crate::pipeline::host_frame::HostFrame;
+use crate::pipeline::output::Rings;
 use proxy::Answer;
 use tap_mac::{Change, TapMac};
 
@@ -103,13 +105,7 @@ impl HostPort {
 }
 
 fn setup_of(port: &PortSetup) -> Setup {
-    Setup {
-        mac: port.mac.0,
-        // A frame must fit into the rings.
-        mtu: port.mtu.min(HOST_FRAME as u16 - 14),
-        addresses: port.addresses.clone(),
-        table: TABLE + port.vrf.0,
-    }
+    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table: TABLE + port.vrf.0 }
 }
 
 /// Removes what a process left that was killed. Without the rights for it nothing was left by a process of this user either.
@@ -167,7 +163,8 @@ impl Drop for HostPath {
 }
 
 fn run(mut all: Vec<HostPort>, mut links: Links, rings: &[Rings], stop: &AtomicBool) {
-    let mut room = [0; HOST_FRAME];
+    let longest = all.iter().map(|own| usize::from(own.port.mtu)).max().unwrap_or_default();
+    let mut room = vec![0; longest + ethernet::HEADER];
     while !stop.load(Ordering::Acquire) {
         follow(&mut all, &mut links);
         if let Some(rings) = rings.first() {
@@ -252,9 +249,9 @@ fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
             Answer::Ignore => continue,
             Answer::Wire => {
                 own.mac.to_wire(frame);
-                HostFrame::new(own.index, frame)
+                out.long_frames.copy(own.index, frame)
             }
-            Answer::Route => HostFrame::routed(own.index, frame),
+            Answer::Route => out.long_frames.copy(own.index, frame).map(HostFrame::routed),
         };
         if let Some(frame) = sent {
             let _ = out.originate.push(frame);
