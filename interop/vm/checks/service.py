@@ -53,11 +53,11 @@ def forwards_by_a_route_server(bed):
 
 @GROUP.check("systemctl restart")
 def systemctl_restart(bed):
-    before, faults = leftovers(bed), len(bed.router.iommu_faults())
+    before, faults = leftovers(bed), len(bed.iommu_faults())
     gap = gap_while(bed, "systemctl restart fibcast-dataplane")
     after = leftovers(bed)
     want(before == after, f"before:\n{before}\nafter:\n{after}")
-    refused = bed.router.iommu_faults()[faults:]
+    refused = bed.iommu_faults()[faults:]
     want(not refused, "DMA after the ports were closed:\n" + "\n".join(refused[:5]))
     return f"{gap:.1f} s without forwarding"
 

@@ -28,5 +28,5 @@ def show_ports_while_packets_flow(bed):
 def no_iommu_faults(bed):
     if not bed.machine.iommu:
         raise Skipped("the machine has no IOMMU")
-    faults = bed.router.iommu_faults()[bed.faults_before:]
+    faults = bed.iommu_faults()[bed.faults_before:]
     want(not faults, f"{len(faults)} lines in dmesg:\n" + "\n".join(faults[:5]))

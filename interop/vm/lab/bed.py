@@ -14,7 +14,10 @@ class Bed:
         self.host0, self.host1 = self.hosts
         # Where the log of its first start begins.
         self.started = None
-        self.faults_before = len(self.router.iommu_faults())
+        self.faults_before = len(self.iommu_faults())
+
+    def iommu_faults(self):
+        return self.router.iommu_faults(self.kind.known_fault)
 
     def mac(self, port):
         """MAC address of the router's port as bytes."""

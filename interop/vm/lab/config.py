@@ -7,7 +7,7 @@ device = "{device}"
 addresses = ["{v4}", "{v6}"]
 mtu = {mtu}
 host_path = true
-"""
+{queues}"""
 
 # VLAN 100 on p1. Its MTU is smaller than the other port's: path MTU and fragmentation show there.
 VLAN_PORT = """
@@ -63,7 +63,7 @@ path = "/etc/fibcast/routes.txt"
 ROUTES = "10.9.0.0/16 via 198.51.100.2\n2001:db8:9::/48 via 2001:db8:1::2\n"
 
 
-def dataplane(devices, workers=1, mtu=1500, sync=False, spread="auto"):
+def dataplane(devices, workers=1, mtu=1500, sync=False, spread="auto", rx_queues=None):
     """A router with two ports. Two workers share the machine's two cores with everything else in it."""
     cores = [1] if workers == 1 else [0, 1]
     text = f"""[node]
@@ -80,7 +80,8 @@ spread = "{spread}"
 """
     if sync:
         text += SYNC
+    queues = f"rx_queues = {rx_queues}\n" if rx_queues else ""
     addresses = (("192.0.2.1/24", "2001:db8::1/64"), ("198.51.100.1/24", "2001:db8:1::1/64"))
     for number, (device, (v4, v6)) in enumerate(zip(devices, addresses)):
-        text += PORT.format(name=f"p{number}", device=device, v4=v4, v6=v6, mtu=mtu)
+        text += PORT.format(name=f"p{number}", device=device, v4=v4, v6=v6, mtu=mtu, queues=queues)
     return text + VLAN_PORT + ("" if sync else STATIC_ROUTES)
