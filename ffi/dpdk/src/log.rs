@@ -18,6 +18,7 @@ const FRESH: Duration = Duration::from_secs(5);
 /// rte_log.h.
 const ERR: u32 = 4;
 const WARNING: u32 = 5;
+const NOTICE: u32 = 6;
 const INFO: u32 = 7;
 
 thread_local! {
@@ -96,7 +97,7 @@ fn tell(level: u32, line: &str) {
     match level {
         ..=ERR => tracing::error!("{line}"),
         WARNING => tracing::warn!("{line}"),
-        ..=INFO => tracing::info!("{line}"),
+        NOTICE | INFO => tracing::info!("{line}"),
         _ => tracing::debug!("{line}"),
     }
 }
