@@ -76,7 +76,7 @@ def reboot(bed):
     bed.guest.do("for _ in $(seq 200); do [ -s /var/lib/fibcast/vm.ckpt ] && break; sleep 0.05; done; [ -s /var/lib/fibcast/vm.ckpt ]", 30)
     # The server does not come back: what forwards after the boot is the checkpoint.
     bed.guest.do("systemctl stop fibcast-route-server; systemctl enable fibcast-dataplane; sync", 30)
-    bed.guest.do("systemctl reboot --no-block")
+    bed.guest.reboot()
     bed.machine.wait_up()
     waited = wait_forwarding(bed, 60)
     status = bed.router.ask("show status")

@@ -75,10 +75,17 @@ class Guest:
                 self.now = line["now"]
                 return line["up"]
 
-    def _ask(self, order, timeout, what):
+    def _send(self, order):
         order["id"] = time.monotonic_ns()
         self.socket.settimeout(10)
         self.socket.sendall(json.dumps(order).encode() + b"\n")
+
+    def reboot(self):
+        """Begins a reboot. Nobody waits for the answer: the agent may be gone before it is out."""
+        self._send({"run": "systemctl reboot --no-block", "timeout": 10})
+
+    def _ask(self, order, timeout, what):
+        self._send(order)
         end = time.monotonic() + timeout
         while True:
             line = self._line(end, what)
