@@ -52,7 +52,7 @@ test-interop: ## whole systems with real FRR and BIRD in network namespaces, one
 test-vm: ## the programs in a virtual machine with four kinds of PCI NIC behind an IOMMU (as root); KIND=e1000e|igb|virtio|vmxnet3: one of them
 	@$(SETUP) build
 	@$(SETUP) vm
-	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-dataplane
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane
 	@interop/vm/test-vm --kind $(KIND)
 
 lint: ## clippy, formatting, licences and advisories
