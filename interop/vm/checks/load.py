@@ -1,10 +1,12 @@
 """TCP through the router: no loss that TCP would have to mend."""
 import json
+import os
 
 from lab.check import Failed, Group, want
 
 GROUP = Group()
-LEAST_MBITS = 200
+# On a quiet machine under TCG; one that is busy with other things says what it can do.
+LEAST_MBITS = int(os.environ.get("FIBCAST_VM_MBITS", "200"))
 SECONDS = 3
 
 
