@@ -6,7 +6,7 @@ use fibcast_control::Request;
 use fibcast_control::protocol::OwnRoute;
 use ipnet::IpNet;
 
-/// Neighbours.
+/// Neighbors.
 #[derive(Debug, clap::Subcommand)]
 pub enum Neighbor {
     /// This address is there, and is not asked for any more.

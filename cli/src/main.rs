@@ -55,7 +55,7 @@ enum Command {
     Top(top::Top),
     /// Looks at this machine and at the daemon: what is missing to forward fast, and what to do about it.
     Doctor(doctor::Doctor),
-    /// Neighbours of a dataplane that are never asked for.
+    /// Static neighbors of a dataplane.
     #[command(subcommand)]
     Neighbor(change::Neighbor),
     /// Routes of a dataplane's own, which win over those from servers.
@@ -63,7 +63,7 @@ enum Command {
     Route(change::Route),
     /// Compares the table with the servers' anew, and applies all of it again.
     Resync,
-    /// Reads what may change while a daemon runs: of a dataplane static routes and neighbours, of all the certificates.
+    /// Reads what may change while a daemon runs: of a dataplane static routes and neighbors, of all the certificates.
     Reload,
     /// Makes and shows certificates of nodes.
     #[command(subcommand)]

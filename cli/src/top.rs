@@ -220,11 +220,19 @@ fn ports_table(sample: &Sample, rates: &Rates) -> Table<'static> {
             Cell::from(short(tx)),
             Cell::from(short(tx_bits)),
             Cell::from(port.rx_missed.to_string()),
-            Cell::from(port.tx_pressed.to_string()),
+            Cell::from(port.tx_backpressure.to_string()),
         ])
     });
-    let heads =
-        ["port", "link", "rx packets/s", "rx bit/s", "tx packets/s", "tx bit/s", "rx missed", "tx pressed"];
+    let heads = [
+        "port",
+        "link",
+        "rx packets/s",
+        "rx bit/s",
+        "tx packets/s",
+        "tx bit/s",
+        "rx missed",
+        "tx backpressure",
+    ];
     table(heads, rows, "ports")
 }
 

@@ -99,7 +99,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
     let stalled = status.forwarding.as_ref().map_or(0, |forwarding| forwarding.workers_stalled);
     if stalled != 0 {
-        return page(503, PLAIN, format!("{stalled} workers stand still\n"));
+        return page(503, PLAIN, format!("{stalled} workers are stalled\n"));
     }
     if let Some(error) = status.forwarding.as_ref().and_then(|forwarding| forwarding.apply_error.as_ref()) {
         return page(

@@ -176,7 +176,7 @@ fn workers(registry: &mut Registry, list: &WorkerList) {
     }
     registry.register("worker_cpu", "Share of a CPU that the worker's thread used lately", cpu);
     registry.register("worker_busy", "Share of its time that the worker spent on packets lately", busy);
-    registry.register("worker_stalled", "1 when the worker stands still or has ended", stalled);
+    registry.register("worker_stalled", "1 when the worker is stalled or has ended", stalled);
     registry.register("queue_received_packets", "Packets received by queue", queues);
 }
 
@@ -228,7 +228,7 @@ fn node(registry: &mut Registry, status: &Status) {
             "1 while a batch cannot be applied and the old table is in force",
             failed,
         );
-        gauge("workers_stalled", "Workers that stand still or have ended", whole(forwarding.workers_stalled));
+        gauge("workers_stalled", "Workers that are stalled or have ended", whole(forwarding.workers_stalled));
         gauge(
             "next_hops_unresolved",
             "Next hops without a MAC address",

@@ -75,7 +75,7 @@ pub enum Request {
         #[serde(default)]
         vrf: u32,
     },
-    /// A neighbour that is never asked for, of a dataplane, until its next start.
+    /// A static neighbor of a dataplane, until its next start.
     NeighborAdd {
         /// Name of the port.
         port: String,

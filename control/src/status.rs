@@ -323,10 +323,10 @@ pub struct ForwardingStatus {
     pub next_hops_unresolved: u64,
     /// Batches that wait because applying them failed.
     pub pending_batches: u64,
-    /// Workers that stand still or have ended.
+    /// Workers that are stalled or have ended.
     #[serde(default)]
     pub workers_stalled: u64,
-    /// Times that the agent's thread had to be started again, because it panicked or stood still.
+    /// Times that the agent's thread had to be started again, because it panicked or stalled.
     #[serde(default)]
     pub agent_restarts: u64,
     /// Times that another station claimed an address of this router (RFC 5227, RFC 4862 §5.4).

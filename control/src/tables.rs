@@ -1,4 +1,4 @@
-//! Lists that an operator can see: routes, groups, neighbours, ports, workers, drops.
+//! Lists that an operator can see: routes, groups, neighbors, ports, workers, drops.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub struct NeighborList {
     pub neighbors: Vec<Neighbor>,
 }
 
-/// A neighbour.
+/// A neighbor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
     /// Name of the port.
@@ -134,7 +134,7 @@ pub struct PortStatus {
     pub rx_missed: u64,
     /// Times that the driver took fewer packets than it was offered: back-pressure. The packets waited, or were dropped as `tx_full`.
     #[serde(default)]
-    pub tx_pressed: u64,
+    pub tx_backpressure: u64,
 }
 
 /// Workers.
@@ -181,7 +181,7 @@ pub struct WorkerStatus {
     /// It gave no sign of life for more than a second, or its thread has ended.
     #[serde(default)]
     pub stalled: bool,
-    /// Packets that wait for a neighbour's address or for room in a transmit queue.
+    /// Packets that wait for a neighbor's address or for room in a transmit queue.
     #[serde(default)]
     pub held: u64,
     /// Packets of the router's own that were not sent.
@@ -210,7 +210,7 @@ pub struct QueueStatus {
     /// Bursts that were as long as they can be: more packets may have waited behind them.
     pub full_bursts: u64,
     /// Of the packets, handed to other workers, where flows are shared by software.
-    pub handed_on: u64,
+    pub software_rss: u64,
 }
 
 /// Dropped packets.
@@ -224,7 +224,7 @@ pub struct DropList {
     pub host: u64,
     /// Of them, dropped.
     pub dropped: u64,
-    /// Of them, waiting for a neighbour's address or for room in a TX queue.
+    /// Of them, waiting for a neighbor's address or for room in a TX queue.
     pub held: u64,
     /// Dropped, by port of arrival and reason; only those that are not 0.
     pub drops: Vec<DropCount>,

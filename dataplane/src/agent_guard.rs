@@ -1,4 +1,4 @@
-//! Looks after the agent: a thread of its own that starts another where the agent's stands still. One that panics starts again by itself.
+//! Looks after the agent: a thread of its own that starts another where the agent's is stalled. One that panics starts again by itself.
 //!
 //! What the old thread was about to give to the control side must not come after the new one's table: each agent's sink has a [`Term`], which is
 //! over when the next agent begins. Forwarding goes on all the while with the table as it was, and the new agent's first batch holds the
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_sync_agent::agent::AgentHandle;
 
-/// An agent whose loop made no turn for so long stands still; it makes one in a second at least.
+/// An agent whose loop made no turn for so long is stalled; it makes one in a second at least.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -122,7 +122,7 @@ fn watch<E: std::fmt::Display>(
             continue;
         }
         tracing::error!(
-            "the agent's thread stands still for {} ms; another takes its place",
+            "the agent's thread is stalled for {} ms; another one replaces it",
             since.elapsed().as_millis()
         );
         agent.abandon();

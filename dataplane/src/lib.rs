@@ -1,19 +1,19 @@
-//! Packet pipeline, neighbours and poll-mode workers.
+//! Packet pipeline, neighbors and poll-mode workers.
 //!
 //! * [`packet`]: packets as bytes;
 //! * [`io`]: what the pipeline asks of packet I/O, on plain memory and on DPDK;
 //! * [`pipeline`]: the path of a packet, one file per stage. Begin there;
 //! * [`worker`]: poll-mode threads around it, and what they do when idle;
 //! * [`neighbor`]: ARP and ND as a state machine;
-//! * [`control`]: the thread that owns table, publisher and neighbours;
-//! * [`agent_guard`]: another agent where one stands still;
+//! * [`control`]: the thread that owns table, publisher and neighbors;
+//! * [`agent_guard`]: another agent where one is stalled;
 //! * [`capture`]: copies of packets for an operator;
 //! * [`host_path`]: TAP interfaces of ports in the kernel;
 //! * [`config`](mod@config): the file `dataplane.toml`;
 //! * [`memory`], [`preflight`]: what the ports want, and whether this machine has it;
 //! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
 //! * [`reason`], [`counters`]: why packets were dropped, and how many;
-//! * [`used`]: which neighbours packets went to.
+//! * [`used`]: which neighbors packets went to.
 
 pub mod agent_guard;
 pub mod capture;

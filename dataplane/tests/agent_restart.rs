@@ -1,4 +1,4 @@
-//! The agent's thread panics or stands still: the worker forwards on, another agent takes its place, and routes come again.
+//! The agent's thread panics or stalls: the worker continues to forward, another agent takes its place, and routes come again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The real binary on DPDK: packets from one pcap file go out into another, by a static route to a static neighbour.
+//! The real binary on DPDK: packets from one pcap file go out into another, by a static route to a static neighbor.
 #![cfg(feature = "dpdk")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -163,7 +163,7 @@ via = "198.51.100.9"
     let own_mac: Vec<u8> = own_mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     for (number, frame) in sent.iter().enumerate() {
         let before = self::frame(number as u32);
-        assert_eq!(frame[..6], [2, 0, 0, 0, 0, 9], "to the neighbour");
+        assert_eq!(frame[..6], [2, 0, 0, 0, 0, 9], "to the neighbor");
         assert_eq!(frame[6..12], own_mac, "from the port");
         assert_eq!(frame[14 + 8], 63);
         assert_eq!(checksum::sum(&frame[14..34]), 0xffff);

@@ -382,7 +382,7 @@ impl Fib {
             trie_bytes: self.encoder.arena.used(),
             groups: self.groups.compiled.clone(),
             slots: self.groups.slots.clone(),
-            straight: self.groups.straight.clone(),
+            single_hop: self.groups.single_hop.clone(),
             neighbors: self.neighbors.clone(),
             audit: OnceLock::new(),
         });

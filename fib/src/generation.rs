@@ -9,7 +9,7 @@ use crate::groups::{Compiled, Many, Slot};
 use crate::neighbors::Neighbors;
 use crate::table::Roots;
 use crate::trie::{Kernel, Snapshot};
-use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, Straight, VrfId};
+use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, SingleHop, VrfId};
 
 /// The immutable set {tries, groups, adjacencies, neighbours, serial}.
 ///
@@ -23,7 +23,7 @@ pub struct Generation {
     pub(crate) trie_bytes: usize,
     pub(crate) groups: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
-    pub(crate) straight: CowVec<Straight>,
+    pub(crate) single_hop: CowVec<SingleHop>,
     pub(crate) neighbors: Neighbors,
     pub(crate) audit: OnceLock<Arc<Audit>>,
 }
@@ -91,8 +91,8 @@ impl Generation {
 
     /// The answer of a group of one next hop that can be reached; an MTU of 0 for all others, which [`forward`](Self::forward) knows.
     #[inline]
-    pub fn straight(&self, group: GroupIndex) -> &Straight {
-        self.straight.get(group.0).unwrap_or(&Straight::NONE)
+    pub fn single_hop(&self, group: GroupIndex) -> &SingleHop {
+        self.single_hop.get(group.0).unwrap_or(&SingleHop::NONE)
     }
 
     /// What a group says about a flow.
@@ -139,7 +139,7 @@ impl Generation {
             tries: self.trie_bytes,
             groups: self.groups.memory()
                 + self.slots.memory()
-                + self.straight.memory()
+                + self.single_hop.memory()
                 + self.neighbors.memory(),
         }
     }

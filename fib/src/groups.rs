@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::cow::CowVec;
 use crate::ecmp::Buckets;
-use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, Straight};
+use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, SingleHop};
 
 /// A group as a worker reads it: next hops by their index.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +76,7 @@ pub(crate) struct Groups {
     pub(crate) compiled: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
     /// By group: what follows from `compiled` and `slots` for those of one next hop.
-    pub(crate) straight: CowVec<Straight>,
+    pub(crate) single_hop: CowVec<SingleHop>,
 }
 
 impl Groups {
@@ -94,7 +94,7 @@ impl Groups {
             new_next_hops: Vec::new(),
             compiled,
             slots: CowVec::new(),
-            straight: CowVec::new(),
+            single_hop: CowVec::new(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Groups {
         {
             used.alone.insert(index.0);
         }
-        self.straighten(index.0);
+        self.refresh_single_hop(index.0);
         true
     }
 
@@ -203,7 +203,7 @@ impl Groups {
     }
 
     /// Writes what a group says at once where it is no longer what it was.
-    fn straighten(&mut self, index: u32) {
+    fn refresh_single_hop(&mut self, index: u32) {
         let slot = match self.compiled.get(index) {
             Some(Compiled::One(next_hop)) => self.slots.get(*next_hop),
             _ => None,
@@ -211,9 +211,10 @@ impl Groups {
         let reachable = |slot: &&Slot| {
             slot.next_hop.gateway.is_some() && slot.adjacency.state == AdjacencyState::Reachable
         };
-        let straight = slot.filter(reachable).map(|slot| Straight::from(&slot.adjacency)).unwrap_or_default();
-        if self.straight.get(index).copied().unwrap_or_default() != straight {
-            self.straight.set(index, straight);
+        let single_hop =
+            slot.filter(reachable).map(|slot| SingleHop::from(&slot.adjacency)).unwrap_or_default();
+        if self.single_hop.get(index).copied().unwrap_or_default() != single_hop {
+            self.single_hop.set(index, single_hop);
         }
     }
 
@@ -225,7 +226,7 @@ impl Groups {
         if entry.content.is_some() {
             self.release(entry.content.as_ref(), index);
             self.compiled.set(index.0, Compiled::None);
-            self.straighten(index.0);
+            self.refresh_single_hop(index.0);
         }
         true
     }
@@ -254,7 +255,7 @@ impl Groups {
         }
         self.slots.set(used.index, Slot { next_hop, adjacency });
         let alone: Vec<u32> = used.alone.iter().copied().collect();
-        alone.into_iter().for_each(|index| self.straighten(index));
+        alone.into_iter().for_each(|index| self.refresh_single_hop(index));
         true
     }
 

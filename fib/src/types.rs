@@ -164,7 +164,7 @@ pub struct Adjacency {
 /// step in between. Almost all groups of almost all tables are such.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]
-pub struct Straight {
+pub struct SingleHop {
     /// Destination MAC, then source MAC: the first 12 bytes of the frame.
     pub header: [u8; 12],
     /// Outgoing port.
@@ -173,14 +173,14 @@ pub struct Straight {
     pub mtu: u16,
 }
 
-impl Straight {
+impl SingleHop {
     /// No packet goes this way.
-    pub(crate) const NONE: Straight = Straight { header: [0; 12], port: PortId(0), mtu: 0 };
+    pub(crate) const NONE: SingleHop = SingleHop { header: [0; 12], port: PortId(0), mtu: 0 };
 }
 
-impl From<&Adjacency> for Straight {
+impl From<&Adjacency> for SingleHop {
     #[inline]
-    fn from(adjacency: &Adjacency) -> Straight {
-        Straight { header: adjacency.header, port: adjacency.port, mtu: adjacency.mtu }
+    fn from(adjacency: &Adjacency) -> SingleHop {
+        SingleHop { header: adjacency.header, port: adjacency.port, mtu: adjacency.mtu }
     }
 }

@@ -116,7 +116,7 @@ fn a_next_hop_is_forgotten_with_its_last_group() {
 
 /// Whatever is done to groups and next hops, the short answer is the long one where there is one next hop, and says nothing else.
 #[test]
-fn the_straight_answer_follows_groups_and_adjacencies() {
+fn the_answer_of_a_single_next_hop_follows_groups_and_adjacencies() {
     let mut fib = Fib::new(limits());
     // Any fixed sequence will do; this one is Knuth's multiplier.
     let mut state = 7u64;
@@ -145,16 +145,16 @@ fn the_straight_answer_follows_groups_and_adjacencies() {
             let one = fib.group(GroupLabel(label)).is_some_and(|group| group.members().len() == 1);
             match (one, generation.forward(index, 1)) {
                 (true, Forward::Via(adjacency)) => {
-                    assert_eq!(*generation.straight(index), Straight::from(adjacency));
+                    assert_eq!(*generation.single_hop(index), SingleHop::from(adjacency));
                     answers += 1;
                 }
                 _ => {
-                    assert_eq!(generation.straight(index).mtu, 0);
+                    assert_eq!(generation.single_hop(index).mtu, 0);
                     silent += 1;
                 }
             }
         }
-        assert_eq!(generation.straight(GroupIndex::NO_ROUTE).mtu, 0);
+        assert_eq!(generation.single_hop(GroupIndex::NO_ROUTE).mtu, 0);
     }
     assert!(answers > 1_000 && silent > 1_000, "{answers} {silent}");
 }

@@ -30,7 +30,7 @@ pub(super) fn ports(list: &PortList) -> String {
         "tx packets",
         "tx bytes",
         "rx missed",
-        "tx pressed",
+        "tx backpressure",
         "driver",
         "addresses",
     ];
@@ -47,7 +47,7 @@ pub(super) fn ports(list: &PortList) -> String {
             port.tx_packets.to_string(),
             port.tx_bytes.to_string(),
             port.rx_missed.to_string(),
-            port.tx_pressed.to_string(),
+            port.tx_backpressure.to_string(),
             port.driver.clone(),
             addresses.join(","),
         ]);
@@ -108,7 +108,7 @@ pub(super) fn workers(list: &WorkerList) -> String {
                 queue.port.clone(),
                 queue.packets.to_string(),
                 queue.full_bursts.to_string(),
-                queue.handed_on.to_string(),
+                queue.software_rss.to_string(),
             ]);
         }
     }

@@ -85,7 +85,7 @@ pub(super) fn status_page(status: &Status) -> String {
             forwarding.pending_batches
         );
         if forwarding.workers_stalled != 0 {
-            let _ = writeln!(page, "{} workers stand still or have ended", forwarding.workers_stalled);
+            let _ = writeln!(page, "{} workers are stalled or have ended", forwarding.workers_stalled);
         }
         if forwarding.address_conflicts != 0 {
             let _ = writeln!(

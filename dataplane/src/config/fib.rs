@@ -14,7 +14,7 @@ pub struct Fib {
     pub max_routes: usize,
     /// Next-hop groups.
     pub max_groups: usize,
-    /// Neighbours of all ports.
+    /// Neighbors of all ports.
     pub max_neighbors: usize,
     /// Mebibytes of address space for the tries, used as needed; a full Internet table needs less than 16.
     pub trie_memory: usize,

@@ -49,7 +49,7 @@ pub struct Config {
     /// Ports, in this order.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
-    /// Neighbours that are never asked for.
+    /// Static neighbors.
     #[serde(default, rename = "static_neighbor")]
     pub neighbors: Vec<StaticNeighbor>,
     /// Routes that win over those from servers.

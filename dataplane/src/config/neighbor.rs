@@ -1,4 +1,4 @@
-//! `[[static_neighbor]]`: neighbours that are never asked for.
+//! `[[static_neighbor]]`: static neighbors.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -44,7 +44,7 @@ impl Config {
         Ok(())
     }
 
-    /// The place of a static neighbour's port; what is wrong with it comes with its key.
+    /// The place of a static neighbor's port; what is wrong with it comes with its key.
     pub fn neighbor(&self, neighbor: &StaticNeighbor) -> Result<usize, (&'static str, String)> {
         let Some(port) = self.port_of(&neighbor.port) else {
             return Err(("port", format!("expected the name of a [[port]], found {:?}", neighbor.port)));

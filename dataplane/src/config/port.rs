@@ -45,7 +45,7 @@ pub struct Port {
     /// Largest IP packet in bytes.
     #[serde(default = "Port::default_mtu")]
     pub mtu: u16,
-    /// A twin of the port in the kernel.
+    /// A TAP interface of the port in the kernel.
     #[serde(default)]
     pub host_path: bool,
     /// Receive queues; left out: one for each worker where the device or its peer spreads flows over them, else one.
@@ -97,7 +97,7 @@ impl Config {
             );
         }
         let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
-        let (mut tags, mut twins) = (HashSet::new(), HashSet::new());
+        let (mut tags, mut interfaces) = (HashSet::new(), HashSet::new());
         for (place, port) in self.ports.iter().enumerate() {
             let wrong =
                 |key: &str, reason: String| loaded.error(&["port".into(), place.into(), key.into()], reason);
@@ -146,8 +146,9 @@ impl Config {
             if port.mtu < MIN_MTU {
                 return Err(wrong("mtu", format!("expected at least {MIN_MTU}, found {}", port.mtu)));
             }
-            if port.host_path && !twins.insert(name_of(&port.name)) {
-                let reason = format!("another port's twin is called {} already", name_of(&port.name));
+            if port.host_path && !interfaces.insert(name_of(&port.name)) {
+                let reason =
+                    format!("another port's TAP interface is called {} already", name_of(&port.name));
                 return Err(wrong("host_path", reason));
             }
             for (key, found) in [("rx_queues", port.rx_queues), ("tx_queues", port.tx_queues)] {

@@ -74,7 +74,7 @@ fn an_unknown_port_is_named() {
 }
 
 #[test]
-fn two_twins_cannot_have_one_name() {
+fn two_tap_interfaces_cannot_have_one_name() {
     let long = "a-very-long-port-name";
     let text = GOOD.replacen("name = \"p0\"", &format!("name = \"{long}1\"\nhost_path = true"), 1);
     let text = text.replacen("port = \"p0\"", &format!("port = \"{long}1\""), 1);
@@ -83,7 +83,7 @@ fn two_twins_cannot_have_one_name() {
     assert!(
         check(&text)
             .unwrap_err()
-            .contains("port[1].host_path: another port's twin is called fc-a-very-long-")
+            .contains("port[1].host_path: another port's TAP interface is called fc-a-very-long-")
     );
 }
 

@@ -1,4 +1,4 @@
-//! Neighbours and links to adjacencies, which workers write packets by. A change here touches no trie.
+//! Neighbors and links to adjacencies, which workers write packets by. A change here touches no trie.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ pub(super) struct Hold {
 }
 
 impl Control {
-    /// Finds the neighbours that next hops which came into use mean.
+    /// Finds the neighbors that next hops which came into use mean.
     pub(super) fn resolve_new(&mut self, now: Instant) {
         for next_hop in self.fib.take_new_next_hops() {
             let key = self.next_hops.resolve(next_hop, &self.ports);
@@ -30,7 +30,7 @@ impl Control {
         }
     }
 
-    /// Points a next hop to the neighbour that it means; none: packets to it have no way.
+    /// Points a next hop to the neighbor that it means; none: packets to it have no way.
     fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
         let Some(key) = key else {
             let nowhere = Adjacency {
@@ -88,7 +88,7 @@ impl Control {
         !self.down.get(place).copied().unwrap_or(false)
     }
 
-    /// A changed neighbour touches neighbours and adjacencies, never a trie.
+    /// A changed neighbor touches neighbors and adjacencies, never a trie.
     pub(super) fn neighbor_changed(&mut self, key: neighbor::Key, mac: Option<Mac>) {
         self.hold.waiting.remove(&key);
         let (port, address) = key;
@@ -102,7 +102,7 @@ impl Control {
         }
     }
 
-    /// A neighbour that the table has no room for stays unknown to workers, which go on asking for it.
+    /// A neighbor that the table has no room for stays unknown to workers, which go on asking for it.
     fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
         match self.fib.set_neighbor(port, address, adjacency) {
             Ok(changed) => {

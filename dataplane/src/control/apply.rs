@@ -8,7 +8,7 @@ use super::{Control, pending};
 
 /// Pause before a batch that could not be applied is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Batches that are applied in one turn, so that neighbours and operators are heard in between.
+/// Batches that are applied in one turn, so that neighbors and operators are heard in between.
 const BATCHES: usize = 16;
 
 /// A commit of the table that feeds this host.

@@ -1,4 +1,4 @@
-//! What the router says for itself: answers to ARP, ND and pings, and questions about neighbours.
+//! What the router says for itself: answers to ARP, ND and pings, and questions about neighbors.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -122,7 +122,7 @@ fn handle(
         if port.owns(address) {
             *claimed = Some((address, mac));
         }
-        // Who is not on this link cannot be its neighbour.
+        // Who is not on this link cannot be its neighbor.
         if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
             neighbors.heard((PortId(frame.port), address), mac, create, now, actions);
         }
@@ -185,7 +185,7 @@ fn neighbor_discovery(
     }
 }
 
-/// The frame that asks for a neighbour.
+/// The frame that asks for a neighbor.
 pub fn question(key: Key, known: Option<Mac>, ports: &[PortSetup]) -> Option<HostFrame> {
     let (PortId(number), target) = key;
     let port = ports.get(usize::from(number))?;

@@ -1,12 +1,12 @@
-//! The control side of the dataplane: one owner of table, publisher and neighbours.
+//! The control side of the dataplane: one owner of table, publisher and neighbors.
 //!
-//! [`Control::turn`] is one pass: batches into the table, frames from the links into the neighbour table, what changed into the table
+//! [`Control::turn`] is one pass: batches into the table, frames from the links into the neighbor table, what changed into the table
 //! again, and at most one publication. It does not block and takes the time as an argument; [`thread`] calls it with a real clock.
 //!
 //! * `apply`, `pending`: batches into the table; one that fails waits, and becomes one with those behind it;
 //! * [`own_routes`]: routes that the host has by itself: its addresses, its subnets, those of its configuration;
 //! * [`recursion`]: gateways that have to be looked for, by the table's own routes and in VRFs;
-//! * [`next_hops`]: which neighbour a next hop means; `adjacencies`: what workers write for it;
+//! * [`next_hops`]: which neighbor a next hop means; `adjacencies`: what workers write for it;
 //! * [`host`]: answers to ARP, ND and pings;
 //! * [`orders`]: what an operator changes while the router runs;
 //! * [`sink`]: batches of the agent on their way here;
@@ -47,11 +47,11 @@ use own_routes::{OwnRoutes, StaticRoute};
 pub use port::PortSetup;
 use recursion::Recursion;
 
-/// Questions about neighbours in one turn; more wait a turn.
+/// Questions about neighbors in one turn; more wait a turn.
 const QUESTIONS: usize = 64;
 /// Between two looks at which next hops are in use no more.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Between two looks at which neighbours packets went to.
+/// Between two looks at which neighbors packets went to.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What a control side is made of.
@@ -76,7 +76,7 @@ pub struct Setup {
 #[error("own routes do not fit into the table: {0}")]
 pub struct SetupError(#[from] fibcast_fib::ApplyError);
 
-/// Table, publisher and neighbours.
+/// Table, publisher and neighbors.
 #[derive(Debug)]
 pub struct Control {
     ports: Vec<PortSetup>,
@@ -89,7 +89,7 @@ pub struct Control {
     rings: Vec<Rings>,
     pending: VecDeque<Batch>,
     failure: Option<Failure>,
-    /// The last neighbour did not fit into the table.
+    /// The last neighbor did not fit into the table.
     neighbors_full: bool,
     dirty: bool,
     hold: Hold,
@@ -178,7 +178,7 @@ impl Control {
         busy
     }
 
-    /// Frames from the links and neighbours that packets asked for.
+    /// Frames from the links and neighbors that packets asked for.
     fn hear(&mut self, now: Instant) -> bool {
         let mut busy = false;
         for place in 0..self.rings.len() {
@@ -203,7 +203,7 @@ impl Control {
         busy
     }
 
-    /// Does what the neighbour table wants.
+    /// Does what the neighbor table wants.
     fn perform(&mut self) -> bool {
         let busy = !self.actions.is_empty();
         let mut actions = std::mem::take(&mut self.actions);

@@ -1,4 +1,4 @@
-//! Which neighbour a next hop means: the gateway itself, on the port that is named or on the connected subnet of the default VRF.
+//! Which neighbor a next hop means: the gateway itself, on the port that is named or on the connected subnet of the default VRF.
 //!
 //! Gateways that have to be looked for are [`super::recursion`]'s: by the time that they come here they have a port, or lead nowhere.
 
@@ -12,14 +12,14 @@ use super::PortSetup;
 use crate::neighbor::{Key, Table};
 use crate::packet::ipv6;
 
-/// The next hops in use and their neighbours.
+/// The next hops in use and their neighbors.
 #[derive(Debug, Default)]
 pub struct NextHops {
     neighbors: HashMap<Key, Vec<NextHop>>,
 }
 
 impl NextHops {
-    /// The neighbour of a next hop that came into use; `None` for a connected subnet and for a gateway that nothing leads to.
+    /// The neighbor of a next hop that came into use; `None` for a connected subnet and for a gateway that nothing leads to.
     pub fn resolve(&mut self, next_hop: NextHop, ports: &[PortSetup]) -> Option<Key> {
         let gateway = next_hop.gateway?;
         let port = match next_hop.port {
@@ -36,12 +36,12 @@ impl NextHops {
         Some((port, gateway))
     }
 
-    /// The next hops that mean this neighbour.
+    /// The next hops that mean this neighbor.
     pub fn of(&self, key: &Key) -> &[NextHop] {
         self.neighbors.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Forgets next hops that no group uses any more, and releases their neighbours.
+    /// Forgets next hops that no group uses any more, and releases their neighbors.
     pub fn sweep(&mut self, fib: &Fib, neighbors: &mut Table) {
         let used: HashSet<NextHop> = fib.next_hops().collect();
         self.neighbors.retain(|key, users| {
@@ -53,7 +53,7 @@ impl NextHops {
         });
     }
 
-    /// Next hops that mean a neighbour.
+    /// Next hops that mean a neighbor.
     pub fn len(&self) -> usize {
         self.neighbors.values().map(Vec::len).sum()
     }
@@ -63,7 +63,7 @@ impl NextHops {
         self.neighbors.is_empty()
     }
 
-    /// Next hops by neighbour.
+    /// Next hops by neighbor.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &[NextHop])> {
         self.neighbors.iter().map(|(key, users)| (key, users.as_slice()))
     }

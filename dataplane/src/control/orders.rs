@@ -1,4 +1,4 @@
-//! What an operator changes while the router runs: neighbours and routes of the host's own.
+//! What an operator changes while the router runs: neighbors and routes of the host's own.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -11,12 +11,12 @@ use super::{Batch, Control};
 use crate::packet::ethernet::Mac;
 
 impl Control {
-    /// A neighbour that is never asked for, from now on.
+    /// A static neighbor, from now on.
     pub fn add_neighbor(&mut self, port: PortId, address: IpAddr, mac: Mac, now: Instant) {
         self.neighbors.set_static((port, address), mac, now, &mut self.actions);
     }
 
-    /// Takes a static neighbour back; false where there was none.
+    /// Takes a static neighbor back; false where there was none.
     pub fn remove_neighbor(&mut self, port: PortId, address: IpAddr, now: Instant) -> bool {
         let key = (port, address);
         let needed = !self.next_hops.of(&key).is_empty();

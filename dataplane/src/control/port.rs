@@ -25,7 +25,7 @@ pub struct PortSetup {
     pub link: Link,
     /// Reverse-path check.
     pub reverse_path: ReversePath,
-    /// Packets for the router itself go to a twin in the kernel.
+    /// Packets for the router itself go to its TAP interface in the kernel.
     pub host_path: bool,
 }
 

@@ -17,7 +17,7 @@ use super::PortSetup;
 use super::next_hops::{connected, owned};
 use super::own_routes::is_own;
 
-/// Most routes between a gateway and the neighbour that it means.
+/// Most routes between a gateway and the neighbor that it means.
 pub const LEVELS: usize = 4;
 /// Most gateways that are looked at for one group: routes of many members behind each other must not multiply without end.
 const STEPS: usize = 4_096;
@@ -48,7 +48,7 @@ pub struct Recursion {
     stale: bool,
 }
 
-/// A walk from one group's gateways to neighbours.
+/// A walk from one group's gateways to neighbors.
 struct Walk<'a> {
     ports: &'a [PortSetup],
     fib: &'a Fib,
@@ -242,7 +242,7 @@ impl Recursion {
         self.stale = true;
     }
 
-    /// A group with its gateways followed to neighbours, and how many of them lead nowhere.
+    /// A group with its gateways followed to neighbors, and how many of them lead nowhere.
     fn expand(&mut self, vrf: VrfId, group: Group, ports: &[PortSetup], fib: &Fib) -> (Group, usize) {
         if group.members().is_empty() {
             return (group, 0);

@@ -1,4 +1,4 @@
-//! What the control side shows to an operator: routes, groups, neighbours, state of forwarding.
+//! What the control side shows to an operator: routes, groups, neighbors, state of forwarding.
 
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ impl Control {
         }
     }
 
-    /// Neighbours by port and address.
+    /// Neighbors by port and address.
     pub fn neighbor_list(&self) -> NeighborList {
         let mut entries: Vec<_> = self.neighbors.iter().collect();
         entries.sort_unstable_by_key(|(key, _)| **key);

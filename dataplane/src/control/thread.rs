@@ -101,7 +101,7 @@ impl Drop for ControlThread {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the control thread had ended by a defect");
+            tracing::error!("the control thread had panicked");
         }
     }
 }

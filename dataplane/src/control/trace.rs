@@ -1,4 +1,4 @@
-//! What would happen to a packet, by the same table, hash and neighbours that workers use, without sending one.
+//! What would happen to a packet, by the same table, hash and neighbors that workers use, without sending one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,8 +8,8 @@ use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, VrfId};
 use super::Control;
 use crate::neighbor::Key as Neighbor;
 use crate::packet::{checksum, ipv4, ipv6, put};
-use crate::pipeline::classify::Cast;
-use crate::pipeline::lane::{Key, Lane};
+use crate::pipeline::classify::LinkDestination;
+use crate::pipeline::family_batch::{FamilyBatch, Key};
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
@@ -87,7 +87,13 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 _ => NOBODY,
             };
             let bytes = packet_v4(from, to);
-            ipv4_input::ipv4_input(&bytes, bytes.len(), Cast::One, 0, &mut Lane::default())
+            ipv4_input::ipv4_input(
+                &bytes,
+                bytes.len(),
+                LinkDestination::Unicast,
+                0,
+                &mut FamilyBatch::default(),
+            )
         }
         (IpAddr::V6(to), from) => {
             let from = match from {
@@ -95,7 +101,13 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 _ => NOBODY_V6,
             };
             let bytes = packet_v6(from, to);
-            ipv6_input::ipv6_input(&bytes, bytes.len(), Cast::One, 0, &mut Lane::default())
+            ipv6_input::ipv6_input(
+                &bytes,
+                bytes.len(),
+                LinkDestination::Unicast,
+                0,
+                &mut FamilyBatch::default(),
+            )
         }
     };
     match verdict {

@@ -51,7 +51,7 @@ struct PortCounters {
     rx_bytes: Counter,
     tx_packets: Counter,
     tx_bytes: Counter,
-    tx_pressed: Counter,
+    tx_backpressure: Counter,
     drops: [Counter; Reason::COUNT],
 }
 
@@ -121,7 +121,7 @@ impl WorkerCounters {
             rx_bytes: Counter::default(),
             tx_packets: Counter::default(),
             tx_bytes: Counter::default(),
-            tx_pressed: Counter::default(),
+            tx_backpressure: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
         };
         WorkerCounters {
@@ -182,7 +182,7 @@ impl WorkerCounters {
         self.ticks.add(1);
     }
 
-    /// Signs of life so far: a worker whose figure stands still does nothing.
+    /// Signs of life so far: a worker whose figure does not change does nothing.
     pub fn ticks(&self) -> u64 {
         self.ticks.get()
     }
@@ -292,7 +292,7 @@ impl WorkerCounters {
             to.rx_bytes = port.rx_bytes.get();
             to.tx_packets = port.tx_packets.get();
             to.tx_bytes = port.tx_bytes.get();
-            to.tx_pressed = port.tx_pressed.get();
+            to.tx_backpressure = port.tx_backpressure.get();
             for (drops, to) in port.drops.iter().zip(&mut to.drops) {
                 *to = drops.get();
             }
@@ -381,9 +381,9 @@ impl Adding<'_> {
     }
 
     /// A port's driver took fewer packets than it was offered, so many times.
-    pub fn pressed(&self, port: usize, times: u64) {
+    pub fn backpressure(&self, port: usize, times: u64) {
         if let Some(port) = self.counters.ports.get(port) {
-            port.tx_pressed.add(times);
+            port.tx_backpressure.add(times);
         }
     }
 

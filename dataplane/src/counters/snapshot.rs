@@ -11,7 +11,7 @@ pub struct Snapshot {
     pub sent: u64,
     /// Packets given to the router itself.
     pub host: u64,
-    /// Packets that wait for room in a transmit queue or for a neighbour's answer.
+    /// Packets that wait for room in a transmit queue or for a neighbor's answer.
     pub held: u64,
     /// Packets of the router's own that were sent.
     pub originated: u64,
@@ -66,7 +66,7 @@ pub struct PortSnapshot {
     /// Bytes sent.
     pub tx_bytes: u64,
     /// Times that the driver took fewer packets than it was offered; the others waited, or were dropped as `tx_full`.
-    pub tx_pressed: u64,
+    pub tx_backpressure: u64,
     /// Dropped packets of those received here, by [`Reason`] number.
     pub drops: [u64; Reason::COUNT],
 }
@@ -78,7 +78,7 @@ impl Default for PortSnapshot {
             rx_bytes: 0,
             tx_packets: 0,
             tx_bytes: 0,
-            tx_pressed: 0,
+            tx_backpressure: 0,
             drops: [0; Reason::COUNT],
         }
     }

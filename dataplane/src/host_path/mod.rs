@@ -1,7 +1,7 @@
 //! The exception path: each port that asks for it has a TAP interface in the kernel, with its MAC address and its IP addresses.
 //!
 //! What workers receive for the router itself goes to the TAP interface, so that ssh, ping and routing daemons on the host work. What the
-//! kernel sends out of it goes the way the router's table says, like the router's own packets: the kernel needs no route and no neighbour of
+//! kernel sends out of it goes the way the router's table says, like the router's own packets: the kernel needs no route and no neighbor of
 //! its own. So each of its questions for a MAC address is answered on the spot ([`proxy`]), and none goes to the wire. Groups of the link
 //! (routing protocols) leave by the port as they are. An interface has a carrier while the port has a link, so that a routing daemon sees a
 //! cable that was pulled. [`tap_mac`] says what happens where somebody changes an interface's MAC address.
@@ -157,7 +157,7 @@ impl Drop for HostPath {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the host path's thread had ended by a defect");
+            tracing::error!("the host path's thread had panicked");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Neighbours: which MAC address has an address on a link, kept by asking (ARP, RFC 826; ND, RFC 4861).
+//! Neighbors: which MAC address has an address on a link, kept by asking (ARP, RFC 826; ND, RFC 4861).
 //!
 //! [`Table`] is a state machine without sockets and clocks: it is told what was heard and what time it is, and says what to ask and
 //! what changed. The control thread owns it.
@@ -15,13 +15,13 @@ use fibcast_fib::PortId;
 
 use crate::packet::ethernet::Mac;
 
-/// Questions without an answer after which a neighbour is taken for gone.
+/// Questions without an answer after which a neighbor is taken for gone.
 pub const PROBES: u32 = 3;
-/// Pause between questions to a neighbour that is not known yet, or may be gone (RFC 4861 §10, RETRANS_TIMER).
+/// Pause between questions to a neighbor that is not known yet, or may be gone (RFC 4861 §10, RETRANS_TIMER).
 pub const RETRY: Duration = Duration::from_secs(1);
-/// Longest pause between questions to a neighbour that does not answer.
+/// Longest pause between questions to a neighbor that does not answer.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// How long an answer is believed before the neighbour is asked again (RFC 4861 §10, REACHABLE_TIME).
+/// How long an answer is believed before the neighbor is asked again (RFC 4861 §10, REACHABLE_TIME).
 pub const REFRESH: Duration = Duration::from_secs(30);
 /// How long an entry is kept that no packet went to; usable all the while (RFC 4861 §7.3.2, STALE).
 pub const STALE: Duration = Duration::from_secs(120);
@@ -33,10 +33,10 @@ pub const LEARNED_LIMIT: usize = 16_384;
 /// An address on a link.
 pub type Key = (PortId, IpAddr);
 
-/// Whether a neighbour can be sent to.
+/// Whether a neighbor can be sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// From the configuration: never asked, never changed.
+    /// From the configuration: never solicited, never changed.
     Static,
     /// Answered lately.
     Reachable,
@@ -64,7 +64,7 @@ impl State {
     }
 }
 
-/// A neighbour.
+/// A neighbor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Whether it can be sent to.
@@ -90,7 +90,7 @@ pub enum Action {
         /// Where it was.
         known: Option<Mac>,
     },
-    /// The neighbour's MAC address is this from now on; none: it is not known any more.
+    /// The neighbor's MAC address is this from now on; none: it is not known any more.
     Changed {
         /// Port and address.
         key: Key,
@@ -99,7 +99,7 @@ pub enum Action {
     },
 }
 
-/// The neighbours of all ports.
+/// The neighbors of all ports.
 #[derive(Debug, Default)]
 pub struct Table {
     entries: HashMap<Key, Entry>,
@@ -111,7 +111,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A neighbour from the configuration.
+    /// A neighbor from the configuration.
     pub fn set_static(&mut self, key: Key, mac: Mac, now: Instant, actions: &mut Vec<Action>) {
         let entry = Entry {
             state: State::Static,
@@ -128,7 +128,7 @@ impl Table {
         actions.push(Action::Changed { key, mac: Some(mac) });
     }
 
-    /// A next hop needs this neighbour from now on: it is asked at once, and for ever.
+    /// A next hop needs this neighbor from now on: it is asked at once, and for ever.
     pub fn need(&mut self, key: Key, now: Instant) {
         match self.entries.get_mut(&key) {
             Some(entry) => {
@@ -152,7 +152,7 @@ impl Table {
         }
     }
 
-    /// A static neighbour is one no longer; false where it was none. It is asked for like any other from now on, where anybody needs it.
+    /// A static neighbor is one no longer; false where it was none. It is asked for like any other from now on, where anybody needs it.
     pub fn remove_static(&mut self, key: Key, needed: bool, now: Instant, actions: &mut Vec<Action>) -> bool {
         if self.entries.get(&key).is_none_or(|entry| entry.state != State::Static) {
             return false;
@@ -165,7 +165,7 @@ impl Table {
         true
     }
 
-    /// A packet needed this neighbour.
+    /// A packet needed this neighbor.
     pub fn missed(&mut self, key: Key, now: Instant) {
         if self.entries.contains_key(&key) {
             return;
@@ -273,7 +273,7 @@ impl Table {
         }
     }
 
-    /// Asks those neighbours at once whether they are still there; they are used all the while.
+    /// Asks those neighbors at once whether they are still there; they are used all the while.
     pub fn probe(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
         for (_, entry) in self.entries.iter_mut().filter(|(key, _)| which(key)) {
             if matches!(entry.state, State::Reachable | State::Stale | State::Failed) {
@@ -288,7 +288,7 @@ impl Table {
         self.next
     }
 
-    /// What is known about a neighbour.
+    /// What is known about a neighbor.
     pub fn get(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }

@@ -9,14 +9,14 @@ fn key() -> Key {
     (PortId(1), IpAddr::from([192, 0, 2, 9]))
 }
 
-struct Scene {
+struct ForwardingContext {
     table: Table,
     now: Instant,
 }
 
-impl Scene {
-    fn new() -> Scene {
-        Scene { table: Table::default(), now: Instant::now() }
+impl ForwardingContext {
+    fn new() -> ForwardingContext {
+        ForwardingContext { table: Table::default(), now: Instant::now() }
     }
 
     fn after(&mut self, seconds: u64) -> Vec<Action> {
@@ -43,22 +43,22 @@ const fn ask(key: Key, known: Option<Mac>) -> Action {
 
 #[test]
 fn a_next_hop_is_asked_for_at_once_and_used_when_it_answers() {
-    let mut scene = Scene::new();
-    scene.table.need(key(), scene.now);
-    assert_eq!(scene.after(0), [ask(key(), None)]);
-    assert_eq!(scene.after(0), [], "one question, then a pause");
-    assert_eq!(scene.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
-    assert_eq!(scene.state(), Some(State::Reachable));
-    assert_eq!(scene.hear(MAC, false), [], "the same again changes nothing");
+    let mut context = ForwardingContext::new();
+    context.table.need(key(), context.now);
+    assert_eq!(context.after(0), [ask(key(), None)]);
+    assert_eq!(context.after(0), [], "one question, then a pause");
+    assert_eq!(context.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
+    assert_eq!(context.state(), Some(State::Reachable));
+    assert_eq!(context.hear(MAC, false), [], "the same again changes nothing");
 }
 
 #[test]
 fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
-    let mut scene = Scene::new();
-    scene.table.need(key(), scene.now);
+    let mut context = ForwardingContext::new();
+    context.table.need(key(), context.now);
     let mut asked_at = Vec::new();
     for second in 0..300 {
-        let actions = scene.after(u64::from(second != 0));
+        let actions = context.after(u64::from(second != 0));
         if !actions.is_empty() {
             assert_eq!(actions, [ask(key(), None)]);
             asked_at.push(second);
@@ -67,150 +67,150 @@ fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
     assert_eq!(asked_at[..7], [0, 1, 2, 3, 4, 6, 10]);
     let last: Vec<_> = asked_at.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(last.ends_with(&[30, 30]), "{asked_at:?}");
-    assert_eq!(scene.state(), Some(State::Failed));
-    assert_eq!(scene.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
+    assert_eq!(context.state(), Some(State::Failed));
+    assert_eq!(context.hear(MAC, false), [Action::Changed { key: key(), mac: Some(MAC) }]);
 }
 
 #[test]
 fn a_working_neighbour_is_refreshed_without_ever_being_dropped() {
-    let mut scene = Scene::new();
-    scene.table.need(key(), scene.now);
-    scene.hear(MAC, false);
+    let mut context = ForwardingContext::new();
+    context.table.need(key(), context.now);
+    context.hear(MAC, false);
     for _ in 0..5 {
-        assert_eq!(scene.after(29), []);
-        assert_eq!(scene.after(1), [ask(key(), Some(MAC))], "asked where it was, by unicast");
-        assert_eq!(scene.state(), Some(State::Probing));
-        assert_eq!(scene.hear(MAC, false), [], "no change, so nothing is published");
+        assert_eq!(context.after(29), []);
+        assert_eq!(context.after(1), [ask(key(), Some(MAC))], "asked where it was, by unicast");
+        assert_eq!(context.state(), Some(State::Probing));
+        assert_eq!(context.hear(MAC, false), [], "no change, so nothing is published");
     }
 }
 
 #[test]
-fn only_questions_without_an_answer_end_a_working_neighbour() {
-    let mut scene = Scene::new();
-    scene.table.need(key(), scene.now);
-    scene.hear(MAC, false);
+fn only_questions_without_an_answer_end_a_working_neighbor() {
+    let mut context = ForwardingContext::new();
+    context.table.need(key(), context.now);
+    context.hear(MAC, false);
     for question in 0..PROBES {
         let seconds = if question == 0 { 30 } else { 1 };
-        assert_eq!(scene.after(seconds), [ask(key(), Some(MAC))]);
+        assert_eq!(context.after(seconds), [ask(key(), Some(MAC))]);
     }
-    assert_eq!(scene.after(1), [Action::Changed { key: key(), mac: None }, ask(key(), None)]);
-    assert_eq!(scene.state(), Some(State::Incomplete), "a next hop needs it, so it is asked again");
+    assert_eq!(context.after(1), [Action::Changed { key: key(), mac: None }, ask(key(), None)]);
+    assert_eq!(context.state(), Some(State::Incomplete), "a next hop needs it, so it is asked again");
 }
 
 #[test]
 fn who_is_not_needed_is_forgotten_when_it_does_not_answer() {
-    let mut scene = Scene::new();
-    scene.table.missed(key(), scene.now);
+    let mut context = ForwardingContext::new();
+    context.table.missed(key(), context.now);
     for _ in 0..PROBES {
-        assert_eq!(scene.after(1), [ask(key(), None)]);
+        assert_eq!(context.after(1), [ask(key(), None)]);
     }
-    assert_eq!(scene.after(1), []);
-    assert_eq!((scene.state(), scene.table.next_due()), (None, None));
+    assert_eq!(context.after(1), []);
+    assert_eq!((context.state(), context.table.next_due()), (None, None));
 }
 
 #[test]
 fn a_gratuitous_word_changes_known_neighbours_only() {
-    let mut scene = Scene::new();
-    assert_eq!(scene.hear(MAC, false), []);
-    assert_eq!(scene.state(), None);
-    assert_eq!(scene.hear(MAC, true), [Action::Changed { key: key(), mac: Some(MAC) }], "it asked for us");
-    assert_eq!(scene.hear(OTHER, false), [Action::Changed { key: key(), mac: Some(OTHER) }]);
+    let mut context = ForwardingContext::new();
+    assert_eq!(context.hear(MAC, false), []);
+    assert_eq!(context.state(), None);
+    assert_eq!(context.hear(MAC, true), [Action::Changed { key: key(), mac: Some(MAC) }], "it asked for us");
+    assert_eq!(context.hear(OTHER, false), [Action::Changed { key: key(), mac: Some(OTHER) }]);
 }
 
 #[test]
 fn a_static_neighbour_is_neither_asked_nor_changed() {
-    let mut scene = Scene::new();
+    let mut context = ForwardingContext::new();
     let mut actions = Vec::new();
-    scene.table.set_static(key(), MAC, scene.now, &mut actions);
+    context.table.set_static(key(), MAC, context.now, &mut actions);
     assert_eq!(actions, [Action::Changed { key: key(), mac: Some(MAC) }]);
-    scene.table.need(key(), scene.now);
-    assert_eq!(scene.hear(OTHER, true), []);
-    assert_eq!(scene.after(1_000), []);
+    context.table.need(key(), context.now);
+    assert_eq!(context.hear(OTHER, true), []);
+    assert_eq!(context.after(1_000), []);
 }
 
 #[test]
 fn a_group_address_is_nobodys_mac() {
-    let mut scene = Scene::new();
-    assert_eq!(scene.hear(Mac::BROADCAST, true), []);
-    assert_eq!(scene.state(), None);
+    let mut context = ForwardingContext::new();
+    assert_eq!(context.hear(Mac::BROADCAST, true), []);
+    assert_eq!(context.state(), None);
 }
 
 #[test]
 fn a_host_that_packets_go_to_is_asked_again_and_another_is_not() {
-    let mut scene = Scene::new();
-    scene.hear(MAC, true);
-    scene.table.mark_used(|asked| *asked == key(), scene.now);
-    assert_eq!(scene.after(30), [ask(key(), Some(MAC))]);
-    assert_eq!(scene.hear(MAC, false), []);
+    let mut context = ForwardingContext::new();
+    context.hear(MAC, true);
+    context.table.mark_used(|asked| *asked == key(), context.now);
+    assert_eq!(context.after(30), [ask(key(), Some(MAC))]);
+    assert_eq!(context.hear(MAC, false), []);
     // No packet since that answer: it stays usable, and nobody asks.
-    assert_eq!(scene.after(30), []);
-    assert_eq!((scene.state(), scene.table.get(&key()).unwrap().mac), (Some(State::Stale), Some(MAC)));
+    assert_eq!(context.after(30), []);
+    assert_eq!((context.state(), context.table.get(&key()).unwrap().mac), (Some(State::Stale), Some(MAC)));
     // A packet: asked at once, used all the while.
-    scene.table.mark_used(|_| true, scene.now);
-    assert_eq!(scene.after(0), [ask(key(), Some(MAC))]);
-    assert_eq!(scene.state(), Some(State::Probing));
+    context.table.mark_used(|_| true, context.now);
+    assert_eq!(context.after(0), [ask(key(), Some(MAC))]);
+    assert_eq!(context.state(), Some(State::Probing));
 }
 
 #[test]
 fn a_host_that_nobody_wants_is_forgotten_without_a_question() {
-    let mut scene = Scene::new();
-    scene.hear(MAC, true);
-    assert_eq!(scene.after(30), []);
-    assert_eq!(scene.after(119), []);
-    assert_eq!(scene.after(1), [Action::Changed { key: key(), mac: None }]);
-    assert_eq!(scene.state(), None);
+    let mut context = ForwardingContext::new();
+    context.hear(MAC, true);
+    assert_eq!(context.after(30), []);
+    assert_eq!(context.after(119), []);
+    assert_eq!(context.after(1), [Action::Changed { key: key(), mac: None }]);
+    assert_eq!(context.state(), None);
 }
 
 #[test]
 fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_the_newest_are_kept() {
-    let mut scene = Scene::new();
+    let mut context = ForwardingContext::new();
     for host in 0..100_000u32 {
-        scene.table.missed((PortId(0), IpAddr::V4(host.into())), scene.now);
+        context.table.missed((PortId(0), IpAddr::V4(host.into())), context.now);
     }
-    assert_eq!(scene.table.iter().count(), UNANSWERED_LIMIT);
-    assert!(scene.table.get(&(PortId(0), IpAddr::V4(99_999.into()))).is_some());
-    assert_eq!(scene.table.refused(), 100_000 - UNANSWERED_LIMIT as u64);
+    assert_eq!(context.table.iter().count(), UNANSWERED_LIMIT);
+    assert!(context.table.get(&(PortId(0), IpAddr::V4(99_999.into()))).is_some());
+    assert_eq!(context.table.refused(), 100_000 - UNANSWERED_LIMIT as u64);
     // Other ports, hosts that speak and next hops have their place all the same.
-    scene.table.missed(key(), scene.now);
-    assert_eq!(scene.state(), Some(State::Incomplete));
-    scene.hear(MAC, false);
-    assert_eq!(scene.state(), Some(State::Reachable));
+    context.table.missed(key(), context.now);
+    assert_eq!(context.state(), Some(State::Incomplete));
+    context.hear(MAC, false);
+    assert_eq!(context.state(), Some(State::Reachable));
     // And when nobody answered, all of them are gone.
     for _ in 0..200 {
-        scene.after(1);
+        context.after(1);
     }
-    assert_eq!(scene.table.iter().filter(|(key, _)| key.0 == PortId(0)).count(), 0);
+    assert_eq!(context.table.iter().filter(|(key, _)| key.0 == PortId(0)).count(), 0);
 }
 
 #[test]
 fn stations_that_speak_are_bounded_too() {
-    let mut scene = Scene::new();
+    let mut context = ForwardingContext::new();
     let mut actions = Vec::new();
     for host in 0..LEARNED_LIMIT as u32 + 10 {
-        scene.table.heard((PortId(0), IpAddr::V4(host.into())), MAC, true, scene.now, &mut actions);
+        context.table.heard((PortId(0), IpAddr::V4(host.into())), MAC, true, context.now, &mut actions);
     }
-    assert_eq!((scene.table.iter().count(), scene.table.refused()), (LEARNED_LIMIT, 10));
-    scene.table.need(key(), scene.now);
-    assert_eq!(scene.state(), Some(State::Incomplete));
+    assert_eq!((context.table.iter().count(), context.table.refused()), (LEARNED_LIMIT, 10));
+    context.table.need(key(), context.now);
+    assert_eq!(context.state(), Some(State::Incomplete));
 }
 
 #[test]
 fn a_static_neighbour_that_is_taken_back_is_asked_for_where_it_is_needed() {
-    let mut scene = Scene::new();
+    let mut context = ForwardingContext::new();
     let mut actions = Vec::new();
-    scene.table.set_static(key(), MAC, scene.now, &mut actions);
+    context.table.set_static(key(), MAC, context.now, &mut actions);
     actions.clear();
-    assert!(scene.table.remove_static(key(), true, scene.now, &mut actions));
+    assert!(context.table.remove_static(key(), true, context.now, &mut actions));
     assert_eq!(actions, [Action::Changed { key: key(), mac: None }]);
-    assert_eq!(scene.after(0), [ask(key(), None)]);
-    assert!(!scene.table.remove_static(key(), true, scene.now, &mut actions));
+    assert_eq!(context.after(0), [ask(key(), None)]);
+    assert!(!context.table.remove_static(key(), true, context.now, &mut actions));
 }
 
 #[test]
 fn questions_beyond_the_limit_come_with_the_next_call() {
-    let mut scene = Scene::new();
+    let mut context = ForwardingContext::new();
     for host in 0..100u32 {
-        scene.table.need((PortId(0), IpAddr::V4(host.into())), scene.now);
+        context.table.need((PortId(0), IpAddr::V4(host.into())), context.now);
     }
-    assert_eq!((scene.after(0).len(), scene.after(0).len(), scene.after(0).len()), (64, 36, 0));
+    assert_eq!((context.after(0).len(), context.after(0).len(), context.after(0).len()), (64, 36, 0));
 }

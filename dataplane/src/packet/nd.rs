@@ -1,4 +1,4 @@
-//! Neighbour solicitation and advertisement (RFC 4861 §4.3, §4.4), parsed with the checks of §7.1 and built.
+//! Neighbor solicitation and advertisement (RFC 4861 §4.3, §4.4), parsed with the checks of §7.1 and built.
 
 use std::net::Ipv6Addr;
 
@@ -16,7 +16,7 @@ const FIXED: usize = 24;
 /// A link-layer address option of Ethernet.
 const OPTION: usize = 8;
 
-/// What a neighbour says.
+/// What a neighbor says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// Who has the target?

@@ -3,7 +3,7 @@
 //! [`sort`] parts a burst without a branch that depends on a packet. What is neither plain IPv4 nor plain IPv6 to our own address, or
 //! does not pass the checks of its family there, is looked at by itself in [`classify`], which knows every reason by name.
 
-use super::lane::Lane;
+use super::family_batch::FamilyBatch;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input};
 use crate::io::{BURST, Packet, Places};
@@ -13,11 +13,11 @@ use crate::reason::Reason;
 
 /// How the frame reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cast {
+pub enum LinkDestination {
     /// To our MAC address.
-    One,
+    Unicast,
     /// To a group of stations or all of them.
-    Many,
+    Multicast,
 }
 
 /// A burst, parted.
@@ -51,22 +51,22 @@ pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
     Sorted { v4, v6, others: all & !(v4 | v6), bytes }
 }
 
-/// A verdict where there is one already; `None` for packets that went into a lane, to be looked up.
+/// A verdict where there is one already; `None` for packets that went into a family's batch, to be looked up.
 pub fn classify<P: Packet>(
     packet: &P,
     port: &PortFacts,
     at: usize,
-    v4: &mut Lane<u32>,
-    v6: &mut Lane<u128>,
+    v4: &mut FamilyBatch<u32>,
+    v6: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
     let Ok(frame) = Frame::new_checked(packet.data()) else {
         return Some(Verdict::Drop(Reason::ShortFrame));
     };
     let destination = frame.destination();
-    let cast = if destination == port.mac {
-        Cast::One
+    let link = if destination == port.mac {
+        LinkDestination::Unicast
     } else if destination.is_multicast() {
-        Cast::Many
+        LinkDestination::Multicast
     } else if packet.data().starts_with(&[0; ethernet::HEADER]) {
         return Some(Verdict::Drop(Reason::ZeroFrame));
     } else {
@@ -75,8 +75,8 @@ pub fn classify<P: Packet>(
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, cast, at, v4),
-        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, cast, at, v6),
+        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, v4),
+        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, link, at, v6),
         ethernet::ARP => Some(Verdict::Control),
         _ => Some(Verdict::Drop(Reason::UnknownEthertype)),
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId};
 
-use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS, REVERSE_PATH};
+use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TTL_EXPIRED};
 use super::links::Links;
 use super::port::{PortFacts, error_source_v4};
 use super::verdict::{Verdict, Verdicts};
@@ -26,14 +26,14 @@ pub struct Miss {
 
 /// What forwarding reads besides the packets.
 #[derive(Debug, Clone, Copy)]
-pub struct Scene<'a> {
+pub struct ForwardingContext<'a> {
     /// The table.
     pub generation: &'a Generation,
     /// All ports by place.
     pub ports: &'a [PortFacts],
     /// Of the flow hash.
     pub seed: u64,
-    /// Where neighbours are asked for; none: nobody is asked.
+    /// Where neighbors are asked for; none: nobody is asked.
     pub misses: Option<&'a ArrayQueue<Miss>>,
     /// Where groups' traffic is counted.
     pub counters: &'a WorkerCounters,
@@ -43,19 +43,24 @@ pub struct Scene<'a> {
 
 /// Every IPv4 packet of a burst.
 #[inline]
-pub fn ipv4<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u32>, verdicts: &mut Verdicts) {
+pub fn ipv4<P: Packet>(
+    packets: &mut [P],
+    context: ForwardingContext<'_>,
+    batch: &FamilyBatch<u32>,
+    verdicts: &mut Verdicts,
+) {
     let mut ports = 0;
-    for (mark, destination, group) in lane.iter() {
-        let at = usize::from(mark.at);
+    for (meta, destination, group) in batch.iter() {
+        let at = usize::from(meta.at);
         let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = scene.generation.straight(group);
-        if (mark.flags == 0) & (mark.length <= hop.mtu) & scene.down.is_none()
+        let hop = context.generation.single_hop(group);
+        if (meta.flags == 0) & (meta.length <= hop.mtu) & context.down.is_none()
             && rewrite::ipv4(packet.data_mut(), &hop.header)
         {
-            scene.counters.group(group.0, mark.length);
+            context.counters.group(group.0, meta.length);
             ports |= verdicts.send(at, hop.port.0);
         } else {
-            ports |= verdicts.put(at, ipv4_apart(packet, scene, mark, destination, group));
+            ports |= verdicts.put(at, ipv4_exception(packet, context, meta, destination, group));
         }
     }
     verdicts.on(ports);
@@ -63,105 +68,110 @@ pub fn ipv4<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u32>, ve
 
 /// Every IPv6 packet of a burst.
 #[inline]
-pub fn ipv6<P: Packet>(packets: &mut [P], scene: Scene<'_>, lane: &Lane<u128>, verdicts: &mut Verdicts) {
+pub fn ipv6<P: Packet>(
+    packets: &mut [P],
+    context: ForwardingContext<'_>,
+    batch: &FamilyBatch<u128>,
+    verdicts: &mut Verdicts,
+) {
     let mut ports = 0;
-    for (mark, destination, group) in lane.iter() {
-        let at = usize::from(mark.at);
+    for (meta, destination, group) in batch.iter() {
+        let at = usize::from(meta.at);
         let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = scene.generation.straight(group);
-        if (mark.flags == 0) & (mark.length <= hop.mtu) & scene.down.is_none()
+        let hop = context.generation.single_hop(group);
+        if (meta.flags == 0) & (meta.length <= hop.mtu) & context.down.is_none()
             && rewrite::ipv6(packet.data_mut(), &hop.header)
         {
-            scene.counters.group(group.0, mark.length);
+            context.counters.group(group.0, meta.length);
             ports |= verdicts.send(at, hop.port.0);
         } else {
-            ports |= verdicts.put(at, ipv6_apart(packet, scene, mark, destination, group));
+            ports |= verdicts.put(at, ipv6_exception(packet, context, meta, destination, group));
         }
     }
     verdicts.on(ports);
 }
 
-/// An IPv4 packet whose group has several next hops, or that something else keeps off the straight way.
+/// An IPv4 packet whose group has several next hops, or that something else keeps off the fast path.
 #[inline(never)]
-fn ipv4_apart<P: Packet>(
+fn ipv4_exception<P: Packet>(
     packet: &mut P,
-    scene: Scene<'_>,
-    mark: Mark,
+    context: ForwardingContext<'_>,
+    meta: PacketMeta,
     destination: u32,
     group: GroupIndex,
 ) -> Verdict {
-    let hash = || flow_hash::of_ipv4(packet.data(), scene.seed);
-    let adjacency = match adjacency(scene, group, hash, || Ipv4Addr::from_bits(destination).into()) {
+    let hash = || flow_hash::of_ipv4(packet.data(), context.seed);
+    let adjacency = match adjacency(context, group, hash, || Ipv4Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
-        Err(_) if mark.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
+        Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
         Err(verdict) => return verdict,
     };
-    if let Err(reason) = flagged(packet, mark, adjacency, scene) {
+    if let Err(reason) = flagged(packet, meta, adjacency, context) {
         return Verdict::Drop(reason);
     }
     let (port, mtu) = (adjacency.port.0, adjacency.mtu);
-    let too_big = mark.length > mtu;
+    let too_big = meta.length > mtu;
     if too_big && dont_fragment(packet.data()) {
         return Verdict::TooBig(mtu);
     }
     if !rewrite::ipv4(packet.data_mut(), &adjacency.header) {
         return Verdict::Drop(Reason::ShortPacket);
     }
-    scene.counters.group(group.0, mark.length);
+    context.counters.group(group.0, meta.length);
     if too_big { Verdict::Fragment { port, mtu } } else { Verdict::Send(port) }
 }
 
-/// As [`ipv4_apart`].
+/// As [`ipv4_exception`].
 #[inline(never)]
-fn ipv6_apart<P: Packet>(
+fn ipv6_exception<P: Packet>(
     packet: &mut P,
-    scene: Scene<'_>,
-    mark: Mark,
+    context: ForwardingContext<'_>,
+    meta: PacketMeta,
     destination: u128,
     group: GroupIndex,
 ) -> Verdict {
-    let hash = || flow_hash::of_ipv6(packet.data(), scene.seed);
-    let adjacency = match adjacency(scene, group, hash, || Ipv6Addr::from_bits(destination).into()) {
+    let hash = || flow_hash::of_ipv6(packet.data(), context.seed);
+    let adjacency = match adjacency(context, group, hash, || Ipv6Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
-        Err(_) if mark.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
+        Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
         Err(verdict) => return verdict,
     };
-    if let Err(reason) = flagged(packet, mark, adjacency, scene) {
+    if let Err(reason) = flagged(packet, meta, adjacency, context) {
         return Verdict::Drop(reason);
     }
-    if mark.length > adjacency.mtu {
+    if meta.length > adjacency.mtu {
         return Verdict::TooBig(adjacency.mtu);
     }
     if !rewrite::ipv6(packet.data_mut(), &adjacency.header) {
         return Verdict::Drop(Reason::ShortPacket);
     }
-    scene.counters.group(group.0, mark.length);
+    context.counters.group(group.0, meta.length);
     Verdict::Send(adjacency.port.0)
 }
 
-/// What few packets have: see the flags of [`super::lane`].
+/// What few packets have: see the flags of [`super::family_batch`].
 fn flagged<P: Packet>(
     packet: &mut P,
-    mark: Mark,
+    meta: PacketMeta,
     adjacency: &Adjacency,
-    scene: Scene<'_>,
+    context: ForwardingContext<'_>,
 ) -> Result<(), Reason> {
-    if mark.flags & REVERSE_PATH != 0 {
+    if meta.flags & REVERSE_PATH != 0 {
         return Err(Reason::ReversePath);
     }
     // RFC 4291 §2.5.6, RFC 3927 §7: a router must not forward packets with a link-local source to other links.
-    if mark.flags & LINK_LOCAL != 0 {
+    if meta.flags & LINK_LOCAL != 0 {
         return Err(Reason::LinkLocal);
     }
     // RFC 1812 §5.3.1, RFC 8200 §3: the packet's time ends here.
-    if mark.flags & LAST_HOP != 0 {
+    if meta.flags & TTL_EXPIRED != 0 {
         return Err(Reason::TtlExceeded);
     }
-    if mark.flags & OPTIONS != 0
-        && let Some(port) = scene.ports.get(usize::from(adjacency.port.0))
+    if meta.flags & OPTIONS != 0
+        && let Some(port) = context.ports.get(usize::from(adjacency.port.0))
     {
         let destination = take::<4>(packet.data(), ethernet::HEADER + 16).copied().unwrap_or_default();
-        let own = error_source_v4(scene.ports, port, destination.into());
+        let own = error_source_v4(context.ports, port, destination.into());
         options::record_route(packet.data_mut(), own);
     }
     Ok(())
@@ -179,7 +189,7 @@ pub fn dont_fragment(frame: &[u8]) -> bool {
 
 /// Where the packet goes, or what else becomes of it. The hash is made only where a group has several members.
 pub fn adjacency<'a>(
-    scene: Scene<'a>,
+    context: ForwardingContext<'a>,
     group: GroupIndex,
     hash: impl FnOnce() -> u32,
     address: impl Fn() -> IpAddr,
@@ -189,15 +199,15 @@ pub fn adjacency<'a>(
         hashed = hash();
         hashed
     };
-    match scene.generation.forward_by(group, hash) {
-        Forward::Via(adjacency) => match scene.down {
+    match context.generation.forward_by(group, hash) {
+        Forward::Via(adjacency) => match context.down {
             Some(links) if links.is_down(adjacency.port) => {
-                // Nobody else: it waits, as for a neighbour, until the link is back or the control thread knows better.
-                links.instead(scene.generation, group, hashed).ok_or(Verdict::Hold(group.0))
+                // Nobody else: it waits, as for a neighbor, until the link is back or the control thread knows better.
+                links.instead(context.generation, group, hashed).ok_or(Verdict::Hold(group.0))
             }
             _ => Ok(adjacency),
         },
-        Forward::Connected(port) => connected(scene, port, address()),
+        Forward::Connected(port) => connected(context, port, address()),
         Forward::Local => Err(Verdict::Host),
         Forward::Incomplete { next_hop } => Err(Verdict::Hold(key(next_hop))),
         Forward::NoRoute => Err(Verdict::Drop(Reason::NoRoute)),
@@ -208,14 +218,18 @@ pub fn adjacency<'a>(
 }
 
 /// The destination itself is on the link of `port`.
-pub fn connected(scene: Scene<'_>, port: PortId, address: IpAddr) -> Result<&Adjacency, Verdict> {
-    match scene.generation.neighbor(port, address) {
+pub fn connected(
+    context: ForwardingContext<'_>,
+    port: PortId,
+    address: IpAddr,
+) -> Result<&Adjacency, Verdict> {
+    match context.generation.neighbor(port, address) {
         Some(adjacency) if adjacency.state == AdjacencyState::Reachable => {
-            scene.counters.used().mark(port, address);
+            context.counters.used().mark(port, address);
             Ok(adjacency)
         }
         known => {
-            if let (None, Some(misses)) = (known, scene.misses) {
+            if let (None, Some(misses)) = (known, context.misses) {
                 // A full ring only delays: the next packet to that host asks again.
                 let _ = misses.push(Miss { port, address });
             }

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::Verdict;
-use super::classify::Cast;
-use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark, OPTIONS};
+use super::classify::LinkDestination;
+use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
 use super::options;
 use crate::io::{Packet, Places, each};
 use crate::packet::ethernet;
@@ -20,16 +20,16 @@ const LINK_LOCAL_NET: [u8; 2] = [169, 254];
 /// 224.0.0.0/24, spoken on a link by routing protocols among others (RFC 5771 §4).
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
-/// All checks of [`ipv4_input`] at once, for frames to our own MAC address: good packets without options go into the lane. Returns the
+/// All checks of [`ipv4_input`] at once, for frames to our own MAC address: good packets without options go into the family's batch. Returns the
 /// others, whose reason somebody else finds. With `OFFLOAD` a checksum that the device found good is not computed again.
 #[inline]
-pub fn straight<P: Packet, const OFFLOAD: bool>(
+pub fn fast<P: Packet, const OFFLOAD: bool>(
     packets: &[P],
     places: Places,
-    lane: &mut Lane<u32>,
+    batch: &mut FamilyBatch<u32>,
 ) -> Places {
     let mut others = 0;
-    let mut lane = lane.adding();
+    let mut batch = batch.adding();
     for at in each(places) {
         let Some(packet) = packets.get(at) else { continue };
         let head = head::<{ IP + HEADER }>(packet.data());
@@ -47,15 +47,21 @@ pub fn straight<P: Packet, const OFFLOAD: bool>(
             & is_unicast(head[IP + 16])
             & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
-        let flags = if head[IP + 8] <= 1 { LAST_HOP } else { 0 };
-        lane.add(destination.swap_bytes(), Mark { at: at as u8, flags, length: total }, good);
+        let flags = if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 };
+        batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
         others |= Places::from(!good) << at;
     }
     others
 }
 
-/// `None`: the packet is in the lane. The time to live is looked at when it is known that the packet goes on.
-pub fn ipv4_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut Lane<u32>) -> Option<Verdict> {
+/// `None`: the packet is in the family's batch. The time to live is looked at when it is known that the packet goes on.
+pub fn ipv4_input(
+    bytes: &[u8],
+    length: usize,
+    link: LinkDestination,
+    at: u8,
+    batch: &mut FamilyBatch<u32>,
+) -> Option<Verdict> {
     let header = match Header::new_checked(bytes, length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
@@ -68,10 +74,10 @@ pub fn ipv4_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
         return Some(special(destination));
     }
     // §5.3.4: a router must not forward a packet that it received as a link-layer broadcast.
-    if cast == Cast::Many {
+    if link == LinkDestination::Multicast {
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
-    let mut flags = if header.ttl() <= 1 { LAST_HOP } else { 0 };
+    let mut flags = if header.ttl() <= 1 { TTL_EXPIRED } else { 0 };
     if is_link_local(header.source()) || is_link_local(destination) {
         flags |= LINK_LOCAL;
     }
@@ -81,7 +87,7 @@ pub fn ipv4_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
         }
         flags |= OPTIONS;
     }
-    lane.adding().add(destination.to_bits(), Mark { at, flags, length: header.total_length() }, true);
+    batch.adding().add(destination.to_bits(), PacketMeta { at, flags, length: header.total_length() }, true);
     None
 }
 
@@ -112,7 +118,7 @@ fn is_special(address: Ipv4Addr) -> bool {
 #[cold]
 fn special(destination: Ipv4Addr) -> Verdict {
     if destination.octets().starts_with(&LINK_GROUPS) {
-        Verdict::Group
+        Verdict::PuntMulticast
     } else if destination.is_multicast() {
         Verdict::Drop(Reason::Multicast)
     } else {
@@ -176,7 +182,7 @@ mod tests {
     fn a_checksum_that_the_device_found_good_is_not_computed_again_where_the_offload_is_in_use() {
         let burst = [(false, false), (true, false), (true, true), (false, true)]
             .map(|(spoilt, good)| Checked(frame(spoilt), good));
-        assert_eq!(straight::<_, true>(&burst, 0b1111, &mut Lane::default()), 0b0010);
-        assert_eq!(straight::<_, false>(&burst, 0b1111, &mut Lane::default()), 0b0110);
+        assert_eq!(fast::<_, true>(&burst, 0b1111, &mut FamilyBatch::default()), 0b0010);
+        assert_eq!(fast::<_, false>(&burst, 0b1111, &mut FamilyBatch::default()), 0b0110);
     }
 }

@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::Verdict;
-use super::classify::Cast;
-use super::lane::{LAST_HOP, LINK_LOCAL, Lane, Mark};
+use super::classify::LinkDestination;
+use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
 use crate::io::{Packet, Places, each};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
 use crate::packet::{ethernet, head, le64, nd};
@@ -13,12 +13,12 @@ use crate::reason::Reason;
 /// Where the header is in a frame.
 const IP: usize = ethernet::HEADER;
 
-/// All checks of [`ipv6_input`] at once, for frames to our own MAC address: good packets between global addresses go into the lane.
+/// All checks of [`ipv6_input`] at once, for frames to our own MAC address: good packets between global addresses go into the family's batch.
 /// Returns the others, whose reason somebody else finds.
 #[inline]
-pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u128>) -> Places {
+pub fn fast<P: Packet>(packets: &[P], places: Places, batch: &mut FamilyBatch<u128>) -> Places {
     let mut others = 0;
-    let mut lane = lane.adding();
+    let mut batch = batch.adding();
     for at in each(places) {
         let Some(packet) = packets.get(at) else { continue };
         let head = head::<{ IP + HEADER }>(packet.data());
@@ -29,10 +29,10 @@ pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u128>)
             & (total + IP <= packet.length())
             & is_plain(source)
             & is_plain(destination);
-        let flags = if head[IP + 7] <= 1 { LAST_HOP } else { 0 };
+        let flags = if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 };
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
-        lane.add(destination, Mark { at: at as u8, flags, length }, good);
+        batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
         others |= Places::from(!good) << at;
     }
     others
@@ -45,8 +45,14 @@ fn is_plain(upper: u64) -> bool {
     (upper != 0) & (upper >> 48 < 0xfe80)
 }
 
-/// `None`: the packet is in the lane. The hop limit is looked at when it is known that the packet goes on.
-pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut Lane<u128>) -> Option<Verdict> {
+/// `None`: the packet is in the family's batch. The hop limit is looked at when it is known that the packet goes on.
+pub fn ipv6_input(
+    bytes: &[u8],
+    length: usize,
+    link: LinkDestination,
+    at: u8,
+    batch: &mut FamilyBatch<u128>,
+) -> Option<Verdict> {
     let header = match Header::new_checked(bytes, length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
@@ -66,7 +72,7 @@ pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
     if source.is_unspecified() || is_mapped(source) {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
-    if cast == Cast::Many {
+    if link == LinkDestination::Multicast {
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
     // RFC 4291 §2.5.6: never forwarded, so it can only be for ourselves.
@@ -74,11 +80,11 @@ pub fn ipv6_input(bytes: &[u8], length: usize, cast: Cast, at: u8, lane: &mut La
         return Some(to_link_local(&header));
     }
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
-    let mut flags = if header.hop_limit() <= 1 { LAST_HOP } else { 0 };
+    let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }
-    lane.adding().add(destination.to_bits(), Mark { at, flags, length }, true);
+    batch.adding().add(destination.to_bits(), PacketMeta { at, flags, length }, true);
     None
 }
 
@@ -88,13 +94,13 @@ fn is_mapped(address: Ipv6Addr) -> bool {
     address.to_bits() >> 32 == 0xffff
 }
 
-/// Neighbour discovery and routing protocols come to link-local groups; all else to groups has no business here.
+/// Neighbor discovery and routing protocols come to link-local groups; all else to groups has no business here.
 #[cold]
 fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
     let [_, scope, ..] = destination.octets();
     match (scope & 0x0f, header.next_header()) {
         (2, nd::ICMPV6) => Verdict::Control,
-        (2, _) => Verdict::Group,
+        (2, _) => Verdict::PuntMulticast,
         _ => Verdict::Drop(Reason::Multicast),
     }
 }

@@ -6,7 +6,7 @@
 //! | stage | file | what it does |
 //! |---|---|---|
 //! | classify | [`classify`] | Ethernet: for us? which protocol? |
-//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`lane`] |
+//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
 //! | others | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; what is wrong with it? |
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
@@ -15,6 +15,7 @@
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
 
 pub mod classify;
+pub mod family_batch;
 pub mod flow_hash;
 pub mod forward;
 pub mod fragment;
@@ -23,7 +24,6 @@ pub mod host_frame;
 pub mod icmp_error;
 pub mod ipv4_input;
 pub mod ipv6_input;
-pub mod lane;
 pub mod links;
 pub mod options;
 pub mod output;
@@ -48,8 +48,8 @@ use crate::io::{BURST, Burst, Io, Packet, Places, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 use crate::worker::spread::Dealt;
-use forward::{Miss, Scene};
-use lane::Lane;
+use family_batch::FamilyBatch;
+use forward::{ForwardingContext, Miss};
 use links::Links;
 use output::Output;
 use port::{PortFacts, ReversePath};
@@ -62,32 +62,36 @@ use vlan::Vlans;
 /// The stages and what they keep between them; one per worker.
 #[derive(Debug)]
 pub struct Pipeline<I: Io> {
-    known: Known,
+    state: RouterState,
     vlans: Vlans,
     /// Any port has a reverse-path check.
     checks_sources: bool,
     /// The place of the port that each packet of the burst came in by.
     arrived: [u16; BURST],
     verdicts: Verdicts,
-    v4: Lane<u32>,
-    v6: Lane<u128>,
+    v4: FamilyBatch<u32>,
+    v6: FamilyBatch<u128>,
     slow: SlowPath<I>,
     tally: Tally,
 }
 
-/// What the router is, beside its table: of this a [`Scene`] is made for each burst.
+/// What the router is, beside its table: of this a [`ForwardingContext`] is made for each burst.
 #[derive(Debug)]
-struct Known {
+struct RouterState {
     ports: Box<[PortFacts]>,
     seed: u64,
     misses: Arc<ArrayQueue<Miss>>,
     links: Arc<Links>,
 }
 
-impl Known {
+impl RouterState {
     #[inline]
-    fn scene<'a>(&'a self, generation: &'a Generation, counters: &'a WorkerCounters) -> Scene<'a> {
-        Scene {
+    fn context<'a>(
+        &'a self,
+        generation: &'a Generation,
+        counters: &'a WorkerCounters,
+    ) -> ForwardingContext<'a> {
+        ForwardingContext {
             generation,
             ports: &self.ports,
             seed: self.seed,
@@ -111,11 +115,11 @@ impl<I: Io> Pipeline<I> {
             vlans: Vlans::new(&ports),
             checks_sources: ports.iter().any(|port| port.reverse_path != ReversePath::Off),
             tally: Tally::new(ports.len()),
-            known: Known { ports: ports.into(), seed, misses, links },
+            state: RouterState { ports: ports.into(), seed, misses, links },
             arrived: [0; BURST],
             verdicts: Verdicts::default(),
-            v4: Lane::default(),
-            v6: Lane::default(),
+            v4: FamilyBatch::default(),
+            v6: FamilyBatch::default(),
             slow,
         }
     }
@@ -157,7 +161,7 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> u64 {
-        let Some(&PortFacts { mac, vrf, ipv4_checksum, .. }) = self.known.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, ipv4_checksum, .. }) = self.state.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
             return 0;
         };
@@ -170,12 +174,11 @@ impl<I: Io> Pipeline<I> {
 
         let sorted = classify::sort(burst.packets(), mac);
         let invalid_v4 = if ipv4_checksum {
-            ipv4_input::straight::<_, true>(burst.packets(), sorted.v4, &mut self.v4)
+            ipv4_input::fast::<_, true>(burst.packets(), sorted.v4, &mut self.v4)
         } else {
-            ipv4_input::straight::<_, false>(burst.packets(), sorted.v4, &mut self.v4)
+            ipv4_input::fast::<_, false>(burst.packets(), sorted.v4, &mut self.v4)
         };
-        let others =
-            sorted.others | invalid_v4 | ipv6_input::straight(burst.packets(), sorted.v6, &mut self.v6);
+        let others = sorted.others | invalid_v4 | ipv6_input::fast(burst.packets(), sorted.v6, &mut self.v6);
         let tagged = others != 0 && self.look_closer(port, others, burst);
 
         if let Some(capture) = output.look_for_capture() {
@@ -184,7 +187,7 @@ impl<I: Io> Pipeline<I> {
             }
         }
 
-        let (ports, arrived) = (&self.known.ports, &self.arrived);
+        let (ports, arrived) = (&self.state.ports, &self.arrived);
         let facts_of = |at: u8| arrived.get(usize::from(at)).and_then(|&place| ports.get(usize::from(place)));
         if self.checks_sources {
             let asked = |at: u8| {
@@ -200,19 +203,19 @@ impl<I: Io> Pipeline<I> {
         self.v4.look_up(generation, vrf, tagged, vrf_of);
         self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let scene = self.known.scene(generation, counters);
-        forward::ipv4(burst.packets_mut(), scene, &self.v4, &mut self.verdicts);
-        forward::ipv6(burst.packets_mut(), scene, &self.v6, &mut self.verdicts);
+        let context = self.state.context(generation, counters);
+        forward::ipv4(burst.packets_mut(), context, &self.v4, &mut self.verdicts);
+        forward::ipv6(burst.packets_mut(), context, &self.v6, &mut self.verdicts);
 
         output.dispatch(&self.arrived, burst, &self.verdicts, &mut self.tally, self.slow.jobs());
         if self.slow.has_jobs() {
-            self.slow.work(scene, output, &mut self.tally);
+            self.slow.work(context, output, &mut self.tally);
         }
         sorted.bytes
     }
 
     /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
-    /// verdict or goes into a lane; true where any had a tag.
+    /// verdict or goes into a family's batch; true where any had a tag.
     #[inline(never)]
     fn look_closer(&mut self, port: u16, others: Places, burst: &mut I::Burst) -> bool {
         let mut tagged = false;
@@ -233,7 +236,7 @@ impl<I: Io> Pipeline<I> {
                     self.tally.arrived(*arrived, 1, length);
                 }
             }
-            let found = match self.known.ports.get(usize::from(*arrived)) {
+            let found = match self.state.ports.get(usize::from(*arrived)) {
                 Some(facts) => classify::classify(packet, facts, at, &mut self.v4, &mut self.v6),
                 None => Some(Verdict::Drop(Reason::UnknownPort)),
             };
@@ -254,11 +257,11 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         // A burst for each port that packets had come in by.
-        for _ in 0..=self.known.ports.len() {
-            let scene = self.known.scene(generation, counters);
-            let port = self.slow.release(now, burst, scene, output, &mut self.tally);
+        for _ in 0..=self.state.ports.len() {
+            let context = self.state.context(generation, counters);
+            let port = self.slow.release(now, burst, context, output, &mut self.tally);
             if self.slow.has_jobs() {
-                self.slow.work(scene, output, &mut self.tally);
+                self.slow.work(context, output, &mut self.tally);
             }
             let Some(port) = port else { break };
             self.pass(port, burst, generation, output, counters);
@@ -276,15 +279,15 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let scene = self.known.scene(generation, counters);
+        let context = self.state.context(generation, counters);
         for frame in frames {
-            self.slow.originate(frame.bytes(), frame.port, frame.routed, scene, output, &mut self.tally);
+            self.slow.originate(frame.bytes(), frame.port, frame.routed, context, output, &mut self.tally);
         }
         output.flush();
         &mut self.tally
     }
 
-    /// What waits and what failed off the straight path.
+    /// What waits and what failed off the fast path.
     #[inline]
     pub fn slow(&mut self) -> &mut SlowPath<I> {
         &mut self.slow

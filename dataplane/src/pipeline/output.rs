@@ -1,4 +1,4 @@
-//! Where packets leave the straight path: a transmit buffer per device, a ring to the control thread or the kernel, the pool they came
+//! Where packets leave the fast path: a transmit buffer per device, a ring to the control thread or the kernel, the pool they came
 //! from, or the jobs of the slow path.
 
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl<I: Io> Output<I> {
         let _ = self.freed.push(packet);
     }
 
-    /// Does with each packet of a burst what its verdict says, and hands the transmit buffers to the drivers. What the straight path
+    /// Does with each packet of a burst what its verdict says, and hands the transmit buffers to the drivers. What the fast path
     /// cannot do becomes a job.
     #[inline]
     pub(crate) fn dispatch(
@@ -143,7 +143,7 @@ impl<I: Io> Output<I> {
     ) {
         let mut deal = burst.deal();
         for port in verdicts.ports() {
-            if let Some(buffer) = self.straight(port) {
+            if let Some(buffer) = self.direct(port) {
                 deal.give(verdicts.places(port), &mut buffer.staged);
             }
         }
@@ -164,9 +164,9 @@ impl<I: Io> Output<I> {
 
     /// The transmit buffer of a port whose packets need nothing more, and wait for none.
     #[inline]
-    fn straight(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
+    fn direct(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
         let exit = self.exits.get(port).filter(|exit| exit.vlan.is_none() & self.capture.is_none())?;
-        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.is_straight())
+        self.buffers.get_mut(usize::from(exit.device)).filter(|buffer| buffer.has_no_backlog())
     }
 
     #[inline(never)]
@@ -185,7 +185,7 @@ impl<I: Io> Output<I> {
                 return jobs.push(Job { packet, port, task: Task::Fragment(to, mtu) });
             }
             Verdict::Hold(key) => return jobs.push(Job { packet, port, task: Task::Hold(key) }),
-            Verdict::Control | Verdict::Host | Verdict::Group | Verdict::Send(_) => {
+            Verdict::Control | Verdict::Host | Verdict::PuntMulticast | Verdict::Send(_) => {
                 return match self.to_host(verdict, port, &packet) {
                     Ok(()) => {
                         tally.host += 1;
@@ -208,20 +208,20 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// What is for the router itself goes to the twin in the kernel where the port has one, else to the control thread, which answers
+    /// What is for the router itself goes to the TAP interface where the port has one, else to the control thread, which answers
     /// pings. Address resolution (RFC 826, RFC 4861) is the control thread's in both cases.
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
         let host_path = self.host_paths.get(usize::from(port)).copied().unwrap_or(false);
         let ring = match verdict {
             Verdict::Host if host_path && is_discovery(packet.data()) => &self.rings.host,
-            Verdict::Host | Verdict::Group if host_path => &self.rings.kernel,
-            Verdict::Group => return Err(Reason::Multicast),
+            Verdict::Host | Verdict::PuntMulticast if host_path => &self.rings.kernel,
+            Verdict::PuntMulticast => return Err(Reason::Multicast),
             _ => &self.rings.host,
         };
         self.rings.give(ring, port, packet)
     }
 
-    /// Gives the kernel a frame of the router's own by the twin of a port; a full ring loses it.
+    /// Gives the kernel a frame of the router's own by the TAP interface of a port; a full ring loses it.
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
         if let Some(frame) = self.rings.long_frames.copy(port, frame) {
             let _ = self.rings.kernel.push(frame);
@@ -274,8 +274,8 @@ impl<I: Io> Output<I> {
                 let taken = std::mem::take(&mut buffer.taken);
                 adding.sent(place, taken.passed, taken.own);
             }
-            if buffer.pressed != 0 {
-                adding.pressed(place, std::mem::take(&mut buffer.pressed));
+            if buffer.backpressure != 0 {
+                adding.backpressure(place, std::mem::take(&mut buffer.backpressure));
             }
         }
         adding.held(held);

@@ -45,7 +45,7 @@ pub struct PortFacts {
     pub mtu: u16,
     /// Reverse-path check.
     pub reverse_path: ReversePath,
-    /// Packets for the router itself go to a twin in the kernel.
+    /// Packets for the router itself go to its TAP interface in the kernel.
     pub host_path: bool,
     /// The device checks IPv4 header checksums and says which are good.
     pub ipv4_checksum: bool,
@@ -75,7 +75,7 @@ pub fn error_source_v4(ports: &[PortFacts], port: &PortFacts, peer: Ipv4Addr) ->
     }
 }
 
-/// As [`error_source_v4`]; a port without a global address has its link-local one, and says so to neighbours on the link only.
+/// As [`error_source_v4`]; a port without a global address has its link-local one, and says so to neighbors on the link only.
 pub fn error_source_v6(ports: &[PortFacts], port: &PortFacts, peer: Ipv6Addr) -> Ipv6Addr {
     if crate::packet::ipv6::is_link_local(peer) {
         return port.mac.link_local();

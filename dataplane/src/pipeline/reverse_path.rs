@@ -5,7 +5,7 @@
 
 use fibcast_fib::{Forward, Generation, GroupIndex, PortId, VrfId};
 
-use super::lane::{Key, LINK_LOCAL, Lane, REVERSE_PATH};
+use super::family_batch::{FamilyBatch, Key, LINK_LOCAL, REVERSE_PATH};
 use super::port::ReversePath;
 use crate::io::{BURST, Packet};
 use crate::packet::{ethernet, take};
@@ -21,14 +21,14 @@ pub struct Asked {
     pub check: ReversePath,
 }
 
-/// Flags each packet of the lane whose source fails the check of its port; `of` says it by the packet's place.
+/// Flags each packet of the family's batch whose source fails the check of its port; `of` says it by the packet's place.
 pub fn ipv4<P: Packet>(
     packets: &[P],
     generation: &Generation,
-    lane: &mut Lane<u32>,
+    batch: &mut FamilyBatch<u32>,
     of: impl Fn(u8) -> Option<Asked>,
 ) {
-    check(packets, generation, lane, of, |bytes| {
+    check(packets, generation, batch, of, |bytes| {
         take::<4>(bytes, ethernet::HEADER + 12).map(|source| u32::from_be_bytes(*source))
     });
 }
@@ -37,10 +37,10 @@ pub fn ipv4<P: Packet>(
 pub fn ipv6<P: Packet>(
     packets: &[P],
     generation: &Generation,
-    lane: &mut Lane<u128>,
+    batch: &mut FamilyBatch<u128>,
     of: impl Fn(u8) -> Option<Asked>,
 ) {
-    check(packets, generation, lane, of, |bytes| {
+    check(packets, generation, batch, of, |bytes| {
         take::<16>(bytes, ethernet::HEADER + 8).map(|source| u128::from_be_bytes(*source))
     });
 }
@@ -48,15 +48,15 @@ pub fn ipv6<P: Packet>(
 fn check<P: Packet, A: Key>(
     packets: &[P],
     generation: &Generation,
-    lane: &mut Lane<A>,
+    batch: &mut FamilyBatch<A>,
     of: impl Fn(u8) -> Option<Asked>,
     source: impl Fn(&[u8]) -> Option<A>,
 ) {
     let mut sources = [A::default(); BURST];
     let mut groups = [GroupIndex::NO_ROUTE; BURST];
-    for mark in lane.marks_mut().filter(|mark| mark.flags & LINK_LOCAL == 0) {
-        let at = usize::from(mark.at);
-        let Some(asked) = of(mark.at) else { continue };
+    for meta in batch.metas_mut().filter(|meta| meta.flags & LINK_LOCAL == 0) {
+        let at = usize::from(meta.at);
+        let Some(asked) = of(meta.at) else { continue };
         let Some(address) = packets.get(at).and_then(|packet| source(packet.data())) else { continue };
         let (Some(one), Some(group)) = (sources.get_mut(at..=at), groups.get_mut(at..=at)) else { continue };
         one.fill(address);
@@ -71,7 +71,7 @@ fn check<P: Packet, A: Key>(
             ),
         };
         if !passes {
-            mark.flags |= REVERSE_PATH;
+            meta.flags |= REVERSE_PATH;
         }
     }
 }

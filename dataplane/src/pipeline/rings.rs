@@ -19,7 +19,7 @@ pub struct Rings {
     pub kernel: Arc<ArrayQueue<HostFrame>>,
     /// Frames of the router's own, to be sent.
     pub originate: Arc<ArrayQueue<HostFrame>>,
-    /// Neighbours that packets asked for.
+    /// Neighbors that packets asked for.
     pub misses: Arc<ArrayQueue<Miss>>,
     /// Ports whose link is down.
     pub links: Arc<Links>,

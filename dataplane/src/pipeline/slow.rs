@@ -1,6 +1,6 @@
-//! What few packets need: an ICMP error, fragments, a wait for a neighbour; and packets of the router's own, which find their way here.
+//! What few packets need: an ICMP error, fragments, a wait for a neighbor; and packets of the router's own, which find their way here.
 //!
-//! The straight path hands such packets over as [`Job`]s, at most a burst of them; [`SlowPath::work`] does them when the burst has been
+//! The fast path hands such packets over as [`Job`]s, at most a burst of them; [`SlowPath::work`] does them when the burst has been
 //! sent. Nothing here allocates: buffers come from the pool, and where it has none the packet is dropped with that reason.
 
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use fibcast_fib::{Adjacency, GroupIndex, PortId};
 
-use super::forward::{self, Scene};
+use super::family_batch::Key;
+use super::forward::{self, ForwardingContext};
 use super::hold::{self, Held, Hold};
 use super::icmp_error::{self, Limiter, Limits};
-use super::lane::Key;
 use super::output::Output;
 use super::{Verdict, fragment};
 use crate::counters::Tally;
@@ -31,7 +31,7 @@ pub enum Task {
     Hold(u32),
 }
 
-/// A packet off the straight path.
+/// A packet off the fast path.
 #[derive(Debug)]
 pub struct Job<P> {
     /// The packet.
@@ -76,7 +76,7 @@ impl<I: Io> SlowPath<I> {
         }
     }
 
-    /// Where the straight path puts what it hands over.
+    /// Where the fast path puts what it hands over.
     #[inline]
     pub fn jobs(&mut self) -> &mut Vec<Job<PacketOf<I>>> {
         &mut self.jobs
@@ -90,11 +90,11 @@ impl<I: Io> SlowPath<I> {
 
     /// Does what was handed over.
     #[cold]
-    pub fn work(&mut self, scene: Scene<'_>, output: &mut Output<I>, tally: &mut Tally) {
+    pub fn work(&mut self, context: ForwardingContext<'_>, output: &mut Output<I>, tally: &mut Tally) {
         let mut jobs = std::mem::take(&mut self.jobs);
         for job in jobs.drain(..) {
             match job.task {
-                Task::Tell(reason, mtu) => self.tell(&job, reason, mtu, scene, output, tally),
+                Task::Tell(reason, mtu) => self.tell(&job, reason, mtu, context, output, tally),
                 Task::Fragment(port, mtu) => self.cut(job, port, mtu, output, tally),
                 Task::Hold(key) => {
                     if let Some(lost) = self.hold.push(job.packet, job.port, false, key) {
@@ -122,16 +122,16 @@ impl<I: Io> SlowPath<I> {
         job: &Job<PacketOf<I>>,
         reason: Reason,
         mtu: u16,
-        scene: Scene<'_>,
+        context: ForwardingContext<'_>,
         output: &mut Output<I>,
         tally: &mut Tally,
     ) {
-        if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, scene.ports, job.port) {
+        if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, context.ports, job.port) {
             return;
         }
         let sent = self.limiter.allows(job.port)
             && match self.pool.packet(&self.room) {
-                Some(packet) => self.send_own(packet, job.port, scene, output, tally),
+                Some(packet) => self.send_own(packet, job.port, context, output, tally),
                 None => false,
             };
         if sent {
@@ -166,15 +166,15 @@ impl<I: Io> SlowPath<I> {
         &mut self,
         mut packet: PacketOf<I>,
         port: u16,
-        scene: Scene<'_>,
+        context: ForwardingContext<'_>,
         output: &mut Output<I>,
         tally: &mut Tally,
     ) -> bool {
-        match way(packet.data(), port, scene) {
+        match way(packet.data(), port, context) {
             Way::Out(adjacency) => {
                 let length = packet.length().saturating_sub(ethernet::HEADER);
                 if length > usize::from(adjacency.mtu) {
-                    return self.too_big(packet, port, *adjacency, scene, output, tally);
+                    return self.too_big(packet, port, *adjacency, context, output, tally);
                 }
                 put(packet.data_mut(), 0, &adjacency.header);
                 output.send(adjacency.port.0, packet, true, tally).is_ok()
@@ -192,22 +192,22 @@ impl<I: Io> SlowPath<I> {
     }
 
     /// A packet of the router's own that is larger than the link it leaves by: cut where it may be, else the kernel is told, where it is
-    /// the kernel's. The kernel knows the MTU of the twin alone, and the table may lead out of any port (RFC 1191 §4, RFC 8201 §4).
+    /// the kernel's. The kernel knows the MTU of the TAP interface alone, and the table may lead out of any port (RFC 1191 §4, RFC 8201 §4).
     #[cold]
     fn too_big(
         &mut self,
         mut packet: PacketOf<I>,
         port: u16,
         adjacency: Adjacency,
-        scene: Scene<'_>,
+        context: ForwardingContext<'_>,
         output: &mut Output<I>,
         tally: &mut Tally,
     ) -> bool {
         if forward::dont_fragment(packet.data()) {
-            let host_path = scene.ports.get(usize::from(port)).is_some_and(|port| port.host_path);
+            let host_path = context.ports.get(usize::from(port)).is_some_and(|port| port.host_path);
             if host_path
                 && icmp_error::write_to_self(&mut self.room, packet.data(), adjacency.mtu)
-                && let Some(facts) = scene.ports.get(usize::from(port))
+                && let Some(facts) = context.ports.get(usize::from(port))
             {
                 put(&mut self.room, 0, &facts.mac.0);
                 output.to_kernel(port, &self.room);
@@ -233,12 +233,12 @@ impl<I: Io> SlowPath<I> {
         frame: &[u8],
         port: u16,
         routed: bool,
-        scene: Scene<'_>,
+        context: ForwardingContext<'_>,
         output: &mut Output<I>,
         tally: &mut Tally,
     ) {
         let sent = match self.pool.packet(frame) {
-            Some(packet) if routed => self.send_own(packet, port, scene, output, tally),
+            Some(packet) if routed => self.send_own(packet, port, context, output, tally),
             Some(packet) => output.send(port, packet, true, tally).is_ok(),
             None => false,
         };
@@ -273,12 +273,12 @@ impl<I: Io> SlowPath<I> {
         &mut self,
         now: Instant,
         burst: &mut I::Burst,
-        scene: Scene<'_>,
+        context: ForwardingContext<'_>,
         output: &mut Output<I>,
         tally: &mut Tally,
     ) -> Option<u16> {
         let mut hold = std::mem::take(&mut self.hold);
-        let silent = Scene { misses: None, ..scene };
+        let silent = ForwardingContext { misses: None, ..context };
         let mut chosen: Option<u16> = None;
         let room = BURST - burst.packets().len().min(BURST);
         let (mut own, jobs) = (std::mem::take(&mut self.released), &mut self.jobs);
@@ -307,7 +307,7 @@ impl<I: Io> SlowPath<I> {
         );
         self.hold = hold;
         for (held, gone) in own.drain(..) {
-            let sent = !gone && self.send_own(held.packet, held.port, scene, output, tally);
+            let sent = !gone && self.send_own(held.packet, held.port, context, output, tally);
             self.failed += u64::from(!sent);
         }
         self.released = own;
@@ -328,8 +328,8 @@ impl<I: Io> std::fmt::Debug for SlowPath<I> {
 }
 
 /// Where a packet goes by its destination, in the VRF of `port`.
-fn way<'a>(frame: &[u8], port: u16, scene: Scene<'a>) -> Way<'a> {
-    let (Ok(frame), Some(facts)) = (Frame::new_checked(frame), scene.ports.get(usize::from(port))) else {
+fn way<'a>(frame: &[u8], port: u16, context: ForwardingContext<'a>) -> Way<'a> {
+    let (Ok(frame), Some(facts)) = (Frame::new_checked(frame), context.ports.get(usize::from(port))) else {
         return Way::Nowhere;
     };
     let bytes = frame.payload();
@@ -337,22 +337,22 @@ fn way<'a>(frame: &[u8], port: u16, scene: Scene<'a>) -> Way<'a> {
     let address: IpAddr = match frame.ethertype() {
         ethernet::IPV4 => {
             let Ok(header) = ipv4::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
-            u32::look_up(scene.generation, facts.vrf, &[header.destination().to_bits()], &mut group);
+            u32::look_up(context.generation, facts.vrf, &[header.destination().to_bits()], &mut group);
             header.destination().into()
         }
         ethernet::IPV6 => {
             let Ok(header) = ipv6::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
             let destination = header.destination();
             if ipv6::is_link_local(destination) {
-                return out(forward::connected(scene, PortId(port), destination.into()));
+                return out(forward::connected(context, PortId(port), destination.into()));
             }
-            u128::look_up(scene.generation, facts.vrf, &[destination.to_bits()], &mut group);
+            u128::look_up(context.generation, facts.vrf, &[destination.to_bits()], &mut group);
             destination.into()
         }
         _ => return Way::Nowhere,
     };
     let [group] = group;
-    out(forward::adjacency(scene, group, || hash(address), || address))
+    out(forward::adjacency(context, group, || hash(address), || address))
 }
 
 fn out(found: Result<&Adjacency, Verdict>) -> Way<'_> {

@@ -18,7 +18,7 @@ pub struct TxBuffer<I: Io> {
     limit: usize,
     pub(super) taken: Sums,
     /// Times that the driver took fewer packets than it was offered.
-    pub(super) pressed: u64,
+    pub(super) backpressure: u64,
 }
 
 /// Packets that were received, and those of the router's own.
@@ -39,7 +39,7 @@ impl<I: Io> TxBuffer<I> {
             own_in_backlog: 0,
             limit,
             taken: Sums::default(),
-            pressed: 0,
+            backpressure: 0,
         }
     }
 
@@ -94,7 +94,7 @@ impl<I: Io> TxBuffer<I> {
             self.taken.passed += offered.passed - left.passed;
             self.taken.own += offered.own - left.own;
             if !self.is_empty() {
-                self.pressed += 1;
+                self.backpressure += 1;
                 return;
             }
             if self.backlog.is_empty() {
@@ -131,7 +131,7 @@ impl<I: Io> TxBuffer<I> {
 
     /// Whether all that is pushed now is staged for the next call of the driver.
     #[inline]
-    pub(super) fn is_straight(&self) -> bool {
+    pub(super) fn has_no_backlog(&self) -> bool {
         self.backlog.is_empty()
     }
 

@@ -24,15 +24,15 @@ pub enum Verdict {
     /// Given to the router itself.
     Host,
     /// To a group of the link: given to a routing protocol on this host, if it has a host path.
-    Group,
+    PuntMulticast,
     /// Freed and counted; its source may be told.
     Drop(Reason),
 }
 
 /// Ports that have a bit in [`Verdicts::ports`]; packets for ports beyond go one by one.
-const STRAIGHT: u16 = 64;
-/// Not on the straight way: the verdict is in the list.
-const APART: u8 = u8::MAX;
+const DIRECT_PORTS: u16 = 64;
+/// Not simply sent: the verdict is in the list.
+const LISTED: u8 = u8::MAX;
 
 /// The verdicts of a burst. Of packets that are sent, which almost all are, a byte each; so that they leave port by port and not one by one.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Verdicts {
 
 impl Default for Verdicts {
     fn default() -> Self {
-        Verdicts { exits: [APART; BURST], ports: 0, apart: [Verdict::Drop(Reason::ShortFrame); BURST] }
+        Verdicts { exits: [LISTED; BURST], ports: 0, apart: [Verdict::Drop(Reason::ShortFrame); BURST] }
     }
 }
 
@@ -52,7 +52,7 @@ impl Verdicts {
     /// Forgets the burst before.
     #[inline]
     pub fn clear(&mut self) {
-        self.exits = [APART; BURST];
+        self.exits = [LISTED; BURST];
         self.ports = 0;
     }
 
@@ -67,7 +67,7 @@ impl Verdicts {
     /// [`Verdict::Send`]; returns the port's bit, all of which [`on`](Self::on) takes.
     #[inline]
     pub fn send(&mut self, at: usize, port: u16) -> u64 {
-        if port >= STRAIGHT {
+        if port >= DIRECT_PORTS {
             self.set(at, Verdict::Send(port));
             return 0;
         }
@@ -95,7 +95,7 @@ impl Verdicts {
         self.ports |= ports;
     }
 
-    /// The ports that packets are sent on straight away.
+    /// The ports that packets are sent on at once.
     #[inline]
     pub fn ports(&self) -> impl Iterator<Item = usize> + use<> {
         crate::io::each(self.ports)
@@ -112,7 +112,7 @@ impl Verdicts {
     #[inline]
     pub fn of(&self, at: usize) -> Verdict {
         match self.exits.get(at) {
-            Some(&exit) if exit != APART => Verdict::Send(exit.into()),
+            Some(&exit) if exit != LISTED => Verdict::Send(exit.into()),
             _ => self.apart.get(at).copied().unwrap_or(Verdict::Drop(Reason::ShortFrame)),
         }
     }

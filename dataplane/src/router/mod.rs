@@ -159,7 +159,7 @@ impl Router {
         let reason = match self.workers.swap_remove(dead).join() {
             Ok(Ok(())) => "a worker ended at once".to_owned(),
             Ok(Err(reason)) => reason,
-            Err(_) => "a worker ended by a defect".to_owned(),
+            Err(_) => "a worker panicked".to_owned(),
         };
         Err(Failure::work(loaded.error(&[Step::Key("workers"), Step::Key("cores")], reason)))
     }
@@ -185,7 +185,7 @@ impl Drop for Router {
             match worker.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => tracing::error!("{reason}"),
-                Err(_) => tracing::error!("a worker had ended by a defect"),
+                Err(_) => tracing::error!("a worker had panicked"),
             }
         }
         self.control = None;

@@ -64,7 +64,7 @@ impl View {
         }
     }
 
-    /// Takes over what may change while the router runs: static routes and neighbours. Refused whole where anything else differs, with
+    /// Takes over what may change while the router runs: static routes and neighbors. Refused whole where anything else differs, with
     /// the sections that do.
     pub fn reload(&self, new: &Config) -> Result<String, String> {
         let mut config = self.config();

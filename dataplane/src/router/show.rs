@@ -114,7 +114,7 @@ impl View {
         Some(ForwardingStatus { workers_stalled: self.stalled() as u64, ..forwarding })
     }
 
-    /// Workers that stand still or have ended.
+    /// Workers that are stalled or have ended.
     pub fn stalled(&self) -> usize {
         self.health.iter().filter(|health| health.is_stalled()).count()
     }
@@ -148,14 +148,14 @@ impl View {
                 tx_packets: 0,
                 tx_bytes: 0,
                 rx_missed: self.devices.get(place).map_or(0, DeviceState::missed),
-                tx_pressed: 0,
+                tx_backpressure: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(place)) {
                 status.rx_packets += port.rx_packets;
                 status.rx_bytes += port.rx_bytes;
                 status.tx_packets += port.tx_packets;
                 status.tx_bytes += port.tx_bytes;
-                status.tx_pressed += port.tx_pressed;
+                status.tx_backpressure += port.tx_backpressure;
             }
             status
         };
@@ -203,7 +203,7 @@ impl View {
             port: name(port),
             packets: queue.packets,
             full_bursts: queue.full,
-            handed_on: queue.handed,
+            software_rss: queue.handed,
         };
         ports.iter().zip(&snapshot.queues).map(status).collect()
     }

@@ -1,4 +1,4 @@
-//! Looks after ports and workers: links that go up or down, workers that stand still or end.
+//! Looks after ports and workers: links that go up or down, workers that are stalled or end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,7 +23,7 @@ const DOWN: Duration = Duration::from_millis(100);
 const WORKERS: Duration = Duration::from_millis(250);
 /// Between two lines in the log about frames of zeros of one port.
 const ZERO_FRAMES: Duration = Duration::from_secs(60);
-/// A worker that gives no sign of life for so long stands still.
+/// A worker that gives no sign of life for so long is stalled.
 const STALLED: Duration = Duration::from_secs(1);
 
 /// What was seen of a worker lately.
@@ -273,8 +273,8 @@ fn look(worker: usize, counters: &WorkerCounters, seen: &mut Seen, health: &Heal
     if health.stalled.swap(stalled, Ordering::Relaxed) != stalled {
         match (stalled, counters.has_ended()) {
             (true, true) => tracing::error!("worker {worker} has ended"),
-            (true, false) => tracing::error!("worker {worker} stands still for {} ms", silent.as_millis()),
-            (false, _) => tracing::warn!("worker {worker} goes on"),
+            (true, false) => tracing::error!("worker {worker} is stalled for {} ms", silent.as_millis()),
+            (false, _) => tracing::warn!("worker {worker} has recovered"),
         }
     }
     let passed = now.saturating_duration_since(seen.at).as_nanos() as u64;

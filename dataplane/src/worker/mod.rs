@@ -24,7 +24,7 @@ use spread::{Dealt, Spread};
 
 /// Packets of the router's own that are sent in one turn, so that they never delay traffic by much.
 const ORIGINATE_BURST: usize = 32;
-/// Between two looks at packets that wait for a neighbour, besides those after each new generation.
+/// Between two looks at packets that wait for a neighbor, besides those after each new generation.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A receive queue and the port that it belongs to.

@@ -56,7 +56,7 @@ where
     })
 }
 
-/// Says that the thread has ended, also where it ends by a defect.
+/// Says that the thread has ended, also where it panics.
 struct Ending(Arc<WorkerCounters>);
 
 impl Drop for Ending {

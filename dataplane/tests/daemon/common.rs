@@ -145,5 +145,5 @@ mac = "02:00:00:00:00:09"
     )
 }
 
-/// A route of the file to the neighbour behind p1.
+/// A route of the file to the neighbor behind p1.
 pub const ROUTE: &str = "[[static_route]]\nprefix = \"10.0.0.0/8\"\nvia = \"198.51.100.9\"\n";

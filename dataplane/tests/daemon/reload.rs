@@ -1,4 +1,4 @@
-//! A changed file: static routes and neighbours are taken over without a restart, anything else is refused whole and named.
+//! A changed file: static routes and neighbors are taken over without a restart, anything else is refused whole and named.
 
 use crate::common::{ROUTE, Router, frame, wait_until};
 use fibcast_control::protocol::OwnRoute;

@@ -1,4 +1,4 @@
-//! A worker's thread that is stopped by a debugger: status, metrics and health say so within two seconds, and again when it goes on.
+//! A worker's thread that is stopped by a debugger: status, metrics and health say so within two seconds, and again when it recovers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -69,7 +69,7 @@ fn a_worker_that_stands_still_is_shown_until_it_goes_on() {
     assert!(seen > Duration::from_millis(900) && seen < Duration::from_secs(3), "{seen:?}");
     assert!(router.workers().workers[0].stalled);
     let health = get(http, "/healthz");
-    assert!(health.starts_with("HTTP/1.1 503") && health.contains("1 workers stand still"), "{health}");
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("1 workers are stalled"), "{health}");
     let metrics = get(http, "/metrics");
     assert!(
         metrics.contains("fibcast_workers_stalled 1")

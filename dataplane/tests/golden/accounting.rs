@@ -21,7 +21,7 @@ fn the_sums_hold_at_every_instant_under_load() {
             looks
         });
         for round in 0..3_000u32 {
-            // Sent, held by a full queue, waiting for a neighbour, dropped with and without a word, for the router itself, too big.
+            // Sent, held by a full queue, waiting for a neighbor, dropped with and without a word, for the router itself, too big.
             let mut big = ipv4("10.1.2.3");
             big.resize(14 + 1_600, 0);
             big[16..18].copy_from_slice(&1_600u16.to_be_bytes());

@@ -84,7 +84,7 @@ fn with_features(features: u8) -> Stage {
             setup.ports[0].host_path = true;
         }
         if has(5) {
-            // Recursive, and over a neighbour that nobody knows.
+            // Recursive, and over a neighbor that nobody knows.
             setup.routes.push(route("10.1.0.0/16", "10.200.0.1"));
             setup.routes.push(route("10.200.0.0/16", "198.51.100.77"));
         }

@@ -1,4 +1,4 @@
-//! Packets wait for a neighbour's answer: a bounded number for each, the newest, in order, and they go on as if nothing had been.
+//! Packets wait for a neighbor's answer: a bounded number for each, the newest, in order, and they go on as if nothing had been.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::arp;

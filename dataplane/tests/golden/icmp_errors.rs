@@ -146,7 +146,7 @@ fn a_link_local_source_is_told_that_its_scope_ends_here() {
     stage.send(0, packet);
     let snapshot = stage.snapshot();
     assert_eq!((snapshot.drops(Reason::LinkLocal), snapshot.dropped()), (1, 1));
-    // The answer waits for the neighbour's MAC address, which nobody asked for yet.
+    // The answer waits for the neighbor's MAC address, which nobody asked for yet.
     assert_eq!((snapshot.icmp_sent, snapshot.held), (1, 0));
     stage.after(Duration::ZERO);
     assert_eq!(stage.out(0).unwrap()[20..22], [58, 255], "a solicitation");

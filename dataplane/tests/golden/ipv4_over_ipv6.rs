@@ -1,4 +1,4 @@
-//! RFC 8950: IPv4 routes over IPv6 next hops; the packet stays IPv4, only the neighbour is found by ND.
+//! RFC 8950: IPv4 routes over IPv6 next hops; the packet stays IPv4, only the neighbor is found by ND.
 
 use crate::stage::*;
 use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId};

@@ -1,4 +1,4 @@
-//! What an operator adds and takes back while the router runs: routes that win over those from servers, and neighbours.
+//! What an operator adds and takes back while the router runs: routes that win over those from servers, and neighbors.
 
 use crate::stage::*;
 use fibcast_dataplane::control::own_routes::RemoveError;

@@ -1,11 +1,11 @@
-//! Packets of the host's own, through the twin of a port: by the router's table, and told where they are larger than the way out.
+//! Packets of the host's own, through the TAP interface of a port: by the router's table, and told where they are larger than the way out.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::{checksum, ipv4, ipv6};
 use fibcast_dataplane::pipeline::host_frame::HostFrame;
 use std::time::Duration;
 
-/// Port 0 has a twin; the way to 10.0.0.0/8 and 2001:db8:f::/48 takes 1,400 bytes.
+/// Port 0 has a TAP interface; the way to 10.0.0.0/8 and 2001:db8:f::/48 takes 1,400 bytes.
 fn stage() -> Stage {
     Stage::with(|setup| {
         setup.ports[0].host_path = true;

@@ -40,7 +40,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Static neighbours, routes 10.0.0.0/8 and 2001:db8:f::/48 to the gateway, 10.66.0.0/16 to nowhere.
+    /// Static neighbors, routes 10.0.0.0/8 and 2001:db8:f::/48 to the gateway, 10.66.0.0/16 to nowhere.
     pub fn new() -> Stage {
         Stage::with(|_| ())
     }

@@ -1,4 +1,4 @@
-//! Traces say what workers do: the same prefix, member, neighbour and port, or the same drop reason.
+//! Traces say what workers do: the same prefix, member, neighbor and port, or the same drop reason.
 
 use crate::stage::*;
 use fibcast_fib::VrfId;

@@ -21,7 +21,7 @@ fn flows_spread_over_next_hops_by_weight() {
     lab.ok(0, "for flow in $(seq 400); do echo x >/dev/udp/10.99.0.1/$((9000 + flow)); done; sleep 0.3");
     let after = sent(&lab);
     let (one, three) = (after.0 - before.0, after.1 - before.1);
-    // ARP for the neighbours is among them.
+    // ARP for the neighbors is among them.
     assert!((400..410).contains(&(one + three)), "{one} + {three}");
     assert!((60..150).contains(&one), "{one} to {three}");
 }

@@ -71,7 +71,7 @@ fn a_link_that_flaps_ends_as_it_was() {
     wait_for(&lab, 2, true);
     let text = lab.ok(0, "ping -n -c 3 -i 0.1 -W 2 10.0.1.2");
     assert!(text.contains("3 received"), "{text}");
-    // The port itself works as before: what is sent to its neighbour leaves by it.
+    // The port itself works as before: what is sent to its neighbor leaves by it.
     let before = lab.ports().ports[2].tx_packets;
     lab.ok(0, "for flow in $(seq 20); do echo x >/dev/udp/10.8.0.2/$((9000 + flow)); done; sleep 0.3");
     assert!(lab.ports().ports[2].tx_packets >= before + 20);

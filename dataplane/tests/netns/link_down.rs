@@ -9,7 +9,7 @@ const NOTICED: Duration = Duration::from_millis(150);
 #[test]
 fn a_link_that_goes_down_is_noticed_and_its_packets_take_the_other_next_hop() {
     let Some(mut lab) = Lab::new(2) else { return };
-    // A TAP port, whose link the test can take down; its neighbour is the kernel that has the other end.
+    // A TAP port, whose link the test can take down; its neighbor is the kernel that has the other end.
     let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\n\
                 [[static_neighbor]]\nport = \"tap\"\nip = \"10.8.0.2\"\nmac = \"02:00:00:00:08:02\"\n\
                 [[static_route]]\nprefix = \"10.99.0.0/24\"\nvia = [\"10.0.1.2\", \"10.8.0.2\"]\n";

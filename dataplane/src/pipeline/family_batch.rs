@@ -6,42 +6,42 @@ use crate::io::BURST;
 
 /// Destinations of a burst and what belongs to each.
 #[derive(Debug)]
-pub struct Lane<A> {
+pub struct FamilyBatch<A> {
     destinations: [A; BURST],
     groups: [GroupIndex; BURST],
-    marks: [Mark; BURST],
+    metas: [PacketMeta; BURST],
     len: usize,
 }
 
 /// What is remembered of a packet from validation to rewriting.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Mark {
+pub struct PacketMeta {
     /// Place in the burst.
     pub at: u8,
-    /// What keeps it off the straight way; 0 for almost all.
+    /// What keeps it off the fast path; 0 for almost all.
     pub flags: u8,
     /// Length of the IP packet in bytes; no longer than 65,575, so larger ones are capped.
     pub length: u16,
 }
 
-/// [`Mark::flags`]: the time to live or hop limit does not allow another hop.
-pub const LAST_HOP: u8 = 1;
-/// [`Mark::flags`]: IPv4 options to look at.
+/// [`PacketMeta::flags`]: the time to live or hop limit does not allow another hop.
+pub const TTL_EXPIRED: u8 = 1;
+/// [`PacketMeta::flags`]: IPv4 options to look at.
 pub const OPTIONS: u8 = 2;
-/// [`Mark::flags`]: an address that is not known beyond the link: IPv6 sources, IPv4 sources and destinations.
+/// [`PacketMeta::flags`]: an address that is not known beyond the link: IPv6 sources, IPv4 sources and destinations.
 pub const LINK_LOCAL: u8 = 4;
-/// [`Mark::flags`]: the reverse-path check refused it.
+/// [`PacketMeta::flags`]: the reverse-path check refused it.
 pub const REVERSE_PATH: u8 = 8;
 
 /// A place beyond the last is written at and not counted: no branch, no bounds to check.
 const _: () = assert!(BURST.is_power_of_two());
 
-impl<A: Copy + Default> Default for Lane<A> {
+impl<A: Copy + Default> Default for FamilyBatch<A> {
     fn default() -> Self {
-        Lane {
+        FamilyBatch {
             destinations: [A::default(); BURST],
             groups: [GroupIndex::NO_ROUTE; BURST],
-            marks: [Mark::default(); BURST],
+            metas: [PacketMeta::default(); BURST],
             len: 0,
         }
     }
@@ -67,20 +67,20 @@ impl Key for u128 {
     }
 }
 
-/// Adds packets to a lane one after the other; its length lives in a register meanwhile.
+/// Adds packets to a family's batch one after the other; its length lives in a register meanwhile.
 #[derive(Debug)]
 pub struct Adding<'a, A> {
-    lane: &'a mut Lane<A>,
+    batch: &'a mut FamilyBatch<A>,
     len: usize,
 }
 
 impl<A: Copy> Adding<'_, A> {
-    /// Adds a packet where it is `good`, without a branch. A lane has room for a whole burst.
+    /// Adds a packet where it is `good`, without a branch. It has room for a whole burst.
     #[inline]
-    pub fn add(&mut self, destination: A, mark: Mark, good: bool) {
+    pub fn add(&mut self, destination: A, meta: PacketMeta, good: bool) {
         let at = self.len % BURST;
-        self.lane.destinations[at] = destination;
-        self.lane.marks[at] = mark;
+        self.batch.destinations[at] = destination;
+        self.batch.metas[at] = meta;
         self.len += usize::from(good);
     }
 }
@@ -88,11 +88,11 @@ impl<A: Copy> Adding<'_, A> {
 impl<A> Drop for Adding<'_, A> {
     #[inline]
     fn drop(&mut self) {
-        self.lane.len = self.len.min(BURST);
+        self.batch.len = self.len.min(BURST);
     }
 }
 
-impl<A: Key> Lane<A> {
+impl<A: Key> FamilyBatch<A> {
     /// Forgets the burst before.
     #[inline]
     pub fn clear(&mut self) {
@@ -102,7 +102,7 @@ impl<A: Key> Lane<A> {
     /// To add packets.
     #[inline]
     pub fn adding(&mut self) -> Adding<'_, A> {
-        Adding { len: self.len, lane: self }
+        Adding { len: self.len, batch: self }
     }
 
     /// Looks all destinations up in the VRF of their port; `vrf_of` says it by the packet's place, and is asked only where the burst
@@ -121,22 +121,22 @@ impl<A: Key> Lane<A> {
         if !mixed {
             return A::look_up(generation, vrf, destinations, groups);
         }
-        for ((mark, destination), group) in
-            self.marks.iter().zip(destinations.chunks(1)).zip(groups.chunks_mut(1))
+        for ((meta, destination), group) in
+            self.metas.iter().zip(destinations.chunks(1)).zip(groups.chunks_mut(1))
         {
-            A::look_up(generation, vrf_of(mark.at), destination, group);
+            A::look_up(generation, vrf_of(meta.at), destination, group);
         }
     }
 
     /// Each packet with its destination and group.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = (Mark, A, GroupIndex)> {
-        let packets = self.marks.iter().zip(&self.destinations).zip(&self.groups).take(self.len);
-        packets.map(|((mark, destination), group)| (*mark, *destination, *group))
+    pub fn iter(&self) -> impl Iterator<Item = (PacketMeta, A, GroupIndex)> {
+        let packets = self.metas.iter().zip(&self.destinations).zip(&self.groups).take(self.len);
+        packets.map(|((meta, destination), group)| (*meta, *destination, *group))
     }
 
-    /// The marks, to add flags to.
-    pub fn marks_mut(&mut self) -> impl Iterator<Item = &mut Mark> {
-        self.marks.iter_mut().take(self.len)
+    /// Metadata of all packets, to add flags to.
+    pub fn metas_mut(&mut self) -> impl Iterator<Item = &mut PacketMeta> {
+        self.metas.iter_mut().take(self.len)
     }
 }
