@@ -41,7 +41,7 @@ test: ## every test that needs no NIC
 test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone
 	@$(SETUP) build
 	@$(SETUP) interop
-	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-bench
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-pktgen -p fibcast-testbed -p fibcast-bench
 	@scripts/run-interop $(INTEROP_ARGS)
 
 lint: ## clippy, formatting, licences and advisories
@@ -56,7 +56,7 @@ fmt: ## format all code
 bench: ## benchmarks against dpdk-test-fib and others; prints tables
 	@$(SETUP) build
 	@$(SETUP) bench
-	@$(CARGO) build --release -p fibcast-bench --bins
+	@$(CARGO) build --release -p fibcast-bench -p fibcast-pktgen --bins
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; RUNTIME_DIRECTORY=$$folder target/release/fibcast-bench all
 
 docker: build ## the container image fibcast:latest
