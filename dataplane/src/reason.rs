@@ -78,13 +78,15 @@ reasons! {
     UnknownVlan = "unknown_vlan",
     /// There was no packet buffer for what the router had to make of it.
     NoBuffer = "no_buffer",
+    /// It must be cut to fit its way out, but is itself beyond the MTU of the port that it came by, in several packet buffers.
+    Oversized = "oversized",
     /// The route leads out of a port that does not exist.
     UnknownPort = "unknown_port",
     /// The device took no more packets, and the buffer in front of it was full.
     TxFull = "tx_full",
     /// For the router itself, which did not keep up.
     HostFull = "host_full",
-    /// For the router itself, but larger than it takes, or in several buffers.
+    /// For the router itself, but larger than the largest MTU.
     HostTooBig = "host_too_big",
     /// For another worker, by its flow, whose ring was full.
     SpreadFull = "spread_full",

@@ -1,6 +1,8 @@
 /* DPDK's static inline functions as symbols, one call per burst. */
 #include "shim.h"
 
+#include <string.h>
+
 /* rte_errno is a thread-local variable of the library. */
 int fc_errno(void)
 {
@@ -100,4 +102,49 @@ const char *fc_bus_name(const struct rte_device *device)
 	const struct rte_bus *bus = device == NULL ? NULL : rte_dev_bus(device);
 
 	return bus == NULL ? "" : rte_bus_name(bus);
+}
+
+/* The types are checked here, because bindgen sees offsets only. */
+#define FC_MBUF_CHECK(constant, field, type)                                                    \
+	_Static_assert(__builtin_types_compatible_p(__typeof__(((struct rte_mbuf *)0)->field), type), \
+		       "struct rte_mbuf has another type of field " #field " in this release of DPDK: see mbuf_fields.h");
+FC_MBUF_FIELDS(FC_MBUF_CHECK)
+
+int fc_link_get(uint16_t port, struct fc_link *link)
+{
+	struct rte_eth_link raw;
+	int error;
+
+	memset(&raw, 0, sizeof(raw));
+	error = rte_eth_link_get_nowait(port, &raw);
+	if (error < 0)
+		return error;
+	link->speed_mbps = raw.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : raw.link_speed;
+	link->up = raw.link_status == RTE_ETH_LINK_UP;
+	link->full_duplex = raw.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
+	return 0;
+}
+
+struct rte_fib *fc_fib_create(const char *name, int routes, uint32_t second_level)
+{
+	struct rte_fib_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.type = RTE_FIB_DIR24_8;
+	conf.max_routes = routes;
+	conf.dir24_8.nh_sz = RTE_FIB_DIR24_8_4B;
+	conf.dir24_8.num_tbl8 = second_level;
+	return rte_fib_create(name, SOCKET_ID_ANY, &conf);
+}
+
+struct rte_fib6 *fc_fib6_create(const char *name, int routes, uint32_t second_level)
+{
+	struct rte_fib6_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.type = RTE_FIB6_TRIE;
+	conf.max_routes = routes;
+	conf.trie.nh_sz = RTE_FIB6_TRIE_4B;
+	conf.trie.num_tbl8 = second_level;
+	return rte_fib6_create(name, SOCKET_ID_ANY, &conf);
 }

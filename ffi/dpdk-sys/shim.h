@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "log.h"
+
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
@@ -37,5 +39,20 @@ struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigne
 unsigned int fc_pool_unreachable(struct rte_mempool *pool);
 const char *fc_bus_name(const struct rte_device *device);
 int fc_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **packets, unsigned int count);
+
+#include "mbuf_fields.h"
+
+/* The state of a link. struct rte_eth_link has bit fields, which newer releases keep in an anonymous union. */
+struct fc_link {
+	uint32_t speed_mbps; /* 0: unknown */
+	uint8_t up;
+	uint8_t full_duplex;
+};
+
+int fc_link_get(uint16_t port, struct fc_link *link);
+
+/* Tables with next hops of 4 bytes: what a kind of table is made with lies in an anonymous union. */
+struct rte_fib *fc_fib_create(const char *name, int routes, uint32_t second_level);
+struct rte_fib6 *fc_fib6_create(const char *name, int routes, uint32_t second_level);
 
 #endif

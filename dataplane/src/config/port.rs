@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
+use fibcast_machine::pci;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -67,6 +68,24 @@ impl Port {
     fn default_descriptors() -> u16 {
         1_024
     }
+
+    /// The name of its device as DPDK has it, PCI addresses with their domain; none for a sub-interface.
+    pub fn device_name(&self) -> Option<String> {
+        let name = self.device.as_deref()?.split(',').next()?;
+        Some(pci::address(name).unwrap_or_else(|| name.to_owned()))
+    }
+
+    /// Name and arguments of its device.
+    pub fn devargs(&self) -> Option<String> {
+        let (_, arguments) = self.device.as_deref()?.split_once(',').unwrap_or_default();
+        let name = self.device_name()?;
+        Some(if arguments.is_empty() { name } else { format!("{name},{arguments}") })
+    }
+
+    /// Whether its device is on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        self.device_name().is_some_and(|name| pci::address(&name).is_some())
+    }
 }
 
 impl Config {
@@ -86,9 +105,9 @@ impl Config {
                 return Err(wrong("name", format!("expected a name of its own, found {:?}", port.name)));
             }
             match (&port.device, &port.parent, port.vlan) {
-                (Some(device), None, None) => {
-                    let device = device.split(',').next().unwrap_or_default();
-                    if device.is_empty() || !devices.insert(device) {
+                (Some(_), None, None) => {
+                    let device = port.device_name().unwrap_or_default();
+                    if device.is_empty() || !devices.insert(device.clone()) {
                         return Err(wrong(
                             "device",
                             format!("expected a device of its own, found {device:?}"),

@@ -12,8 +12,8 @@ use crate::neighbor::{Action, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
 use crate::packet::{arp, echo, ipv4, ipv6, nd};
+use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::icmp_error::{Limiter, Limits};
-use crate::pipeline::output::HostFrame;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -104,7 +104,7 @@ impl Host {
             }
             _ => return None,
         }
-        HostFrame::routed(frame.port, &room)
+        frame.answer(&room).map(HostFrame::routed)
     }
 }
 
@@ -155,7 +155,7 @@ fn handle(
         }
         _ => None,
     }?;
-    HostFrame::new(frame.port, &answer)
+    frame.answer(&answer)
 }
 
 fn neighbor_discovery(

@@ -40,6 +40,16 @@ impl Packet for dpdk::Packet {
         dpdk::Packet::has_good_ipv4_checksum(self)
     }
 
+    fn copy_to(&self, to: &mut [u8]) -> bool {
+        let mut rest = to;
+        for segment in self.segments() {
+            let Some((part, behind)) = rest.split_at_mut_checked(segment.len()) else { return false };
+            part.copy_from_slice(segment);
+            rest = behind;
+        }
+        rest.is_empty()
+    }
+
     #[inline]
     fn prefetch(&self) {
         dpdk::Packet::prefetch(self);

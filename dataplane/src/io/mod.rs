@@ -25,6 +25,15 @@ pub trait Packet: Send + Sized {
         false
     }
 
+    /// Copies the whole frame to `to`; false, and anything in it, where their lengths differ.
+    fn copy_to(&self, to: &mut [u8]) -> bool {
+        let same = self.data().len() == to.len();
+        if same {
+            to.copy_from_slice(self.data());
+        }
+        same
+    }
+
     /// Asks the processor to fetch its first bytes.
     fn prefetch(&self) {}
 

@@ -11,7 +11,7 @@
 //! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
-//! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`]), or freed |
+//! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
 
 pub mod classify;
@@ -19,6 +19,7 @@ pub mod flow_hash;
 pub mod forward;
 pub mod fragment;
 pub mod hold;
+pub mod host_frame;
 pub mod icmp_error;
 pub mod ipv4_input;
 pub mod ipv6_input;
@@ -269,7 +270,7 @@ impl<I: Io> Pipeline<I> {
     /// Sends frames of the control thread and of the kernel.
     pub fn originate(
         &mut self,
-        frames: impl Iterator<Item = output::HostFrame>,
+        frames: impl Iterator<Item = host_frame::HostFrame>,
         generation: &Generation,
         output: &mut Output<I>,
         counters: &WorkerCounters,

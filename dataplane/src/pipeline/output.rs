@@ -6,8 +6,7 @@ use std::sync::Arc;
 use fibcast_control::capture::Direction;
 
 use super::port::PortFacts;
-use super::rings::to_ring;
-pub use super::rings::{HOST_FRAME, HostFrame, Rings};
+pub use super::rings::Rings;
 use super::slow::{Job, Task};
 use super::tx_buffer::TxBuffer;
 use super::verdict::{Verdict, Verdicts};
@@ -219,12 +218,12 @@ impl<I: Io> Output<I> {
             Verdict::Group => return Err(Reason::Multicast),
             _ => &self.rings.host,
         };
-        to_ring(ring, port, packet)
+        self.rings.give(ring, port, packet)
     }
 
     /// Gives the kernel a frame of the router's own by the twin of a port; a full ring loses it.
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
-        if let Some(frame) = HostFrame::new(port, frame) {
+        if let Some(frame) = self.rings.long_frames.copy(port, frame) {
             let _ = self.rings.kernel.push(frame);
         }
     }

@@ -4,7 +4,8 @@ use dpdk::Eal;
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
-use crate::config::Config;
+use crate::config::{Config, Port};
+use crate::preflight;
 
 /// Options that choose EAL's cores; a value may follow in the same word.
 const CORES: [&str; 5] = ["-l", "-c", "-S", "--lcores", "-s"];
@@ -14,11 +15,16 @@ const BLOCK: [&str; 2] = ["-b", "--block"];
 
 /// Starts DPDK's environment.
 pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
+    preflight::check(loaded)?;
     let wrong = |step: &[Step], reason| Failure::work(loaded.error(step, reason));
     let arguments = arguments(&loaded.value)
         .map_err(|(port, reason)| wrong(&[Step::Key("port"), Step::At(port), Step::Key("device")], reason))?;
     let eal = Eal::init(&arguments)
         .map_err(|error| wrong(&[Step::Key("eal"), Step::Key("args")], error.to_string()))?;
+    if let Some(version) = dpdk::untested_version() {
+        let tested = dpdk::TESTED_RELEASES.join(", ");
+        tracing::warn!("{version} is not a release that fibcast is tested with ({tested})");
+    }
     // Initialisation pins this thread; control and agent must not share a core with the first worker because of that.
     eal.restore_affinity();
     Ok(eal)
@@ -37,12 +43,11 @@ fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
     {
         arguments.extend(["-l".to_owned(), core.to_string()]);
     }
-    let devices = config.ports.iter().enumerate();
-    let on_pci = devices.filter_map(|(index, port)| Some((index, port.device.as_deref()?)));
-    let on_pci: Vec<(usize, &str)> =
-        on_pci.filter(|(_, device)| dpdk::pci_address(name(device)).is_some()).collect();
+    let on_pci: Vec<(usize, &Port)> =
+        config.ports.iter().enumerate().filter(|(_, port)| port.is_on_pci()).collect();
     let without_pci = given(&["--no-pci"]);
-    if let (true, Some((index, device))) = (without_pci, on_pci.first()) {
+    if let (true, Some((index, port))) = (without_pci, on_pci.first()) {
+        let device = port.device_name().unwrap_or_default();
         let reason = format!("{device} is a PCI device, and [eal] args has --no-pci: take that out");
         return Err((*index, reason));
     }
@@ -57,18 +62,13 @@ fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
         }
         return Ok(arguments);
     }
-    for (_, device) in on_pci {
-        let known = config.eal.args.iter().any(|argument| argument.contains(name(device)));
-        if !known {
-            arguments.extend(["-a".to_owned(), device.to_owned()]);
+    for (_, port) in on_pci {
+        let (Some(name), Some(devargs)) = (port.device_name(), port.devargs()) else { continue };
+        if !config.eal.args.iter().any(|argument| argument.contains(&name)) {
+            arguments.extend(["-a".to_owned(), devargs]);
         }
     }
     Ok(arguments)
-}
-
-/// Device arguments begin with the device's name.
-fn name(device: &str) -> &str {
-    device.split(',').next().unwrap_or(device)
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn only_the_ports_devices_are_taken() {
         let two = ["0000:01:00.0,rx_func_vec=0", "02:00.1"];
-        assert_eq!(of("", &two).unwrap(), "-l 3 -a 0000:01:00.0,rx_func_vec=0 -a 02:00.1");
+        assert_eq!(of("", &two).unwrap(), "-l 3 -a 0000:01:00.0,rx_func_vec=0 -a 0000:02:00.1");
         assert_eq!(
             of("\"-l\", \"1\"", &["0000:01:00.0", "net_tap0,iface=x"]).unwrap(),
             "-l 1 -a 0000:01:00.0"

@@ -32,6 +32,8 @@ use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
 use crate::host_path::HostPath;
 use crate::io::dpdk::Dpdk;
+use crate::packet::ethernet;
+use crate::pipeline::host_frame::LongFrames;
 use crate::pipeline::links::Links;
 use crate::pipeline::output::Rings;
 use crate::pipeline::port::PortFacts;
@@ -69,7 +71,9 @@ impl Router {
         };
         let facts: Vec<PortFacts> = setups.iter().map(facts).collect();
         let links = Arc::new(Links::default());
-        let made = || Rings { links: links.clone(), ..Rings::default() };
+        let largest = config.ports.iter().map(|port| usize::from(port.mtu)).max().unwrap_or_default();
+        let long_frames = LongFrames::new(largest + ethernet::HEADER);
+        let made = || Rings { links: links.clone(), long_frames: long_frames.clone(), ..Rings::default() };
         let rings: Vec<Rings> = config.workers.cores.iter().map(|_| made()).collect();
         let devices: Vec<u16> = facts.iter().map(|port| port.link.device).collect();
         let counters: Vec<Arc<WorkerCounters>> = queues

@@ -7,11 +7,12 @@ use dpdk::{Eal, Mempool, Port, PortConfig, PortInfo, RxQueue, Stats, TxQueue};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
-use super::pools::{self, Pools};
+use super::pools::Pools;
 use super::queues::{self, QueuePlan};
 use super::state::{DeviceState, DeviceStates};
 use crate::config::{Config, Spread};
 use crate::io::dpdk::Tx;
+use crate::memory;
 use crate::packet::ethernet::Mac;
 use crate::worker::RxSlot;
 use crate::worker::spread::SoftwareRss;
@@ -65,7 +66,7 @@ impl Ports {
         let infos = || opened.iter().flatten().map(|(_, info)| info);
         // A frame in several buffers may leave by any port, so it takes one that brings such frames to need them everywhere.
         let segments =
-            config.ports.iter().any(|port| pools::is_jumbo(port.mtu)) || infos().any(queues::may_chain);
+            config.ports.iter().any(|port| memory::is_jumbo(port.mtu)) || infos().any(queues::may_chain);
         let nodes: Vec<Option<u32>> =
             opened.iter().map(|device| device.as_ref().and_then(|(_, info)| info.socket)).collect();
         let pools = Pools::new(eal, loaded, &nodes)?;
@@ -159,9 +160,9 @@ fn wrong(loaded: &Loaded<Config>, index: usize, key: &'static str, reason: Strin
 /// The devices by port index.
 fn open(eal: &Eal, loaded: &Loaded<Config>) -> Result<Vec<Opened>, Failure> {
     let one = |(index, port): (usize, &crate::config::Port)| {
-        let Some(name) = &port.device else { return Ok(None) };
+        let Some(devargs) = port.devargs() else { return Ok(None) };
         let failed = |error: dpdk::Error| wrong(loaded, index, "device", error.to_string());
-        let device = Port::open(eal, name).map_err(failed)?;
+        let device = Port::open(eal, &devargs).map_err(failed)?;
         let info = device.info().map_err(failed)?;
         Ok(Some((device, info)))
     };

@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use fibcast_dataplane::packet::{checksum, ipv4, ipv6};
-use fibcast_dataplane::pipeline::output::HostFrame;
+use fibcast_dataplane::pipeline::host_frame::HostFrame;
 use std::time::Duration;
 
 /// Port 0 has a twin; the way to 10.0.0.0/8 and 2001:db8:f::/48 takes 1,400 bytes.
@@ -15,7 +15,7 @@ fn stage() -> Stage {
 
 /// What the kernel sends from the address of port 0: the frame of a host, turned around.
 fn from_kernel(stage: &mut Stage, frame: &[u8]) {
-    stage.rings.originate.push(HostFrame::routed(0, frame).unwrap()).unwrap();
+    stage.rings.originate.push(HostFrame::new(0, frame).unwrap().routed()).unwrap();
     stage.after(Duration::ZERO);
 }
 

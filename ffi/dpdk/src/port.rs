@@ -8,7 +8,7 @@ use dpdk_sys as sys;
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string, check};
 use crate::stats::{Link, Stats};
-use crate::{Mempool, RxQueue, TxQueue};
+use crate::{Mempool, RxQueue, TxQueue, log};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 
@@ -99,13 +99,12 @@ pub(crate) struct Started {
 }
 
 impl Port {
-    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
+    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`, with its domain), or by the name of
     /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
+        log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
-        // DPDK names PCI devices with their domain, which may be left out here.
-        let name = crate::pci_address(name).unwrap_or_else(|| name.to_owned());
-        let name_c = c_string(&name)?;
+        let name_c = c_string(name)?;
         let (port, plugged) = match port_by_name(&name_c) {
             Some(port) => (port, false),
             None => {
@@ -119,9 +118,9 @@ impl Port {
             }
         };
         if !eal.claim_port(port) {
-            return Err(Error::DeviceInUse(name));
+            return Err(Error::DeviceInUse(name.to_owned()));
         }
-        let device = Device { eal: eal.clone(), port, name, plugged };
+        let device = Device { eal: eal.clone(), port, name: name.to_owned(), plugged };
         Ok(Self { started: None, device: Arc::new(device) })
     }
 
@@ -131,6 +130,7 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::AlreadyStarted(self.device.name.clone()));
         }
+        log::forget();
         let info = self.device.info()?;
         self.device.check_config(config, &info)?;
         let Some(smallest) = pools.iter().map(Mempool::data_room).min() else {
@@ -227,9 +227,9 @@ impl Port {
     /// The state of the link, without waiting for it to settle. Exclusive like all that asks the driver while the port is at work: some
     /// drivers (e1000) read the PHY without a lock, and two callers get a false answer.
     pub fn link(&mut self) -> Result<Link> {
-        let mut raw = sys::rte_eth_link::default();
+        let mut raw = sys::fc_link::default();
         // SAFETY: the port is open, `raw` is writable.
-        let returned = unsafe { sys::rte_eth_link_get_nowait(self.device.port, &mut raw) };
+        let returned = unsafe { sys::fc_link_get(self.device.port, &mut raw) };
         check(returned, "read link of", self.name())?;
         Ok(raw.into())
     }
@@ -341,15 +341,8 @@ impl Device {
     fn configure(&self, config: &PortConfig, info: &sys::rte_eth_dev_info, data_room: u16) -> Result<()> {
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = config.mtu.into();
-        // Offloads by need only: most drivers choose their fastest code by what was not asked for.
-        let needed = |wanted: bool, offload: u64| if wanted { offload } else { 0 };
-        conf.txmode.offloads = info.tx_offload_capa
-            & (needed(config.segments, sys::FC_TX_OFFLOAD_MULTI_SEGS)
-                | needed(config.one_pool && !config.segments, sys::FC_TX_OFFLOAD_MBUF_FAST_FREE));
-        let exceeds = u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room);
-        conf.rxmode.offloads = info.rx_offload_capa
-            & (needed(config.segments && exceeds, sys::FC_RX_OFFLOAD_SCATTER)
-                | needed(config.ipv4_checksum, sys::FC_RX_OFFLOAD_IPV4_CKSUM));
+        (conf.rxmode.offloads, conf.txmode.offloads) =
+            offloads(config, (info.rx_offload_capa, info.tx_offload_capa), data_room);
         // Where the device cannot hash, asking for it is an error of some drivers.
         if config.rss && config.rx_queues > 1 && info.flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::FC_MQ_RX_RSS;
@@ -414,6 +407,19 @@ impl Drop for Device {
     }
 }
 
+/// Receive and transmit offloads to ask a device for, of those that it has. By need only: most drivers choose their fastest code by
+/// what was not asked for.
+fn offloads(config: &PortConfig, (rx, tx): (u64, u64), data_room: u16) -> (u64, u64) {
+    let exceeds = u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room);
+    let needed = |wanted: bool, offload: u64| if wanted { offload } else { 0 };
+    let receive = needed(config.segments && exceeds, sys::FC_RX_OFFLOAD_SCATTER)
+        | needed(config.ipv4_checksum, sys::FC_RX_OFFLOAD_IPV4_CKSUM);
+    // Packets in several buffers are not freed in bulk.
+    let transmit = needed(config.segments, sys::FC_TX_OFFLOAD_MULTI_SEGS)
+        | needed(config.one_pool && !config.segments, sys::FC_TX_OFFLOAD_MBUF_FAST_FREE);
+    (rx & receive, tx & transmit)
+}
+
 fn port_by_name(name: &CStr) -> Option<u16> {
     let mut port = 0;
     // SAFETY: the name is NUL-terminated, `port` is writable.
@@ -437,4 +443,28 @@ fn all_ports() -> Vec<u16> {
 fn text(bytes: &[c_char]) -> String {
     let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::{
+        FC_RX_OFFLOAD_IPV4_CKSUM as CHECKSUM, FC_RX_OFFLOAD_SCATTER as SCATTER,
+        FC_TX_OFFLOAD_MBUF_FAST_FREE as FAST_FREE, FC_TX_OFFLOAD_MULTI_SEGS as SEGMENTS,
+    };
+
+    #[test]
+    fn a_device_is_asked_for_what_is_needed_and_no_more() {
+        let all = (u64::MAX, u64::MAX);
+        let plain = PortConfig::default();
+        assert_eq!(offloads(&plain, all, 2_048), (0, 0));
+        let one_pool = PortConfig { one_pool: true, ipv4_checksum: true, ..plain.clone() };
+        assert_eq!(offloads(&one_pool, all, 2_048), (CHECKSUM, FAST_FREE));
+        assert_eq!(offloads(&one_pool, (0, 0), 2_048), (0, 0), "what a device does not have");
+        let segments = PortConfig { segments: true, one_pool: true, ..plain };
+        assert_eq!(offloads(&segments, all, 2_048), (0, SEGMENTS));
+        let jumbo = PortConfig { mtu: 9_000, ..segments };
+        assert_eq!(offloads(&jumbo, all, 9_216), (0, SEGMENTS), "it fits into one buffer");
+        assert_eq!(offloads(&jumbo, all, 2_048), (SCATTER, SEGMENTS));
+    }
 }
