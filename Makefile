@@ -46,7 +46,7 @@ test-dpdk: ## ffi/ and dataplane/ with DPDK 22.11, 24.11 and 25.11, in root file
 test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone
 	@$(SETUP) build
 	@$(SETUP) interop
-	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-bench
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-pktgen -p fibcast-testbed -p fibcast-bench
 	@scripts/run-interop $(INTEROP_ARGS)
 
 test-vm: ## the programs in a virtual machine with four kinds of PCI NIC behind an IOMMU (as root); KIND=e1000e|igb|virtio|vmxnet3: one of them
@@ -67,7 +67,7 @@ fmt: ## format all code
 bench: ## benchmarks against dpdk-test-fib and others; prints tables
 	@$(SETUP) build
 	@$(SETUP) bench
-	@$(CARGO) build --release -p fibcast-bench --bins
+	@$(CARGO) build --release -p fibcast-bench -p fibcast-pktgen --bins
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; RUNTIME_DIRECTORY=$$folder target/release/fibcast-bench all
 
 docker: build ## the container image fibcast:latest

@@ -1,6 +1,6 @@
 //! Sources, RIB, best path and fan-out of one routing table.
 //!
-//! A change's way: [`source`] threads read it (with [`mrt`], or from a text file) and hand it over in batches; [`filter`] holds back what
+//! A change's way: [`source`] threads read it (with `fibcast_mrt`, or from a text file) and hand it over in batches; [`filter`] holds back what
 //! the configuration does not let in; [`rib`] commits it as a route of its origin and picks the best path; [`engine`] does so for all
 //! origins, own and other servers', and decides when the server is ready and when a lost origin's routes go; [`run`] hosts the engine in
 //! the event loop of `fibcast-sync-agent`, which serves the tables `fib` (best paths, for agents), `rib` (which origins there are) and
@@ -13,7 +13,6 @@ pub mod config;
 pub mod engine;
 pub mod filter;
 pub mod kv;
-pub mod mrt;
 pub mod operator;
 pub mod rib;
 pub mod run;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fibcast_route_server::mrt::Writer;
+use fibcast_mrt::Writer;
 use fibcast_sync_agent::checkpoint::Checkpoint;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::{Frame, Mode, Role, State};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fibcast_control::protocol::Request;
 use fibcast_daemon::config::{Loaded, parse};
-use fibcast_route_server::mrt::Reader;
+use fibcast_mrt::Reader;
 use fibcast_sync_agent::checkpoint::Checkpoint;
 
 /// An MRT file: routes until its end or one error, and nothing after that.

@@ -210,8 +210,8 @@ impl From<Stopped> for End {
     }
 }
 
-impl From<crate::mrt::MrtError> for End {
-    fn from(error: crate::mrt::MrtError) -> Self {
+impl From<fibcast_mrt::MrtError> for End {
+    fn from(error: fibcast_mrt::MrtError) -> Self {
         End::Failed(error.to_string())
     }
 }

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 
 use super::pace::{Pace, Schedule, now_us};
 use super::{BATCH, End, Event, Group, Outlet, RouteChange};
-use crate::mrt::{self, MrtError, Reader, Route};
+use fibcast_mrt::{self as mrt, MrtError, Reader, Route};
 
 /// Changes that are due within this of each other go in one batch.
 const TICK_US: u64 = 1_000;

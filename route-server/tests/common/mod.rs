@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_control::protocol::{Answer, Request, RouteQuery};
 use fibcast_control::status::Status;
-use fibcast_route_server::mrt::Writer;
+use fibcast_mrt::Writer;
 use ipnet::IpNet;
 
 /// Longer than anything here takes on a busy machine.

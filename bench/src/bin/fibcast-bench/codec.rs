@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fibcast_bench::tablegen::{Gateways, Rule};
-use fibcast_route_server::mrt::{Event, Reader};
+use fibcast_mrt::{Event, Reader};
 use fibcast_sync_proto::client::{Action, Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::server::{Served, Server, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, Table, Value};
+use fibcast_testbed::tablegen::{Gateways, Rule};
 use ipnet::IpNet;
 
 use crate::input::{self, Random};

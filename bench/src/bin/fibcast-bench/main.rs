@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use fibcast_bench::tablegen::{PrefixesError, read_prefixes};
+use fibcast_testbed::tablegen::{PrefixesError, read_prefixes};
 
 use crate::input::Table;
 use crate::row::{Report, Row};
@@ -132,7 +132,7 @@ enum Failure {
     #[error("a commit was refused: {0}")]
     Commit(#[from] fibcast_sync_proto::TableError),
     #[error("{0}")]
-    Mrt(#[from] fibcast_route_server::mrt::MrtError),
+    Mrt(#[from] fibcast_mrt::MrtError),
     #[error("the router: {0}")]
     Child(String),
     #[error("the router's worker or control thread does not answer")]

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::*;
-use crate::mrt::Writer;
 use crate::source::Kind;
 use crate::source::testing::{events, net_state};
+use fibcast_mrt::Writer;
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use fibcast_bench::tablegen::{Gateways, Rule};
 use fibcast_fib::{Change, Fib, Forward, Generation, Group, GroupIndex, GroupLabel, Limits, NextHop, VrfId};
+use fibcast_testbed::tablegen::{Gateways, Rule};
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 

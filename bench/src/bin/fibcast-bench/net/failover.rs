@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use fibcast_bench::tablegen::Rule;
 use fibcast_sync_agent::agent::{AgentHandle, NoSink};
+use fibcast_testbed::tablegen::Rule;
 use ipnet::IpNet;
 
 use super::server::{Server, free_address, write_mrt};

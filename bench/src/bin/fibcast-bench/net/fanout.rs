@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fibcast_bench::tablegen::Rule;
 use fibcast_sync_proto::codec::Decoder;
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table as Copy, Value};
+use fibcast_testbed::tablegen::Rule;
 use mio::{Events, Interest, Poll, Token};
 
 use super::failover::routes;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::Status;
-use fibcast_route_server::mrt::Writer;
+use fibcast_mrt::Writer;
 use ipnet::IpNet;
 
 use super::until;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use fibcast_bench::tablegen::churn::{self, Phase};
-use fibcast_bench::tablegen::{Gateways, GatewaysError, PrefixesError, Rule, read_prefixes, text};
-use fibcast_route_server::mrt::Writer;
+use fibcast_mrt::Writer;
+use fibcast_testbed::tablegen::churn::{self, Phase};
+use fibcast_testbed::tablegen::{Gateways, GatewaysError, PrefixesError, Rule, read_prefixes, text};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};

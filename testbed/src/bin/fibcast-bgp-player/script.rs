@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path as File;
 
-use fibcast_route_server::mrt::{Event, MrtError, Reader};
+use fibcast_mrt::{Event, MrtError, Reader};
 use ipnet::IpNet;
 
 use crate::message::{Path, announce, end_of_rib, fitting};
@@ -133,7 +133,7 @@ fn announcements(
 mod tests {
     use super::*;
     use crate::message::{HEADER, header};
-    use fibcast_route_server::mrt::Writer;
+    use fibcast_mrt::Writer;
 
     fn file(write: impl FnOnce(&mut Writer<std::fs::File>)) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -8,7 +8,7 @@
 //! record are [`MrtError`]s with file and byte.
 //!
 //! ```no_run
-//! use fibcast_route_server::mrt::{Event, Reader};
+//! use fibcast_mrt::{Event, Reader};
 //! for route in Reader::open("rib.mrt.gz")? {
 //!     let route = route?; // an error is the last item; a table that ends in one is not complete
 //!     match route.event {
@@ -16,7 +16,7 @@
 //!         Event::Withdraw => println!("{} withdrawn at {} µs", route.prefix, route.time_us),
 //!     }
 //! }
-//! # Ok::<(), fibcast_route_server::mrt::MrtError>(())
+//! # Ok::<(), fibcast_mrt::MrtError>(())
 //! ```
 //!
 //! [`Writer`] writes the records that the reader's callers need in tests and for generated tables.
@@ -25,7 +25,7 @@
 //! a file is cut off, so that a part of a table would pass for the whole; and its errors do not say at which byte.
 //!
 //! Here: [`reader`](Reader) walks the file, `record` knows MRT, `bgp` knows UPDATE messages, `cursor` checks every
-//! length. Nothing here depends on another part of this crate.
+//! length.
 
 mod bgp;
 mod cursor;

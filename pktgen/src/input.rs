@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use fibcast_bench::tablegen::text::{self, TextError};
-use fibcast_route_server::mrt::{Event, MrtError, Reader};
+use fibcast_mrt::{Event, MrtError, Reader};
+use fibcast_testbed::tablegen::text::{self, TextError};
 use ipnet::IpNet;
 
 use crate::plan::Update;

@@ -148,7 +148,7 @@ pub fn header(bytes: &[u8; HEADER]) -> Option<(u8, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_route_server::mrt::{Event, Reader, Route};
+    use fibcast_mrt::{Event, Reader, Route};
 
     /// What a reader that shares nothing with this writer makes of messages.
     fn read(messages: &[u8]) -> Vec<Route> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use fibcast_route_server::mrt::{Event, MrtError, Reader};
+use fibcast_mrt::{Event, MrtError, Reader};
 
 fn main() -> Result<(), MrtError> {
     for file in std::env::args_os().skip(1) {

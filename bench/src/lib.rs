@@ -1,3 +1,0 @@
-//! Benchmarks, traffic generator and demo.
-
-pub mod tablegen;
