@@ -2,11 +2,13 @@
 //!
 //! No socket, no clock, no thread. Begin with [`record`] (what is moved), then [`table`] (one copy of it).
 
+pub mod agent;
 pub mod client;
 pub mod codec;
 pub mod frame;
 #[doc(hidden)]
 pub mod mutation;
+pub mod node;
 pub mod origins;
 mod outbox;
 pub mod record;
@@ -15,6 +17,7 @@ pub mod server;
 pub mod sketch;
 pub mod subset;
 pub mod table;
+pub mod timer;
 pub mod wire;
 
 pub use record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};

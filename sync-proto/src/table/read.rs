@@ -94,9 +94,14 @@ impl Table {
         })
     }
 
+    /// Whether everything that changed after `serial` is still known, so that [`Self::changes_since`] gives it.
+    pub fn remembers(&self, serial: u64) -> bool {
+        serial <= self.serial && (serial >= self.horizon || self.serial == 0)
+    }
+
     /// What a reader at `serial` lacks. None if it is beyond the horizon or ahead of this table.
     pub fn changes_since(&self, serial: u64) -> Option<Batch<'_>> {
-        if serial > self.serial || (serial < self.horizon && self.serial > 0) {
+        if !self.remembers(serial) {
             return None;
         }
         let count = self.count_since(serial, usize::MAX) as u64;
