@@ -13,8 +13,9 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 INTEROP_ARGS ?=
+KIND ?= all
 
-.PHONY: help demo demo-short demo-frr build test test-interop lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
+.PHONY: help demo demo-short demo-frr build test test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -43,6 +44,12 @@ test-interop: ## whole systems with real FRR and BIRD in network namespaces, one
 	@$(SETUP) interop
 	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-bench
 	@scripts/run-interop $(INTEROP_ARGS)
+
+test-vm: ## the programs in a virtual machine with four kinds of PCI NIC behind an IOMMU (as root); KIND=e1000e|igb|virtio|vmxnet3: one of them
+	@$(SETUP) build
+	@$(SETUP) vm
+	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-dataplane
+	@interop/vm/test-vm --kind $(KIND)
 
 lint: ## clippy, formatting, licences and advisories
 	@$(SETUP) build

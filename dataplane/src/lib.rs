@@ -8,8 +8,9 @@
 //! * [`control`]: the thread that owns table, publisher and neighbours;
 //! * [`agent_guard`]: another agent where one stands still;
 //! * [`capture`]: copies of packets for an operator;
-//! * [`host_path`]: twins of ports in the kernel;
+//! * [`host_path`]: TAP interfaces of ports in the kernel;
 //! * [`config`](mod@config): the file `dataplane.toml`;
+//! * [`memory`], [`preflight`]: what the ports want, and whether this machine has it;
 //! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
 //! * [`reason`], [`counters`]: why packets were dropped, and how many;
 //! * [`used`]: which neighbours packets went to.
@@ -21,9 +22,11 @@ pub mod control;
 pub mod counters;
 pub mod host_path;
 pub mod io;
+pub mod memory;
 pub mod neighbor;
 pub mod packet;
 pub mod pipeline;
+pub mod preflight;
 pub mod reason;
 #[cfg(feature = "dpdk")]
 pub mod router;

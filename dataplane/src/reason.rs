@@ -26,6 +26,8 @@ macro_rules! reasons {
 reasons! {
     /// Fewer bytes than an Ethernet header.
     ShortFrame = "short_frame",
+    /// The Ethernet header is all zeros: the device reported a frame and did not write it (DMA does not reach the buffers).
+    ZeroFrame = "zero_frame",
     /// The frame is for another station's MAC address.
     OtherStation = "other_station",
     /// Neither IPv4 nor IPv6 nor ARP.
@@ -76,6 +78,8 @@ reasons! {
     UnknownVlan = "unknown_vlan",
     /// There was no packet buffer for what the router had to make of it.
     NoBuffer = "no_buffer",
+    /// It must be cut to fit its way out, but is itself beyond the MTU of the port that it came by, in several packet buffers.
+    Oversized = "oversized",
     /// The route leads out of a port that does not exist.
     UnknownPort = "unknown_port",
     /// The device took no more packets, and the buffer in front of it was full.

@@ -5,6 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Command, exit};
 
+#[path = "src/releases.rs"]
+mod releases;
+
 const INSTALL: &str = "apt-get install libdpdk-dev libclang-dev clang pkg-config";
 
 /// What `dpdk` calls. Anything else stays out, so that a DPDK release breaks as little as possible.
@@ -13,7 +16,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_dev_remove",
     "rte_eal_cleanup",
-    "rte_eal_init",
     "rte_eth_dev_close",
     "rte_eth_dev_configure",
     "rte_eth_dev_adjust_nb_rx_tx_desc",
@@ -30,7 +32,6 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_stop",
     "rte_eth_find_next",
     "rte_eth_allmulticast_(enable|disable|get)",
-    "rte_eth_link_get_nowait",
     "rte_eth_macaddr_get",
     "rte_eth_promiscuous_(enable|disable|get)",
     "rte_eth_rx_queue_setup",
@@ -39,7 +40,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_tx_queue_setup",
     "rte_eth_xstats_get",
     "rte_eth_xstats_get_names",
-    "rte_fib6?_(add|create|delete|free|lookup_bulk|select_lookup)",
+    "rte_fib6?_(add|delete|free|lookup_bulk|select_lookup)",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
     "rte_pktmbuf_free_bulk",
@@ -49,30 +50,32 @@ const FUNCTIONS: &[&str] = &[
     "rte_version",
 ];
 
-const TYPES: &[&str] = &[
-    "rte_mbuf",
-    "rte_mempool",
-    "rte_eth_conf",
-    "rte_eth_dev_info",
-    "rte_eth_link",
-    "rte_eth_stats",
-    "rte_ether_addr",
-];
+const TYPES: &[&str] =
+    &["rte_mbuf", "rte_mempool", "rte_eth_conf", "rte_eth_dev_info", "rte_eth_stats", "rte_ether_addr"];
+
+/// Used by pointer only: their fields are not for Rust to see. `mbuf_fields.h` has the offsets of an mbuf's.
+const OPAQUE: &[&str] =
+    &["rte_mbuf", "rte_device", "rte_mempool", "rte_eth_dev", "rte_flow.*", "rte_devargs"];
 
 const CONSTANTS: &[&str] =
     &["FC_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_ETHPORTS", "RTE_MEMPOOL_CACHE_MAX_SIZE"];
 
+/// Where the functions are. A release that has one of them inside another (`rte_log` was part of `rte_eal` until 23.11) does without it.
+const LIBRARIES: &[&str] =
+    &["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
+
 fn main() {
-    println!("cargo:rerun-if-changed=shim.c");
-    println!("cargo:rerun-if-changed=shim.h");
+    for file in ["shim.c", "shim.h", "mbuf_fields.h", "log.c", "log.h"] {
+        println!("cargo:rerun-if-changed={file}");
+    }
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     let cflags = cflags();
-    link();
+    let dpdk = find();
 
     let mut shim = cc::Build::new();
     // DPDK's headers are not warning-free, and only the shim's own code is ours to judge.
-    shim.file("shim.c").opt_level(3).warnings(false);
+    shim.files(["shim.c", "log.c"]).opt_level(3).warnings(false);
     for flag in &cflags {
         shim.flag(flag);
     }
@@ -80,7 +83,7 @@ fn main() {
         stop(&format!("the C shim over DPDK's headers does not compile: {error}"));
     }
     // After the shim, which uses symbols of DPDK.
-    for library in ["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"] {
+    for library in LIBRARIES.iter().filter(|name| dpdk.libs.iter().any(|known| known == *name)) {
         println!("cargo:rustc-link-lib=dylib={library}");
     }
 
@@ -102,18 +105,32 @@ fn cflags() -> Vec<String> {
     String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
-/// Only the library path: EAL loads the drivers from its plug-in directory at run time.
-fn link() {
-    let found = pkg_config::Config::new().atleast_version("22.11").cargo_metadata(false).probe("libdpdk");
-    match found {
-        Ok(library) => {
-            for path in library.link_paths {
-                println!("cargo:rustc-link-search=native={}", path.display());
-            }
-            println!("cargo:version={}", library.version);
-        }
-        Err(error) => stop(&format!("DPDK 22.11 or later is needed: {error}")),
+/// The release, and the library path; EAL loads the drivers from its plug-in directory at run time.
+fn find() -> pkg_config::Library {
+    let library = match pkg_config::Config::new()
+        .atleast_version(releases::TESTED[0])
+        .cargo_metadata(false)
+        .probe("libdpdk")
+    {
+        Ok(library) => library,
+        Err(error) => stop(&format!("DPDK {} or later is needed: {error}", releases::TESTED[0])),
+    };
+    for path in &library.link_paths {
+        println!("cargo:rustc-link-search=native={}", path.display());
     }
+    // Another release in place of this one has other offsets. Its files may be older than this build, its folders are not.
+    for path in library.include_paths.iter().filter(|path| path.join("rte_config.h").exists()) {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    if !releases::is_tested(&library.version) {
+        println!(
+            "cargo:warning=DPDK {} is not a release that fibcast is tested with ({}): run its tests before using it",
+            library.version,
+            releases::TESTED.join(", ")
+        );
+    }
+    println!("cargo:version={}", library.version);
+    library
 }
 
 fn bindings(cflags: &[String]) {
@@ -134,8 +151,7 @@ fn bindings(cflags: &[String]) {
     for name in CONSTANTS {
         builder = builder.allowlist_var(name);
     }
-    // Driver internals, never read here.
-    for name in ["rte_device", "rte_mempool", "rte_eth_dev", "rte_flow.*", "rte_devargs"] {
+    for name in OPAQUE {
         builder = builder.opaque_type(name);
     }
     let out = match env::var_os("OUT_DIR") {

@@ -4,19 +4,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
-use fibcast_control::tables::WorkerList;
+use fibcast_control::tables::{DropCount, DropList, WorkerList};
 use fibcast_control::{Answer, Request, ask};
 
 use super::{Finding, Grade};
 
-/// Asks the daemon behind a socket.
-pub fn look(socket: &Path, timeout: Duration) -> Vec<Finding> {
+/// Asks the daemon behind a socket. Also returns its process where it is a dataplane.
+pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     let status = match ask(socket, &Request::Status {}, timeout) {
         Ok(Answer::Status(status)) => *status,
-        Ok(_) => return vec![strange()],
+        Ok(_) => return (vec![strange()], None),
         Err(error) => {
-            let advice = "is it running, and may this user open its socket? journalctl -u 'fibcast*' says why it ended";
-            return vec![Finding::of(Grade::Bad, "daemon", error.to_string(), advice)];
+            let advice = "is it running, and may this user open its socket? journalctl -u fibcast-dataplane says why it ended (or -u \
+                          fibcast-route-server, -u fibcast-agent)";
+            return (vec![Finding::of(Grade::Bad, "daemon", error.to_string(), advice)], None);
         }
     };
     let mut findings = vec![daemon(&status)];
@@ -27,7 +28,12 @@ pub fn look(socket: &Path, timeout: Duration) -> Vec<Finding> {
     {
         findings.extend(workers(&list));
     }
-    findings
+    if status.kind == Kind::Dataplane
+        && let Ok(Answer::Drops(list)) = ask(socket, &Request::Drops {}, timeout)
+    {
+        findings.extend(zero_frames(&list));
+    }
+    (findings, Some(status.pid).filter(|_| status.kind == Kind::Dataplane))
 }
 
 fn strange() -> Finding {
@@ -98,6 +104,17 @@ fn forwarding(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// A device that reports frames and does not write them.
+fn zero_frames(list: &DropList) -> Vec<Finding> {
+    let one = |drop: &DropCount| {
+        let found = format!("port {}: {} received frames held zeros only", drop.port, drop.packets);
+        let advice = "its device does not reach the packet buffers by DMA: look for IOMMU faults (dmesg | grep -e DMAR -e AMD-Vi), and check that \
+                      it is bound to vfio-pci";
+        Finding::of(Grade::Bad, "DMA", found, advice)
+    };
+    list.drops.iter().filter(|drop| drop.reason == "zero_frame").map(one).collect()
+}
+
 fn workers(list: &WorkerList) -> Vec<Finding> {
     let one = |worker: &fibcast_control::tables::WorkerStatus| {
         let found = format!(
@@ -107,7 +124,7 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
         if worker.stalled {
             let advice =
                 "its thread gives no sign of life: the log says whether it ended; a restart brings it back";
-            return Finding::of(Grade::Bad, "worker", format!("{found}, stands still"), advice);
+            return Finding::of(Grade::Bad, "worker", format!("{found}, stalled"), advice);
         }
         if worker.busy_percent > 95.0 {
             let advice = "add cores to [workers], and queues or spread = \"on\" for the ports";
@@ -131,7 +148,7 @@ mod tests {
             _ => Ok(Answer::Workers(WorkerList::default())),
         })
         .unwrap();
-        look(&path, Duration::from_secs(5))
+        look(&path, Duration::from_secs(5)).0
     }
 
     #[test]
@@ -153,8 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn frames_of_zeros_are_bad_and_named_with_their_port() {
+        let drop =
+            |port: &str, reason: &str| DropCount { port: port.into(), reason: reason.into(), packets: 7 };
+        let list =
+            DropList { drops: vec![drop("p0", "no_route"), drop("p1", "zero_frame")], ..DropList::default() };
+        let findings = zero_frames(&list);
+        assert!(findings.len() == 1 && findings[0].grade == Grade::Bad, "{findings:?}");
+        assert!(
+            findings[0].found.contains("port p1: 7 received frames") && findings[0].advice.contains("DMAR")
+        );
+    }
+
+    #[test]
     fn no_daemon_is_bad_and_says_where_to_look() {
-        let findings = look(Path::new("/nonexistent/x.sock"), Duration::from_secs(1));
+        let (findings, pid) = look(Path::new("/nonexistent/x.sock"), Duration::from_secs(1));
+        assert_eq!(pid, None);
         assert!(
             findings.len() == 1
                 && findings[0].grade == Grade::Bad

@@ -1,6 +1,7 @@
 //! What the kernel tells about the machine: processor, memory, clocks, devices, permissions.
 
-use std::path::{Path, PathBuf};
+use fibcast_machine::hugepages::{EXAMPLE_MIB, free_kib, how_to_reserve};
+use fibcast_machine::pci::{Device, Driver, HOW_TO_IOMMU};
 
 use super::{Finding, Grade};
 
@@ -8,33 +9,29 @@ use super::{Finding, Grade};
 const FEATURES: [&str; 7] = ["avx2", "bmi1", "bmi2", "abm", "popcnt", "movbe", "fma"];
 /// Capabilities by their bit (linux/capability.h), and what needs them.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
-    (12, "CAP_NET_ADMIN", "twins of ports in the kernel, af_packet and TAP ports"),
+    (12, "CAP_NET_ADMIN", "TAP interfaces of host_path, af_packet and TAP ports"),
     (13, "CAP_NET_RAW", "af_packet ports"),
     (14, "CAP_IPC_LOCK", "memory for devices that stays where it is"),
     (23, "CAP_SYS_NICE", "workers on cores of their own"),
 ];
-/// Drivers that leave a device to a program.
-const USER_DRIVERS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
-/// PCI class of network controllers.
-const NETWORK: &str = "0x02";
+/// `CAP_IPC_LOCK`: limits of locked memory do not hold for who has it.
+const IPC_LOCK: u32 = 14;
 
-/// A machine under a root folder.
+/// A machine, and what runs on it.
 #[derive(Debug)]
 pub struct Machine {
-    root: PathBuf,
+    machine: fibcast_machine::Machine,
+    /// The process of the dataplane, where one answers: its limits and rights count, not those of the shell.
+    dataplane: Option<u32>,
 }
 
 impl Machine {
-    pub fn new(root: &Path) -> Machine {
-        Machine { root: root.to_owned() }
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+    pub fn new(machine: fibcast_machine::Machine, dataplane: Option<u32>) -> Machine {
+        Machine { machine, dataplane }
     }
 
     fn read(&self, path: &str) -> Option<String> {
-        std::fs::read_to_string(self.path(path)).ok()
+        self.machine.read(path)
     }
 
     /// Everything.
@@ -73,30 +70,30 @@ impl Machine {
     }
 
     fn hugepages(&self) -> Finding {
-        let text = self.read("/proc/meminfo").unwrap_or_default();
-        let number = |name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        };
-        let (total, free, size) = (
-            number("HugePages_Total:").unwrap_or(0),
-            number("HugePages_Free:").unwrap_or(0),
-            number("Hugepagesize:").unwrap_or(0),
-        );
-        let mounted = self
-            .read("/proc/mounts")
-            .is_some_and(|text| text.lines().any(|line| line.contains(" hugetlbfs ")));
-        let found =
-            format!("{free} of {total} free, {size} KiB each, {}mounted", if mounted { "" } else { "not " });
-        if free * size >= 256 << 10 && mounted {
-            return Finding::fine("hugepages", found);
+        let pages = self.machine.hugepages();
+        let list: Vec<String> =
+            pages.iter().map(|p| format!("{} of {} free, {} KiB each", p.free, p.total, p.kib)).collect();
+        let found = if list.is_empty() { "the kernel has none".to_owned() } else { list.join("; ") };
+        match self.dataplane.map(|pid| self.machine.hugepages_of(pid).unwrap_or(0)) {
+            Some(0) => Finding::of(
+                Grade::Warning,
+                "hugepages",
+                format!("the daemon uses none; {found}"),
+                "physical ports and speed want them: take --no-huge out of [eal] args; fibcast-dataplane --check-config says how many",
+            ),
+            Some(held) => Finding::fine("hugepages", format!("the daemon has {} MiB; {found}", held >> 10)),
+            None if free_kib(&pages) >= EXAMPLE_MIB << 10 => Finding::fine("hugepages", found),
+            None => Finding::of(
+                Grade::Warning,
+                "hugepages",
+                found,
+                &format!(
+                    "two ports and a worker want {EXAMPLE_MIB} MiB: {}; fibcast-dataplane --check-config says what your ports want; virtual \
+                     ports also run without (--no-huge in [eal] args)",
+                    how_to_reserve(&pages, EXAMPLE_MIB << 10)
+                ),
+            ),
         }
-        Finding::of(
-            Grade::Warning,
-            "hugepages",
-            found,
-            "sysctl vm.nr_hugepages=512 and mount -t hugetlbfs nodev /dev/hugepages, or run with [eal] args --no-huge (no physical ports then)",
-        )
     }
 
     fn clock(&self) -> Finding {
@@ -138,9 +135,12 @@ impl Machine {
     fn cores(&self) -> Finding {
         let isolated = self.read("/sys/devices/system/cpu/isolated").unwrap_or_default();
         let online = self.read("/sys/devices/system/cpu/online").unwrap_or_default();
-        let nodes = std::fs::read_dir(self.path("/sys/devices/system/node")).map_or(0, |entries| {
-            entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("node")).count()
-        });
+        let nodes = self
+            .machine
+            .names("/sys/devices/system/node")
+            .iter()
+            .filter(|name| name.starts_with("node"))
+            .count();
         let found = format!("online {}, {} NUMA nodes", online.trim(), nodes.max(1));
         if isolated.trim().is_empty() {
             return Finding::of(
@@ -155,68 +155,45 @@ impl Machine {
 
     /// Each network device: who drives it.
     fn drivers(&self) -> Vec<Finding> {
-        let Ok(devices) = std::fs::read_dir(self.path("/sys/bus/pci/devices")) else {
-            return vec![Finding::fine("driver", "no PCI bus: ports are virtual")];
-        };
-        let mut names: Vec<String> =
-            devices.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort_unstable();
-        let is_network = |name: &String| {
-            self.read(&format!("/sys/bus/pci/devices/{name}/class"))
-                .is_some_and(|class| class.starts_with(NETWORK))
-        };
-        let found: Vec<Finding> =
-            names.iter().filter(|name| is_network(name)).map(|name| self.driver(name)).collect();
-        if found.is_empty() {
-            vec![Finding::fine("driver", "no network device on the PCI bus: ports are virtual")]
-        } else {
-            found
+        let devices = self.machine.network_devices();
+        if devices.is_empty() {
+            return vec![Finding::fine("driver", "no network device on the PCI bus: ports are virtual")];
         }
+        devices.iter().map(|device| self.driver(device)).collect()
     }
 
-    fn driver(&self, device: &str) -> Finding {
-        let link = std::fs::read_link(self.path(&format!("/sys/bus/pci/devices/{device}/driver"))).ok();
-        let driver =
-            link.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-        match driver {
-            Some(driver) if USER_DRIVERS.contains(&driver.as_str()) => {
-                Finding::fine("driver", format!("{device} is bound to {driver}"))
+    fn driver(&self, device: &Device) -> Finding {
+        let address = &device.address;
+        let bind = || format!("if it is to be a port: {}", self.machine.how_to_bind(address));
+        match &device.driver {
+            Driver::ForPrograms(driver) => Finding::fine("driver", format!("{address} is bound to {driver}")),
+            Driver::Shared(driver) => {
+                Finding::fine("driver", format!("{address} is driven by {driver}, which shares it with DPDK"))
             }
-            // These share the device with the kernel.
-            Some(driver) if driver.starts_with("mlx") => {
-                Finding::fine("driver", format!("{device} is driven by {driver}, which the kernel shares"))
+            Driver::Kernel(driver) => {
+                let interface = device.interfaces.first().map(|name| format!(", interface {name}"));
+                let found = format!("{address} is the kernel's ({driver}{})", interface.unwrap_or_default());
+                Finding::of(Grade::Warning, "driver", found, &bind())
             }
-            Some(driver) => Finding::of(
-                Grade::Warning,
-                "driver",
-                format!("{device} is the kernel's ({driver})"),
-                "if it is to be a port: take its addresses away, modprobe vfio-pci, dpdk-devbind.py -b vfio-pci and its address",
-            ),
-            None => Finding::of(
-                Grade::Warning,
-                "driver",
-                format!("{device} has no driver"),
-                "if it is to be a port: modprobe vfio-pci, dpdk-devbind.py -b vfio-pci and its address",
-            ),
+            Driver::None => {
+                Finding::of(Grade::Warning, "driver", format!("{address} has no driver"), &bind())
+            }
         }
     }
 
     fn iommu(&self) -> Finding {
-        let groups =
-            std::fs::read_dir(self.path("/sys/kernel/iommu_groups")).map_or(0, |entries| entries.count());
+        let groups = self.machine.names("/sys/kernel/iommu_groups").len();
         if groups != 0 {
             return Finding::fine("iommu", format!("{groups} groups"));
         }
-        Finding::of(
-            Grade::Warning,
-            "iommu",
-            "off",
-            "physical ports: boot with intel_iommu=on or amd_iommu=on, or set vfio's enable_unsafe_noiommu_mode; virtual ports need none",
-        )
+        let advice = format!(
+            "physical ports: {HOW_TO_IOMMU}; or bind them to uio_pci_generic and add --iova-mode=pa to [eal] args; virtual ports need none"
+        );
+        Finding::of(Grade::Warning, "iommu", "off", &advice)
     }
 
     fn tun(&self) -> Finding {
-        if self.path("/dev/net/tun").exists() {
+        if self.machine.path("/dev/net/tun").exists() {
             return Finding::fine("tun", "/dev/net/tun is there");
         }
         Finding::of(
@@ -227,38 +204,64 @@ impl Machine {
         )
     }
 
-    fn capabilities(&self) -> Finding {
-        let text = self.read("/proc/self/status").unwrap_or_default();
+    /// The process whose rights and limits count, and what to call it.
+    fn process(&self) -> (String, &'static str) {
+        match self.dataplane {
+            Some(pid) => (pid.to_string(), "the daemon"),
+            None => ("self".to_owned(), "this user"),
+        }
+    }
+
+    fn rights(&self, process: &str) -> u64 {
+        let text = self.read(&format!("/proc/{process}/status")).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+        line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+    }
+
+    fn capabilities(&self) -> Finding {
+        let (process, who) = self.process();
+        let bits = self.rights(&process);
         let missing: Vec<String> = CAPABILITIES
             .iter()
             .filter(|(bit, ..)| bits >> bit & 1 == 0)
             .map(|(_, name, why)| format!("{name} ({why})"))
             .collect();
         if missing.is_empty() {
-            return Finding::fine("permissions", "all capabilities that ports of any kind need");
+            return Finding::fine(
+                "permissions",
+                format!("{who} has all capabilities that ports of any kind need"),
+            );
         }
         Finding::of(
             Grade::Warning,
             "permissions",
-            format!("this user lacks {}", missing.join(", ")),
-            "run the daemon by its systemd unit, which gives it these, or look again as root",
+            format!("{who} lacks {}", missing.join(", ")),
+            "run the daemon by its unit, fibcast-dataplane.service, which gives it these, or as root",
         )
     }
 
+    /// Memory that devices reach stays where it is, and counts as locked (RLIMIT_MEMLOCK).
     fn locked_memory(&self) -> Finding {
-        let text = self.read("/proc/self/limits").unwrap_or_default();
+        let Some(pid) = self.dataplane else {
+            return Finding::fine("memlock", "no dataplane runs; its unit sets LimitMEMLOCK=infinity");
+        };
+        if self.rights(&pid.to_string()) >> IPC_LOCK & 1 == 1 {
+            return Finding::fine("memlock", "the daemon has CAP_IPC_LOCK: no limit holds for it");
+        }
+        let text = self.read(&format!("/proc/{pid}/limits")).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("Max locked memory"));
         let soft = line.and_then(|line| line.split_whitespace().nth(3)).unwrap_or("?").to_owned();
         match soft.parse::<u64>() {
-            Ok(bytes) if bytes < 1 << 30 => Finding::of(
+            Ok(bytes) if bytes < EXAMPLE_MIB << 20 => Finding::of(
                 Grade::Warning,
                 "memlock",
-                format!("{bytes} bytes may be locked"),
-                "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit: devices need memory that stays where it is",
+                format!("the daemon may lock {bytes} bytes"),
+                "LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited where it is started: devices need memory that stays where it is",
             ),
-            _ => Finding::fine("memlock", soft),
+            _ => Finding::fine(
+                "memlock",
+                format!("the daemon may lock {soft} bytes").replace("unlimited bytes", "any amount"),
+            ),
         }
     }
 }
@@ -282,7 +285,17 @@ mod tests {
         }
 
         fn machine(&self) -> Machine {
-            Machine::new(self.0.path())
+            Machine::new(fibcast_machine::Machine::new(self.0.path()), None)
+        }
+
+        fn with_daemon(&self, pid: u32) -> Machine {
+            Machine { dataplane: Some(pid), ..self.machine() }
+        }
+
+        fn pages(&self, total: u32, free: u32) {
+            let folder = "sys/kernel/mm/hugepages/hugepages-2048kB";
+            self.file(&format!("{folder}/nr_hugepages"), &total.to_string());
+            self.file(&format!("{folder}/free_hugepages"), &free.to_string());
         }
     }
 
@@ -297,15 +310,58 @@ mod tests {
     }
 
     #[test]
-    fn hugepages_are_fine_when_there_are_enough_and_they_are_mounted() {
+    fn hugepages_are_fine_when_enough_are_free_or_the_daemon_has_them() {
         let root = Root::new();
-        root.file("proc/meminfo", "HugePages_Total: 512\nHugePages_Free: 500\nHugepagesize: 2048 kB\n");
-        assert_eq!(root.machine().hugepages().grade, Grade::Warning);
-        root.file("proc/mounts", "nodev /dev/hugepages hugetlbfs rw 0 0\n");
+        root.pages(512, 500);
         assert_eq!(root.machine().hugepages().grade, Grade::Fine);
-        root.file("proc/meminfo", "HugePages_Total: 512\nHugePages_Free: 3\nHugepagesize: 2048 kB\n");
+        root.pages(512, 3);
         let finding = root.machine().hugepages();
-        assert!(finding.grade == Grade::Warning && finding.advice.contains("vm.nr_hugepages"), "{finding:?}");
+        assert_eq!(finding.grade, Grade::Warning);
+        assert!(
+            finding.advice.contains(&format!("vm.nr_hugepages={}", 509 + EXAMPLE_MIB / 2)),
+            "{finding:?}"
+        );
+        root.file("proc/7/status", "Name:\tx\nHugetlbPages:\t   65536 kB\n");
+        let finding = root.with_daemon(7).hugepages();
+        assert!(
+            finding.grade == Grade::Fine && finding.found.contains("the daemon has 64 MiB"),
+            "{finding:?}"
+        );
+        root.file("proc/7/status", "Name:\tx\nHugetlbPages:\t   0 kB\n");
+        assert!(root.with_daemon(7).hugepages().advice.contains("--no-huge"));
+    }
+
+    #[test]
+    fn the_limits_and_rights_of_the_daemon_count_and_not_those_of_the_shell() {
+        let root = Root::new();
+        let limits = |bytes: &str| {
+            format!("Max locked memory         {bytes}                {bytes}                bytes\n")
+        };
+        root.file("proc/self/limits", &limits("65536"));
+        assert_eq!(root.machine().locked_memory().grade, Grade::Fine, "of no importance");
+        root.file("proc/7/status", "Name:\tx\nCapEff:\t0000000000001000\n");
+        root.file("proc/7/limits", &limits("65536"));
+        assert!(root.with_daemon(7).locked_memory().advice.contains("LimitMEMLOCK=infinity"));
+        root.file("proc/7/limits", &limits("unlimited"));
+        assert_eq!(
+            root.with_daemon(7).locked_memory(),
+            Finding::fine("memlock", "the daemon may lock any amount")
+        );
+        root.file("proc/7/limits", &limits("65536"));
+        root.file("proc/7/status", "Name:\tx\nCapEff:\t0000000000807000\n");
+        assert_eq!(root.with_daemon(7).locked_memory().grade, Grade::Fine, "CAP_IPC_LOCK");
+        let finding = root.with_daemon(7).capabilities();
+        assert_eq!(finding.grade, Grade::Fine, "{finding:?}");
+        assert!(root.machine().capabilities().found.starts_with("this user lacks CAP_NET_ADMIN"));
+    }
+
+    #[test]
+    fn without_an_iommu_the_advice_works_on_any_kernel() {
+        let advice = Root::new().machine().iommu().advice;
+        for part in ["intel_iommu=on", "firmware", "uio_pci_generic", "--iova-mode=pa"] {
+            assert!(advice.contains(part), "{part}: {advice}");
+        }
+        assert!(!advice.contains("noiommu"), "{advice}");
     }
 
     #[test]
@@ -339,11 +395,6 @@ mod tests {
             !finding.found.contains("CAP_NET_ADMIN") && finding.found.contains("CAP_SYS_NICE"),
             "{finding:?}"
         );
-        root.file(
-            "proc/self/limits",
-            "Max locked memory         65536                65536                bytes\n",
-        );
-        assert_eq!(root.machine().locked_memory().grade, Grade::Warning);
     }
 
     #[test]

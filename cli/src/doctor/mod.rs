@@ -67,16 +67,15 @@ pub fn run(
     timeout: Duration,
     as_json: bool,
 ) -> Result<(String, bool), String> {
-    let mut findings = Machine::new(&doctor.root).look();
-    match socket::choose(named) {
-        Ok(path) => findings.extend(daemon::look(&path, timeout)),
-        Err(reason) => findings.push(Finding::of(
-            Grade::Warning,
-            "daemon",
-            reason,
-            "start one (systemctl start fibcast-dataplane), or name its socket with --socket",
-        )),
-    }
+    let (said, dataplane) = match socket::choose(named) {
+        Ok(path) => daemon::look(&path, timeout),
+        Err(reason) => {
+            let advice = "start one (systemctl start fibcast-dataplane), or name its socket with --socket";
+            (vec![Finding::of(Grade::Warning, "daemon", reason, advice)], None)
+        }
+    };
+    let mut findings = Machine::new(fibcast_machine::Machine::new(&doctor.root), dataplane).look();
+    findings.extend(said);
     let healthy = findings.iter().all(|finding| finding.grade != Grade::Bad);
     Ok((if as_json { json(&findings)? } else { text(&findings) }, healthy))
 }

@@ -17,6 +17,7 @@ use fibcast_daemon::{config, cpu, log, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
+use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
@@ -30,7 +31,7 @@ struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/fibcast/dataplane.toml")]
     config: PathBuf,
-    /// Only check the configuration, without touching a device.
+    /// Only check the configuration, without touching a device, and say how much memory the ports want.
     #[arg(long)]
     check_config: bool,
 }
@@ -48,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded: Loaded<Config> = config::load(&arguments.config)?;
     Config::check(&loaded)?;
     if arguments.check_config {
+        println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
     log::start();

@@ -67,7 +67,7 @@ pub struct Eal {
 }
 
 /// VRFs that a table may have ([`fibcast_fib::Limits::max_vrfs`]).
-const MAX_VRFS: u32 = 1_024;
+pub(crate) const MAX_VRFS: u32 = 1_024;
 
 impl Config {
     /// Everything that can be found wrong without touching a device.

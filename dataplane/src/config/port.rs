@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
+use fibcast_machine::pci;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -17,6 +18,8 @@ use crate::pipeline::port::{Link, ReversePath};
 const MIN_MTU: u16 = 1_280;
 /// Most ports; far beyond what one machine has.
 const MAX_PORTS: usize = 256;
+/// Most queues of a port; far beyond what one device has use for.
+const MAX_QUEUES: u16 = 256;
 
 /// `[[port]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -45,6 +48,10 @@ pub struct Port {
     /// A twin of the port in the kernel.
     #[serde(default)]
     pub host_path: bool,
+    /// Receive queues; left out: one for each worker where the device or its peer spreads flows over them, else one.
+    pub rx_queues: Option<u16>,
+    /// Transmit queues; left out: one for each worker where the device has them. Workers share what is fewer.
+    pub tx_queues: Option<u16>,
     /// Descriptors of each receive queue.
     #[serde(default = "Port::default_descriptors")]
     pub rx_desc: u16,
@@ -60,6 +67,24 @@ impl Port {
 
     fn default_descriptors() -> u16 {
         1_024
+    }
+
+    /// The name of its device as DPDK has it, PCI addresses with their domain; none for a sub-interface.
+    pub fn device_name(&self) -> Option<String> {
+        let name = self.device.as_deref()?.split(',').next()?;
+        Some(pci::address(name).unwrap_or_else(|| name.to_owned()))
+    }
+
+    /// Name and arguments of its device.
+    pub fn devargs(&self) -> Option<String> {
+        let (_, arguments) = self.device.as_deref()?.split_once(',').unwrap_or_default();
+        let name = self.device_name()?;
+        Some(if arguments.is_empty() { name } else { format!("{name},{arguments}") })
+    }
+
+    /// Whether its device is on the PCI bus.
+    pub fn is_on_pci(&self) -> bool {
+        self.device_name().is_some_and(|name| pci::address(&name).is_some())
     }
 }
 
@@ -80,9 +105,9 @@ impl Config {
                 return Err(wrong("name", format!("expected a name of its own, found {:?}", port.name)));
             }
             match (&port.device, &port.parent, port.vlan) {
-                (Some(device), None, None) => {
-                    let device = device.split(',').next().unwrap_or_default();
-                    if device.is_empty() || !devices.insert(device) {
+                (Some(_), None, None) => {
+                    let device = port.device_name().unwrap_or_default();
+                    if device.is_empty() || !devices.insert(device.clone()) {
                         return Err(wrong(
                             "device",
                             format!("expected a device of its own, found {device:?}"),
@@ -124,6 +149,15 @@ impl Config {
             if port.host_path && !twins.insert(name_of(&port.name)) {
                 let reason = format!("another port's twin is called {} already", name_of(&port.name));
                 return Err(wrong("host_path", reason));
+            }
+            for (key, found) in [("rx_queues", port.rx_queues), ("tx_queues", port.tx_queues)] {
+                let Some(found) = found else { continue };
+                if port.device.is_none() {
+                    return Err(wrong(key, "a sub-interface uses the queues of its parent".to_owned()));
+                }
+                if !(1..=MAX_QUEUES).contains(&found) {
+                    return Err(wrong(key, format!("expected 1 to {MAX_QUEUES} queues, found {found}")));
+                }
             }
             for (key, found) in [("rx_desc", port.rx_desc), ("tx_desc", port.tx_desc)] {
                 if !(32..=32_768).contains(&found) {

@@ -88,6 +88,30 @@ fn two_twins_cannot_have_one_name() {
 }
 
 #[test]
+fn one_pci_device_in_two_forms_is_one_device() {
+    let text = GOOD.replacen("net_null0", "0000:03:00.0,rx_func=1", 1);
+    let text = format!("{text}[[port]]\nname = \"p1\"\ndevice = \"03:00.0\"\n");
+    let error = check(&text).unwrap_err();
+    assert!(
+        error.contains("port[1].device: expected a device of its own, found \"0000:03:00.0\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn numbers_of_queues_are_bounded_and_a_sub_interface_has_none() {
+    let with = |keys: &str| error("device = \"net_null0\"", &format!("device = \"net_null0\"\n{keys}"));
+    assert_eq!(with("rx_queues = 0"), "x.toml:9: port[0].rx_queues: expected 1 to 256 queues, found 0");
+    assert_eq!(with("tx_queues = 257"), "x.toml:9: port[0].tx_queues: expected 1 to 256 queues, found 257");
+    let text = format!("{GOOD}[[port]]\nname = \"p0.7\"\nparent = \"p0\"\nvlan = 7\nrx_queues = 2\n");
+    assert!(
+        check(&text)
+            .unwrap_err()
+            .contains("port[1].rx_queues: a sub-interface uses the queues of its parent")
+    );
+}
+
+#[test]
 fn a_route_with_host_bits_is_refused() {
     assert_eq!(
         error("10.0.0.0/8", "10.0.0.1/8"),

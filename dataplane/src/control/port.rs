@@ -40,6 +40,7 @@ impl PortSetup {
             mtu: self.mtu,
             reverse_path: self.reverse_path,
             host_path: self.host_path,
+            ipv4_checksum: false,
         }
     }
 

@@ -55,7 +55,7 @@ pub struct QueueSnapshot {
 }
 
 /// A worker's counters of one port.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortSnapshot {
     /// Packets received.
     pub rx_packets: u64,
@@ -69,6 +69,19 @@ pub struct PortSnapshot {
     pub tx_pressed: u64,
     /// Dropped packets of those received here, by [`Reason`] number.
     pub drops: [u64; Reason::COUNT],
+}
+
+impl Default for PortSnapshot {
+    fn default() -> Self {
+        PortSnapshot {
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            tx_pressed: 0,
+            drops: [0; Reason::COUNT],
+        }
+    }
 }
 
 impl Snapshot {

@@ -22,6 +22,9 @@ pub struct Tally {
     pub(super) ports: Box<[PortTally]>,
 }
 
+/// `PortTally::dropped` has a bit for each reason.
+const _: () = assert!(Reason::COUNT <= u64::BITS as usize);
+
 #[derive(Debug, Clone)]
 pub(super) struct PortTally {
     pub(super) received: u32,

@@ -1,4 +1,4 @@
-//! What becomes of a frame that the kernel sends out of a twin.
+//! What becomes of a frame that the kernel sends out of a TAP interface.
 
 use std::net::IpAddr;
 
@@ -23,11 +23,11 @@ pub enum Answer {
 fn router_behind(port: Mac) -> Mac {
     let [a, rest @ ..] = port.0;
     let [b, c, d, e, f] = rest;
-    // Locally administered, and not the twin's own.
+    // Locally administered, and not the interface's own.
     Mac([(a ^ 0x40) | 2, b, c, d, e, f])
 }
 
-/// Looks at a frame of the twin of `port`.
+/// Looks at a frame of the TAP interface of `port`.
 pub fn answer(frame: &[u8], port: &PortSetup) -> Answer {
     let Ok(view) = Frame::new_checked(frame) else { return Answer::Ignore };
     let router = router_behind(port.mac);

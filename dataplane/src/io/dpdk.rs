@@ -36,6 +36,11 @@ impl Packet for dpdk::Packet {
     }
 
     #[inline]
+    fn has_good_ipv4_checksum(&self) -> bool {
+        dpdk::Packet::has_good_ipv4_checksum(self)
+    }
+
+    #[inline]
     fn prefetch(&self) {
         dpdk::Packet::prefetch(self);
     }

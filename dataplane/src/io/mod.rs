@@ -20,6 +20,11 @@ pub trait Packet: Send + Sized {
     /// Length of the whole frame; more than [`data`](Self::data) has where the frame is in several buffers.
     fn length(&self) -> usize;
 
+    /// Whether the device checked the IPv4 header checksum and found it good; false says nothing.
+    fn has_good_ipv4_checksum(&self) -> bool {
+        false
+    }
+
     /// Asks the processor to fetch its first bytes.
     fn prefetch(&self) {}
 

@@ -67,6 +67,8 @@ pub fn classify<P: Packet>(
         Cast::One
     } else if destination.is_multicast() {
         Cast::Many
+    } else if packet.data().starts_with(&[0; ethernet::HEADER]) {
+        return Some(Verdict::Drop(Reason::ZeroFrame));
     } else {
         return Some(Verdict::Drop(Reason::OtherStation));
     };

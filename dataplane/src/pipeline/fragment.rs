@@ -2,6 +2,7 @@
 
 use crate::io::{Packet, Pool};
 use crate::packet::{checksum, ethernet, ipv4, put};
+use crate::reason::Reason;
 
 /// RFC 791 §3.1: options with this bit go into every piece.
 const COPIED: u8 = 0x80;
@@ -9,23 +10,26 @@ const MORE: u16 = 0x2000;
 const HEADER: usize = ethernet::HEADER;
 
 /// Cuts a frame, rewritten already, into pieces of at most `mtu` bytes of IP. The first is the frame itself, shortened; the others come from
-/// `pool` and are handed to `piece` in order. False, and nothing handed over, where a buffer is missing.
+/// `pool` and are added to `made` in order. An error, and nothing added, where a buffer is missing, or the frame itself lies in several.
 pub fn fragment<P: Packet>(
     frame: &mut P,
     mtu: u16,
     pool: &mut impl Pool<P>,
     room: &mut Vec<u8>,
     made: &mut Vec<P>,
-) -> bool {
+) -> Result<(), Reason> {
     made.clear();
     let bytes = frame.data();
-    let Some(packet) = bytes.get(HEADER..).filter(|_| bytes.len() == frame.length()) else { return false };
-    let Ok(header) = ipv4::Header::new_checked(packet, packet.len()) else { return false };
+    if bytes.len() != frame.length() {
+        return Err(Reason::Oversized);
+    }
+    let packet = bytes.get(HEADER..).ok_or(Reason::ShortPacket)?;
+    let header = ipv4::Header::new_checked(packet, packet.len()).map_err(|_| Reason::BadLength)?;
     let (length, payload) = (header.header_length(), header.payload());
     // RFC 791 §3.2: all pieces but the last are whole units of 8 bytes.
     let each = usize::from(mtu).saturating_sub(length) & !7;
     if each == 0 {
-        return false;
+        return Err(Reason::TooBig);
     }
     let (offset, last) = (header.fragment_offset(), !header.more_fragments());
     let options = copied(header.bytes().get(ipv4::HEADER..).unwrap_or_default());
@@ -44,19 +48,19 @@ pub fn fragment<P: Packet>(
             Some(packet) => made.push(packet),
             None => {
                 made.clear();
-                return false;
+                return Err(Reason::NoBuffer);
             }
         }
     }
     let first = length + each;
     if !frame.truncate(HEADER + first) {
         made.clear();
-        return false;
+        return Err(Reason::Oversized);
     }
     if let Some(ip) = frame.data_mut().get_mut(HEADER..) {
         seal(ip, length, first, MORE | offset);
     }
-    true
+    Ok(())
 }
 
 /// Writes what differs from piece to piece.
@@ -98,4 +102,54 @@ fn copied(options: &[u8]) -> Copied {
         at += length;
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::memory::MemoryPool;
+
+    /// A frame whose first buffer holds all but ten bytes.
+    struct InTwoBuffers(Vec<u8>);
+
+    impl Packet for InTwoBuffers {
+        fn data(&self) -> &[u8] {
+            &self.0[..self.0.len() - 10]
+        }
+
+        fn data_mut(&mut self) -> &mut [u8] {
+            let end = self.0.len() - 10;
+            &mut self.0[..end]
+        }
+
+        fn length(&self) -> usize {
+            self.0.len()
+        }
+
+        fn truncate(&mut self, _: usize) -> bool {
+            false
+        }
+
+        fn grow_front(&mut self, _: usize) -> bool {
+            false
+        }
+
+        fn trim_front(&mut self, _: usize) -> bool {
+            false
+        }
+    }
+
+    impl Pool<InTwoBuffers> for MemoryPool {
+        fn packet(&mut self, bytes: &[u8]) -> Option<InTwoBuffers> {
+            Pool::<Vec<u8>>::packet(self, bytes).map(InTwoBuffers)
+        }
+    }
+
+    #[test]
+    fn a_frame_in_several_buffers_is_oversized_whatever_the_pool_has() {
+        let mut frame = InTwoBuffers(vec![0x45; 3_014]);
+        let (mut pool, mut room, mut made) = (MemoryPool::default(), Vec::new(), Vec::new());
+        assert_eq!(fragment(&mut frame, 1_500, &mut pool, &mut room, &mut made), Err(Reason::Oversized));
+        assert!(made.is_empty());
+    }
 }

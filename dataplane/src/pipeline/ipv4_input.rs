@@ -21,9 +21,13 @@ const LINK_LOCAL_NET: [u8; 2] = [169, 254];
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
 /// All checks of [`ipv4_input`] at once, for frames to our own MAC address: good packets without options go into the lane. Returns the
-/// others, whose reason somebody else finds.
+/// others, whose reason somebody else finds. With `OFFLOAD` a checksum that the device found good is not computed again.
 #[inline]
-pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u32>) -> Places {
+pub fn straight<P: Packet, const OFFLOAD: bool>(
+    packets: &[P],
+    places: Places,
+    lane: &mut Lane<u32>,
+) -> Places {
     let mut others = 0;
     let mut lane = lane.adding();
     for at in each(places) {
@@ -32,12 +36,13 @@ pub fn straight<P: Packet>(packets: &[P], places: Places, lane: &mut Lane<u32>) 
         let (first, second, destination) = (le64(head, IP), le64(head, IP + 8), le32(head, IP + 16));
         // RFC 1071 §2: in ones' complement the order of bytes does not matter, and a sum that verifies is divisible by 65,535.
         let halves = |word: u64| (word >> 32) + (word & 0xffff_ffff);
-        let sum = halves(first) + halves(second) + u64::from(destination);
+        let sum = || halves(first) + halves(second) + u64::from(destination);
+        let checked = OFFLOAD && packet.has_good_ipv4_checksum();
         let total = u16::from_be_bytes([head[IP + 2], head[IP + 3]]);
         let good = (head[IP] == 0x45)
             & (usize::from(total) >= HEADER)
             & (usize::from(total) + IP <= packet.length())
-            & sum.is_multiple_of(0xffff)
+            & (checked || sum().is_multiple_of(0xffff))
             & is_unicast(head[IP + 12])
             & is_unicast(head[IP + 16])
             & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
@@ -124,5 +129,54 @@ impl From<Invalid> for Reason {
             Invalid::HeaderLength => Reason::BadHeaderLength,
             Invalid::TotalLength => Reason::BadLength,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::checksum;
+
+    /// A frame, and what its device says of the checksum.
+    struct Checked(Vec<u8>, bool);
+
+    impl Packet for Checked {
+        fn data(&self) -> &[u8] {
+            &self.0
+        }
+        fn data_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+        fn length(&self) -> usize {
+            self.0.len()
+        }
+        fn has_good_ipv4_checksum(&self) -> bool {
+            self.1
+        }
+        fn truncate(&mut self, _: usize) -> bool {
+            false
+        }
+        fn grow_front(&mut self, _: usize) -> bool {
+            false
+        }
+        fn trim_front(&mut self, _: usize) -> bool {
+            false
+        }
+    }
+
+    fn frame(spoilt: bool) -> Vec<u8> {
+        let mut frame = vec![0; IP];
+        frame.extend([0x45, 0, 0, 20, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        let field = checksum::checksum(&frame[IP..]) ^ u16::from(spoilt);
+        frame[IP + 10..IP + 12].copy_from_slice(&field.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn a_checksum_that_the_device_found_good_is_not_computed_again_where_the_offload_is_in_use() {
+        let burst = [(false, false), (true, false), (true, true), (false, true)]
+            .map(|(spoilt, good)| Checked(frame(spoilt), good));
+        assert_eq!(straight::<_, true>(&burst, 0b1111, &mut Lane::default()), 0b0010);
+        assert_eq!(straight::<_, false>(&burst, 0b1111, &mut Lane::default()), 0b0110);
     }
 }

@@ -156,7 +156,7 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> u64 {
-        let Some(&PortFacts { mac, vrf, .. }) = self.known.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, ipv4_checksum, .. }) = self.known.ports.get(usize::from(port)) else {
             output.discard(port, burst, &mut self.tally);
             return 0;
         };
@@ -168,9 +168,13 @@ impl<I: Io> Pipeline<I> {
         burst.packets().iter().for_each(Packet::prefetch);
 
         let sorted = classify::sort(burst.packets(), mac);
-        let others = sorted.others
-            | ipv4_input::straight(burst.packets(), sorted.v4, &mut self.v4)
-            | ipv6_input::straight(burst.packets(), sorted.v6, &mut self.v6);
+        let invalid_v4 = if ipv4_checksum {
+            ipv4_input::straight::<_, true>(burst.packets(), sorted.v4, &mut self.v4)
+        } else {
+            ipv4_input::straight::<_, false>(burst.packets(), sorted.v4, &mut self.v4)
+        };
+        let others =
+            sorted.others | invalid_v4 | ipv6_input::straight(burst.packets(), sorted.v6, &mut self.v6);
         let tagged = others != 0 && self.look_closer(port, others, burst);
 
         if let Some(capture) = output.look_for_capture() {

@@ -47,6 +47,8 @@ pub struct PortFacts {
     pub reverse_path: ReversePath,
     /// Packets for the router itself go to a twin in the kernel.
     pub host_path: bool,
+    /// The device checks IPv4 header checksums and says which are good.
+    pub ipv4_checksum: bool,
 }
 
 /// RFC 7600 §4.8: what an IPv6-only router says IPv4 errors from.

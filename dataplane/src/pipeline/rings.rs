@@ -40,6 +40,11 @@ impl HostFrame {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
+
+    /// The same, to change.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..usize::from(self.length)).unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for HostFrame {
@@ -53,7 +58,7 @@ impl std::fmt::Debug for HostFrame {
 pub struct Rings {
     /// Frames for the control thread.
     pub host: Arc<ArrayQueue<HostFrame>>,
-    /// Frames for the twins in the kernel.
+    /// Frames for the TAP interfaces in the kernel.
     pub kernel: Arc<ArrayQueue<HostFrame>>,
     /// Frames of the router's own, to be sent.
     pub originate: Arc<ArrayQueue<HostFrame>>,

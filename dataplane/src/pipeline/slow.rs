@@ -144,8 +144,8 @@ impl<I: Io> SlowPath<I> {
     fn cut(&mut self, job: Job<PacketOf<I>>, port: u16, mtu: u16, output: &mut Output<I>, tally: &mut Tally) {
         let mut packet = job.packet;
         let mut made = std::mem::take(&mut self.made);
-        if !fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
-            tally.drop(job.port, Reason::NoBuffer);
+        if let Err(reason) = fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
+            tally.drop(job.port, reason);
         } else if let Err(reason) = output.send(port, packet, false, tally) {
             tally.drop(job.port, reason);
         } else {
@@ -217,7 +217,7 @@ impl<I: Io> SlowPath<I> {
         put(packet.data_mut(), 0, &adjacency.header);
         let mut made = std::mem::take(&mut self.made);
         let mut sent =
-            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.room, &mut made)
+            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.room, &mut made).is_ok()
                 && output.send(adjacency.port.0, packet, true, tally).is_ok();
         for piece in made.drain(..) {
             tally.fragments += 1;

@@ -1,13 +1,19 @@
 //! The router put together on DPDK: ports opened, queues dealt to workers, control side and workers started and stopped in order.
 //!
-//! * [`ports`]: devices, pools and queues;
-//! * [`watch`]: links that go down, workers that stand still;
+//! * [`eal`]: DPDK's environment;
+//! * [`ports`]: devices opened and started, with [`queues`] and packet buffers ([`pools`]);
+//! * [`watch`]: links that go down, stalled workers, and what else devices say ([`state`], [`steering`]);
 //! * [`show`]: what an operator sees of ports, workers and drops;
 //! * [`orders`]: what an operator changes.
 
+pub mod eal;
 pub mod orders;
+pub mod pools;
 pub mod ports;
+pub mod queues;
 pub mod show;
+pub mod state;
+pub mod steering;
 pub mod watch;
 
 use std::sync::Arc;
@@ -20,7 +26,7 @@ use fibcast_daemon::exit::Failure;
 use fibcast_fib::Reader;
 
 use crate::capture::Hub;
-use crate::config::Config;
+use crate::config::{Config, Spread as SpreadPolicy};
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
@@ -31,9 +37,9 @@ use crate::pipeline::output::Rings;
 use crate::pipeline::port::PortFacts;
 use crate::worker::spread::Spread;
 use crate::worker::{Parts, Worker, thread};
-use ports::{Ports, Queues};
+use ports::{Ports, Queues, Started};
 use show::View;
-use watch::{Health, Shown, Watch};
+use watch::{Health, Shown, Watch, Workers};
 
 /// A router at work. Dropping it stops workers first, then the control side, then ports, then DPDK.
 #[derive(Debug)]
@@ -50,12 +56,18 @@ impl Router {
     /// Starts everything. What is wrong names file, line and key.
     pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
-        let eal = ports::init(loaded)?;
-        let (ports, queues, pools) = Ports::start(&eal, loaded)?;
+        let eal = eal::init(loaded)?;
+        let Started { ports, queues, pools, states, ipv4_checksum, software_rss } =
+            Ports::start(&eal, loaded)?;
         let now = Instant::now();
 
-        let setups = config.port_setups(ports.macs());
-        let facts: Vec<PortFacts> = setups.iter().map(PortSetup::facts).collect();
+        let macs: Vec<_> = states.iter().map(|state| state.mac).collect();
+        let setups = config.port_setups(&macs);
+        let facts = |port: &PortSetup| {
+            let ipv4_checksum = ipv4_checksum.get(usize::from(port.link.device)).copied().unwrap_or(false);
+            PortFacts { ipv4_checksum, ..port.facts() }
+        };
+        let facts: Vec<PortFacts> = setups.iter().map(facts).collect();
         let links = Arc::new(Links::default());
         let made = || Rings { links: links.clone(), ..Rings::default() };
         let rings: Vec<Rings> = config.workers.cores.iter().map(|_| made()).collect();
@@ -66,9 +78,14 @@ impl Router {
             .collect();
         let polled: Vec<Vec<usize>> =
             queues.iter().map(|own| own.rx.iter().map(|slot| slot.port).collect()).collect();
-        let dealt: Vec<Vec<bool>> = queues.iter().map(|own| own.dealt.clone()).collect();
-        let shares = dealt.iter().flatten().any(|dealt| *dealt);
-        let mut spreads = Spread::<Dpdk>::among(dealt).into_iter();
+        let workers = config.workers.cores.len();
+        let software_rss =
+            Some(software_rss).filter(|_| workers > 1 && config.workers.spread != SpreadPolicy::Off);
+        let mut spreads = software_rss
+            .iter()
+            .flat_map(|ports| Spread::<Dpdk>::among(workers, ports))
+            .collect::<Vec<_>>()
+            .into_iter();
 
         let host_path = HostPath::start(&setups, rings.clone()).map_err(|error| {
             let key = [Step::Key("port"), Step::At(error.place), Step::Key("host_path")];
@@ -87,22 +104,22 @@ impl Router {
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
 
-        let ports = Arc::new(ports);
         let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
         let handle = control.handle.clone();
-        let names = config.ports.iter().map(|port| port.name.clone()).collect();
-        let capture = Arc::new(Hub::new(names));
+        let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
+        let capture = Arc::new(Hub::new(names.clone()));
         let view = View::new(
             config,
-            ports.clone(),
+            states.clone(),
             health.clone(),
             capture.clone(),
             counters.clone(),
-            polled,
+            polled.clone(),
             handle.clone(),
         );
         let view = Arc::new(view);
-        let all = counters.clone();
+        let watched = Workers { counters: counters.clone(), polled };
+        let shown = Shown { links, devices, states, health, software_rss, names };
         let stop = Arc::new(AtomicBool::new(false));
         let mut router =
             Router { workers: Vec::new(), stop, watch: None, host_path, control: Some(control), view };
@@ -113,7 +130,7 @@ impl Router {
             let Queues { rx, tx, .. } = queues;
             let (ports, backlog, eal) = (facts.clone(), config.workers.tx_backlog, eal.clone());
             let Some(pool) = pools.of(ports::node_of(core)).cloned() else { continue };
-            let spread = spreads.next().filter(|_| shares);
+            let spread = spreads.next();
             let capture = capture.clone();
             let build = move || {
                 let registered = eal.register_thread().map_err(|error| error.to_string())?;
@@ -127,8 +144,7 @@ impl Router {
             router.workers.push(worker.map_err(Failure::work)?);
         }
         router.started(loaded)?;
-        router.watch =
-            Some(Watch::start(ports, Shown { links, devices }, all, health, handle).map_err(Failure::work)?);
+        router.watch = Some(Watch::start(ports, shown, watched, handle).map_err(Failure::work)?);
         Ok(router)
     }
 
@@ -157,7 +173,8 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        self.watch = None;
+        // Ports close on this thread, after the workers that have their queues.
+        let _ports = self.watch.take().and_then(Watch::stop);
         self.host_path = None;
         self.stop.store(true, Ordering::Release);
         for worker in self.workers.drain(..) {

@@ -1,48 +1,29 @@
-//! Devices, packet pools and queues: opened by the configuration, and dealt to the workers.
+//! The ports: devices opened by the configuration, started with the queues and offloads that they need, queues dealt to the workers.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use dpdk::{Eal, Mempool, Port, PortConfig, RxQueue};
+use dpdk::{Eal, Mempool, Port, PortConfig, PortInfo, RxQueue, Stats, TxQueue};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
+use super::pools::Pools;
+use super::queues::{self, QueuePlan};
+use super::state::{DeviceState, DeviceStates};
 use crate::config::{Config, Spread};
 use crate::io::dpdk::Tx;
+use crate::memory;
 use crate::packet::ethernet::Mac;
-use crate::pipeline::hold;
-use crate::worker::{RxSlot, spread};
-
-/// Packets that each thread keeps at hand.
-const POOL_CACHE: u32 = 256;
-/// Bytes of a frame besides the IP packet: Ethernet header, two VLAN tags.
-const FRAME_EXTRA: u16 = 14 + 8;
-/// Least room for a frame in a packet buffer.
-const DATA_ROOM: u16 = 2_048;
+use crate::worker::RxSlot;
+use crate::worker::spread::SoftwareRss;
 
 /// The queues of one worker.
 #[derive(Debug, Default)]
 pub struct Queues {
-    /// Receive queues with the places of their ports.
+    /// Receive queues with the indices of their ports.
     pub rx: Vec<RxSlot<RxQueue>>,
-    /// One transmit queue for each port with a device, by place.
+    /// One transmit queue for each port with a device, by port index.
     pub tx: Vec<Option<Tx>>,
-    /// Which of the receive queues are shared with other workers by software, in their order.
-    pub dealt: Vec<bool>,
-}
-
-/// Packet buffers by NUMA node, so that a device writes into memory of its own node.
-#[derive(Debug, Clone)]
-pub struct Pools {
-    /// By node; none: of devices that have no node.
-    pools: Vec<(Option<u32>, Mempool)>,
-}
-
-impl Pools {
-    /// The pool of a node, or any where that has none of its own.
-    pub fn of(&self, node: Option<u32>) -> Option<&Mempool> {
-        let own = self.pools.iter().find(|(known, _)| *known == node);
-        own.or(self.pools.first()).map(|(_, pool)| pool)
-    }
 }
 
 /// The NUMA node of a CPU core, as the system says; none where it has one node only.
@@ -52,197 +33,183 @@ pub fn node_of(core: usize) -> Option<u32> {
     entries.flatten().find_map(|entry| node(entry.file_name().to_string_lossy().into_owned()))
 }
 
-/// The ports, started.
+/// The ports at work. One thread has them, and it alone asks their drivers; see [`super::state`].
 #[derive(Debug)]
-pub struct Ports {
-    ports: Vec<Option<Port>>,
-    macs: Vec<Mac>,
-    drivers: Vec<String>,
+pub struct Ports(Vec<Option<Port>>);
+
+/// All that starting the ports came to.
+#[derive(Debug)]
+pub struct Started {
+    /// For the thread that watches them.
+    pub ports: Ports,
+    /// By worker.
+    pub queues: Vec<Queues>,
+    /// Where packets come from.
+    pub pools: Pools,
+    /// What the devices say.
+    pub states: DeviceStates,
+    /// Ports whose devices check IPv4 header checksums, by port index.
+    pub ipv4_checksum: Vec<bool>,
+    /// Ports whose flows software spreads over the workers.
+    pub software_rss: SoftwareRss,
 }
 
-/// Starts DPDK's environment.
-pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
-    let config = &loaded.value;
-    let mut arguments = config.eal.args.clone();
-    let chosen = |argument: &String| {
-        ["-l", "-c", "-S", "--lcores", "-s"].iter().any(|option| argument.starts_with(option))
-    };
-    // Workers are threads of our own: without this DPDK starts one more per core.
-    if !arguments.iter().any(chosen)
-        && let Some(core) = config.workers.cores.first()
-    {
-        arguments.extend(["-l".to_owned(), core.to_string()]);
-    }
-    let eal = Eal::init(&arguments).map_err(|error| {
-        Failure::work(loaded.error(&[Step::Key("eal"), Step::Key("args")], error.to_string()))
-    })?;
-    // Initialisation pins this thread; control and agent must not share a core with the first worker because of that.
-    eal.restore_affinity();
-    Ok(eal)
-}
+/// A device before it starts; none for a sub-interface.
+type Opened = Option<(Port, PortInfo)>;
 
 impl Ports {
     /// Opens and starts all ports, and deals their queues to as many workers as there are cores.
-    pub fn start(eal: &Eal, loaded: &Loaded<Config>) -> Result<(Ports, Vec<Queues>, Pools), Failure> {
+    pub fn start(eal: &Eal, loaded: &Loaded<Config>) -> Result<Started, Failure> {
         let config = &loaded.value;
         let workers = config.workers.cores.len();
-        let wrong = |place: usize, key: &'static str, error: String| {
-            Failure::work(loaded.error(&[Step::Key("port"), Step::At(place), Step::Key(key)], error))
-        };
-        let mut opened = Vec::new();
-        for (place, port) in config.ports.iter().enumerate() {
-            let Some(name) = &port.device else {
-                opened.push(None);
-                continue;
-            };
-            let device = Port::open(eal, name).map_err(|error| wrong(place, "device", error.to_string()))?;
-            let info = device.info().map_err(|error| wrong(place, "device", error.to_string()))?;
-            opened.push(Some((device, info)));
-        }
+        let opened = open(eal, loaded)?;
+        let infos = || opened.iter().flatten().map(|(_, info)| info);
+        // A frame in several buffers may leave by any port, so it takes one that brings such frames to need them everywhere.
+        let segments =
+            config.ports.iter().any(|port| memory::is_jumbo(port.mtu)) || infos().any(queues::may_chain);
         let nodes: Vec<Option<u32>> =
             opened.iter().map(|device| device.as_ref().and_then(|(_, info)| info.socket)).collect();
-        let pools = Self::pools(eal, loaded, &nodes)?;
-        let mut all = Ports { ports: Vec::new(), macs: Vec::new(), drivers: Vec::new() };
-        let mut queues: Vec<Queues> = (0..workers).map(|_| Queues::default()).collect();
-        let mut next = 0;
-        for (place, (opened, port)) in opened.into_iter().zip(&config.ports).enumerate() {
-            let Some((mut device, info)) = opened else {
-                queues.iter_mut().for_each(|worker| worker.tx.push(None));
-                all.macs.push(Mac::default());
-                all.drivers.push(String::new());
-                all.ports.push(None);
+        let pools = Pools::new(eal, loaded, &nodes)?;
+        let mut all = Ports(Vec::new());
+        let mut dealt: Vec<Queues> = (0..workers).map(|_| Queues::default()).collect();
+        let (mut states, mut ipv4_checksum, mut fewer, mut next) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for (index, (opened, port)) in opened.into_iter().zip(&config.ports).enumerate() {
+            let pool = opened.as_ref().and_then(|(_, info)| pools.of(info.socket));
+            let (Some((mut device, info)), Some(pool)) = (opened, pool) else {
+                dealt.iter_mut().for_each(|worker| worker.tx.push(None));
+                states.push(DeviceState::default());
+                ipv4_checksum.push(false);
+                fewer.push(false);
+                all.0.push(None);
                 continue;
             };
-            let failed = |error: dpdk::Error| wrong(place, "device", error.to_string());
-            // A queue for each worker where the device can spread flows, else as many as it has.
-            let rx_queues = usize::from(info.max_rx_queues).min(workers).max(1);
-            let tx_queues = usize::from(info.max_tx_queues).min(workers).max(1);
+            let wrong = |(key, reason)| wrong(loaded, index, key, reason);
+            let failed = |error: dpdk::Error| wrong(("device", error.to_string()));
+            let plan = QueuePlan::new(port, &info, workers).map_err(wrong)?;
             let setup = PortConfig {
-                rx_queues: rx_queues as u16,
-                tx_queues: tx_queues as u16,
+                rx_queues: plan.rx,
+                tx_queues: plan.tx,
                 rx_descriptors: port.rx_desc,
                 tx_descriptors: port.tx_desc,
                 mtu: port.mtu,
-                rss: rx_queues > 1,
+                rss: info.rss,
+                segments,
+                one_pool: pools.is_one(),
+                // Where software would check it, our own code does.
+                ipv4_checksum: info.ipv4_checksum && info.bus == "pci",
             };
-            let Some(pool) = pools.of(info.socket) else { continue };
-            let (rx, tx) = device.start(&setup, std::slice::from_ref(pool)).map_err(failed)?;
+            let (rx, tx) = start(&mut device, &setup, pool, &port.name).map_err(failed)?;
+            let counts = (rx.len(), tx.len());
             for queue in rx {
-                if let Some(worker) = queues.get_mut(next % workers) {
-                    worker.rx.push(RxSlot { port: place, queue });
-                    worker.dealt.push(rx_queues < workers);
+                if let Some(worker) = dealt.get_mut(next % workers) {
+                    worker.rx.push(RxSlot { port: index, queue });
                 }
                 next += 1;
             }
-            let mut tx: Vec<Tx> = if tx_queues < workers {
-                let shared: Vec<_> = tx.into_iter().map(|queue| Arc::new(Mutex::new(queue))).collect();
-                shared.iter().cycle().take(workers).map(|queue| Tx::Shared(queue.clone())).collect()
-            } else {
-                tx.into_iter().map(Tx::Own).collect()
-            };
-            for (worker, queue) in queues.iter_mut().zip(tx.drain(..)) {
+            for (worker, queue) in dealt.iter_mut().zip(share(tx, workers)) {
                 worker.tx.push(Some(queue));
             }
-            // Neighbour discovery comes by multicast. Devices that cannot be asked for it, mostly virtual ones, give everything.
+            // Neighbor discovery comes by multicast. Devices that cannot be asked for it, mostly virtual ones, give everything.
             if device.set_all_multicast(true).is_err() && device.set_promiscuous(true).is_err() {
                 tracing::debug!("{}: neither multicast nor promiscuous mode", port.name);
             }
             let mac = Mac(device.mac().map_err(failed)?);
             tracing::info!(
-                "port {}: {} ({}), {mac}, {rx_queues} rx and {tx_queues} tx queues",
+                "port {}: {} ({}), {mac}, {} rx and {} tx queues{}",
                 port.name,
                 device.name(),
-                info.driver
+                info.driver,
+                counts.0,
+                counts.1,
+                if counts.0 > 1 && info.rss { ", RSS" } else { "" }
             );
-            all.macs.push(mac);
-            all.drivers.push(info.driver);
-            all.ports.push(Some(device));
+            states.push(DeviceState::new(info.driver, mac));
+            ipv4_checksum.push(setup.ipv4_checksum);
+            fewer.push(counts.0 < workers);
+            all.0.push(Some(device));
         }
-        let idle = queues.iter().any(|worker| worker.rx.is_empty());
-        let share = match config.workers.spread {
-            Spread::Auto => idle,
-            Spread::On => true,
-            Spread::Off => false,
-        };
-        if !share {
-            queues.iter_mut().for_each(|worker| worker.dealt.clear());
-            if idle {
-                tracing::warn!(
-                    "more workers than receive queues, and spread is off: some have nothing to do"
-                );
-            }
-        }
-        if queues.iter().any(|worker| worker.dealt.contains(&true)) {
-            tracing::info!("flows of ports with fewer queues than workers are shared by software");
-        }
-        Ok((all, queues, pools))
-    }
-
-    /// A pool for each NUMA node that a device is on, which all rings, backlogs and caches together cannot empty.
-    fn pools(eal: &Eal, loaded: &Loaded<Config>, nodes: &[Option<u32>]) -> Result<Pools, Failure> {
-        let config = &loaded.value;
-        let workers = config.workers.cores.len();
-        let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or_default();
-        let room = DATA_ROOM.max(largest.saturating_add(FRAME_EXTRA));
-        let with_device = || config.ports.iter().zip(nodes).filter(|(port, _)| port.device.is_some());
-        let mut used: Vec<Option<u32>> = with_device().map(|(_, node)| *node).collect();
-        used.sort_unstable();
-        used.dedup();
-        // Devices of no node are content with the memory of any.
-        if used.len() > 1 {
-            used.retain(Option::is_some);
-        }
-        let one = |node: Option<u32>| {
-            // A packet may wait anywhere: for the rings out and the backlogs all ports count, for the rings in those of the node.
-            let rings: usize = with_device()
-                .map(|(port, at)| {
-                    let rx = if *at == node { usize::from(port.rx_desc) } else { 0 };
-                    (rx + usize::from(port.tx_desc) + config.workers.tx_backlog) * workers
-                })
-                .sum();
-            let wanted =
-                rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL + spread::RING) + 1_024;
-            let size = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
-            let pool = Mempool::new(eal, "packets", size, POOL_CACHE, room, node).map_err(|error| {
-                let reason =
-                    format!("{error}; the ports want {} MiB", (u64::from(size) * u64::from(room)) >> 20);
-                Failure::work(loaded.error(&[Step::Key("eal"), Step::Key("args")], reason))
-            })?;
-            Ok((node, pool))
-        };
-        Ok(Pools { pools: used.into_iter().map(one).collect::<Result<_, Failure>>()? })
-    }
-
-    /// MAC addresses by place; zero where there is no device.
-    pub fn macs(&self) -> &[Mac] {
-        &self.macs
+        let software_rss = software_rss(config.workers.spread, &fewer, &dealt);
+        Ok(Started { ports: all, queues: dealt, pools, states: states.into(), ipv4_checksum, software_rss })
     }
 
     /// How many there are, sub-interfaces included.
     pub fn len(&self) -> usize {
-        self.ports.len()
+        self.0.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
-    }
-
-    /// Name of a port's driver.
-    pub fn driver(&self, place: usize) -> &str {
-        self.drivers.get(place).map_or("", String::as_str)
+        self.0.is_empty()
     }
 
     /// Whether the link of a port with a device is up; none where there is no device, or it does not say.
-    pub fn link_up(&self, place: usize) -> Option<bool> {
-        let port = self.ports.get(place)?.as_ref()?;
-        port.link().ok().map(|link| link.up)
+    pub fn link_up(&mut self, index: usize) -> Option<bool> {
+        self.0.get_mut(index)?.as_mut()?.link().ok().map(|link| link.up)
     }
 
-    /// Packets that the device dropped before a worker saw them.
-    pub fn missed(&self, place: usize) -> u64 {
-        let port = self.ports.get(place).and_then(Option::as_ref);
-        let stats = port.and_then(|port| port.stats().ok());
-        stats.map_or(0, |stats| stats.rx_missed + stats.rx_no_buffer + stats.rx_errors)
+    /// The counters of a port's driver.
+    pub fn stats(&mut self, index: usize) -> Option<Stats> {
+        self.0.get_mut(index)?.as_mut()?.stats().ok()
     }
+}
+
+fn wrong(loaded: &Loaded<Config>, index: usize, key: &'static str, reason: String) -> Failure {
+    Failure::work(loaded.error(&[Step::Key("port"), Step::At(index), Step::Key(key)], reason))
+}
+
+/// The devices by port index.
+fn open(eal: &Eal, loaded: &Loaded<Config>) -> Result<Vec<Opened>, Failure> {
+    let one = |(index, port): (usize, &crate::config::Port)| {
+        let Some(devargs) = port.devargs() else { return Ok(None) };
+        let failed = |error: dpdk::Error| wrong(loaded, index, "device", error.to_string());
+        let device = Port::open(eal, &devargs).map_err(failed)?;
+        let info = device.info().map_err(failed)?;
+        Ok(Some((device, info)))
+    };
+    loaded.value.ports.iter().enumerate().map(one).collect()
+}
+
+/// Starts a device; with one receive queue where it names several and cannot be started with them.
+fn start(
+    device: &mut Port,
+    setup: &PortConfig,
+    pool: &Mempool,
+    name: &str,
+) -> dpdk::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
+    let pools = std::slice::from_ref(pool);
+    match device.start(setup, pools) {
+        Err(error) if setup.rx_queues > 1 => {
+            tracing::warn!("port {name}: {error} with {} receive queues; it gets one", setup.rx_queues);
+            device.start(&PortConfig { rx_queues: 1, rss: false, ..setup.clone() }, pools)
+        }
+        other => other,
+    }
+}
+
+/// A transmit queue for each worker, its own or a shared one.
+fn share(queues: Vec<TxQueue>, workers: usize) -> Vec<Tx> {
+    if queues.len() >= workers {
+        return queues.into_iter().map(Tx::Own).collect();
+    }
+    let shared: Vec<_> = queues.into_iter().map(|queue| Arc::new(Mutex::new(queue))).collect();
+    shared.iter().cycle().take(workers).map(|queue| Tx::Shared(queue.clone())).collect()
+}
+
+/// Which ports begin with flows that software spreads: of those with fewer receive queues than there are workers.
+fn software_rss(spread: Spread, fewer: &[bool], dealt: &[Queues]) -> SoftwareRss {
+    let idle = dealt.iter().any(|worker| worker.rx.is_empty());
+    let on = match spread {
+        Spread::Auto => idle,
+        Spread::On => true,
+        Spread::Off => false,
+    };
+    if idle && !on {
+        tracing::warn!(
+            "more workers than receive queues, and [workers] spread is off: some have nothing to do"
+        );
+    }
+    if on && fewer.contains(&true) {
+        tracing::info!("flows of ports with fewer receive queues than workers are spread by software");
+    }
+    fewer.iter().map(|fewer| AtomicBool::new(on && *fewer)).collect()
 }

@@ -11,7 +11,7 @@ use fibcast_control::tables::{
 
 use fibcast_fib::VrfId;
 
-use super::ports::Ports;
+use super::state::{DeviceState, DeviceStates};
 use super::watch::Health;
 use super::worker_name;
 use crate::capture::{Hub, Wanted};
@@ -28,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 pub struct View {
     configured: Vec<Port>,
     cores: Vec<usize>,
-    ports: Arc<Ports>,
+    devices: DeviceStates,
     health: Arc<[Health]>,
     capture: Arc<Hub>,
     seed: u64,
@@ -43,7 +43,7 @@ pub struct View {
 impl View {
     pub(super) fn new(
         config: &Config,
-        ports: Arc<Ports>,
+        devices: DeviceStates,
         health: Arc<[Health]>,
         capture: Arc<Hub>,
         counters: Vec<Arc<WorkerCounters>>,
@@ -53,7 +53,7 @@ impl View {
         View {
             configured: config.ports.clone(),
             cores: config.workers.cores.clone(),
-            ports,
+            devices,
             health,
             capture,
             seed: super::seed(&config.node.name),
@@ -129,7 +129,7 @@ impl View {
         let device = |place: usize| {
             let parent = self.configured.get(place).and_then(|port| port.parent.as_ref());
             let parent = parent.and_then(|name| self.configured.iter().position(|port| port.name == *name));
-            parent.unwrap_or(place)
+            self.devices.get(parent.unwrap_or(place))
         };
         let status = |(place, port): (usize, &Port)| {
             let mut status = PortStatus {
@@ -138,16 +138,16 @@ impl View {
                     let (parent, vlan) = (port.parent.as_deref().unwrap_or_default(), port.vlan.unwrap_or(0));
                     format!("{parent} vlan {vlan}")
                 }),
-                driver: self.ports.driver(device(place)).to_owned(),
-                mac: self.ports.macs().get(device(place)).map(ToString::to_string).unwrap_or_default(),
-                link_up: self.ports.link_up(device(place)).unwrap_or(false),
+                driver: device(place).map(|device| device.driver.clone()).unwrap_or_default(),
+                mac: device(place).map(|device| device.mac.to_string()).unwrap_or_default(),
+                link_up: device(place).and_then(DeviceState::link_up).unwrap_or(false),
                 mtu: port.mtu,
                 addresses: port.addresses.clone(),
                 rx_packets: 0,
                 rx_bytes: 0,
                 tx_packets: 0,
                 tx_bytes: 0,
-                rx_missed: self.ports.missed(place),
+                rx_missed: self.devices.get(place).map_or(0, DeviceState::missed),
                 tx_pressed: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(place)) {

@@ -6,17 +6,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::ports::Ports;
+use super::state::DeviceStates;
+use super::steering::{self, Verdict};
 use crate::control::thread::ControlHandle;
-use crate::counters::WorkerCounters;
+use crate::counters::{Snapshot, WorkerCounters};
 use crate::pipeline::links::Links;
+use crate::reason::Reason;
+use crate::worker::spread::SoftwareRss;
 
 /// Between two looks at the links: what a link that goes down costs before its groups move is this, and a turn of the control thread.
 const LINKS: Duration = Duration::from_millis(4);
 /// Between two looks at a link that is down. Longer, because a look is dear there: virtio-user sets an alarm each time it finds that its
 /// peer is gone, and DPDK's interrupt thread then spins for the alarms' lock while the thread that holds it waits for the same core.
 const DOWN: Duration = Duration::from_millis(100);
-/// Between two looks at the workers.
+/// Between two looks at the workers and at the drivers' counters.
 const WORKERS: Duration = Duration::from_millis(250);
+/// Between two lines in the log about frames of zeros of one port.
+const ZERO_FRAMES: Duration = Duration::from_secs(60);
 /// A worker that gives no sign of life for so long stands still.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -48,56 +54,75 @@ impl Health {
     }
 }
 
-/// Where workers find links that are down.
+/// What the thread writes: what was seen, for those who read it.
 #[derive(Debug)]
 pub struct Shown {
-    /// By place of the port.
+    /// Links that are down, for workers, by port index.
     pub links: Arc<Links>,
-    /// By place of the port: the place of the port that has the device.
+    /// By port index: the index of the port that has the device.
     pub devices: Vec<u16>,
+    /// What the devices say.
+    pub states: DeviceStates,
+    /// What the workers do.
+    pub health: Arc<[Health]>,
+    /// Ports whose flows software spreads; none where it must not.
+    pub software_rss: Option<SoftwareRss>,
+    /// Names of the ports.
+    pub names: Vec<String>,
+}
+
+/// What the thread looks at besides the ports.
+#[derive(Debug)]
+pub struct Workers {
+    /// Their counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// By worker: the indices of the ports that its receive queues belong to.
+    pub polled: Vec<Vec<usize>>,
 }
 
 impl Shown {
     fn show(&self, device: usize, up: bool) {
-        for (place, of) in self.devices.iter().enumerate() {
+        for (index, of) in self.devices.iter().enumerate() {
             if usize::from(*of) == device {
-                self.links.set(place as u16, up);
+                self.links.set(index as u16, up);
             }
         }
     }
 }
 
-/// The thread that looks; dropping it ends it.
+/// The thread that looks. It has the ports, so that nobody else asks a driver.
 #[derive(Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Ports>>,
 }
 
 impl Watch {
     /// Begins to look.
     pub fn start(
-        ports: Arc<Ports>,
+        ports: Ports,
         shown: Shown,
-        counters: Vec<Arc<WorkerCounters>>,
-        health: Arc<[Health]>,
+        workers: Workers,
         control: ControlHandle,
     ) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("watch".into()).spawn({
             let stop = stop.clone();
-            move || run(&ports, &shown, &counters, &health, &control, &stop)
+            move || run(ports, &shown, &workers, &control, &stop)
         })?;
         Ok(Watch { stop, thread: Some(thread) })
+    }
+
+    /// Ends it; gives the ports back, which must not close before their queues are let go.
+    pub fn stop(mut self) -> Option<Ports> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take()?.join().ok()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -136,34 +161,105 @@ fn ran(thread: u64) -> Option<u64> {
 }
 
 fn run(
-    ports: &Ports,
+    mut ports: Ports,
     shown: &Shown,
-    counters: &[Arc<WorkerCounters>],
-    health: &[Health],
+    workers: &Workers,
     control: &ControlHandle,
     stop: &AtomicBool,
-) {
+) -> Ports {
     let now = Instant::now();
     let mut links: Vec<Link> = (0..ports.len()).map(|_| Link { up: None, due: now }).collect();
     let mut seen: Vec<Seen> =
-        counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }).collect();
+        workers.counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }).collect();
+    let mut zeros: Vec<ZeroFrames> = (0..ports.len()).map(|_| ZeroFrames::default()).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
         let now = Instant::now();
-        for (place, link) in links.iter_mut().enumerate() {
-            if let Some(up) = link.look(now, || ports.link_up(place)) {
-                shown.show(place, up);
-                control.order(move |control| control.set_link(place, up, Instant::now()));
+        for (index, (link, state)) in links.iter_mut().zip(shown.states.iter()).enumerate() {
+            let ask = || {
+                let up = ports.link_up(index)?;
+                state.set_link(up);
+                Some(up)
+            };
+            if let Some(up) = link.look(now, ask) {
+                shown.show(index, up);
+                control.order(move |control| control.set_link(index, up, Instant::now()));
             }
         }
         if now >= workers_at {
             workers_at = now + WORKERS;
-            for (worker, ((counters, seen), health)) in counters.iter().zip(&mut seen).zip(health).enumerate()
+            for (worker, ((counters, seen), health)) in
+                workers.counters.iter().zip(&mut seen).zip(shown.health.iter()).enumerate()
             {
                 look(worker, counters, seen, health, now);
             }
+            for (index, state) in shown.states.iter().enumerate() {
+                if let Some(stats) = ports.stats(index) {
+                    state.set_stats(&stats);
+                }
+            }
+            let snapshots: Vec<Snapshot> =
+                workers.counters.iter().map(|counters| counters.snapshot()).collect();
+            for (name, (index, zeros)) in shown.names.iter().zip(zeros.iter_mut().enumerate()) {
+                zeros.look(name, dropped(&snapshots, index, Reason::ZeroFrame), now);
+            }
+            if let Some(software_rss) = &shown.software_rss {
+                spread(software_rss, &shown.names, &snapshots, &workers.polled);
+            }
         }
         std::thread::sleep(LINKS);
+    }
+    ports
+}
+
+/// How many packets of a port were dropped for a reason.
+fn dropped(snapshots: &[Snapshot], port: usize, reason: Reason) -> u64 {
+    let of = |worker: &Snapshot| worker.ports.get(port)?.drops.get(reason as usize).copied();
+    snapshots.iter().filter_map(of).sum()
+}
+
+/// Has software spread the flows of ports whose device does not, although it has several queues; see [`steering`].
+fn spread(software_rss: &SoftwareRss, names: &[String], snapshots: &[Snapshot], polled: &[Vec<usize>]) {
+    for (port, (on, name)) in software_rss.iter().zip(names).enumerate() {
+        let queues = snapshots.iter().zip(polled).flat_map(|(worker, ports)| worker.queues.iter().zip(ports));
+        let packets: Vec<u64> =
+            queues.filter(|(_, of)| **of == port).map(|(queue, _)| queue.packets).collect();
+        match steering::judge(&packets, on.load(Ordering::Relaxed)) {
+            Verdict::Keep => {}
+            Verdict::Spread => {
+                on.store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    "port {name}: all packets come by one of {} receive queues; software spreads its flows over the workers",
+                    packets.len()
+                );
+            }
+            Verdict::Leave => {
+                on.store(false, Ordering::Relaxed);
+                tracing::info!("port {name}: its device spreads flows by itself, software no longer does");
+            }
+        }
+    }
+}
+
+/// Frames of zeros of one port, as told last.
+#[derive(Debug, Default)]
+struct ZeroFrames {
+    told: u64,
+    at: Option<Instant>,
+}
+
+impl ZeroFrames {
+    fn look(&mut self, port: &str, count: u64, now: Instant) {
+        let quiet = self.at.is_some_and(|at| now.saturating_duration_since(at) < ZERO_FRAMES);
+        if count == self.told || quiet {
+            return;
+        }
+        tracing::error!(
+            "port {port}: {} received frames hold zeros only: its device does not reach the packet buffers by DMA. Look for IOMMU faults \
+             (dmesg | grep -e DMAR -e AMD-Vi), and check that the device is bound to vfio-pci",
+            count - self.told
+        );
+        (self.told, self.at) = (count, Some(now));
     }
 }
 
@@ -212,6 +308,39 @@ mod tests {
         assert_eq!(look(212, Some(false)), None);
         assert_eq!(look(312, Some(true)), Some(true));
         assert_eq!(look(316, Some(false)), Some(false));
+    }
+
+    #[test]
+    fn software_rss_is_switched_by_what_the_queues_of_a_port_bring() {
+        let software_rss: SoftwareRss = [false, false].map(AtomicBool::new).into();
+        let names = ["p0", "p1"].map(str::to_owned);
+        // Worker 0 polls queue 0 of both ports, worker 1 queue 1.
+        let polled = [vec![0, 1], vec![0, 1]];
+        let worker = |packets: [u64; 2]| Snapshot {
+            queues: packets
+                .map(|packets| crate::counters::QueueSnapshot { packets, full: 0, handed: 0 })
+                .into(),
+            ..Snapshot::default()
+        };
+        let on = |first, second| {
+            spread(&software_rss, &names, &[worker(first), worker(second)], &polled);
+            [0, 1].map(|port| software_rss[port].load(Ordering::Relaxed))
+        };
+        assert_eq!(on([100, 100], [0, 0]), [false, false]);
+        assert_eq!(on([10_000, 10_000], [0, 10_000]), [true, false]);
+        assert_eq!(on([20_000, 20_000], [0, 20_000]), [true, false]);
+        assert_eq!(on([20_000, 20_000], [500, 20_000]), [false, false]);
+    }
+
+    #[test]
+    fn frames_of_zeros_are_told_once_in_a_while() {
+        let (mut zeros, start) = (ZeroFrames::default(), Instant::now());
+        let mut told = |count, seconds| {
+            zeros.look("p0", count, start + Duration::from_secs(seconds));
+            zeros.told
+        };
+        assert_eq!((told(0, 0), told(3, 1), told(9, 2)), (0, 3, 3));
+        assert_eq!(told(9, 70), 9);
     }
 
     fn seen(now: Instant) -> Seen {

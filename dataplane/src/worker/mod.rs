@@ -125,7 +125,7 @@ impl<I: Io> Worker<I> {
             }
             seen += received;
             let mut dealt = Dealt::default();
-            if let Some(spread) = self.spread.as_mut().filter(|spread| spread.deals(place)) {
+            if let Some(spread) = self.spread.as_mut().filter(|spread| spread.deals(slot.port)) {
                 dealt = spread.deal(slot.port as u16, &mut self.burst);
                 self.pipeline.refuse(slot.port as u16, &dealt);
             }

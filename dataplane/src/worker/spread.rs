@@ -5,6 +5,7 @@
 //! queue. A full ring drops, and says so by [`Reason::SpreadFull`](crate::reason::Reason::SpreadFull).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -21,12 +22,14 @@ const SCTP: u8 = 132;
 /// A packet and the place of the port that it came in by.
 type Handed<I> = (u16, PacketOf<I>);
 
+/// Ports whose flows are spread by software, by port index. Whoever watches the ports may change it while workers run.
+pub type SoftwareRss = Arc<[AtomicBool]>;
+
 /// One worker's part in it.
 pub struct Spread<I: Io> {
     rings: Arc<[ArrayQueue<Handed<I>>]>,
     me: usize,
-    /// Which of the worker's queues are dealt, by their order.
-    queues: Vec<bool>,
+    ports: SoftwareRss,
     /// Taken out of the ring, but of another port than the burst before it.
     next: Option<Handed<I>>,
     mine: I::Burst,
@@ -44,18 +47,23 @@ pub struct Dealt {
 }
 
 impl<I: Io> Spread<I> {
-    /// One for each worker; `queues` say for each of its queues whether it is dealt.
-    pub fn among(queues: Vec<Vec<bool>>) -> Vec<Spread<I>> {
-        let rings: Arc<[_]> = queues.iter().map(|_| ArrayQueue::new(RING)).collect();
-        let one =
-            |(me, queues)| Spread { rings: rings.clone(), me, queues, next: None, mine: I::Burst::default() };
-        queues.into_iter().enumerate().map(one).collect()
+    /// One for each of so many workers.
+    pub fn among(workers: usize, ports: &SoftwareRss) -> Vec<Spread<I>> {
+        let rings: Arc<[_]> = (0..workers).map(|_| ArrayQueue::new(RING)).collect();
+        let one = |me| Spread {
+            rings: rings.clone(),
+            me,
+            ports: ports.clone(),
+            next: None,
+            mine: I::Burst::default(),
+        };
+        (0..workers).map(one).collect()
     }
 
-    /// Whether this queue of the worker's is dealt.
+    /// Whether flows of this port are spread by software.
     #[inline]
-    pub fn deals(&self, queue: usize) -> bool {
-        self.queues.get(queue).copied().unwrap_or(false)
+    pub fn deals(&self, port: usize) -> bool {
+        self.ports.get(port).is_some_and(|port| port.load(Ordering::Relaxed))
     }
 
     /// Hands on what is another worker's; the rest stays in the burst, in order.
@@ -109,7 +117,7 @@ impl<I: Io> Spread<I> {
 
 impl<I: Io> std::fmt::Debug for Spread<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spread").field("me", &self.me).field("queues", &self.queues).finish_non_exhaustive()
+        f.debug_struct("Spread").field("me", &self.me).field("ports", &self.ports).finish_non_exhaustive()
     }
 }
 

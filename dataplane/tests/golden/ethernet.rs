@@ -11,6 +11,11 @@ fn a_frame_for_another_station_is_not_ours() {
 }
 
 #[test]
+fn a_frame_of_zeros_tells_of_a_device_that_did_not_write_it() {
+    Stage::new().expect_drop(vec![0; 64], Reason::ZeroFrame);
+}
+
+#[test]
 fn a_unicast_packet_sent_to_all_stations_is_not_forwarded() {
     // RFC 1812 §5.3.4.
     let mut stage = Stage::new();

@@ -1,11 +1,12 @@
 //! One queue, several workers: flows are shared by software, each keeps its order, and every packet stays accounted for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::stage::*;
 use fibcast_dataplane::io::memory::Memory;
 use fibcast_dataplane::reason::Reason;
-use fibcast_dataplane::worker::spread::{RING, Spread, flow};
+use fibcast_dataplane::worker::spread::{RING, SoftwareRss, Spread, flow};
 
 fn numbered(source_port: u16, number: u16) -> Vec<u8> {
     let mut packet = ipv4("10.1.2.3");
@@ -14,13 +15,36 @@ fn numbered(source_port: u16, number: u16) -> Vec<u8> {
     seal(packet)
 }
 
-/// Two workers that share what comes into the first one's queues.
-fn pair() -> (Stage, Stage) {
-    let mut spreads = Spread::<Memory>::among(vec![vec![true, true], vec![false, false]]).into_iter();
+/// Two workers that share what comes into the first one's queues, as long as the ports are marked.
+fn pair_on(ports: &SoftwareRss) -> (Stage, Stage) {
+    let mut spreads = Spread::<Memory>::among(2, ports).into_iter();
     let (mut first, mut second) = (Stage::new(), Stage::new());
     first.share(spreads.next());
     second.share(spreads.next());
     (first, second)
+}
+
+fn pair() -> (Stage, Stage) {
+    pair_on(&[true, true].map(AtomicBool::new).into())
+}
+
+#[test]
+fn software_rss_begins_and_ends_while_workers_run() {
+    let ports: SoftwareRss = [false, false].map(AtomicBool::new).into();
+    let (mut first, mut second) = pair_on(&ports);
+    let mut round = |on: bool| {
+        ports[0].store(on, Ordering::Relaxed);
+        let before = second.snapshot().received;
+        for source_port in 0..50 {
+            first.rx[0].put(numbered(source_port, 0));
+        }
+        first.worker.turn();
+        second.worker.turn();
+        second.snapshot().received - before
+    };
+    assert_eq!(round(false), 0);
+    assert!(round(true) > 10);
+    assert_eq!(round(false), 0);
 }
 
 #[test]

@@ -247,6 +247,14 @@ impl Drop for Running {
 }
 
 impl Lab {
+    /// Ends the router at once, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
     /// Ends the router, in order.
     pub fn stop(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {

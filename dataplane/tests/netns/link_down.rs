@@ -87,3 +87,19 @@ fn groups_move_within_ten_milliseconds_of_a_link_that_goes_down() {
     eprintln!("groups moved after {took:?}");
     assert!(took[took.len() / 2] <= Duration::from_millis(10), "{took:?}");
 }
+
+#[test]
+fn the_tap_interface_of_a_port_has_a_carrier_while_the_port_has_a_link() {
+    let Some(mut lab) = Lab::new(2) else { return };
+    let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\nhost_path = true\n";
+    lab.start(&|_| "", rest);
+    for (change, wanted) in [("up", "1"), ("down", "0"), ("up", "1")] {
+        lab.on_router(&format!("ip link set ft0 {change}"));
+        let start = Instant::now();
+        let carrier = || lab.on_router("cat /sys/class/net/fc-tap/carrier").1;
+        while carrier().trim() != wanted {
+            assert!(start.elapsed() < Duration::from_secs(5), "{change}: {}", carrier());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use std::thread::{self, ThreadId};
 use dpdk_sys as sys;
 
 use crate::error::{Error, Result, c_string};
+use crate::log;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
@@ -70,8 +71,10 @@ impl Eal {
         let mut argv: Vec<*mut c_char> = owned.into_iter().map(CString::into_raw).collect();
         argv.push(std::ptr::null_mut());
         let argv = argv.leak();
+        log::start();
+        log::forget();
         // SAFETY: argv holds `count` mutable NUL-terminated strings and a final NULL, never freed.
-        let returned = unsafe { sys::rte_eal_init(count, argv.as_mut_ptr()) };
+        let returned = unsafe { sys::fc_eal_init(count, argv.as_mut_ptr()) };
         if returned < 0 {
             return Err(Error::last("initialise EAL with", shown));
         }

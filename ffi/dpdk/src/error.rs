@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString};
 
+use crate::log;
+
 /// The result of an operation on DPDK.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -10,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// DPDK returned an error.
-    #[error("cannot {operation} {subject}: {reason} (errno {errno})")]
+    #[error("cannot {operation} {subject}: {reason} (errno {errno}){}", quoted(said))]
     Call {
         /// What was tried, as a verb: `probe`, `start`.
         operation: &'static str,
@@ -20,6 +22,8 @@ pub enum Error {
         errno: i32,
         /// DPDK's text for it.
         reason: String,
+        /// What DPDK complained about in its log meanwhile, oldest first.
+        said: Vec<String>,
     },
     /// EAL can be initialised once per process, also after it was cleaned up.
     #[error("EAL was already initialised in this process")]
@@ -39,6 +43,19 @@ pub enum Error {
     /// The port must be stopped for this, or must not be started twice.
     #[error("port {0} is already started")]
     AlreadyStarted(String),
+    /// Devices cannot reach packet buffers by DMA.
+    #[error(
+        "pool {pool}: {unreachable} of {size} buffers have no IOVA in memory that is registered with the devices, so no device could \
+         read or write them"
+    )]
+    NoDma {
+        /// The pool.
+        pool: String,
+        /// How many buffers have no valid IOVA.
+        unreachable: u32,
+        /// How many buffers the pool has.
+        size: u32,
+    },
     /// A number is outside of what the device or DPDK allows.
     #[error("{subject}: {what} is {found}, expected {expected}")]
     OutOfRange {
@@ -57,13 +74,17 @@ impl Error {
     /// From the negative errno that most functions return, or from `rte_errno` where that is -1 or 0.
     pub(crate) fn call(operation: &'static str, subject: impl Into<String>, returned: i32) -> Self {
         let errno = if returned < -1 { -returned } else { last_errno() };
-        Self::Call { operation, subject: subject.into(), errno, reason: text(errno) }
+        Self::Call { operation, subject: subject.into(), errno, reason: text(errno), said: log::complaints() }
     }
 
     /// From `rte_errno` alone.
     pub(crate) fn last(operation: &'static str, subject: impl Into<String>) -> Self {
         Self::call(operation, subject, 0)
     }
+}
+
+fn quoted(said: &[String]) -> String {
+    if said.is_empty() { String::new() } else { format!("; EAL said: {}", said.join("; ")) }
 }
 
 /// `Ok` for zero and above, else the error.

@@ -58,15 +58,9 @@ impl Fib {
     /// An empty table.
     pub fn new(eal: &Eal, config: FibConfig) -> Result<Self> {
         let (name, routes) = (name(eal), routes(config)?);
-        // SAFETY: a structure of numbers, for which zero is valid.
-        let mut made: sys::rte_fib_conf = unsafe { std::mem::zeroed() };
-        made.type_ = sys::RTE_FIB_DIR24_8;
-        made.max_routes = routes;
-        made.__bindgen_anon_1.dir24_8.nh_sz = sys::RTE_FIB_DIR24_8_4B;
-        made.__bindgen_anon_1.dir24_8.num_tbl8 = config.second_level;
         let name = c_string(&name)?;
-        // SAFETY: EAL is initialised; name and configuration outlive the call, which copies them.
-        let fib = unsafe { sys::rte_fib_create(name.as_ptr(), -1, &mut made) };
+        // SAFETY: EAL is initialised; the name outlives the call, which copies it.
+        let fib = unsafe { sys::fc_fib_create(name.as_ptr(), routes, config.second_level) };
         let fib = NonNull::new(fib).ok_or_else(|| Error::last("create", wanted("rte_fib", config)))?;
         Ok(Self { fib, _eal: eal.clone() })
     }
@@ -120,15 +114,9 @@ impl Fib6 {
     /// An empty table.
     pub fn new(eal: &Eal, config: FibConfig) -> Result<Self> {
         let (name, routes) = (name(eal), routes(config)?);
-        // SAFETY: a structure of numbers, for which zero is valid.
-        let mut made: sys::rte_fib6_conf = unsafe { std::mem::zeroed() };
-        made.type_ = sys::RTE_FIB6_TRIE;
-        made.max_routes = routes;
-        made.__bindgen_anon_1.trie.nh_sz = sys::RTE_FIB6_TRIE_4B;
-        made.__bindgen_anon_1.trie.num_tbl8 = config.second_level;
         let name = c_string(&name)?;
-        // SAFETY: EAL is initialised; name and configuration outlive the call, which copies them.
-        let fib = unsafe { sys::rte_fib6_create(name.as_ptr(), -1, &mut made) };
+        // SAFETY: EAL is initialised; the name outlives the call, which copies it.
+        let fib = unsafe { sys::fc_fib6_create(name.as_ptr(), routes, config.second_level) };
         let fib = NonNull::new(fib).ok_or_else(|| Error::last("create", wanted("rte_fib6", config)))?;
         Ok(Self { fib, _eal: eal.clone() })
     }
@@ -146,16 +134,16 @@ impl Fib6 {
 
     /// Adds a route, or replaces its next hop. Host bits are cut off.
     pub fn add(&mut self, address: [u8; 16], length: u8, next_hop: u32) -> Result<()> {
-        let next_hop = next_hop.into();
+        let (address, next_hop) = (address.as_ptr().cast(), next_hop.into());
         // SAFETY: the table lives as long as `self`; 16 bytes are read.
-        let returned = unsafe { sys::rte_fib6_add(self.fib.as_ptr(), address.as_ptr(), length, next_hop) };
+        let returned = unsafe { sys::rte_fib6_add(self.fib.as_ptr(), address, length, next_hop) };
         check(returned, "add a route to", "rte_fib6").map(drop)
     }
 
     /// Removes a route. One that is not there is an error.
     pub fn delete(&mut self, address: [u8; 16], length: u8) -> Result<()> {
         // SAFETY: the table lives as long as `self`; 16 bytes are read.
-        let returned = unsafe { sys::rte_fib6_delete(self.fib.as_ptr(), address.as_ptr(), length) };
+        let returned = unsafe { sys::rte_fib6_delete(self.fib.as_ptr(), address.as_ptr().cast(), length) };
         check(returned, "delete a route from", "rte_fib6").map(drop)
     }
 
@@ -163,7 +151,8 @@ impl Fib6 {
     #[inline]
     pub fn lookup(&self, addresses: &[[u8; 16]], next_hops: &mut [u64]) {
         let count = addresses.len().min(next_hops.len()) as i32;
-        let addresses = addresses.as_ptr().cast_mut();
+        // 24.11 has a structure of 16 bytes for an address, 22.11 an array of them.
+        let addresses = addresses.as_ptr().cast_mut().cast();
         // SAFETY: as for `Fib`.
         unsafe { sys::rte_fib6_lookup_bulk(self.fib.as_ptr(), addresses, next_hops.as_mut_ptr(), count) };
     }

@@ -12,12 +12,14 @@
 //! * Handles keep the EAL alive. It is cleaned up when the last one goes, and never while an mbuf is still
 //!   out: [`Eal`] says how.
 //!
-//! The fast path is one foreign call per burst; packet fields are read in place.
+//! The fast path is one foreign call per burst; packet fields are read in place (`mbuf.rs`).
 
 mod burst;
 mod eal;
 mod error;
 mod fib;
+mod log;
+mod mbuf;
 mod packet;
 mod pool;
 mod port;
@@ -34,6 +36,9 @@ pub use port::{Port, PortConfig, PortInfo};
 pub use queue::{RxQueue, TxQueue};
 pub use stats::{Link, Stats};
 
+/// The releases of DPDK that the tests are run with, oldest first.
+pub use dpdk_sys::releases::TESTED as TESTED_RELEASES;
+
 /// Bytes kept free before the data of a fresh packet, for headers that are prepended later.
 pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
@@ -41,4 +46,9 @@ pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 pub fn version() -> String {
     // SAFETY: returns a pointer to a static, NUL-terminated string; allowed before EAL initialisation.
     unsafe { std::ffi::CStr::from_ptr(dpdk_sys::rte_version()) }.to_string_lossy().into_owned()
+}
+
+/// The version in use, where it is not of a tested release.
+pub fn untested_version() -> Option<String> {
+    Some(version()).filter(|version| !dpdk_sys::releases::is_tested(version))
 }

@@ -1,9 +1,10 @@
 //! One packet, owned.
 
-use std::ptr::NonNull;
 use std::slice;
 
 use dpdk_sys as sys;
+
+use crate::mbuf::Mbuf;
 
 /// A packet in an mbuf, or a chain of them. Dropping it returns all of its buffers to their pool.
 ///
@@ -12,7 +13,7 @@ use dpdk_sys as sys;
 /// is larger than the pool's data room (see [`segments`](Self::segments)).
 #[repr(transparent)]
 pub struct Packet {
-    mbuf: NonNull<sys::rte_mbuf>,
+    mbuf: Mbuf,
 }
 
 // SAFETY: an mbuf belongs to whoever holds its pointer; pools accept frees from every thread.
@@ -21,49 +22,23 @@ unsafe impl Send for Packet {}
 unsafe impl Sync for Packet {}
 
 impl Packet {
-    #[inline]
-    fn mbuf(&self) -> &sys::rte_mbuf {
-        // SAFETY: an owned, initialised mbuf; nobody else writes to it.
-        unsafe { self.mbuf.as_ref() }
-    }
-
-    #[inline]
-    fn mbuf_mut(&mut self) -> &mut sys::rte_mbuf {
-        // SAFETY: as above, and borrowed mutably.
-        unsafe { self.mbuf.as_mut() }
-    }
-
     /// The bytes of the first segment.
     #[inline]
     pub fn data(&self) -> &[u8] {
-        let mbuf = self.mbuf();
-        // SAFETY: data_off + data_len is within the buffer: drivers and the methods below keep it so. The
-        // memory is mapped and was written at least once (zeroed by the kernel).
-        unsafe {
-            slice::from_raw_parts(
-                mbuf.buf_addr.cast::<u8>().add(usize::from(mbuf.data_off)),
-                usize::from(mbuf.data_len),
-            )
-        }
+        segment(&self.mbuf)
     }
 
     /// The bytes of the first segment, to change.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
-        let mbuf = self.mbuf_mut();
         // SAFETY: as for `data`; the buffer is owned and borrowed mutably.
-        unsafe {
-            slice::from_raw_parts_mut(
-                mbuf.buf_addr.cast::<u8>().add(usize::from(mbuf.data_off)),
-                usize::from(mbuf.data_len),
-            )
-        }
+        unsafe { slice::from_raw_parts_mut(self.mbuf.start(), usize::from(self.mbuf.data_len())) }
     }
 
     /// Length of the whole packet in bytes, over all segments.
     #[inline]
     pub fn len(&self) -> usize {
-        self.mbuf().pkt_len as usize
+        self.mbuf.pkt_len() as usize
     }
 
     /// True for a packet without data.
@@ -75,29 +50,36 @@ impl Packet {
     /// True when [`data`](Self::data) is the whole packet.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
-        self.mbuf().nb_segs == 1
+        self.mbuf.nb_segs() == 1
     }
 
     /// The DPDK number of the port that received it.
     #[inline]
     pub fn port(&self) -> u16 {
-        self.mbuf().port
+        self.mbuf.port()
+    }
+
+    /// True when the device checked the IPv4 header checksum and found it good. False says nothing: it may not have looked.
+    #[inline]
+    pub fn has_good_ipv4_checksum(&self) -> bool {
+        self.mbuf.ol_flags() & sys::FC_RX_IP_CKSUM_MASK == sys::FC_RX_IP_CKSUM_GOOD
     }
 
     /// Free bytes before the data.
     #[inline]
     pub fn headroom(&self) -> usize {
-        usize::from(self.mbuf().data_off)
+        usize::from(self.mbuf.data_off())
     }
 
     /// Free bytes after the data of the first segment, 0 when there are more segments.
     #[inline]
     pub fn tailroom(&self) -> usize {
-        let mbuf = self.mbuf();
-        if mbuf.nb_segs != 1 {
+        let mbuf = &self.mbuf;
+        if mbuf.nb_segs() != 1 {
             return 0;
         }
-        usize::from(mbuf.buf_len).saturating_sub(usize::from(mbuf.data_off) + usize::from(mbuf.data_len))
+        usize::from(mbuf.buf_len())
+            .saturating_sub(usize::from(mbuf.data_off()) + usize::from(mbuf.data_len()))
     }
 
     /// Makes the data `count` bytes longer at its end and returns them, or `None` if there is no room.
@@ -107,11 +89,11 @@ impl Packet {
         if count > self.tailroom() {
             return None;
         }
-        let old = usize::from(self.mbuf().data_len);
-        let mbuf = self.mbuf_mut();
+        let old = usize::from(self.mbuf.data_len());
+        let mbuf = &mut self.mbuf;
         // Within tailroom, hence within u16.
-        mbuf.data_len += count as u16;
-        mbuf.pkt_len += count as u32;
+        mbuf.set_data_len(mbuf.data_len() + count as u16);
+        mbuf.set_pkt_len(mbuf.pkt_len() + count as u32);
         self.data_mut().get_mut(old..)
     }
 
@@ -121,24 +103,24 @@ impl Packet {
         if count > self.headroom() {
             return None;
         }
-        let mbuf = self.mbuf_mut();
+        let mbuf = &mut self.mbuf;
         // A segment's length is a u16 too.
-        mbuf.data_len = mbuf.data_len.checked_add(count as u16)?;
-        mbuf.data_off -= count as u16;
-        mbuf.pkt_len += count as u32;
+        mbuf.set_data_len(mbuf.data_len().checked_add(count as u16)?);
+        mbuf.set_data_off(mbuf.data_off() - count as u16);
+        mbuf.set_pkt_len(mbuf.pkt_len() + count as u32);
         self.data_mut().get_mut(..count)
     }
 
     /// Removes `count` bytes from the front; false (and nothing done) if the first segment has fewer.
     #[inline]
     pub fn trim_front(&mut self, count: usize) -> bool {
-        let mbuf = self.mbuf_mut();
-        if count > usize::from(mbuf.data_len) {
+        let mbuf = &mut self.mbuf;
+        if count > usize::from(mbuf.data_len()) {
             return false;
         }
-        mbuf.data_len -= count as u16;
-        mbuf.data_off += count as u16;
-        mbuf.pkt_len -= count as u32;
+        mbuf.set_data_len(mbuf.data_len() - count as u16);
+        mbuf.set_data_off(mbuf.data_off() + count as u16);
+        mbuf.set_pkt_len(mbuf.pkt_len() - count as u32);
         true
     }
 
@@ -146,12 +128,12 @@ impl Packet {
     /// already shorter.
     #[inline]
     pub fn truncate(&mut self, length: usize) -> bool {
-        let mbuf = self.mbuf_mut();
-        if mbuf.nb_segs != 1 || length > usize::from(mbuf.data_len) {
+        let mbuf = &mut self.mbuf;
+        if mbuf.nb_segs() != 1 || length > usize::from(mbuf.data_len()) {
             return false;
         }
-        mbuf.data_len = length as u16;
-        mbuf.pkt_len = length as u32;
+        mbuf.set_data_len(length as u16);
+        mbuf.set_pkt_len(length as u32);
         true
     }
 
@@ -172,18 +154,7 @@ impl Packet {
 
     /// The data of each segment in order.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        let mut next = Some(self.mbuf);
-        std::iter::from_fn(move || {
-            // SAFETY: a chain of owned mbufs that ends in NULL; see `data` for the slice.
-            unsafe {
-                let mbuf = next?.as_ref();
-                next = NonNull::new(mbuf.next);
-                Some(slice::from_raw_parts(
-                    mbuf.buf_addr.cast::<u8>().add(usize::from(mbuf.data_off)),
-                    usize::from(mbuf.data_len),
-                ))
-            }
-        })
+        std::iter::successors(Some(&self.mbuf), |mbuf| mbuf.next()).map(segment)
     }
 
     /// The hint that the packet will be read soon: asks the CPU to fetch its first cache line of data.
@@ -192,13 +163,18 @@ impl Packet {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let mbuf = self.mbuf();
             // SAFETY: a prefetch has no effect on memory, and the address is inside the buffer.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(mbuf.buf_addr.cast::<i8>().add(usize::from(mbuf.data_off)))
-            };
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.mbuf.start().cast()) };
         }
     }
+}
+
+/// The data of one segment.
+#[inline]
+fn segment(mbuf: &Mbuf) -> &[u8] {
+    // SAFETY: data_off + data_len is within the buffer: drivers and the methods above keep it so. The memory is mapped and was
+    // written at least once (zeroed by the kernel).
+    unsafe { slice::from_raw_parts(mbuf.start(), usize::from(mbuf.data_len())) }
 }
 
 impl Drop for Packet {

@@ -6,7 +6,7 @@ use dpdk_sys as sys;
 
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string};
-use crate::{Burst, HEADROOM, Packet};
+use crate::{Burst, HEADROOM, Packet, log};
 
 /// A pool of mbufs. Clones are handles to the same pool.
 ///
@@ -46,6 +46,7 @@ impl Mempool {
                 expected: format!("at most {max_room}"),
             });
         }
+        log::forget();
         // DPDK names are global and at most 25 bytes long.
         let short: String = name.chars().filter(char::is_ascii_graphic).take(14).collect();
         let unique = c_string(&format!("{short}-{}", eal.pool_number()))?;
@@ -55,6 +56,11 @@ impl Mempool {
         let pool = NonNull::new(pool)
             .ok_or_else(|| Error::last("create packet pool", format!("{name} ({size} buffers)")))?;
         eal.adopt_pool(pool);
+        // SAFETY: just made, and nobody else has a buffer of it yet.
+        let unreachable = unsafe { sys::fc_pool_unreachable(pool.as_ptr()) };
+        if unreachable != 0 {
+            return Err(Error::NoDma { pool: name.to_owned(), unreachable, size });
+        }
         Ok(Self { pool, data_room, size, _eal: eal.clone() })
     }
 

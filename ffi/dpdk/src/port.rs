@@ -8,7 +8,7 @@ use dpdk_sys as sys;
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string, check};
 use crate::stats::{Link, Stats};
-use crate::{Mempool, RxQueue, TxQueue};
+use crate::{Mempool, RxQueue, TxQueue, log};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 
@@ -27,11 +27,27 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Spread flows over the receive queues by a hash of addresses and ports, where the device can.
     pub rss: bool,
+    /// Packets of several buffers are received where a frame exceeds one, and sent. Many drivers leave their fastest code for it.
+    pub segments: bool,
+    /// Every packet sent by the port is from one pool, in one buffer, and referred to once: drivers may free packets in bulk.
+    pub one_pool: bool,
+    /// The device checks IPv4 header checksums; see [`Packet::has_good_ipv4_checksum`](crate::Packet::has_good_ipv4_checksum).
+    pub ipv4_checksum: bool,
 }
 
 impl Default for PortConfig {
     fn default() -> Self {
-        Self { rx_queues: 1, tx_queues: 1, rx_descriptors: 1024, tx_descriptors: 1024, mtu: 1500, rss: false }
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_descriptors: 1024,
+            tx_descriptors: 1024,
+            mtu: 1500,
+            rss: false,
+            segments: false,
+            one_pool: false,
+            ipv4_checksum: false,
+        }
     }
 }
 
@@ -40,12 +56,18 @@ impl Default for PortConfig {
 pub struct PortInfo {
     /// Name of the driver, for example `net_virtio_user`.
     pub driver: String,
+    /// Name of the bus: `pci`, or `vdev` for virtual devices.
+    pub bus: String,
     /// Most receive queues.
     pub max_rx_queues: u16,
     /// Most transmit queues.
     pub max_tx_queues: u16,
     /// Largest IP packet in bytes.
     pub max_mtu: u16,
+    /// Whether the device spreads flows over its receive queues by a hash that it computes (RSS).
+    pub rss: bool,
+    /// Whether the device checks IPv4 header checksums.
+    pub ipv4_checksum: bool,
     /// NUMA node of the device, if it has one.
     pub socket: Option<u32>,
 }
@@ -77,9 +99,10 @@ pub(crate) struct Started {
 }
 
 impl Port {
-    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`), or by the name of
+    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`, with its domain), or by the name of
     /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
+        log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
         let name_c = c_string(name)?;
         let (port, plugged) = match port_by_name(&name_c) {
@@ -107,6 +130,7 @@ impl Port {
         if self.started.is_some() {
             return Err(Error::AlreadyStarted(self.device.name.clone()));
         }
+        log::forget();
         let info = self.device.info()?;
         self.device.check_config(config, &info)?;
         let Some(smallest) = pools.iter().map(Mempool::data_room).min() else {
@@ -152,19 +176,26 @@ impl Port {
     /// What the device is and can.
     pub fn info(&self) -> Result<PortInfo> {
         let raw = self.device.info()?;
-        let driver = if raw.driver_name.is_null() {
-            String::new()
-        } else {
-            // SAFETY: a static string of the driver.
-            unsafe { CStr::from_ptr(raw.driver_name) }.to_string_lossy().into_owned()
+        let text = |text: *const c_char| {
+            if text.is_null() {
+                return String::new();
+            }
+            // SAFETY: static strings of the driver and the bus.
+            unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
         };
+        let driver = text(raw.driver_name);
+        // SAFETY: the generic device lives as long as the port is open.
+        let bus = text(unsafe { sys::fc_bus_name(raw.device) });
         // SAFETY: the port is open.
         let socket = unsafe { sys::rte_eth_dev_socket_id(self.device.port) };
         Ok(PortInfo {
             driver,
+            bus,
             max_rx_queues: raw.max_rx_queues,
             max_tx_queues: raw.max_tx_queues,
             max_mtu: raw.max_mtu,
+            rss: raw.flow_type_rss_offloads & sys::FC_RSS_IP_L4 != 0,
+            ipv4_checksum: raw.rx_offload_capa & sys::FC_RX_OFFLOAD_IPV4_CKSUM != 0,
             socket: u32::try_from(socket).ok(),
         })
     }
@@ -193,11 +224,12 @@ impl Port {
         Ok(mtu)
     }
 
-    /// The state of the link, without waiting for it to settle.
-    pub fn link(&self) -> Result<Link> {
-        let mut raw = sys::rte_eth_link::default();
+    /// The state of the link, without waiting for it to settle. Exclusive like all that asks the driver while the port is at work: some
+    /// drivers (e1000) read the PHY without a lock, and two callers get a false answer.
+    pub fn link(&mut self) -> Result<Link> {
+        let mut raw = sys::fc_link::default();
         // SAFETY: the port is open, `raw` is writable.
-        let returned = unsafe { sys::rte_eth_link_get_nowait(self.device.port, &mut raw) };
+        let returned = unsafe { sys::fc_link_get(self.device.port, &mut raw) };
         check(returned, "read link of", self.name())?;
         Ok(raw.into())
     }
@@ -233,7 +265,7 @@ impl Port {
     }
 
     /// The counters.
-    pub fn stats(&self) -> Result<Stats> {
+    pub fn stats(&mut self) -> Result<Stats> {
         let mut raw = sys::rte_eth_stats::default();
         // SAFETY: the port is open, `raw` is writable.
         let returned = unsafe { sys::rte_eth_stats_get(self.device.port, &mut raw) };
@@ -249,7 +281,7 @@ impl Port {
     }
 
     /// The driver's own counters, by name.
-    pub fn extended_stats(&self) -> Result<Vec<(String, u64)>> {
+    pub fn extended_stats(&mut self) -> Result<Vec<(String, u64)>> {
         let port = self.device.port;
         // SAFETY: with no room given, both functions only return how much is needed.
         let needed = unsafe { sys::rte_eth_xstats_get_names(port, std::ptr::null_mut(), 0) };
@@ -309,11 +341,9 @@ impl Device {
     fn configure(&self, config: &PortConfig, info: &sys::rte_eth_dev_info, data_room: u16) -> Result<()> {
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = config.mtu.into();
-        conf.txmode.offloads = info.tx_offload_capa & sys::FC_TX_OFFLOAD_MULTI_SEGS;
-        if u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room) {
-            conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_SCATTER;
-        }
-        // Where the device cannot hash, asking for it is an error of some drivers: who is on the other side deals the flows then.
+        (conf.rxmode.offloads, conf.txmode.offloads) =
+            offloads(config, (info.rx_offload_capa, info.tx_offload_capa), data_room);
+        // Where the device cannot hash, asking for it is an error of some drivers.
         if config.rss && config.rx_queues > 1 && info.flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::FC_MQ_RX_RSS;
             conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_RSS_HASH;
@@ -377,6 +407,19 @@ impl Drop for Device {
     }
 }
 
+/// Receive and transmit offloads to ask a device for, of those that it has. By need only: most drivers choose their fastest code by
+/// what was not asked for.
+fn offloads(config: &PortConfig, (rx, tx): (u64, u64), data_room: u16) -> (u64, u64) {
+    let exceeds = u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room);
+    let needed = |wanted: bool, offload: u64| if wanted { offload } else { 0 };
+    let receive = needed(config.segments && exceeds, sys::FC_RX_OFFLOAD_SCATTER)
+        | needed(config.ipv4_checksum, sys::FC_RX_OFFLOAD_IPV4_CKSUM);
+    // Packets in several buffers are not freed in bulk.
+    let transmit = needed(config.segments, sys::FC_TX_OFFLOAD_MULTI_SEGS)
+        | needed(config.one_pool && !config.segments, sys::FC_TX_OFFLOAD_MBUF_FAST_FREE);
+    (rx & receive, tx & transmit)
+}
+
 fn port_by_name(name: &CStr) -> Option<u16> {
     let mut port = 0;
     // SAFETY: the name is NUL-terminated, `port` is writable.
@@ -400,4 +443,28 @@ fn all_ports() -> Vec<u16> {
 fn text(bytes: &[c_char]) -> String {
     let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys::{
+        FC_RX_OFFLOAD_IPV4_CKSUM as CHECKSUM, FC_RX_OFFLOAD_SCATTER as SCATTER,
+        FC_TX_OFFLOAD_MBUF_FAST_FREE as FAST_FREE, FC_TX_OFFLOAD_MULTI_SEGS as SEGMENTS,
+    };
+
+    #[test]
+    fn a_device_is_asked_for_what_is_needed_and_no_more() {
+        let all = (u64::MAX, u64::MAX);
+        let plain = PortConfig::default();
+        assert_eq!(offloads(&plain, all, 2_048), (0, 0));
+        let one_pool = PortConfig { one_pool: true, ipv4_checksum: true, ..plain.clone() };
+        assert_eq!(offloads(&one_pool, all, 2_048), (CHECKSUM, FAST_FREE));
+        assert_eq!(offloads(&one_pool, (0, 0), 2_048), (0, 0), "what a device does not have");
+        let segments = PortConfig { segments: true, one_pool: true, ..plain };
+        assert_eq!(offloads(&segments, all, 2_048), (0, SEGMENTS));
+        let jumbo = PortConfig { mtu: 9_000, ..segments };
+        assert_eq!(offloads(&jumbo, all, 9_216), (0, SEGMENTS), "it fits into one buffer");
+        assert_eq!(offloads(&jumbo, all, 2_048), (SCATTER, SEGMENTS));
+    }
 }

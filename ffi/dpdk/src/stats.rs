@@ -49,12 +49,12 @@ pub struct Link {
     pub full_duplex: bool,
 }
 
-impl From<sys::rte_eth_link> for Link {
-    fn from(raw: sys::rte_eth_link) -> Self {
+impl From<sys::fc_link> for Link {
+    fn from(raw: sys::fc_link) -> Self {
         Self {
-            up: raw.link_status() == 1,
-            speed_mbps: (raw.link_speed != 0 && raw.link_speed != u32::MAX).then_some(raw.link_speed),
-            full_duplex: raw.link_duplex() == 1,
+            up: raw.up != 0,
+            speed_mbps: (raw.speed_mbps != 0).then_some(raw.speed_mbps),
+            full_duplex: raw.full_duplex != 0,
         }
     }
 }

@@ -129,6 +129,44 @@ fn pcap_device_writes_frames_that_it_reads_again() {
 }
 
 #[test]
+fn frame_larger_than_a_buffer_comes_in_segments() {
+    let turn = turn();
+    let large = turn.pool();
+    let small = dpdk::Mempool::new(&turn.eal, "small", 255, 0, 256, None).unwrap();
+    let path = std::env::temp_dir().join(format!("fibcast-dpdk-large-{}.pcap", std::process::id()));
+    let frame: Vec<u8> = (0..700_u32).map(|at| (at % 251) as u8).collect();
+    {
+        let mut port = Port::open(&turn.eal, &format!("net_pcap2,tx_pcap={}", path.display())).unwrap();
+        let (_rx, mut tx) = one(port.start(&PortConfig::default(), std::slice::from_ref(&large)).unwrap());
+        let mut burst = Burst::<4>::new();
+        large.allocate(&mut burst, 1);
+        assert!(burst[0].set_data(&frame));
+        assert_eq!(tx.send(&mut burst), 1);
+    }
+    {
+        let mut port = Port::open(&turn.eal, &format!("net_pcap3,rx_pcap={}", path.display())).unwrap();
+        // The driver cuts what the file has, whatever the MTU.
+        let config = PortConfig { mtu: 200, ..PortConfig::default() };
+        let (mut rx, _tx) = one(port.start(&config, std::slice::from_ref(&small)).unwrap());
+        let mut burst = Burst::<8>::new();
+        let end = Instant::now() + Duration::from_secs(5);
+        while burst.is_empty() && Instant::now() < end {
+            rx.receive(&mut burst);
+        }
+        let packet = &mut burst[0];
+        // Segments behind the first have no headroom.
+        let lengths: Vec<_> = packet.segments().map(<[u8]>::len).collect();
+        assert_eq!((lengths, packet.len()), (vec![256, 384, 60], 700));
+        assert_eq!(packet.segments().flatten().copied().collect::<Vec<_>>(), frame);
+        assert_eq!((packet.is_contiguous(), packet.tailroom(), packet.data()), (false, 0, &frame[..256]));
+        assert_eq!(packet.port(), port.id());
+        assert!(packet.append(1).is_none() && !packet.truncate(1), "not for packets of several segments");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((large.in_use(), small.in_use()), (0, 0), "all segments back");
+}
+
+#[test]
 fn port_is_open_once_and_again_after_it_is_dropped() {
     let turn = turn();
     let first = Port::open(&turn.eal, "net_null1").unwrap();

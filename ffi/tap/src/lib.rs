@@ -1,10 +1,12 @@
 //! TAP interfaces of the kernel: Ethernet frames read and written through a file descriptor.
 //!
-//! [`Tap::open`] makes one, [`setup`] gives it addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame. An interface
-//! goes away with its [`Tap`].
+//! [`Tap::open`] makes one, [`setup`] gives it addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame, [`watch`] tells of
+//! MAC addresses that change. An interface goes away with its [`Tap`]; [`rules`] looks after what does not.
 
 mod netlink;
+pub mod rules;
 pub mod setup;
+pub mod watch;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -12,6 +14,9 @@ use std::time::Duration;
 
 /// Longest name of an interface, as the kernel has it.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
+
+/// `linux/if_tun.h`, since Linux 5.0.
+const TUNSETCARRIER: libc::Ioctl = 0x4004_54e2;
 
 /// A TAP interface that this process made.
 #[derive(Debug)]
@@ -62,6 +67,33 @@ impl Tap {
     /// Its number in the kernel.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Its MAC address as it is now.
+    pub fn mac(&self) -> io::Result<[u8; 6]> {
+        // SAFETY: ifreq is plain data, for which zero is valid.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open, and the request is a whole ifreq, which the kernel writes to.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), libc::SIOCGIFHWADDR, &mut request) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has written this member of the union.
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
+        let mut mac = [0; 6];
+        for (to, from) in mac.iter_mut().zip(address) {
+            *to = from as u8;
+        }
+        Ok(mac)
+    }
+
+    /// Plugs the interface in or pulls it out (`ip link` says `NO-CARRIER`). A new one is plugged in.
+    pub fn set_carrier(&self, up: bool) -> io::Result<()> {
+        let up = libc::c_int::from(up);
+        // SAFETY: the descriptor is open, and the kernel reads one int.
+        if unsafe { libc::ioctl(self.file.as_raw_fd(), TUNSETCARRIER, &up) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// Takes a frame that the kernel sent; `None` where there is none.

@@ -3,10 +3,15 @@
 use std::io;
 use std::net::IpAddr;
 
+use fibcast_netlink::{flag, kind};
 use ipnet::IpNet;
 
 use crate::Tap;
-use crate::netlink::{Message, Socket};
+use crate::netlink::Kernel;
+use crate::rules::{Rule, octets};
+
+/// Who made a rule or a route (`rtm_protocol`, `FRA_PROTOCOL`): fibcast, as in `packaging/iproute2/fibcast.conf`.
+pub const PROTOCOL: u8 = 217;
 
 /// What an interface is to have.
 #[derive(Debug, Clone)]
@@ -21,15 +26,15 @@ pub struct Setup {
     pub table: u32,
 }
 
-fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+impl Setup {
+    /// What is sent from one of the addresses asks the table.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = Rule> {
+        self.addresses.iter().map(|address| Rule::new(address.addr(), self.table))
+    }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
+pub(crate) fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
 }
 
 /// What exists already is as good as made.
@@ -40,59 +45,54 @@ fn made(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Sets the interface up and brings it up.
+fn link(tap: &Tap, flags: u32, change: u32) -> Vec<u8> {
+    let mut header = vec![0; 4];
+    header.extend(tap.index().to_ne_bytes());
+    header.extend(flags.to_ne_bytes());
+    header.extend(change.to_ne_bytes());
+    header
+}
+
+/// Sets the interface up and brings it up. Rules come last: one that is there has its address on an interface that is there.
 pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
-    let socket = Socket::open()?;
-    let link = |flags: u32, change: u32| {
-        let mut fixed = vec![0; 4];
-        fixed.extend(tap.index().to_ne_bytes());
-        fixed.extend(flags.to_ne_bytes());
-        fixed.extend(change.to_ne_bytes());
-        Message::new(libc::RTM_NEWLINK, 0, &fixed)
-    };
-    let message = link(0, 0).attribute(libc::IFLA_ADDRESS, &setup.mac);
-    socket.ask(message.attribute(libc::IFLA_MTU, &u32::from(setup.mtu).to_ne_bytes()))?;
+    let mut kernel = Kernel::open()?;
+    let mtu = u32::from(setup.mtu).to_ne_bytes();
+    let attributes = [(libc::IFLA_ADDRESS, setup.mac.as_slice()), (libc::IFLA_MTU, &mtu)];
+    kernel.ask(kind::NEW_LINK, 0, &link(tap, 0, 0), &attributes)?;
     let up = libc::IFF_UP as u32;
-    socket.ask(link(up, up))?;
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    kernel.ask(kind::NEW_LINK, 0, &link(tap, up, up), &[])?;
+    let flags = flag::CREATE | flag::EXCLUSIVE;
     for address in &setup.addresses {
         let own = octets(address.addr());
         // No duplicate address detection: the router does that, on the wire.
-        let mut fixed = vec![family(address.addr()), address.prefix_len(), libc::IFA_F_NODAD as u8, 0];
-        fixed.extend(tap.index().to_ne_bytes());
-        let message = Message::new(libc::RTM_NEWADDR, flags, &fixed);
-        made(socket.ask(message.attribute(libc::IFA_LOCAL, &own).attribute(libc::IFA_ADDRESS, &own)))?;
+        let mut header = vec![family(address.addr()), address.prefix_len(), libc::IFA_F_NODAD as u8, 0];
+        header.extend(tap.index().to_ne_bytes());
+        let attributes = [(libc::IFA_LOCAL, own.as_slice()), (libc::IFA_ADDRESS, &own)];
+        made(kernel.ask(kind::NEW_ADDRESS, flags, &header, &attributes))?;
     }
     for family in families(setup) {
-        let fixed = route_header(family, 0, 0);
-        let message = Message::new(libc::RTM_NEWROUTE, flags, &fixed);
-        let message = message.attribute(libc::RTA_OIF, &tap.index().to_ne_bytes());
-        made(socket.ask(message.attribute(libc::RTA_TABLE, &setup.table.to_ne_bytes())))?;
+        // A metric of its own, so that each interface has its route: the table is not empty when one of them goes.
+        let (index, table) = (tap.index().to_ne_bytes(), setup.table.to_ne_bytes());
+        let attributes =
+            [(libc::RTA_OIF, index.as_slice()), (libc::RTA_TABLE, &table), (libc::RTA_PRIORITY, &index)];
+        made(kernel.ask(kind::NEW_ROUTE, flags, &default_route(family), &attributes))?;
     }
-    rules(&socket, setup, libc::RTM_NEWRULE, flags)
-}
-
-/// Takes back what does not go away with the interface.
-pub fn take_back(setup: &Setup) -> io::Result<()> {
-    rules(&Socket::open()?, setup, libc::RTM_DELRULE, 0)
-}
-
-/// What is sent from one of the addresses asks the table.
-fn rules(socket: &Socket, setup: &Setup, kind: u16, flags: i32) -> io::Result<()> {
-    for address in &setup.addresses {
-        let own = octets(address.addr());
-        let fixed = route_header(family(address.addr()), 0, (own.len() * 8) as u8);
-        let message = Message::new(kind, flags, &fixed);
-        let message = message.attribute(FRA_SRC, &own);
-        made(socket.ask(message.attribute(FRA_TABLE, &setup.table.to_ne_bytes())))?;
+    for rule in setup.rules() {
+        made(rule.add(&mut kernel))?;
     }
     Ok(())
 }
 
-/// linux/fib_rules.h.
-const FRA_SRC: u16 = 2;
-const FRA_TABLE: u16 = 15;
-const FR_ACT_TO_TBL: u8 = 1;
+/// Sets the MAC address alone.
+pub fn set_mac(tap: &Tap, mac: [u8; 6]) -> io::Result<()> {
+    Kernel::open()?.ask(kind::NEW_LINK, 0, &link(tap, 0, 0), &[(libc::IFLA_ADDRESS, &mac)])
+}
+
+/// Takes back what does not go away with the interface.
+pub fn take_back(setup: &Setup) -> io::Result<()> {
+    let mut kernel = Kernel::open()?;
+    setup.rules().map(|rule| rule.delete(&mut kernel)).fold(Ok(()), io::Result::and)
+}
 
 fn families(setup: &Setup) -> Vec<u8> {
     let mut all: Vec<u8> = setup.addresses.iter().map(|address| family(address.addr())).collect();
@@ -101,9 +101,7 @@ fn families(setup: &Setup) -> Vec<u8> {
     all
 }
 
-/// `struct rtmsg`, and `struct fib_rule_hdr`, whose last field of note is the action where a route has its type.
-fn route_header(family: u8, destination: u8, source: u8) -> Vec<u8> {
-    // A unicast route and "look into a table" are both 1.
-    let kind = FR_ACT_TO_TBL;
-    vec![family, destination, source, 0, 0, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, kind, 0, 0, 0, 0]
+/// `struct rtmsg`.
+fn default_route(family: u8) -> [u8; 12] {
+    [family, 0, 0, 0, 0, PROTOCOL, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST, 0, 0, 0, 0]
 }

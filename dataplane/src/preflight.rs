@@ -1,0 +1,171 @@
+//! What must hold before DPDK starts, looked at by ourselves: DPDK's own words for it ("No such device") name neither the port nor the
+//! command that mends it.
+//!
+//! Only what surely fails is refused; of the rest DPDK is the judge, and its words are part of the error then.
+
+use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use fibcast_daemon::exit::Failure;
+use fibcast_machine::{Machine, hugepages};
+
+use crate::config::Config;
+use crate::memory;
+use crate::worker::thread::pin;
+
+/// Looks at this machine.
+pub fn check(loaded: &Loaded<Config>) -> Result<(), Failure> {
+    let machine = Machine::here();
+    cores(&machine, loaded).map_err(Failure::work)?;
+    devices(&machine, loaded).map_err(Failure::work)?;
+    memory(&machine, loaded).map_err(Failure::work)?;
+    // What may be forbidden though it exists: a control group's cores.
+    for &core in &loaded.value.workers.cores {
+        let allowed = std::thread::spawn(move || pin(core)).join().unwrap_or(Ok(()));
+        if let Err(error) = allowed {
+            let reason = format!(
+                "core {core} may not be used by this process ({error}): see Cpus_allowed_list in /proc/self/status, and AllowedCPUs= of the unit \
+                 or the container's cpuset"
+            );
+            return Err(Failure::work(loaded.error(&[Step::Key("workers"), Step::Key("cores")], reason)));
+        }
+    }
+    Ok(())
+}
+
+fn cores(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    let Some(online) = machine.online_cores() else { return Ok(()) };
+    let Some(core) = loaded.value.workers.cores.iter().find(|core| !online.contains(core)) else {
+        return Ok(());
+    };
+    let text = machine.read("/sys/devices/system/cpu/online").unwrap_or_default();
+    let reason = format!("there is no core {core}: this machine has {} (lscpu -e lists them)", text.trim());
+    Err(loaded.error(&[Step::Key("workers"), Step::Key("cores")], reason))
+}
+
+fn devices(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    for (index, port) in loaded.value.ports.iter().enumerate() {
+        let name = port.device_name().filter(|_| port.is_on_pci());
+        if let Some(reason) = name.and_then(|address| machine.obstacle(&address)) {
+            let key = [Step::Key("port"), Step::At(index), Step::Key("device")];
+            return Err(loaded.error(&key, format!("port {}: {reason}", port.name)));
+        }
+    }
+    Ok(())
+}
+
+fn memory(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    let config = &loaded.value;
+    let given = |option: &str| config.eal.args.iter().any(|argument| argument.starts_with(option));
+    if given("--no-huge") {
+        return Ok(());
+    }
+    let key = [Step::Key("eal"), Step::Key("args")];
+    let pages = machine.hugepages();
+    let (free, wanted) = (hugepages::free_kib(&pages), memory::wanted(config) >> 10);
+    let least = memory::Pool::of(config, |_| true).bytes() >> 10;
+    let figures =
+        || format!("{} MiB of hugepages are wanted, {} MiB are free", memory::wanted_mib(config), free >> 10);
+    let mend = || {
+        format!(
+            "{}; without physical ports also --no-huge, --no-shconf and -m {} here",
+            hugepages::how_to_reserve(&pages, wanted),
+            memory::wanted_mib(config)
+        )
+    };
+    if free < least {
+        return Err(loaded.error(&key, format!("{}: {}", figures(), mend())));
+    }
+    if free < wanted {
+        tracing::warn!("{}: {}", figures(), mend());
+    }
+    if !given("--in-memory") && !given("--huge-dir") && !machine.hugetlbfs_is_mounted() {
+        let reason = "no hugetlbfs is mounted: mount -t hugetlbfs nodev /dev/hugepages, or add --in-memory, which needs none";
+        return Err(loaded.error(&key, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Root(tempfile::TempDir);
+
+    impl Root {
+        fn new() -> Root {
+            Root(tempfile::tempdir().unwrap())
+        }
+
+        fn file(&self, path: &str, text: &str) {
+            let path = self.0.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+
+        fn pages(&self, total: u32, free: u32) {
+            let folder = "sys/kernel/mm/hugepages/hugepages-2048kB";
+            self.file(&format!("{folder}/nr_hugepages"), &total.to_string());
+            self.file(&format!("{folder}/free_hugepages"), &free.to_string());
+        }
+
+        fn machine(&self) -> Machine {
+            Machine::new(self.0.path())
+        }
+    }
+
+    fn configured(args: &str, device: &str) -> Loaded<Config> {
+        let text = format!(
+            "[node]\nname = \"nh\"\n[workers]\ncores = [1]\n[eal]\nargs = [{args}]\n[[port]]\nname = \"p0\"\ndevice = \"{device}\"\n"
+        );
+        fibcast_daemon::config::parse("x.toml".as_ref(), text).unwrap()
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_comes_with_those_that_are() {
+        let root = Root::new();
+        let loaded = configured("", "net_null0");
+        assert_eq!(cores(&root.machine(), &loaded), Ok(()), "the kernel does not say");
+        root.file("sys/devices/system/cpu/online", "0\n");
+        let error = cores(&root.machine(), &loaded).unwrap_err().to_string();
+        assert!(
+            error.starts_with("x.toml:4: workers.cores: there is no core 1: this machine has 0"),
+            "{error}"
+        );
+        root.file("sys/devices/system/cpu/online", "0-1\n");
+        assert_eq!(cores(&root.machine(), &loaded), Ok(()));
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_taken_is_named_with_its_port() {
+        let root = Root::new();
+        let error = devices(&root.machine(), &configured("", "03:00.0,x=1")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("x.toml:9: port[0].device: port p0: there is no PCI device 0000:03:00.0"),
+            "{error}"
+        );
+        assert_eq!(devices(&root.machine(), &configured("", "net_null0,copy=1")), Ok(()));
+    }
+
+    #[test]
+    fn too_few_hugepages_come_with_both_figures_and_the_command() {
+        let root = Root::new();
+        root.file("proc/mounts", "nodev /dev/hugepages hugetlbfs rw 0 0\n");
+        root.pages(10, 4);
+        let error = memory(&root.machine(), &configured("", "net_null0")).unwrap_err().to_string();
+        let wanted = memory::wanted_mib(&configured("", "net_null0").value);
+        assert!(error.starts_with("x.toml:6: eal.args: "), "{error}");
+        assert!(error.contains(&format!("{wanted} MiB of hugepages are wanted, 8 MiB are free")), "{error}");
+        assert!(error.contains(&format!("sysctl -w vm.nr_hugepages={}", 6 + wanted / 2)), "{error}");
+        assert_eq!(memory(&root.machine(), &configured("\"--no-huge\"", "net_null0")), Ok(()));
+        root.pages(200, 200);
+        assert_eq!(memory(&root.machine(), &configured("", "net_null0")), Ok(()));
+    }
+
+    #[test]
+    fn without_a_mount_memory_must_be_anonymous() {
+        let root = Root::new();
+        root.pages(200, 200);
+        let error = memory(&root.machine(), &configured("", "net_null0")).unwrap_err().to_string();
+        assert!(error.contains("no hugetlbfs is mounted") && error.contains("--in-memory"), "{error}");
+        assert_eq!(memory(&root.machine(), &configured("\"--in-memory\"", "net_null0")), Ok(()));
+    }
+}

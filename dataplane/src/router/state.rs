@@ -1,0 +1,86 @@
+//! What the devices of the ports say, as the watch thread saw it last.
+//!
+//! Drivers are asked by that thread alone: several (e1000) read registers in steps and give a false answer to two askers at once.
+//! Everybody else reads what stands here, and no question of an operator reaches a driver.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use dpdk::Stats;
+
+use crate::packet::ethernet::Mac;
+
+const UNKNOWN: u8 = 0;
+const DOWN: u8 = 1;
+const UP: u8 = 2;
+
+/// Of one port; by default that of a port without a device.
+#[derive(Debug, Default)]
+pub struct DeviceState {
+    /// Name of the driver.
+    pub driver: String,
+    /// MAC address.
+    pub mac: Mac,
+    link: AtomicU8,
+    missed: AtomicU64,
+}
+
+/// Of all ports, by port index.
+pub type DeviceStates = Arc<[DeviceState]>;
+
+impl DeviceState {
+    /// Of a device that was not asked yet.
+    pub fn new(driver: String, mac: Mac) -> DeviceState {
+        DeviceState { driver, mac, ..DeviceState::default() }
+    }
+
+    /// Whether the link is up; none where there is no device, or it does not say.
+    pub fn link_up(&self) -> Option<bool> {
+        match self.link.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            link => Some(link == UP),
+        }
+    }
+
+    /// Packets that the device dropped before a worker saw them.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_link(&self, up: bool) {
+        self.link.store(if up { UP } else { DOWN }, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_stats(&self, stats: &Stats) {
+        let missed = stats.rx_missed + stats.rx_no_buffer + stats.rx_errors;
+        self.missed.store(missed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_unknown_until_the_device_was_asked() {
+        let state = DeviceState::default();
+        assert_eq!(state.link_up(), None);
+        state.set_link(true);
+        assert_eq!(state.link_up(), Some(true));
+        state.set_link(false);
+        assert_eq!(state.link_up(), Some(false));
+    }
+
+    #[test]
+    fn what_the_device_lost_is_one_sum() {
+        let state = DeviceState::default();
+        state.set_stats(&Stats {
+            rx_missed: 1,
+            rx_no_buffer: 2,
+            rx_errors: 4,
+            rx_packets: 8,
+            ..Stats::default()
+        });
+        assert_eq!(state.missed(), 7);
+    }
+}

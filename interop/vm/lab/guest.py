@@ -1,0 +1,103 @@
+"""Runs commands in the machine, over a virtio-serial port to the agent there (../guest/agent)."""
+import json
+import os
+import socket
+import time
+
+
+class Hang(Exception):
+    """The machine did not answer in time: it is booted again once, because QEMU's TCG hangs now and then."""
+
+
+class CommandFailed(Exception):
+    pass
+
+
+class Guest:
+    def __init__(self, path, alive, patience):
+        """path: QEMU's socket; alive: says why QEMU ended, or None; patience: factor on every limit (TCG is slow)."""
+        self.alive = alive
+        self.patience = patience
+        self.rest = b""
+        self.socket = socket.socket(socket.AF_UNIX)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                self.socket.connect(path)
+                return
+            except OSError as error:
+                self._still_there()
+                if time.monotonic() > end:
+                    raise Hang(f"QEMU does not open {path}: {error}") from error
+                time.sleep(0.05)
+
+    def close(self):
+        self.socket.close()
+
+    def _still_there(self):
+        ended = self.alive()
+        if ended:
+            raise Hang(f"QEMU ended: {ended}")
+
+    def _line(self, end, what):
+        while b"\n" not in self.rest:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Hang(f"the machine did not answer in time: {what}")
+            self.socket.settimeout(min(left, 1))
+            try:
+                got = self.socket.recv(1 << 16)
+            except TimeoutError:
+                self._still_there()
+                continue
+            except ConnectionError:
+                got = b""
+            if not got:
+                time.sleep(0.2)
+                self._still_there()
+                raise Hang(f"QEMU closed the channel: {what}")
+            self.rest += got
+        line, self.rest = self.rest.split(b"\n", 1)
+        try:
+            return json.loads(line)
+        except ValueError:
+            # The rest of a line that a reset cut off.
+            return {}
+
+    def wait_up(self, limit):
+        """Waits until the agent reports after a boot; gives the machine's uptime then."""
+        end = time.monotonic() + limit
+        while True:
+            line = self._line(end, "boot")
+            if "up" in line:
+                return line["up"]
+
+    def _ask(self, order, timeout, what):
+        order["id"] = time.monotonic_ns()
+        self.socket.settimeout(10)
+        self.socket.sendall(json.dumps(order).encode() + b"\n")
+        end = time.monotonic() + timeout
+        while True:
+            line = self._line(end, what)
+            if line.get("id") == order["id"]:
+                return line
+
+    def run(self, command, timeout=20):
+        """Exit code and output, errors included, of a shell command; 124 when it took longer."""
+        timeout *= self.patience
+        answer = self._ask({"run": command, "timeout": timeout}, timeout + 15 * self.patience, command)
+        return answer["code"], answer["out"]
+
+    def do(self, command, timeout=20):
+        """Output of a command that must work."""
+        code, out = self.run(command, timeout)
+        if code != 0:
+            raise CommandFailed(f"in the machine: {command}\nexit code {code}\n{out}")
+        return out
+
+    def write(self, path, text):
+        self._ask({"write": path, "text": text}, 15 * self.patience, f"write {os.path.basename(path)}")
+
+    def ask(self, what, socket_path="/run/fibcast/vm.sock", timeout=20):
+        """What `fibcast --json …` answers."""
+        return json.loads(self.do(f"fibcast --socket {socket_path} --json {what}", timeout))

@@ -1,0 +1,116 @@
+//! Hugepages: what devices reach packet buffers in.
+
+use crate::Machine;
+
+/// MiB of hugepages that the ports of `packaging/examples/dataplane.toml` want: what documents and `fibcast doctor` recommend where no
+/// other configuration is known. A test of the dataplane computes it.
+pub const EXAMPLE_MIB: u64 = 52;
+
+/// The pages of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// Size of one.
+    pub kib: u64,
+    /// How many there are.
+    pub total: u64,
+    /// How many of them somebody may take.
+    pub free: u64,
+}
+
+impl Machine {
+    /// By size, smallest first.
+    pub fn hugepages(&self) -> Vec<Pages> {
+        const FOLDER: &str = "/sys/kernel/mm/hugepages";
+        let size = |name: &String| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok();
+        let one = |name: &String| {
+            let count = |file: &str| self.number(&format!("{FOLDER}/{name}/{file}")).unwrap_or(0);
+            // A reserved page is free and promised to somebody; the kernel makes further pages up to the overcommit limit.
+            let more = count("nr_overcommit_hugepages").saturating_sub(count("surplus_hugepages"));
+            let free = count("free_hugepages").saturating_sub(count("resv_hugepages")) + more;
+            Some(Pages { kib: size(name)?, total: count("nr_hugepages"), free })
+        };
+        let mut all: Vec<Pages> = self.names(FOLDER).iter().filter_map(one).collect();
+        all.sort_unstable_by_key(|pages| pages.kib);
+        all
+    }
+
+    /// Whether a file system of hugepages is mounted.
+    pub fn hugetlbfs_is_mounted(&self) -> bool {
+        let text = self.read("/proc/mounts").unwrap_or_default();
+        text.lines().any(|line| line.split_whitespace().nth(2) == Some("hugetlbfs"))
+    }
+
+    /// KiB of hugepages that a process has.
+    pub fn hugepages_of(&self, pid: u32) -> Option<u64> {
+        let text = self.read(&format!("/proc/{pid}/status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("HugetlbPages:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+}
+
+/// Free memory of all sizes in KiB.
+pub fn free_kib(all: &[Pages]) -> u64 {
+    all.iter().map(|pages| pages.kib * pages.free).sum()
+}
+
+/// The command that reserves so many KiB more than what is in use now; it never takes pages away.
+pub fn how_to_reserve(all: &[Pages], kib: u64) -> String {
+    let Some(smallest) = all.first().filter(|pages| pages.kib > 0) else {
+        return "use a kernel with hugepages (CONFIG_HUGETLBFS)".to_owned();
+    };
+    let in_use = smallest.total.saturating_sub(smallest.free);
+    let wanted = (in_use + kib.div_ceil(smallest.kib)).max(smallest.total);
+    // vm.nr_hugepages is about the default size, which a boot parameter may have made another.
+    let file = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages", smallest.kib);
+    match smallest.kib {
+        2_048 => format!("sysctl -w vm.nr_hugepages={wanted}"),
+        _ => format!("echo {wanted} > {file}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let machine = Machine::new(root.path());
+        (root, machine)
+    }
+
+    #[test]
+    fn pages_that_are_promised_are_not_free() {
+        let (_root, machine) = machine(&[
+            ("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "0\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "500\n"),
+            ("sys/kernel/mm/hugepages/hugepages-2048kB/resv_hugepages", "30\n"),
+            ("proc/7/status", "Name:\tx\nHugetlbPages:\t   65536 kB\n"),
+            ("proc/mounts", "none /mnt ext4 rw 0 0\n"),
+        ]);
+        let all = machine.hugepages();
+        assert_eq!(all[0], Pages { kib: 2_048, total: 512, free: 470 });
+        assert_eq!((all[1].kib, free_kib(&all)), (1 << 20, 470 * 2_048));
+        assert_eq!((machine.hugepages_of(7), machine.hugepages_of(8)), (Some(65_536), None));
+        assert!(!machine.hugetlbfs_is_mounted());
+    }
+
+    #[test]
+    fn advice_counts_what_others_use_and_never_lowers() {
+        let pages = |total, free| [Pages { kib: 2_048, total, free }];
+        assert_eq!(how_to_reserve(&pages(0, 0), 64 << 10), "sysctl -w vm.nr_hugepages=32");
+        assert_eq!(how_to_reserve(&pages(100, 10), 64 << 10), "sysctl -w vm.nr_hugepages=122");
+        assert_eq!(how_to_reserve(&pages(1_000, 900), 64 << 10), "sysctl -w vm.nr_hugepages=1000");
+        let gigantic = [Pages { kib: 1 << 20, total: 0, free: 0 }];
+        assert!(
+            how_to_reserve(&gigantic, 1).starts_with("echo 1 > /sys/kernel/mm/hugepages/hugepages-1048576kB")
+        );
+    }
+}
