@@ -27,8 +27,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use fibcast_sync_proto::client::ClientConfig;
-use fibcast_sync_proto::mutation::{Mutation, on};
 use fibcast_sync_proto::frame::Role as ServerRole;
+use fibcast_sync_proto::mutation::{Mutation, on};
 use fibcast_sync_proto::node::{ClientRequest, ServerIndex};
 use fibcast_sync_proto::origins::{CATALOG, Origins};
 use fibcast_sync_proto::timer::Timers;

@@ -312,8 +312,12 @@ impl Network {
     fn trouble_sink(&mut self) -> Result<(), Violation> {
         let Some(n) = self.any_agent() else { return Ok(()) };
         let until = self.now + Duration::from_millis(self.rng.skewed(20, 20_000));
-        let error = if self.rng.percent(50) { SinkError::Busy } else { SinkError::Failed("no memory".into()) };
-        self.note(self.now, format_args!("the sink of {} takes nothing until {until:?}: {error}", self.name(n)));
+        let error =
+            if self.rng.percent(50) { SinkError::Busy } else { SinkError::Failed("no memory".into()) };
+        self.note(
+            self.now,
+            format_args!("the sink of {} takes nothing until {until:?}: {error}", self.name(n)),
+        );
         if let Some(agent) = self.agent(n) {
             agent.sink.trouble = Some((until, error));
         }
@@ -354,9 +358,12 @@ impl Network {
         }
         let upstream = [agent.core.config().upstream()];
         node.forget_clients();
-        (node.trouble, node.ready_since, node.alone_since, node.stale_since) = (now, None, None, None);
+        (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
+        // The time without a capable server begins again, unless it was over.
+        node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());
         let local = node.local(now);
-        node.running = Some(Running::new(&node.name, local, Kind::Agent(agent), upstream).with_limits(limits));
+        node.running =
+            Some(Running::new(&node.name, local, Kind::Agent(agent), upstream).with_limits(limits));
         self.turn(n)
     }
 

@@ -197,8 +197,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     let mut nodes = Vec::new();
     for n in 0..servers {
         let peers: Vec<usize> = (0..servers).filter(|&p| shape.joins(n, p, servers)).collect();
-        let mut node =
-            Node::new(format!("rs{n}"), 1, peers.clone(), config.clone());
+        let mut node = Node::new(format!("rs{n}"), 1, peers.clone(), config.clone());
         node.plan = Some(Plan {
             name: node.name.clone(),
             protocols: protocols
@@ -247,11 +246,8 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     );
     let groups = rng.skewed(2, 40) as usize;
     let model = Model::new(protocols, destinations, groups);
-    let pairs: Vec<(usize, usize)> = nodes
-        .iter()
-        .enumerate()
-        .flat_map(|(n, node)| node.servers.iter().map(move |&s| (n, s)))
-        .collect();
+    let pairs: Vec<(usize, usize)> =
+        nodes.iter().enumerate().flat_map(|(n, node)| node.servers.iter().map(move |&s| (n, s))).collect();
     let mut network = Network::new(nodes, model, settings, rng.clone(), Trace::new(options.print));
     for pair in pairs {
         let delay = Duration::from_micros(network.rng.skewed(20, 60_000));

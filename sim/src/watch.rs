@@ -88,7 +88,9 @@ impl Network {
     /// The sink has what the table says, but nothing after the time of expiry without a capable server; and never lacks something for long.
     fn check_sink(&self, n: usize, agent: &Agent) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
-        let wrong = |what: String| Err(Violation::new(Rule::SinkFollows, format!("the sink of {} {what}", node.name)));
+        let wrong = |what: String| {
+            Err(Violation::new(Rule::SinkFollows, format!("the sink of {} {what}", node.name)))
+        };
         let well_since = agent.sink.trouble.as_ref().map_or(Duration::ZERO, |(until, _)| *until);
         let since = agent.behind_since.map(|since| since.max(well_since).max(node.paused_until));
         if since.is_some_and(|since| since + FAILED + TO_WAKE < self.now) {
@@ -101,11 +103,18 @@ impl Network {
         }
         if over.is_none_or(|over| local < over) {
             let table: BTreeMap<Key, Value> = agent.core.table().iter().collect();
-            return if table == agent.sink.records { Ok(()) } else { wrong("is not what its table says".into()) };
+            return if table == agent.sink.records {
+                Ok(())
+            } else {
+                wrong("is not what its table says".into())
+            };
         }
         let late = over.is_some_and(|over| over.max(node.local(node.paused_until)) + TO_WAKE < local);
         if late && !agent.sink.records.is_empty() {
-            return wrong(format!("forwards by {} records that expired at {over:?}", agent.sink.records.len()));
+            return wrong(format!(
+                "forwards by {} records that expired at {over:?}",
+                agent.sink.records.len()
+            ));
         }
         Ok(())
     }
@@ -240,8 +249,7 @@ impl Network {
         loop {
             let more = (0..self.nodes.len()).find(|n| {
                 let node = self.nodes.get(*n).filter(|node| node.tier > 1);
-                !gone.contains(n)
-                    && node.is_some_and(|node| node.servers.iter().all(|s| gone.contains(s)))
+                !gone.contains(n) && node.is_some_and(|node| node.servers.iter().all(|s| gone.contains(s)))
             });
             match more {
                 Some(n) => gone.push(n),
@@ -275,7 +283,9 @@ impl Network {
             let sources_done = match running.role() {
                 Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
                 Kind::Agent(agent) => {
-                    agent.core.relay().is_ready() && !agent.core.relay().is_stale() && agent.core.is_delivered()
+                    agent.core.relay().is_ready()
+                        && !agent.core.relay().is_stale()
+                        && agent.core.is_delivered()
                 }
             };
             if !sources_done {
@@ -362,7 +372,8 @@ impl Network {
             let Some(Kind::RouteServer(rs)) = running.map(|running| running.role()) else { continue };
             let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
             let dead = |server: &str| self.nodes.iter().any(|node| node.name == server && !node.up);
-            let ghost = rs.engine.origin_status(local).into_iter().find(|o| dead(&o.server) && o.state != "expired");
+            let ghost =
+                rs.engine.origin_status(local).into_iter().find(|o| dead(&o.server) && o.state != "expired");
             if let Some(o) = ghost {
                 let text = format!(
                     "{} takes {} of {} for {}, though nothing but its death has happened since {since:?}",

@@ -258,7 +258,8 @@ impl AgentCore {
 
     /// Deletions stay known until the sink and the others have them.
     fn pin(&mut self) {
-        let serial = if on(Mutation::ForgetPin) { u64::MAX } else { self.delivered.min(self.kept_for_others) };
+        let serial =
+            if on(Mutation::ForgetPin) { u64::MAX } else { self.delivered.min(self.kept_for_others) };
         self.table.pin(serial);
     }
 

@@ -121,7 +121,9 @@ impl Links {
                     let life = context.state.clients.get(client).map_or(0, |links| links.life);
                     self.resolve(client, life, link, server);
                 }
-                Output::Disconnect { client, link } => self.drop_connections(|c| (c.client, c.link) == (client, link)),
+                Output::Disconnect { client, link } => {
+                    self.drop_connections(|c| (c.client, c.link) == (client, link))
+                }
                 Output::Event(client, event) => {
                     let now = context.clock.now();
                     if let Some(links) = context.state.clients.get_mut(client) {
@@ -277,7 +279,9 @@ impl Links {
             while total < WRITE_BUDGET {
                 let mut pieces = [IoSlice::new(&[]); PIECES];
                 let mut n = 0;
-                if c.ready && let Some(machine) = node.client(c.client) {
+                if c.ready
+                    && let Some(machine) = node.client(c.client)
+                {
                     for (to, piece) in pieces.iter_mut().zip(machine.transmit_pieces(c.link)) {
                         *to = IoSlice::new(piece);
                         n += 1;

@@ -290,7 +290,8 @@ impl Shell {
                     links.mark(token, event.is_readable() || event.is_error(), event.is_writable());
                 }
             }
-            let mut context = Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
+            let mut context =
+                Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
             accept(listeners, sessions, &mut context);
             sessions.read(&mut context);
             links.act(&mut context);
@@ -327,10 +328,8 @@ fn timeout<R: Role, H>(
     let accepting = listeners.iter().filter(|l| l.waiting);
     let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
     let node = &*context.node;
-    let busy = sessions.has_work(node)
-        || sessions.wants_write(node)
-        || links.has_work()
-        || links.wants_write(node);
+    let busy =
+        sessions.has_work(node) || sessions.wants_write(node) || links.has_work() || links.wants_write(node);
     if busy || !open.is_empty() {
         return Duration::ZERO;
     }
@@ -347,11 +346,7 @@ fn timeout<R: Role, H>(
 }
 
 /// Takes some of the connections that wait.
-fn accept<R: Role, H>(
-    listeners: &mut [Listener],
-    sessions: &mut Sessions,
-    context: &mut Context<'_, R, H>,
-) {
+fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, context: &mut Context<'_, R, H>) {
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
         for _ in 0..ACCEPT_TURN {

@@ -81,8 +81,7 @@ impl Net {
     fn make(&mut self, n: usize) -> Node {
         self.starts += 1;
         let (name, origins, peers) = &self.plans[n];
-        let engine =
-            Engine::new(&checked(name, origins, peers.len()), 1000 * self.starts, self.now).unwrap();
+        let engine = Engine::new(&checked(name, origins, peers.len()), 1000 * self.starts, self.now).unwrap();
         let upstream = engine.upstream();
         let core = node::Node::new(name, self.now, engine, upstream);
         Node { core, peers: peers.clone(), up: true }
