@@ -211,13 +211,19 @@ impl AgentCore {
             return None;
         }
         self.timers.set(Timer::SinkRetry, None);
-        if !self.expired && !self.table.remembers(self.delivered) {
+        if !self.expired && !self.replaces && !self.table.remembers(self.delivered) {
             self.events.push_back(AgentEvent::SinkBehindHorizon(self.table.serial()));
             self.replace_sink();
         }
-        // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
-        let (source, from) = if self.expired { (&self.nothing, 0) } else { (&self.table, self.delivered) };
-        Some(SinkBatch { replaces: self.replaces, batch: source.changes_since(from)? })
+        let replaces = self.replaces;
+        let batch = match (self.expired, replaces) {
+            // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
+            (true, _) => self.nothing.everything(),
+            // A sink that begins from nothing lacks no deletion, however many the table has forgotten.
+            (false, true) => self.table.everything(),
+            (false, false) => self.table.changes_since(self.delivered)?,
+        };
+        Some(SinkBatch { replaces, batch })
     }
 
     /// What came of the batch that [`Self::poll_sink`] gave last.

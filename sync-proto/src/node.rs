@@ -253,10 +253,9 @@ impl<R: Role> Node<R> {
 
     /// Lets the role follow all input, opens and closes clients as it asks, and gives sessions what is new.
     pub fn advance(&mut self, now: Duration) {
+        self.open_requested(now);
         let news = self.role.advance(now, &self.clients);
-        while let Some(request) = self.role.poll_request() {
-            self.open(now, request);
-        }
+        self.open_requested(now);
         if news.announce {
             self.server.announce(&self.role);
         }
@@ -279,6 +278,12 @@ impl<R: Role> Node<R> {
     pub fn next_timeout(&self) -> Option<Duration> {
         let clients = self.clients.iter().filter_map(Client::poll_timeout);
         clients.chain(self.server.poll_timeout()).chain(self.role.next_timeout()).min()
+    }
+
+    fn open_requested(&mut self, now: Duration) {
+        while let Some(request) = self.role.poll_request() {
+            self.open(now, request);
+        }
     }
 
     fn open(&mut self, now: Duration, request: ClientRequest) {

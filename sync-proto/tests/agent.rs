@@ -223,6 +223,26 @@ fn deletions_that_the_sink_lacks_are_not_forgotten() {
 }
 
 #[test]
+fn a_sink_gets_everything_again_from_a_table_that_has_forgotten_deletions() {
+    let mut pair = Pair::new();
+    let small = Table::new(7).with_tombstone_limit(0);
+    pair.agent = node(pair.now, AgentCore::new(config(), small));
+    pair.run(1.0);
+    pair.deliver();
+    for i in 0..10 {
+        pair.commit([Change::Delete(put(i, 0).key().clone())]);
+        pair.deliver();
+    }
+    assert!(!pair.agent.role().table().remembers(1));
+    pair.agent.role_mut().handle_resync();
+    pair.run(1.0);
+    assert_eq!(pair.events(), []);
+    let (replaces, count) = pair.deliver().expect("all of the table");
+    assert!(replaces && count >= 94, "{count}");
+    assert!(pair.agent.role().is_delivered());
+}
+
+#[test]
 fn a_server_that_is_not_named_in_its_certificate_is_left() {
     let mut pair = Pair::new();
     pair.names = Some(vec!["rs-x".into()]);
