@@ -25,8 +25,9 @@ use fibcast_dataplane::worker::{Parts, RxSlot, Worker, thread};
 use fibcast_fib::{Limits, VrfId};
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, Sink, SinkError};
-use fibcast_sync_agent::shell::{ClientId, Host, Shell, ShellError, ShellState, ShellWaker, Turn};
-use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_agent::shell::{Shell, ShellError, ShellWaker};
+use fibcast_sync_proto::client::{Client, ClientEvent};
+use fibcast_sync_proto::node::{self, ClientId, News, Node};
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::{Batch, Change, GroupValue, Key, Label, Table, Value};
 
@@ -49,20 +50,20 @@ impl Tables for Server {
     }
 }
 
-impl Host for Server {
+impl node::Role for Server {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
         &mut self.spare
     }
 
-    fn client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent, _: &ShellState) {}
+    fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
 
-    fn turn(&mut self, _: Duration, _: &ShellState) -> Turn {
-        let mut turn = Turn::default();
+    fn advance(&mut self, _: Duration, _: &[Client]) -> News {
+        let mut news = News::default();
         while let Ok(changes) = self.orders.try_recv() {
             self.table.commit(changes).unwrap();
-            turn.changed = true;
+            news.changed = true;
         }
-        turn
+        news
     }
 }
 
@@ -151,8 +152,9 @@ impl Host1 {
         let serving = std::thread::spawn({
             let stop = stop.clone();
             move || {
-                let mut host = Server { table: Table::new(5), spare: Table::new(6), orders: inlet };
-                shell.run(&mut host, &stop).unwrap();
+                let role = Server { table: Table::new(5), spare: Table::new(6), orders: inlet };
+                let mut node = Node::new("rs", shell.now(), role, []);
+                shell.run(&mut node, &mut (), &stop).unwrap();
             }
         });
 

@@ -62,15 +62,16 @@ impl Family {
     }
 }
 
-/// Routes that lead nowhere.
+/// Routes that lead nowhere, by their `rtm_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Special {
     /// Drop silently.
-    Blackhole,
+    Blackhole = BLACKHOLE,
     /// Drop and say "unreachable".
-    Unreachable,
+    Unreachable = UNREACHABLE,
     /// Drop and say "prohibited".
-    Prohibit,
+    Prohibit = PROHIBIT,
 }
 
 /// A next hop as the message has it.

@@ -5,29 +5,33 @@
 //! * `rib/…`, the routes of one origin each: own ones, and those of other servers as they came here;
 //! * `fib`, the best paths over all of these.
 //!
-//! Its owner runs one sync client for each configured peer's catalog, and one for each origin of another server, which the engine asks
-//! for by [`Engine::poll_request`] and knows by their *places*. The clients fill the engine's tables ([`Engine::client_table`]); the owner
-//! passes on what happens to them ([`Engine::client_event`], [`Engine::watch`]), hands in what sources said ([`Engine::source_said`]),
-//! and calls [`Engine::turn`] until it says that nothing is left.
+//! It is the [`Role`](fibcast_sync_proto::node::Role) of a route server's [`Node`](fibcast_sync_proto::node::Node), which runs one sync
+//! client for each configured peer's catalog ([`Engine::upstream`]), and one for each origin of another server, which the engine asks
+//! for. The clients fill the engine's tables. The owner of the node hands in what sources said ([`Engine::handle_source`]), and looks
+//! after each turn whether the engine has failed ([`Engine::take_failure`]).
 //!
 //! Large work (an origin's first copy, an origin that is lost) waits in a queue, of which a turn takes a slice of some milliseconds, so
 //! that heartbeats and clients never wait for a million routes.
 //!
-//! `peers` holds what the catalogs say, `others` the origins of other servers and how their routes count, `queue` the work that waits.
+//! `role` is what the node calls, `peers` holds what the catalogs say, `others` the origins of other servers and how their routes count, `queue` the work that waits.
 
 mod others;
 mod peers;
 mod queue;
+mod role;
 mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fibcast_sync_proto::client::{Client, ClientEvent};
-use fibcast_sync_proto::origins::{CATALOG, Origins, origin_of};
-use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::client::ClientConfig;
+use fibcast_sync_proto::frame::Role as ServerRole;
+use fibcast_sync_proto::mutation::{Mutation, on};
+use fibcast_sync_proto::node::{ClientRequest, ServerIndex};
+use fibcast_sync_proto::origins::{CATALOG, Origins};
+use fibcast_sync_proto::timer::Timers;
 use fibcast_sync_proto::{OriginId, Table, TableError};
 use ipnet::IpNet;
 
@@ -36,7 +40,6 @@ use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report};
 use others::Other;
-pub use others::{Request, client_for};
 use peers::Peer;
 use queue::{Queue, Work};
 
@@ -104,28 +107,36 @@ pub struct Engine {
     sources: Vec<Source>,
     peers: Vec<Peer>,
     others: BTreeMap<OriginId, Other>,
-    /// The origin of each place after those of the peers.
+    /// How its clients are made.
+    client: ClientConfig,
+    /// The origin of each client after those of the peers.
     places: Vec<Option<OriginId>>,
-    requests: VecDeque<Request>,
+    requests: VecDeque<ClientRequest>,
     /// Stands for tables that there are not, or not yet.
     nothing: Table,
     queue: Queue,
     lease: Duration,
     hold: Duration,
     tombstones: Option<usize>,
-    started: Instant,
+    started: Duration,
     ready_timeout: Duration,
     ready: bool,
     present: bool,
     changes: u64,
     /// Readiness or path of a `rib/…` table changed since it was last asked.
     announce: bool,
+    /// Readiness and serials of the served tables that sessions know.
+    announced: (bool, u64),
+    timers: Timers,
+    failure: Option<EngineError>,
 }
 
 impl Engine {
     /// The engine of a server with this configuration. The epoch is new, and greater, at each start.
-    pub fn new(config: &Checked, epoch: u64, now: Instant) -> Result<Self, EngineError> {
+    pub fn new(config: &Checked, epoch: u64, now: Duration) -> Result<Self, EngineError> {
         let node = &config.config.node.name;
+        let mut client = ClientConfig::new(node, "", Vec::new());
+        client.heartbeat = Duration::from_millis(config.config.sync.heartbeat_ms);
         let mut engine = Self {
             name: node.clone(),
             next_epoch: epoch.wrapping_add(1),
@@ -135,6 +146,7 @@ impl Engine {
             sources: Vec::new(),
             peers: config.config.peer.iter().map(|p| Peer::new(p.address.clone())).collect(),
             others: BTreeMap::new(),
+            client,
             places: Vec::new(),
             requests: VecDeque::new(),
             nothing: Table::new(epoch),
@@ -148,10 +160,13 @@ impl Engine {
             present: false,
             changes: 0,
             announce: false,
+            announced: (false, 0),
+            timers: Timers::default(),
+            failure: None,
         };
-        engine.origins.add(Duration::ZERO, PRESENCE, engine.lease).map_err(rib_error)?;
+        engine.origins.add(now, PRESENCE, engine.lease).map_err(rib_error)?;
         for (at, plan) in config.sources.iter().enumerate() {
-            let id = engine.origins.add(Duration::ZERO, &plan.origin, engine.lease).map_err(rib_error)?;
+            let id = engine.origins.add(now, &plan.origin, engine.lease).map_err(rib_error)?;
             let table = engine.new_table();
             engine.sources.push(Source {
                 id,
@@ -192,11 +207,6 @@ impl Engine {
         }
     }
 
-    /// The time of the lease machine.
-    fn since_start(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started)
-    }
-
     /// The forwarding table: what agents register for.
     pub fn fib(&self) -> &Table {
         &self.fib
@@ -234,58 +244,23 @@ impl Engine {
         self.ready
     }
 
-    /// The table that the client of this place fills.
-    pub fn client_table(&mut self, place: usize) -> &mut Table {
-        if place < self.peers.len() {
-            return self.peers.get_mut(place).map_or(&mut self.nothing, |peer| &mut peer.catalog);
-        }
-        match self.origin_at(place).and_then(|id| self.others.get_mut(&id)) {
-            Some(other) => &mut other.table,
-            None => &mut self.nothing,
-        }
+    /// The clients for the catalogs of the peers, each with the peer as its one server.
+    pub fn upstream(&self) -> Vec<(ClientConfig, Vec<ServerIndex>)> {
+        let servers = vec![ServerRole::Primary];
+        let catalog = ClientConfig { table: CATALOG.into(), servers, ..self.client.clone() };
+        (0..self.peers.len()).map(|peer| (catalog.clone(), vec![peer])).collect()
     }
 
-    /// Something happened to the client of this place.
-    pub fn client_event(
-        &mut self,
-        now: Instant,
-        place: usize,
-        event: &ClientEvent,
-    ) -> Result<(), EngineError> {
-        match event {
-            ClientEvent::Registered { name, .. } if place < self.peers.len() => {
-                self.peer_named(place, name);
-                Ok(())
-            }
-            ClientEvent::Lost { active: true, .. } => self.lost(now, place),
-            ClientEvent::Committed(_) if place < self.peers.len() => self.catalog_changed(now, place),
-            ClientEvent::Committed(_) => self.copy_changed(place),
-            _ => Ok(()),
-        }
-    }
-
-    /// Looks at the client of this place; once for each before [`Engine::turn`].
-    pub fn watch(&mut self, now: Instant, place: usize, client: &Client) {
-        if place < self.peers.len() {
-            self.watch_peer(place, client);
-        } else {
-            self.watch_other(now, place, client);
-        }
-    }
-
-    /// Clients to open or to close.
-    pub fn poll_request(&mut self) -> Option<Request> {
-        self.requests.pop_front()
-    }
-
-    /// Whether clients of `rib/…` tables are to be told news at once.
-    pub fn take_announcement(&mut self) -> bool {
-        std::mem::take(&mut self.announce)
+    /// Why the engine cannot go on, if so. Its tables are not to be trusted then.
+    pub fn take_failure(&mut self) -> Option<EngineError> {
+        self.failure.take()
     }
 
     /// Takes in what a source said.
-    pub fn source_said(&mut self, now: Instant, message: Message) -> Result<(), EngineError> {
-        let since_start = self.since_start(now);
+    ///
+    /// # Errors
+    /// A source failed before its table was whole, or a table refused a batch: the server cannot start or go on.
+    pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
         let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
         match message.event {
             Event::Batch(batch) => {
@@ -314,7 +289,7 @@ impl Engine {
                 let routes = source.table.counts().routes();
                 tracing::info!("source {:?}: end of table, {routes} routes", source.name);
                 self.announce = true;
-                self.origins.ready(since_start, source.id).map_err(rib_error)?;
+                self.origins.ready(now, source.id).map_err(rib_error)?;
             }
             Event::Failed(reason) if !source.whole => {
                 return Err(EngineError::Source { origin: source.name.clone(), reason });
@@ -329,42 +304,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Does a slice of the waiting work, and what is due by `now`. True: there is more, call again soon.
-    pub fn turn(&mut self, now: Instant) -> Result<bool, EngineError> {
-        self.origins.handle_timeout(self.since_start(now)).map_err(rib_error)?;
-        self.follow_origins(now)?;
-        if let Some(prefixes) = self.slice(now) {
-            self.select(prefixes)?;
-        }
-        self.judge_readiness(now)?;
-        Ok(self.queue.is_due(now))
-    }
-
-    /// When [`Engine::turn`] has to be called next, if nothing else happens.
-    pub fn deadline(&self) -> Option<Instant> {
-        let leases = self.origins.poll_timeout().map(|at| self.started + at);
-        let timeout = (!self.ready).then_some(self.started + self.ready_timeout);
-        let others = self.others.values().filter_map(|other| other.due());
-        leases.into_iter().chain(others).chain(timeout).chain(self.queue.next_due()).min()
-    }
-
-    fn slice(&mut self, now: Instant) -> Option<Vec<(u32, IpNet)>> {
+    fn slice(&mut self, now: Duration) -> Option<Vec<(u32, IpNet)>> {
         let Self { queue, others, .. } = self;
         queue.slice(SLICE, |id| others.get(&id).map(|other| &other.table), now)
     }
 
     /// Waits for all sources, for all that peers know, and for all that those know whom they are registered with; but not for ever.
-    fn judge_readiness(&mut self, now: Instant) -> Result<(), EngineError> {
+    fn judge_readiness(&mut self, now: Duration) -> Result<(), EngineError> {
         let late = now >= self.started + self.ready_timeout;
         if !self.present && (late || self.peers.iter().all(|p| p.synced_once)) {
             self.present = true;
-            let since_start = self.since_start(now);
-            self.origins.ready(since_start, self.presence).map_err(rib_error)?;
+            self.origins.ready(now, self.presence).map_err(rib_error)?;
         }
         if self.ready {
             return Ok(());
         }
-        let complete = self.sources_ready() && self.present && self.queue.is_empty();
+        let sources = self.sources_ready() || on(Mutation::ReadyBeforeSources);
+        let complete = sources && self.present && self.queue.is_empty();
         if (complete && self.missing().next().is_none()) || late {
             self.ready = true;
             let sources = self.sources.iter().filter(|s| !s.end_of_table);
@@ -381,12 +337,11 @@ impl Engine {
     }
 
     /// What sources have handed over has to do: here and, alike, on all other servers.
-    fn take_for_whole(&mut self, now: Instant) -> Result<(), EngineError> {
-        let since_start = self.since_start(now);
+    fn take_for_whole(&mut self, now: Duration) -> Result<(), EngineError> {
         for source in self.sources.iter_mut().filter(|source| !source.whole) {
             source.whole = true;
             self.announce = true;
-            self.origins.ready(since_start, source.id).map_err(rib_error)?;
+            self.origins.ready(now, source.id).map_err(rib_error)?;
         }
         Ok(())
     }
@@ -401,28 +356,6 @@ impl Engine {
 
     fn push(&mut self, work: Work) {
         self.queue.push(work);
-    }
-}
-
-impl Tables for Engine {
-    fn served(&self, name: &str) -> Option<Served<'_>> {
-        if name == FIB {
-            return Some(Served { table: &self.fib, ready: self.ready, path: &[] });
-        }
-        if name == CATALOG {
-            return Some(Served { table: self.catalog(), ready: true, path: &[] });
-        }
-        let id = origin_of(name)?;
-        if let Some(source) = self.sources.iter().find(|source| source.id == id) {
-            return Some(Served { table: &source.table, ready: source.whole, path: &[] });
-        }
-        // Who asks knows of the origin earlier than we do, or later: there is nothing yet, or no more.
-        let served = self.others.get(&id).map(|o| Served { table: &o.table, ready: o.synced, path: &o.path });
-        Some(served.unwrap_or(Served { table: &self.nothing, ready: false, path: &[] }))
-    }
-
-    fn goes_round(&self, name: &str) -> bool {
-        origin_of(name).is_some()
     }
 }
 

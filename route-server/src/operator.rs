@@ -4,7 +4,7 @@
 //! a while for its answer; the owner never waits for them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::kv::KvValue;
@@ -67,8 +67,8 @@ pub struct Surroundings<'a> {
     pub refused: Refused,
     /// Adds what the sessions with peers say.
     pub peers: &'a dyn Fn(&mut [PeerStatus]),
-    /// When the server started.
-    pub started: Instant,
+    /// Time since the server started.
+    pub now: Duration,
 }
 
 /// Writes an opaque record as an operator asks. None: the question is another one.
@@ -100,7 +100,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 kind: Kind::RouteServer,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
-                uptime_ms: around.started.elapsed().as_millis() as u64,
+                uptime_ms: around.now.as_millis() as u64,
                 resident_bytes: resident_bytes(),
                 ready: engine.ready(),
                 stale: false,
@@ -109,7 +109,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
                 clients: around.clients,
                 sources: engine.source_status(),
                 peers,
-                origins: engine.origin_status(Instant::now()),
+                origins: engine.origin_status(around.now),
                 refused: around.refused,
                 kernel: None,
                 forwarding: None,

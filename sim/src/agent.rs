@@ -1,10 +1,9 @@
-//! A NIC host: one copy of the table, its sink, and what it tells the tier below. The rules are those of `fibcast-agent`'s host.
+//! A NIC host: the production core with a sink that keeps what it is given, and can be told to be busy or to fail.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use fibcast_sync_proto::relay::Relay;
-use fibcast_sync_proto::server::{Served, Tables};
-use fibcast_sync_proto::subset::Subset;
+use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkBatch, SinkError};
 use fibcast_sync_proto::{Change, Key, Label, Table, Value};
 
 /// What a dataplane would hold: it takes each batch change by change and must never see a route without its group.
@@ -12,111 +11,95 @@ use fibcast_sync_proto::{Change, Key, Label, Table, Value};
 pub struct Sink {
     /// Its records.
     pub records: BTreeMap<Key, Value>,
-    /// Last serial that it took.
-    taken: u64,
+    /// It takes nothing before this, by the network's clock, and says this.
+    pub trouble: Option<(Duration, SinkError)>,
 }
 
 impl Sink {
-    fn apply(&mut self, table: &Table) -> Result<(), String> {
-        let Some(batch) = table.changes_since(self.taken) else {
-            return Err(format!(
-                "the sink at serial {} is beyond the horizon {}",
-                self.taken,
-                table.horizon()
-            ));
-        };
-        for change in batch.changes() {
+    /// Takes a batch, or says why not. An outer error is a batch that no sink can take.
+    fn apply(&mut self, now: Duration, next: &SinkBatch<'_>) -> Result<Result<(), SinkError>, String> {
+        if let Some((_, error)) = self.trouble.as_ref().filter(|(until, _)| now < *until) {
+            return Ok(Err(error.clone()));
+        }
+        let mut records = if next.replaces { BTreeMap::new() } else { std::mem::take(&mut self.records) };
+        for change in next.batch.changes() {
             match change {
                 Change::Put(key, value) => {
                     if let Value::Route(label) = value
-                        && !self.records.contains_key(&Key::Group(label))
+                        && !records.contains_key(&Key::Group(label))
                     {
                         return Err(format!("a batch gave the sink {key:?} before its group {label}"));
                     }
-                    self.records.insert(key, value);
+                    records.insert(key, value);
                 }
                 Change::Delete(key) => {
                     if let Key::Group(label) = key
-                        && self.uses(label)
+                        && uses(&records, label)
                     {
                         return Err(format!("a batch took group {label} from the sink while routes use it"));
                     }
-                    self.records.remove(&key);
+                    records.remove(&key);
                 }
             }
         }
-        self.taken = table.serial();
-        Ok(())
+        self.records = records;
+        Ok(Ok(()))
     }
+}
 
-    fn uses(&self, label: Label) -> bool {
-        self.records.values().any(|v| matches!(v, Value::Route(l) if *l == label))
-    }
+fn uses(records: &BTreeMap<Key, Value>, label: Label) -> bool {
+    records.values().any(|v| matches!(v, Value::Route(l) if *l == label))
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Agent {
-    /// Which part of the table it holds.
-    pub subset: Subset,
-    /// The copy.
-    pub table: Table,
+    /// The production core.
+    pub core: AgentCore,
     /// What forwards by it.
     pub sink: Sink,
-    /// What the tier below is told.
-    pub relay: Relay,
-    /// Last serial that was pumped.
-    pub pumped: u64,
-    /// Largest batch so far: deletions of one are remembered whatever the limit.
+    /// Most records that the sink has lacked so far: deletions of those are remembered whatever the limit.
     pub largest: u64,
+    /// Since when the sink has lacked something, by the network's clock.
+    pub behind_since: Option<Duration>,
 }
 
 impl Agent {
     /// An agent with a table that is empty or from a checkpoint.
-    pub fn new(mut table: Table, subset: Subset, checkpoint: &BTreeMap<Key, Value>) -> Result<Self, String> {
-        // The sink has nothing yet: no deletion may be forgotten.
-        table.pin(0);
+    pub fn new(
+        config: AgentConfig,
+        mut table: Table,
+        checkpoint: &BTreeMap<Key, Value>,
+    ) -> Result<Self, String> {
         table
             .commit(checkpoint.iter().map(|(k, v)| Change::Put(k.clone(), v.clone())))
             .map_err(|e| format!("a checkpoint was refused: {e}"))?;
-        let mut agent = Self {
-            subset,
-            table,
-            sink: Sink::default(),
-            relay: Relay::default(),
-            pumped: 0,
-            largest: checkpoint.len() as u64,
-        };
-        agent.feed()?;
-        Ok(agent)
+        let core = AgentCore::new(config, table);
+        Ok(Self { core, sink: Sink::default(), largest: 0, behind_since: None })
     }
 
-    /// Gives the sink what is new.
-    pub fn feed(&mut self) -> Result<(), String> {
-        if self.sink.taken != self.table.serial() {
-            let batch = self.table.changes_since(self.sink.taken).map_or(0, |b| b.commit().count);
-            self.largest = self.largest.max(batch);
-            self.sink.apply(&self.table)?;
-            self.table.pin(self.table.serial());
+    /// Gives the sink what is new: `now` is the network's clock, `local` the node's.
+    pub fn deliver(&mut self, now: Duration, local: Duration) -> Result<(), String> {
+        self.note_lack();
+        while let Some(next) = self.core.poll_sink(local) {
+            let outcome = self.sink.apply(now, &next)?;
+            self.core.handle_sink(local, outcome);
+        }
+        if self.core.is_delivered() {
+            self.behind_since = None;
+        } else {
+            self.behind_since.get_or_insert(now);
+        }
+        while let Some(event) = self.core.poll_event() {
+            if let AgentEvent::SinkBehindHorizon(serial) = event {
+                return Err(format!("the table at serial {serial} has forgotten what the sink lacks"));
+            }
         }
         Ok(())
     }
-}
 
-impl Tables for Agent {
-    fn served(&self, name: &str) -> Option<Served<'_>> {
-        (name == "fib").then_some(Served {
-            table: &self.table,
-            ready: self.relay.is_ready(),
-            path: self.relay.path(),
-        })
-    }
-
-    fn is_stale(&self, _: &str) -> bool {
-        self.relay.is_stale()
-    }
-
-    fn subset(&self, _: &str) -> Option<&Subset> {
-        Some(&self.subset).filter(|subset| !subset.is_all())
+    fn note_lack(&mut self) {
+        let lack = self.core.table().count_since(self.core.delivered(), usize::MAX);
+        self.largest = self.largest.max(lack as u64);
     }
 }

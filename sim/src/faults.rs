@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::connection::Way;
-use crate::invariants::Violation;
+use fibcast_sync_proto::Key;
+use fibcast_sync_proto::agent::SinkError;
+
+use crate::invariants::{Rule, Violation};
 use crate::network::{Event, Network, Undo};
 use crate::node::{Kind, Running};
 use crate::rng::Rng;
@@ -37,12 +40,18 @@ pub enum Fault {
     Jump,
     /// An agent writes its table to disk.
     Checkpoint,
+    /// An agent's sink is busy or fails for a while.
+    Sink,
+    /// What an agent's sink forwards by is damaged, and an operator asks for a resync.
+    Resync,
+    /// An agent's thread panics and is started again, with the table that it had.
+    Panic,
     /// Nothing happens for a long time.
     Calm,
 }
 
 /// Kinds with how often they happen at most.
-const ALL: [(Fault, u64); 14] = [
+const ALL: [(Fault, u64); 17] = [
     (Fault::Churn, 30),
     (Fault::Move, 4),
     (Fault::Flap, 3),
@@ -56,6 +65,9 @@ const ALL: [(Fault, u64); 14] = [
     (Fault::Pause, 4),
     (Fault::Jump, 3),
     (Fault::Checkpoint, 5),
+    (Fault::Sink, 6),
+    (Fault::Resync, 3),
+    (Fault::Panic, 3),
     (Fault::Calm, 6),
 ];
 
@@ -102,6 +114,9 @@ impl Network {
                 let n = self.any_node();
                 self.checkpoint(n);
             }
+            Fault::Sink => self.trouble_sink()?,
+            Fault::Resync => self.resync()?,
+            Fault::Panic => self.panic()?,
             Fault::Calm => return Ok(Duration::from_millis(self.rng.range(1_000, 20_000))),
         }
         Ok(wait)
@@ -253,9 +268,7 @@ impl Network {
     }
 
     fn set_drained(&mut self, n: usize, drained: bool) {
-        if let Some(Running { kind: Kind::RouteServer(rs), .. }) =
-            self.nodes.get_mut(n).and_then(|n| n.running.as_mut())
-        {
+        if let Some(rs) = self.route_server(n) {
             rs.drained = drained;
         }
     }
@@ -285,10 +298,73 @@ impl Network {
     pub fn checkpoint(&mut self, n: usize) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(n) else { return };
-        let Some(Running { kind: Kind::Agent(agent), .. }) = &node.running else { return };
-        node.checkpoint = agent.table.iter().collect();
+        let Some(agent) = node.running.as_ref().and_then(|running| running.role().agent()) else { return };
+        node.checkpoint = agent.core.table().iter().collect();
         let count = node.checkpoint.len();
         self.note(now, format_args!("{} writes {count} records to disk", self.name(n)));
+    }
+
+    fn any_agent(&mut self) -> Option<usize> {
+        let all: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.agent(n).is_some()).collect();
+        self.rng.pick(&all).copied()
+    }
+
+    fn trouble_sink(&mut self) -> Result<(), Violation> {
+        let Some(n) = self.any_agent() else { return Ok(()) };
+        let until = self.now + Duration::from_millis(self.rng.skewed(20, 20_000));
+        let error =
+            if self.rng.percent(50) { SinkError::Busy } else { SinkError::Failed("no memory".into()) };
+        self.note(
+            self.now,
+            format_args!("the sink of {} takes nothing until {until:?}: {error}", self.name(n)),
+        );
+        if let Some(agent) = self.agent(n) {
+            agent.sink.trouble = Some((until, error));
+        }
+        Ok(())
+    }
+
+    fn resync(&mut self) -> Result<(), Violation> {
+        let Some(n) = self.any_agent() else { return Ok(()) };
+        self.note(self.now, format_args!("the sink of {} loses a route; it is to resync", self.name(n)));
+        let at = self.rng.index(1_000);
+        let now = self.now;
+        let Some(agent) = self.agent(n) else { return Ok(()) };
+        let routes: Vec<Key> =
+            agent.sink.records.keys().filter(|key| !matches!(key, Key::Group(_))).cloned().collect();
+        if let Some(lost) = routes.get(at.checked_rem(routes.len()).unwrap_or(0)) {
+            agent.sink.records.remove(lost);
+        }
+        agent.core.handle_resync();
+        // Its connections end and are opened again.
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.trouble = now;
+        }
+        self.turn(n)
+    }
+
+    fn panic(&mut self) -> Result<(), Violation> {
+        let Some(n) = self.any_agent() else { return Ok(()) };
+        self.note(self.now, format_args!("{} panics and is started again", self.name(n)));
+        self.drop_connections(n, true);
+        let (now, limits) = (self.now, self.settings.limits);
+        let epoch = self.rng.below(u64::MAX).max(1);
+        let Some(node) = self.nodes.get_mut(n) else { return Ok(()) };
+        let Some(Kind::Agent(mut agent)) = node.running.take().map(Running::into_role) else { return Ok(()) };
+        let torn;
+        (agent.core, torn) = agent.core.restart(epoch);
+        if torn {
+            return Err(Violation::new(Rule::Sound, format!("the table of {} is not sound", node.name)));
+        }
+        let upstream = [agent.core.config().upstream()];
+        node.forget_clients();
+        (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
+        // The time without a capable server begins again, unless it was over.
+        node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());
+        let local = node.local(now);
+        node.running =
+            Some(Running::new(&node.name, local, Kind::Agent(agent), upstream).with_limits(limits));
+        self.turn(n)
     }
 
     /// A fault is over.

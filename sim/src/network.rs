@@ -1,7 +1,7 @@
 //! The virtual network: nodes, connections, one queue of events, one clock.
 //!
 //! [`Network::run_until`] takes events in the order of their time. Each gives bytes, a timeout or the end of a connection to one
-//! machine, then lets the node have its turn (`turn`): actions and events of its machines, its host's rules, then bytes into pipes.
+//! node, then lets it have its turn (`turn`): it advances, its outputs are done, then bytes go into pipes.
 //! After each turn `watch` holds what was seen against the rules.
 
 use std::cell::RefCell;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use fibcast_sync_proto::Table;
-use fibcast_sync_proto::server::{Limits, Server};
+use fibcast_sync_proto::server::Limits;
 
 use crate::agent::Agent;
 use crate::connection::{Connection, Way};
@@ -205,6 +205,7 @@ impl Network {
         node.trouble = now;
         node.ready_since = None;
         node.alone_since = None;
+        node.stale_since = None;
         node.wake_at = None;
         node.forget_clients();
         let local = node.local(now);
@@ -215,17 +216,14 @@ impl Network {
                 let nothing = BTreeMap::new();
                 let from = if checkpoint { &node.checkpoint } else { &nothing };
                 let table = Table::new(epoch).with_tombstone_limit(self.settings.tombstones);
-                Kind::Agent(Box::new(Agent::new(table, node.subset.clone(), from).map_err(failed)?))
+                Kind::Agent(Box::new(Agent::new(node.agent_config(), table, from).map_err(failed)?))
             }
         };
-        for log in &mut node.logs {
-            *log = crate::node::ClientLog::default();
-            log.checked = kind.fib().serial();
-            log.digest = kind.fib().digest();
-        }
-        let clients = node.clients(local);
-        let server = Server::new(node.name.as_str()).with_limits(limits);
-        node.running = Some(Running { server, clients, kind });
+        let clients = match &kind {
+            Kind::RouteServer(rs) => rs.engine.upstream(),
+            Kind::Agent(agent) => vec![agent.core.config().upstream()],
+        };
+        node.running = Some(Running::new(&node.name, local, kind, clients).with_limits(limits));
         node.up = true;
         let life = node.incarnation;
         self.note(now, format_args!("{} starts, epoch {epoch:x}", self.name(n)));
@@ -247,9 +245,7 @@ impl Network {
             feed.extend(whole.chunks(size).map(|part| Said::Batch(place, part.to_vec())));
             feed.push(Said::End(place));
         }
-        if let Some(Kind::RouteServer(rs)) =
-            self.nodes.get_mut(n).and_then(|n| n.running.as_mut()).map(|r| &mut r.kind)
-        {
+        if let Some(rs) = self.route_server(n) {
             rs.feed.extend(feed);
         }
         let at = self.now + Duration::from_millis(self.rng.skewed(1, 800));
@@ -268,8 +264,8 @@ impl Network {
             self.at(at, Event::Source(n, life));
             return Ok(());
         }
-        let Some(Running { kind: Kind::RouteServer(rs), .. }) = &mut node.running else { return Ok(()) };
-        let local = node.offset + self.now;
+        let local = node.local(self.now);
+        let Some(rs) = self.route_server(n) else { return Ok(()) };
         rs.hear(local).map_err(|e| Violation::new(Rule::NoFailure, e))?;
         if !rs.feed.is_empty() {
             let at = self.now + Duration::from_micros(self.rng.skewed(50, 20_000));
@@ -278,13 +274,28 @@ impl Network {
         self.turn(n)
     }
 
+    /// A route server that is up.
+    pub fn route_server(&mut self, n: usize) -> Option<&mut RouteServer> {
+        match self.nodes.get_mut(n)?.running.as_mut()?.role_mut() {
+            Kind::RouteServer(rs) => Some(rs),
+            Kind::Agent(_) => None,
+        }
+    }
+
+    /// An agent that is up.
+    pub fn agent(&mut self, n: usize) -> Option<&mut Agent> {
+        match self.nodes.get_mut(n)?.running.as_mut()?.role_mut() {
+            Kind::Agent(agent) => Some(agent),
+            Kind::RouteServer(_) => None,
+        }
+    }
+
     /// A source says something.
     pub fn say(&mut self, protocol: usize, batch: Vec<fibcast_route_server::source::RouteChange>) {
         let Some(home) = self.home_of(protocol) else { return };
         let place = self.model.protocols.iter().take(protocol).filter(|p| p.home == home).count();
-        let Some(node) = self.nodes.get_mut(home) else { return };
-        let life = node.incarnation;
-        let Some(Running { kind: Kind::RouteServer(rs), .. }) = &mut node.running else { return };
+        let Some(life) = self.nodes.get(home).map(|node| node.incarnation) else { return };
+        let Some(rs) = self.route_server(home) else { return };
         let waiting = !rs.feed.is_empty();
         rs.feed.push_back(Said::Batch(place, batch));
         if !waiting {
@@ -304,33 +315,18 @@ impl Network {
         }
         node.wake_at = None;
         let local = node.local(now);
-        let Some(running) = &mut node.running else { return Ok(()) };
-        if running.server.poll_timeout().is_some_and(|at| at <= local) {
-            running.server.handle_timeout(local, running.kind.tables());
-        }
-        for (slot, client) in running.clients.iter_mut().enumerate() {
-            if client.poll_timeout().is_some_and(|at| at <= local)
-                && let Some(table) = running.kind.client_table(slot)
-            {
-                client.handle_timeout(local, table);
-            }
+        if let Some(running) = &mut node.running {
+            running.handle_timeout(local);
         }
         self.turn(n)
     }
 
     /// Puts the node's next wake-up into the queue.
-    pub fn schedule(&mut self, n: usize, running: &Running, soon: bool) {
+    pub fn schedule(&mut self, n: usize, running: &Running) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(n) else { return };
-        let clients = running.clients.iter().filter_map(|c| c.poll_timeout());
-        let host = match &running.kind {
-            Kind::RouteServer(rs) => rs.due(),
-            Kind::Agent(agent) => agent.relay.due(),
-        };
-        let due = clients.chain(host).chain(running.server.poll_timeout()).min();
-        let due = due.map(|at| at.saturating_sub(node.offset).max(now + Duration::from_micros(100)));
-        let due = if soon { Some(now + Duration::from_micros(100)) } else { due };
-        let Some(due) = due else { return };
+        let Some(due) = running.next_timeout() else { return };
+        let due = due.saturating_sub(node.offset).max(now + Duration::from_micros(100));
         if node.wake_at.is_some_and(|at| at <= due) {
             return;
         }

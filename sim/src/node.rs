@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fibcast_sync_proto::client::{Client, ClientConfig};
-use fibcast_sync_proto::frame::Role;
-use fibcast_sync_proto::server::{Server, Tables};
+use fibcast_sync_proto::agent::AgentConfig;
+use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
+use fibcast_sync_proto::frame::Role as ServerRole;
+use fibcast_sync_proto::node::{self, ClientId, ClientRequest, News, Role};
+use fibcast_sync_proto::origins::CATALOG;
+use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, RootDigest, Table, Value};
 
 use crate::agent::Agent;
 use crate::route_server::{Plan, RouteServer};
 
-/// What a node is.
+/// What a node is: a production role, with what the simulation adds to it.
 #[derive(Debug)]
 pub enum Kind {
     /// Tier 1.
@@ -22,19 +25,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the server machine asks.
-    pub fn tables(&self) -> &dyn Tables {
+    fn role(&self) -> &dyn Role {
         match self {
-            Self::RouteServer(rs) => rs.as_ref(),
-            Self::Agent(agent) => agent.as_ref(),
+            Self::RouteServer(rs) => &rs.engine,
+            Self::Agent(agent) => &agent.core,
         }
     }
 
-    /// The table that a client fills.
-    pub fn client_table(&mut self, slot: usize) -> Option<&mut Table> {
+    fn role_mut(&mut self) -> &mut dyn Role {
         match self {
-            Self::RouteServer(rs) => Some(rs.engine.client_table(slot)),
-            Self::Agent(agent) => Some(&mut agent.table),
+            Self::RouteServer(rs) => &mut rs.engine,
+            Self::Agent(agent) => &mut agent.core,
         }
     }
 
@@ -42,29 +43,74 @@ impl Kind {
     pub fn fib(&self) -> &Table {
         match self {
             Self::RouteServer(rs) => rs.engine.fib(),
-            Self::Agent(agent) => &agent.table,
+            Self::Agent(agent) => agent.core.table(),
         }
     }
 
     /// Whether it says that its forwarding table may be used.
     pub fn is_ready(&self) -> bool {
+        self.served("fib").is_some_and(|served| served.ready)
+    }
+
+    /// The agent, if it is one.
+    pub fn agent(&self) -> Option<&Agent> {
         match self {
-            Self::RouteServer(rs) => rs.readiness().1,
-            Self::Agent(agent) => agent.relay.is_ready(),
+            Self::Agent(agent) => Some(agent),
+            Self::RouteServer(_) => None,
         }
     }
 }
 
-/// The machines of a node that is up.
-#[derive(Debug)]
-pub struct Running {
-    /// Its sessions.
-    pub server: Server,
-    /// A route server has one for each peer's catalog and for each origin of another server, an agent has one.
-    pub clients: Vec<Client>,
-    /// What the sessions serve and the clients fill.
-    pub kind: Kind,
+impl Tables for Kind {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        let served = self.role().served(name)?;
+        // Out of service for data; that its protocols live is told all the same.
+        let drained = matches!(self, Self::RouteServer(rs) if rs.drained) && name != CATALOG;
+        Some(Served { ready: served.ready && !drained, ..served })
+    }
+
+    fn subset(&self, name: &str) -> Option<&Subset> {
+        self.role().subset(name)
+    }
+
+    fn is_stale(&self, name: &str) -> bool {
+        self.role().is_stale(name)
+    }
+
+    fn goes_round(&self, name: &str) -> bool {
+        self.role().goes_round(name)
+    }
 }
+
+impl Role for Kind {
+    fn client_table(&mut self, client: ClientId) -> &mut Table {
+        self.role_mut().client_table(client)
+    }
+
+    fn handle_client_event(&mut self, now: Duration, client: ClientId, event: &ClientEvent) {
+        self.role_mut().handle_client_event(now, client, event);
+    }
+
+    fn advance(&mut self, now: Duration, clients: &[Client]) -> News {
+        let mut news = self.role_mut().advance(now, clients);
+        if let Self::RouteServer(rs) = self {
+            let moved = std::mem::replace(&mut rs.drain_told, rs.drained) != rs.drained;
+            news = News { announce: news.announce | moved, changed: news.changed | moved };
+        }
+        news
+    }
+
+    fn poll_request(&mut self) -> Option<ClientRequest> {
+        self.role_mut().poll_request()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.role().next_timeout()
+    }
+}
+
+/// The core of a node that is up.
+pub type Running = node::Node<Kind>;
 
 /// What was seen of one client, for the checks.
 #[derive(Debug, Clone, Default)]
@@ -86,14 +132,18 @@ pub struct Node {
     pub name: String,
     /// 1 for route servers, 2 and 3 for agents.
     pub tier: u8,
+    /// The nodes of its configuration: peers of a route server, servers of an agent in order of preference.
+    pub servers: Vec<usize>,
     /// Per client: the nodes that it registers with, in order of preference.
     pub upstream: Vec<Vec<usize>>,
     /// Per client: the table that it registers for.
     pub tables: Vec<String>,
-    /// How its clients are made.
+    /// Of an agent: how its client is made.
     pub client_config: ClientConfig,
     /// The part of the table that it wants.
     pub subset: Subset,
+    /// Of an agent: it forwards for so long without a capable server.
+    pub expire: Option<Duration>,
     /// Of a route server: how it is made.
     pub plan: Option<Plan>,
     /// It runs. `running` is away while the node has its turn.
@@ -118,23 +168,29 @@ pub struct Node {
     pub ready_since: Option<Duration>,
     /// Of an agent: since when it has not been in sync with a capable server.
     pub alone_since: Option<Duration>,
+    /// Of an agent: since when it has been stale, by its own clock.
+    pub stale_since: Option<Duration>,
     /// One for each client.
     pub logs: Vec<ClientLog>,
 }
 
 impl Node {
     /// A node that is down.
-    pub fn new(name: String, tier: u8, upstream: Vec<Vec<usize>>, mut config: ClientConfig) -> Self {
+    pub fn new(name: String, tier: u8, servers: Vec<usize>, mut config: ClientConfig) -> Self {
         config.name.clone_from(&name);
-        config.table = if tier == 1 { "rib" } else { "fib" }.into();
+        config.table = "fib".into();
+        let role = |at: usize| if at == 0 { ServerRole::Primary } else { ServerRole::Secondary };
+        config.servers = (0..servers.len()).map(role).collect();
         Self {
             name,
             tier,
-            logs: vec![ClientLog::default(); upstream.len()],
-            tables: vec![config.table.clone(); upstream.len()],
-            upstream,
+            servers,
+            logs: Vec::new(),
+            tables: Vec::new(),
+            upstream: Vec::new(),
             client_config: config,
             subset: Subset::default(),
+            expire: None,
             plan: None,
             up: false,
             running: None,
@@ -147,19 +203,14 @@ impl Node {
             checkpoint: BTreeMap::new(),
             ready_since: None,
             alone_since: None,
+            stale_since: None,
         }
     }
 
-    /// The machines of its clients, as they are at a start.
-    pub fn clients(&self, now: Duration) -> Vec<Client> {
-        let role = |at: usize| if at == 0 { Role::Primary } else { Role::Secondary };
-        let make = |servers: &Vec<usize>| {
-            let mut config = self.client_config.clone();
-            config.subset = self.subset.clone();
-            config.servers = (0..servers.len()).map(role).collect();
-            Client::new(config, now)
-        };
-        self.upstream.iter().map(make).collect()
+    /// What the core of an agent is made with.
+    pub fn agent_config(&self) -> AgentConfig {
+        let client = ClientConfig { subset: self.subset.clone(), ..self.client_config.clone() };
+        AgentConfig { client, serves: true, expire: self.expire }
     }
 
     /// How many of its clients there are from the start: of a route server those for its peers' catalogs.
@@ -167,12 +218,11 @@ impl Node {
         self.plan.as_ref().map_or(1, |plan| plan.peers)
     }
 
-    /// Forgets the clients that came later, as a new process does.
+    /// Forgets its clients, as a new process does.
     pub fn forget_clients(&mut self) {
-        let fixed = self.fixed_clients();
-        self.upstream.truncate(fixed);
-        self.tables.truncate(fixed);
-        self.logs.truncate(fixed);
+        self.upstream.clear();
+        self.tables.clear();
+        self.logs.clear();
     }
 
     /// Whether the client of this slot keeps a catalog of origins, which has news all the time.

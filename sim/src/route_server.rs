@@ -1,17 +1,12 @@
-//! A route server: the production engine with its sources' batches. The rules are those of
-//! `fibcast-route-server`'s host.
+//! A route server: the production engine, and what its sources have still to say.
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fibcast_control::status::OriginStatus;
 use fibcast_route_server::config::{Checked, Config, SourcePlan};
 use fibcast_route_server::engine::Engine;
 use fibcast_route_server::source::{Event, Kind, Message, RouteChange, fixed};
-use fibcast_sync_proto::client::{Client, ClientEvent};
-use fibcast_sync_proto::origins::CATALOG;
-use fibcast_sync_proto::server::{Served, Tables};
 
 /// What a source says next.
 #[derive(Debug)]
@@ -44,26 +39,16 @@ pub struct Plan {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct RouteServer {
-    /// The tables.
+    /// The production role.
     pub engine: Engine,
     /// What the sources have still to say.
     pub feed: VecDeque<Said>,
     /// An operator took it out of service: it says that it is not ready.
     pub drained: bool,
-    base: Instant,
-    told: (bool, bool),
-    served: u64,
-}
-
-/// What a turn came to.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Turn {
-    /// A served table has a new commit.
-    pub changed: bool,
-    /// Readiness changed.
-    pub announce: bool,
-    /// There is more to do at once.
-    pub more: bool,
+    /// Clients know that it is out of service, or that it is not.
+    pub drain_told: bool,
+    /// It may be ready without its sources from then on, by the node's clock.
+    pub ready_at: Duration,
 }
 
 impl RouteServer {
@@ -89,76 +74,28 @@ impl RouteServer {
             kind: kind.clone(),
         });
         let checked = Checked { config, sources: sources.collect() };
-        let base = Instant::now();
-        let engine = Engine::new(&checked, epoch, base + now).map_err(|e| e.to_string())?;
+        let engine = Engine::new(&checked, epoch, now).map_err(|e| e.to_string())?;
         Ok(Self {
             engine: engine.with_tombstone_limit(plan.tombstones),
             feed: VecDeque::new(),
             drained: false,
-            base,
-            told: (false, false),
-            served: 0,
+            drain_told: false,
+            ready_at: now + plan.ready_timeout,
         })
     }
 
-    /// Hears what its sources say next. False if they have nothing to say.
-    pub fn hear(&mut self, now: Duration) -> Result<bool, String> {
-        let Some(said) = self.feed.pop_front() else { return Ok(false) };
+    /// Hears what its sources say next.
+    pub fn hear(&mut self, now: Duration) -> Result<(), String> {
+        let Some(said) = self.feed.pop_front() else { return Ok(()) };
         let message = match said {
             Said::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
             Said::End(source) => Message { source, event: Event::EndOfTable },
         };
-        self.engine.source_said(self.base + now, message).map_err(|e| e.to_string())?;
-        Ok(true)
-    }
-
-    /// Something happened to a client.
-    pub fn client_event(&mut self, now: Duration, place: usize, event: &ClientEvent) -> Result<(), String> {
-        self.engine.client_event(self.base + now, place, event).map_err(|e| e.to_string())
-    }
-
-    /// Once after all input.
-    pub fn turn(&mut self, now: Duration, clients: &[Client]) -> Result<Turn, String> {
-        let instant = self.base + now;
-        for (place, client) in clients.iter().enumerate() {
-            self.engine.watch(instant, place, client);
-        }
-        let more = self.engine.turn(instant).map_err(|e| e.to_string())?;
-        let told = (self.readiness().1, self.drained);
-        let served = self.engine.served_serials();
-        let announce = self.engine.take_announcement() | (std::mem::replace(&mut self.told, told) != told);
-        Ok(Turn {
-            announce,
-            changed: announce | (std::mem::replace(&mut self.served, served) != served),
-            more,
-        })
+        self.engine.handle_source(now, message).map_err(|e| e.to_string())
     }
 
     /// Whether all sources have handed over their tables, and readiness of `fib`.
     pub fn readiness(&self) -> (bool, bool) {
         (self.engine.sources_ready(), self.engine.ready() && !self.drained)
-    }
-
-    /// How each origin stands.
-    pub fn origins(&self, now: Duration) -> Vec<OriginStatus> {
-        self.engine.origin_status(self.base + now)
-    }
-
-    /// When [`Self::turn`] has to be called again.
-    pub fn due(&self) -> Option<Duration> {
-        self.engine.deadline().map(|at| at.saturating_duration_since(self.base))
-    }
-}
-
-impl Tables for RouteServer {
-    fn served(&self, name: &str) -> Option<Served<'_>> {
-        let served = self.engine.served(name)?;
-        // Out of service for data; that its protocols live is told all the same.
-        let ready = served.ready && (!self.drained || name == CATALOG);
-        Some(Served { ready, ..served })
-    }
-
-    fn goes_round(&self, name: &str) -> bool {
-        self.engine.goes_round(name)
     }
 }

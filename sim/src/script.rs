@@ -197,8 +197,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     let mut nodes = Vec::new();
     for n in 0..servers {
         let peers: Vec<usize> = (0..servers).filter(|&p| shape.joins(n, p, servers)).collect();
-        let mut node =
-            Node::new(format!("rs{n}"), 1, peers.iter().map(|&p| vec![p]).collect(), config.clone());
+        let mut node = Node::new(format!("rs{n}"), 1, peers.clone(), config.clone());
         node.plan = Some(Plan {
             name: node.name.clone(),
             protocols: protocols
@@ -221,8 +220,9 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         if siblings {
             upstream.push(servers + (r + 1) % relays);
         }
-        let mut node = Node::new(format!("relay{r}"), 2, vec![upstream], config.clone());
+        let mut node = Node::new(format!("relay{r}"), 2, upstream, config.clone());
         node.subset = part.clone();
+        node.expire = any_expiry(rng);
         nodes.push(node);
     }
     for l in 0..leaves {
@@ -230,7 +230,8 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let from =
             if relays == 0 || rng.percent(20) { 0..servers + relays } else { servers..servers + relays };
         let upstream = some_of(from, 2, rng);
-        let mut node = Node::new(format!("leaf{l}"), 3, vec![upstream], config.clone());
+        let mut node = Node::new(format!("leaf{l}"), 3, upstream, config.clone());
+        node.expire = any_expiry(rng);
         node.subset = Some(any_part(rng)).filter(|p| parts && part.covers(p)).unwrap_or(part.clone());
         nodes.push(node);
     }
@@ -245,11 +246,8 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     );
     let groups = rng.skewed(2, 40) as usize;
     let model = Model::new(protocols, destinations, groups);
-    let pairs: Vec<(usize, usize)> = nodes
-        .iter()
-        .enumerate()
-        .flat_map(|(n, node)| node.upstream.iter().flatten().map(move |&s| (n, s)))
-        .collect();
+    let pairs: Vec<(usize, usize)> =
+        nodes.iter().enumerate().flat_map(|(n, node)| node.servers.iter().map(move |&s| (n, s))).collect();
     let mut network = Network::new(nodes, model, settings, rng.clone(), Trace::new(options.print));
     for pair in pairs {
         let delay = Duration::from_micros(network.rng.skewed(20, 60_000));
@@ -288,6 +286,11 @@ impl Shape {
             Shape::Chain => "chain",
         }
     }
+}
+
+/// After which time without a capable server an agent stops forwarding; mostly never.
+fn any_expiry(rng: &mut Rng) -> Option<Duration> {
+    rng.percent(30).then(|| Duration::from_millis(rng.range(1_000, 15_000)))
 }
 
 /// A part of the table.

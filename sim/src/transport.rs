@@ -92,7 +92,7 @@ impl Network {
             self.at(back, Event::Answer(id, false));
             return Ok(());
         };
-        let session = running.server.accept(local);
+        let session = running.handle_accepted(local);
         if let Some(c) = self.connections.get_mut(&id) {
             c.session = Some(session);
             c.server_open = true;
@@ -121,9 +121,7 @@ impl Network {
         let local = node.local(now);
         let Some(running) = &mut node.running else { return Ok(()) };
         if connected {
-            if let Some(client) = running.clients.get_mut(slot) {
-                client.handle_connected(local, link);
-            }
+            running.handle_connected(local, slot, link, None);
             if let Some(c) = self.connections.get_mut(&id) {
                 c.connected = true;
             }
@@ -145,10 +143,8 @@ impl Network {
         self.settle_connection(id);
         let Some(node) = self.nodes.get_mut(n) else { return Ok(()) };
         let local = node.local(now);
-        let Some(Running { clients, kind, .. }) = &mut node.running else { return Ok(()) };
-        if let (Some(client), Some(table)) = (clients.get_mut(slot), kind.client_table(slot)) {
-            client.handle_disconnected(local, link, reason, table);
-        }
+        let Some(running) = &mut node.running else { return Ok(()) };
+        running.handle_disconnected(local, slot, link, reason);
         self.turn(n)
     }
 
@@ -163,7 +159,7 @@ impl Network {
         if let (Some(running), Some(session)) =
             (self.nodes.get_mut(n).and_then(|n| n.running.as_mut()), session)
         {
-            running.server.close(session);
+            running.handle_session_closed(session);
         }
     }
 
@@ -188,7 +184,8 @@ impl Network {
         }
         let Some(due) = pipe.due() else { return Ok(()) };
         let paused = self.nodes.get(reader).map_or(Duration::ZERO, |n| n.paused_until);
-        let due = if way == Way::Down && !connected { due.max(now + Duration::from_micros(10)) } else { due };
+        // The answer to the connection attempt comes first; where it was lost, for as long as the client waits.
+        let due = if way == Way::Down && !connected { due.max(now + Duration::from_millis(1)) } else { due };
         if due.max(paused) > now {
             pipe.scheduled = true;
             self.at(due.max(paused), Event::Pipe(id, way));
@@ -222,18 +219,11 @@ impl Network {
         }
         let Some(node) = self.nodes.get_mut(reader) else { return Ok(()) };
         let local = node.local(now);
-        let Some(Running { server: sessions, clients, kind }) = &mut node.running else { return Ok(()) };
-        match way {
-            Way::Up => {
-                if let Some(session) = session {
-                    sessions.handle_bytes(local, session, &bytes, kind.tables());
-                }
-            }
-            Way::Down => {
-                if let (Some(client), Some(table)) = (clients.get_mut(slot), kind.client_table(slot)) {
-                    client.handle_bytes(local, link, &bytes, table);
-                }
-            }
+        let Some(running) = &mut node.running else { return Ok(()) };
+        match (way, session) {
+            (Way::Up, Some(session)) => running.handle_session_bytes(local, session, &bytes),
+            (Way::Up, None) => {}
+            (Way::Down, _) => running.handle_link_bytes(local, slot, link, &bytes),
         }
         self.turn(reader)?;
         // Room for the writer.
@@ -264,7 +254,7 @@ impl Network {
             }
             if moved {
                 // Room in the queues: those who are behind get more.
-                running.server.pump(running.kind.tables());
+                running.fill_sessions();
             }
         }
         for id in ids {
@@ -287,8 +277,8 @@ impl Network {
         let mut any = false;
         loop {
             let bytes = match way {
-                Way::Up => running.clients.get(slot).map_or(&[][..], |c| c.transmit(link)),
-                Way::Down => running.server.transmit(session),
+                Way::Up => running.client(slot).map_or(&[][..], |c| c.transmit(link)),
+                Way::Down => running.server().transmit(session),
             };
             let Some(c) = self.connections.get_mut(&id) else { return Ok(any) };
             let room = self.settings.room.saturating_sub(c.pipe(way).buffered);
@@ -306,13 +296,9 @@ impl Network {
                 c.pipe(way).send(at, &portion);
             }
             match way {
-                Way::Up => {
-                    if let Some(client) = running.clients.get_mut(slot) {
-                        client.sent(link, limit);
-                    }
-                }
+                Way::Up => running.sent_to_server(slot, link, limit),
                 Way::Down => {
-                    running.server.sent(session, limit);
+                    running.sent_to_session(session, limit);
                     let seen = c.observer.to_client(&portion);
                     seen.map_err(|text| {
                         Violation::new(
@@ -334,10 +320,10 @@ impl Network {
             return;
         };
         let (client, server, session) = (c.client, c.server, c.session.unwrap_or_default());
-        if !running.server.transmit(session).is_empty() {
+        if !running.server().transmit(session).is_empty() {
             return;
         }
-        running.server.close(session);
+        running.handle_session_closed(session);
         let at = self.now + self.delay(client, server);
         if let Some(c) = self.connections.get_mut(&id) {
             c.server_open = false;
@@ -400,7 +386,7 @@ impl Network {
 
     /// Whether a node is a route server.
     pub(crate) fn is_route_server(&self, n: usize) -> bool {
-        let kind = self.nodes.get(n).and_then(|node| node.running.as_ref()).map(|r| &r.kind);
-        matches!(kind, Some(Kind::RouteServer(_)))
+        let running = self.nodes.get(n).and_then(|node| node.running.as_ref());
+        running.is_some_and(|running| matches!(running.role(), Kind::RouteServer(_)))
     }
 }

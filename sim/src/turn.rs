@@ -1,9 +1,9 @@
-//! A node's turn after any input: what its machines ask for, its host's rules, its sessions; and what is checked at each of these.
+//! A node's turn after any input: it advances, its outputs are done; and what is checked at each of these.
 
 use std::time::Duration;
 
-use fibcast_route_server::engine::{Request, client_for};
-use fibcast_sync_proto::client::{Action, Client, ClientConfig, ClientEvent};
+use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_proto::node::{Output, Role};
 use fibcast_sync_proto::origins::{CATALOG, table_name};
 use fibcast_sync_proto::server::ServerEvent;
 use fibcast_sync_proto::wire::ProtocolError;
@@ -11,6 +11,7 @@ use fibcast_sync_proto::wire::ProtocolError;
 use crate::invariants::{Rule, Violation, sound};
 use crate::network::Network;
 use crate::node::{ClientLog, Kind, Running};
+use crate::route_server::Said;
 use crate::transport::{CLOSED, REFUSED, RESET};
 
 /// After a fault is over, who is not well again within this time may be given up for silence.
@@ -30,129 +31,98 @@ impl Network {
     }
 
     fn turn_running(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
-        loop {
-            let mut more = false;
-            for slot in 0..running.clients.len() {
-                while let Some(action) = running.clients.get_mut(slot).and_then(|c| c.poll_action()) {
-                    more = true;
-                    match action {
-                        Action::Connect(link) => self.connect(n, slot, link),
-                        Action::Disconnect(link) => self.hang_up(n, slot, link),
-                    }
-                }
-                while let Some(event) = running.clients.get_mut(slot).and_then(|c| c.poll_event()) {
-                    more = true;
-                    self.client_event(n, slot, &event, running)?;
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        let (announce, changed, mut soon) = self.host_turn(n, running)?;
-        soon |= self.change_clients(n, running);
+        self.do_outputs(n, running)?;
+        let now = self.now;
+        let Some(local) = self.nodes.get(n).map(|node| node.local(now)) else { return Ok(()) };
+        running.advance(local);
+        self.do_outputs(n, running)?;
+        self.observe(n, running)?;
         self.check_node(n, running)?;
-        if announce {
-            running.server.announce(running.kind.tables());
-        }
-        if changed {
-            running.server.pump(running.kind.tables());
-        }
         self.server_events(n, running)?;
         self.flush_running(n, running)?;
-        self.schedule(n, running, soon);
+        self.schedule(n, running);
         Ok(())
     }
 
-    /// The host's own rules: sources and peers of a route server, sink and readiness of an agent.
-    fn host_turn(&mut self, n: usize, running: &mut Running) -> Result<(bool, bool, bool), Violation> {
-        let now = self.now;
-        let Some(node) = self.nodes.get_mut(n) else { return Ok((false, false, false)) };
-        let local = node.local(now);
-        let outcome = match &mut running.kind {
-            Kind::RouteServer(rs) => {
-                let turn = rs
-                    .turn(local, &running.clients)
-                    .map_err(|e| Violation::new(Rule::NoFailure, format!("{}: {e}", node.name)))?;
-                (turn.announce, turn.changed, turn.more)
-            }
-            Kind::Agent(agent) => {
-                agent.feed().map_err(|e| Violation::new(Rule::SinkFollows, format!("{}: {e}", node.name)))?;
-                let announce = running.clients.first().is_some_and(|client| agent.relay.watch(local, client));
-                if running.clients.first().is_some_and(|client| client.is_synced()) {
-                    node.alone_since = None;
-                } else {
-                    node.alone_since.get_or_insert(now);
+    /// Does what a node asks for, and holds what happened to its clients against the rules.
+    fn do_outputs(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
+        while let Some(output) = running.poll_output() {
+            match output {
+                Output::Opened(slot) => self.renew_client(n, slot, running),
+                Output::Connect { client, link, .. } => self.connect(n, client, link),
+                Output::Disconnect { client, link } => self.hang_up(n, client, link),
+                Output::Event(slot, event) => {
+                    self.client_event(n, slot, &event, running)?;
+                    if matches!(event, ClientEvent::Committed(_)) {
+                        self.deliver(n, running)?;
+                    }
                 }
-                let changed = agent.pumped != agent.table.serial();
-                agent.pumped = agent.table.serial();
-                (announce, changed, false)
             }
-        };
-        let ready = running.kind.is_ready();
+        }
+        Ok(())
+    }
+
+    /// Gives an agent's sink what is new.
+    fn deliver(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        let Kind::Agent(agent) = running.role_mut() else { return Ok(()) };
+        agent
+            .deliver(now, node.local(now))
+            .map_err(|e| Violation::new(Rule::SinkFollows, format!("{}: {e}", node.name)))
+    }
+
+    /// What a node is after it has advanced: failures of a route server, sink and state of an agent, readiness.
+    fn observe(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
+        self.deliver(n, running)?;
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(n) else { return Ok(()) };
+        let local = node.local(now);
+        let (synced, stale) = running.client(0).map_or((false, true), |c| (c.is_synced(), c.is_stale()));
+        let ready = running.role().is_ready();
+        match running.role_mut() {
+            Kind::RouteServer(rs) => {
+                if let Some(failure) = rs.engine.take_failure() {
+                    return Err(Violation::new(Rule::NoFailure, format!("{}: {failure}", node.name)));
+                }
+                let unheard = rs.feed.iter().filter(|said| matches!(said, Said::End(_))).count();
+                if ready && unheard > 0 && local < rs.ready_at {
+                    let text = format!("{} says ready before {unheard} sources are at their end", node.name);
+                    return Err(Violation::new(Rule::TrueWord, text));
+                }
+            }
+            Kind::Agent(_) => {
+                node.alone_since = if synced { None } else { node.alone_since.or(Some(now)) };
+                node.stale_since = if stale { node.stale_since.or(Some(local)) } else { None };
+            }
+        }
         if !ready {
             node.ready_since = None;
         } else if node.ready_since.is_none() {
             node.ready_since = Some(now);
             self.note(now, format_args!("{} is ready", self.name(n)));
         }
-        Ok(outcome)
+        Ok(())
     }
 
-    /// Opens and closes clients as a route server asks.
-    fn change_clients(&mut self, n: usize, running: &mut Running) -> bool {
-        let mut any = false;
-        while let Kind::RouteServer(rs) = &mut running.kind
-            && let Some(request) = rs.engine.poll_request()
-        {
-            any = true;
-            self.note(self.now, format_args!("{} wants of its clients: {request:?}", self.name(n)));
-            let Some(node) = self.nodes.get_mut(n) else { return false };
-            let local = node.local(self.now);
-            let peers = node.upstream.get(..node.fixed_clients()).unwrap_or_default();
-            let (slot, config, servers) = match request {
-                Request::Close(slot) => (slot, ClientConfig::new("", "", Vec::new()), Vec::new()),
-                Request::Open { place, table, peers: order, prefers_first } => {
-                    let (config, order) = client_for(&node.client_config, table, &order, prefers_first);
-                    let server = |at: usize| peers.get(at).and_then(|servers| servers.first()).copied();
-                    (place, config, order.into_iter().filter_map(server).collect())
-                }
-            };
-            let before = node.upstream.get(slot).map_or(0, Vec::len);
-            (0..before).for_each(|link| self.hang_up(n, slot, link));
-            let Some(node) = self.nodes.get_mut(n) else { return false };
-            let Kind::RouteServer(rs) = &mut running.kind else { return false };
-            let table = rs.engine.client_table(slot);
-            let log = ClientLog { checked: table.serial(), digest: table.digest(), ..ClientLog::default() };
-            let name = config.table.clone();
-            let client = Client::new(config, local);
-            if slot < running.clients.len() {
-                // The slot is there: so are those of the same place in the lists beside it.
-                if let Some(at) = running.clients.get_mut(slot) {
-                    *at = client;
-                }
-                if let Some(at) = node.upstream.get_mut(slot) {
-                    *at = servers;
-                }
-                if let Some(at) = node.tables.get_mut(slot) {
-                    *at = name;
-                }
-                if let Some(at) = node.logs.get_mut(slot) {
-                    *at = log;
-                }
-            } else {
-                running.clients.push(client);
-                node.upstream.push(servers);
-                node.tables.push(name);
-                node.logs.push(log);
-            }
-        }
-        any
+    /// A client is new: connections of the one before it on this slot end.
+    fn renew_client(&mut self, n: usize, slot: usize, running: &mut Running) {
+        let before = self.nodes.get(n).and_then(|node| node.upstream.get(slot)).map_or(0, Vec::len);
+        (0..before).for_each(|link| self.hang_up(n, slot, link));
+        let Some(node) = self.nodes.get_mut(n) else { return };
+        let table = running.role_mut().client_table(slot);
+        let log = ClientLog { checked: table.serial(), digest: table.digest(), ..ClientLog::default() };
+        let servers = running.upstream(slot).iter().filter_map(|&at| node.servers.get(at).copied()).collect();
+        let name = running.client(slot).map_or_else(String::new, |client| client.config().table.clone());
+        set(&mut node.upstream, slot, servers);
+        set(&mut node.tables, slot, name.clone());
+        set(&mut node.logs, slot, log);
+        self.note(self.now, format_args!("{} has a new client {slot} for {name}", self.name(n)));
     }
 
     /// Notes what is served, and holds what clients have against it.
     fn check_node(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
-        match &running.kind {
+        match running.role() {
             Kind::RouteServer(rs) => {
                 self.ledger.record(CATALOG, rs.engine.catalog(), false)?;
                 for (id, table) in rs.engine.rib_tables() {
@@ -160,14 +130,14 @@ impl Network {
                 }
                 self.ledger.record("fib", rs.engine.fib(), rs.engine.ready())?;
             }
-            Kind::Agent(agent) => self.ledger.record("fib", &agent.table, false)?,
+            Kind::Agent(agent) => self.ledger.record("fib", agent.core.table(), false)?,
         }
-        let is_agent = matches!(running.kind, Kind::Agent(_));
-        for (slot, client) in running.clients.iter().enumerate() {
+        let is_agent = running.role().agent().is_some();
+        for slot in 0..running.clients().len() {
+            let base = running.client(slot).and_then(|client| client.base());
+            let table = &*running.role_mut().client_table(slot);
             let Some(node) = self.nodes.get_mut(n) else { return Ok(()) };
-            let (Some(log), Some(table)) = (node.logs.get_mut(slot), running.kind.client_table(slot)) else {
-                continue;
-            };
+            let Some(log) = node.logs.get_mut(slot) else { continue };
             if log.checked == table.serial() {
                 continue;
             }
@@ -182,7 +152,7 @@ impl Network {
             if is_agent {
                 self.ledger.published(who, &node.subset, table)?;
             }
-            if let Some(base) = client.base() {
+            if let Some(base) = base {
                 let name = node.tables.get(slot).map_or("?", String::as_str);
                 self.ledger.claimed(who, name, base, table)?;
             }
@@ -231,10 +201,9 @@ impl Network {
                     format_args!("{who} uses {}: {how:?} in {took:?}, {differing} differ", self.name(server)),
                 );
                 self.judge_choice(n, slot, *link, before, registered, failback)?;
-                let Some(client) = running.clients.get(slot) else { return Ok(()) };
-                let Some(table) = running.kind.client_table(slot) else { return Ok(()) };
                 // At this moment the table is the server's, whether anything was sent or not.
-                if let Some(base) = client.base() {
+                if let Some(base) = running.client(slot).and_then(|client| client.base()) {
+                    let table = &*running.role_mut().client_table(slot);
                     let name = self.nodes.get(n).and_then(|x| x.tables.get(slot)).map_or("?", String::as_str);
                     self.ledger.claimed(&who, name, base, table)?;
                 }
@@ -254,10 +223,6 @@ impl Network {
                     format!("{who} got from {} what leads to another table: {reason}", self.name(server));
                 return Err(Violation::new(Rule::NoAccusation, text));
             }
-        }
-        if let Kind::RouteServer(rs) = &mut running.kind {
-            rs.client_event(local, slot, event)
-                .map_err(|e| Violation::new(Rule::NoFailure, format!("{who}: {e}")))?;
         }
         Ok(())
     }
@@ -330,7 +295,7 @@ impl Network {
     }
 
     fn server_events(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
-        let mut events: Vec<ServerEvent> = std::iter::from_fn(|| running.server.poll_event()).collect();
+        let mut events: Vec<ServerEvent> = std::iter::from_fn(|| running.poll_session_event()).collect();
         // Sessions that end in one call come in the order of a hash map.
         events.sort_by_key(|event| match event {
             ServerEvent::Ended { session, .. } => *session,
@@ -364,5 +329,13 @@ impl Network {
 
     fn client_of(&self, n: usize, session: u64) -> Option<usize> {
         self.connections.values().find(|c| c.server == n && c.session == Some(session)).map(|c| c.client)
+    }
+}
+
+/// Sets an element, the next one included.
+fn set<T>(all: &mut Vec<T>, at: usize, value: T) {
+    match all.get_mut(at) {
+        Some(old) => *old = value,
+        None => all.push(value),
     }
 }

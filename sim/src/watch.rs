@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fibcast_sync_proto::agent::FAILED;
 use fibcast_sync_proto::origins::table_name;
 use fibcast_sync_proto::relay::HOLD;
+use fibcast_sync_proto::server::Tables;
 use fibcast_sync_proto::{Key, OriginId, Value};
 
 use crate::agent::Agent;
@@ -35,14 +37,10 @@ impl Network {
             let Some(running) = self.nodes.get(n).and_then(|node| node.running.as_ref()) else { continue };
             self.check_silence(n, running)?;
             self.check_memory(n, running)?;
-            if let Kind::Agent(agent) = &running.kind {
+            if let Some(agent) = running.role().agent() {
                 self.check_use(n, running)?;
-                self.check_word(n, agent)?;
-                let table: BTreeMap<Key, Value> = agent.table.iter().collect();
-                if table != agent.sink.records {
-                    let text = format!("the sink of {} is not what its table says", self.name(n));
-                    return Err(Violation::new(Rule::SinkFollows, text));
-                }
+                self.check_word(n, running.role())?;
+                self.check_sink(n, agent)?;
             }
         }
         Ok(())
@@ -51,7 +49,7 @@ impl Network {
     /// Nobody uses a server from which nothing has come for long.
     fn check_silence(&self, n: usize, running: &Running) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
-        for (slot, client) in running.clients.iter().enumerate() {
+        for (slot, client) in running.clients().iter().enumerate() {
             let Some(server) = client.active().and_then(|link| node.server_of(slot, link)) else { continue };
             let cut = self.paths.get(&(n, server)).and_then(|p| p.cut_down);
             let off = self.nodes.get(server).filter(|s| s.running.is_none()).map(|s| s.trouble);
@@ -72,17 +70,51 @@ impl Network {
     }
 
     /// What a relay says of itself: ready only in sync and shortly after, stale whenever it is not in sync.
-    fn check_word(&self, n: usize, agent: &Agent) -> Result<(), Violation> {
+    fn check_word(&self, n: usize, role: &Kind) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
         let Some(since) = node.alone_since else { return Ok(()) };
         let late = since.max(node.paused_until) + HOLD + TO_WAKE < self.now;
-        if !agent.relay.is_stale() || (agent.relay.is_ready() && late) {
-            let (ready, stale) = (agent.relay.is_ready(), agent.relay.is_stale());
+        let (ready, stale) = (role.is_ready(), role.is_stale("fib"));
+        if !stale || (ready && late) {
             let text = format!(
                 "{} is not in sync since {since:?} and says: ready {ready}, stale {stale}",
                 node.name
             );
             return Err(Violation::new(Rule::TrueWord, text));
+        }
+        Ok(())
+    }
+
+    /// The sink has what the table says, but nothing after the time of expiry without a capable server; and never lacks something for long.
+    fn check_sink(&self, n: usize, agent: &Agent) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        let wrong = |what: String| {
+            Err(Violation::new(Rule::SinkFollows, format!("the sink of {} {what}", node.name)))
+        };
+        let well_since = agent.sink.trouble.as_ref().map_or(Duration::ZERO, |(until, _)| *until);
+        let since = agent.behind_since.map(|since| since.max(well_since).max(node.paused_until));
+        if since.is_some_and(|since| since + FAILED + TO_WAKE < self.now) {
+            return wrong(format!("lacks something since {since:?}, and takes what it is given"));
+        }
+        let over = node.stale_since.zip(node.expire).map(|(since, expire)| since + expire);
+        let local = node.local(self.now);
+        if !agent.core.is_delivered() {
+            return Ok(());
+        }
+        if over.is_none_or(|over| local < over) {
+            let table: BTreeMap<Key, Value> = agent.core.table().iter().collect();
+            return if table == agent.sink.records {
+                Ok(())
+            } else {
+                wrong("is not what its table says".into())
+            };
+        }
+        let late = over.is_some_and(|over| over.max(node.local(node.paused_until)) + TO_WAKE < local);
+        if late && !agent.sink.records.is_empty() {
+            return wrong(format!(
+                "forwards by {} records that expired at {over:?}",
+                agent.sink.records.len()
+            ));
         }
         Ok(())
     }
@@ -94,7 +126,7 @@ impl Network {
         if self.ledger.parts.len() > 1 && self.settings.tombstones < 1_000 {
             return Ok(());
         }
-        for (client, servers) in running.clients.iter().zip(&node.upstream) {
+        for (client, servers) in running.clients().iter().zip(&node.upstream) {
             // Where siblings serve each other, a capable one may be one whose table comes from here.
             let all_calm = servers.iter().all(|&s| {
                 self.paths.get(&(n, s)).is_some_and(|p| p.is_whole() && p.trouble + TO_SYNC < self.now)
@@ -105,7 +137,7 @@ impl Network {
             });
             let Some(&good) = good.filter(|_| all_calm) else { continue };
             let server = self.nodes.get(good).and_then(|s| s.running.as_ref());
-            let has = server.is_some_and(|s| !s.kind.fib().is_empty());
+            let has = server.is_some_and(|s| !s.role().fib().is_empty());
             // Between the loss of one server and the sync with the next there is a moment.
             let moment = servers.iter().filter_map(|&s| self.nodes.get(s)).any(|s| {
                 s.running.is_none()
@@ -118,8 +150,8 @@ impl Network {
             if !client.is_synced()
                 || (has
                     && node.subset.is_all()
-                    && running.kind.fib().is_empty()
-                    && server.is_some_and(|s| s.kind.fib().serial() < 2))
+                    && running.role().fib().is_empty()
+                    && server.is_some_and(|s| s.role().fib().serial() < 2))
             {
                 let links: Vec<String> = client
                     .links()
@@ -141,13 +173,13 @@ impl Network {
     /// Queues of sessions and deletions that are remembered.
     fn check_memory(&self, n: usize, running: &Running) -> Result<(), Violation> {
         let limits = self.settings.limits;
-        let fib = running.kind.fib();
+        let fib = running.role().fib();
         // One batch or answer to a sketch beyond the limit; heartbeats up to twice the limit; symbols.
         let most = 4 * limits.queue as u64
             + 160 * (limits.shared as u64).min(2 * fib.len() + 100)
             + 100 * fib.len()
             + 64 * 1024;
-        for session in running.server.sessions() {
+        for session in running.server().sessions() {
             if session.queued_bytes > most {
                 let text = format!(
                     "{} holds {} bytes for {}, expected at most {most}",
@@ -158,7 +190,7 @@ impl Network {
                 return Err(Violation::new(Rule::Memory, text));
             }
         }
-        if let Kind::Agent(agent) = &running.kind {
+        if let Some(agent) = running.role().agent() {
             let remembered = (fib.count_since(0, usize::MAX) as u64).saturating_sub(fib.len());
             let most = self.settings.tombstones as u64 + agent.largest;
             if remembered > most {
@@ -201,8 +233,8 @@ impl Network {
     /// What must not grow at rest: serials and failovers by node, and frames with data.
     fn movements(&self) -> (Vec<(u64, u64)>, u64) {
         let of = |running: &Running| {
-            let failovers = running.clients.iter().map(|c| c.counters().failovers).sum();
-            (running.kind.fib().serial(), failovers)
+            let failovers = running.clients().iter().map(|c| c.counters().failovers).sum();
+            (running.role().fib().serial(), failovers)
         };
         let nodes = self.nodes.iter().filter_map(|n| n.running.as_ref()).map(of).collect();
         // Leases are refreshed all the time.
@@ -217,8 +249,7 @@ impl Network {
         loop {
             let more = (0..self.nodes.len()).find(|n| {
                 let node = self.nodes.get(*n).filter(|node| node.tier > 1);
-                !gone.contains(n)
-                    && node.is_some_and(|node| node.upstream.iter().flatten().all(|s| gone.contains(s)))
+                !gone.contains(n) && node.is_some_and(|node| node.servers.iter().all(|s| gone.contains(s)))
             });
             match more {
                 Some(n) => gone.push(n),
@@ -235,7 +266,7 @@ impl Network {
             if node.paused_until > self.now {
                 return Err(Violation::new(Rule::RestIsQuiet, format!("{} still stands still", node.name)));
             }
-            let fib = running.kind.fib();
+            let fib = running.role().fib();
             let found: BTreeMap<Key, Value> = fib.iter().collect();
             let island = self.island(n, &stranded);
             let expected =
@@ -245,13 +276,17 @@ impl Network {
             if found != part {
                 return Err(Violation::new(Rule::RestIsModel, self.compare(n, &found, &part)));
             }
-            if let Kind::RouteServer(rs) = &running.kind {
+            if let Kind::RouteServer(rs) = running.role() {
                 self.no_ghosts(n, rs, &island)?;
             }
             sound(&node.name, fib)?;
-            let sources_done = match &running.kind {
+            let sources_done = match running.role() {
                 Kind::RouteServer(rs) => rs.feed.is_empty() && rs.readiness() == (true, true),
-                Kind::Agent(agent) => agent.relay.is_ready() && !agent.relay.is_stale(),
+                Kind::Agent(agent) => {
+                    agent.core.relay().is_ready()
+                        && !agent.core.relay().is_stale()
+                        && agent.core.is_delivered()
+                }
             };
             if !sources_done {
                 let text = format!("{} is not ready", node.name);
@@ -269,7 +304,7 @@ impl Network {
         // An agent has the table of the first of its servers that is up; no chain of them is longer than all nodes.
         for _ in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(at).filter(|node| node.tier > 1) else { break };
-            let first = node.upstream.iter().flatten().find(|server| !down.contains(server));
+            let first = node.servers.iter().find(|server| !down.contains(server));
             at = first.copied().unwrap_or(at);
         }
         let mut island = vec![at];
@@ -277,7 +312,7 @@ impl Network {
         while let Some(&at) = island.get(next) {
             next += 1;
             let Some(node) = self.nodes.get(at) else { continue };
-            for &peer in node.upstream.iter().take(node.fixed_clients()).flatten() {
+            for &peer in &node.servers {
                 if !down.contains(&peer) && !island.contains(&peer) {
                     island.push(peer);
                 }
@@ -289,7 +324,7 @@ impl Network {
     /// At rest a route server knows the protocols beside all servers of its island, and no others.
     fn no_ghosts(&self, n: usize, rs: &RouteServer, island: &[usize]) -> Result<(), Violation> {
         let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
-        let origins = rs.origins(local);
+        let origins = rs.engine.origin_status(local);
         let known = origins.iter().filter(|origin| origin.state != "expired");
         let mut found: Vec<String> = known
             .map(|o| format!("{} of {}: {}, counted {}", o.name, o.server, o.state, o.counted))
@@ -333,14 +368,12 @@ impl Network {
             return Ok(());
         }
         for n in servers() {
-            let Some(Running { kind: Kind::RouteServer(rs), .. }) =
-                self.nodes.get(n).and_then(|node| node.running.as_ref())
-            else {
-                continue;
-            };
+            let running = self.nodes.get(n).and_then(|node| node.running.as_ref());
+            let Some(Kind::RouteServer(rs)) = running.map(|running| running.role()) else { continue };
             let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
             let dead = |server: &str| self.nodes.iter().any(|node| node.name == server && !node.up);
-            let ghost = rs.origins(local).into_iter().find(|o| dead(&o.server) && o.state != "expired");
+            let ghost =
+                rs.engine.origin_status(local).into_iter().find(|o| dead(&o.server) && o.state != "expired");
             if let Some(o) = ghost {
                 let text = format!(
                     "{} takes {} of {} for {}, though nothing but its death has happened since {since:?}",
@@ -358,7 +391,7 @@ impl Network {
     /// Every agent uses the first of its servers that is up, and every route server all of its peers.
     fn best_in_use(&self, n: usize, running: &Running, stranded: &[usize]) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
-        for (slot, (client, servers)) in running.clients.iter().zip(&node.upstream).enumerate() {
+        for (slot, (client, servers)) in running.clients().iter().zip(&node.upstream).enumerate() {
             // Routes of an origin may come by any way, but from its own server if that is a peer.
             if node.tier == 1 && !node.is_catalog(slot) {
                 let table = node.tables.get(slot).map_or("?", String::as_str);
@@ -395,7 +428,7 @@ impl Network {
     }
 
     fn sessions_match(&self, n: usize, running: &Running) -> Result<(), Violation> {
-        let sessions = running.server.sessions().len();
+        let sessions = running.server().sessions().len();
         let open =
             self.connections.values().filter(|c| c.server == n && c.server_open && c.client_open && !c.void);
         let open = open.count();

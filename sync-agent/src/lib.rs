@@ -1,6 +1,6 @@
-//! The shell around the sync machines: client, relay, and what is done with the table.
+//! The shell around the cores of `sync-proto`: sockets, clock, and what is done with the table.
 //!
-//! [`shell`] is the event loop that all daemons share; [`agent`] runs a client, a relay and a sink in it;
+//! [`shell`] is the event loop that all daemons share; [`agent`] runs the core of an agent with a sink in it;
 //! [`checkpoint`] keeps its table for the next start;
 //! [`kernel`] is the sink of hosts without DPDK; [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
 

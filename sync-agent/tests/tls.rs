@@ -148,7 +148,7 @@ fn node_that_takes_another_name_than_its_certificates_is_refused_by_either_side(
         "it calls itself nh-1",
     );
     let shell = Shell::secure("rs-b", Limits::default(), pki.node("rs-c")).unwrap();
-    let b = TestServer::with(shell, "127.0.0.1:0", table(10, 10));
+    let b = TestServer::with(shell, "rs-b", "127.0.0.1:0", table(10, 10));
     let line = format!("server {}", b.address);
     refused(
         &log,

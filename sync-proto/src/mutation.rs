@@ -53,6 +53,12 @@ mutations! {
     NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
     KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
     StayReady "stay-ready" "a relay that lost its servers goes on saying that it is ready",
+    ForgetPin "forget-pin" "an agent forgets deletions that its sink has not seen",
+    IgnoreExpiry "ignore-expiry" "an agent without a capable server forwards for ever, whatever its configuration says",
+    DropFailedBatch "drop-failed-batch" "an agent takes a batch that its sink failed to apply for applied",
+    ReadyTooEarly "ready-too-early" "an agent says that it is ready as soon as it has a table, in sync with a server or not",
+    ResyncKeepsSerial "resync-keeps-serial" "a resync gives the sink only what it has not been given before",
+    ReadyBeforeSources "ready-before-sources" "a route server says that it is ready before its sources have handed over their tables",
     KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 

@@ -13,10 +13,11 @@
 //! is over: beginning with the prefixes that changed last, of which the dead one may not have told the newest. What expires, expires
 //! by the lease, on all servers alike.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_sync_proto::client::{Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
+use fibcast_sync_proto::node::{ClientId, ClientRequest, ServerIndex};
 use fibcast_sync_proto::origins::{OriginEvent, OriginState, table_name};
 use fibcast_sync_proto::{Batch, Change, Key, OriginId, OriginValue, Table};
 use ipnet::IpNet;
@@ -34,34 +35,18 @@ const SWEEP_AFTER: Duration = Duration::from_millis(200);
 /// "not ready" for a moment.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// What the owner of the clients is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
-    /// A client for the routes of an origin, in a new place or in that of an earlier one, which ends.
-    Open {
-        /// The place.
-        place: usize,
-        /// The table to register for.
-        table: String,
-        /// Places of the peers in the configuration, in order of preference.
-        peers: Vec<usize>,
-        /// The first peer is the origin's own server: it is used again when it comes back. Among relays there is nothing to choose.
-        prefers_first: bool,
-    },
-    /// The client ends.
-    Close(usize),
-}
-
 /// How long the origin's own server must have been capable before it is used again.
 const FAILBACK: Duration = Duration::from_secs(2);
 
-/// The client that a request asks for, made like `like`, and the peers that are its servers.
-pub fn client_for(
+/// A client for the routes of an origin. `peers` are its servers in order of preference; `prefers_first`: the first of them is the origin's
+/// own server, which is used again when it comes back. Among relays there is nothing to choose.
+fn client_for(
     like: &ClientConfig,
+    client: ClientId,
     table: String,
-    peers: &[usize],
+    peers: Vec<ServerIndex>,
     prefers_first: bool,
-) -> (ClientConfig, Vec<usize>) {
+) -> ClientRequest {
     let role = |at: usize| if at == 0 { Role::Primary } else { Role::Secondary };
     let config = ClientConfig {
         table,
@@ -72,7 +57,7 @@ pub fn client_for(
         grace: if prefers_first { like.grace } else { Duration::ZERO },
         ..like.clone()
     };
-    (config, peers.to_vec())
+    ClientRequest { client, config, servers: peers }
 }
 
 /// How an origin's routes take part in the selection.
@@ -112,19 +97,19 @@ pub(super) struct Other {
     /// The servers that the routes come through, nearest last.
     pub path: Vec<String>,
     /// Since when it has been out of sync.
-    since: Instant,
+    since: Duration,
     /// Some server has the routes by a way that does not lead through us.
     capable: bool,
     /// The connection to the server in use ended, after which there was no sync yet.
     lost: bool,
     pub counted: Counted,
     /// When it may count otherwise without input.
-    due: Option<Instant>,
+    due: Option<Duration>,
 }
 
 impl Other {
     /// When the routes may count otherwise without input.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Duration> {
         self.due
     }
 
@@ -134,8 +119,8 @@ impl Other {
         state: Option<OriginState>,
         lease: Duration,
         hold: Duration,
-        now: Instant,
-    ) -> (Counted, Option<Instant>) {
+        now: Duration,
+    ) -> (Counted, Option<Duration>) {
         let by_lease = match state {
             _ if !self.synced_once => Counted::Out,
             Some(OriginState::Live { .. }) => Counted::Live,
@@ -165,7 +150,7 @@ impl Engine {
     }
 
     /// The connection to the server in use is over.
-    pub(super) fn lost(&mut self, now: Instant, place: usize) -> Result<(), EngineError> {
+    pub(super) fn lost(&mut self, now: Duration, place: usize) -> Result<(), EngineError> {
         if let Some(peer) = self.peers.get_mut(place) {
             peer.synced = false;
             tracing::warn!("peer {} is lost", peer.address);
@@ -182,7 +167,7 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn watch_other(&mut self, now: Instant, place: usize, client: &Client) {
+    pub(super) fn watch_other(&mut self, now: Duration, place: usize, client: &Client) {
         let Some(other) = self.origin_at(place).and_then(|id| self.others.get_mut(&id)) else { return };
         other.capable = client.has_capable();
         let synced = client.is_synced();
@@ -220,7 +205,7 @@ impl Engine {
     }
 
     /// Opens and ends clients as origins come and go, and lets routes count as leases and clients say.
-    pub(super) fn follow_origins(&mut self, now: Instant) -> Result<(), EngineError> {
+    pub(super) fn follow_origins(&mut self, now: Duration) -> Result<(), EngineError> {
         while let Some(event) = self.origins.poll_event() {
             self.tell(&event);
         }
@@ -255,7 +240,7 @@ impl Engine {
     /// An origin's routes count otherwise: all of its prefixes may have another best path.
     fn look_again(
         &mut self,
-        now: Instant,
+        now: Duration,
         id: OriginId,
         before: Counted,
         after: Counted,
@@ -277,7 +262,7 @@ impl Engine {
         self.select(recent)
     }
 
-    fn open(&mut self, now: Instant, id: OriginId, server: String) {
+    fn open(&mut self, now: Duration, id: OriginId, server: String) {
         let free = self.places.iter().position(Option::is_none);
         let at = free.unwrap_or(self.places.len());
         match self.places.get_mut(at) {
@@ -311,12 +296,9 @@ impl Engine {
         let direct = self.peers.iter().position(|peer| peer.name.as_ref() == Some(&other.server));
         other.direct = direct;
         let rest = (0..self.peers.len()).filter(|at| Some(*at) != direct);
-        self.requests.push_back(Request::Open {
-            place: other.place,
-            table: table_name(id),
-            peers: direct.into_iter().chain(rest).collect(),
-            prefers_first: direct.is_some(),
-        });
+        let peers = direct.into_iter().chain(rest).collect();
+        let request = client_for(&self.client, other.place, table_name(id), peers, direct.is_some());
+        self.requests.push_back(request);
     }
 
     /// A peer is the server of this name: its origins are to come from it.
@@ -332,7 +314,8 @@ impl Engine {
         {
             *place = None;
         }
-        self.requests.push_back(Request::Close(other.place));
+        let (client, config) = (other.place, self.client.clone());
+        self.requests.push_back(ClientRequest { client, config, servers: Vec::new() });
         // Sessions that got the table are to learn that it is gone.
         self.announce = true;
     }

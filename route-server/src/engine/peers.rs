@@ -1,6 +1,6 @@
 //! Catalogs of the route servers that this one is registered with.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use fibcast_sync_proto::client::Client;
 use fibcast_sync_proto::origins::OriginState;
@@ -32,8 +32,7 @@ impl Peer {
 
 impl Engine {
     /// The catalog of a peer has a new commit.
-    pub(super) fn catalog_changed(&mut self, now: Instant, at: usize) -> Result<(), EngineError> {
-        let since_start = self.since_start(now);
+    pub(super) fn catalog_changed(&mut self, now: Duration, at: usize) -> Result<(), EngineError> {
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
         let serial = peer.catalog.serial();
         let (mut origins, mut opaque) = (Vec::new(), Vec::new());
@@ -50,7 +49,7 @@ impl Engine {
         peer.known = serial;
         peer.catalog.pin(serial);
         for value in origins {
-            self.origins.heard(since_start, &value).map_err(rib_error)?;
+            self.origins.heard(now, &value).map_err(rib_error)?;
         }
         crate::kv::merge(self.origins.catalog_mut(), &mut self.fib, opaque).map_err(rib_error)
     }

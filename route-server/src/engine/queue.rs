@@ -1,7 +1,7 @@
 //! Prefixes whose best path has to be looked at again, in slices.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::Duration;
 
 use fibcast_sync_proto::{Key, OriginId, Table};
 use ipnet::IpNet;
@@ -18,12 +18,12 @@ pub(super) enum Work {
         /// The last one that was looked at.
         after: Option<Key>,
         /// Not before this.
-        from: Instant,
+        from: Duration,
     },
 }
 
 impl Work {
-    pub(super) fn sweep(of: OriginId, from: Instant) -> Self {
+    pub(super) fn sweep(of: OriginId, from: Duration) -> Self {
         Work::Sweep { of, after: None, from }
     }
 }
@@ -41,7 +41,7 @@ impl Queue {
         self.0.is_empty()
     }
 
-    fn due(&self, now: Instant) -> Option<usize> {
+    fn due(&self, now: Duration) -> Option<usize> {
         self.0.iter().position(|work| match work {
             Work::List(_) => true,
             Work::Sweep { from, .. } => *from <= now,
@@ -49,12 +49,12 @@ impl Queue {
     }
 
     /// Whether something can be done by now.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
         self.due(now).is_some()
     }
 
     /// When the first sweep begins.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Duration> {
         let from = |work: &Work| match work {
             Work::List(_) => None,
             Work::Sweep { from, .. } => Some(*from),
@@ -77,7 +77,7 @@ impl Queue {
         &mut self,
         limit: usize,
         table: impl Fn(OriginId) -> Option<&'t Table>,
-        now: Instant,
+        now: Duration,
     ) -> Option<Vec<(u32, IpNet)>> {
         let at = self.due(now)?;
         let (prefixes, done) = match self.0.get_mut(at)? {

@@ -1,6 +1,6 @@
 //! What an operator sees of the tables, sources, peers and origins.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{OriginStatus, PeerStatus, SourceStatus, TableStatus};
@@ -85,8 +85,7 @@ impl Engine {
     }
 
     /// Each origin, own ones first.
-    pub fn origin_status(&self, now: Instant) -> Vec<OriginStatus> {
-        let now = self.since_start(now);
+    pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
         let own = self.sources.iter().filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = if value.ready { "live" } else { "loading" };

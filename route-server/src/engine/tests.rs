@@ -2,7 +2,7 @@
 
 mod net;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_control::protocol::RouteQuery;
 use net::{Net, checked};
@@ -50,7 +50,7 @@ fn servers_with_different_origins_reach_equal_forwarding_tables() {
     assert_eq!(net.shows(0), expected);
     assert_eq!(net.shows(1), expected);
     assert!(net.all_equal());
-    assert!(net.nodes.iter().all(|node| node.engine.ready()));
+    assert!(net.nodes.iter().all(|node| node.engine().ready()));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn routes_of_a_dead_server_give_way_at_once_stay_alone_for_lease_and_hold_time_a
     net.run(1.0);
     assert_eq!(net.shows(1), ["10.0.0.0/8 via 192.0.2.2 of ospf", "2001:db8::/32 via 2001:2::1 of ospf"]);
     assert_eq!(net.origin(1, "bgp"), "bgp expired out []");
-    assert_eq!(net.nodes[1].engine.rib_tables().count(), 1, "and its memory with it");
+    assert_eq!(net.nodes[1].engine().rib_tables().count(), 1, "and its memory with it");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn server_that_comes_back_counts_again_when_its_table_is_whole_and_not_before() 
     net.announce(0, 0, "10.2.0.0/16", "192.0.2.3");
     net.run(1.0);
     assert_eq!(net.shows(1).len(), 2);
-    assert!(!net.nodes[0].engine.ready());
+    assert!(!net.nodes[0].engine().ready());
     net.end_of_table(0);
     net.run(0.2);
     assert_eq!(net.shows(1).len(), 3);
@@ -104,7 +104,7 @@ fn chain_and_ring_of_servers_converge_though_most_are_not_registered_with_each_o
     for (n, ring) in [(3, false), (4, true), (5, false), (5, true)] {
         let mut net = many(n, ring);
         assert_eq!(net.shows(n / 2).len(), n);
-        assert!(net.all_equal() && net.nodes.iter().all(|node| node.engine.ready()), "{n} {ring}");
+        assert!(net.all_equal() && net.nodes.iter().all(|node| node.engine().ready()), "{n} {ring}");
         net.withdraw(0, 0, "10.0.0.0/16");
         net.announce(0, 0, "10.1.0.0/16", "192.0.2.100");
         net.settle();
@@ -179,13 +179,13 @@ fn server_without_sources_is_not_ready_before_it_knows_what_its_peers_peers_know
     net.announce(0, 0, "10.0.0.0/16", "192.0.2.1");
     net.cut(0, 1);
     net.run(2.0);
-    assert!(!net.nodes[1].engine.ready() && !net.nodes[2].engine.ready());
+    assert!(!net.nodes[1].engine().ready() && !net.nodes[2].engine().ready());
     net.mend();
     net.run(4.0);
-    assert!(!net.nodes[2].engine.ready(), "o0 has not handed over its table");
+    assert!(!net.nodes[2].engine().ready(), "o0 has not handed over its table");
     net.end_of_table(0);
     net.settle();
-    assert!(net.nodes.iter().all(|node| node.engine.ready() && node.engine.fib().counts().routes() == 1));
+    assert!(net.nodes.iter().all(|node| node.engine().ready() && node.engine().fib().counts().routes() == 1));
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn two_servers_with_one_origin_name_are_reported_with_both_names_and_agree_on_th
     }
     net.run(0.5);
     for node in &net.nodes {
-        let all = node.engine.origin_status(Instant::now());
+        let all = node.engine().origin_status(net.now);
         let text = "origin \"bgp\" is configured at a and at b: give it another name at one of them";
         assert!(all.iter().all(|o| o.conflict.as_deref() == Some(text)), "{all:?}");
     }
@@ -208,7 +208,7 @@ fn two_servers_with_one_origin_name_are_reported_with_both_names_and_agree_on_th
 fn every_origins_route_is_shown_with_what_decided() {
     let net = pair();
     let query = RouteQuery::Prefix("10.0.0.0/8".parse().unwrap());
-    let lists = [0, 1].map(|n| net.nodes[n].engine.candidates(&query, 10));
+    let lists = [0, 1].map(|n| net.nodes[n].engine().candidates(&query, 10));
     assert_eq!(lists[0], lists[1]);
     let told: Vec<String> = lists[0]
         .routes
@@ -221,7 +221,7 @@ fn every_origins_route_is_shown_with_what_decided() {
         .collect();
     assert_eq!(told, ["bgp@a true 20 distance", "ospf@b false 110 distance"]);
     let query = RouteQuery::Prefix("10.1.0.0/16".parse().unwrap());
-    let list = net.nodes[1].engine.candidates(&query, 10);
+    let list = net.nodes[1].engine().candidates(&query, 10);
     assert_eq!(list.routes[0].choice.as_ref().unwrap().decided_by, "only route");
 }
 
@@ -231,19 +231,19 @@ fn a_server_is_ready_with_all_its_sources_and_peers_or_when_the_time_is_over() {
     net.kill(1);
     net.end_of_table(0);
     net.run(1.0);
-    assert!(net.nodes[0].engine.sources_ready() && !net.nodes[0].engine.ready());
+    assert!(net.nodes[0].engine().sources_ready() && !net.nodes[0].engine().ready());
     net.run(60.0);
-    assert!(net.nodes[0].engine.ready());
+    assert!(net.nodes[0].engine().ready());
 }
 
 #[test]
 fn a_source_that_fails_stops_the_start_but_not_a_server_at_work() {
-    let now = Instant::now();
+    let now = Duration::from_secs(1);
     let mut engine = Engine::new(&checked("a", &[("bgp", 20)], 1), 1, now).unwrap();
     let failed = || Message { source: 0, event: Event::Failed("x.mrt: at byte 3: truncated".to_owned()) };
-    let error = engine.source_said(now, failed()).unwrap_err();
+    let error = engine.handle_source(now, failed()).unwrap_err();
     assert_eq!(error.to_string(), "source \"bgp\": x.mrt: at byte 3: truncated");
-    engine.source_said(now, Message { source: 0, event: Event::EndOfTable }).unwrap();
-    engine.source_said(now, failed()).unwrap();
+    engine.handle_source(now, Message { source: 0, event: Event::EndOfTable }).unwrap();
+    engine.handle_source(now, failed()).unwrap();
     assert_eq!(engine.source_status()[0].state, "failed");
 }

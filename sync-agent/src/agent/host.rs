@@ -1,26 +1,20 @@
-//! What runs inside the agent's event loop: the table, the sink, the commands of other threads.
+//! What an agent's event loop has to do with others than peers: the sink, the checkpoint, the commands of other threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use fibcast_control::kv::KvList;
 use fibcast_control::protocol::{Answer, RouteQuery};
 use fibcast_control::tables::{GroupList, RouteList};
+use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
 use fibcast_sync_proto::client::ClientEvent;
-use fibcast_sync_proto::relay::Relay;
-use fibcast_sync_proto::server::{Served, Tables};
-use fibcast_sync_proto::{Subset, Table};
+use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
-use super::{AgentConfig, Report, Sink, SinkError, show};
+use super::{Report, Sink, show};
 use crate::checkpoint::Checkpoint;
-use crate::shell::{ClientId, Host, ShellState, Turn};
-
-/// A busy sink is asked again after this time.
-const BUSY: Duration = Duration::from_millis(2);
-/// A failed sink is asked again after this time.
-const FAILED: Duration = Duration::from_millis(250);
+use crate::shell::{Host, ShellState};
 
 /// What other threads ask.
 pub(super) enum Command {
@@ -33,232 +27,115 @@ pub(super) enum Command {
     KvWatch(String, u64, u64, Sender<Result<Answer, String>>),
 }
 
-/// What outlives a panic of the loop: the table and how much of it the sink has.
-pub(super) struct Kept {
-    pub table: Table,
-    /// Last serial that the sink took.
-    pub taken: u64,
-    /// Keeps the table for the next start.
-    pub checkpoint: Option<Checkpoint>,
-}
-
 pub(super) struct AgentHost<'s> {
-    kept: &'s mut Kept,
     sink: &'s mut dyn Sink,
+    checkpoint: &'s mut Option<Checkpoint>,
     commands: Receiver<Command>,
-    /// A tier below is served.
-    serves: bool,
     beats: &'s AtomicU64,
-    /// Ends the loop, after which another one begins with new connections.
-    halt: &'s AtomicBool,
-    /// Which part of the table it is.
-    subset: Subset,
-    /// The sink is emptied after so long without a capable server.
-    expire: Option<Duration>,
-    /// Since when there has been none; none: there is one.
-    stale_since: Option<Duration>,
-    expired: bool,
-    /// When the sink is asked again.
-    retry_at: Option<Duration>,
-    sink_error: Option<String>,
-    changes: u64,
-    relay: Relay,
-    announce: bool,
     watchers: Watchers,
-    pumped: u64,
 }
 
 impl<'s> AgentHost<'s> {
     pub fn new(
-        kept: &'s mut Kept,
         sink: &'s mut dyn Sink,
+        checkpoint: &'s mut Option<Checkpoint>,
         commands: Receiver<Command>,
-        config: &AgentConfig,
         beats: &'s AtomicU64,
-        halt: &'s AtomicBool,
     ) -> Self {
-        Self {
-            kept,
-            sink,
-            commands,
-            serves: !config.listen.is_empty(),
-            beats,
-            halt,
-            subset: config.sync.subset.clone(),
-            expire: config.sync.expire(),
-            stale_since: None,
-            expired: false,
-            retry_at: None,
-            sink_error: None,
-            changes: 0,
-            relay: Relay::default(),
-            announce: false,
-            watchers: Watchers::default(),
-            pumped: 0,
-        }
+        Self { sink, checkpoint, commands, beats, watchers: Watchers::default() }
     }
 
     /// Gives the sink what it has not taken yet.
-    fn feed(&mut self, now: Duration) {
-        if self.kept.taken == self.kept.table.serial() || self.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        self.retry_at = None;
-        // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
-        let nothing = self.expired.then(|| Table::new(self.kept.table.epoch()));
-        let (source, from) = nothing.as_ref().map_or((&self.kept.table, self.kept.taken), |none| (none, 0));
-        let Some(batch) = source.changes_since(from) else {
-            // Cannot be: deletions that the sink has not seen are pinned.
-            tracing::error!("the sink is beyond the horizon of the table; giving it everything anew");
-            self.kept.taken = 0;
-            self.sink.reset();
-            return;
-        };
-        match self.sink.apply(&batch) {
-            Ok(()) => {
-                self.kept.taken = self.kept.table.serial();
-                self.sink_error = None;
+    fn deliver(&mut self, now: Duration, agent: &mut AgentCore) {
+        while let Some(next) = agent.poll_sink(now) {
+            if next.replaces {
+                self.sink.reset();
             }
-            Err(SinkError::Busy) => self.retry_at = Some(now + BUSY),
-            Err(SinkError::Failed(reason)) => {
-                if self.sink_error.as_ref() != Some(&reason) {
-                    tracing::error!("batch to serial {} stays pending: {reason}", self.kept.table.serial());
-                }
-                self.sink_error = Some(reason);
-                self.retry_at = Some(now + FAILED);
-            }
+            let outcome = self.sink.apply(&next.batch);
+            agent.handle_sink(now, outcome);
         }
-        self.pin();
-    }
-
-    /// Deletions stay known until the sink and the checkpoint have them.
-    fn pin(&mut self) {
-        let checkpoint = self.kept.checkpoint.as_ref().map_or(u64::MAX, Checkpoint::pin);
-        self.kept.table.pin(self.kept.taken.min(checkpoint));
-    }
-
-    /// Looks at the client: what the tier below is told, and whether what is forwarded by has become too old.
-    fn watch(&mut self, now: Duration, state: &ShellState) {
-        let Some(slot) = state.clients.first() else { return };
-        self.announce |= self.relay.watch(now, &slot.machine);
-        if !slot.machine.is_stale() {
-            self.stale_since = None;
-            if std::mem::take(&mut self.expired) {
-                tracing::info!("a capable server is back: the table is forwarded by again");
-                self.anew();
-            }
-            return;
-        }
-        let since = *self.stale_since.get_or_insert(now);
-        if let Some(expire) = self.expire.filter(|&expire| now >= since + expire && !self.expired) {
-            tracing::error!(
-                "no capable server for {} s (sync.expire_s): routes are withdrawn",
-                expire.as_secs()
-            );
-            self.expired = true;
-            self.anew();
+        while let Some(event) = agent.poll_event() {
+            log(&event);
         }
     }
 
-    /// The sink gets everything anew: the table, or nothing once it has expired.
-    fn anew(&mut self) {
-        self.kept.taken = 0;
-        self.retry_at = None;
-        self.sink.reset();
-    }
-
-    fn command(&mut self, command: Command, state: &ShellState) {
+    fn command(&mut self, now: Duration, command: Command, node: &mut Node<AgentCore>, state: &ShellState) {
+        let table = node.role().table();
+        // Who asked may have lost patience.
         match command {
-            Command::Status(answer) => {
-                let synced = state.clients.first().is_some_and(|c| c.machine.is_synced());
-                let stale = state.clients.first().is_none_or(|c| c.machine.is_stale());
-                let passed_on = state.server.routes_passed_on();
-                let mut sync =
-                    state.clients.first().map(|c| show::sync_status(c, passed_on)).unwrap_or_default();
-                sync.checkpoint = self.kept.checkpoint.as_ref().map(Checkpoint::status);
-                let report = Report {
-                    ready: synced,
-                    stale,
-                    table: show::table_status(&self.kept.table, self.changes),
-                    sync,
-                    clients: show::clients(state, self),
-                    refused: show::refused(state),
-                };
-                let _ = answer.try_send(report);
-            }
+            Command::Status(answer) => drop(answer.try_send(self.report(node, state))),
             Command::Routes(query, limit, answer) => {
-                let _ = answer.try_send(show::routes(&self.kept.table, &query, limit));
+                drop(answer.try_send(show::routes(table, &query, limit)));
+            }
+            Command::Groups(answer) => drop(answer.try_send(show::groups(table))),
+            Command::KvGet(key, answer) => drop(answer.try_send(kv::get(table, &key))),
+            Command::KvList(prefix, limit, answer) => drop(answer.try_send(kv::list(table, &prefix, limit))),
+            Command::KvWatch(prefix, epoch, serial, answer) => {
+                self.watchers.add(now, prefix, epoch, serial, answer);
             }
             Command::Resync(answer) => {
-                self.kept.taken = 0;
-                self.sink.reset();
-                self.halt.store(true, Ordering::Release);
+                node.role_mut().handle_resync();
                 let _ = answer.try_send(());
             }
-            Command::KvGet(key, answer) => {
-                let _ = answer.try_send(kv::get(&self.kept.table, &key));
-            }
-            Command::KvList(prefix, limit, answer) => {
-                let _ = answer.try_send(kv::list(&self.kept.table, &prefix, limit));
-            }
-            Command::KvWatch(prefix, epoch, serial, answer) => {
-                self.watchers.add(prefix, epoch, serial, answer);
-            }
-            Command::Groups(answer) => {
-                let _ = answer.try_send(show::groups(&self.kept.table));
-            }
+        }
+    }
+
+    fn report(&self, node: &Node<AgentCore>, state: &ShellState) -> Report {
+        let agent = node.role();
+        let client = node.client(0);
+        let mut sync = show::sync_status(node, 0, state);
+        sync.checkpoint = self.checkpoint.as_ref().map(Checkpoint::status);
+        Report {
+            ready: client.is_some_and(|c| c.is_synced()),
+            stale: client.is_none_or(|c| c.is_stale()),
+            table: show::table_status(agent.table(), agent.changes()),
+            sync,
+            clients: show::clients(node, state),
+            refused: show::refused(state),
         }
     }
 }
 
-impl Tables for AgentHost<'_> {
-    fn served(&self, name: &str) -> Option<Served<'_>> {
-        (self.serves && name == "fib").then_some(Served {
-            table: &self.kept.table,
-            ready: self.relay.is_ready(),
-            path: self.relay.path(),
-        })
-    }
-
-    fn is_stale(&self, _: &str) -> bool {
-        self.relay.is_stale()
-    }
-
-    fn subset(&self, _: &str) -> Option<&Subset> {
-        Some(&self.subset).filter(|subset| !subset.is_all())
-    }
-}
-
-impl Host for AgentHost<'_> {
-    fn client_table(&mut self, _: ClientId) -> &mut Table {
-        &mut self.kept.table
-    }
-
-    fn client_event(&mut self, now: Duration, _: ClientId, event: &ClientEvent, _: &ShellState) {
-        if let ClientEvent::Committed(commit) = event {
-            self.changes += commit.count;
+impl Host<AgentCore> for AgentHost<'_> {
+    fn client_event(&mut self, now: Duration, node: &mut Node<AgentCore>, _: ClientId, event: &ClientEvent) {
+        if let ClientEvent::Committed(_) = event {
             // At once, not at the turn's end: the worker is to see it as soon as it can.
-            self.feed(now);
+            self.deliver(now, node.role_mut());
         }
     }
 
-    fn turn(&mut self, now: Duration, state: &ShellState) -> Turn {
+    fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
         self.beats.fetch_add(1, Ordering::Relaxed);
-        self.watch(now, state);
-        self.feed(now);
         while let Ok(command) = self.commands.try_recv() {
-            self.command(command, state);
+            self.command(now, command, node, state);
         }
-        let changed = self.pumped != self.kept.table.serial();
-        self.pumped = self.kept.table.serial();
-        let expiry =
-            self.expire.filter(|_| !self.expired).and_then(|expire| Some(self.stale_since? + expire));
-        let checkpoint = self.kept.checkpoint.as_mut().and_then(|c| c.turn(now, &self.kept.table));
-        self.pin();
-        let watched = self.watchers.turn(&self.kept.table);
-        let watched = watched.map(|at| now + at.saturating_duration_since(Instant::now()));
-        let wake_at =
-            [self.retry_at, self.relay.due(), expiry, checkpoint, watched].into_iter().flatten().min();
-        Turn { changed, announce: std::mem::take(&mut self.announce), wake_at }
+    }
+
+    fn output(&mut self, now: Duration, node: &mut Node<AgentCore>) -> Option<Duration> {
+        let agent = node.role_mut();
+        self.deliver(now, agent);
+        let mut wake_at = None;
+        if let Some(checkpoint) = self.checkpoint {
+            wake_at = checkpoint.turn(now, agent.table());
+            agent.keep_deletions(checkpoint.pin());
+        }
+        let watched = self.watchers.turn(now, agent.table());
+        wake_at.into_iter().chain(watched).min()
+    }
+}
+
+fn log(event: &AgentEvent) {
+    match event {
+        AgentEvent::Expired(after) => tracing::error!(
+            "no capable server for {} s (sync.expire_s): routes are withdrawn",
+            after.as_secs()
+        ),
+        AgentEvent::Recovered => tracing::info!("a capable server is back: its table is in force again"),
+        AgentEvent::SinkFailed { serial, reason } => {
+            tracing::error!("batch to serial {serial} stays pending: {reason}");
+        }
+        AgentEvent::SinkBehindHorizon(serial) => tracing::error!(
+            "the table at serial {serial} has forgotten what the sink lacks; the sink gets all of it again"
+        ),
     }
 }

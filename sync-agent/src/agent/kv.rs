@@ -1,6 +1,6 @@
 //! Opaque records of a table for operators: one, many, and those who wait for changes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use fibcast_control::kv::{KvEntry, KvList, KvValue};
@@ -77,23 +77,22 @@ struct Watcher {
     prefix: String,
     epoch: u64,
     serial: u64,
-    until: Instant,
+    until: Duration,
     reply: Reply,
 }
 
 impl Watchers {
     /// Somebody wants to know what changes after a serial.
-    pub fn add(&mut self, prefix: String, epoch: u64, serial: u64, reply: Reply) {
+    pub fn add(&mut self, now: Duration, prefix: String, epoch: u64, serial: u64, reply: Reply) {
         if self.0.len() >= MAX_WAITING {
             let _ = reply.try_send(Err(format!("expected at most {MAX_WAITING} watchers at once")));
             return;
         }
-        self.0.push(Watcher { prefix, epoch, serial, until: Instant::now() + WAIT, reply });
+        self.0.push(Watcher { prefix, epoch, serial, until: now + WAIT, reply });
     }
 
     /// Answers those for whom there is something, or whose time is over. When to come again, if somebody waits.
-    pub fn turn(&mut self, table: &Table) -> Option<Instant> {
-        let now = Instant::now();
+    pub fn turn(&mut self, now: Duration, table: &Table) -> Option<Duration> {
         self.0.retain_mut(|w| {
             let fresh = w.epoch != table.epoch() || w.serial != table.serial();
             let mut news = if fresh { changes(table, &w.prefix, w.epoch, w.serial) } else { None };

@@ -1,8 +1,8 @@
 //! The agent: a client of route servers, keeper of one copy of the table, server of the tier below, feeder of a sink.
 //!
-//! [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if it is sound; if
-//! not, it begins anew and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is `[sync]`, `subset` its part, `host` what runs
-//! inside the event loop, `sink` where differences go, `show` and `kv` how operators see it.
+//! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
+//! it is sound; if not, it begins empty and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
+//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `sink` where differences go, `show` and `kv` how operators see it.
 
 pub mod config;
 mod host;
@@ -24,13 +24,15 @@ use fibcast_control::protocol::{Answer, Request, RouteQuery};
 use fibcast_control::status::{Kind, Status, resident_bytes};
 use fibcast_control::tables::RouteList;
 use fibcast_sync_proto::Table;
+use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
+use fibcast_sync_proto::node::Node;
 
 use crate::shell::tls::Security;
 use crate::shell::{Limits, Shell, ShellError, ShellWaker};
 use config::Sync;
-use host::{AgentHost, Command, Kept};
+use host::{AgentHost, Command};
 pub use sink::{NoSink, Sink, SinkError};
 
 /// Name of the table that agents keep and serve.
@@ -134,13 +136,22 @@ impl Agent {
     }
 }
 
-/// A loop with its listeners and its client, ready to run.
+/// A loop with its listeners, ready to run.
 fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Command>), ShellError> {
     shared.listeners().clear();
     let mut shell = Shell::secure(&config.name, config.limits, config.security.clone())?;
     let bound = config.listen.iter().map(|&a| shell.listen(a)).collect::<Result<Vec<_>, _>>()?;
     *shared.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
     shared.listeners().extend(shell.listeners());
+    let servers = config.sync.ordered();
+    shell.set_servers(servers.into_iter().map(|s| s.address).collect());
+    let (sender, commands) = bounded(64);
+    *shared.door() = Some(Door { commands: sender, waker: shell.waker() });
+    Ok((shell, commands))
+}
+
+/// What the core needs of the configuration.
+fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
         fibcast_control::status::Role::Primary => Role::Primary,
@@ -150,10 +161,8 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
-    shell.add_client(client, servers.into_iter().map(|s| s.address).collect());
-    let (sender, commands) = bounded(64);
-    *shared.door() = Some(Door { commands: sender, waker: shell.waker() });
-    Ok((shell, commands))
+    let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
+    fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
 }
 
 /// Runs the loop, and again if it panics: what forwards packets must not notice.
@@ -167,7 +176,8 @@ fn supervise(
     let mut next = Some((shell, commands));
     let mut checkpoint = config.sync.checkpoint(TABLE);
     let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch()));
-    let mut kept = Kept { table: loaded.unwrap_or_else(|| Table::new(epoch())), taken: 0, checkpoint };
+    let table = loaded.unwrap_or_else(|| Table::new(epoch()));
+    let mut core = AgentCore::new(core_config(&config), table);
     while !shared.stop.load(Ordering::Acquire) {
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
@@ -181,9 +191,10 @@ fn supervise(
         if shared.stop.load(Ordering::Acquire) {
             break;
         }
-        let mut host =
-            AgentHost::new(&mut kept, sink.as_mut(), commands, &config, &shared.beats, &shared.halt);
-        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut host, &shared.halt))) {
+        let upstream = core.config().upstream();
+        let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
+        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
+        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),
             Err(_) => {
@@ -193,21 +204,22 @@ fn supervise(
         }
         drop(host);
         *shared.door() = None;
+        core = node.into_role();
         if !shared.stop.load(Ordering::Acquire) {
-            if !kept.table.is_sound() {
-                tracing::error!("the agent's table was caught in the middle of a batch; it begins anew");
-                (kept.table, kept.taken) = (Table::new(epoch()), 0);
-                sink.reset();
+            let torn;
+            (core, torn) = core.restart(epoch());
+            if torn {
+                tracing::error!("the agent's table was caught in the middle of a batch; it begins empty");
             }
-            if let Some(checkpoint) = &mut kept.checkpoint {
+            if let Some(checkpoint) = &mut checkpoint {
                 checkpoint.abandon();
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
     // One that was given up has a successor, whose checkpoint is newer.
-    if let Some(checkpoint) = kept.checkpoint.as_mut().filter(|_| !shared.abandoned.load(Ordering::Acquire)) {
-        checkpoint.finish(&kept.table);
+    if let Some(checkpoint) = checkpoint.as_mut().filter(|_| !shared.abandoned.load(Ordering::Acquire)) {
+        checkpoint.finish(core.table());
     }
 }
 
@@ -249,7 +261,7 @@ impl AgentHandle {
         }
     }
 
-    /// Compares the table with the servers' anew, over new connections, and gives the sink all of it.
+    /// Compares the table with the servers' over new connections, and gives the sink all of it.
     pub fn resync(&self) -> Result<(), String> {
         self.ask(Command::Resync)
     }
@@ -303,7 +315,7 @@ impl AgentHandle {
                 Err("records are written at a route server, and read here".into())
             }
             Request::Resync {} => {
-                self.resync().map(|()| Answer::Done("the table is compared with the servers' anew".into()))
+                self.resync().map(|()| Answer::Done("the table is compared with the servers' again".into()))
             }
             Request::Reload {} => {
                 if let Some(security) = &self.security {

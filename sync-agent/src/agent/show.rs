@@ -1,13 +1,13 @@
 //! The agent's table and machines in the types that operators see.
 
 use fibcast_control::protocol::RouteQuery;
-use fibcast_control::status::{ClientStatus, Refused, Role, ServerStatus, SyncStatus, TableStatus};
+use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
 use fibcast_control::tables::{GroupEntry, GroupList, Route, RouteList};
 use fibcast_sync_proto::frame;
-use fibcast_sync_proto::server::Tables;
+use fibcast_sync_proto::node::{ClientId, Node, Role};
 use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
 
-use crate::shell::{ClientSlot, ShellState};
+use crate::shell::ShellState;
 
 /// One copy of a table; `changes` is what its owner counted.
 pub fn table_status(table: &Table, changes: u64) -> TableStatus {
@@ -25,11 +25,14 @@ pub fn table_status(table: &Table, changes: u64) -> TableStatus {
     }
 }
 
-/// A client machine and its links.
-pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
-    let counters = slot.machine.counters();
-    let links = slot.machine.links();
-    let (active, base) = (slot.machine.active(), slot.machine.base());
+/// A client of a node and its connections.
+pub fn sync_status<R: Role>(node: &Node<R>, client: ClientId, state: &ShellState) -> SyncStatus {
+    let (Some(machine), Some(connections)) = (node.client(client), state.clients.get(client)) else {
+        return SyncStatus::default();
+    };
+    let counters = machine.counters();
+    let links = machine.links();
+    let (active, base) = (machine.active(), machine.base());
     let lag = |i: usize, announced: Option<(u64, u64)>| match (announced, base) {
         (Some((epoch, serial)), Some((of, at))) if active == Some(i) && epoch == of => {
             serial.saturating_sub(at)
@@ -37,21 +40,21 @@ pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
         _ => 0,
     };
     SyncStatus {
-        active: slot.machine.active().and_then(|id| links.get(id)).map(|l| role(l.role)),
+        active: active.and_then(|id| links.get(id)).map(|l| role(l.role)),
         servers: links
             .into_iter()
             .enumerate()
             .map(|(i, l)| ServerStatus {
                 lag: lag(i, l.announced),
-                sent_bytes: slot.wires.get(i).map_or(0, |w| w.sent),
-                certificate: slot.wires.get(i).map(|w| w.names.clone()).unwrap_or_default(),
-                address: slot.address(i).to_owned(),
+                sent_bytes: connections.wires.get(i).map_or(0, |w| w.sent),
+                certificate: connections.wires.get(i).map(|w| w.names.clone()).unwrap_or_default(),
+                address: connections.address(i).to_owned(),
                 role: role(l.role),
                 name: l.name,
                 state: l.state.to_owned(),
                 ready: l.ready,
                 stale: l.stale,
-                received_bytes: slot.wires.get(i).map_or(0, |w| w.received),
+                received_bytes: connections.wires.get(i).map_or(0, |w| w.received),
                 last_error: l.last_error,
             })
             .collect(),
@@ -61,19 +64,19 @@ pub fn sync_status(slot: &ClientSlot, routes_passed_on: u64) -> SyncStatus {
         last_failover_routes_copied: counters.last_failover_routes_copied,
         routes_differing: counters.routes_differing,
         routes_applied: counters.routes_applied,
-        routes_passed_on,
+        routes_passed_on: node.server().routes_passed_on(),
         digest_mismatches: counters.digest_mismatches,
         checkpoint: None,
     }
 }
 
-/// All registered clients; `tables` are those that they registered for.
-pub fn clients(state: &ShellState, tables: &dyn Tables) -> Vec<ClientStatus> {
-    let sessions = state.server.sessions().into_iter();
+/// All registered clients downstream.
+pub fn clients<R: Role>(node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
+    let sessions = node.server().sessions().into_iter();
     sessions
         .map(|s| {
             let peer = state.peers.get(&s.session);
-            let serial = tables.served(&s.table).map_or(s.serial, |t| t.table.serial());
+            let serial = node.role().served(&s.table).map_or(s.serial, |t| t.table.serial());
             ClientStatus {
                 address: peer.map_or_else(String::new, |p| p.address.to_string()),
                 name: s.name,
@@ -99,10 +102,10 @@ pub fn refused(state: &ShellState) -> Refused {
     Refused { turned_away: r.turned_away, handshake: r.handshake, not_allowed: r.not_allowed }
 }
 
-fn role(role: frame::Role) -> Role {
+fn role(role: frame::Role) -> status::Role {
     match role {
-        frame::Role::Primary => Role::Primary,
-        frame::Role::Secondary => Role::Secondary,
+        frame::Role::Primary => status::Role::Primary,
+        frame::Role::Secondary => status::Role::Secondary,
     }
 }
 

@@ -23,7 +23,7 @@ const MAX_WEIGHT: u32 = 256;
 /// Where a route leads, as the kernel has it: comparable, whatever the order of the hops was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Lead {
-    Special(u8),
+    Special(Special),
     /// Gateway, interface (0: the kernel finds it), weight. Sorted.
     Hops(Vec<(Option<IpAddr>, u32, u16)>),
 }
@@ -53,9 +53,9 @@ impl Lead {
     /// A group in the kernel's words. `interface` finds the number of an interface by its name.
     pub fn of(group: &GroupValue, interface: &dyn Fn(&str) -> Option<u32>) -> Result<Self, Unfit> {
         Ok(match group {
-            GroupValue::Blackhole => Lead::Special(6),
-            GroupValue::Unreachable => Lead::Special(7),
-            GroupValue::Prohibit => Lead::Special(8),
+            GroupValue::Blackhole => Lead::Special(Special::Blackhole),
+            GroupValue::Unreachable => Lead::Special(Special::Unreachable),
+            GroupValue::Prohibit => Lead::Special(Special::Prohibit),
             GroupValue::Local => return Err(Unfit::Local),
             GroupValue::Hops(hops) => {
                 let heaviest = hops.iter().map(|h| u32::from(h.weight)).max().unwrap_or(1).max(1);
@@ -87,9 +87,7 @@ impl Lead {
     /// What a route that was read from the kernel leads to; none: nothing that we write.
     pub fn read(route: &Route) -> Option<Self> {
         match route.target {
-            Target::Special(Special::Blackhole) => Some(Lead::Special(6)),
-            Target::Special(Special::Unreachable) => Some(Lead::Special(7)),
-            Target::Special(Special::Prohibit) => Some(Lead::Special(8)),
+            Target::Special(special) => Some(Lead::Special(special)),
             Target::Hops => {
                 let hop = |hop: &Hop| (hop.gateway, hop.interface, hop.weight);
                 let mut hops: Vec<_> = route.hops.iter().map(hop).collect();
@@ -132,7 +130,7 @@ pub(super) fn write(
     let family = if matches!(prefix, IpNet::V4(_)) { 2 } else { 10 };
     let rtm_type = match lead {
         None => 0,
-        Some(Lead::Special(special)) => *special,
+        Some(Lead::Special(special)) => *special as u8,
         Some(Lead::Hops(_)) => 1,
     };
     let small = u8::try_from(table).unwrap_or(0);

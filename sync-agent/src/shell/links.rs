@@ -7,18 +7,16 @@ use std::io::IoSlice;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fibcast_sync_proto::client::{Action, Client, ClientEvent, LinkId};
+use fibcast_sync_proto::client::{ClientEvent, LinkId};
+use fibcast_sync_proto::node::{ClientId, Node, Output, Role, ServerIndex};
+use mio::Token;
 use mio::net::TcpStream;
-use mio::{Registry, Token};
 
 use super::stream::{Flow, PIECES, Stream};
-use super::tls::{self, Security};
-use super::{Host, READ_BUDGET, ShellState, ShellWaker, WRITE_BUDGET};
-
-/// A client by the order in which it was added.
-pub type ClientId = usize;
+use super::tls::Security;
+use super::{Context, Host, READ_BUDGET, ShellWaker, WRITE_BUDGET};
 
 /// The same failure of a server is logged again after this time.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -34,32 +32,20 @@ pub struct Wire {
     pub sent: u64,
 }
 
-/// A client machine and the addresses of its servers.
-#[derive(Debug)]
-pub struct ClientSlot {
-    /// The machine.
-    pub machine: Client,
-    /// As configured, in the order of the machine's servers.
+/// The connections of a client.
+#[derive(Debug, Default)]
+pub struct ClientLinks {
+    /// As configured, in the order of the client's servers.
     pub addresses: Vec<String>,
     /// Each server's connection as the shell sees it, in the same order.
     pub wires: Vec<Wire>,
     /// Last failure that was logged per server, and when.
     logged: HashMap<LinkId, (String, Duration)>,
-    /// Grows when the place is given to another client.
+    /// Grows when the index is given to another client.
     life: u64,
 }
 
-impl ClientSlot {
-    pub(super) fn new(machine: Client, addresses: Vec<String>) -> Self {
-        let wires = vec![Wire::default(); addresses.len()];
-        Self { machine, addresses, wires, logged: HashMap::new(), life: 0 }
-    }
-
-    /// Gives the place to another client.
-    pub(super) fn replace(&mut self, machine: Client, addresses: Vec<String>) {
-        *self = Self { life: self.life + 1, ..Self::new(machine, addresses) };
-    }
-
+impl ClientLinks {
     /// The configured address of a server.
     pub fn address(&self, link: LinkId) -> &str {
         self.addresses.get(link).map_or("?", String::as_str)
@@ -88,6 +74,8 @@ type Found = (ClientId, u64, LinkId, Result<SocketAddr, String>);
 #[derive(Debug)]
 pub(super) struct Links {
     all: HashMap<Token, Connection>,
+    /// Where servers are, by index.
+    servers: Vec<String>,
     buffer: Vec<u8>,
     waker: ShellWaker,
     security: Option<Arc<Security>>,
@@ -96,7 +84,12 @@ pub(super) struct Links {
 
 impl Links {
     pub fn new(waker: ShellWaker, security: Option<Arc<Security>>) -> Self {
-        Self { all: HashMap::new(), buffer: vec![0; 64 * 1024], waker, security, found: channel() }
+        let (all, servers) = (HashMap::new(), Vec::new());
+        Self { all, servers, buffer: vec![0; 64 * 1024], waker, security, found: channel() }
+    }
+
+    pub fn set_servers(&mut self, addresses: Vec<String>) {
+        self.servers = addresses;
     }
 
     pub fn mark(&mut self, token: Token, readable: bool, writable: bool) {
@@ -110,66 +103,69 @@ impl Links {
         self.all.values().any(|c| c.readable && c.connected)
     }
 
-    /// Does what the machines ask for, and passes their events to the host.
-    pub fn act<H: Host>(
-        &mut self,
-        started: Instant,
-        registry: &Registry,
-        state: &mut ShellState,
-        host: &mut H,
-        next_token: &mut usize,
-    ) {
+    /// Does what the node asks for, and passes what happened to its clients to the host.
+    pub fn act<R: Role, H: Host<R>>(&mut self, context: &mut Context<'_, R, H>) {
         while let Ok((client, life, link, found)) = self.found.1.try_recv() {
-            if state.clients.get(client).is_none_or(|slot| slot.life != life) {
+            if context.state.clients.get(client).is_none_or(|links| links.life != life) {
                 continue;
             }
-            let opened = found.and_then(|address| self.open(client, link, address, registry, next_token));
-            if let Err(reason) = opened
-                && let Some(slot) = state.clients.get_mut(client)
-            {
-                slot.machine.handle_disconnected(started.elapsed(), link, &reason, host.client_table(client));
+            let opened = found.and_then(|address| self.open(client, link, address, context));
+            if let Err(reason) = opened {
+                context.node.handle_disconnected(context.clock.now(), client, link, &reason);
             }
         }
-        for client in 0..state.clients.len() {
-            while let Some(slot) = state.clients.get_mut(client) {
-                let Some(action) = slot.machine.poll_action() else { break };
-                match action {
-                    Action::Connect(link) => self.resolve(client, slot.life, link, slot.address(link)),
-                    Action::Disconnect(link) => self.drop_link(client, link),
+        while let Some(output) = context.node.poll_output() {
+            match output {
+                Output::Opened(client) => self.renew(client, context),
+                Output::Connect { client, link, server } => {
+                    let life = context.state.clients.get(client).map_or(0, |links| links.life);
+                    self.resolve(client, life, link, server);
                 }
-            }
-            while let Some(slot) = state.clients.get_mut(client) {
-                let Some(event) = slot.machine.poll_event() else { break };
-                slot.log(started.elapsed(), &event);
-                if let Some(reason) = slot.forged(&event, self.security.is_some())
-                    && let ClientEvent::Registered { link, .. } = event
-                {
-                    slot.machine.handle_disconnected(
-                        started.elapsed(),
-                        link,
-                        &reason,
-                        host.client_table(client),
-                    );
-                    self.drop_link(client, link);
-                    continue;
+                Output::Disconnect { client, link } => {
+                    self.drop_connections(|c| (c.client, c.link) == (client, link))
                 }
-                host.client_event(started.elapsed(), client, &event, state);
+                Output::Event(client, event) => {
+                    let now = context.clock.now();
+                    if let Some(links) = context.state.clients.get_mut(client) {
+                        links.log(now, &event);
+                    }
+                    context.host.client_event(now, context.node, client, &event);
+                }
             }
         }
     }
 
-    /// Closes all connections of a client.
-    pub fn drop_client(&mut self, client: ClientId) {
+    /// Forgets the connections of an earlier client of this index.
+    fn renew<R: Role, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
+        self.drop_connections(|c| c.client == client);
+        let servers = context.node.upstream(client).iter();
+        let addresses: Vec<String> = servers.map(|&server| self.address(server).to_owned()).collect();
+        let clients = &mut context.state.clients;
+        if client >= clients.len() {
+            clients.resize_with(client + 1, ClientLinks::default);
+        }
+        if let Some(links) = clients.get_mut(client) {
+            let wires = vec![Wire::default(); addresses.len()];
+            *links = ClientLinks { addresses, wires, logged: HashMap::new(), life: links.life + 1 };
+        }
+    }
+
+    fn address(&self, server: ServerIndex) -> &str {
+        self.servers.get(server).map_or("?", String::as_str)
+    }
+
+    fn drop_connections(&mut self, which: impl Fn(&Connection) -> bool) {
         self.all.retain(|_, c| {
-            let stays = c.client != client;
-            if !stays {
+            let over = which(c);
+            if over {
                 c.stream.close();
             }
-            stays
+            !over
         });
     }
 
-    fn resolve(&self, client: ClientId, life: u64, link: LinkId, address: &str) {
+    fn resolve(&self, client: ClientId, life: u64, link: LinkId, server: ServerIndex) {
+        let address = self.address(server);
         let sender = self.found.0.clone();
         let waker = self.waker.clone();
         let answer = move |found| {
@@ -192,21 +188,19 @@ impl Links {
         }
     }
 
-    fn open(
+    fn open<R, H>(
         &mut self,
         client: ClientId,
         link: LinkId,
         address: SocketAddr,
-        registry: &Registry,
-        next_token: &mut usize,
+        context: &mut Context<'_, R, H>,
     ) -> Result<(), String> {
-        self.drop_link(client, link);
+        self.drop_connections(|c| (c.client, c.link) == (client, link));
         let tls = self.security.as_ref().map(|security| security.connect()).transpose()?;
         let tcp = TcpStream::connect(address).map_err(|e| e.to_string())?;
         let mut stream = Stream::new(tcp, tls);
-        let token = Token(*next_token);
-        *next_token += 1;
-        stream.register(registry, token).map_err(|e| e.to_string())?;
+        let token = context.token();
+        stream.register(context.registry, token).map_err(|e| e.to_string())?;
         let connection = Connection {
             stream,
             noted: (0, 0),
@@ -221,27 +215,10 @@ impl Links {
         Ok(())
     }
 
-    fn drop_link(&mut self, client: ClientId, link: LinkId) {
-        self.all.retain(|_, c| {
-            let stays = (c.client, c.link) != (client, link);
-            if !stays {
-                c.stream.close();
-            }
-            stays
-        });
-    }
-
-    pub fn read<H: Host>(
-        &mut self,
-        started: Instant,
-        registry: &Registry,
-        state: &mut ShellState,
-        host: &mut H,
-        next_token: &mut usize,
-    ) {
+    pub fn read<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Context { clock, state, node, .. } = context;
         let mut closed = Vec::new();
         for (&token, c) in &mut self.all {
-            let Some(slot) = state.clients.get_mut(c.client) else { continue };
             if !c.connected && (c.writable || c.readable) {
                 match connected(c.stream.tcp()) {
                     Ok(true) => {
@@ -259,15 +236,17 @@ impl Links {
             if !c.connected || !c.readable {
                 continue;
             }
+            let Some(links) = state.clients.get_mut(c.client) else { continue };
             if !c.ready {
                 match shaken(c, self.security.as_deref()) {
                     Ok(None) => continue,
                     Ok(Some(names)) => {
                         c.ready = true;
-                        if let Some(wire) = slot.wires.get_mut(c.link) {
+                        let secured = self.security.as_ref().map(|_| names.clone());
+                        if let Some(wire) = links.wires.get_mut(c.link) {
                             wire.names = names;
                         }
-                        slot.machine.handle_connected(started.elapsed(), c.link);
+                        node.handle_connected(clock.now(), c.client, c.link, secured);
                     }
                     Err(reason) => {
                         closed.push((token, reason));
@@ -275,68 +254,35 @@ impl Links {
                     }
                 }
             }
-            let (machine, link) = (&mut slot.machine, c.link);
-            let table = host.client_table(c.client);
+            let (client, link) = (c.client, c.link);
             let (_, flow) = c.stream.read(&mut self.buffer, READ_BUDGET, |bytes| {
-                machine.handle_bytes(started.elapsed(), link, bytes, table);
+                node.handle_link_bytes(clock.now(), client, link, bytes);
             });
-            c.note(&mut slot.wires);
+            c.note(&mut links.wires);
             match flow {
                 Flow::More => {}
                 Flow::Blocked => c.readable = false,
                 Flow::Closed(reason) => closed.push((token, reason)),
             }
         }
-        self.close(started, closed, state, host);
-        self.act(started, registry, state, host, next_token);
-    }
-
-    fn close<H: Host>(
-        &mut self,
-        started: Instant,
-        closed: Vec<(Token, String)>,
-        state: &mut ShellState,
-        host: &mut H,
-    ) {
         for (token, reason) in closed {
             let Some(c) = self.all.remove(&token) else { continue };
-            if let Some(slot) = state.clients.get_mut(c.client) {
-                let table = host.client_table(c.client);
-                slot.machine.handle_disconnected(started.elapsed(), c.link, &reason, table);
-            }
+            node.handle_disconnected(clock.now(), c.client, c.link, &reason);
         }
     }
 
-    pub fn timers<H: Host>(
-        &mut self,
-        now: Duration,
-        registry: &Registry,
-        state: &mut ShellState,
-        host: &mut H,
-        next_token: &mut usize,
-    ) {
-        let mut due = false;
-        for (client, slot) in state.clients.iter_mut().enumerate() {
-            if slot.machine.poll_timeout().is_some_and(|at| at <= now) {
-                slot.machine.handle_timeout(now, host.client_table(client));
-                due = true;
-            }
-        }
-        if due {
-            let started = Instant::now().checked_sub(now).unwrap_or_else(Instant::now);
-            self.act(started, registry, state, host, next_token);
-        }
-    }
-
-    pub fn write(&mut self, state: &mut ShellState) {
+    pub fn write<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Context { state, node, .. } = context;
         for c in self.all.values_mut().filter(|c| c.connected && c.writable) {
-            let Some(slot) = state.clients.get_mut(c.client) else { continue };
+            let Some(links) = state.clients.get_mut(c.client) else { continue };
             let mut total = 0;
             while total < WRITE_BUDGET {
                 let mut pieces = [IoSlice::new(&[]); PIECES];
                 let mut n = 0;
-                if c.ready {
-                    for (to, piece) in pieces.iter_mut().zip(slot.machine.transmit_pieces(c.link)) {
+                if c.ready
+                    && let Some(machine) = node.client(c.client)
+                {
+                    for (to, piece) in pieces.iter_mut().zip(machine.transmit_pieces(c.link)) {
                         *to = IoSlice::new(piece);
                         n += 1;
                     }
@@ -351,7 +297,7 @@ impl Links {
                 match wrote {
                     Ok(n) => {
                         total += n;
-                        slot.machine.sent(c.link, n);
+                        node.sent_to_server(c.client, c.link, n);
                     }
                     Err(Flow::Closed(_)) => {
                         // The read side learns of it, after what the server still said.
@@ -364,16 +310,15 @@ impl Links {
                     break;
                 }
             }
-            c.note(&mut slot.wires);
+            c.note(&mut links.wires);
         }
     }
 
     /// Whether a socket that takes bytes has some waiting.
-    pub fn wants_write(&self, state: &ShellState) -> bool {
+    pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
         self.all.values().filter(|c| c.ready && c.writable).any(|c| {
-            let waiting =
-                |slot: &ClientSlot| slot.machine.transmit_pieces(c.link).any(|piece| !piece.is_empty());
-            c.stream.has_output() || state.clients.get(c.client).is_some_and(waiting)
+            let waiting = |machine: &fibcast_sync_proto::client::Client| !machine.transmit(c.link).is_empty();
+            c.stream.has_output() || node.client(c.client).is_some_and(waiting)
         })
     }
 }
@@ -418,14 +363,7 @@ fn connected(stream: &TcpStream) -> Result<bool, String> {
     }
 }
 
-impl ClientSlot {
-    /// Why a server is not who it says, if so.
-    fn forged(&self, event: &ClientEvent, secure: bool) -> Option<String> {
-        let ClientEvent::Registered { link, name } = event else { return None };
-        let names = self.wires.get(*link).map(|w| w.names.as_slice()).unwrap_or_default();
-        tls::is_named(names, name).err().filter(|_| secure)
-    }
-
+impl ClientLinks {
     fn log(&mut self, now: Duration, event: &ClientEvent) {
         match event {
             ClientEvent::Registered { link, name } => {
@@ -449,7 +387,7 @@ impl ClientSlot {
                 );
             }
             ClientEvent::Mismatch { link, reason } => {
-                tracing::warn!("server {}: {reason}; comparing anew", self.address(*link));
+                tracing::warn!("server {}: {reason}; comparing the tables again", self.address(*link));
             }
             ClientEvent::Committed(_) => {}
         }

@@ -1,12 +1,13 @@
-//! The event loop around the sync machines: sockets, clock, and a waker for other threads.
+//! The event loop around a [`Node`]: sockets, clock, and a waker for other threads.
 //!
-//! A daemon makes a [`Shell`], opens its listeners, adds its clients, and gives [`Shell::run`] a [`Host`], which owns the
-//! tables. The loop calls the host on its own thread only:
+//! A daemon makes a [`Shell`], opens its listeners, says where the node's servers are, and gives [`Shell::run`] the node and a [`Host`].
+//! The loop calls both on its own thread only:
 //!
-//! 1. sockets are read, in portions, so that no peer delays another; client machines write the host's tables
-//!    ([`Host::client_table`]) and their events go to [`Host::client_event`];
-//! 2. [`Host::turn`] runs once per turn: take commands from channels, commit to tables, say whether something changed;
-//! 3. sessions get what changed, and sockets are written.
+//! 1. sockets are read, in portions, so that no peer delays another, and timers that are due come after that; what happens to the
+//!    node's clients goes to [`Host::client_event`] at once;
+//! 2. [`Host::input`] gives the node what came from elsewhere: commands, routes of sources;
+//! 3. the node advances, then [`Host::output`] takes what it has for others than peers: batches for a sink;
+//! 4. sockets are written.
 //!
 //! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
 
@@ -24,15 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fibcast_sync_proto::Table;
-use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
-use fibcast_sync_proto::server::{Server, SessionId, Tables};
+use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_proto::node::{ClientId, Node, Role};
+use fibcast_sync_proto::server::SessionId;
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 pub use gate::{Limits, Refusals};
 use links::Links;
-pub use links::{ClientId, ClientSlot, Wire};
+pub use links::{ClientLinks, Wire};
 use sessions::Sessions;
 use tls::Security;
 
@@ -52,64 +53,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const ENDED: usize = 256;
 const WAKER: Token = Token(0);
 
-/// What the loop serves and feeds. Its tables are lent by name through [`Tables`].
-pub trait Host: Tables {
-    /// The table that a client's servers fill.
-    fn client_table(&mut self, client: ClientId) -> &mut Table;
+/// What a daemon adds to its node: input from and output to others than peers.
+pub trait Host<R: Role> {
+    /// Something happened to a client of the node, whose role has heard it.
+    fn client_event(&mut self, _now: Duration, _node: &mut Node<R>, _client: ClientId, _event: &ClientEvent) {
+    }
 
-    /// Something happened to a client: a commit, another server in use, a connection lost.
-    fn client_event(&mut self, now: Duration, client: ClientId, event: &ClientEvent, state: &ShellState);
+    /// Once per turn of the loop, after sockets and timers and before the node advances.
+    fn input(&mut self, _now: Duration, _node: &mut Node<R>, _state: &ShellState) {}
 
-    /// Once per turn of the loop, after all input: take commands, commit, look at timers.
-    fn turn(&mut self, now: Duration, state: &ShellState) -> Turn;
-
-    /// Clients to open or to close, asked for after each turn until there are none.
-    fn client_request(&mut self) -> Option<ClientRequest> {
+    /// Once per turn, after the node has advanced. The loop comes back at the time that it gives, or earlier.
+    fn output(&mut self, _now: Duration, _node: &mut Node<R>) -> Option<Duration> {
         None
     }
 }
 
-/// What a host whose clients come and go wants of the loop.
-#[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "made a few times in a server's life")]
-pub enum ClientRequest {
-    /// A new client, in the next place or in that of an earlier one, whose connections end.
-    Open {
-        /// Its place.
-        client: ClientId,
-        /// What it is.
-        config: ClientConfig,
-        /// One address for each server of the configuration.
-        addresses: Vec<String>,
-    },
-    /// The client's connections end; its place stays, without a server.
-    Close(ClientId),
-}
+/// For nodes that have nothing to do with others than peers.
+impl<R: Role> Host<R> for () {}
 
-/// What a turn came to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Turn {
-    /// A served table has a new commit.
-    pub changed: bool,
-    /// Readiness or path of a served table changed: clients are told at once.
-    pub announce: bool,
-    /// Call again at this time at the latest.
-    pub wake_at: Option<Duration>,
-}
-
-/// The machines, for status and for decisions of the host.
-#[derive(Debug)]
+/// What the loop knows of connections, for status.
+#[derive(Debug, Default)]
 pub struct ShellState {
-    /// The server's side, with all its sessions.
-    pub server: Server,
     /// The other ends of sessions.
     pub peers: HashMap<SessionId, Peer>,
     /// Why the last session of a client, by name, ended.
     pub ended: HashMap<String, String>,
     /// Connections that were not let in.
     pub refusals: Refusals,
-    /// The clients, in the order in which they were added.
-    pub clients: Vec<ClientSlot>,
+    /// The connections of each client of the node.
+    pub clients: Vec<ClientLinks>,
 }
 
 /// The other end of an accepted connection.
@@ -150,13 +122,6 @@ impl ShellState {
             self.ended.clear();
         }
         self.ended.insert(peer.name.clone(), reason.to_owned());
-    }
-
-    /// Takes a session from the machine without a word.
-    fn end(&mut self, id: SessionId, reason: &str) {
-        self.note_end(id, reason);
-        self.server.close(id);
-        self.peers.remove(&id);
     }
 }
 
@@ -206,12 +171,40 @@ struct Listener {
     from: Duration,
 }
 
+/// The loop's clock: time since it was made.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// What the parts of the loop work with.
+struct Context<'l, R, H> {
+    clock: Clock,
+    registry: &'l Registry,
+    next_token: &'l mut usize,
+    state: &'l mut ShellState,
+    node: &'l mut Node<R>,
+    host: &'l mut H,
+}
+
+impl<R, H> Context<'_, R, H> {
+    fn token(&mut self) -> Token {
+        let token = Token(*self.next_token);
+        *self.next_token += 1;
+        token
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Shell {
     poll: Poll,
     waker: ShellWaker,
-    started: Instant,
+    clock: Clock,
     listeners: Vec<Listener>,
     sessions: Sessions,
     links: Links,
@@ -233,16 +226,10 @@ impl Shell {
             poll,
             links: Links::new(waker.clone(), security.clone()),
             waker,
-            started: Instant::now(),
+            clock: Clock(Instant::now()),
             listeners: Vec::new(),
             sessions: Sessions::new(name, limits, security),
-            state: ShellState {
-                server: Server::new(name),
-                peers: HashMap::new(),
-                ended: HashMap::new(),
-                refusals: Refusals::default(),
-                clients: Vec::new(),
-            },
+            state: ShellState::default(),
             next_token: 1,
         })
     }
@@ -254,19 +241,20 @@ impl Shell {
 
     /// Time since the loop was made: the `now` of all calls.
     pub fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.now()
     }
 
-    /// The machines.
-    pub fn state(&self) -> &ShellState {
-        &self.state
+    /// Where the node's servers are, as `host:port`, by their index.
+    pub fn set_servers(&mut self, addresses: Vec<String>) {
+        self.links.set_servers(addresses);
     }
 
-    /// Serves the host's tables at an address. Gives the address in use, which matters for port 0.
+    /// Serves the node's tables at an address. Gives the address in use, which matters for port 0.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, ShellError> {
         let failed = |source| ShellError::Listen { address, source };
         let mut socket = stream::listen(address).map_err(failed)?;
-        let token = self.token();
+        let token = Token(self.next_token);
+        self.next_token += 1;
         self.poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
         let bound = socket.local_addr().map_err(failed)?;
         self.listeners.push(Listener { token, socket, waiting: true, from: Duration::ZERO });
@@ -278,137 +266,102 @@ impl Shell {
         self.listeners.iter().filter_map(|l| l.socket.as_fd().try_clone_to_owned().ok()).collect()
     }
 
-    /// Adds a client; one address (`host:port`) per server of its configuration.
-    pub fn add_client(&mut self, config: ClientConfig, addresses: Vec<String>) -> ClientId {
-        let machine = Client::new(config, self.now());
-        self.state.clients.push(ClientSlot::new(machine, addresses));
-        self.state.clients.len() - 1
-    }
-
-    fn change_client(&mut self, request: ClientRequest) {
-        let (client, config, addresses) = match request {
-            ClientRequest::Open { client, config, addresses } => (client, config, addresses),
-            ClientRequest::Close(client) => (client, ClientConfig::new("", "", Vec::new()), Vec::new()),
-        };
-        if client >= self.state.clients.len() {
-            self.add_client(config, addresses);
-            return;
-        }
-        self.links.drop_client(client);
-        let machine = Client::new(config, self.now());
-        if let Some(slot) = self.state.clients.get_mut(client) {
-            slot.replace(machine, addresses);
-        }
-    }
-
-    fn token(&mut self) -> Token {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        token
-    }
-
     /// Runs until `stop` is set (and the waker woken).
-    pub fn run<H: Host>(&mut self, host: &mut H, stop: &AtomicBool) -> Result<(), ShellError> {
+    pub fn run<R: Role, H: Host<R>>(
+        &mut self,
+        node: &mut Node<R>,
+        host: &mut H,
+        stop: &AtomicBool,
+    ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
-        let mut wake_at = None;
-        // What the machines have wanted since they were made: nothing else would wake the loop for it.
-        let registry = self.poll.registry();
-        self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
+        let Self { poll, listeners, sessions, links, state, clock, next_token, .. } = self;
+        // A first turn at once: what the node has wanted since it was made would wake nobody.
+        let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
-            let timeout = self.timeout(wake_at);
-            match self.poll.poll(&mut events, timeout) {
+            match poll.poll(&mut events, wait) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
             for event in &events {
                 let token = event.token();
-                if let Some(listener) = self.listeners.iter_mut().find(|l| l.token == token) {
+                if let Some(listener) = listeners.iter_mut().find(|l| l.token == token) {
                     listener.waiting = true;
-                } else if !self.sessions.mark(token, event.is_readable(), event.is_writable()) {
-                    self.links.mark(token, event.is_readable() || event.is_error(), event.is_writable());
+                } else if !sessions.mark(token, event.is_readable(), event.is_writable()) {
+                    links.mark(token, event.is_readable() || event.is_error(), event.is_writable());
                 }
             }
-            self.accept();
-            self.sessions.read(self.started, &mut self.state, host);
-            let registry = self.poll.registry();
-            self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
-            self.links.read(self.started, registry, &mut self.state, host, &mut self.next_token);
+            let mut context =
+                Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
+            accept(listeners, sessions, &mut context);
+            sessions.read(&mut context);
+            links.act(&mut context);
+            links.read(&mut context);
+            links.act(&mut context);
 
             // Timers come after input: bytes that wait in a socket are a sign of life.
-            let now = self.now();
-            if self.state.server.poll_timeout().is_some_and(|due| due <= now) {
-                self.state.server.handle_timeout(now, &*host);
-            }
-            self.links.timers(now, registry, &mut self.state, host, &mut self.next_token);
+            let now = clock.now();
+            context.node.handle_timeout(now);
+            links.act(&mut context);
+            context.host.input(now, context.node, context.state);
+            context.node.advance(now);
+            links.act(&mut context);
+            let wake_at = context.host.output(now, context.node);
 
-            let turn = host.turn(now, &self.state);
-            wake_at = turn.wake_at;
-            let mut clients_changed = false;
-            while let Some(request) = host.client_request() {
-                self.change_client(request);
-                clients_changed = true;
-            }
-            if clients_changed {
-                let registry = self.poll.registry();
-                self.links.act(self.started, registry, &mut self.state, host, &mut self.next_token);
-            }
-            if turn.announce {
-                self.state.server.announce(&*host);
-            }
-            if turn.changed {
-                self.state.server.pump(&*host);
-            }
-            self.sessions.write(self.now(), &mut self.state, host);
-            self.links.write(&mut self.state);
-            self.sessions.reap(self.now(), &mut self.state);
+            sessions.write(&mut context);
+            links.write(&mut context);
+            sessions.reap(&mut context);
+            wait = Some(timeout(listeners, sessions, links, &context, wake_at));
         }
         Ok(())
     }
+}
 
-    fn timeout(&self, wake_at: Option<Duration>) -> Option<Duration> {
-        let now = self.now();
-        let accepting = self.listeners.iter().filter(|l| l.waiting);
-        let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
-        let busy = self.sessions.has_work(&self.state)
-            || self.sessions.wants_write(&self.state)
-            || self.links.has_work()
-            || self.links.wants_write(&self.state);
-        if busy || !open.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let clients = self.state.clients.iter().filter_map(|c| c.machine.poll_timeout()).min();
-        let again = paused.iter().map(|l| l.from).min();
-        let due = [wake_at, clients, self.state.server.poll_timeout(), self.sessions.due(), again];
-        let due = due.into_iter().flatten().min();
-        let longest = Duration::from_secs(1);
-        // A fraction is rounded up, or the loop would spin for the last millisecond.
-        let wait = due.map_or(longest, |due| due.saturating_sub(now) + Duration::from_micros(500));
-        Some(wait.min(longest))
+/// How long the loop may sleep.
+fn timeout<R: Role, H>(
+    listeners: &[Listener],
+    sessions: &Sessions,
+    links: &Links,
+    context: &Context<'_, R, H>,
+    wake_at: Option<Duration>,
+) -> Duration {
+    let now = context.clock.now();
+    let accepting = listeners.iter().filter(|l| l.waiting);
+    let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
+    let node = &*context.node;
+    let busy =
+        sessions.has_work(node) || sessions.wants_write(node) || links.has_work() || links.wants_write(node);
+    if busy || !open.is_empty() {
+        return Duration::ZERO;
     }
+    let again = paused.iter().map(|l| l.from).min();
+    let due = [wake_at, node.next_timeout(), sessions.due(), again].into_iter().flatten().min();
+    let longest = Duration::from_secs(1);
+    let wait = match due {
+        None => longest,
+        Some(due) if due <= now => Duration::ZERO,
+        // A fraction is rounded up, or the loop would spin for the last millisecond.
+        Some(due) => due - now + Duration::from_micros(500),
+    };
+    wait.min(longest)
+}
 
-    /// Takes some of the connections that wait.
-    fn accept(&mut self) {
-        let now = self.started.elapsed();
-        let registry = self.poll.registry();
-        for listener in self.listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
-            for _ in 0..ACCEPT_TURN {
-                match listener.socket.accept() {
-                    Ok((stream, address)) => {
-                        let token = Token(self.next_token);
-                        self.next_token += 1;
-                        self.sessions.add(now, registry, token, stream, address, &mut self.state);
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        listener.waiting = false;
-                        break;
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    // Too many open files, or no memory: those who wait are asked again a little later.
-                    Err(e) => {
-                        tracing::warn!("accept: {e}; again in {} ms", ACCEPT_PAUSE.as_millis());
-                        listener.from = now + ACCEPT_PAUSE;
-                        break;
-                    }
+/// Takes some of the connections that wait.
+fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, context: &mut Context<'_, R, H>) {
+    let now = context.clock.now();
+    for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
+        for _ in 0..ACCEPT_TURN {
+            match listener.socket.accept() {
+                Ok((stream, address)) => sessions.add(context, stream, address),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    listener.waiting = false;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // Too many open files, or no memory: those who wait are asked again a little later.
+                Err(e) => {
+                    tracing::warn!("accept: {e}; again in {} ms", ACCEPT_PAUSE.as_millis());
+                    listener.from = now + ACCEPT_PAUSE;
+                    break;
                 }
             }
         }

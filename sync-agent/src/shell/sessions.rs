@@ -8,17 +8,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_sync_proto::frame::Frame;
+use fibcast_sync_proto::node::{Node, Role};
 use fibcast_sync_proto::server::{ServerEvent, SessionId};
+use mio::Token;
 use mio::net::TcpStream;
-use mio::{Registry, Token};
 
 use super::gate::{Gate, Limits, Throttle};
 use super::stream::{Flow, PIECES, Stream};
 use super::tls::Security;
-use super::{Host, Peer, READ_TURN, ShellState, WRITE_BUDGET, WRITE_TURN};
+use super::{Clock, Context, Peer, READ_TURN, ShellState, WRITE_BUDGET, WRITE_TURN};
 
 /// Clients say little: bytes read from one of them before the next one has its turn.
 const READ_BUDGET: usize = 32 * 1024;
@@ -93,15 +94,9 @@ impl Sessions {
         }
     }
 
-    pub fn add(
-        &mut self,
-        now: Duration,
-        registry: &Registry,
-        token: Token,
-        tcp: TcpStream,
-        address: SocketAddr,
-        state: &mut ShellState,
-    ) {
+    pub fn add<R: Role, H>(&mut self, context: &mut Context<'_, R, H>, tcp: TcpStream, address: SocketAddr) {
+        let (now, token) = (context.clock.now(), context.token());
+        let Context { registry, state, node, .. } = context;
         if let Err(reason) = self.gate.enter(address.ip()) {
             state.refusals.turned_away += 1;
             self.throttle.warn(now, &address.to_string(), &format!("turned away: {reason}"));
@@ -133,7 +128,7 @@ impl Sessions {
             closed: None,
         };
         if self.security.is_none() {
-            begin(now, token, &mut connection, &mut self.tokens, state, Vec::new());
+            begin(now, token, &mut connection, &mut self.tokens, state, node, Vec::new());
         }
         self.all.insert(token, connection);
     }
@@ -146,23 +141,24 @@ impl Sessions {
         true
     }
 
-    pub fn has_work(&self, state: &ShellState) -> bool {
-        self.all.values().any(|c| wants_reading(c, state))
+    pub fn has_work<R: Role>(&self, node: &Node<R>) -> bool {
+        self.all.values().any(|c| wants_reading(c, node))
     }
 
-    pub fn read<H: Host>(&mut self, started: Instant, state: &mut ShellState, host: &mut H) {
+    pub fn read<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Context { clock, state, node, .. } = context;
         let mut left = READ_TURN;
-        for token in turn_from(&self.all, &mut self.read_from, |c| wants_reading(c, state)) {
+        for token in turn_from(&self.all, &mut self.read_from, |c| wants_reading(c, node)) {
             let Some(c) = self.all.get_mut(&token) else { continue };
             if left == 0 {
                 self.read_from = token;
                 break;
             }
             if let Stage::Shaking { .. } = c.stage {
-                let now = started.elapsed();
+                let now = clock.now();
                 match shaken(c, self.security.as_deref()) {
                     Ok(None) => continue,
-                    Ok(Some(names)) => begin(now, token, c, &mut self.tokens, state, names),
+                    Ok(Some(names)) => begin(now, token, c, &mut self.tokens, state, node, names),
                     Err((allowed, reason)) => {
                         let counter = if allowed {
                             &mut state.refusals.handshake
@@ -182,12 +178,11 @@ impl Sessions {
                 c.readable = false;
                 continue;
             };
-            let server = &mut state.server;
             let (n, flow) = c.stream.read(&mut self.buffer, READ_BUDGET, |bytes| {
-                server.handle_bytes(started.elapsed(), id, bytes, &*host);
+                node.handle_session_bytes(clock.now(), id, bytes);
             });
             left = left.saturating_sub(n.max(64));
-            if state.server.queued(id) > MAX_QUEUE {
+            if node.server().queued(id) > MAX_QUEUE {
                 c.closed = Some(format!("reads nothing while {MAX_QUEUE} bytes wait for it"));
             }
             match flow {
@@ -199,11 +194,12 @@ impl Sessions {
                 }
             }
         }
-        self.events(started.elapsed(), state);
+        self.events(*clock, state, node);
     }
 
-    fn events(&mut self, now: Duration, state: &mut ShellState) {
-        while let Some(event) = state.server.poll_event() {
+    fn events<R: Role>(&mut self, clock: Clock, state: &mut ShellState, node: &mut Node<R>) {
+        let now = clock.now();
+        while let Some(event) = node.poll_session_event() {
             match event {
                 ServerEvent::Registered { session, name, table, role } => {
                     let Some(c) = self.tokens.get(&session).and_then(|token| self.all.get_mut(token)) else {
@@ -215,7 +211,9 @@ impl Sessions {
                     if let Err(reason) = allowed {
                         state.refusals.not_allowed += 1;
                         self.throttle.warn(now, &format!("client {name} ({})", c.address), &reason);
-                        state.end(session, &reason);
+                        state.note_end(session, &reason);
+                        state.peers.remove(&session);
+                        node.handle_session_closed(session);
                         self.tokens.remove(&session);
                         refuse(now, c, Some(&self.name), &reason);
                         continue;
@@ -247,29 +245,30 @@ impl Sessions {
         }
     }
 
-    pub fn write<H: Host>(&mut self, now: Duration, state: &mut ShellState, host: &mut H) {
-        self.events(now, state);
+    pub fn write<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Context { clock, state, node, .. } = context;
+        self.events(*clock, state, node);
         let (mut left, mut drained) = (WRITE_TURN, false);
-        let wants = |c: &Connection| c.writable && c.closed.is_none() && has_output(c, state);
+        let wants = |c: &Connection| c.writable && c.closed.is_none() && has_output(c, node);
         for token in turn_from(&self.all, &mut self.write_from, wants) {
             let Some(c) = self.all.get_mut(&token) else { continue };
             if left == 0 {
                 self.write_from = token;
                 break;
             }
-            let n = write_some(c, state);
+            let n = write_some(c, node);
             drained |= n > 0;
             left = left.saturating_sub(n);
         }
         if drained {
             // Room in the queues: those who are behind get more, and the loop comes back at once.
-            state.server.pump(&*host);
+            node.fill_sessions();
         }
     }
 
     /// Whether a socket that takes bytes has some waiting.
-    pub fn wants_write(&self, state: &ShellState) -> bool {
-        self.all.values().any(|c| c.writable && c.closed.is_none() && has_output(c, state))
+    pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
+        self.all.values().any(|c| c.writable && c.closed.is_none() && has_output(c, node))
     }
 
     /// When a connection's patience ends next.
@@ -284,7 +283,9 @@ impl Sessions {
     }
 
     /// Closes what is over.
-    pub fn reap(&mut self, now: Duration, state: &mut ShellState) {
+    pub fn reap<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Context { clock, state, node, .. } = context;
+        let now = clock.now();
         let (gate, tokens, throttle) = (&mut self.gate, &mut self.tokens, &mut self.throttle);
         self.all.retain(|_, c| {
             if let Some(id) = c.id()
@@ -301,7 +302,7 @@ impl Sessions {
                     true
                 }
                 Stage::Ending { until, .. } | Stage::Refused { until, .. } => {
-                    now >= *until || !has_output(c, state)
+                    now >= *until || !has_output(c, node)
                 }
                 _ => false,
             };
@@ -325,7 +326,7 @@ impl Sessions {
             }
             if let Some(id) = c.id() {
                 tokens.remove(&id);
-                state.server.close(id);
+                node.handle_session_closed(id);
                 state.peers.remove(&id);
             }
             c.stream.close();
@@ -336,15 +337,16 @@ impl Sessions {
 }
 
 /// The machine has the connection from now on.
-fn begin(
+fn begin<R: Role>(
     now: Duration,
     token: Token,
     c: &mut Connection,
     tokens: &mut HashMap<SessionId, Token>,
     state: &mut ShellState,
+    node: &mut Node<R>,
     names: Vec<String>,
 ) {
-    let id = state.server.accept(now);
+    let id = node.handle_accepted(now);
     tokens.insert(id, token);
     state.peers.insert(id, Peer { address: c.address, names, ..Peer::default() });
     c.stage = Stage::Session(id);
@@ -381,28 +383,28 @@ fn refuse(now: Duration, c: &mut Connection, node: Option<&String>, reason: &str
 }
 
 /// Whether bytes may be waiting that somebody wants.
-fn wants_reading(c: &Connection, state: &ShellState) -> bool {
-    c.readable && c.closed.is_none() && c.id().is_none_or(|id| state.server.listens(id))
+fn wants_reading<R: Role>(c: &Connection, node: &Node<R>) -> bool {
+    c.readable && c.closed.is_none() && c.id().is_none_or(|id| node.server().listens(id))
 }
 
-fn has_output(c: &Connection, state: &ShellState) -> bool {
+fn has_output<R: Role>(c: &Connection, node: &Node<R>) -> bool {
     c.stream.has_output()
         || match &c.stage {
             Stage::Shaking { .. } => false,
-            Stage::Session(id) | Stage::Ending { id, .. } => !state.server.transmit(*id).is_empty(),
+            Stage::Session(id) | Stage::Ending { id, .. } => !node.server().transmit(*id).is_empty(),
             Stage::Refused { last, .. } => !last.is_empty(),
         }
 }
 
 /// Writes up to a socket's share of a turn; the number of bytes.
-fn write_some(c: &mut Connection, state: &mut ShellState) -> usize {
+fn write_some<R: Role>(c: &mut Connection, node: &mut Node<R>) -> usize {
     let mut total = 0;
     while total < WRITE_BUDGET {
         let outcome = match &mut c.stage {
             Stage::Session(id) | Stage::Ending { id, .. } => {
                 let mut pieces = [IoSlice::new(&[]); PIECES];
                 let mut n = 0;
-                for (slot, piece) in pieces.iter_mut().zip(state.server.transmit_pieces(*id)) {
+                for (slot, piece) in pieces.iter_mut().zip(node.server().transmit_pieces(*id)) {
                     *slot = IoSlice::new(piece);
                     n += 1;
                 }
@@ -410,7 +412,7 @@ fn write_some(c: &mut Connection, state: &mut ShellState) -> usize {
                 let wrote = if pieces.is_empty() { flushed(&mut c.stream) } else { c.stream.write(pieces) };
                 if let Ok(n) = wrote {
                     c.greeted |= n > 0;
-                    state.server.sent(*id, n);
+                    node.sent_to_session(*id, n);
                 }
                 wrote
             }

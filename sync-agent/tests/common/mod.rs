@@ -15,8 +15,9 @@ use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::tls::Security;
-use fibcast_sync_agent::shell::{ClientId, Host, Limits, Shell, ShellState, ShellWaker, Turn};
-use fibcast_sync_proto::client::ClientEvent;
+use fibcast_sync_agent::shell::{Limits, Shell, ShellWaker};
+use fibcast_sync_proto::client::{Client, ClientEvent};
+use fibcast_sync_proto::node::{ClientId, News, Node, Role as NodeRole};
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
 
@@ -39,29 +40,29 @@ impl Tables for TestHost {
     }
 }
 
-impl Host for TestHost {
+impl NodeRole for TestHost {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
         &mut self.spare
     }
 
-    fn client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent, _: &ShellState) {}
+    fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
 
-    fn turn(&mut self, _: Duration, _: &ShellState) -> Turn {
-        let mut turn = Turn::default();
+    fn advance(&mut self, _: Duration, _: &[Client]) -> News {
+        let mut news = News::default();
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Commit(changes) => {
                     self.table.commit(changes).unwrap();
-                    turn.changed = true;
+                    news.changed = true;
                 }
                 Order::Ready(ready) => {
                     self.ready = ready;
-                    turn.announce = true;
+                    news.announce = true;
                 }
                 Order::Digest(answer) => answer.send(self.table.digest()).unwrap(),
             }
         }
-        turn
+        news
     }
 }
 
@@ -75,23 +76,24 @@ pub struct TestServer {
 
 impl TestServer {
     pub fn start(name: &str, address: &str, table: Table) -> Self {
-        Self::with(Shell::new(name).unwrap(), address, table)
+        Self::with(Shell::new(name).unwrap(), name, address, table)
     }
 
     pub fn secure(name: &str, table: Table, limits: Limits, security: Option<Arc<Security>>) -> Self {
-        Self::with(Shell::secure(name, limits, security).unwrap(), "127.0.0.1:0", table)
+        Self::with(Shell::secure(name, limits, security).unwrap(), name, "127.0.0.1:0", table)
     }
 
-    pub fn with(mut shell: Shell, address: &str, table: Table) -> Self {
+    pub fn with(mut shell: Shell, name: &str, address: &str, table: Table) -> Self {
         let address = shell.listen(address.parse().unwrap()).unwrap();
         let (orders, receiver) = channel();
         let waker = shell.waker();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let stop = Arc::clone(&stop);
+            let (stop, name) = (Arc::clone(&stop), name.to_owned());
             move || {
-                let mut host = TestHost { table, spare: Table::new(1), ready: true, orders: receiver };
-                shell.run(&mut host, &stop).unwrap();
+                let role = TestHost { table, spare: Table::new(1), ready: true, orders: receiver };
+                let mut node = Node::new(&name, shell.now(), role, []);
+                shell.run(&mut node, &mut (), &stop).unwrap();
             }
         });
         Self { address, orders, waker, stop, thread: Some(thread) }

@@ -319,6 +319,11 @@ impl Client {
         }
     }
 
+    /// What it was made with.
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
     /// The server in use, whose table ours is equal to or is being made equal to.
     pub fn active(&self) -> Option<LinkId> {
         self.active

@@ -94,14 +94,25 @@ impl Table {
         })
     }
 
+    /// Whether everything that changed after `serial` is still known, so that [`Self::changes_since`] gives it.
+    pub fn remembers(&self, serial: u64) -> bool {
+        serial <= self.serial && (serial >= self.horizon || self.serial == 0)
+    }
+
     /// What a reader at `serial` lacks. None if it is beyond the horizon or ahead of this table.
     pub fn changes_since(&self, serial: u64) -> Option<Batch<'_>> {
-        if serial > self.serial || (serial < self.horizon && self.serial > 0) {
-            return None;
-        }
+        self.remembers(serial).then(|| self.batch_since(serial))
+    }
+
+    /// All records, for a reader that has nothing and lacks no deletion. The batch may name deleted records as well.
+    pub fn everything(&self) -> Batch<'_> {
+        self.batch_since(0)
+    }
+
+    fn batch_since(&self, serial: u64) -> Batch<'_> {
         let count = self.count_since(serial, usize::MAX) as u64;
         let commit = Commit { serial: self.serial, count, digest: self.digest() };
-        Some(Batch { table: self, since: serial, commit })
+        Batch { table: self, since: serial, commit }
     }
 
     /// How many records changed after `serial`, counted up to `limit`.

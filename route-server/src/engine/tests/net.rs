@@ -1,15 +1,14 @@
-//! Engines joined by the production sync machines, without sockets and with a clock that the test moves.
+//! Route servers' nodes joined without sockets, with a clock that the test moves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_sync_proto::GroupValue;
-use fibcast_sync_proto::client::{Action, Client, ClientConfig};
-use fibcast_sync_proto::frame::Role;
-use fibcast_sync_proto::server::{Server, ServerEvent, SessionId};
+use fibcast_sync_proto::node::{self, Output};
+use fibcast_sync_proto::server::{ServerEvent, SessionId};
 
-use super::super::{Engine, Request, client_for};
+use super::super::Engine;
 use crate::config::{Checked, Config, SourcePlan};
 use crate::source::{Event, Group, Kind, Message, RouteChange, fixed};
 
@@ -17,16 +16,18 @@ use crate::source::{Event, Group, Kind, Message, RouteChange, fixed};
 const TICK: Duration = Duration::from_millis(20);
 
 pub struct Node {
-    pub name: String,
-    pub engine: Engine,
-    server: Server,
-    /// Each client with its servers, by node.
-    clients: Vec<(Client, Vec<usize>)>,
+    core: node::Node<Engine>,
     peers: Vec<usize>,
     pub up: bool,
 }
 
-/// By node, place and link of the client: the server's node and session.
+impl Node {
+    pub fn engine(&self) -> &Engine {
+        self.core.role()
+    }
+}
+
+/// By node, client and link: the server's node and session.
 type Connections = BTreeMap<(usize, usize, usize), (usize, SessionId)>;
 
 /// Name, origins with their distances, peers.
@@ -38,7 +39,6 @@ pub struct Net {
     plans: Vec<Plan>,
     connections: Connections,
     cut: BTreeSet<(usize, usize)>,
-    base: Instant,
     pub now: Duration,
     starts: u64,
 }
@@ -64,7 +64,6 @@ impl Net {
             plans: Vec::new(),
             connections: BTreeMap::new(),
             cut: BTreeSet::new(),
-            base: Instant::now(),
             now: Duration::from_secs(1),
             starts: 0,
         };
@@ -82,21 +81,15 @@ impl Net {
     fn make(&mut self, n: usize) -> Node {
         self.starts += 1;
         let (name, origins, peers) = &self.plans[n];
-        let engine =
-            Engine::new(&checked(name, origins, peers.len()), 1000 * self.starts, self.base + self.now)
-                .unwrap();
-        let client = |peer: &usize| {
-            let config = ClientConfig::new(name, "rib", vec![Role::Primary]);
-            (Client::new(config, self.now), vec![*peer])
-        };
-        let clients = peers.iter().map(client).collect();
-        let server = Server::new(name.as_str());
-        Node { name: name.clone(), engine, server, clients, peers: peers.clone(), up: true }
+        let engine = Engine::new(&checked(name, origins, peers.len()), 1000 * self.starts, self.now).unwrap();
+        let upstream = engine.upstream();
+        let core = node::Node::new(name, self.now, engine, upstream);
+        Node { core, peers: peers.clone(), up: true }
     }
 
     pub fn say(&mut self, n: usize, source: usize, event: Event) {
-        let at = self.base + self.now;
-        self.nodes[n].engine.source_said(at, Message { source, event }).unwrap();
+        let now = self.now;
+        self.nodes[n].core.role_mut().handle_source(now, Message { source, event }).unwrap();
     }
 
     pub fn announce(&mut self, n: usize, source: usize, prefix: &str, via: &str) {
@@ -144,15 +137,13 @@ impl Net {
             .collect();
         for (at, (server, session)) in gone {
             self.connections.remove(&at);
-            self.nodes[server].server.close(session);
+            self.nodes[server].core.handle_session_closed(session);
             self.disconnected(at, "reset");
         }
     }
 
-    fn disconnected(&mut self, (n, place, link): (usize, usize, usize), reason: &str) {
-        let node = &mut self.nodes[n];
-        let table = node.engine.client_table(place);
-        node.clients[place].0.handle_disconnected(self.now, link, reason, table);
+    fn disconnected(&mut self, (n, client, link): (usize, usize, usize), reason: &str) {
+        self.nodes[n].core.handle_disconnected(self.now, client, link, reason);
     }
 
     /// Lets time pass.
@@ -179,48 +170,25 @@ impl Net {
     }
 
     fn turn(&mut self, n: usize) -> bool {
-        let (now, instant) = (self.now, self.base + self.now);
-        let node = &mut self.nodes[n];
-        if node.server.poll_timeout().is_some_and(|at| at <= now) {
-            node.server.handle_timeout(now, &node.engine);
+        let now = self.now;
+        self.nodes[n].core.handle_timeout(now);
+        let mut moved = self.outputs(n);
+        let core = &mut self.nodes[n].core;
+        core.advance(now);
+        while core.next_timeout().is_some_and(|at| at <= now) {
+            core.handle_timeout(now);
+            core.advance(now);
         }
-        let mut moved = false;
-        for place in 0..self.nodes[n].clients.len() {
-            let node = &mut self.nodes[n];
-            if node.clients[place].0.poll_timeout().is_some_and(|at| at <= now) {
-                node.clients[place].0.handle_timeout(now, node.engine.client_table(place));
-            }
-            while let Some(action) = self.nodes[n].clients[place].0.poll_action() {
-                moved = true;
-                self.act(n, place, action);
-            }
-            let node = &mut self.nodes[n];
-            while let Some(event) = node.clients[place].0.poll_event() {
-                node.engine.client_event(instant, place, &event).unwrap();
-            }
-            node.engine.watch(instant, place, &node.clients[place].0);
-        }
-        let node = &mut self.nodes[n];
-        while node.engine.turn(instant).unwrap() {}
-        while let Some(request) = self.nodes[n].engine.poll_request() {
-            moved = true;
-            self.change_client(n, request);
-        }
-        let node = &mut self.nodes[n];
-        if node.engine.take_announcement() {
-            node.server.announce(&node.engine);
-        }
-        node.server.pump(&node.engine);
-        let mut ended = Vec::new();
-        while let Some(event) = node.server.poll_event() {
-            if let ServerEvent::Ended { session, .. } = event {
-                ended.push(session);
-            }
-        }
-        for session in ended {
+        assert!(core.role_mut().take_failure().is_none());
+        core.fill_sessions();
+        moved |= self.outputs(n);
+        let core = &mut self.nodes[n].core;
+        let events: Vec<ServerEvent> = std::iter::from_fn(|| core.poll_session_event()).collect();
+        for event in events {
+            let ServerEvent::Ended { session, .. } = event else { continue };
             moved = true;
             self.carry();
-            self.nodes[n].server.close(session);
+            self.nodes[n].core.handle_session_closed(session);
             let at = self.connections.iter().find(|(_, to)| **to == (n, session)).map(|(at, _)| *at);
             if let Some(at) = at {
                 self.connections.remove(&at);
@@ -230,67 +198,53 @@ impl Net {
         moved
     }
 
-    fn act(&mut self, n: usize, place: usize, action: Action) {
-        match action {
-            Action::Connect(link) => {
-                let to = self.nodes[n].clients[place].1[link];
-                if !self.nodes[to].up || self.cut.contains(&(n, to)) {
-                    return self.disconnected((n, place, link), "refused");
+    fn outputs(&mut self, n: usize) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.nodes[n].core.poll_output() {
+            moved = true;
+            match output {
+                Output::Opened(client) => self.hang_up(|at| (at.0, at.1) == (n, client)),
+                Output::Disconnect { client, link } => self.hang_up(|at| at == (n, client, link)),
+                Output::Event(..) => {}
+                Output::Connect { client, link, server } => {
+                    let to = self.nodes[n].peers[server];
+                    if !self.nodes[to].up || self.cut.contains(&(n, to)) {
+                        self.disconnected((n, client, link), "refused");
+                        continue;
+                    }
+                    let session = self.nodes[to].core.handle_accepted(self.now);
+                    self.connections.insert((n, client, link), (to, session));
+                    self.nodes[n].core.handle_connected(self.now, client, link, None);
                 }
-                let session = self.nodes[to].server.accept(self.now);
-                self.connections.insert((n, place, link), (to, session));
-                self.nodes[n].clients[place].0.handle_connected(self.now, link);
             }
-            Action::Disconnect(link) => self.hang_up(n, place, Some(link)),
         }
+        moved
     }
 
-    fn hang_up(&mut self, n: usize, place: usize, link: Option<usize>) {
-        let own = |at: &(usize, usize, usize)| at.0 == n && at.1 == place && link.is_none_or(|l| l == at.2);
-        let gone: Vec<_> = self.connections.iter().filter(|(at, _)| own(at)).map(|(a, t)| (*a, *t)).collect();
+    fn hang_up(&mut self, which: impl Fn((usize, usize, usize)) -> bool) {
+        let gone: Vec<_> =
+            self.connections.iter().filter(|(at, _)| which(**at)).map(|(a, t)| (*a, *t)).collect();
         for (at, (server, session)) in gone {
             self.connections.remove(&at);
-            self.nodes[server].server.close(session);
-        }
-    }
-
-    fn change_client(&mut self, n: usize, request: Request) {
-        let node = &self.nodes[n];
-        let (place, client) = match request {
-            Request::Close(place) => (place, (ClientConfig::new("", "", Vec::new()), Vec::new())),
-            Request::Open { place, table, peers, prefers_first } => {
-                let like = ClientConfig::new(&node.name, "", Vec::new());
-                let (config, peers) = client_for(&like, table, &peers, prefers_first);
-                (place, (config, peers.into_iter().map(|peer| node.peers[peer]).collect()))
-            }
-        };
-        self.hang_up(n, place, None);
-        let client = (Client::new(client.0, self.now), client.1);
-        let clients = &mut self.nodes[n].clients;
-        match clients.get_mut(place) {
-            Some(old) => *old = client,
-            None => clients.push(client),
+            self.nodes[server].core.handle_session_closed(session);
         }
     }
 
     fn carry(&mut self) -> bool {
         let mut moved = false;
         let all: Vec<_> = self.connections.iter().map(|(at, to)| (*at, *to)).collect();
-        for ((n, place, link), (server, session)) in all {
-            let bytes = self.nodes[n].clients[place].0.transmit(link).to_vec();
-            if !bytes.is_empty() {
+        for ((n, client, link), (server, session)) in all {
+            let up = self.nodes[n].core.client(client).unwrap().transmit(link).to_vec();
+            if !up.is_empty() {
                 moved = true;
-                self.nodes[n].clients[place].0.sent(link, bytes.len());
-                let to = &mut self.nodes[server];
-                to.server.handle_bytes(self.now, session, &bytes, &to.engine);
+                self.nodes[n].core.sent_to_server(client, link, up.len());
+                self.nodes[server].core.handle_session_bytes(self.now, session, &up);
             }
-            let bytes = self.nodes[server].server.transmit(session).to_vec();
-            if !bytes.is_empty() {
+            let down = self.nodes[server].core.server().transmit(session).to_vec();
+            if !down.is_empty() {
                 moved = true;
-                self.nodes[server].server.sent(session, bytes.len());
-                let node = &mut self.nodes[n];
-                let table = node.engine.client_table(place);
-                node.clients[place].0.handle_bytes(self.now, link, &bytes, table);
+                self.nodes[server].core.sent_to_session(session, down.len());
+                self.nodes[n].core.handle_link_bytes(self.now, client, link, &down);
             }
         }
         moved
@@ -298,7 +252,7 @@ impl Net {
 
     /// A node's forwarding table in words.
     pub fn shows(&self, n: usize) -> Vec<String> {
-        let list = self.nodes[n].engine.routes(&fibcast_control::protocol::RouteQuery::All, 100);
+        let list = self.nodes[n].engine().routes(&fibcast_control::protocol::RouteQuery::All, 100);
         let show = |r: &fibcast_control::tables::Route| {
             format!("{} via {} of {}", r.prefix, r.via.join(","), r.origin.clone().unwrap_or_default())
         };
@@ -307,13 +261,13 @@ impl Net {
 
     /// How an origin stands at a node: name, state, how it counts, path.
     pub fn origin(&self, n: usize, name: &str) -> String {
-        let list = self.nodes[n].engine.origin_status(self.base + self.now);
+        let list = self.nodes[n].engine().origin_status(self.now);
         let o = list.iter().find(|o| o.name == name).unwrap();
         format!("{} {} {} [{}]", o.name, o.state, o.counted, o.path.join(" "))
     }
 
     pub fn digests(&self) -> Vec<fibcast_sync_proto::RootDigest> {
-        self.nodes.iter().filter(|node| node.up).map(|node| node.engine.fib().digest()).collect()
+        self.nodes.iter().filter(|node| node.up).map(|node| node.engine().fib().digest()).collect()
     }
 
     pub fn all_equal(&self) -> bool {

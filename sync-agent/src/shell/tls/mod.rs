@@ -16,6 +16,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::sections::Tls;
 use fibcast_daemon::signals;
+use fibcast_sync_proto::node::is_named;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
@@ -129,14 +130,6 @@ impl Security {
 /// Whether a table is the allowed one, or one of those below it: who may have `rib` may have the table of each origin, `rib/…`.
 fn belongs(table: &str, allowed: &str) -> bool {
     table.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Whether a node's own word about its name is backed by its certificate.
-pub(super) fn is_named(names: &[String], name: &str) -> Result<(), String> {
-    if names.iter().any(|n| n == name) {
-        return Ok(());
-    }
-    Err(format!("it calls itself {name}, but its certificate is for {}", names.join(", ")))
 }
 
 /// The names in a connection's peer certificate.

@@ -1,0 +1,346 @@
+//! The core of an agent: one copy of a table, what the sink has of it, and what the tier below is told.
+//!
+//! [`AgentCore`] is the [`Role`] of NIC hosts and relays. Its client fills the table; sessions serve it on. The owner takes each difference for
+//! the sink from [`AgentCore::poll_sink`] and says what came of it with [`AgentCore::handle_sink`].
+//!
+//! The sink follows the table at its own pace. Deletions that it has not seen are *pinned*: the table remembers them whatever its limit.
+//! A sink that is busy or fails is asked again, with one batch that covers everything since the last one it took. It begins from nothing,
+//! by a batch that *replaces* what it had, when an operator asks for a resync, when the table has expired for want of a capable
+//! server (then the batch is empty), and when a capable server is back after that.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::client::{Client, ClientConfig, ClientEvent};
+use crate::mutation::{Mutation, on};
+use crate::node::{ClientId, ClientRequest, News, Role, ServerIndex};
+use crate::relay::Relay;
+use crate::server::{Served, Tables};
+use crate::subset::Subset;
+use crate::table::{Batch, Table};
+use crate::timer::{Timer, Timers};
+
+/// A busy sink is asked again after this time.
+const BUSY: Duration = Duration::from_millis(2);
+/// A failed sink is asked again after this time.
+pub const FAILED: Duration = Duration::from_millis(250);
+
+/// What an agent is.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Its client: name, table, part of it, servers.
+    pub client: ClientConfig,
+    /// It serves the table to a tier below.
+    pub serves: bool,
+    /// The sink is emptied after so long without a capable server. None: never.
+    pub expire: Option<Duration>,
+}
+
+impl AgentConfig {
+    /// The client's servers, in the order of the configuration.
+    fn servers(&self) -> Vec<ServerIndex> {
+        (0..self.client.servers.len()).collect()
+    }
+
+    /// The client with its servers, for [`crate::node::Node::new`].
+    pub fn upstream(&self) -> (ClientConfig, Vec<ServerIndex>) {
+        (self.client.clone(), self.servers())
+    }
+}
+
+/// Why a sink did not take a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SinkError {
+    /// Not now: again in a few milliseconds.
+    #[error("busy")]
+    Busy,
+    /// It failed; the batch stays pending and is tried again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A batch for the sink.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkBatch<'t> {
+    /// It does not build on those before: the sink is to forget what the batch does not name, but no sooner than it applies it.
+    pub replaces: bool,
+    /// The changes since the last batch that the sink took, or all records.
+    pub batch: Batch<'t>,
+}
+
+/// What the owner should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// There was no capable server for the configured time: the sink is emptied.
+    Expired(Duration),
+    /// A capable server is back after that: the sink gets the table again.
+    Recovered,
+    /// The sink refused the batch to this serial, for a reason that it did not give the time before.
+    SinkFailed {
+        /// The table's serial.
+        serial: u64,
+        /// What the sink said.
+        reason: String,
+    },
+    /// The table has forgotten deletions that the sink lacks, though they are pinned: a defect. The sink gets everything.
+    SinkBehindHorizon(u64),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct AgentCore {
+    config: AgentConfig,
+    table: Table,
+    /// What the sink gets while the table has expired.
+    nothing: Table,
+    /// Last serial that the sink took.
+    delivered: u64,
+    /// The next batch does not build on those before.
+    replaces: bool,
+    sink_error: Option<String>,
+    /// Deletions after this serial are remembered for others than the sink.
+    kept_for_others: u64,
+    /// Since when there has been no capable server.
+    stale_since: Option<Duration>,
+    expired: bool,
+    relay: Relay,
+    /// Changes that the client committed.
+    changes: u64,
+    /// Last serial that sessions were told.
+    announced: u64,
+    timers: Timers,
+    requests: VecDeque<ClientRequest>,
+    events: VecDeque<AgentEvent>,
+}
+
+impl AgentCore {
+    /// An agent with a table that is empty or from a checkpoint; the sink has nothing of it.
+    pub fn new(config: AgentConfig, table: Table) -> Self {
+        let mut agent = Self {
+            config,
+            nothing: Table::new(table.epoch()),
+            table,
+            delivered: 0,
+            replaces: false,
+            sink_error: None,
+            kept_for_others: u64::MAX,
+            stale_since: None,
+            expired: false,
+            relay: Relay::default(),
+            changes: 0,
+            announced: 0,
+            timers: Timers::default(),
+            requests: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        agent.pin();
+        agent
+    }
+
+    /// The agent after a panic of its thread: new connections, the same table and sink. A table that was caught in the middle of a batch
+    /// is given up for an empty one of this epoch, and the sink's next batch replaces what it has. True if that was so.
+    #[must_use]
+    pub fn restart(self, epoch: u64) -> (Self, bool) {
+        let sound = self.table.is_sound();
+        let (delivered, replaces) = if sound { (self.delivered, self.replaces) } else { (0, true) };
+        let table = if sound { self.table } else { Table::new(epoch) };
+        // What has expired stays so until a capable server is back.
+        let mut agent = Self { delivered, replaces, expired: self.expired, ..Self::new(self.config, table) };
+        agent.pin();
+        (agent, !sound)
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// The copy of the table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What the tier below is told.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
+    /// Changes that the client has committed since the start.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Whether the sink is or is being emptied for want of a capable server.
+    pub fn is_expired(&self) -> bool {
+        self.expired
+    }
+
+    /// Last serial that the sink took; 0 while it is to get everything.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Whether the sink has everything that it is to have.
+    pub fn is_delivered(&self) -> bool {
+        self.delivered == self.table.serial()
+    }
+
+    /// Compares the table with the servers' over new connections, and gives the sink all of it.
+    pub fn handle_resync(&mut self) {
+        let (config, servers) = self.config.upstream();
+        self.requests.push_back(ClientRequest { client: 0, config, servers });
+        if !on(Mutation::ResyncKeepsSerial) {
+            self.replace_sink();
+        }
+    }
+
+    /// Deletions after this serial must stay known for somebody else than the sink, such as the writer of a checkpoint; `u64::MAX`: none.
+    pub fn keep_deletions(&mut self, after: u64) {
+        self.kept_for_others = after;
+        self.pin();
+    }
+
+    /// The next batch for the sink, if it lacks something and is not to be left alone for a while. Whatever comes of it is said by
+    /// [`Self::handle_sink`].
+    pub fn poll_sink(&mut self, now: Duration) -> Option<SinkBatch<'_>> {
+        if self.is_delivered() {
+            self.timers.set(Timer::SinkRetry, None);
+            return None;
+        }
+        if self.timers.get(Timer::SinkRetry).is_some_and(|at| now < at) {
+            return None;
+        }
+        self.timers.set(Timer::SinkRetry, None);
+        if !self.expired && !self.replaces && !self.table.remembers(self.delivered) {
+            self.events.push_back(AgentEvent::SinkBehindHorizon(self.table.serial()));
+            self.replace_sink();
+        }
+        let replaces = self.replaces;
+        let batch = match (self.expired, replaces) {
+            // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
+            (true, _) => self.nothing.everything(),
+            // A sink that begins from nothing lacks no deletion, however many the table has forgotten.
+            (false, true) => self.table.everything(),
+            (false, false) => self.table.changes_since(self.delivered)?,
+        };
+        Some(SinkBatch { replaces, batch })
+    }
+
+    /// What came of the batch that [`Self::poll_sink`] gave last.
+    pub fn handle_sink(&mut self, now: Duration, outcome: Result<(), SinkError>) {
+        match outcome {
+            Ok(()) => self.take_for_delivered(),
+            Err(SinkError::Busy) => self.timers.set(Timer::SinkRetry, Some(now + BUSY)),
+            Err(SinkError::Failed(_)) if on(Mutation::DropFailedBatch) => self.take_for_delivered(),
+            Err(SinkError::Failed(reason)) => {
+                if self.sink_error.as_ref() != Some(&reason) {
+                    let serial = self.table.serial();
+                    self.events.push_back(AgentEvent::SinkFailed { serial, reason: reason.clone() });
+                }
+                self.sink_error = Some(reason);
+                self.timers.set(Timer::SinkRetry, Some(now + FAILED));
+            }
+        }
+        self.pin();
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<AgentEvent> {
+        self.events.pop_front()
+    }
+
+    fn take_for_delivered(&mut self) {
+        self.delivered = self.table.serial();
+        self.replaces = false;
+        self.sink_error = None;
+    }
+
+    /// The sink gets everything from the beginning: the table, or nothing once that has expired.
+    fn replace_sink(&mut self) {
+        self.delivered = 0;
+        self.replaces = true;
+        self.timers.set(Timer::SinkRetry, None);
+    }
+
+    /// Deletions stay known until the sink and the others have them.
+    fn pin(&mut self) {
+        let serial =
+            if on(Mutation::ForgetPin) { u64::MAX } else { self.delivered.min(self.kept_for_others) };
+        self.table.pin(serial);
+    }
+
+    fn expire(&self) -> Option<Duration> {
+        self.config.expire.filter(|_| !on(Mutation::IgnoreExpiry))
+    }
+
+    /// Whether what is forwarded by has become too old, or a capable server is back.
+    fn watch_expiry(&mut self, now: Duration, client: &Client) {
+        if !client.is_stale() {
+            self.stale_since = None;
+            if std::mem::take(&mut self.expired) {
+                self.events.push_back(AgentEvent::Recovered);
+                self.replace_sink();
+            }
+            return;
+        }
+        let since = *self.stale_since.get_or_insert(now);
+        if let Some(expire) = self.expire().filter(|expire| now >= since + *expire)
+            && !std::mem::replace(&mut self.expired, true)
+        {
+            self.events.push_back(AgentEvent::Expired(expire));
+            self.replace_sink();
+        }
+    }
+}
+
+impl Tables for AgentCore {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        let ready = self.relay.is_ready() || (on(Mutation::ReadyTooEarly) && !self.table.is_empty());
+        (self.config.serves && name == self.config.client.table).then_some(Served {
+            table: &self.table,
+            ready,
+            path: self.relay.path(),
+        })
+    }
+
+    fn is_stale(&self, _: &str) -> bool {
+        self.relay.is_stale()
+    }
+
+    fn subset(&self, _: &str) -> Option<&Subset> {
+        Some(&self.config.client.subset).filter(|subset| !subset.is_all())
+    }
+}
+
+impl Role for AgentCore {
+    fn client_table(&mut self, _: ClientId) -> &mut Table {
+        &mut self.table
+    }
+
+    fn handle_client_event(&mut self, _: Duration, _: ClientId, event: &ClientEvent) {
+        if let ClientEvent::Committed(commit) = event {
+            self.changes += commit.count;
+        }
+    }
+
+    fn advance(&mut self, now: Duration, clients: &[Client]) -> News {
+        let mut announce = false;
+        if let Some(client) = clients.first() {
+            announce = self.relay.watch(now, client);
+            self.watch_expiry(now, client);
+        }
+        self.timers.set(Timer::Readiness, self.relay.due());
+        let expiry = self.expire().filter(|_| !self.expired);
+        self.timers.set(Timer::Expiry, expiry.and_then(|expire| Some(self.stale_since? + expire)));
+        let serial = self.table.serial();
+        News { announce, changed: std::mem::replace(&mut self.announced, serial) != serial }
+    }
+
+    fn poll_request(&mut self) -> Option<ClientRequest> {
+        self.requests.pop_front()
+    }
+
+    fn next_timeout(&self) -> Option<Duration> {
+        self.timers.next_timeout()
+    }
+}

@@ -1,0 +1,72 @@
+//! The timers of a node's role, in one table, so that one look says when it has to be called again.
+
+use std::time::Duration;
+
+/// What a role waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// An agent offers a batch to its sink again.
+    SinkRetry,
+    /// An agent empties its sink for want of a capable server.
+    Expiry,
+    /// A relay that lost its servers stops saying that it is ready.
+    Readiness,
+    /// A route server has more work at once.
+    Work,
+    /// A route server refreshes or ends the lease of an origin.
+    Lease,
+    /// The routes of an origin become eligible for best path, or stop being so.
+    Eligibility,
+    /// A route server looks at the routes of a lost origin again.
+    Sweep,
+    /// A route server becomes ready without what is missing.
+    ReadyTimeout,
+}
+
+const COUNT: usize = Timer::ReadyTimeout as usize + 1;
+
+/// When each timer is due; none: it is not set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timers([Option<Duration>; COUNT]);
+
+impl Timers {
+    /// Sets a timer, or stops it.
+    pub fn set(&mut self, timer: Timer, due: Option<Duration>) {
+        if let Some(at) = self.0.get_mut(timer as usize) {
+            *at = due;
+        }
+    }
+
+    /// When a timer is due, if it is set.
+    pub fn get(&self, timer: Timer) -> Option<Duration> {
+        self.0.get(timer as usize).copied().flatten()
+    }
+
+    /// Whether a timer is set and due by `now`.
+    pub fn is_due(&self, timer: Timer, now: Duration) -> bool {
+        self.get(timer).is_some_and(|at| at <= now)
+    }
+
+    /// When the first of them is due.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.0.iter().flatten().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_timer_that_is_set_comes_first() {
+        let mut timers = Timers::default();
+        assert_eq!(timers.next_timeout(), None);
+        timers.set(Timer::Lease, Some(Duration::from_secs(3)));
+        timers.set(Timer::ReadyTimeout, Some(Duration::from_secs(2)));
+        assert_eq!(timers.next_timeout(), Some(Duration::from_secs(2)));
+        assert!(timers.is_due(Timer::ReadyTimeout, Duration::from_secs(2)));
+        assert!(!timers.is_due(Timer::Lease, Duration::from_secs(2)));
+        timers.set(Timer::ReadyTimeout, None);
+        assert_eq!(timers.next_timeout(), Some(Duration::from_secs(3)));
+    }
+}

@@ -1,0 +1,256 @@
+//! An agent's core beside one server: what its sink gets, and when.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{group, put, table};
+use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkError};
+use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
+use fibcast_sync_proto::frame::Role as ServerRole;
+use fibcast_sync_proto::node::{ClientId, News, Node, Output, Role};
+use fibcast_sync_proto::server::{Served, SessionId, Tables};
+use fibcast_sync_proto::{Change, Table};
+
+const EXPIRE: Duration = Duration::from_secs(10);
+
+fn s(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// A server's table that the test writes.
+struct Written(Table);
+
+impl Tables for Written {
+    fn served(&self, name: &str) -> Option<Served<'_>> {
+        (name == "fib").then_some(Served { table: &self.0, ready: true, path: &[] })
+    }
+}
+
+impl Role for Written {
+    fn client_table(&mut self, _: ClientId) -> &mut Table {
+        &mut self.0
+    }
+
+    fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
+
+    fn advance(&mut self, _: Duration, _: &[Client]) -> News {
+        News { changed: true, announce: false }
+    }
+}
+
+/// An agent and its server.
+struct Pair {
+    now: Duration,
+    agent: Node<AgentCore>,
+    server: Node<Written>,
+    session: Option<SessionId>,
+    /// Names in the server's certificate.
+    names: Option<Vec<String>>,
+    server_is_up: bool,
+    connections: u32,
+}
+
+fn config() -> AgentConfig {
+    let client = ClientConfig::new("nh", "fib", vec![ServerRole::Primary]);
+    AgentConfig { client, serves: true, expire: Some(EXPIRE) }
+}
+
+fn node(now: Duration, core: AgentCore) -> Node<AgentCore> {
+    let upstream = core.config().upstream();
+    Node::new("nh", now, core, [upstream])
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = s(1.0);
+        let agent = node(now, AgentCore::new(config(), Table::new(7)));
+        let server = Node::new("rs", now, Written(table(5, 100)), []);
+        Self { now, agent, server, session: None, names: None, server_is_up: true, connections: 0 }
+    }
+
+    /// Lets time pass, a tenth of a second at a time.
+    fn run(&mut self, seconds: f64) {
+        let end = self.now + s(seconds);
+        while self.now < end {
+            self.now += s(0.1);
+            self.agent.handle_timeout(self.now);
+            self.server.handle_timeout(self.now);
+            for _ in 0..20 {
+                self.agent.advance(self.now);
+                self.server.advance(self.now);
+                self.carry();
+            }
+        }
+    }
+
+    fn carry(&mut self) {
+        while let Some(output) = self.agent.poll_output() {
+            match output {
+                Output::Connect { client, link, .. } if self.server_is_up => {
+                    self.connections += 1;
+                    self.session = Some(self.server.handle_accepted(self.now));
+                    self.agent.handle_connected(self.now, client, link, self.names.clone());
+                }
+                Output::Connect { client, link, .. } => {
+                    self.agent.handle_disconnected(self.now, client, link, "refused");
+                }
+                Output::Opened(_) | Output::Disconnect { .. } => self.hang_up(),
+                Output::Event(..) => {}
+            }
+        }
+        let Some(session) = self.session else { return };
+        let up = self.agent.client(0).unwrap().transmit(0).to_vec();
+        self.agent.sent_to_server(0, 0, up.len());
+        self.server.handle_session_bytes(self.now, session, &up);
+        let down = self.server.server().transmit(session).to_vec();
+        self.server.sent_to_session(session, down.len());
+        self.agent.handle_link_bytes(self.now, 0, 0, &down);
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.server.handle_session_closed(session);
+        }
+    }
+
+    fn kill_server(&mut self) {
+        self.server_is_up = false;
+        self.hang_up();
+        self.agent.handle_disconnected(self.now, 0, 0, "reset");
+    }
+
+    /// What the sink is given now: whether it replaces what there was, and how many changes; the sink takes it.
+    fn deliver(&mut self) -> Option<(bool, usize)> {
+        self.deliver_with(Ok(()))
+    }
+
+    fn deliver_with(&mut self, outcome: Result<(), SinkError>) -> Option<(bool, usize)> {
+        let now = self.now;
+        let core = self.agent.role_mut();
+        let next = core.poll_sink(now)?;
+        let given = (next.replaces, next.batch.changes().count());
+        core.handle_sink(now, outcome);
+        Some(given)
+    }
+
+    fn events(&mut self) -> Vec<AgentEvent> {
+        std::iter::from_fn(|| self.agent.role_mut().poll_event()).collect()
+    }
+
+    fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
+        self.server.role_mut().0.commit(changes).unwrap();
+        self.run(0.1);
+    }
+}
+
+#[test]
+fn a_sink_that_fails_is_asked_again_with_everything_since_the_last_batch_it_took() {
+    let mut pair = Pair::new();
+    pair.run(1.0);
+    assert_eq!(pair.deliver(), Some((false, 104)));
+    assert_eq!(pair.deliver(), None);
+    pair.commit([put(200, 1)]);
+    let failed = || Err(SinkError::Failed("no memory".into()));
+    assert_eq!(pair.deliver_with(failed()), Some((false, 1)));
+    pair.commit([put(201, 1)]);
+    assert_eq!(pair.deliver(), None, "it is left alone for a while");
+    pair.run(0.3);
+    assert_eq!(pair.deliver_with(failed()), Some((false, 2)));
+    let serial = pair.agent.role().table().serial() - 1;
+    let told = AgentEvent::SinkFailed { serial, reason: "no memory".into() };
+    assert_eq!(pair.events(), [told], "the same reason is told once");
+    pair.run(0.3);
+    assert_eq!(pair.deliver(), Some((false, 2)));
+    assert!(pair.agent.role().is_delivered());
+}
+
+#[test]
+fn resync_opens_new_connections_and_gives_the_sink_everything() {
+    let mut pair = Pair::new();
+    pair.run(1.0);
+    pair.deliver();
+    let (connections, serial) = (pair.connections, pair.agent.role().table().serial());
+    pair.agent.role_mut().handle_resync();
+    pair.run(1.0);
+    assert_eq!(pair.connections, connections + 1);
+    assert!(pair.agent.client(0).unwrap().is_synced());
+    assert_eq!(pair.agent.role().table().serial(), serial, "the table was the server's, and is not copied");
+    assert_eq!(pair.deliver(), Some((true, 104)));
+}
+
+#[test]
+fn an_expired_table_is_taken_from_the_sink_and_given_back_by_a_capable_server_even_after_a_panic() {
+    let mut pair = Pair::new();
+    pair.run(1.0);
+    pair.deliver();
+    pair.kill_server();
+    pair.run(EXPIRE.as_secs_f64() - 1.0);
+    assert_eq!((pair.deliver(), pair.events()), (None, vec![]));
+    pair.run(2.0);
+    assert_eq!(pair.deliver(), Some((true, 0)));
+    assert_eq!(pair.events(), [AgentEvent::Expired(EXPIRE)]);
+    assert_eq!(pair.agent.role().table().len(), 104, "the tier below decides for itself");
+
+    let spare = node(pair.now, AgentCore::new(config(), Table::new(1)));
+    let (core, torn) = std::mem::replace(&mut pair.agent, spare).into_role().restart(8);
+    assert!(!torn);
+    pair.agent = node(pair.now, core);
+    pair.run(1.0);
+    assert_eq!(pair.deliver(), None, "the sink stays empty");
+    pair.server_is_up = true;
+    pair.run(3.0);
+    assert_eq!(pair.events(), [AgentEvent::Recovered]);
+    assert_eq!(pair.deliver(), Some((true, 104)));
+}
+
+#[test]
+fn deletions_that_the_sink_lacks_are_not_forgotten() {
+    let mut pair = Pair::new();
+    let small = Table::new(7).with_tombstone_limit(0);
+    pair.agent = node(pair.now, AgentCore::new(config(), small));
+    pair.run(1.0);
+    pair.deliver();
+    for i in 0..50 {
+        pair.commit([Change::Delete(put(i, 0).key().clone())]);
+    }
+    assert_eq!(pair.deliver(), Some((false, 50)));
+    assert_eq!(pair.events(), []);
+    pair.commit([group(9), put(300, 9)]);
+    assert_eq!(pair.deliver(), Some((false, 2)));
+    assert!(!pair.agent.role().table().remembers(1), "those that it has taken are");
+}
+
+#[test]
+fn a_sink_gets_everything_again_from_a_table_that_has_forgotten_deletions() {
+    let mut pair = Pair::new();
+    let small = Table::new(7).with_tombstone_limit(0);
+    pair.agent = node(pair.now, AgentCore::new(config(), small));
+    pair.run(1.0);
+    pair.deliver();
+    for i in 0..10 {
+        pair.commit([Change::Delete(put(i, 0).key().clone())]);
+        pair.deliver();
+    }
+    assert!(!pair.agent.role().table().remembers(1));
+    pair.agent.role_mut().handle_resync();
+    pair.run(1.0);
+    assert_eq!(pair.events(), []);
+    let (replaces, count) = pair.deliver().expect("all of the table");
+    assert!(replaces && count >= 94, "{count}");
+    assert!(pair.agent.role().is_delivered());
+}
+
+#[test]
+fn a_server_that_is_not_named_in_its_certificate_is_left() {
+    let mut pair = Pair::new();
+    pair.names = Some(vec!["rs-x".into()]);
+    pair.run(1.0);
+    assert!(!pair.agent.client(0).unwrap().is_synced());
+    let error = pair.agent.client(0).unwrap().links()[0].last_error.clone();
+    assert_eq!(error.as_deref(), Some("it calls itself rs, but its certificate is for rs-x"));
+    pair.names = Some(vec!["rs-x".into(), "rs".into()]);
+    pair.run(3.0);
+    assert!(pair.agent.client(0).unwrap().is_synced());
+}
