@@ -89,6 +89,8 @@ class Guest:
         end = time.monotonic() + timeout
         while True:
             line = self._line(end, what)
+            if "up" in line:
+                raise Hang(f"the machine began again by itself: {what}")
             if line.get("id") == order["id"]:
                 self.now = line["now"]
                 return line

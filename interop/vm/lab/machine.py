@@ -92,10 +92,11 @@ class Machine:
             ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", os.path.join(root, "root.ext4"), disk], check=True
         )
         kvm = self.accelerator == "kvm"
-        kernel = "root=/dev/vda rw console=ttyS0 quiet panic=5 mitigations=off random.trust_cpu=on hugepages=512"
+        kernel = "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on hugepages=512"
         if not kvm:
-            # An emulated processor's counter drifts a little, and the kernel would leave it for a slow clock.
-            kernel += " tsc=reliable clocksource=tsc"
+            # An emulated processor's counter drifts a little, and the kernel would leave it for a slow clock. On a busy host the timer's first
+            # interrupts come late, and the kernel would panic.
+            kernel += " tsc=reliable clocksource=tsc no_timer_check"
         if self.iommu:
             kernel += " intel_iommu=on iommu=pt"
         command = ["qemu-system-x86_64", "-name", "fibcast-vm", "-nodefaults", "-display", "none"]
