@@ -198,7 +198,7 @@ fn a_core_that_does_not_exist_is_one_clear_line_and_exit_code_1() {
         text.lines()
             .last()
             .unwrap()
-            .contains("dataplane.toml:7: workers.cores: worker 1: cannot run on core 999"),
+            .contains("dataplane.toml:7: workers.cores: there is no core 999: this machine has"),
         "{text}"
     );
 }

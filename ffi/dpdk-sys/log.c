@@ -31,6 +31,8 @@ int fc_log_to(fc_log_sink to)
 
 	if (stream == NULL)
 		return -1;
+	/* Each line at once: in a buffer those of two threads could mix. */
+	setvbuf(stream, NULL, _IONBF, 0);
 	sink = to;
 	/* Before rte_eal_init, which otherwise writes to standard error and to syslog. */
 	return rte_openlog_stream(stream);

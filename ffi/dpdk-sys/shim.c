@@ -52,6 +52,8 @@ struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigne
 					RTE_MEMPOOL_F_NO_IOVA_CONTIG);
 	if (pool == NULL)
 		return NULL;
+	/* Devices do use it: mlx5 and sfc register the memory of such pools only. */
+	pool->flags &= ~RTE_MEMPOOL_F_NON_IO;
 	error = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
 	if (error == 0) {
 		rte_pktmbuf_pool_init(pool, &private);

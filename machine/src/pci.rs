@@ -185,7 +185,9 @@ impl Machine {
                 ));
             }
         }
-        let path = format!("/dev/vfio/{group}");
+        // Without an IOMMU, where the kernel can do that, the file has another name.
+        let [plain, without_iommu] = ["", "noiommu-"].map(|kind| format!("/dev/vfio/{kind}{group}"));
+        let path = if self.path(&without_iommu).exists() { without_iommu } else { plain };
         match OpenOptions::new().read(true).write(true).open(self.path(&path)) {
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(format!(

@@ -82,6 +82,12 @@ impl Port {
         Some(if arguments.is_empty() { name } else { format!("{name},{arguments}") })
     }
 
+    /// PCI devices that a virtual device is made of, as `net_bonding` and `net_failsafe` name them.
+    pub fn members(&self) -> Vec<String> {
+        let words = self.device.as_deref().unwrap_or_default().split([',', '=', '(', ')']);
+        words.skip(1).filter_map(pci::address).collect()
+    }
+
     /// Whether its device is on the PCI bus.
     pub fn is_on_pci(&self) -> bool {
         self.device_name().is_some_and(|name| pci::address(&name).is_some())

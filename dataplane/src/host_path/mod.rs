@@ -236,7 +236,7 @@ fn changed(tap: &Tap, port: &PortSetup, change: Change) {
 fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
     for taken in 0..FRAMES {
         // While workers are behind, frames wait in the kernel, which knows how to slow down.
-        if out.originate.is_full() {
+        if out.originate.is_full() || !out.long_frames.has_room() {
             return false;
         }
         let Ok(Some(length)) = own.tap.read(room) else { return taken != 0 };

@@ -40,6 +40,11 @@ impl LongFrames {
         LongFrames { store: Arc::new(store), longest }
     }
 
+    /// Whether a frame of any length that it is made for can be copied now.
+    pub fn has_room(&self) -> bool {
+        self.longest <= SHORT || !self.store.is_empty()
+    }
+
     /// Length of the longest frame.
     pub fn longest(&self) -> usize {
         self.longest
@@ -173,7 +178,9 @@ mod tests {
             assert!(frames.copy(3, &long).is_none(), "all are on their way");
             assert!(frames.copy(3, &long[..100]).is_some(), "short ones need none");
         }
-        assert!(frames.copy(0, &[0; 9_015]).is_none());
+        assert!(frames.copy(0, &[0; 9_015]).is_none() && frames.has_room());
+        let _all: Vec<HostFrame> = (0..LONG_FRAMES).filter_map(|_| frames.copy(3, &long)).collect();
+        assert!(!frames.has_room() && LongFrames::default().has_room());
     }
 
     #[test]

@@ -43,11 +43,10 @@ fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
     {
         arguments.extend(["-l".to_owned(), core.to_string()]);
     }
-    let on_pci: Vec<(usize, &Port)> =
-        config.ports.iter().enumerate().filter(|(_, port)| port.is_on_pci()).collect();
+    let on_pci: Vec<(usize, String, String)> =
+        config.ports.iter().enumerate().flat_map(|(index, port)| devices(index, port)).collect();
     let without_pci = given(&["--no-pci"]);
-    if let (true, Some((index, port))) = (without_pci, on_pci.first()) {
-        let device = port.device_name().unwrap_or_default();
+    if let (true, Some((index, device, _))) = (without_pci, on_pci.first()) {
         let reason = format!("{device} is a PCI device, and [eal] args has --no-pci: take that out");
         return Err((*index, reason));
     }
@@ -62,13 +61,20 @@ fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
         }
         return Ok(arguments);
     }
-    for (_, port) in on_pci {
-        let (Some(name), Some(devargs)) = (port.device_name(), port.devargs()) else { continue };
+    for (_, name, devargs) in on_pci {
         if !config.eal.args.iter().any(|argument| argument.contains(&name)) {
             arguments.extend(["-a".to_owned(), devargs]);
         }
     }
     Ok(arguments)
+}
+
+/// PCI devices of a port with its index: name, and name with arguments.
+fn devices(index: usize, port: &Port) -> Vec<(usize, String, String)> {
+    match (port.device_name(), port.devargs()) {
+        (Some(name), Some(devargs)) if port.is_on_pci() => vec![(index, name, devargs)],
+        _ => port.members().into_iter().map(|name| (index, name.clone(), name)).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +107,13 @@ mod tests {
         assert_eq!(of("", &["net_tap0,iface=x"]).unwrap(), "-l 3 --no-pci");
         assert_eq!(of("\"--no-pci\"", &["net_tap0"]).unwrap(), "--no-pci -l 3");
         assert_eq!(of("\"-a\", \"0000:07:00.0\"", &["net_tap0"]).unwrap(), "-a 0000:07:00.0 -l 3");
+    }
+
+    #[test]
+    fn members_of_a_virtual_device_are_taken_too() {
+        let bond = ["net_bonding0,mode=1,slave=0000:01:00.0,slave=02:00.0"];
+        assert_eq!(of("", &bond).unwrap(), "-l 3 -a 0000:01:00.0 -a 0000:02:00.0");
+        assert_eq!(of("", &["net_failsafe0,dev(0000:03:00.0)"]).unwrap(), "-l 3 -a 0000:03:00.0");
     }
 
     #[test]

@@ -224,7 +224,7 @@ fn spread(software_rss: &SoftwareRss, names: &[String], snapshots: &[Snapshot], 
         let queues = snapshots.iter().zip(polled).flat_map(|(worker, ports)| worker.queues.iter().zip(ports));
         let packets: Vec<u64> =
             queues.filter(|(_, of)| **of == port).map(|(queue, _)| queue.packets).collect();
-        match steering::judge(&packets, on.load(Ordering::Relaxed)) {
+        match steering::judge(&packets, polled.len(), on.load(Ordering::Relaxed)) {
             Verdict::Keep => {}
             Verdict::Spread => {
                 on.store(true, Ordering::Relaxed);
