@@ -9,6 +9,17 @@ const COPIED: u8 = 0x80;
 const MORE: u16 = 0x2000;
 const HEADER: usize = ethernet::HEADER;
 
+/// The same frame in one buffer of `pool`; `None` where it is in one already, or none is large enough. Drivers whose buffers have fixed sizes
+/// (e1000) receive a large frame in several.
+pub fn gather<P: Packet>(frame: &P, pool: &mut impl Pool<P>, room: &mut Vec<u8>) -> Option<P> {
+    let length = frame.length();
+    if frame.data().len() == length || length > room.capacity() {
+        return None;
+    }
+    room.resize(length, 0);
+    frame.copy_to(room).then(|| pool.packet(room)).flatten()
+}
+
 /// Cuts a frame, rewritten already, into pieces of at most `mtu` bytes of IP. The first is the frame itself, shortened; the others come from
 /// `pool` and are added to `made` in order. An error, and nothing added, where a buffer is missing, or the frame itself lies in several.
 pub fn fragment<P: Packet>(
@@ -126,6 +137,11 @@ mod tests {
             self.0.len()
         }
 
+        fn copy_to(&self, to: &mut [u8]) -> bool {
+            to.copy_from_slice(&self.0);
+            true
+        }
+
         fn truncate(&mut self, _: usize) -> bool {
             false
         }
@@ -143,6 +159,19 @@ mod tests {
         fn packet(&mut self, bytes: &[u8]) -> Option<InTwoBuffers> {
             Pool::<Vec<u8>>::packet(self, bytes).map(InTwoBuffers)
         }
+    }
+
+    #[test]
+    fn a_frame_in_several_buffers_is_gathered_in_one_where_there_is_room() {
+        let frame = InTwoBuffers((0..3_014).map(|at| at as u8).collect());
+        let mut pool = MemoryPool::default();
+        let whole = gather(&frame, &mut pool, &mut Vec::with_capacity(4_000)).unwrap();
+        assert_eq!(whole.0, frame.0);
+        assert!(gather(&frame, &mut pool, &mut Vec::with_capacity(3_000)).is_none());
+        let mut pool = MemoryPool::default();
+        pool.limit(Some(0));
+        assert!(gather(&frame, &mut pool, &mut Vec::with_capacity(4_000)).is_none());
+        assert!(gather(&vec![0; 60], &mut MemoryPool::default(), &mut Vec::new()).is_none(), "it is in one");
     }
 
     #[test]

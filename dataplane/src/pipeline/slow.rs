@@ -143,6 +143,9 @@ impl<I: Io> SlowPath<I> {
 
     fn cut(&mut self, job: Job<PacketOf<I>>, port: u16, mtu: u16, output: &mut Output<I>, tally: &mut Tally) {
         let mut packet = job.packet;
+        if let Some(whole) = fragment::gather(&packet, &mut self.pool, &mut self.room) {
+            packet = whole;
+        }
         let mut made = std::mem::take(&mut self.made);
         if let Err(reason) = fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
             tally.drop(job.port, reason);
