@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, ask};
 
 /// Pause between two looks when nothing came.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,11 +39,11 @@ pub struct Capture {
 
 /// Captures until it is enough; says how many packets were written, and how many were lost.
 pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String, String> {
-    let look = |request: Request| match ask(socket, &request, timeout).map_err(|error| error.to_string())? {
+    let look = |request: DataplaneRequest| match ask(socket, &request.into(), timeout).map_err(|error| error.to_string())? {
         Answer::Captured(captured) => Ok(captured),
         _ => Err("the daemon gave another answer than captured packets".to_owned()),
     };
-    let begun = look(Request::CaptureStart {
+    let begun = look(DataplaneRequest::CaptureStart {
         port: capture.port.clone(),
         directions: capture.direction.clone(),
         filter: capture.filter.clone(),
@@ -60,7 +60,7 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
     while !over {
         over = end.is_some_and(|end| Instant::now() >= end);
         let id = begun.id;
-        let captured = look(if over { Request::CaptureStop { id } } else { Request::CaptureRead { id } })?;
+        let captured = look(if over { DataplaneRequest::CaptureStop { id } } else { DataplaneRequest::CaptureRead { id } })?;
         lost = captured.lost;
         for packet in &captured.packets {
             if capture.count.is_some_and(|count| written >= count) {
@@ -71,7 +71,7 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
         }
         out.flush().map_err(failed)?;
         if !over && capture.count.is_some_and(|count| written >= count) {
-            let _ = look(Request::CaptureStop { id });
+            let _ = look(DataplaneRequest::CaptureStop { id });
             break;
         }
         if !over && captured.packets.is_empty() {

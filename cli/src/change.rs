@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fibcast_control::Request;
+use fibcast_control::DataplaneRequest;
 use fibcast_control::protocol::OwnRoute;
 use ipnet::IpNet;
 
@@ -29,10 +29,10 @@ pub enum Neighbor {
 
 impl Neighbor {
     /// What to ask of the daemon.
-    pub fn request(&self) -> Request {
+    pub fn request(&self) -> DataplaneRequest {
         match self.clone_parts() {
-            (port, address, Some(mac)) => Request::NeighborAdd { port, address, mac },
-            (port, address, None) => Request::NeighborDelete { port, address },
+            (port, address, Some(mac)) => DataplaneRequest::NeighborAdd { port, address, mac },
+            (port, address, None) => DataplaneRequest::NeighborDelete { port, address },
         }
     }
 
@@ -79,7 +79,7 @@ pub enum Route {
 
 impl Route {
     /// What to ask of the daemon.
-    pub fn request(&self) -> Result<Request, String> {
+    pub fn request(&self) -> Result<DataplaneRequest, String> {
         let whole = |prefix: &IpNet| {
             if prefix.trunc() == *prefix {
                 Ok(*prefix)
@@ -89,7 +89,7 @@ impl Route {
         };
         Ok(match self {
             Route::Add { prefix, via, port, weights, special, vrf } => {
-                Request::RouteAdd(Box::new(OwnRoute {
+                DataplaneRequest::RouteAdd(Box::new(OwnRoute {
                     vrf: *vrf,
                     prefix: Some(whole(prefix)?),
                     via: via.clone(),
@@ -98,7 +98,7 @@ impl Route {
                     special: special.clone(),
                 }))
             }
-            Route::Del { prefix, vrf } => Request::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
+            Route::Del { prefix, vrf } => DataplaneRequest::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use fibcast_control::kv::{KvEntry, KvList, KvValue, MAX_VALUE};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, KvRequest, ask};
 
 use crate::{say, say_bytes};
 
@@ -58,7 +58,7 @@ pub fn line(entry: &KvEntry) -> String {
 
 /// Does it.
 pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result<(), String> {
-    let list = |request: Request| match ask(socket, &request, timeout).map_err(|e| e.to_string())? {
+    let list = |request: KvRequest| match ask(socket, &request.into(), timeout).map_err(|e| e.to_string())? {
         Answer::Kv(list) => Ok(list),
         _ => Err("the daemon gave another answer than records".to_owned()),
     };
@@ -71,11 +71,11 @@ pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result
     match command {
         Kv::Put { key, value } => {
             let value = if value == "-" { read_value()? } else { value.clone().into_bytes() };
-            list(Request::KvPut { key: key.clone(), value: KvValue::of(&value) }).map(|_| ())
+            list(KvRequest::Put { key: key.clone(), value: KvValue::of(&value) }).map(|_| ())
         }
-        Kv::Del { key } => list(Request::KvDelete { key: key.clone() }).map(|_| ()),
+        Kv::Del { key } => list(KvRequest::Delete { key: key.clone() }).map(|_| ()),
         Kv::Get { key } => {
-            let found = list(Request::KvGet { key: key.clone() })?;
+            let found = list(KvRequest::Get { key: key.clone() })?;
             let Some(value) = found.entries.first().and_then(|e| e.value.as_ref()) else {
                 return Err(format!("there is no record {key}"));
             };
@@ -88,11 +88,11 @@ pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result
             }
             say_bytes(&bytes).map(|_| ())
         }
-        Kv::List { prefix, limit } => show(&list(Request::KvList { prefix: prefix.clone(), limit: *limit })?),
+        Kv::List { prefix, limit } => show(&list(KvRequest::List { prefix: prefix.clone(), limit: *limit })?),
         Kv::Watch { prefix } => {
             let (mut epoch, mut serial) = (0, 0);
             loop {
-                let found = list(Request::KvWatch { prefix: prefix.clone(), epoch, serial })?;
+                let found = list(KvRequest::Watch { prefix: prefix.clone(), epoch, serial })?;
                 let news = if json {
                     serde_json::to_string(&found).map_err(|e| e.to_string())? + "\n"
                 } else {

@@ -1,8 +1,8 @@
 //! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`print`] turns answers into text; what can be asked is in `fibcast_control::protocol`. [`kv`] writes
-//! and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has what changes a daemon at work, [`top`] shows
-//! it live, [`doctor`] looks at the machine around it. [`pki`] asks nobody: it makes certificates.
+//! [`socket`] finds the daemon, [`show`] asks it, and [`print`] turns its answers into text; what can be asked is in
+//! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
+//! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] asks nobody: it makes certificates.
 
 mod capture;
 mod change;
@@ -10,12 +10,12 @@ mod doctor;
 mod kv;
 mod pki;
 mod print;
+mod show;
 mod socket;
 mod top;
 mod trace;
 
 use clap::{Parser, Subcommand};
-use fibcast_control::protocol::RouteQuery;
 use fibcast_control::{Answer, Request, ask};
 use std::io::Write;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ struct Arguments {
 enum Command {
     /// Shows one aspect of the daemon.
     #[command(subcommand)]
-    Show(Show),
+    Show(show::Show),
     /// Opaque records: written at a route server, read at any daemon.
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -70,87 +70,32 @@ enum Command {
     Pki(pki::Pki),
 }
 
-#[derive(Debug, Subcommand)]
-enum Show {
-    /// Table, servers, clients, sources, origins; is it ready, is it stale.
-    Status,
-    /// The servers that an agent or dataplane is registered with.
-    Servers,
-    /// The clients that are registered here.
-    Clients,
-    /// Routes: all, one prefix, or the longest match of an address.
-    Routes {
-        /// 203.0.113.0/24 or 2001:db8::1.
-        #[arg(value_name = "PREFIX|ADDRESS", value_parser = route_query)]
-        query: Option<RouteQuery>,
-        /// The most to list.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Of a route server: each origin's route, the best first, and what decided.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Next-hop groups.
-    Groups,
-    /// ARP and ND entries of a dataplane.
-    Neighbors,
-    /// Ports of a dataplane.
-    Ports,
-    /// Workers of a dataplane.
-    Workers,
-    /// Dropped packets of a dataplane by reason.
-    Drops,
-}
-
-fn route_query(text: &str) -> Result<RouteQuery, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(RouteQuery::Address(address));
-    }
-    let prefix: ipnet::IpNet =
-        text.parse().map_err(|_| "expected a prefix such as 203.0.113.0/24 or an address".to_owned())?;
-    if prefix.trunc() != prefix {
-        return Err(format!("host bits are set; did you mean {}?", prefix.trunc()));
-    }
-    Ok(RouteQuery::Prefix(prefix))
-}
-
-impl Show {
-    fn request(&self) -> Request {
-        match self {
-            Show::Status | Show::Servers | Show::Clients => Request::Status {},
-            Show::Routes { query, limit, all } => {
-                Request::Routes { query: query.clone().unwrap_or_default(), limit: *limit, all: *all }
-            }
-            Show::Groups => Request::Groups {},
-            Show::Neighbors => Request::Neighbors {},
-            Show::Ports => Request::Ports {},
-            Show::Workers => Request::Workers {},
-            Show::Drops => Request::Drops {},
-        }
-    }
-}
-
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let show = match &arguments.command {
-        Command::Show(show) => show,
+    match &arguments.command {
+        Command::Show(show) => {
+            let path = socket::choose(arguments.socket.as_deref())?;
+            let timeout = Duration::from_secs(arguments.timeout);
+            let ask = |request| ask(&path, &request, timeout).map_err(|error| error.to_string());
+            say(&show::run(show, ask, arguments.json)?)
+        }
         Command::Kv(command) => {
             let path = socket::choose(arguments.socket.as_deref())?;
-            return kv::run(command, &path, Duration::from_secs(arguments.timeout), arguments.json);
+            kv::run(command, &path, Duration::from_secs(arguments.timeout), arguments.json)
         }
         Command::Capture(command) => {
             let path = socket::choose(arguments.socket.as_deref())?;
             let text = capture::run(command, &path, Duration::from_secs(arguments.timeout))?;
             eprint!("{text}");
-            return Ok(());
+            Ok(())
         }
         Command::Trace(command) => {
             let path = socket::choose(arguments.socket.as_deref())?;
             let timeout = Duration::from_secs(arguments.timeout);
-            return say(&trace::run(command, &path, timeout, arguments.json)?);
+            say(&trace::run(command, &path, timeout, arguments.json)?)
         }
         Command::Top(command) => {
             let path = socket::choose(arguments.socket.as_deref())?;
-            return top::run(command, &path, Duration::from_secs(arguments.timeout));
+            top::run(command, &path, Duration::from_secs(arguments.timeout))
         }
         Command::Doctor(command) => {
             let (text, healthy) = doctor::run(
@@ -160,23 +105,14 @@ fn run(arguments: &Arguments) -> Result<(), String> {
                 arguments.json,
             )?;
             say(&text)?;
-            return if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) };
+            if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
-        Command::Neighbor(command) => return order(arguments, command.request()),
-        Command::Route(command) => return order(arguments, command.request()?),
-        Command::Resync => return order(arguments, Request::Resync {}),
-        Command::Reload => return order(arguments, Request::Reload {}),
-        Command::Pki(command) => return say(&pki::run(command).map_err(|error| error.to_string())?),
-    };
-    let path = socket::choose(arguments.socket.as_deref())?;
-    let answer = ask(&path, &show.request(), Duration::from_secs(arguments.timeout))
-        .map_err(|error| error.to_string())?;
-    let text = if arguments.json {
-        print::json(show, &answer).map_err(|error| error.to_string())?
-    } else {
-        print::text(show, &answer)
-    };
-    say(&text)
+        Command::Neighbor(command) => order(arguments, command.request().into()),
+        Command::Route(command) => order(arguments, command.request()?.into()),
+        Command::Resync => order(arguments, Request::Resync),
+        Command::Reload => order(arguments, Request::Reload),
+        Command::Pki(command) => say(&pki::run(command).map_err(|error| error.to_string())?),
+    }
 }
 
 /// Something that is done, and said in a line.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_control::status::Status;
 use fibcast_control::tables::{DropList, PortList, WorkerList};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Style, Stylize};
@@ -42,10 +42,10 @@ impl Sample {
     fn take(socket: &Path, timeout: Duration) -> Result<Sample, String> {
         let get = |request: Request| ask(socket, &request, timeout).map_err(|error| error.to_string());
         let other = || "the daemon gave another answer than it was asked for".to_owned();
-        let Answer::Status(status) = get(Request::Status {})? else { return Err(other()) };
-        let Answer::Ports(ports) = get(Request::Ports {})? else { return Err(other()) };
-        let Answer::Workers(workers) = get(Request::Workers {})? else { return Err(other()) };
-        let Answer::Drops(drops) = get(Request::Drops {})? else { return Err(other()) };
+        let Answer::Status(status) = get(Request::Status)? else { return Err(other()) };
+        let Answer::Ports(ports) = get(DataplaneRequest::Ports.into())? else { return Err(other()) };
+        let Answer::Workers(workers) = get(DataplaneRequest::Workers.into())? else { return Err(other()) };
+        let Answer::Drops(drops) = get(DataplaneRequest::Drops.into())? else { return Err(other()) };
         Ok(Sample { at: Instant::now(), status: *status, ports, workers, drops })
     }
 }

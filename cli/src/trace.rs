@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::capture::Trace as Found;
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, ask};
 
 /// Which packet.
 #[derive(Debug, clap::Args)]
@@ -23,8 +23,8 @@ pub struct Trace {
 
 /// Asks, and says it in words or as JSON.
 pub fn run(trace: &Trace, socket: &Path, timeout: Duration, json: bool) -> Result<String, String> {
-    let request = Request::Trace { address: trace.address, from: trace.from, vrf: trace.vrf };
-    let found = match ask(socket, &request, timeout).map_err(|error| error.to_string())? {
+    let request = DataplaneRequest::Trace { address: trace.address, from: trace.from, vrf: trace.vrf };
+    let found = match ask(socket, &request.into(), timeout).map_err(|error| error.to_string())? {
         Answer::Trace(found) => found,
         _ => return Err("the daemon gave another answer than a trace".to_owned()),
     };

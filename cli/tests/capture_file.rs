@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
-use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::server::ControlServer;
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_daemon::control::ControlServer;
 
 /// UDP 192.0.2.7:1000 to 203.0.113.5:53.
 const FRAME: &str = "02000000010002000000020708004500001c000000004011\
@@ -30,14 +30,16 @@ fn tshark_reads_ports_times_and_the_reason_of_a_drop() {
     let given = AtomicBool::new(false);
     let _server = ControlServer::start(&socket, move |request| {
         let packets = match request {
-            Request::CaptureRead { .. } if !given.swap(true, Ordering::AcqRel) => vec![
+            Request::Dataplane(DataplaneRequest::CaptureRead { .. }) if !given.swap(true, Ordering::AcqRel) => vec![
                 packet(0, Direction::In, None),
                 packet(0, Direction::Drop, Some("no_route")),
                 packet(1, Direction::Out, None),
             ],
-            Request::CaptureStart { .. } | Request::CaptureRead { .. } | Request::CaptureStop { .. } => {
-                vec![]
-            }
+            Request::Dataplane(
+                DataplaneRequest::CaptureStart { .. }
+                | DataplaneRequest::CaptureRead { .. }
+                | DataplaneRequest::CaptureStop { .. },
+            ) => vec![],
             other => panic!("{other:?}"),
         };
         Ok(Answer::Captured(Captured { id: 1, ports: vec!["p0".into(), "p1".into()], packets, lost: 0 }))

@@ -1,9 +1,9 @@
 //! The command as a user meets it: exit codes and the one line on failure.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
-use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::server::ControlServer;
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::tables::{PortList, RouteList};
+use fibcast_daemon::control::ControlServer;
 use std::process::{Command, Output};
 
 fn fibcast(arguments: &[&str]) -> Output {
@@ -33,7 +33,7 @@ fn json_is_one_object_and_a_refusal_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.sock");
     let _server = ControlServer::start(&path, |request| match request {
-        Request::Ports {} => Ok(Answer::Ports(PortList::default())),
+        Request::Dataplane(DataplaneRequest::Ports) => Ok(Answer::Ports(PortList::default())),
         Request::Routes { .. } => Ok(Answer::Routes(RouteList { total: 3, routes: vec![] })),
         _ => Err("a route server has no workers".into()),
     })
@@ -53,14 +53,19 @@ fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.sock");
     let _server = ControlServer::start(&path, |request| match request {
-        Request::RouteAdd(route) if route.via.len() == 2 && route.weights == [1, 3] && route.vrf == 7 => {
-            Ok(Answer::Done("added".into()))
-        }
-        Request::RouteDelete { vrf: 0, .. } => Ok(Answer::Done("deleted".into())),
-        Request::NeighborAdd { .. } => Ok(Answer::Done("there".into())),
-        Request::NeighborDelete { .. } => Err("port p9: expected the name of a [[port]]".into()),
-        Request::Resync {} => Ok(Answer::Done("compared".into())),
-        Request::Reload {} => Ok(Answer::Done("read".into())),
+        Request::Resync => Ok(Answer::Done("compared".into())),
+        Request::Reload => Ok(Answer::Done("read".into())),
+        Request::Dataplane(request) => match request {
+            DataplaneRequest::RouteAdd(route)
+                if route.via.len() == 2 && route.weights == [1, 3] && route.vrf == 7 =>
+            {
+                Ok(Answer::Done("added".into()))
+            }
+            DataplaneRequest::RouteDelete { vrf: 0, .. } => Ok(Answer::Done("deleted".into())),
+            DataplaneRequest::NeighborAdd { .. } => Ok(Answer::Done("there".into())),
+            DataplaneRequest::NeighborDelete { .. } => Err("port p9: expected the name of a [[port]]".into()),
+            other => Err(format!("{other:?}")),
+        },
         other => Err(format!("{other:?}")),
     })
     .unwrap();

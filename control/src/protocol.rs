@@ -1,4 +1,7 @@
 //! Requests and answers of the control protocol.
+//!
+//! Something new to show is added in three places: here with its answer, in the daemon that answers, and in `fibcast show`
+//! (`cli/src/show.rs`). Daemons have no arm for "all else", so that the compiler names those that do not answer yet.
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -14,12 +17,14 @@ pub const MAX_LINE: usize = 64 << 20;
 /// Longest request that a daemon accepts, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
 
-/// What an operator asks for.
+/// What an operator asks for: what every daemon knows of, what concerns opaque records, and what a dataplane alone has.
+///
+/// A daemon matches all variants of the groups that it has a part in, and refuses the others as a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "show", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// The daemon as a whole: table, servers, clients, sources.
-    Status {},
+    Status,
     /// Routes, all from the beginning or those that match.
     Routes {
         /// Which routes.
@@ -33,16 +38,85 @@ pub enum Request {
         all: bool,
     },
     /// Next-hop groups.
-    Groups {},
-    /// ARP and ND entries of a dataplane.
-    Neighbors {},
-    /// Ports of a dataplane.
-    Ports {},
-    /// Workers of a dataplane.
-    Workers {},
-    /// Dropped packets by reason, of a dataplane.
-    Drops {},
-    /// Begins to copy packets, of a dataplane; one capture at a time.
+    Groups,
+    /// Compares the table with the servers' anew and applies all of it again, of an agent or dataplane.
+    Resync,
+    /// Reads the configuration's changeable parts and the certificates again.
+    Reload,
+    /// Opaque records.
+    Kv(KvRequest),
+    /// What a dataplane alone has.
+    Dataplane(DataplaneRequest),
+}
+
+/// What concerns opaque records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum KvRequest {
+    /// Writes a record, at a route server.
+    Put {
+        /// Its key.
+        key: String,
+        /// Its value from now on.
+        value: KvValue,
+    },
+    /// Deletes a record, at a route server.
+    Delete {
+        /// Its key.
+        key: String,
+    },
+    /// One record.
+    Get {
+        /// Its key.
+        key: String,
+    },
+    /// Records, in key order.
+    List {
+        /// What their keys begin with.
+        #[serde(default)]
+        prefix: String,
+        /// The most that are listed.
+        #[serde(default = "default_limit")]
+        limit: usize,
+    },
+    /// Waits until records change.
+    Watch {
+        /// What their keys begin with.
+        #[serde(default)]
+        prefix: String,
+        /// Epoch and serial of the answer before; 0 and 0: all there are, at once.
+        #[serde(default)]
+        epoch: u64,
+        /// See `epoch`.
+        #[serde(default)]
+        serial: u64,
+    },
+}
+
+/// What a dataplane alone has: ports, workers, neighbors, packets, and routes of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DataplaneRequest {
+    /// ARP and ND entries.
+    Neighbors,
+    /// Ports.
+    Ports,
+    /// Workers.
+    Workers,
+    /// Dropped packets by reason.
+    Drops,
+    /// What would happen to a packet.
+    Trace {
+        /// Destination.
+        address: IpAddr,
+        /// Source.
+        #[serde(default)]
+        from: Option<IpAddr>,
+        /// Routing and forwarding instance.
+        #[serde(default)]
+        vrf: u32,
+    },
+    /// Begins to copy packets; one capture at a time.
     CaptureStart {
         /// Name of a port; none: all.
         #[serde(default)]
@@ -64,18 +138,7 @@ pub enum Request {
         /// As the start said.
         id: u64,
     },
-    /// What would happen to a packet, of a dataplane.
-    Trace {
-        /// Destination.
-        address: IpAddr,
-        /// Source.
-        #[serde(default)]
-        from: Option<IpAddr>,
-        /// Routing and forwarding instance.
-        #[serde(default)]
-        vrf: u32,
-    },
-    /// A static neighbor of a dataplane, until its next start.
+    /// Adds a static neighbor, until the next start.
     NeighborAdd {
         /// Name of the port.
         port: String,
@@ -84,16 +147,16 @@ pub enum Request {
         /// Its MAC address.
         mac: String,
     },
-    /// Takes back what [`Request::NeighborAdd`] or the configuration said.
+    /// Takes back what [`DataplaneRequest::NeighborAdd`] or the configuration said.
     NeighborDelete {
         /// Name of the port.
         port: String,
         /// Its address.
         address: IpAddr,
     },
-    /// A route that wins over those from servers, of a dataplane, until its next start.
+    /// Adds a route that wins over those from servers, until the next start.
     RouteAdd(Box<OwnRoute>),
-    /// Takes back what [`Request::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
+    /// Takes back what [`DataplaneRequest::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
     RouteDelete {
         /// Routing and forwarding instance.
         #[serde(default)]
@@ -101,48 +164,18 @@ pub enum Request {
         /// Destination.
         prefix: ipnet::IpNet,
     },
-    /// Compares the table with the servers' anew and applies all of it again, of an agent or dataplane.
-    Resync {},
-    /// Reads the configuration's changeable parts and the certificates again.
-    Reload {},
-    /// Writes an opaque record, at a route server.
-    KvPut {
-        /// Its key.
-        key: String,
-        /// Its value from now on.
-        value: KvValue,
-    },
-    /// Deletes an opaque record, at a route server.
-    KvDelete {
-        /// Its key.
-        key: String,
-    },
-    /// One opaque record.
-    KvGet {
-        /// Its key.
-        key: String,
-    },
-    /// Opaque records, in key order.
-    KvList {
-        /// What their keys begin with.
-        #[serde(default)]
-        prefix: String,
-        /// The most that are listed.
-        #[serde(default = "default_limit")]
-        limit: usize,
-    },
-    /// Waits until opaque records change.
-    KvWatch {
-        /// What their keys begin with.
-        #[serde(default)]
-        prefix: String,
-        /// Epoch and serial of the answer before; 0 and 0: all there are, at once.
-        #[serde(default)]
-        epoch: u64,
-        /// See `epoch`.
-        #[serde(default)]
-        serial: u64,
-    },
+}
+
+impl From<KvRequest> for Request {
+    fn from(request: KvRequest) -> Self {
+        Self::Kv(request)
+    }
+}
+
+impl From<DataplaneRequest> for Request {
+    fn from(request: DataplaneRequest) -> Self {
+        Self::Dataplane(request)
+    }
 }
 
 /// A route as in `[[static_route]]`.
@@ -161,20 +194,6 @@ pub struct OwnRoute {
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
     pub special: Option<String>,
-}
-
-impl Request {
-    /// Whether it is about opaque records.
-    pub fn is_kv(&self) -> bool {
-        matches!(
-            self,
-            Self::KvPut { .. }
-                | Self::KvDelete { .. }
-                | Self::KvGet { .. }
-                | Self::KvList { .. }
-                | Self::KvWatch { .. }
-        )
-    }
 }
 
 fn default_limit() -> usize {
@@ -230,4 +249,40 @@ pub enum Reply {
     Ok(Answer),
     /// It was not; the text is for the operator.
     Error(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_keep_their_shape_on_the_wire() {
+        let address = "192.0.2.1".parse().unwrap();
+        let requests = [
+            (Request::Status, r#""status""#),
+            (
+                Request::Routes { query: RouteQuery::Address(address), limit: 5, all: false },
+                r#"{"routes":{"query":{"address":"192.0.2.1"},"limit":5}}"#,
+            ),
+            (KvRequest::Get { key: "motd".into() }.into(), r#"{"kv":{"get":{"key":"motd"}}}"#),
+            (DataplaneRequest::Ports.into(), r#"{"dataplane":"ports"}"#),
+            (
+                DataplaneRequest::NeighborDelete { port: "p0".into(), address }.into(),
+                r#"{"dataplane":{"neighbor-delete":{"port":"p0","address":"192.0.2.1"}}}"#,
+            ),
+        ];
+        for (request, text) in requests {
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_usual_and_what_is_not_known_is_refused() {
+        let request: Request = serde_json::from_str(r#"{"routes":{}}"#).unwrap();
+        assert_eq!(request, Request::Routes { query: RouteQuery::All, limit: 100, all: false });
+        for wrong in [r#""everything""#, r#"{"routes":{"most":5}}"#, r#"{"kv":"watch"}"#] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
 }

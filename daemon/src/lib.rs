@@ -1,17 +1,24 @@
-//! What every fibcast daemon shares, so that all of them read a configuration, log and end in one way.
+//! What every fibcast daemon shares, so that all of them read a configuration, log, answer operators and end in one way.
 //!
 //! * [`config`]: a TOML file into types; an error names file, line, key and what was expected;
 //! * [`sections`]: the sections that all daemons have;
 //! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
+//! * [`control`]: the unix socket on which operators ask, by the protocol of `fibcast-control`;
+//! * [`http`]: the port that monitoring reads, with [`metrics`] as its text for Prometheus;
+//! * [`memory`]: how much of it this process has;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
 //! * [`cpu`]: the processor is one that the program was built for.
 
 pub mod config;
+pub mod control;
 pub mod cpu;
 pub mod exit;
 pub mod files;
+pub mod http;
 pub mod log;
+pub mod memory;
+mod metrics;
 pub mod sections;
 pub mod signals;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, ask};
 use fibcast_dataplane::packet::checksum;
 
 /// net_pcap ports have this address unless told otherwise, with the port's number in the last byte.
@@ -54,8 +54,8 @@ fn run(config: &Path) -> Output {
     binary().arg("--config").arg(config).output().unwrap()
 }
 
-fn request(folder: &Path, request: Request) -> Option<Answer> {
-    ask(&folder.join("control.sock"), &request, Duration::from_secs(5)).ok()
+fn request(folder: &Path, request: DataplaneRequest) -> Option<Answer> {
+    ask(&folder.join("control.sock"), &request.into(), Duration::from_secs(5)).ok()
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
@@ -142,12 +142,12 @@ via = "198.51.100.9"
     let child = binary().arg("--config").arg(&config).stderr(Stdio::inherit()).spawn().unwrap();
     let mut daemon = Daemon(child);
     wait_until("all packets sent", || {
-        let Some(Answer::Drops(drops)) = request(folder, Request::Drops {}) else { return false };
+        let Some(Answer::Drops(drops)) = request(folder, DataplaneRequest::Drops) else { return false };
         assert_eq!(drops.received, drops.sent + drops.dropped + drops.host + drops.held);
         assert_eq!(drops.drops, []);
         drops.sent == u64::from(PACKETS)
     });
-    let Some(Answer::Ports(list)) = request(folder, Request::Ports {}) else { panic!("no answer") };
+    let Some(Answer::Ports(list)) = request(folder, DataplaneRequest::Ports) else { panic!("no answer") };
     assert_eq!((list.ports[0].rx_packets, list.ports[1].tx_packets), (1_000, 1_000));
     assert_eq!((list.ports[0].rx_bytes, list.ports[1].tx_bytes), (60_000, 60_000));
     let own_mac = list.ports[1].mac.clone();

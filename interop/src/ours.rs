@@ -70,7 +70,7 @@ impl Ours<'_> {
         let arguments = ["--config", &file.display().to_string()].map(str::to_owned);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.process = Some(self.host.start(&self.name, &built(self.program), &arguments));
-        eventually(&format!("{} answers", self.name), 20, || self.ask(Request::Status {}).is_some());
+        eventually(&format!("{} answers", self.name), 20, || self.ask(Request::Status).is_some());
     }
 
     /// Another configuration for the next start.
@@ -103,8 +103,8 @@ impl Ours<'_> {
     }
 
     /// Asks over the control socket, without a program in between; none where there is no answer.
-    pub fn ask(&self, request: Request) -> Option<Answer> {
-        ask(&self.socket(), &request, Duration::from_secs(10)).ok()
+    pub fn ask(&self, request: impl Into<Request>) -> Option<Answer> {
+        ask(&self.socket(), &request.into(), Duration::from_secs(10)).ok()
     }
 
     /// `fibcast --json show status`.

@@ -23,7 +23,7 @@ fn server_toml(host: &Host<'_>, name: &str, more: &str) -> String {
 fn taken_over(agent: &Ours<'_>, why: &str, failovers: &mut u64, happen: impl FnOnce()) {
     let begin = Instant::now();
     happen();
-    let active = || match agent.ask(Request::Status {}) {
+    let active = || match agent.ask(Request::Status) {
         Some(Answer::Status(status)) => status.sync.and_then(|sync| sync.active),
         _ => None,
     };

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use fibcast_control::kv::KvValue;
 use fibcast_control::status::Role;
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, KvRequest, ask};
 use fibcast_interop::{Host, Lab, Ours, agent_toml, always, eventually, route_server_toml};
 
 fn put(server: &Ours<'_>, key: &str, value: &str) {
-    let request = Request::KvPut { key: key.to_owned(), value: KvValue::Text(value.to_owned()) };
+    let request = KvRequest::Put { key: key.to_owned(), value: KvValue::Text(value.to_owned()) };
     assert!(matches!(server.ask(request), Some(Answer::Kv(_))), "{key}");
 }
 
 fn delete(server: &Ours<'_>, key: &str) {
-    assert!(matches!(server.ask(Request::KvDelete { key: key.to_owned() }), Some(Answer::Kv(_))), "{key}");
+    assert!(matches!(server.ask(KvRequest::Delete { key: key.to_owned() }), Some(Answer::Kv(_))), "{key}");
 }
 
 fn get(socket: &Path, key: &str) -> Option<String> {
-    let Ok(Answer::Kv(list)) = ask(socket, &Request::KvGet { key: key.to_owned() }, Duration::from_secs(5))
+    let Ok(Answer::Kv(list)) = ask(socket, &KvRequest::Get { key: key.to_owned() }.into(), Duration::from_secs(5))
     else {
         return None;
     };

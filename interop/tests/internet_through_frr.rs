@@ -55,7 +55,7 @@ fn dataplane(host: &Host<'_>, name: &str, server: &str) -> String {
 
 /// Routes that workers forward by.
 fn forwarding(nic: &Ours<'_>) -> u64 {
-    match nic.ask(Request::Status {}) {
+    match nic.ask(Request::Status) {
         Some(Answer::Status(status)) => status.forwarding.map_or(0, |forwarding| forwarding.routes),
         _ => 0,
     }

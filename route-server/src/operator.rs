@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use fibcast_control::kv::KvValue;
-use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::status::{ClientStatus, Kind, PeerStatus, Refused, Status, resident_bytes};
-use fibcast_sync_agent::agent::kv;
+use fibcast_control::protocol::{Answer, KvRequest, Request};
+use fibcast_control::status::{Kind, Status};
+use fibcast_daemon::memory::resident_bytes;
+use fibcast_sync_agent::agent::kv::{self, Watchers};
+use fibcast_sync_agent::agent::show;
+use fibcast_sync_agent::shell::ShellState;
+use fibcast_sync_proto::node::Node;
 
 use crate::engine::Engine;
 
@@ -59,93 +62,84 @@ impl Asking {
     }
 }
 
-/// What the owner knows beside the engine.
-pub struct Surroundings<'a> {
-    /// Registered clients.
-    pub clients: Vec<ClientStatus>,
-    /// Connections that were not let in.
-    pub refused: Refused,
-    /// Adds what the sessions with peers say.
-    pub peers: &'a dyn Fn(&mut [PeerStatus]),
-    /// Time since the server started.
-    pub now: Duration,
+/// Answers a question. Who waits for opaque records to change is answered by `watchers`, later.
+pub fn answer(
+    question: Question,
+    now: Duration,
+    node: &mut Node<Engine>,
+    state: &ShellState,
+    watchers: &mut Watchers,
+) {
+    let engine = node.role();
+    let answer = match question.request {
+        Request::Status => Ok(Answer::Status(Box::new(status(now, node, state)))),
+        Request::Routes { query, limit, all: false } => {
+            Ok(Answer::Routes(engine.routes(&query, limit.min(MAX_ROUTES))))
+        }
+        Request::Routes { query, limit, all: true } => {
+            Ok(Answer::Routes(engine.candidates(&query, limit.min(MAX_ROUTES))))
+        }
+        Request::Groups => Ok(Answer::Groups(engine.groups())),
+        Request::Resync => Err("a route server has no servers; ask an agent or dataplane".to_owned()),
+        Request::Reload => {
+            Err("a route server reads its certificates again at SIGHUP, and nothing else".to_owned())
+        }
+        Request::Kv(request) => match request {
+            KvRequest::Put { key, value } => {
+                value.bytes().and_then(|bytes| write(node.role_mut(), &key, Some(&bytes)))
+            }
+            KvRequest::Delete { key } => write(node.role_mut(), &key, None),
+            KvRequest::Get { key } => Ok(Answer::Kv(kv::get(engine.fib(), &key))),
+            KvRequest::List { prefix, limit } => Ok(Answer::Kv(kv::list(engine.fib(), &prefix, limit))),
+            KvRequest::Watch { prefix, epoch, serial } => {
+                watchers.add(now, prefix, epoch, serial, question.reply);
+                return;
+            }
+        },
+        Request::Dataplane(_) => Err("a route server forwards no packets; ask a dataplane".to_owned()),
+    };
+    // The operator may have lost patience.
+    let _ = question.reply.try_send(answer);
 }
 
-/// Writes an opaque record as an operator asks. None: the question is another one.
-pub fn write(request: &Request, engine: &mut Engine) -> Option<Result<Answer, String>> {
-    let (key, value) = match request {
-        Request::KvPut { key, value } => (key, Some(value)),
-        Request::KvDelete { key } => (key, None),
-        _ => return None,
-    };
-    let bytes = match value.map(KvValue::bytes).transpose() {
-        Ok(bytes) => bytes,
-        Err(reason) => return Some(Err(reason)),
-    };
-    Some(match engine.kv_put(key, bytes.as_deref()) {
+/// Writes an opaque record, or deletes it.
+fn write(engine: &mut Engine, key: &str, value: Option<&[u8]>) -> Result<Answer, String> {
+    match engine.kv_put(key, value) {
         Ok(true) => Ok(Answer::Kv(kv::get(engine.fib(), key))),
         Ok(false) => Err(format!("there is no record {key}")),
         Err(error) => Err(error.to_string()),
-    })
+    }
 }
 
-/// Answers a question.
-pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> Result<Answer, String> {
-    Ok(match request {
-        Request::Status {} => {
-            let mut peers = engine.peer_status();
-            (around.peers)(&mut peers);
-            Answer::Status(Box::new(Status {
-                name: engine.name().to_owned(),
-                kind: Kind::RouteServer,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                uptime_ms: around.now.as_millis() as u64,
-                resident_bytes: resident_bytes(),
-                ready: engine.ready(),
-                stale: false,
-                table: engine.table_status(),
-                sync: None,
-                clients: around.clients,
-                sources: engine.source_status(),
-                peers,
-                origins: engine.origin_status(around.now),
-                refused: around.refused,
-                kernel: None,
-                forwarding: None,
-            }))
+fn status(now: Duration, node: &Node<Engine>, state: &ShellState) -> Status {
+    let engine = node.role();
+    let mut peers = engine.peer_status();
+    for (shown, client) in peers.iter_mut().zip(node.clients()) {
+        let Some(link) = client.links().pop() else { continue };
+        shown.name = link.name.or(shown.name.take());
+        shown.last_error = link.last_error;
+        // Before the first copy the session tells more than the routes.
+        if shown.state == "waiting" {
+            shown.state = link.state.to_owned();
         }
-        Request::Routes { query, limit, all: false } => {
-            Answer::Routes(engine.routes(query, (*limit).min(MAX_ROUTES)))
-        }
-        Request::Routes { query, limit, all: true } => {
-            Answer::Routes(engine.candidates(query, (*limit).min(MAX_ROUTES)))
-        }
-        Request::Groups {} => Answer::Groups(engine.groups()),
-        Request::KvGet { key } => Answer::Kv(kv::get(engine.fib(), key)),
-        Request::KvList { prefix, limit } => Answer::Kv(kv::list(engine.fib(), prefix, *limit)),
-        Request::KvPut { .. } | Request::KvDelete { .. } | Request::KvWatch { .. } => {
-            return Err("is answered by the owner of the tables".to_owned());
-        }
-        Request::Neighbors {}
-        | Request::Ports {}
-        | Request::Workers {}
-        | Request::Drops {}
-        | Request::CaptureStart { .. }
-        | Request::CaptureRead { .. }
-        | Request::CaptureStop { .. }
-        | Request::Trace { .. }
-        | Request::NeighborAdd { .. }
-        | Request::NeighborDelete { .. }
-        | Request::RouteAdd(_)
-        | Request::RouteDelete { .. } => {
-            return Err("a route server forwards no packets; ask a dataplane".to_owned());
-        }
-        Request::Resync {} => {
-            return Err("a route server has no servers; ask an agent or dataplane".to_owned());
-        }
-        Request::Reload {} => {
-            return Err("a route server reads its certificates again at SIGHUP, and nothing else".to_owned());
-        }
-    })
+    }
+    Status {
+        name: engine.name().to_owned(),
+        kind: Kind::RouteServer,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: now.as_millis() as u64,
+        resident_bytes: resident_bytes(),
+        ready: engine.ready(),
+        stale: false,
+        table: engine.table_status(),
+        sync: None,
+        clients: show::clients(node, state),
+        sources: engine.source_status(),
+        peers,
+        origins: engine.origin_status(now),
+        refused: show::refused(state),
+        kernel: None,
+        forwarding: None,
+    }
 }

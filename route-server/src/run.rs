@@ -10,20 +10,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, bounded};
-use fibcast_control::ControlServer;
-use fibcast_control::http::HttpServer;
-use fibcast_control::protocol::Request;
-use fibcast_control::status::PeerStatus;
+use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::exit::Failure;
+use fibcast_daemon::http::HttpServer;
 use fibcast_sync_agent::agent::kv::Watchers;
-use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker};
 use fibcast_sync_proto::node::Node;
 
 use crate::config::Checked;
 use crate::engine::{Engine, EngineError};
-use crate::operator::{self, Asking, Question, Surroundings};
+use crate::operator::{self, Asking, Question};
 use crate::source::{self, Message, Outlet, QUEUE};
 
 /// Time that sources may take of one turn.
@@ -145,7 +142,9 @@ impl Host<Engine> for RouteServer {
         if let Err(error) = self.hear(now, node.role_mut()) {
             self.fail(error);
         }
-        self.answer(now, node, state);
+        while let Ok(question) = self.questions.try_recv() {
+            operator::answer(question, now, node, state, &mut self.watchers);
+        }
     }
 
     fn output(&mut self, now: Duration, node: &mut Node<Engine>) -> Option<Duration> {
@@ -175,38 +174,5 @@ impl RouteServer {
             }
         }
         Ok(())
-    }
-
-    fn answer(&mut self, now: Duration, node: &mut Node<Engine>, state: &ShellState) {
-        while let Ok(question) = self.questions.try_recv() {
-            if let Request::KvWatch { prefix, epoch, serial } = question.request {
-                self.watchers.add(now, prefix, epoch, serial, question.reply);
-                continue;
-            }
-            if let Some(answer) = operator::write(&question.request, node.role_mut()) {
-                let _ = question.reply.try_send(answer);
-                continue;
-            }
-            let peers = |shown: &mut [PeerStatus]| {
-                for (shown, client) in shown.iter_mut().zip(node.clients()) {
-                    let Some(link) = client.links().pop() else { continue };
-                    shown.name = link.name.or(shown.name.take());
-                    shown.last_error = link.last_error;
-                    // Before the first copy the session tells more than the routes.
-                    if shown.state == "waiting" {
-                        shown.state = link.state.to_owned();
-                    }
-                }
-            };
-            let around = Surroundings {
-                clients: show::clients(node, state),
-                refused: show::refused(state),
-                peers: &peers,
-                now,
-            };
-            let answer = operator::answer(&question.request, node.role(), around);
-            // The operator may have lost patience.
-            let _ = question.reply.try_send(answer);
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fibcast_control::kv::KvValue;
-use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::protocol::{Answer, KvRequest};
 use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, NoSink};
@@ -33,7 +33,7 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
 }
 
 fn get(agent: &AgentHandle, key: &str) -> Option<String> {
-    match agent.answer(Request::KvGet { key: key.into() }) {
+    match agent.records(KvRequest::Get { key: key.into() }) {
         Ok(Answer::Kv(list)) => match list.entries.into_iter().next()?.value? {
             KvValue::Text(text) => Some(text),
             KvValue::Hex(digits) => Some(digits),
@@ -51,7 +51,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn put(server: &Server, key: &str, value: &str) {
-    let request = Request::KvPut { key: key.into(), value: KvValue::Text(value.into()) };
+    let request = KvRequest::Put { key: key.into(), value: KvValue::Text(value.into()) };
     assert!(matches!(server.ask(request), Some(Answer::Kv(_))), "put {key}");
 }
 
@@ -86,14 +86,14 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
     // A watcher is told at once.
     let status = leaf.status().unwrap();
     std::thread::scope(|scope| {
-        let watch = Request::KvWatch {
+        let watch = KvRequest::Watch {
             prefix: "site/".into(),
             epoch: status.table.epoch,
             serial: status.table.serial,
         };
-        let watcher = scope.spawn(|| leaf.answer(watch).unwrap());
+        let watcher = scope.spawn(|| leaf.records(watch).unwrap());
         std::thread::sleep(Duration::from_millis(50));
-        assert!(matches!(first.ask(Request::KvDelete { key: "site/007".into() }), Some(Answer::Kv(_))));
+        assert!(matches!(first.ask(KvRequest::Delete { key: "site/007".into() }), Some(Answer::Kv(_))));
         let Answer::Kv(news) = watcher.join().unwrap() else { panic!() };
         assert_eq!(news.entries.len(), 1);
         assert_eq!(
@@ -132,15 +132,15 @@ fn writing_at_an_agent_or_beyond_a_limit_says_why_not() {
     let server = Server::start(&folder, "rs");
     server.until("ready", |s| s.ready);
     let put = |key: &str, value: String| {
-        let request = Request::KvPut { key: key.into(), value: KvValue::Text(value) };
-        fibcast_control::ask(&server.socket, &request, Duration::from_secs(5)).unwrap_err().to_string()
+        let request = KvRequest::Put { key: key.into(), value: KvValue::Text(value) };
+        fibcast_control::ask(&server.socket, &request.into(), Duration::from_secs(5)).unwrap_err().to_string()
     };
     assert_eq!(put("k", "x".repeat(16_001)), "value: expected at most 16000 bytes, found 16001");
     assert!(put(&"k".repeat(1025), String::new()).contains("expected 1 to 1024 bytes of text"));
-    let gone = Request::KvDelete { key: "nothing".into() };
-    let error = fibcast_control::ask(&server.socket, &gone, Duration::from_secs(5)).unwrap_err();
+    let gone = KvRequest::Delete { key: "nothing".into() };
+    let error = fibcast_control::ask(&server.socket, &gone.into(), Duration::from_secs(5)).unwrap_err();
     assert_eq!(error.to_string(), "there is no record nothing");
     let nic = agent("nic", false, &[a]);
-    let error = nic.answer(Request::KvPut { key: "k".into(), value: KvValue::Text("v".into()) });
+    let error = nic.records(KvRequest::Put { key: "k".into(), value: KvValue::Text("v".into()) });
     assert_eq!(error, Err("records are written at a route server, and read here".to_owned()));
 }

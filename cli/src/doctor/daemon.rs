@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{DropCount, DropList, WorkerList};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
 use super::{Finding, Grade};
 
 /// Asks the daemon behind a socket. Also returns its process where it is a dataplane.
 pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
-    let status = match ask(socket, &Request::Status {}, timeout) {
+    let status = match ask(socket, &Request::Status, timeout) {
         Ok(Answer::Status(status)) => *status,
         Ok(_) => return (vec![strange()], None),
         Err(error) => {
@@ -24,12 +24,12 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     findings.extend(servers(&status));
     findings.extend(forwarding(&status));
     if status.kind == Kind::Dataplane
-        && let Ok(Answer::Workers(list)) = ask(socket, &Request::Workers {}, timeout)
+        && let Ok(Answer::Workers(list)) = ask(socket, &DataplaneRequest::Workers.into(), timeout)
     {
         findings.extend(workers(&list));
     }
     if status.kind == Kind::Dataplane
-        && let Ok(Answer::Drops(list)) = ask(socket, &Request::Drops {}, timeout)
+        && let Ok(Answer::Drops(list)) = ask(socket, &DataplaneRequest::Drops.into(), timeout)
     {
         findings.extend(zero_frames(&list));
     }
@@ -138,13 +138,13 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_control::server::ControlServer;
+    use fibcast_daemon::control::ControlServer;
 
     fn answers(text: &'static str) -> Vec<Finding> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
         let _server = ControlServer::start(&path, move |request| match request {
-            Request::Status {} => Ok(serde_json::from_str(text).map(Answer::Status).unwrap()),
+            Request::Status => Ok(serde_json::from_str(text).map(Answer::Status).unwrap()),
             _ => Ok(Answer::Workers(WorkerList::default())),
         })
         .unwrap();

@@ -6,7 +6,7 @@ use fibcast_control::tables::{DropList, NeighborList, PortList, WorkerList};
 
 use super::columns::{Columns, or_dash, yes};
 
-pub(super) fn neighbors(list: &NeighborList) -> String {
+pub fn neighbors(list: &NeighborList) -> String {
     let mut columns = Columns::new(&["port", "address", "mac", "state"]);
     for neighbor in &list.neighbors {
         columns.row(vec![
@@ -19,7 +19,7 @@ pub(super) fn neighbors(list: &NeighborList) -> String {
     columns.finish()
 }
 
-pub(super) fn ports(list: &PortList) -> String {
+pub fn ports(list: &PortList) -> String {
     let heads = [
         "port",
         "link",
@@ -55,7 +55,7 @@ pub(super) fn ports(list: &PortList) -> String {
     columns.finish()
 }
 
-pub(super) fn workers(list: &WorkerList) -> String {
+pub fn workers(list: &WorkerList) -> String {
     let heads = [
         "worker",
         "core",
@@ -116,7 +116,7 @@ pub(super) fn workers(list: &WorkerList) -> String {
     text
 }
 
-pub(super) fn drops(list: &DropList) -> String {
+pub fn drops(list: &DropList) -> String {
     let mut columns = Columns::new(&["port", "reason", "packets"]);
     for drop in &list.drops {
         columns.row(vec![drop.port.clone(), drop.reason.clone(), drop.packets.to_string()]);

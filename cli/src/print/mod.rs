@@ -1,4 +1,4 @@
-//! Answers as text for people, and as JSON for programs; a file for each kind of page.
+//! Answers as text for people, with aligned columns; a file for each kind of page.
 
 mod columns;
 mod dataplane;
@@ -6,58 +6,10 @@ mod routes;
 mod sessions;
 mod status;
 
-use fibcast_control::Answer;
-use fibcast_control::status::{ServerStatus, Status};
-
-use self::dataplane::{drops, neighbors, ports, workers};
-use self::routes::{groups, routes};
-use self::sessions::{table_of_clients, table_of_servers};
-use self::status::status_page;
-use crate::Show;
-
-/// One line of JSON: what was asked for, without an envelope.
-pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
-    let mut text = match (show, answer) {
-        (Show::Servers, Answer::Status(status)) => serde_json::to_string(servers(status)),
-        (Show::Clients, Answer::Status(status)) => serde_json::to_string(&status.clients),
-        (_, Answer::Status(status)) => serde_json::to_string(status),
-        (_, Answer::Routes(list)) => serde_json::to_string(list),
-        (_, Answer::Groups(list)) => serde_json::to_string(list),
-        (_, Answer::Neighbors(list)) => serde_json::to_string(list),
-        (_, Answer::Ports(list)) => serde_json::to_string(list),
-        (_, Answer::Workers(list)) => serde_json::to_string(list),
-        (_, Answer::Drops(list)) => serde_json::to_string(list),
-        (_, Answer::Kv(list)) => serde_json::to_string(list),
-        (_, Answer::Captured(captured)) => serde_json::to_string(captured),
-        (_, Answer::Trace(trace)) => serde_json::to_string(trace),
-        (_, Answer::Done(said)) => serde_json::to_string(said),
-    }?;
-    text.push('\n');
-    Ok(text)
-}
-
-/// Text with aligned columns.
-pub fn text(show: &Show, answer: &Answer) -> String {
-    match (show, answer) {
-        (Show::Servers, Answer::Status(status)) => table_of_servers(servers(status)),
-        (Show::Clients, Answer::Status(status)) => table_of_clients(&status.clients),
-        (_, Answer::Status(status)) => status_page(status),
-        (_, Answer::Routes(list)) => routes(list),
-        (_, Answer::Groups(list)) => groups(list),
-        (_, Answer::Neighbors(list)) => neighbors(list),
-        (_, Answer::Ports(list)) => ports(list),
-        (_, Answer::Workers(list)) => workers(list),
-        (_, Answer::Drops(list)) => drops(list),
-        // Commands of their own show these.
-        (_, Answer::Captured(_) | Answer::Trace(_)) => String::new(),
-        (_, Answer::Done(said)) => format!("{said}\n"),
-        (_, Answer::Kv(list)) => list.entries.iter().map(crate::kv::line).collect(),
-    }
-}
-
-fn servers(status: &Status) -> &[ServerStatus] {
-    status.sync.as_ref().map_or(&[], |sync| &sync.servers)
-}
+pub use self::dataplane::{drops, neighbors, ports, workers};
+pub use self::routes::{groups, routes};
+pub use self::sessions::{table_of_clients, table_of_servers};
+pub use self::status::status_page;
 
 #[cfg(test)]
 mod tests {
@@ -82,14 +34,14 @@ p0      no_route            9
 uplink  ttl_exceeded     1000
 received 12 = sent 2 + dropped 10 + host 0 + held 0
 ";
-        assert_eq!(text(&Show::Drops, &Answer::Drops(list)), expected);
+        assert_eq!(drops(&list), expected);
     }
 
     #[test]
     fn destructors_that_ran_on_a_worker_are_shown_beside_it() {
         let worker = |worker, destructors| WorkerStatus { worker, destructors, ..WorkerStatus::default() };
         let list = WorkerList { workers: vec![worker(0, 0), worker(1, 3)] };
-        let page = text(&Show::Workers, &Answer::Workers(list));
+        let page = workers(&list);
         let last: Vec<&str> = page.lines().filter_map(|line| line.split_whitespace().last()).collect();
         assert_eq!(last, ["destructors", "0", "3"]);
     }

@@ -43,7 +43,7 @@ fn choices(list: &RouteList) -> String {
     text
 }
 
-pub(super) fn routes(list: &RouteList) -> String {
+pub fn routes(list: &RouteList) -> String {
     if list.routes.iter().any(|route| route.choice.is_some()) {
         return choices(list);
     }
@@ -62,7 +62,7 @@ pub(super) fn routes(list: &RouteList) -> String {
     text
 }
 
-pub(super) fn groups(list: &GroupList) -> String {
+pub fn groups(list: &GroupList) -> String {
     let mut columns = Columns::new(&["group", "packets", "bytes", "via"]);
     for group in &list.groups {
         let count = |count: fn(&GroupTraffic) -> u64| {

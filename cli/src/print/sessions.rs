@@ -4,7 +4,7 @@ use fibcast_control::status::{ClientStatus, ServerStatus};
 
 use super::columns::{Columns, or_dash, yes};
 
-pub(super) fn table_of_servers(servers: &[ServerStatus]) -> String {
+pub fn table_of_servers(servers: &[ServerStatus]) -> String {
     let heads = [
         "server",
         "role",
@@ -35,7 +35,7 @@ pub(super) fn table_of_servers(servers: &[ServerStatus]) -> String {
     columns.finish()
 }
 
-pub(super) fn table_of_clients(clients: &[ClientStatus]) -> String {
+pub fn table_of_clients(clients: &[ClientStatus]) -> String {
     let heads = [
         "client",
         "address",

@@ -7,7 +7,7 @@ use fibcast_control::status::{OriginStatus, Status};
 use super::columns::{Columns, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
 
-pub(super) fn status_page(status: &Status) -> String {
+pub fn status_page(status: &Status) -> String {
     let mut page = String::new();
     let table = &status.table;
     let state = match (status.ready, status.stale) {

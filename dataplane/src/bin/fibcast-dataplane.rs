@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use fibcast_control::ControlServer;
-use fibcast_control::http::HttpServer;
-use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::server::Handler;
-use fibcast_control::status::{ForwardingStatus, Kind, Status, TableStatus, resident_bytes};
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_control::status::{ForwardingStatus, Kind, Status, TableStatus};
 use fibcast_daemon::config::{Loaded, Step};
+use fibcast_daemon::control::{ControlServer, Handler};
 use fibcast_daemon::exit::{Failure, finish};
+use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::memory::resident_bytes;
 use fibcast_daemon::{config, cpu, log, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
 use fibcast_dataplane::config::Config;
@@ -116,31 +116,40 @@ fn handler(
     let (name, view) = (loaded.value.node.name.clone(), router.view());
     move |request: Request| {
         let agent = guard.as_ref().map(|guard| guard.agent());
-        match (&request, &agent) {
-            (Request::Resync {}, None) => return Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload {}, _) => return reload(&file, &view, security.as_deref()),
-            (Request::Trace { .. }, Some(agent)) => return trace(&view, request, agent),
-            (request, Some(agent)) if request.is_kv() || *request == (Request::Resync {}) => {
-                return agent.answer(request.clone());
+        match (request, &agent) {
+            (Request::Status, _) => {
+                let status = match &agent {
+                    Some(agent) => agent.status()?,
+                    None => without_agent(&name),
+                };
+                let restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
+                let forwarding = view.forwarding();
+                Ok(Answer::Status(Box::new(Status {
+                    kind: Kind::Dataplane,
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    uptime_ms: started.elapsed().as_millis() as u64,
+                    forwarding: forwarding
+                        .map(|known| ForwardingStatus { agent_restarts: restarts, ..known }),
+                    ..status
+                })))
             }
-            _ => {}
+            (Request::Routes { all: true, .. }, _) => {
+                Err("only a route server knows every origin's routes".to_owned())
+            }
+            (Request::Routes { query, limit, all: false }, _) => view.routes(query, limit).map(Answer::Routes),
+            (Request::Groups, _) => view.groups().map(Answer::Groups),
+            (request @ Request::Resync, Some(agent)) => agent.answer(request),
+            (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
+            (Request::Reload, _) => reload(&file, &view, security.as_deref()),
+            (Request::Kv(request), Some(agent)) => agent.records(request),
+            (Request::Kv(_), None) => {
+                Err("opaque records come from servers, and this host has no [sync]".to_owned())
+            }
+            (Request::Dataplane(request @ DataplaneRequest::Trace { .. }), Some(agent)) => {
+                trace(&view, request, agent)
+            }
+            (Request::Dataplane(request), _) => view.answer(request),
         }
-        if request != (Request::Status {}) {
-            return view.answer(request);
-        }
-        let status = match &agent {
-            Some(agent) => agent.status()?,
-            None => without_agent(&name),
-        };
-        let restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
-        let forwarding = view.forwarding();
-        Ok(Answer::Status(Box::new(Status {
-            kind: Kind::Dataplane,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_ms: started.elapsed().as_millis() as u64,
-            forwarding: forwarding.map(|known| ForwardingStatus { agent_restarts: restarts, ..known }),
-            ..status
-        })))
     }
 }
 
@@ -157,7 +166,7 @@ fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answe
 }
 
 /// A trace says which server the route came from, which the agent knows.
-fn trace(view: &View, request: Request, agent: &AgentHandle) -> Result<Answer, String> {
+fn trace(view: &View, request: DataplaneRequest, agent: &AgentHandle) -> Result<Answer, String> {
     let mut answer = view.answer(request)?;
     if let Answer::Trace(trace) = &mut answer
         && trace.origin.as_deref() == Some("servers")

@@ -4,60 +4,56 @@ use std::net::IpAddr;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
-use fibcast_control::protocol::{OwnRoute, Request};
+use fibcast_control::protocol::OwnRoute;
 use fibcast_fib::{PortId, VrfId};
+use ipnet::IpNet;
 
-use super::show::{PATIENCE, View};
+use super::show::{PATIENCE, View, late};
 use crate::config::{Config, Route, StaticNeighbor, Via};
 use crate::packet::ethernet::Mac;
 
-const LATE: &str = "the control thread does not answer";
-
 impl View {
-    /// Carries out an order; says what was done.
-    pub(super) fn order(&self, request: Request) -> Result<String, String> {
-        match request {
-            Request::NeighborAdd { port, address, mac } => {
-                let mac: Mac = mac
-                    .parse()
-                    .map_err(|_| format!("expected a MAC address like 02:00:00:00:00:01, found {mac:?}"))?;
-                let wanted = StaticNeighbor { port, ip: address, mac };
-                let place =
-                    self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
-                let port = PortId(place as u16);
-                self.control
-                    .ask_mut(PATIENCE, move |c| c.add_neighbor(port, address, mac, Instant::now()))
-                    .ok_or(LATE)?;
-                Ok(format!("{address} is at {mac} on port {}", wanted.port))
-            }
-            Request::NeighborDelete { port, address } => self.delete_neighbor(&port, address),
-            Request::RouteAdd(route) => {
-                let wanted = as_configured(&route)?;
-                let made =
-                    self.config().route(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
-                self.control.ask_mut(PATIENCE, move |c| c.add_route(&made)).ok_or(LATE)?;
-                Ok(format!("vrf {}: {} is a route of this host", wanted.vrf, wanted.prefix))
-            }
-            Request::RouteDelete { vrf, prefix } => {
-                let removed = self.control.ask_mut(PATIENCE, move |c| c.remove_route(VrfId(vrf), prefix));
-                removed.ok_or(LATE)?.map_err(|error| error.to_string())?;
-                Ok(format!("vrf {vrf}: {prefix} is as the servers say"))
-            }
-            _ => Err("no order".to_owned()),
-        }
+    /// Adds a static neighbor; says what was done, as the others do.
+    pub(super) fn add_neighbor(&self, port: String, address: IpAddr, mac: &str) -> Result<String, String> {
+        let mac: Mac = mac
+            .parse()
+            .map_err(|_| format!("expected a MAC address like 02:00:00:00:00:01, found {mac:?}"))?;
+        let wanted = StaticNeighbor { port, ip: address, mac };
+        let place = self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
+        let port = PortId(place as u16);
+        self.control
+            .ask_mut(PATIENCE, move |c| c.add_neighbor(port, address, mac, Instant::now()))
+            .ok_or_else(late)?;
+        Ok(format!("{address} is at {mac} on port {}", wanted.port))
+    }
+
+    /// Adds a route of this host's own.
+    pub(super) fn add_route(&self, route: &OwnRoute) -> Result<String, String> {
+        let wanted = as_configured(route)?;
+        let made = self.config().route(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
+        self.control.ask_mut(PATIENCE, move |c| c.add_route(&made)).ok_or_else(late)?;
+        Ok(format!("vrf {}: {} is a route of this host", wanted.vrf, wanted.prefix))
+    }
+
+    /// Takes such a route back.
+    pub(super) fn delete_route(&self, vrf: u32, prefix: IpNet) -> Result<String, String> {
+        let removed = self.control.ask_mut(PATIENCE, move |c| c.remove_route(VrfId(vrf), prefix));
+        removed.ok_or_else(late)?.map_err(|error| error.to_string())?;
+        Ok(format!("vrf {vrf}: {prefix} is as the servers say"))
     }
 
     fn config(&self) -> MutexGuard<'_, Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delete_neighbor(&self, port: &str, address: IpAddr) -> Result<String, String> {
+    /// Takes a static neighbor back.
+    pub(super) fn delete_neighbor(&self, port: &str, address: IpAddr) -> Result<String, String> {
         let place = self.config().port_of(port);
         let place = place.ok_or_else(|| format!("port: expected the name of a [[port]], found {port:?}"))?;
         let removed = self
             .control
             .ask_mut(PATIENCE, move |c| c.remove_neighbor(PortId(place as u16), address, Instant::now()));
-        if removed.ok_or(LATE)? {
+        if removed.ok_or_else(late)? {
             Ok(format!("{address} on port {port} is asked for from now on"))
         } else {
             Err(format!("port {port} has no static neighbor {address}"))
@@ -83,7 +79,7 @@ impl View {
         if !fixed.is_empty() {
             return Err(format!("nothing was changed: {} can change with a restart only", fixed.join(", ")));
         }
-        let gone_routes: Vec<(VrfId, ipnet::IpNet)> = config
+        let gone_routes: Vec<(VrfId, IpNet)> = config
             .routes
             .iter()
             .filter(|old| !new.routes.iter().any(|route| (route.vrf, route.prefix) == (old.vrf, old.prefix)))
@@ -120,7 +116,7 @@ impl View {
                 control.add_neighbor(port, address, mac, now);
             }
         });
-        done.ok_or(LATE)?;
+        done.ok_or_else(late)?;
         *config = new.clone();
         Ok(said)
     }

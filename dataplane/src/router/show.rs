@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::protocol::{Answer, DataplaneRequest, RouteQuery};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{
-    DropCount, DropList, PortList, PortStatus, QueueStatus, WorkerList, WorkerStatus,
+    DropCount, DropList, GroupList, PortList, PortStatus, QueueStatus, RouteList, WorkerList, WorkerStatus,
 };
 
 use fibcast_fib::VrfId;
@@ -22,6 +22,10 @@ use crate::reason::Reason;
 
 /// How long the control thread may take to answer; a full table takes it a second to apply.
 pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+
+pub(super) fn late() -> String {
+    "the control thread does not answer".to_owned()
+}
 
 /// Everything that can be looked at.
 #[derive(Debug)]
@@ -64,47 +68,49 @@ impl View {
         }
     }
 
-    /// The answer to everything but `status`, which the agent has a part in.
-    pub fn answer(&self, request: Request) -> Result<Answer, String> {
-        let late = || "the control thread does not answer".to_owned();
+    /// Routes that the host forwards by.
+    pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
+        self.control.ask(PATIENCE, move |control| control.routes(&query, limit)).ok_or_else(late)
+    }
+
+    /// Next-hop groups, and what was forwarded by each.
+    pub fn groups(&self) -> Result<GroupList, String> {
+        let counters = self.counters.clone();
+        self.control.ask(PATIENCE, move |control| control.groups(&counters)).ok_or_else(late)
+    }
+
+    /// Answers what a dataplane alone can be asked.
+    pub fn answer(&self, request: DataplaneRequest) -> Result<Answer, String> {
         match request {
-            Request::Status {} => Err("status is answered by the daemon".to_owned()),
-            Request::Ports {} => Ok(Answer::Ports(self.ports())),
-            Request::Workers {} => Ok(Answer::Workers(self.workers())),
-            Request::Drops {} => Ok(Answer::Drops(self.drops())),
-            Request::Routes { all: true, .. } => {
-                Err("only a route server knows every origin's routes".to_owned())
+            DataplaneRequest::Neighbors => {
+                let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
+                neighbors.map(Answer::Neighbors).ok_or_else(late)
             }
-            Request::Routes { query, limit, .. } => {
-                let routes = self.control.ask(PATIENCE, move |control| control.routes(&query, limit));
-                routes.map(Answer::Routes).ok_or_else(late)
-            }
-            Request::CaptureStart { port, directions, filter } => {
-                self.capture.start(&Wanted { port, directions, filter }).map(Answer::Captured)
-            }
-            Request::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
-            Request::CaptureStop { id } => self.capture.stop(id).map(Answer::Captured),
-            Request::Trace { address, from, vrf } => {
+            DataplaneRequest::Ports => Ok(Answer::Ports(self.ports())),
+            DataplaneRequest::Workers => Ok(Answer::Workers(self.workers())),
+            DataplaneRequest::Drops => Ok(Answer::Drops(self.drops())),
+            DataplaneRequest::Trace { address, from, vrf } => {
                 let seed = self.seed;
                 let trace = self
                     .control
                     .ask_mut(PATIENCE, move |control| control.trace(VrfId(vrf), address, from, seed));
                 trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
-            Request::Groups {} => {
-                let counters = self.counters.clone();
-                let groups = self.control.ask(PATIENCE, move |control| control.groups(&counters));
-                groups.map(Answer::Groups).ok_or_else(late)
+            DataplaneRequest::CaptureStart { port, directions, filter } => {
+                self.capture.start(&Wanted { port, directions, filter }).map(Answer::Captured)
             }
-            Request::Neighbors {} => {
-                let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
-                neighbors.map(Answer::Neighbors).ok_or_else(late)
+            DataplaneRequest::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
+            DataplaneRequest::CaptureStop { id } => self.capture.stop(id).map(Answer::Captured),
+            DataplaneRequest::NeighborAdd { port, address, mac } => {
+                self.add_neighbor(port, address, &mac).map(Answer::Done)
             }
-            Request::NeighborAdd { .. }
-            | Request::NeighborDelete { .. }
-            | Request::RouteAdd(_)
-            | Request::RouteDelete { .. } => self.order(request).map(Answer::Done),
-            _ => Err("opaque records come from servers, and this host has no [sync]".to_owned()),
+            DataplaneRequest::NeighborDelete { port, address } => {
+                self.delete_neighbor(&port, address).map(Answer::Done)
+            }
+            DataplaneRequest::RouteAdd(route) => self.add_route(&route).map(Answer::Done),
+            DataplaneRequest::RouteDelete { vrf, prefix } => {
+                self.delete_route(vrf, prefix).map(Answer::Done)
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! received = sent + dropped + host + held in whatever an operator is shown, looked at hundreds of times under load.
 
 use crate::common::{ROUTE, Router, frame, wait_until};
-use fibcast_control::{Answer, Request};
+use fibcast_control::{Answer, DataplaneRequest};
 
 #[test]
 fn the_sums_hold_in_every_answer_under_load() {
@@ -32,7 +32,7 @@ fn the_sums_hold_in_every_answer_under_load() {
     let worker = router.workers().workers.remove(0);
     assert!(worker.busy_percent > 10.0, "{worker:?}");
     // Every port's own figures are of the same packets.
-    let Ok(Answer::Ports(ports)) = router.ask(Request::Ports {}) else { panic!("no answer") };
+    let Ok(Answer::Ports(ports)) = router.ask(DataplaneRequest::Ports) else { panic!("no answer") };
     assert!(ports.ports[0].rx_packets >= drops.received && ports.ports[1].tx_packets >= drops.sent);
     let queue = &router.workers().workers[0].queues[0];
     assert!(queue.port == "p0" && queue.packets >= drops.received && queue.full_bursts > 0, "{queue:?}");

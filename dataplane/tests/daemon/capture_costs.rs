@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::common::{ROUTE, Router, frame};
 use fibcast_control::capture::{Captured, Direction};
-use fibcast_control::{Answer, Request};
+use fibcast_control::{Answer, DataplaneRequest};
 
-fn captured(router: &Router, request: Request) -> Captured {
+fn captured(router: &Router, request: DataplaneRequest) -> Captured {
     match router.ask(request) {
         Ok(Answer::Captured(captured)) => captured,
         other => panic!("{other:?}"),
@@ -17,12 +17,16 @@ fn captured(router: &Router, request: Request) -> Captured {
 fn a_capture_that_is_not_taken_away_costs_captured_packets_only() {
     let frames: Vec<_> = (0..64).map(|flow| frame([10, 1, 2, 3], flow, 64)).collect();
     let router = Router::start(&frames, "0", "", ROUTE);
-    let start = Request::CaptureStart { port: None, directions: vec![Direction::In], filter: "udp".into() };
+    let start = DataplaneRequest::CaptureStart {
+        port: None,
+        directions: vec![Direction::In],
+        filter: "udp".into(),
+    };
     let id = captured(&router, start).id;
     let before = router.drops();
     std::thread::sleep(Duration::from_secs(1));
     let after = router.drops();
-    let first = captured(&router, Request::CaptureRead { id });
+    let first = captured(&router, DataplaneRequest::CaptureRead { id });
     assert!(
         !first.packets.is_empty() && first.lost > 0,
         "{} packets, {} lost",
@@ -31,21 +35,21 @@ fn a_capture_that_is_not_taken_away_costs_captured_packets_only() {
     );
     assert_eq!(after.dropped, before.dropped);
     assert!(after.sent - before.sent > 1_000, "{before:?} {after:?}");
-    captured(&router, Request::CaptureStop { id });
+    captured(&router, DataplaneRequest::CaptureStop { id });
 }
 
 #[test]
 fn a_dropped_packet_is_captured_with_its_reason() {
     let frames = [frame([10, 1, 2, 3], 1, 64), frame([203, 0, 113, 1], 2, 64)];
     let router = Router::start(&frames, "0", "", ROUTE);
-    let start = Request::CaptureStart {
+    let start = DataplaneRequest::CaptureStart {
         port: Some("p0".into()),
         directions: vec![Direction::Drop],
         filter: "dst host 203.0.113.1".into(),
     };
     let id = captured(&router, start).id;
     std::thread::sleep(Duration::from_millis(100));
-    let found = captured(&router, Request::CaptureStop { id });
+    let found = captured(&router, DataplaneRequest::CaptureStop { id });
     assert!(!found.packets.is_empty());
     assert!(found.packets.iter().all(|packet| packet.reason.as_deref() == Some("no_route")));
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fibcast_control::tables::{DropList, WorkerList};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 use fibcast_dataplane::packet::checksum;
 
 /// A daemon that runs, in a folder that goes away with it.
@@ -80,7 +80,7 @@ impl Router {
             .spawn()
             .unwrap();
         let router = Router { folder, child };
-        wait_until("the router", || router.ask(Request::Ports {}).is_ok());
+        wait_until("the router", || router.ask(DataplaneRequest::Ports).is_ok());
         router
     }
 
@@ -94,22 +94,22 @@ impl Router {
         self.child.id()
     }
 
-    pub fn ask(&self, request: Request) -> Result<Answer, String> {
+    pub fn ask(&self, request: impl Into<Request>) -> Result<Answer, String> {
         let socket = self.folder.path().join("control.sock");
-        ask(&socket, &request, Duration::from_secs(10)).map_err(|error| error.to_string())
+        ask(&socket, &request.into(), Duration::from_secs(10)).map_err(|error| error.to_string())
     }
 
     /// What became of all packets, which must add up whenever somebody looks.
     #[track_caller]
     pub fn drops(&self) -> DropList {
-        let Ok(Answer::Drops(drops)) = self.ask(Request::Drops {}) else { panic!("no answer") };
+        let Ok(Answer::Drops(drops)) = self.ask(DataplaneRequest::Drops) else { panic!("no answer") };
         assert_eq!(drops.received, drops.sent + drops.dropped + drops.host + drops.held, "{drops:?}");
         assert_eq!(drops.dropped, drops.drops.iter().map(|drop| drop.packets).sum::<u64>(), "{drops:?}");
         drops
     }
 
     pub fn workers(&self) -> WorkerList {
-        let Ok(Answer::Workers(list)) = self.ask(Request::Workers {}) else { panic!("no answer") };
+        let Ok(Answer::Workers(list)) = self.ask(DataplaneRequest::Workers) else { panic!("no answer") };
         list
     }
 }

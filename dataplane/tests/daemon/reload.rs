@@ -2,7 +2,7 @@
 
 use crate::common::{ROUTE, Router, frame, wait_until};
 use fibcast_control::protocol::OwnRoute;
-use fibcast_control::{Answer, Request};
+use fibcast_control::{Answer, DataplaneRequest, Request};
 
 fn reason(router: &Router, reason: &str) -> u64 {
     let drops = router.drops().drops;
@@ -14,23 +14,23 @@ fn routes_and_neighbours_of_the_file_change_at_work() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
     wait_until("forwarding", || router.drops().sent > 100);
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
-    let said = router.ask(Request::Reload {}).unwrap();
+    let said = router.ask(Request::Reload).unwrap();
     assert_eq!(
         said,
         Answer::Done("routes: 1 new or changed, 0 gone; neighbors: 0 new or changed, 0 gone".into())
     );
     wait_until("the new route", || reason(&router, "prohibited") > 100);
     router.rewrite("0", "", "");
-    router.ask(Request::Reload {}).unwrap();
+    router.ask(Request::Reload).unwrap();
     wait_until("no route", || reason(&router, "no_route") > 100);
 
     // What cannot change without a restart is named, and nothing else is taken over with it.
     router.rewrite("0", "tx_backlog = 64", ROUTE);
-    let error = router.ask(Request::Reload {}).unwrap_err();
+    let error = router.ask(Request::Reload).unwrap_err();
     assert!(error.contains("nothing was changed: workers can change with a restart only"), "{error}");
     let before = router.drops().sent;
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\n");
-    let error = router.ask(Request::Reload {}).unwrap_err();
+    let error = router.ask(Request::Reload).unwrap_err();
     assert!(error.contains("static_route[0].via"), "{error}");
     assert_eq!(router.drops().sent, before);
 }
@@ -39,7 +39,7 @@ fn routes_and_neighbours_of_the_file_change_at_work() {
 fn an_operators_route_and_neighbour_come_and_go() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", "");
     wait_until("no route", || reason(&router, "no_route") > 100);
-    let neighbor = |mac: &str| Request::NeighborAdd {
+    let neighbor = |mac: &str| DataplaneRequest::NeighborAdd {
         port: "p1".into(),
         address: "198.51.100.10".parse().unwrap(),
         mac: mac.into(),
@@ -49,17 +49,17 @@ fn an_operators_route_and_neighbour_come_and_go() {
     let prefix: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
     let route = |via: &str| {
         let via = vec![via.parse().unwrap()];
-        Request::RouteAdd(Box::new(OwnRoute { prefix: Some(prefix), via, ..OwnRoute::default() }))
+        DataplaneRequest::RouteAdd(Box::new(OwnRoute { prefix: Some(prefix), via, ..OwnRoute::default() }))
     };
     router.ask(route("198.51.100.10")).unwrap();
     wait_until("forwarding", || router.drops().sent > 100);
     assert!(router.ask(route("127.0.0.1")).unwrap_err().contains("via: expected a gateway"));
-    router.ask(Request::RouteDelete { vrf: 0, prefix }).unwrap();
-    let error = router.ask(Request::RouteDelete { vrf: 0, prefix }).unwrap_err();
+    router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap();
+    let error = router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap_err();
     assert!(error.contains("found none to 10.0.0.0/8"), "{error}");
-    let gone = Request::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
+    let gone = DataplaneRequest::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
     router.ask(gone.clone()).unwrap();
     assert!(router.ask(gone).unwrap_err().contains("has no static neighbor"));
-    let error = router.ask(Request::Resync {}).unwrap_err();
+    let error = router.ask(Request::Resync).unwrap_err();
     assert!(error.contains("[sync] is missing"), "{error}");
 }

@@ -60,7 +60,7 @@ fn a_worker_that_stands_still_is_shown_until_it_goes_on() {
         return;
     }
     let since = Instant::now();
-    let stalled = || match router.ask(Request::Status {}) {
+    let stalled = || match router.ask(Request::Status) {
         Ok(Answer::Status(status)) => status.forwarding.unwrap().workers_stalled,
         other => panic!("{other:?}"),
     };

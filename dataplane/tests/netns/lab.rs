@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use fibcast_control::tables::{DropList, PortList};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, ask};
 
 /// Hosts h0, h1, … each on a port p0, p1, … of the router: hN is 10.0.N.2 and 2001:db8:N::2, the router 10.0.N.1 and 2001:db8:N::1.
 pub struct Lab {
@@ -121,7 +121,7 @@ impl Lab {
             .unwrap();
         self.daemon = Some(child);
         let end = Instant::now() + Duration::from_secs(30);
-        while self.answer(Request::Ports {}).is_none() {
+        while self.answer(DataplaneRequest::Ports).is_none() {
             assert!(Instant::now() < end, "the router did not start");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -162,13 +162,13 @@ impl Lab {
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    fn answer(&self, request: Request) -> Option<Answer> {
-        ask(&self.folder.path().join("control.sock"), &request, Duration::from_secs(5)).ok()
+    fn answer(&self, request: DataplaneRequest) -> Option<Answer> {
+        ask(&self.folder.path().join("control.sock"), &request.into(), Duration::from_secs(5)).ok()
     }
 
     /// The router's counters, which must add up whenever they are looked at.
     pub fn drops(&self) -> DropList {
-        let Some(Answer::Drops(drops)) = self.answer(Request::Drops {}) else { panic!("no answer") };
+        let Some(Answer::Drops(drops)) = self.answer(DataplaneRequest::Drops) else { panic!("no answer") };
         assert_eq!(drops.received, drops.sent + drops.dropped + drops.host + drops.held);
         drops
     }
@@ -181,7 +181,7 @@ impl Lab {
     /// What would happen to a packet.
     pub fn trace(&self, to: &str, from: &str) -> fibcast_control::capture::Trace {
         let (address, from) = (to.parse().unwrap(), Some(from.parse().unwrap()));
-        let Some(Answer::Trace(trace)) = self.answer(Request::Trace { address, from, vrf: 0 }) else {
+        let Some(Answer::Trace(trace)) = self.answer(DataplaneRequest::Trace { address, from, vrf: 0 }) else {
             panic!("no answer")
         };
         *trace
@@ -199,7 +199,7 @@ impl Lab {
 
     /// The router's ports.
     pub fn ports(&self) -> PortList {
-        let Some(Answer::Ports(ports)) = self.answer(Request::Ports {}) else { panic!("no answer") };
+        let Some(Answer::Ports(ports)) = self.answer(DataplaneRequest::Ports) else { panic!("no answer") };
         ports
     }
 

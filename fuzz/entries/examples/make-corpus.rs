@@ -73,13 +73,13 @@ fn main() -> std::io::Result<()> {
     write("config", "small", b"[node]\nname = \"a\"\n[tls]\ninsecure = true\n[[source]]\norigin = \"x\"\nkind = \"static\"\npath = \"y\"\n")?;
     write("checkpoint", "table", &checkpoint())?;
     let requests = [
-        r#"{"show":"status"}"#,
-        r#"{"show":"routes","query":"all","limit":5}"#,
-        r#"{"show":"routes","query":{"address":"192.0.2.1"}}"#,
-        r#"{"show":"routes","query":{"prefix":"2001:db8::/32"},"limit":10}"#,
-        r#"{"show":"kv-get","key":"a"}"#,
-        r#"{"show":"kv-list","prefix":"","limit":3}"#,
-        r#"{"show":"drops"}"#,
+        r#""status""#,
+        r#"{"routes":{"query":"all","limit":5}}"#,
+        r#"{"routes":{"query":{"address":"192.0.2.1"}}}"#,
+        r#"{"routes":{"query":{"prefix":"2001:db8::/32"},"limit":10}}"#,
+        r#"{"kv":{"get":{"key":"a"}}}"#,
+        r#"{"kv":{"list":{"prefix":"","limit":3}}}"#,
+        r#"{"dataplane":"drops"}"#,
     ];
     for (i, request) in requests.iter().enumerate() {
         write("control", &format!("request-{i}"), request.as_bytes())?;

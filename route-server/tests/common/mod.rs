@@ -91,12 +91,12 @@ impl Server {
         Self { child: Some(child), socket: folder.path(&format!("{name}.sock")) }
     }
 
-    pub fn ask(&self, request: Request) -> Option<Answer> {
-        fibcast_control::ask(&self.socket, &request, Duration::from_secs(5)).ok()
+    pub fn ask(&self, request: impl Into<Request>) -> Option<Answer> {
+        fibcast_control::ask(&self.socket, &request.into(), Duration::from_secs(5)).ok()
     }
 
     pub fn status(&self) -> Option<Status> {
-        match self.ask(Request::Status {})? {
+        match self.ask(Request::Status)? {
             Answer::Status(status) => Some(*status),
             _ => None,
         }

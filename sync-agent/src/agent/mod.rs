@@ -20,9 +20,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fibcast_control::protocol::{Answer, Request, RouteQuery};
-use fibcast_control::status::{Kind, Status, resident_bytes};
+use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
+use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::RouteList;
+use fibcast_daemon::memory::resident_bytes;
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -295,35 +296,44 @@ impl AgentHandle {
         self.ask(|answer| Command::Routes(query, limit, answer))
     }
 
-    /// Answers an operator; requests that an agent knows nothing about get an error.
+    /// Answers an operator.
     pub fn answer(&self, request: Request) -> Result<Answer, String> {
         match request {
-            Request::Status {} => self.status().map(|s| Answer::Status(Box::new(s))),
+            Request::Status => self.status().map(|s| Answer::Status(Box::new(s))),
             Request::Routes { all: true, .. } => {
                 Err("only a route server knows every origin's routes".to_owned())
             }
-            Request::Routes { query, limit, .. } => self.routes(query, limit).map(Answer::Routes),
-            Request::Groups {} => self.ask(Command::Groups).map(Answer::Groups),
-            Request::KvGet { key } => self.ask(|answer| Command::KvGet(key, answer)).map(Answer::Kv),
-            Request::KvList { prefix, limit } => {
-                self.ask(|answer| Command::KvList(prefix, limit, answer)).map(Answer::Kv)
-            }
-            Request::KvWatch { prefix, epoch, serial } => {
-                self.ask(|answer| Command::KvWatch(prefix, epoch, serial, answer))?
-            }
-            Request::KvPut { .. } | Request::KvDelete { .. } => {
-                Err("records are written at a route server, and read here".into())
-            }
-            Request::Resync {} => {
+            Request::Routes { query, limit, all: false } => self.routes(query, limit).map(Answer::Routes),
+            Request::Groups => self.ask(Command::Groups).map(Answer::Groups),
+            Request::Resync => {
                 self.resync().map(|()| Answer::Done("the table is compared with the servers' again".into()))
             }
-            Request::Reload {} => {
+            Request::Reload => {
                 if let Some(security) = &self.security {
                     security.reload();
                 }
                 Ok(Answer::Done("certificates are read again; nothing else changes without a restart".into()))
             }
-            _ => Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into()),
+            Request::Kv(request) => self.records(request),
+            Request::Dataplane(_) => {
+                Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into())
+            }
+        }
+    }
+
+    /// Answers what an operator asks about opaque records.
+    pub fn records(&self, request: KvRequest) -> Result<Answer, String> {
+        match request {
+            KvRequest::Get { key } => self.ask(|answer| Command::KvGet(key, answer)).map(Answer::Kv),
+            KvRequest::List { prefix, limit } => {
+                self.ask(|answer| Command::KvList(prefix, limit, answer)).map(Answer::Kv)
+            }
+            KvRequest::Watch { prefix, epoch, serial } => {
+                self.ask(|answer| Command::KvWatch(prefix, epoch, serial, answer))?
+            }
+            KvRequest::Put { .. } | KvRequest::Delete { .. } => {
+                Err("records are written at a route server, and read here".into())
+            }
         }
     }
 

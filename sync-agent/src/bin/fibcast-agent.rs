@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use fibcast_control::http::HttpServer;
 use fibcast_control::protocol::{Answer, Request};
-use fibcast_control::server::ControlServer;
+use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::exit::{Failure, finish};
+use fibcast_daemon::http::HttpServer;
 use fibcast_sync_agent::agent::config::AgentFile;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::kernel::KernelSink;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::status::{Role, Status};
 use fibcast_control::{ask, tables::DropList};
 
@@ -26,7 +26,7 @@ impl Watched {
 
     /// Asks anew.
     pub fn refresh(&mut self) {
-        self.status = match ask(&self.socket, &Request::Status {}, Duration::from_secs(2)) {
+        self.status = match ask(&self.socket, &Request::Status, Duration::from_secs(2)) {
             Ok(Answer::Status(status)) => Some(*status),
             _ => None,
         };
@@ -34,7 +34,7 @@ impl Watched {
 
     /// Counters of packets and drops, of a dataplane.
     pub fn drops(&self) -> Option<DropList> {
-        match ask(&self.socket, &Request::Drops {}, Duration::from_secs(2)) {
+        match ask(&self.socket, &DataplaneRequest::Drops.into(), Duration::from_secs(2)) {
             Ok(Answer::Drops(drops)) => Some(drops),
             _ => None,
         }

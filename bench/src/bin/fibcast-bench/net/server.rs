@@ -67,7 +67,7 @@ impl Server {
 
     pub fn status(&self) -> Result<Status, Failure> {
         let socket = self.folder.join(format!("{}.sock", self.name));
-        match fibcast_control::ask(&socket, &Request::Status {}, Duration::from_secs(20)) {
+        match fibcast_control::ask(&socket, &Request::Status, Duration::from_secs(20)) {
             Ok(Answer::Status(status)) => Ok(*status),
             Ok(_) => Err(Failure::Net("another answer than the status".into())),
             Err(e) => Err(Failure::Net(e.to_string())),

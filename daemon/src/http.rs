@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::status::Status;
 use tiny_http::{Header, Method, Request as HttpRequest, Response, Server};
 
+use crate::control::Handler;
 use crate::metrics;
-use crate::protocol::{Answer, Request};
-use crate::server::Handler;
-use crate::status::Status;
 
 /// Why the port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
 }
 
 fn status(handler: &dyn Handler) -> Result<Status, String> {
-    match handler.handle(Request::Status {})? {
+    match handler.handle(Request::Status)? {
         Answer::Status(status) => Ok(*status),
         _ => Err("the daemon gave another answer than its status".into()),
     }

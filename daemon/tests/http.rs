@@ -1,11 +1,11 @@
 //! The HTTP port that monitoring reads.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
-use fibcast_control::http::HttpServer;
-use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::status::{Kind, Status, TableStatus};
 use fibcast_control::tables::{DropCount, DropList, PortList};
+use fibcast_daemon::http::HttpServer;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -46,9 +46,9 @@ fn health_follows_the_state_and_metrics_hold_the_figures() {
     let stale = Arc::new(AtomicBool::new(false));
     let flag = stale.clone();
     let server = HttpServer::start("127.0.0.1:0".parse().unwrap(), move |request| match request {
-        Request::Status {} => Ok(Answer::Status(Box::new(dataplane(flag.load(Ordering::Relaxed))))),
-        Request::Ports {} => Ok(Answer::Ports(PortList::default())),
-        Request::Drops {} => Ok(Answer::Drops(DropList {
+        Request::Status => Ok(Answer::Status(Box::new(dataplane(flag.load(Ordering::Relaxed))))),
+        Request::Dataplane(DataplaneRequest::Ports) => Ok(Answer::Ports(PortList::default())),
+        Request::Dataplane(DataplaneRequest::Drops) => Ok(Answer::Drops(DropList {
             drops: vec![DropCount { port: "p0".into(), reason: "no_route".into(), packets: 5 }],
             ..DropList::default()
         })),
@@ -76,7 +76,7 @@ fn a_batch_that_cannot_be_applied_is_told_by_health_and_metrics() {
         ..ForwardingStatus::default()
     };
     let server = HttpServer::start("127.0.0.1:0".parse().unwrap(), move |request| match request {
-        Request::Status {} => {
+        Request::Status => {
             Ok(Answer::Status(Box::new(Status { forwarding: Some(forwarding.clone()), ..dataplane(false) })))
         }
         _ => Err("no".into()),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::protocol::{Answer, MAX_REQUEST, Reply, Request};
+use fibcast_control::protocol::{Answer, MAX_REQUEST, Reply, Request};
 
 /// Operators that are served at once; further ones wait in the socket's backlog.
 const MAX_OPERATORS: usize = 16;

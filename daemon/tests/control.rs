@@ -1,10 +1,10 @@
 //! The control socket between a daemon and an operator.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
-use fibcast_control::protocol::{Answer, Request, RouteQuery};
-use fibcast_control::server::{ControlServer, ServerError};
+use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::tables::DropList;
 use fibcast_control::{ClientError, ask};
+use fibcast_daemon::control::{ControlServer, ServerError};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn drops_only(request: Request) -> Result<Answer, String> {
     match request {
-        Request::Drops {} => Ok(Answer::Drops(DropList { received: 7, ..DropList::default() })),
+        Request::Dataplane(DataplaneRequest::Drops) => Ok(Answer::Drops(DropList { received: 7, ..DropList::default() })),
         other => Err(format!("this daemon has none of {other:?}")),
     }
 }
@@ -25,11 +25,11 @@ fn a_request_is_answered_and_a_refusal_is_told() {
     let path = folder.path().join("new/folder/x.sock");
     let server = ControlServer::start(&path, drops_only).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let Answer::Drops(drops) = ask(&path, &Request::Drops {}, PATIENCE).unwrap() else {
+    let Answer::Drops(drops) = ask(&path, &DataplaneRequest::Drops.into(), PATIENCE).unwrap() else {
         panic!("another answer")
     };
     assert_eq!(drops.received, 7);
-    let refused = ask(&path, &Request::Ports {}, PATIENCE).unwrap_err();
+    let refused = ask(&path, &DataplaneRequest::Ports.into(), PATIENCE).unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(text) if text.contains("Ports")), "{refused}");
     drop(server);
     assert!(!path.exists());
@@ -37,7 +37,7 @@ fn a_request_is_answered_and_a_refusal_is_told() {
 
 #[test]
 fn no_daemon_is_one_clear_line() {
-    let error = ask("/nonexistent/x.sock".as_ref(), &Request::Status {}, PATIENCE).unwrap_err();
+    let error = ask("/nonexistent/x.sock".as_ref(), &Request::Status, PATIENCE).unwrap_err();
     assert!(error.to_string().starts_with("/nonexistent/x.sock: no daemon answers there"), "{error}");
 }
 
@@ -68,17 +68,8 @@ fn garbage_gets_an_error_and_the_next_request_an_answer() {
     let path = folder.path().join("x.sock");
     let _server = ControlServer::start(&path, drops_only).unwrap();
     let mut stream = UnixStream::connect(&path).unwrap();
-    stream.write_all(b"\xff\xfe what?\n{\"show\":\"drops\"}\n").unwrap();
+    stream.write_all(b"\xff\xfe what?\n{\"dataplane\":\"drops\"}\n").unwrap();
     let mut lines = BufReader::new(stream).lines();
     assert!(lines.next().unwrap().unwrap().contains("not a request"));
     assert!(lines.next().unwrap().unwrap().contains("\"received\":7"));
-}
-
-#[test]
-fn requests_keep_their_shape_on_the_wire() {
-    let request =
-        Request::Routes { query: RouteQuery::Address("192.0.2.1".parse().unwrap()), limit: 5, all: false };
-    let text = serde_json::to_string(&request).unwrap();
-    assert_eq!(text, r#"{"show":"routes","query":{"address":"192.0.2.1"},"limit":5}"#);
-    assert_eq!(serde_json::from_str::<Request>(r#"{"show":"status"}"#).unwrap(), Request::Status {});
 }

@@ -4,6 +4,9 @@
 
 use std::sync::atomic::AtomicU64;
 
+use fibcast_control::protocol::{Answer, DataplaneRequest};
+use fibcast_control::status::{Kind, Role, Status};
+use fibcast_control::tables::WorkerList;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,13 +14,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::protocol::{Answer, Request};
-use crate::server::Handler;
-use crate::status::{Kind, Role, Status};
-use crate::tables::WorkerList;
+use crate::control::Handler;
 
 /// What Prometheus wants to be told about the text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FamilyLabel {
@@ -74,11 +74,11 @@ struct QueueLabel {
 }
 
 /// All metrics of a daemon as text.
-pub fn text(status: &Status, handler: &dyn Handler) -> String {
+pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     let mut registry = Registry::with_prefix("fibcast");
     node(&mut registry, status);
     if status.kind == Kind::Dataplane {
-        if let Ok(Answer::Ports(list)) = handler.handle(Request::Ports {}) {
+        if let Ok(Answer::Ports(list)) = handler.handle(DataplaneRequest::Ports.into()) {
             let (rx, tx) = (Family::<PortLabel, Counter>::default(), Family::<PortLabel, Counter>::default());
             for port in list.ports {
                 let label = PortLabel { port: port.name };
@@ -88,10 +88,10 @@ pub fn text(status: &Status, handler: &dyn Handler) -> String {
             registry.register("port_received_packets", "Packets that workers received", rx);
             registry.register("port_sent_packets", "Packets that workers sent", tx);
         }
-        if let Ok(Answer::Workers(list)) = handler.handle(Request::Workers {}) {
+        if let Ok(Answer::Workers(list)) = handler.handle(DataplaneRequest::Workers.into()) {
             workers(&mut registry, &list);
         }
-        if let Ok(Answer::Drops(list)) = handler.handle(Request::Drops {}) {
+        if let Ok(Answer::Drops(list)) = handler.handle(DataplaneRequest::Drops.into()) {
             let drops = Family::<DropLabel, Counter>::default();
             for drop in list.drops {
                 drops.get_or_create(&DropLabel { port: drop.port, reason: drop.reason }).inc_by(drop.packets);
