@@ -2,29 +2,40 @@
 //!
 //! [`Messages`] cuts a buffer into messages, [`Attributes`] a message into attributes; both check every length before they look at
 //! a byte, and say at which byte of the buffer something is wrong ([`Malformed`]). [`Route`] is `RTM_NEWROUTE`/`RTM_DELROUTE`, [`NextHop`]
-//! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP` (`linux/rtnetlink.h`, `linux/nexthop.h`; RFC 3549 for the shape). [`Writer`] makes messages, [`Socket`]
-//! carries them. Sources of a route server read with it, the kernel sink of an agent writes.
+//! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP`, [`Link`], [`Address`] and [`Rule`] are what their names say (`linux/rtnetlink.h`, `linux/nexthop.h`,
+//! `linux/fib_rules.h`; RFC 3549 for the shape). Each of them has what reads a message and what writes one, into a [`Writer`]; messages are
+//! made nowhere else. [`Socket`] carries them. Sources of a route server read, the kernel sink of an agent and the TAP interfaces of a
+//! dataplane write.
 //!
 //! Own views in place of `netlink-packet-route`: that crate makes a vector of owned attributes for each message, and fails the whole
 //! message at an attribute it does not know the size of, while a full table is a million messages with four attributes of interest.
 //! A route is read into a [`Route`] that is used again for the next. The socket is of `netlink-sys`; `netlink-proto` would hide the
 //! kernel's word that messages were lost (`ENOBUFS`), on which everything here depends.
 
+mod address;
 mod attribute;
+mod link;
 mod message;
 mod nexthop;
 mod route;
+mod rule;
 mod socket;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod writer;
 
+pub use address::Address;
 pub use attribute::{Attribute, Attributes};
+pub use link::Link;
 pub use message::{Message, Messages};
 pub use nexthop::{Definition, NextHop};
 pub use route::{Family, Hop, Route, Special, Target};
+pub use rule::Rule;
 pub use socket::{Dumped, Received, Socket, group};
 pub use writer::{Writer, flag};
+
+/// Who made a route or a rule (`rtm_protocol`, `FRA_PROTOCOL`): fibcast, as in `packaging/iproute2/fibcast.conf`.
+pub const PROTOCOL: u8 = 217;
 
 /// Bytes that are not what they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,13 +50,11 @@ pub struct Malformed {
 /// `RTM_*` and `NLMSG_*` numbers.
 pub mod kind {
     /// Nothing.
-    pub const NOOP: u16 = 1;
+    pub(crate) const NOOP: u16 = 1;
     /// An error or an acknowledgement.
     pub const ERROR: u16 = 2;
     /// The end of a dump.
-    pub const DONE: u16 = 3;
-    /// Data were lost.
-    pub const OVERRUN: u16 = 4;
+    pub(crate) const DONE: u16 = 3;
     /// A link is there or changed.
     pub const NEW_LINK: u16 = 16;
     /// A link is gone.
@@ -54,18 +63,26 @@ pub mod kind {
     pub const NEW_ADDRESS: u16 = 20;
     /// An address is gone.
     pub const DEL_ADDRESS: u16 = 21;
+    /// Asks for addresses.
+    pub(crate) const GET_ADDRESS: u16 = 22;
     /// A route is there or changed.
     pub const NEW_ROUTE: u16 = 24;
     /// A route is gone.
     pub const DEL_ROUTE: u16 = 25;
     /// Asks for routes.
-    pub const GET_ROUTE: u16 = 26;
+    pub(crate) const GET_ROUTE: u16 = 26;
+    /// A rule is there.
+    pub const NEW_RULE: u16 = 32;
+    /// A rule is gone.
+    pub const DEL_RULE: u16 = 33;
+    /// Asks for rules.
+    pub(crate) const GET_RULE: u16 = 34;
     /// A next-hop object is there or changed.
     pub const NEW_NEXTHOP: u16 = 104;
     /// A next-hop object is gone.
     pub const DEL_NEXTHOP: u16 = 105;
     /// Asks for next-hop objects.
-    pub const GET_NEXTHOP: u16 = 106;
+    pub(crate) const GET_NEXTHOP: u16 = 106;
 }
 
 /// Little pieces in the byte order of the host, as netlink has them.

@@ -1,6 +1,6 @@
 //! `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: objects that routes refer to by number.
 
-use super::{Attributes, Hop, Malformed, Message, u16_at, u32_at};
+use super::{Attributes, Hop, Malformed, Message, Writer, kind, u16_at, u32_at};
 
 /// `struct nhmsg`.
 const HEADER: usize = 8;
@@ -43,8 +43,7 @@ impl NextHop {
             return Err(wrong("expected a next-hop header of 8 bytes"));
         };
         let mut id = None;
-        let mut hop =
-            Hop { gateway: None, interface: 0, weight: 1, encapsulated: false, dead: flags & DEAD != 0 };
+        let mut hop = Hop { dead: flags & DEAD != 0, ..Hop::new(None, 0, 1) };
         let mut group = None;
         let mut blackhole = false;
         let attributes = message.body.get(HEADER..).unwrap_or_default();
@@ -75,6 +74,11 @@ impl NextHop {
             None => Definition::Hop(hop),
         };
         Ok(Self { id, definition })
+    }
+
+    /// Writes a request for all of them.
+    pub fn dump(writer: &mut Writer, sequence: u32) {
+        writer.dump(kind::GET_NEXTHOP, sequence, &[0; HEADER]);
     }
 }
 

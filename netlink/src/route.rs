@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::attribute::address;
-use super::{Attribute, Attributes, Malformed, Message, u16_at, u32_at};
+use super::{Attribute, Attributes, Malformed, Message, Writer, flag, kind, u16_at, u32_at};
 
 /// `struct rtmsg`.
 const HEADER: usize = 12;
@@ -36,11 +36,12 @@ const CLONED: u32 = 0x200;
 
 /// Address families of routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Family {
     /// `AF_INET`
-    Ipv4,
+    Ipv4 = 2,
     /// `AF_INET6`
-    Ipv6,
+    Ipv6 = 10,
 }
 
 impl Family {
@@ -51,6 +52,11 @@ impl Family {
             10 => Some(Family::Ipv6),
             _ => None,
         }
+    }
+
+    /// Of an address.
+    pub fn of_address(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
     }
 
     /// Bits of an address.
@@ -90,7 +96,12 @@ pub struct Hop {
 }
 
 impl Hop {
-    const NONE: Hop = Hop { gateway: None, interface: 0, weight: 1, encapsulated: false, dead: false };
+    const NONE: Hop = Hop::new(None, 0, 1);
+
+    /// One in use, whose packets go out as they are.
+    pub const fn new(gateway: Option<IpAddr>, interface: u32, weight: u16) -> Self {
+        Hop { gateway, interface, weight, encapsulated: false, dead: false }
+    }
 }
 
 /// Where a route leads.
@@ -106,7 +117,7 @@ pub enum Target {
     Other(u8),
 }
 
-/// A route that was read; used again for the next one, so that its vector is made once.
+/// A route, read or to be written. One that was read is used again for the next, so that its vector is made once.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Destination, without host bits.
@@ -121,6 +132,8 @@ pub struct Route {
     pub source: u8,
     /// `RTA_PRIORITY`.
     pub metric: u32,
+    /// `rtm_scope`: 0 anywhere, 253 on the link; in a deletion 255 stands for any.
+    pub scope: u8,
     /// Where it leads.
     pub target: Target,
     /// Its next hops.
@@ -136,6 +149,7 @@ impl Default for Route {
             tos: 0,
             source: 0,
             metric: 0,
+            scope: 0,
             target: Target::Hops,
             hops: Vec::new(),
         }
@@ -146,7 +160,7 @@ impl Route {
     /// Reads a message. False: it is about another family, or not a route.
     pub fn read(&mut self, message: &Message<'_>) -> Result<bool, Malformed> {
         let body = message.body;
-        let (Some(&[family, length, source, tos, table, protocol, _, kind]), Some(flags)) =
+        let (Some(&[family, length, source, tos, table, protocol, scope, kind]), Some(flags)) =
             (body.first_chunk::<8>(), u32_at(body, 8))
         else {
             return Err(Malformed { at: message.body_at(), reason: "expected a route header of 12 bytes" });
@@ -161,7 +175,7 @@ impl Route {
         }
         self.hops.clear();
         (self.table, self.protocol, self.metric) = (u32::from(table), protocol, 0);
-        (self.tos, self.source) = (tos, source);
+        (self.tos, self.source, self.scope) = (tos, source, scope);
         let mut destination: [u8; 16] = [0; 16];
         let mut single = Hop::NONE;
         let mut object = None;
@@ -202,6 +216,55 @@ impl Route {
         Ok(true)
     }
 
+    /// Writes it as `RTM_NEWROUTE` or `RTM_DELROUTE`. What `source` says of packets' origin is not written, nor what is `encapsulated` or
+    /// `dead`. A deletion without next hops matches all.
+    pub fn write(&self, writer: &mut Writer, kind: u16, flags: u16, sequence: u32) {
+        let family = Family::of_address(self.prefix.addr());
+        let rtm_type = match self.target {
+            Target::Special(special) => special as u8,
+            Target::Other(other) => other,
+            // 0 matches every type.
+            Target::Hops if self.hops.is_empty() => 0,
+            Target::Hops | Target::Object(_) => UNICAST,
+        };
+        let (length, scope) = (self.prefix.prefix_len(), self.scope);
+        let table = small(self.table);
+        let header = [family as u8, length, 0, self.tos, table, self.protocol, scope, rtm_type, 0, 0, 0, 0];
+        writer.begin(kind, flags, sequence, &header);
+        writer.address(DESTINATION, self.prefix.addr());
+        writer.number(TABLE, self.table);
+        writer.number(PRIORITY, self.metric);
+        match (self.target, self.hops.as_slice()) {
+            (Target::Object(id), _) => writer.number(NEXTHOP_ID, id),
+            (Target::Hops, [hop]) => {
+                write_gateway(writer, family, hop);
+                if hop.interface != 0 {
+                    writer.number(OUTPUT, hop.interface);
+                }
+            }
+            (Target::Hops, [_, _, ..]) => {
+                let list = writer.open(&MULTIPATH.to_ne_bytes());
+                for hop in &self.hops {
+                    let weight = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
+                    let at = writer.open(&[&[0, weight][..], &hop.interface.to_ne_bytes()].concat());
+                    write_gateway(writer, family, hop);
+                    writer.close(at);
+                }
+                writer.close(list);
+            }
+            (Target::Hops, []) | (Target::Special(_) | Target::Other(_), _) => {}
+        }
+        writer.end();
+    }
+
+    /// Writes a request for all routes of a table. The kernel picks those of one protocol; 0: all.
+    pub fn dump(writer: &mut Writer, sequence: u32, family: Family, table: u32, protocol: u8) {
+        let header = [family as u8, 0, 0, 0, small(table), protocol, 0, 0, 0, 0, 0, 0];
+        writer.begin(kind::GET_ROUTE, flag::REQUEST | flag::DUMP, sequence, &header);
+        writer.number(TABLE, table);
+        writer.end();
+    }
+
     fn read_hops(&mut self, list: &Attribute<'_>) -> Result<(), Malformed> {
         let mut at = 0;
         while let Some(rest) = list.value.get(at..).filter(|rest| !rest.is_empty()) {
@@ -227,6 +290,23 @@ impl Route {
             at += length.next_multiple_of(4);
         }
         Ok(())
+    }
+}
+
+/// `rtm_table`, which has one byte; 0 where the attribute alone says the table.
+fn small(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or(0)
+}
+
+fn write_gateway(writer: &mut Writer, family: Family, hop: &Hop) {
+    match hop.gateway {
+        // RFC 8950.
+        Some(IpAddr::V6(address)) if family == Family::Ipv4 => {
+            let via = [&u16::from(Family::Ipv6 as u8).to_ne_bytes()[..], &address.octets()].concat();
+            writer.attribute(VIA, &via);
+        }
+        Some(address) => writer.address(GATEWAY, address),
+        None => {}
     }
 }
 

@@ -3,24 +3,23 @@
 
 use std::net::IpAddr;
 
+use crate::Writer;
+
 /// A message with its header, padded.
 pub fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let mut bytes = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend(body);
+    let mut writer = Writer::default();
+    writer.begin(kind, flags, 0, body);
+    writer.end();
+    let mut bytes = writer.bytes().to_vec();
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     bytes
 }
 
 /// An attribute, padded.
 pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
+    let mut writer = Writer::default();
+    writer.attribute(kind, value);
+    writer.bytes().to_vec()
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

@@ -9,9 +9,9 @@ pub mod flag {
     /// Wants an answer also if all is well.
     pub const ACK: u16 = 4;
     /// The table changed while it was told: what was told may lack something.
-    pub const DUMP_INTERRUPTED: u16 = 0x10;
+    pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
     /// Asks for all there is.
-    pub const DUMP: u16 = 0x300;
+    pub(crate) const DUMP: u16 = 0x300;
     /// Takes the place of what is there.
     pub const REPLACE: u16 = 0x100;
     /// Fails if something is there.
@@ -21,8 +21,6 @@ pub mod flag {
     /// Stands behind what is there.
     pub const APPEND: u16 = 0x800;
 }
-
-const HEADER: usize = 16;
 
 /// Messages in a buffer.
 #[derive(Debug, Default)]
@@ -34,7 +32,7 @@ pub struct Writer {
 
 impl Writer {
     /// Begins a message with the header of its kind.
-    pub fn begin(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) {
+    pub(crate) fn begin(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) {
         self.at = self.bytes.len();
         self.bytes.extend([0; 4]);
         self.bytes.extend(kind.to_ne_bytes());
@@ -45,7 +43,7 @@ impl Writer {
     }
 
     /// Adds an attribute.
-    pub fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn attribute(&mut self, kind: u16, value: &[u8]) {
         let length = (4 + value.len()) as u16;
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -54,12 +52,12 @@ impl Writer {
     }
 
     /// Adds an attribute with a number.
-    pub fn number(&mut self, kind: u16, value: u32) {
+    pub(crate) fn number(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_ne_bytes());
     }
 
     /// Adds an attribute with an address.
-    pub fn address(&mut self, kind: u16, address: IpAddr) {
+    pub(crate) fn address(&mut self, kind: u16, address: IpAddr) {
         match address {
             IpAddr::V4(a) => self.attribute(kind, &a.octets()),
             IpAddr::V6(a) => self.attribute(kind, &a.octets()),
@@ -67,7 +65,7 @@ impl Writer {
     }
 
     /// Begins something whose length comes first, in two bytes; [`Writer::close`] fills it in. `rest` follows the length.
-    pub fn open(&mut self, rest: &[u8]) -> usize {
+    pub(crate) fn open(&mut self, rest: &[u8]) -> usize {
         let at = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend(rest);
@@ -75,7 +73,7 @@ impl Writer {
     }
 
     /// See [`Writer::open`].
-    pub fn close(&mut self, at: usize) {
+    pub(crate) fn close(&mut self, at: usize) {
         let length = (self.bytes.len() - at) as u16;
         if let Some(place) = self.bytes.get_mut(at..at + 2) {
             place.copy_from_slice(&length.to_ne_bytes());
@@ -89,14 +87,20 @@ impl Writer {
     }
 
     /// Ends the message.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let length = (self.bytes.len() - self.at) as u32;
         if let Some(place) = self.bytes.get_mut(self.at..self.at + 4) {
             place.copy_from_slice(&length.to_ne_bytes());
         }
     }
 
-    /// Adds a flag to the message that was written last.
+    /// Writes a request for all there is of a kind, with the header of that kind.
+    pub(crate) fn dump(&mut self, kind: u16, sequence: u32, header: &[u8]) {
+        self.begin(kind, flag::REQUEST | flag::DUMP, sequence, header);
+        self.end();
+    }
+
+    /// Adds flags to the message that was written last.
     pub fn flag(&mut self, more: u16) {
         if let Some(place) = self.bytes.get_mut(self.at + 6..self.at + 8)
             && let Ok(flags) = <[u8; 2]>::try_from(&*place)
@@ -108,11 +112,6 @@ impl Writer {
     /// What was written.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// Whether nothing was written.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.len() < HEADER
     }
 
     /// Begins anew.

@@ -4,11 +4,13 @@
 //! again after a reconnect, and an update of every route (withdrawal and announcement in one frame).
 #![allow(clippy::unwrap_used)]
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use fibcast_netlink::{Writer, kind};
+use fibcast_netlink::{Hop, Route, Writer, kind};
 use fibcast_route_server::source::fpm::{Receiver, Rules};
 use fibcast_route_server::source::mirror::{How, Policy};
+use ipnet::Ipv4Net;
 
 fn frame(stream: &mut Vec<u8>, writer: &mut Writer) {
     let length = (writer.bytes().len() + 4) as u16;
@@ -19,15 +21,14 @@ fn frame(stream: &mut Vec<u8>, writer: &mut Writer) {
 }
 
 fn route(writer: &mut Writer, new: bool, i: u32, shift: u32) {
-    let kind = if new { kind::NEW_ROUTE } else { kind::DEL_ROUTE };
-    writer.begin(kind, 0x501, 0, &[2, 24, 0, 0, 254, 186, 0, 1, 0, 0, 0, 0]);
-    writer.attribute(1, &((0x10_0000 + i) << 8).to_be_bytes());
-    writer.number(6, 20);
-    if new {
-        writer.attribute(5, &(0x0a00_0001 + (i + shift) % 3771).to_be_bytes());
-        writer.number(4, 3);
-    }
-    writer.end();
+    let gateway = Ipv4Addr::from_bits(0x0a00_0001 + (i + shift) % 3771);
+    let (kind, hops) = match new {
+        true => (kind::NEW_ROUTE, vec![Hop::new(Some(gateway.into()), 3, 1)]),
+        false => (kind::DEL_ROUTE, Vec::new()),
+    };
+    let prefix = Ipv4Net::new_assert(Ipv4Addr::from_bits((0x10_0000 + i) << 8), 24).into();
+    let route = Route { prefix, table: 254, protocol: 186, metric: 20, hops, ..Route::default() };
+    route.write(writer, kind, 0x501, 0);
 }
 
 fn main() {

@@ -3,15 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use fibcast_netlink::{Message, Received, Socket, Writer, flag, kind};
+use fibcast_netlink::{Dumped, Message, Received, Socket, Writer, flag, kind};
 
 /// Room for what the kernel says; a dump comes in portions of 32 KiB.
 const ROOM: usize = 256 * 1024;
 /// Longest wait for an acknowledgement. Others may hold the kernel's routing lock for as long as a full table takes.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// An attribute: its type and value.
-pub(crate) type Attribute<'a> = (u16, &'a [u8]);
 
 /// The routing side of the kernel.
 #[derive(Debug)]
@@ -24,21 +21,12 @@ impl Kernel {
         Ok(Kernel { socket: Socket::open(ROOM)? })
     }
 
-    /// Sends a request and waits for its acknowledgement.
-    pub(crate) fn ask(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        header: &[u8],
-        attributes: &[Attribute<'_>],
-    ) -> io::Result<()> {
+    /// Sends the request that `write` writes with this sequence number, and waits for its acknowledgement.
+    pub(crate) fn ask(&mut self, write: impl FnOnce(&mut Writer, u32)) -> io::Result<()> {
         let sequence = self.socket.sequence();
         let mut writer = Writer::default();
-        writer.begin(kind, flags | flag::REQUEST | flag::ACK, sequence, header);
-        for (kind, value) in attributes {
-            writer.attribute(*kind, value);
-        }
-        writer.end();
+        write(&mut writer, sequence);
+        writer.flag(flag::REQUEST | flag::ACK);
         self.socket.send(writer.bytes())?;
         loop {
             if !self.socket.wait(PATIENCE)? {
@@ -53,25 +41,23 @@ impl Kernel {
         }
     }
 
-    /// Asks for all there is of a kind; again from the start where it changed meanwhile.
+    /// Asks for all that `write` requests; again from the start where it changed meanwhile.
     pub(crate) fn dump<T>(
         &mut self,
-        kind: u16,
-        header: &[u8],
+        write: impl Fn(&mut Writer, u32),
         read: impl Fn(&Message<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         const TRIES: usize = 5;
         for _ in 0..TRIES {
             let sequence = self.socket.sequence();
             let mut writer = Writer::default();
-            writer.begin(kind, flag::REQUEST | flag::DUMP, sequence, header);
-            writer.end();
+            write(&mut writer, sequence);
             let mut found = Vec::new();
             let dumped = self.socket.dump(writer.bytes(), sequence, |message| {
                 found.extend(message.and_then(&read));
                 true
             })?;
-            if dumped == fibcast_netlink::Dumped::Whole {
+            if dumped == Dumped::Whole {
                 return Ok(found);
             }
         }

@@ -14,96 +14,22 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use fibcast_netlink::{Attributes, Message, kind};
+use fibcast_netlink::{Address, Family, PROTOCOL, Rule, kind};
 
 use crate::netlink::Kernel;
-use crate::setup::{PROTOCOL, Setup, family};
-
-/// linux/fib_rules.h, linux/rtnetlink.h.
-const FRA_SRC: u16 = 2;
-const FRA_PRIORITY: u16 = 6;
-const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
-const FRA_TABLE: u16 = 15;
-const FRA_PROTOCOL: u16 = 21;
-const FR_ACT_TO_TBL: u8 = 1;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
-const RTM_GETRULE: u16 = 34;
-const RTM_GETADDR: u16 = 22;
+use crate::setup::Setup;
 
 /// Priority of all rules: before those that get theirs from the kernel (32765 and below), with room in front for an operator's. A fixed
 /// one, because the kernel takes two rules that differ in it alone for two.
 const PRIORITY: u32 = 7_830;
 
-/// A rule of the shape that this crate makes: from one address into a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rule {
-    source: IpAddr,
-    table: u32,
-    priority: u32,
-    protocol: u8,
+/// A rule as fibcast makes it.
+pub(crate) fn rule_for(source: IpAddr, table: u32) -> Rule {
+    Rule { source, table, priority: PRIORITY, protocol: PROTOCOL }
 }
 
-pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-impl Rule {
-    pub(crate) fn new(source: IpAddr, table: u32) -> Rule {
-        Rule { source, table, priority: PRIORITY, protocol: PROTOCOL }
-    }
-
-    pub(crate) fn add(&self, kernel: &mut Kernel) -> io::Result<()> {
-        self.tell(kernel, RTM_NEWRULE, fibcast_netlink::flag::CREATE | fibcast_netlink::flag::EXCLUSIVE)
-    }
-
-    pub(crate) fn delete(&self, kernel: &mut Kernel) -> io::Result<()> {
-        self.tell(kernel, RTM_DELRULE, 0)
-    }
-
-    fn tell(&self, kernel: &mut Kernel, kind: u16, flags: u16) -> io::Result<()> {
-        let source = octets(self.source);
-        // struct fib_rule_hdr.
-        let mut header = [0; 12];
-        header[0] = family(self.source);
-        header[2] = (source.len() * 8) as u8;
-        header[7] = FR_ACT_TO_TBL;
-        let (table, priority) = (self.table.to_ne_bytes(), self.priority.to_ne_bytes());
-        let attributes = [
-            (FRA_SRC, source.as_slice()),
-            (FRA_TABLE, &table),
-            (FRA_PRIORITY, &priority),
-            (FRA_PROTOCOL, &[self.protocol]),
-        ];
-        kernel.ask(kind, flags, &header, &attributes)
-    }
-
-    /// A rule of the kernel's; none where it is of another shape, and so not one that fibcast made.
-    fn read(message: &Message<'_>) -> Option<Rule> {
-        let (header, attributes) = message.body.split_at_checked(12)?;
-        let &[_, destination, length, tos, _, _, _, action, ..] = header else { return None };
-        if (destination, tos, action) != (0, 0, FR_ACT_TO_TBL) {
-            return None;
-        }
-        let (mut source, mut table, mut priority, mut protocol) = (None, None, 0, 0);
-        for attribute in Attributes::new(attributes, 0) {
-            let attribute = attribute.ok()?;
-            match attribute.kind {
-                FRA_SRC => source = attribute.address().ok(),
-                FRA_TABLE => table = attribute.number().ok(),
-                FRA_PRIORITY => priority = attribute.number().ok()?,
-                FRA_PROTOCOL => protocol = attribute.value.first().copied()?,
-                // Told of every rule: all ones where it is not in use.
-                FRA_SUPPRESS_PREFIXLEN if attribute.number() == Ok(u32::MAX) => {}
-                _ => return None,
-            }
-        }
-        let source = source.filter(|source| usize::from(length) == octets(*source).len() * 8)?;
-        Some(Rule { source, table: table?, priority, protocol })
-    }
+pub(crate) fn delete(rule: &Rule, kernel: &mut Kernel) -> io::Result<()> {
+    kernel.ask(|writer, sequence| rule.write(writer, kind::DEL_RULE, 0, sequence))
 }
 
 /// Addresses of this host.
@@ -139,10 +65,8 @@ pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result
     let mut kernel = Kernel::open()?;
     // Rules before addresses: of a process that starts meanwhile both are seen, or the address alone.
     let mut found = Vec::new();
-    for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
-        let mut header = [0; 12];
-        header[0] = family;
-        match kernel.dump(RTM_GETRULE, &header, Rule::read) {
+    for family in [Family::Ipv4, Family::Ipv6] {
+        match kernel.dump(|writer, sequence| Rule::dump(writer, sequence, family), Rule::read) {
             Ok(rules) => found.extend(rules),
             // A kernel without IPv6 has none of its rules.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
@@ -150,34 +74,20 @@ pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result
         }
     }
     let mut addresses = Addresses::default();
-    for (index, address) in kernel.dump(RTM_GETADDR, &[0; 8], address)? {
-        let ours = name_of(index).starts_with(prefix);
-        if ours { &mut addresses.at_work } else { &mut addresses.others }.insert(address);
+    for found in kernel.dump(Address::dump, Address::read)? {
+        let ours = name_of(found.interface).starts_with(prefix);
+        if ours { &mut addresses.at_work } else { &mut addresses.others }.insert(found.address.addr());
     }
     let wanted: Vec<Rule> = wanted.iter().flat_map(|setup| setup.rules()).collect();
     let leftovers = leftovers(&found, tables, &addresses, &wanted);
     for rule in &leftovers {
-        match rule.delete(&mut kernel) {
+        match delete(rule, &mut kernel) {
             // Another process that starts may have been faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
         }
     }
     Ok(leftovers.len())
-}
-
-/// Index of the interface, and the address (`struct ifaddrmsg`).
-fn address(message: &Message<'_>) -> Option<(u32, IpAddr)> {
-    let (header, attributes) = message.body.split_at_checked(8)?;
-    let index = header.last_chunk::<4>().copied().map(u32::from_ne_bytes)?;
-    if message.kind != kind::NEW_ADDRESS {
-        return None;
-    }
-    let all = || Attributes::new(attributes, 0).flatten();
-    // IPv6 has IFA_ADDRESS alone; of IPv4 that is the peer where there is one.
-    let own =
-        all().find(|a| a.kind == libc::IFA_LOCAL).or_else(|| all().find(|a| a.kind == libc::IFA_ADDRESS));
-    Some((index, own?.address().ok()?))
 }
 
 /// The name of an interface; empty where it is gone.
@@ -218,13 +128,13 @@ mod tests {
     #[test]
     fn rules_without_a_mark_are_those_of_earlier_versions() {
         let old = rule("2001:db8::1", 7_830, 32_764, 0);
-        let wanted = Rule::new(old.source, 7_830);
+        let wanted = rule_for(old.source, 7_830);
         assert_eq!(left(&[old, old], &[], &[wanted]), [old, old], "not as wanted: removed, and added anew");
     }
 
     #[test]
     fn what_is_wanted_as_it_is_stays() {
-        let wanted = Rule::new("10.0.0.1".parse().unwrap(), 7_830);
+        let wanted = rule_for("10.0.0.1".parse().unwrap(), 7_830);
         assert_eq!(left(&[wanted], &[], &[wanted]), []);
     }
 
@@ -238,25 +148,7 @@ mod tests {
             rule("10.0.0.1", 8_000, 32_765, 0),
         ];
         assert_eq!(left(&found, &[], &[]), []);
-        let wanted = Rule::new(found[2].source, 7_830);
+        let wanted = rule_for(found[2].source, 7_830);
         assert_eq!(left(&found, &[], &[wanted]), [found[2]], "about to be ours");
-    }
-
-    #[test]
-    fn a_rule_with_a_condition_more_is_not_ours() {
-        const FRA_FWMARK: u16 = 10;
-        let body = |more: &[u8]| {
-            let mut body = vec![libc::AF_INET as u8, 0, 32, 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
-            for (kind, value) in [(FRA_SRC, [10, 0, 0, 1]), (FRA_TABLE, 7_830u32.to_ne_bytes())] {
-                body.extend([8, 0, kind as u8, 0]);
-                body.extend(value);
-            }
-            body.extend(more);
-            body
-        };
-        let read =
-            |body: &[u8]| Rule::read(&Message { at: 0, kind: RTM_NEWRULE, flags: 0, sequence: 1, body });
-        assert_eq!(read(&body(&[])), Some(rule("10.0.0.1", 7_830, 0, 0)));
-        assert_eq!(read(&body(&[8, 0, FRA_FWMARK as u8, 0, 1, 0, 0, 0])), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fibcast_netlink::{Attributes, Message, Received, Socket, group, kind};
+use fibcast_netlink::{Link, Received, Socket, group};
 
 use crate::Tap;
 
@@ -34,8 +34,10 @@ impl Links {
             match self.socket.receive()? {
                 Received::Nothing => return Ok(()),
                 Received::Messages(messages) => {
-                    for (index, mac) in messages.flatten().filter_map(|message| read(&message)) {
-                        changed(index, mac);
+                    for link in messages.flatten().filter_map(|message| Link::read(&message)) {
+                        if let Some(mac) = link.mac {
+                            changed(link.index, mac);
+                        }
                     }
                 }
                 Received::Lost => break,
@@ -46,15 +48,4 @@ impl Links {
         }
         Ok(())
     }
-}
-
-/// `struct ifinfomsg`, and the attribute with the MAC address.
-fn read(message: &Message<'_>) -> Option<(u32, [u8; 6])> {
-    if message.kind != kind::NEW_LINK {
-        return None;
-    }
-    let (header, attributes) = message.body.split_at_checked(16)?;
-    let index = header.get(4..8)?.first_chunk::<4>().copied().map(u32::from_ne_bytes)?;
-    let address = Attributes::new(attributes, 0).flatten().find(|a| a.kind == libc::IFLA_ADDRESS)?;
-    Some((index, address.value.try_into().ok()?))
 }

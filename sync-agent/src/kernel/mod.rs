@@ -4,7 +4,7 @@
 //! never wait for the kernel, and what comes meanwhile is one batch of net changes later. The thread (`worker`) writes routes a few hundred
 //! to a call, without waiting for each answer; `table` is what should be in the kernel and what is, `route` how a route is written.
 //!
-//! Only routes with our protocol number ([`PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
+//! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
 //! cannot be reached yet). What a former life left behind stays until the first table is there, and is swept then. When links or
 //! addresses change, the kernel may have dropped routes without a word, so the table is read and mended.
@@ -24,9 +24,6 @@ use fibcast_sync_proto::{Batch, Change, Key, Value};
 pub use config::Kernel;
 
 use crate::agent::{Sink, SinkError};
-
-/// `rtm_protocol` of our routes: `packaging/iproute2/fibcast.conf` names it.
-pub const PROTOCOL: u8 = 217;
 
 /// A step for the thread.
 enum Work {

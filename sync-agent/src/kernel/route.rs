@@ -2,20 +2,14 @@
 
 use std::net::IpAddr;
 
-use fibcast_netlink::{Hop, Route, Special, Target, Writer, kind};
+use fibcast_netlink::{Hop, PROTOCOL, Route, Special, Target};
 use fibcast_sync_proto::{GroupValue, HopValue};
 use ipnet::IpNet;
 
-use super::PROTOCOL;
-
-// Attributes of `linux/rtnetlink.h`.
-const DESTINATION: u16 = 1;
-const OUTPUT: u16 = 4;
-const GATEWAY: u16 = 5;
-const PRIORITY: u16 = 6;
-const MULTIPATH: u16 = 9;
-const TABLE: u16 = 15;
-const VIA: u16 = 18;
+/// `RT_SCOPE_NOWHERE`.
+const ANY_SCOPE: u8 = 255;
+/// `RT_SCOPE_LINK`.
+const LINK_SCOPE: u8 = 253;
 
 /// Largest weight: `rtnh_hops` has one byte.
 const MAX_WEIGHT: u32 = 256;
@@ -119,75 +113,28 @@ impl Lead {
     }
 }
 
-/// Writes a route, or its deletion where there is no lead.
-pub(super) fn write(
-    writer: &mut Writer,
-    flags: u16,
-    sequence: u32,
-    (table, prefix, metric): (u32, IpNet, u32),
-    lead: Option<&Lead>,
-) {
-    let family = if matches!(prefix, IpNet::V4(_)) { 2 } else { 10 };
-    let rtm_type = match lead {
-        None => 0,
-        Some(Lead::Special(special)) => *special as u8,
-        Some(Lead::Hops(_)) => 1,
-    };
-    let small = u8::try_from(table).unwrap_or(0);
-    let kind = if lead.is_some() { kind::NEW_ROUTE } else { kind::DEL_ROUTE };
-    // RT_SCOPE_NOWHERE in a deletion matches every scope.
-    let direct = matches!(lead, Some(Lead::Hops(hops)) if hops.iter().any(|(gateway, ..)| gateway.is_none()));
-    let scope = match (lead, direct) {
-        (None, _) => 255,
-        (Some(_), true) => 253,
-        (Some(_), false) => 0,
-    };
-    writer.begin(
-        kind,
-        flags,
-        sequence,
-        &[family, prefix.prefix_len(), 0, 0, small, PROTOCOL, scope, rtm_type, 0, 0, 0, 0],
-    );
-    writer.address(DESTINATION, prefix.addr());
-    writer.number(TABLE, table);
-    writer.number(PRIORITY, metric);
-    match lead {
-        Some(Lead::Hops(hops)) => match hops.as_slice() {
-            [(gateway, output, _)] => hop(writer, family, *gateway, *output),
-            hops => {
-                let list = writer.open(&MULTIPATH.to_ne_bytes());
-                for (gateway, output, weight) in hops {
-                    let share = u8::try_from(weight.saturating_sub(1)).unwrap_or(u8::MAX);
-                    let at = writer.open(&[&[0, share][..], &output.to_ne_bytes()].concat());
-                    hop(writer, family, *gateway, 0);
-                    writer.close(at);
-                }
-                writer.close(list);
-            }
-        },
-        Some(Lead::Special(_)) | None => {}
-    }
-    writer.end();
-}
-
-fn hop(writer: &mut Writer, family: u8, gateway: Option<IpAddr>, output: u32) {
-    match gateway {
-        Some(IpAddr::V6(address)) if family == 2 => {
-            // RFC 8950.
-            writer.attribute(VIA, &[&10u16.to_ne_bytes()[..], &address.octets()].concat());
+/// A route as it is to be written; without a lead, what deletes it whatever it leads to.
+pub(super) fn route((table, prefix, metric): (u32, IpNet, u32), lead: Option<&Lead>) -> Route {
+    let (target, hops) = match lead {
+        Some(Lead::Special(special)) => (Target::Special(*special), Vec::new()),
+        Some(Lead::Hops(hops)) => {
+            let hops = hops.iter().map(|(gateway, interface, weight)| Hop::new(*gateway, *interface, *weight));
+            (Target::Hops, hops.collect())
         }
-        Some(address) => writer.address(GATEWAY, address),
-        None => {}
-    }
-    if output != 0 {
-        writer.number(OUTPUT, output);
-    }
+        None => (Target::Hops, Vec::new()),
+    };
+    let scope = match lead {
+        None => ANY_SCOPE,
+        Some(_) if hops.iter().any(|hop| hop.gateway.is_none()) => LINK_SCOPE,
+        Some(_) => 0,
+    };
+    Route { prefix, table, protocol: PROTOCOL, metric, scope, target, hops, ..Route::default() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_netlink::Messages;
+    use fibcast_netlink::{Messages, Writer, kind};
 
     fn read(writer: &Writer) -> Route {
         let mut route = Route::default();
@@ -219,7 +166,8 @@ mod tests {
         ] {
             let lead = Lead::of(&group, &|_| None).unwrap();
             let mut writer = Writer::default();
-            write(&mut writer, 0, 1, (70_000, prefix.parse().unwrap(), 1024), Some(&lead));
+            let at = (70_000, prefix.parse().unwrap(), 1024);
+            super::route(at, Some(&lead)).write(&mut writer, kind::NEW_ROUTE, 0, 1);
             let route = read(&writer);
             assert_eq!((route.prefix, route.table, route.metric), (prefix.parse().unwrap(), 70_000, 1024));
             assert_eq!(route.protocol, PROTOCOL);

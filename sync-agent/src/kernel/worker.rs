@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fibcast_control::status::KernelStatus;
-use fibcast_netlink::{Dumped, Received, Route, Socket, Writer, flag, group, kind};
+use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer, flag, group, kind};
 use fibcast_sync_proto::{Change, Key};
 
 use super::route::{self, Lead};
 use super::table::{Place, Step, Table};
-use super::{Kernel, PROTOCOL, Work};
+use super::{Kernel, Work};
 
 /// Room for the kernel's answers and words.
 const ROOM: usize = 4 << 20;
@@ -166,7 +166,8 @@ impl Worker {
             let add = flag::REQUEST | flag::CREATE | flag::EXCLUSIVE;
             let mut put = |socket: &mut Socket, flags: u16, lead: Option<&Lead>, counts: bool| {
                 let sequence = socket.sequence();
-                route::write(&mut writer, flags, sequence, at, lead);
+                let kind = if lead.is_some() { kind::NEW_ROUTE } else { kind::DEL_ROUTE };
+                route::route(at, lead).write(&mut writer, kind, flags, sequence);
                 sent.insert(sequence, (place, counts));
             };
             match step {
@@ -286,14 +287,10 @@ impl Worker {
         let mut found = HashMap::new();
         let metric = self.config.metric;
         for (table, vrf) in self.config.tables() {
-            for family in [2, 10] {
+            for family in [Family::Ipv4, Family::Ipv6] {
                 let sequence = self.socket.sequence();
                 let mut request = Writer::default();
-                let small = u8::try_from(table).unwrap_or(0);
-                let header = [family, 0, 0, 0, small, PROTOCOL, 0, 0, 0, 0, 0, 0];
-                request.begin(kind::GET_ROUTE, flag::REQUEST | flag::DUMP, sequence, &header);
-                request.number(15, table);
-                request.end();
+                Route::dump(&mut request, sequence, family, table, PROTOCOL);
                 let mut route = Route::default();
                 let outcome = self.socket.dump(request.bytes(), sequence, |message| {
                     if let Some(message) = message

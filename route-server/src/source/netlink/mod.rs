@@ -13,7 +13,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use fibcast_netlink::{Dumped, Received, Socket, Writer, flag, group, kind};
+use fibcast_netlink::{Dumped, Family, NextHop, Received, Route, Socket, Writer, group};
 
 pub use follower::Follower;
 
@@ -145,9 +145,7 @@ impl Reader<'_> {
     /// Dumps until it is whole or fails; sweeps if it was whole.
     fn read_table(&mut self) -> Result<(), End> {
         self.follower.dump_begins(Instant::now());
-        let whole = self.dump(kind::GET_NEXTHOP, 0)?
-            & self.dump(kind::GET_ROUTE, 2)?
-            & self.dump(kind::GET_ROUTE, 10)?;
+        let whole = self.dump(None)? & self.dump(Some(Family::Ipv4))? & self.dump(Some(Family::Ipv6))?;
         if whole {
             // What was said meanwhile is newer than what was dumped.
             while !self.hear()? {}
@@ -160,11 +158,23 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn dump(&mut self, what: u16, family: u8) -> Result<bool, End> {
+    /// Asks for the routes of a family, or for next-hop objects.
+    fn dump(&mut self, routes: Option<Family>) -> Result<bool, End> {
         let sequence = self.dumps.sequence();
-        let request = request(what, family, self.options, sequence);
+        let mut request = Writer::default();
+        match routes {
+            None => NextHop::dump(&mut request, sequence),
+            Some(family) => {
+                // The kernel can pick one protocol.
+                let protocol = match self.options.policy.protocols[..] {
+                    [one] => one,
+                    _ => 0,
+                };
+                Route::dump(&mut request, sequence, family, self.options.table, protocol);
+            }
+        }
         let (follower, feed, outlet) = (&mut self.follower, &mut self.feed, self.outlet);
-        let outcome = self.dumps.dump(&request, sequence, |message| match message {
+        let outcome = self.dumps.dump(request.bytes(), sequence, |message| match message {
             Some(message) => {
                 follower.hear(message, true);
                 true
@@ -187,7 +197,7 @@ impl Reader<'_> {
             // No such table (yet): nothing is in it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
             // Kernels before 5.3 have no next-hop objects.
-            Err(_) if what == kind::GET_NEXTHOP => Ok(true),
+            Err(_) if routes.is_none() => Ok(true),
             Err(error) => {
                 self.problem(format!("reading the table: {error}"));
                 self.dumps =
@@ -201,25 +211,4 @@ impl Reader<'_> {
         tracing::warn!("source {:?}: {reason}", self.options.origin);
         self.last_error = Some(reason);
     }
-}
-
-/// A request for all routes of the table, or all next-hop objects.
-fn request(what: u16, family: u8, options: &Options, sequence: u32) -> Vec<u8> {
-    let mut writer = Writer::default();
-    let flags = flag::REQUEST | flag::DUMP;
-    if what == kind::GET_NEXTHOP {
-        writer.begin(what, flags, sequence, &[0; 8]);
-    } else {
-        let small = u8::try_from(options.table).unwrap_or(0);
-        // The kernel can pick one protocol.
-        let protocol = match options.policy.protocols[..] {
-            [one] => one,
-            _ => 0,
-        };
-        writer.begin(what, flags, sequence, &[family, 0, 0, 0, small, protocol, 0, 0, 0, 0, 0, 0]);
-        const TABLE: u16 = 15;
-        writer.number(TABLE, options.table);
-    }
-    writer.end();
-    writer.bytes().to_vec()
 }

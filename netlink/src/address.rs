@@ -1,0 +1,72 @@
+//! `RTM_NEWADDR`: the addresses of interfaces.
+
+use ipnet::IpNet;
+
+use super::{Attributes, Family, Message, Writer, kind, u32_at};
+
+/// `struct ifaddrmsg`.
+const HEADER: usize = 8;
+
+const ADDRESS: u16 = 1;
+const LOCAL: u16 = 2;
+
+/// `IFA_F_NODAD`.
+const NO_DETECTION: u8 = 2;
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// Number of the interface.
+    pub interface: u32,
+    /// The address and the length of its subnet's prefix.
+    pub address: IpNet,
+}
+
+impl Address {
+    /// Reads a message; none: it is about something else, or malformed.
+    pub fn read(message: &Message<'_>) -> Option<Self> {
+        if message.kind != kind::NEW_ADDRESS {
+            return None;
+        }
+        let (length, interface) = (*message.body.get(1)?, u32_at(message.body, 4)?);
+        let attributes = message.body.get(HEADER..)?;
+        let all = || Attributes::new(attributes, message.body_at() + HEADER).flatten();
+        // IPv6 has IFA_ADDRESS alone; of IPv4 that is the peer where there is one.
+        let own = all().find(|a| a.kind == LOCAL).or_else(|| all().find(|a| a.kind == ADDRESS));
+        Some(Self { interface, address: IpNet::new(own?.address().ok()?, length).ok()? })
+    }
+
+    /// Writes one to be added, without duplicate address detection.
+    pub fn write(&self, writer: &mut Writer, flags: u16, sequence: u32) {
+        let own = self.address.addr();
+        let [a, b, c, d] = self.interface.to_ne_bytes();
+        let family = Family::of_address(own) as u8;
+        let header = [family, self.address.prefix_len(), NO_DETECTION, 0, a, b, c, d];
+        writer.begin(kind::NEW_ADDRESS, flags, sequence, &header);
+        writer.address(LOCAL, own);
+        writer.address(ADDRESS, own);
+        writer.end();
+    }
+
+    /// Writes a request for all of them.
+    pub fn dump(writer: &mut Writer, sequence: u32) {
+        writer.dump(kind::GET_ADDRESS, sequence, &[0; HEADER]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Messages;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for address in ["192.0.2.1/24", "2001:db8::1/64"] {
+            let address = Address { interface: 7, address: address.parse().unwrap() };
+            let mut writer = Writer::default();
+            address.write(&mut writer, 0, 1);
+            let message = Messages::new(writer.bytes()).next().unwrap().unwrap();
+            assert_eq!(Address::read(&message), Some(address));
+        }
+    }
+}
