@@ -125,7 +125,7 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);
         return Err(loaded.error(&["rib".into(), "origin_lease_ms".into()], reason));
     }
-    peer::check(&loaded)?;
-    let sources = source::check(&loaded)?;
+    peer::check(&loaded, &config.peer, &config.node, &config.tls)?;
+    let sources = source::check(&loaded, &config.source)?;
     Ok(Checked { config: config.clone(), sources })
 }

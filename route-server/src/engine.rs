@@ -40,7 +40,6 @@ use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report};
 use others::Other;
-use peers::Peer;
 use queue::{Queue, Work};
 
 /// Prefixes that one turn works on at most.
@@ -93,6 +92,28 @@ struct Source {
     error: Option<String>,
     /// What a live source says of itself.
     report: Option<Report>,
+}
+
+/// A route server that this one is registered with.
+#[derive(Debug)]
+struct Peer {
+    address: String,
+    /// Once it has said it.
+    name: Option<String>,
+    /// The copy of its catalog.
+    catalog: Table,
+    /// Up to this serial the catalog was heard.
+    known: u64,
+    synced: bool,
+    synced_once: bool,
+}
+
+impl Peer {
+    fn new(address: String) -> Self {
+        let mut catalog = Table::new(0);
+        catalog.pin(0);
+        Self { address, name: None, catalog, known: 0, synced: false, synced_once: false }
+    }
 }
 
 /// The tables of a route server. See the module's documentation.

@@ -1,11 +1,13 @@
 //! The shell around the cores of `sync-proto`: sockets, clock, and what is done with the table.
 //!
 //! [`shell`] is the event loop that all daemons share; [`agent`] runs the core of an agent with a sink in it;
-//! [`checkpoint`] keeps its table for the next start;
+//! [`checkpoint`] keeps its table for the next start; [`config`] is the file of `fibcast-agent`;
 //! [`kernel`] is the sink of hosts without DPDK; [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
 
 pub mod agent;
 pub mod checkpoint;
+pub mod config;
 pub mod fib_changes;
 pub mod kernel;
 pub mod shell;
+mod sink;

@@ -36,9 +36,9 @@ pub fn config(data: &[u8]) {
         Ok(_) => {}
         Err(error) => named(error.to_string()),
     }
-    let agent: Result<Loaded<fibcast_sync_agent::agent::config::AgentFile>, _> = parse(path, text.to_owned());
+    let agent: Result<Loaded<fibcast_sync_agent::config::AgentFile>, _> = parse(path, text.to_owned());
     match agent {
-        Ok(loaded) => fibcast_sync_agent::agent::config::AgentFile::check(&loaded)
+        Ok(loaded) => fibcast_sync_agent::config::AgentFile::check(&loaded)
             .unwrap_or_else(|e| named(e.to_string())),
         Err(error) => named(error.to_string()),
     }

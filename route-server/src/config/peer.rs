@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use fibcast_daemon::sections::{Node, Tls};
 use serde::Deserialize;
-
-use super::Config;
 
 /// `[[peer]]`: a route server that this one registers with.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,9 +22,13 @@ fn primary() -> String {
 }
 
 /// Everything that can be found wrong without a connection.
-pub(super) fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
-    let config = &loaded.value;
-    for (at, peer) in config.peer.iter().enumerate() {
+pub(super) fn check<T>(
+    loaded: &Loaded<T>,
+    peers: &[Peer],
+    node: &Node,
+    tls: &Tls,
+) -> Result<(), ConfigError> {
+    for (at, peer) in peers.iter().enumerate() {
         let key = |name| [Step::Key("peer"), Step::At(at), Step::Key(name)];
         if peer.role != "primary" {
             let reason =
@@ -40,15 +43,15 @@ pub(super) fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         }
         // A name may mean any machine.
         let named = peer.address.parse::<SocketAddr>().is_err() && !peer.address.starts_with("localhost:");
-        if named && !config.tls.insecure && !config.tls.is_on() {
+        if named && !tls.insecure && !tls.is_on() {
             let reason =
                 "a name may lead beyond loopback: expected cert, key and ca in [tls], or insecure = true";
             return Err(loaded.error(&key("address"), reason));
         }
-        if config.node.listen.iter().any(|own| own.to_string() == peer.address) {
+        if node.listen.iter().any(|own| own.to_string() == peer.address) {
             return Err(loaded.error(&key("address"), "is this server's own address"));
         }
-        if config.peer.iter().take(at).any(|p| p.address == peer.address) {
+        if peers.iter().take(at).any(|p| p.address == peer.address) {
             return Err(loaded.error(&key("address"), "this peer is already in the file"));
         }
     }

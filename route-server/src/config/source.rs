@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use serde::Deserialize;
 
-use super::Config;
 use crate::filter::{Filter, FilterKeys, LengthKeys, Wrong};
 use crate::source::pace::Pace;
 use crate::source::{Kind, fixed, replay};
@@ -88,9 +87,9 @@ pub struct SourcePlan {
 }
 
 /// All sources of a file, in order.
-pub(super) fn check(loaded: &Loaded<Config>) -> Result<Vec<SourcePlan>, ConfigError> {
+pub(super) fn check<T>(loaded: &Loaded<T>, all: &[Source]) -> Result<Vec<SourcePlan>, ConfigError> {
     let mut sources: Vec<SourcePlan> = Vec::new();
-    for (at, source) in loaded.value.source.iter().enumerate() {
+    for (at, source) in all.iter().enumerate() {
         let plan = plan(loaded, at, source)?;
         if let Err(Wrong { at: place, reason }) = filter_of(source) {
             let key: Vec<Step<'_>> = [Step::Key("source"), Step::At(at)].into_iter().chain(place).collect();
@@ -114,7 +113,7 @@ pub(super) fn check(loaded: &Loaded<Config>) -> Result<Vec<SourcePlan>, ConfigEr
     Ok(sources)
 }
 
-fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
     let error = |name, reason: String| {
         Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
     };

@@ -4,31 +4,9 @@ use std::time::Duration;
 
 use fibcast_sync_proto::client::Client;
 use fibcast_sync_proto::origins::OriginState;
-use fibcast_sync_proto::{Change, Key, Table, Value};
+use fibcast_sync_proto::{Change, Key, Value};
 
 use super::{Engine, EngineError, PRESENCE, rib_error};
-
-/// A route server that this one is registered with.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub address: String,
-    /// Once it has said it.
-    pub name: Option<String>,
-    /// The copy of its catalog.
-    pub catalog: Table,
-    /// Up to this serial the catalog was heard.
-    known: u64,
-    pub synced: bool,
-    pub synced_once: bool,
-}
-
-impl Peer {
-    pub(super) fn new(address: String) -> Self {
-        let mut catalog = Table::new(0);
-        catalog.pin(0);
-        Self { address, name: None, catalog, known: 0, synced: false, synced_once: false }
-    }
-}
 
 impl Engine {
     /// The catalog of a peer has a new commit.

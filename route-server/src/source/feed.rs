@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Event, Outlet, Report, RouteChange, Stopped};
+use super::outlet::{Event, Outlet, Report, RouteChange, Stopped};
 
 /// Distance of reports.
 const REPORT: Duration = Duration::from_millis(500);

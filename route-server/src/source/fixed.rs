@@ -16,7 +16,7 @@ use std::sync::Arc;
 use fibcast_sync_proto::{GroupValue, HopValue};
 use ipnet::IpNet;
 
-use super::{BATCH, End, Event, Group, Outlet, RouteChange};
+use super::outlet::{BATCH, End, Event, Group, Outlet, RouteChange};
 
 /// Next hops that one route may have.
 const MAX_HOPS: usize = 256;

@@ -1,6 +1,6 @@
 //! Where routes come from: each source runs on its own thread and hands batches to whoever owns the RIB.
 //!
-//! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel: a source that is faster than the
+//! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
 //! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
@@ -12,143 +12,14 @@ pub mod fpm;
 mod limit;
 pub mod mirror;
 pub mod netlink;
+mod outlet;
 pub mod pace;
 pub mod replay;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Sender, TrySendError};
-use fibcast_sync_proto::{GroupValue, Label};
-use ipnet::IpNet;
-
-/// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
-pub const BATCH: usize = 4096;
-/// Batches that wait in the channel before a source waits.
-pub const QUEUE: usize = 8;
-
-/// A next-hop group with its label, made once and shared by all routes that use it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Its identity on the wire.
-    pub label: Label,
-    /// Its content.
-    pub value: GroupValue,
-}
-
-impl Group {
-    /// Labels a group by its content.
-    pub fn new(value: GroupValue) -> Arc<Self> {
-        let value = value.canonical();
-        Arc::new(Self { label: Label::of(&value), value })
-    }
-}
-
-/// One route of a source, announced or withdrawn.
-#[derive(Debug, Clone)]
-pub struct RouteChange {
-    /// Routing instance.
-    pub vrf: u32,
-    /// Destination.
-    pub prefix: IpNet,
-    /// Group and metric that it has now; none: withdrawn.
-    pub path: Option<(Arc<Group>, u32)>,
-}
-
-/// What a source says to the owner of the RIB.
-#[derive(Debug)]
-pub enum Event {
-    /// Changes, in their order, to become visible together.
-    Batch(Vec<RouteChange>),
-    /// Everything the source has now was handed over.
-    EndOfTable,
-    /// It cannot go on; what it said stays as it is. Before the end of the table: it must not be used.
-    Failed(String),
-    /// There is nothing more to come; what it said stays.
-    Finished,
-    /// How a live source is.
-    Report(Report),
-}
-
-/// How a live source is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// In a word.
-    pub state: &'static str,
-    /// What went wrong last.
-    pub last_error: Option<String>,
-    /// Names and values.
-    pub counters: Vec<(&'static str, u64)>,
-}
-
-/// An event and the source it comes from.
-#[derive(Debug)]
-pub struct Message {
-    /// Place of the source in the configuration.
-    pub source: usize,
-    /// What it says.
-    pub event: Event,
-}
-
-/// The source's end of the channel.
-pub struct Outlet {
-    source: usize,
-    to: Sender<Message>,
-    wake: Arc<dyn Fn() + Send + Sync>,
-    stop: Arc<AtomicBool>,
-}
-
-/// The owner of the RIB is gone or asked the source to stop.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stopped;
-
-impl Outlet {
-    /// An outlet of source number `source`; `wake` makes the receiver look into the channel.
-    pub fn new(
-        source: usize,
-        to: Sender<Message>,
-        wake: Arc<dyn Fn() + Send + Sync>,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
-        Self { source, to, wake, stop }
-    }
-
-    /// Hands an event over, waiting while the channel is full.
-    pub fn send(&self, event: Event) -> Result<(), Stopped> {
-        if self.stopped() {
-            return Err(Stopped);
-        }
-        self.to.send(Message { source: self.source, event }).map_err(|_| Stopped)?;
-        (self.wake)();
-        Ok(())
-    }
-
-    /// Hands an event over if the channel has room; gives it back if not.
-    pub fn try_send(&self, event: Event) -> Result<Option<Event>, Stopped> {
-        if self.stopped() {
-            return Err(Stopped);
-        }
-        match self.to.try_send(Message { source: self.source, event }) {
-            Ok(()) => {
-                (self.wake)();
-                Ok(None)
-            }
-            Err(TrySendError::Full(message)) => Ok(Some(message.event)),
-            Err(TrySendError::Disconnected(_)) => Err(Stopped),
-        }
-    }
-
-    /// Hands over what is in `batch`, if anything, and leaves it empty.
-    pub fn flush(&self, batch: &mut Vec<RouteChange>) -> Result<(), Stopped> {
-        if batch.is_empty() { Ok(()) } else { self.send(Event::Batch(std::mem::take(batch))) }
-    }
-
-    /// Whether the source should end.
-    pub fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
+use outlet::End;
+pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
 
 /// What a source is made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -177,7 +48,7 @@ impl Kind {
 
 /// Spawns a source's thread.
 pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("source {}", outlet.source);
+    let name = format!("source {}", outlet.source());
     std::thread::Builder::new().name(name).spawn(move || {
         let outcome = match kind {
             Kind::Static(options) => fixed::run(&options, &outlet),
@@ -195,30 +66,11 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
     })
 }
 
-/// Why a source ends before it has nothing more to say.
-#[derive(Debug)]
-pub enum End {
-    /// It was asked to.
-    Stopped,
-    /// It cannot go on.
-    Failed(String),
-}
-
-impl From<Stopped> for End {
-    fn from(_: Stopped) -> Self {
-        End::Stopped
-    }
-}
-
-impl From<fibcast_mrt::MrtError> for End {
-    fn from(error: fibcast_mrt::MrtError) -> Self {
-        End::Failed(error.to_string())
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod testing {
     //! Runs a source and collects what it says.
+
+    use std::sync::Arc;
 
     use super::*;
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 use fibcast_sync_proto::GroupValue;
 use ipnet::IpNet;
 
+use super::outlet::{BATCH, End, Event, Group, Outlet, RouteChange};
 use super::pace::{Pace, Schedule, now_us};
-use super::{BATCH, End, Event, Group, Outlet, RouteChange};
 use fibcast_mrt::{self as mrt, MrtError, Reader, Route};
 
 /// Changes that are due within this of each other go in one batch.

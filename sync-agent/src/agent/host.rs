@@ -12,9 +12,10 @@ use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
-use super::{Report, Sink, show};
+use super::{Report, show};
 use crate::checkpoint::Checkpoint;
 use crate::shell::{Host, ShellState};
+use crate::sink::Sink;
 
 /// What other threads ask.
 pub(super) enum Command {

@@ -2,13 +2,12 @@
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
 //! it is sound; if not, it begins empty and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
-//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `sink` where differences go, `show` and `kv` how operators see it.
+//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it.
 
 pub mod config;
 mod host;
 pub mod kv;
 pub mod show;
-mod sink;
 mod subset;
 
 use std::net::SocketAddr;
@@ -32,9 +31,9 @@ use fibcast_sync_proto::node::Node;
 
 use crate::shell::tls::Security;
 use crate::shell::{Limits, Shell, ShellError, ShellWaker};
+pub use crate::sink::{NoSink, Sink, SinkError};
 use config::Sync;
 use host::{AgentHost, Command};
-pub use sink::{NoSink, Sink, SinkError};
 
 /// Name of the table that agents keep and serve.
 const TABLE: &str = "fib";

@@ -9,8 +9,8 @@ use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::http::HttpServer;
-use fibcast_sync_agent::agent::config::AgentFile;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
+use fibcast_sync_agent::config::AgentFile;
 use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::shell::tls::Security;
 

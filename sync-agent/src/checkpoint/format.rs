@@ -57,8 +57,14 @@ pub(super) fn head(table: &str) -> Vec<u8> {
     let name = table.as_bytes().get(..255).unwrap_or(table.as_bytes());
     bytes.push(name.len() as u8);
     bytes.extend(name);
-    super::preface(&mut bytes);
+    preface(&mut bytes);
     bytes
+}
+
+/// Frames before the records.
+fn preface(out: &mut Vec<u8>) {
+    Frame::Hello { name: "checkpoint".into() }.encode(out);
+    Frame::Begin { mode: Mode::Snapshot, from: 0 }.encode(out);
 }
 
 /// A checksum of a file that is being written.

@@ -259,9 +259,3 @@ impl Job {
         Some(Piece::End { bytes, serial })
     }
 }
-
-/// Frames before the records.
-fn preface(out: &mut Vec<u8>) {
-    Frame::Hello { name: "checkpoint".into() }.encode(out);
-    Frame::Begin { mode: Mode::Snapshot, from: 0 }.encode(out);
-}

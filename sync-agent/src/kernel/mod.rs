@@ -23,7 +23,7 @@ use fibcast_sync_proto::{Batch, Change, Key, Value};
 
 pub use config::Kernel;
 
-use crate::agent::{Sink, SinkError};
+use crate::sink::{Sink, SinkError};
 
 /// A step for the thread.
 enum Work {

@@ -14,43 +14,15 @@ use fibcast_sync_proto::node::{ClientId, Node, Output, Role, ServerIndex};
 use mio::Token;
 use mio::net::TcpStream;
 
-use super::stream::{Flow, PIECES, Stream};
+use super::context::{Context, Host, ShellWaker};
+use super::state::{ClientLinks, Wire};
+use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
 use super::tls::Security;
-use super::{Context, Host, READ_BUDGET, ShellWaker, WRITE_BUDGET};
 
+/// Bytes read from one server before the next one has its turn: about 10 ms of decoding.
+const READ_BUDGET: usize = 64 * 1024;
 /// The same failure of a server is logged again after this time.
 const REPEAT: Duration = Duration::from_secs(60);
-
-/// What went over the wire to and from a server since the start, and who it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wire {
-    /// Names in its certificate; empty on plain TCP.
-    pub names: Vec<String>,
-    /// Bytes received, those of TLS included.
-    pub received: u64,
-    /// Bytes sent, those of TLS included.
-    pub sent: u64,
-}
-
-/// The connections of a client.
-#[derive(Debug, Default)]
-pub struct ClientLinks {
-    /// As configured, in the order of the client's servers.
-    pub addresses: Vec<String>,
-    /// Each server's connection as the shell sees it, in the same order.
-    pub wires: Vec<Wire>,
-    /// Last failure that was logged per server, and when.
-    logged: HashMap<LinkId, (String, Duration)>,
-    /// Grows when the index is given to another client.
-    life: u64,
-}
-
-impl ClientLinks {
-    /// The configured address of a server.
-    pub fn address(&self, link: LinkId) -> &str {
-        self.addresses.get(link).map_or("?", String::as_str)
-    }
-}
 
 #[derive(Debug)]
 struct Connection {

@@ -11,13 +11,14 @@
 //!
 //! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
 
+mod context;
 mod gate;
 mod links;
 mod sessions;
+mod state;
 mod stream;
 pub mod tls;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -25,105 +26,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fibcast_sync_proto::client::ClientEvent;
-use fibcast_sync_proto::node::{ClientId, Node, Role};
-use fibcast_sync_proto::server::SessionId;
+use fibcast_sync_proto::node::{Node, Role};
 use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Interest, Poll, Token, Waker};
 
+use context::{Clock, Context};
+pub use context::{Host, ShellWaker};
 pub use gate::{Limits, Refusals};
 use links::Links;
-pub use links::{ClientLinks, Wire};
 use sessions::Sessions;
+pub use state::{ClientLinks, Peer, ShellState, Wire};
 use tls::Security;
 
-/// Bytes read from one server before the next one has its turn: about 10 ms of decoding.
-const READ_BUDGET: usize = 64 * 1024;
-/// Bytes read from all clients in one turn.
-const READ_TURN: usize = 1024 * 1024;
-/// Bytes written to one socket before the next one has its turn.
-const WRITE_BUDGET: usize = 256 * 1024;
-/// Bytes written to all clients in one turn: some milliseconds of the system's work.
-const WRITE_TURN: usize = 8 * 1024 * 1024;
 /// Connections accepted in one turn.
 const ACCEPT_TURN: usize = 64;
 /// After the system had no file descriptor left, accepting begins again after this time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Names whose session's end is remembered for status.
-const ENDED: usize = 256;
 const WAKER: Token = Token(0);
-
-/// What a daemon adds to its node: input from and output to others than peers.
-pub trait Host<R: Role> {
-    /// Something happened to a client of the node, whose role has heard it.
-    fn client_event(&mut self, _now: Duration, _node: &mut Node<R>, _client: ClientId, _event: &ClientEvent) {
-    }
-
-    /// Once per turn of the loop, after sockets and timers and before the node advances.
-    fn input(&mut self, _now: Duration, _node: &mut Node<R>, _state: &ShellState) {}
-
-    /// Once per turn, after the node has advanced. The loop comes back at the time that it gives, or earlier.
-    fn output(&mut self, _now: Duration, _node: &mut Node<R>) -> Option<Duration> {
-        None
-    }
-}
-
-/// For nodes that have nothing to do with others than peers.
-impl<R: Role> Host<R> for () {}
-
-/// What the loop knows of connections, for status.
-#[derive(Debug, Default)]
-pub struct ShellState {
-    /// The other ends of sessions.
-    pub peers: HashMap<SessionId, Peer>,
-    /// Why the last session of a client, by name, ended.
-    pub ended: HashMap<String, String>,
-    /// Connections that were not let in.
-    pub refusals: Refusals,
-    /// The connections of each client of the node.
-    pub clients: Vec<ClientLinks>,
-}
-
-/// The other end of an accepted connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// Names in its certificate; empty on plain TCP.
-    pub names: Vec<String>,
-    /// What it calls itself, once it has registered.
-    pub name: String,
-    /// Bytes received, those of TLS included.
-    pub received: u64,
-    /// Bytes sent, those of TLS included.
-    pub sent: u64,
-    /// Why its session before this one ended.
-    pub last_error: Option<String>,
-}
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
-            names: Vec::new(),
-            name: String::new(),
-            received: 0,
-            sent: 0,
-            last_error: None,
-        }
-    }
-}
-
-impl ShellState {
-    /// Remembers for status why a session ended.
-    fn note_end(&mut self, id: SessionId, reason: &str) {
-        let Some(peer) = self.peers.get(&id).filter(|p| !p.name.is_empty()) else { return };
-        if self.ended.len() >= ENDED && !self.ended.contains_key(&peer.name) {
-            self.ended.clear();
-        }
-        self.ended.insert(peer.name.clone(), reason.to_owned());
-    }
-}
 
 /// Why a shell cannot be set up or ended.
 #[derive(Debug, thiserror::Error)]
@@ -149,18 +68,6 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// Wakes the loop from any thread.
-#[derive(Debug, Clone)]
-pub struct ShellWaker(Arc<Waker>);
-
-impl ShellWaker {
-    /// Makes the loop take a turn soon.
-    pub fn wake(&self) {
-        // The loop polls with a timeout, so that a wake that the system refuses only costs time.
-        let _ = self.0.wake();
-    }
-}
-
 #[derive(Debug)]
 struct Listener {
     token: Token,
@@ -169,34 +76,6 @@ struct Listener {
     waiting: bool,
     /// Not before this: the system had no file descriptor left.
     from: Duration,
-}
-
-/// The loop's clock: time since it was made.
-#[derive(Debug, Clone, Copy)]
-struct Clock(Instant);
-
-impl Clock {
-    fn now(self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-/// What the parts of the loop work with.
-struct Context<'l, R, H> {
-    clock: Clock,
-    registry: &'l Registry,
-    next_token: &'l mut usize,
-    state: &'l mut ShellState,
-    node: &'l mut Node<R>,
-    host: &'l mut H,
-}
-
-impl<R, H> Context<'_, R, H> {
-    fn token(&mut self) -> Token {
-        let token = Token(*self.next_token);
-        *self.next_token += 1;
-        token
-    }
 }
 
 /// See the module's documentation.

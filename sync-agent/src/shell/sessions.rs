@@ -16,13 +16,18 @@ use fibcast_sync_proto::server::{ServerEvent, SessionId};
 use mio::Token;
 use mio::net::TcpStream;
 
+use super::context::{Clock, Context};
 use super::gate::{Gate, Limits, Throttle};
-use super::stream::{Flow, PIECES, Stream};
+use super::state::{Peer, ShellState};
+use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
 use super::tls::Security;
-use super::{Clock, Context, Peer, READ_TURN, ShellState, WRITE_BUDGET, WRITE_TURN};
 
 /// Clients say little: bytes read from one of them before the next one has its turn.
 const READ_BUDGET: usize = 32 * 1024;
+/// Bytes read from all clients in one turn.
+const READ_TURN: usize = 1024 * 1024;
+/// Bytes written to all clients in one turn: some milliseconds of the system's work.
+const WRITE_TURN: usize = 8 * 1024 * 1024;
 /// A client that asks for more and more and reads nothing is given up when so many bytes wait for it. The largest single answer,
 /// the difference of two tables, is a fraction of this.
 const MAX_QUEUE: usize = 32 * 1024 * 1024;

@@ -12,6 +12,8 @@ use super::tls::{self, explain, looks_like_tls};
 
 /// Pieces that one system call takes.
 pub(super) const PIECES: usize = 32;
+/// Bytes written to one socket before the next one has its turn.
+pub(super) const WRITE_BUDGET: usize = 256 * 1024;
 
 /// State of a read or a write.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use receiver::{FpmError, Receiver, Rules};
 
 use super::feed::Feed;
-use super::{BATCH, End, Outlet};
+use super::outlet::{BATCH, End, Outlet};
 
 /// Room for what one read may bring: several of the longest frames.
 const BUFFER: usize = 8 * frame::LONGEST;

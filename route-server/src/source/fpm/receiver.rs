@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::frame::{self, FrameError, HEADER};
-use crate::source::RouteChange;
 use crate::source::limit::Limit;
 use crate::source::mirror::{EndOfTable, How, Mirror, Policy};
+use crate::source::outlet::RouteChange;
 use fibcast_netlink::{Malformed, Message, Messages, NextHop, Route, kind};
 
 /// Why a session is closed: what follows cannot be understood. zebra connects again and tells everything anew.

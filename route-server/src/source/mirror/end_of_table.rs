@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Figures;
+use super::side::Figures;
 
 /// For so long no stale route may have been heard when the sentinel is to count.
 const SETTLE: Duration = Duration::from_secs(2);

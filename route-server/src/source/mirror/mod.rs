@@ -6,7 +6,7 @@
 //!
 //! Neither FPM nor netlink replays deletions that happened while nobody listened. [`Mirror::begin`] marks everything stale when the
 //! sender begins anew, hearing a route again takes the mark off, and [`Mirror::sweep`] withdraws what still bears it at the end of the
-//! table ([`EndOfTable`] says when that is). [`Policy`] says which routes are taken. Paths are shared and counted (`paths`); routes may refer to next-hop
+//! table ([`EndOfTable`] says when that is). [`Policy`] says which routes are taken, `ports` in what form. Paths are shared and counted (`paths`); routes may refer to next-hop
 //! objects that come later or change (`objects`): such routes are *parked*, and what the RIB knows of them stays for some seconds.
 //!
 //! A changed object is told as changed routes, not as a changed group: labels are made of content, so that all servers and origins
@@ -16,21 +16,25 @@ mod end_of_table;
 mod objects;
 mod paths;
 mod policy;
+mod ports;
 mod side;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 pub use end_of_table::{EndOfTable, How};
 use objects::Resolved;
-use paths::{Lead, PathHop};
-pub use policy::{MAX_HOPS, Policy, Ports, Skip};
+use paths::Lead;
+pub use policy::{Policy, Skip};
+use ports::{PathHop, Ports};
+pub use side::Figures;
 use side::{Shared, Side, Told, V4, V6, Via};
 
-use super::RouteChange;
+use super::outlet::{Group, RouteChange};
 use fibcast_netlink::{Definition, Route, Target};
 
 /// For so long the RIB's knowledge of a parked route stays as it was.
@@ -48,19 +52,6 @@ pub struct Mirror {
     hops: Vec<PathHop>,
     /// Since when routes are parked without a break.
     parked_since: Option<Instant>,
-}
-
-/// Figures of a mirror.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Routes that the sender has and the source takes.
-    pub live: u64,
-    /// Of those, not heard again since the sender began anew.
-    pub stale: u64,
-    /// Stale routes heard again, ever.
-    pub refreshed: u64,
-    /// Routes that were not there before, ever.
-    pub fresh: u64,
 }
 
 impl Mirror {
@@ -187,7 +178,7 @@ impl Mirror {
     }
 
     /// Group and metric that the RIB was told for a prefix.
-    pub fn told(&self, vrf: u32, prefix: IpNet) -> Option<(std::sync::Arc<super::Group>, u32)> {
+    pub fn told(&self, vrf: u32, prefix: IpNet) -> Option<(Arc<Group>, u32)> {
         let path = match prefix {
             IpNet::V4(prefix) => self.v4.told(V4::pack(vrf, prefix)),
             IpNet::V6(prefix) => self.v6.told(V6::pack(vrf, prefix)),
@@ -258,13 +249,7 @@ impl Mirror {
 
     /// Figures.
     pub fn figures(&self) -> Figures {
-        let (a, b) = (self.v4.figures, self.v6.figures);
-        Figures {
-            live: a.live + b.live,
-            stale: a.stale + b.stale,
-            refreshed: a.refreshed + b.refreshed,
-            fresh: a.fresh + b.fresh,
-        }
+        [self.v4.figures, self.v6.figures].into_iter().sum()
     }
 
     /// Names and values for status and metrics.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::paths::{Lead, PathHop, PathId, Paths};
-use super::policy::{Ports, Skip};
+use super::paths::{Lead, PathId, Paths};
+use super::policy::Skip;
+use super::ports::{PathHop, Ports};
 use fibcast_netlink::{Definition, Hop, Special};
 
 /// Most objects of one sender; a real one has some ten thousands.

@@ -1,26 +1,14 @@
 //! Ways that routes share: next hops and metric, each kept once and counted.
 
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use fibcast_sync_proto::{GroupValue, HopValue};
 use hashbrown::{Equivalent, HashMap};
 
-use super::policy::Ports;
-use crate::source::Group;
+use super::ports::{PathHop, Ports};
+use crate::source::outlet::Group;
 use fibcast_netlink::Special;
-
-/// A next hop of a path. Sorted by all its fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PathHop {
-    /// Where to send.
-    pub gateway: Option<IpAddr>,
-    /// Place of the port's name in [`Ports`].
-    pub port: Option<u16>,
-    /// Share of flows.
-    pub weight: u16,
-}
 
 /// Where a path leads, borrowed, to find it without a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

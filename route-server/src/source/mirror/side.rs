@@ -126,17 +126,28 @@ impl Shared {
     }
 }
 
-/// Figures of one family.
-#[derive(Debug, Clone, Copy, Default)]
+/// Figures of routes: those of one family, or of several together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Routes that the sender has.
+    /// Routes that the sender has and the source takes.
     pub live: u64,
-    /// Of those, not heard again since it began anew.
+    /// Of those, not heard again since the sender began anew.
     pub stale: u64,
-    /// Stale routes that were heard again, ever.
+    /// Stale routes heard again, ever.
     pub refreshed: u64,
     /// Routes that were not there before, ever.
     pub fresh: u64,
+}
+
+impl std::iter::Sum for Figures {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            live: sum.live + one.live,
+            stale: sum.stale + one.stale,
+            refreshed: sum.refreshed + one.refreshed,
+            fresh: sum.fresh + one.fresh,
+        })
+    }
 }
 
 /// A change for the RIB: destination and path; none: withdrawn.

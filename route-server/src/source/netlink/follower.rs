@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use fibcast_netlink::{Malformed, Message, NextHop, Route, Target, flag, kind};
 use ipnet::IpNet;
 
-use crate::source::RouteChange;
 use crate::source::limit::Limit;
 use crate::source::mirror::{EndOfTable, Figures, How, Mirror, Policy};
+use crate::source::outlet::RouteChange;
 
 /// Metrics in one table; a table of a daemon has one or two.
 const METRICS: usize = 64;
@@ -212,15 +212,7 @@ impl Follower {
     }
 
     fn figures(&self) -> Figures {
-        self.mirrors.values().fold(Figures::default(), |sum, mirror| {
-            let one = mirror.figures();
-            Figures {
-                live: sum.live + one.live,
-                stale: sum.stale + one.stale,
-                refreshed: sum.refreshed + one.refreshed,
-                fresh: sum.fresh + one.fresh,
-            }
-        })
+        self.mirrors.values().map(Mirror::figures).sum()
     }
 
     /// In a word.

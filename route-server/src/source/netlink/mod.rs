@@ -19,7 +19,7 @@ pub use follower::Follower;
 
 use super::feed::Feed;
 use super::mirror::Policy;
-use super::{BATCH, End, Outlet};
+use super::outlet::{BATCH, End, Outlet};
 
 /// Room for what the kernel says while this thread does something else: a million routes that all change.
 const ROOM: usize = 256 << 20;

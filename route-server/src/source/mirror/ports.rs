@@ -1,0 +1,191 @@
+//! In what form next hops are taken: with the port of NIC hosts that an interface stands for.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsFd;
+
+use super::policy::{MAX_HOPS, Policy, Skip};
+use fibcast_netlink::Hop;
+
+/// What zebra writes in place of the IPv6 next hop of an IPv4 route, where it does not use next-hop objects.
+const UNNUMBERED: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
+
+/// A next hop of a path. Sorted by all its fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathHop {
+    /// Where to send.
+    pub gateway: Option<IpAddr>,
+    /// Place of the port's name in [`Ports`].
+    pub port: Option<u16>,
+    /// Share of flows.
+    pub weight: u16,
+}
+
+/// Finds ports by the numbers of interfaces.
+#[derive(Debug, Default)]
+pub struct Ports {
+    /// Names of ports, which [`PathHop`] refers to by place.
+    names: Vec<String>,
+    by_interface: BTreeMap<String, u16>,
+    /// What was found before.
+    known: BTreeMap<u32, Option<u16>>,
+}
+
+impl Ports {
+    /// The ports of a configuration.
+    pub fn new(policy: &Policy) -> Self {
+        let mut ports = Self::default();
+        for (interface, name) in &policy.ports {
+            let place = ports.names.iter().position(|known| known == name).unwrap_or_else(|| {
+                ports.names.push(name.clone());
+                ports.names.len() - 1
+            });
+            // A file has no more than some hundred lines of these.
+            ports.by_interface.insert(interface.clone(), u16::try_from(place).unwrap_or(u16::MAX));
+        }
+        ports
+    }
+
+    /// Forgets what numbers meant: interfaces come and go.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
+
+    /// The name of a port.
+    pub fn name(&self, place: u16) -> Option<&String> {
+        self.names.get(usize::from(place))
+    }
+
+    fn find(&mut self, interface: u32) -> Option<u16> {
+        if self.by_interface.is_empty() || interface == 0 {
+            return None;
+        }
+        if let Some(known) = self.known.get(&interface) {
+            return *known;
+        }
+        let by_number = self.by_interface.get(&interface.to_string());
+        let found = by_number.or_else(|| self.by_interface.get(&name_of(interface)?)).copied();
+        self.known.insert(interface, found);
+        found
+    }
+
+    /// The next hops that can be used, sorted, into `out`. An error where there is none.
+    pub fn usable(&mut self, hops: &[Hop], out: &mut Vec<PathHop>) -> Result<(), Skip> {
+        out.clear();
+        if hops.len() > MAX_HOPS {
+            return Err(Skip::TooManyHops);
+        }
+        let mut first = None;
+        for hop in hops {
+            match self.one(hop) {
+                Ok(hop) => out.push(hop),
+                Err(reason) => {
+                    first.get_or_insert(reason);
+                }
+            }
+        }
+        if out.is_empty() {
+            return Err(first.unwrap_or(Skip::NoGateway));
+        }
+        if out.len() > 1 {
+            out.sort_unstable();
+            // The same neighbor over two interfaces, which only the sender tells apart.
+            out.dedup_by(|next, kept| {
+                let same = (next.gateway, next.port) == (kept.gateway, kept.port);
+                if same {
+                    kept.weight = kept.weight.saturating_add(next.weight);
+                }
+                same
+            });
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, hop: &Hop) -> Result<PathHop, Skip> {
+        if hop.encapsulated {
+            return Err(Skip::Encapsulated);
+        }
+        let gateway = match hop.gateway {
+            _ if hop.dead => return Err(Skip::NoGateway),
+            Some(IpAddr::V4(a)) if a == UNNUMBERED => return Err(Skip::Unnumbered),
+            Some(a) if a.is_unspecified() || a.is_multicast() || a.is_loopback() => {
+                return Err(Skip::NoGateway);
+            }
+            gateway => gateway,
+        };
+        let needs_port = match gateway {
+            None => Some(Skip::NoGateway),
+            Some(IpAddr::V6(a)) if a.is_unicast_link_local() => Some(Skip::LinkLocal),
+            Some(_) => None,
+        };
+        let port = match needs_port {
+            // Gateways go to the port whose subnet holds them, so that the same route of two hosts is the same.
+            None => None,
+            Some(reason) => Some(self.find(hop.interface).ok_or(reason)?),
+        };
+        Ok(PathHop { gateway, port, weight: hop.weight.max(1) })
+    }
+}
+
+fn name_of(interface: u32) -> Option<String> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+    rustix::net::netdevice::index_to_name(socket.as_fd(), interface).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(gateway: Option<&str>, interface: u32) -> Hop {
+        Hop {
+            gateway: gateway.map(|g| g.parse().unwrap()),
+            interface,
+            weight: 1,
+            encapsulated: false,
+            dead: false,
+        }
+    }
+
+    fn ports(lines: &[(&str, &str)]) -> Ports {
+        let ports = lines.iter().map(|(i, p)| ((*i).to_owned(), (*p).to_owned())).collect();
+        Ports::new(&Policy { ports, ..Policy::default() })
+    }
+
+    #[test]
+    fn hops_without_a_usable_gateway_are_left_out_and_a_route_without_a_hop_is_refused() {
+        let mut ports = ports(&[("7", "p7")]);
+        let mut out = Vec::new();
+        for (hop, reason) in [
+            (hop(None, 3), Skip::NoGateway),
+            (hop(Some("fe80::1"), 3), Skip::LinkLocal),
+            (hop(Some("169.254.0.1"), 3), Skip::Unnumbered),
+            (hop(Some("0.0.0.0"), 3), Skip::NoGateway),
+            (Hop { encapsulated: true, ..hop(Some("192.0.2.1"), 3) }, Skip::Encapsulated),
+            (Hop { dead: true, ..hop(Some("192.0.2.1"), 3) }, Skip::NoGateway),
+        ] {
+            assert_eq!(ports.usable(&[hop], &mut out), Err(reason));
+            assert_eq!(ports.usable(&[hop, self::hop(Some("192.0.2.9"), 3)], &mut out), Ok(()));
+            assert_eq!(out.len(), 1);
+        }
+        assert_eq!(ports.usable(&[], &mut out), Err(Skip::NoGateway));
+        assert_eq!(ports.usable(&[hop(Some("192.0.2.1"), 1); 257], &mut out), Err(Skip::TooManyHops));
+    }
+
+    #[test]
+    fn interfaces_of_the_configuration_make_link_local_and_connected_routes_usable() {
+        let mut ports = ports(&[("7", "p7"), ("lo", "loop")]);
+        let mut out = Vec::new();
+        ports.usable(&[hop(Some("fe80::1"), 7), hop(None, 1)], &mut out).unwrap();
+        let names: Vec<_> = out.iter().map(|h| ports.name(h.port.unwrap()).unwrap().as_str()).collect();
+        assert_eq!(names, ["loop", "p7"], "by number, and by name on this host");
+        ports.usable(&[hop(Some("192.0.2.1"), 7)], &mut out).unwrap();
+        assert_eq!(out[0].port, None, "a gateway is found by its subnet");
+    }
+
+    #[test]
+    fn the_same_neighbor_over_two_interfaces_is_one_hop_with_both_weights() {
+        let mut out = Vec::new();
+        ports(&[]).usable(&[hop(Some("192.0.2.1"), 7), hop(Some("192.0.2.1"), 8)], &mut out).unwrap();
+        assert_eq!(out.iter().map(|h| h.weight).collect::<Vec<_>>(), [2]);
+    }
+}
