@@ -8,7 +8,7 @@ use clap::Subcommand;
 use fibcast_control::kv::{KvEntry, KvList, KvValue, MAX_VALUE};
 use fibcast_control::{Answer, KvRequest, ask};
 
-use crate::{say, say_bytes};
+use crate::output::{say, say_bytes};
 
 /// What to do with opaque records.
 #[derive(Debug, Subcommand)]

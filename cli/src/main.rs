@@ -8,6 +8,7 @@ mod capture;
 mod change;
 mod doctor;
 mod kv;
+mod output;
 mod pki;
 mod print;
 mod show;
@@ -17,10 +18,11 @@ mod trace;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::{Answer, Request, ask};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+use output::say;
 
 /// Shows what a fibcast daemon does.
 #[derive(Debug, Parser)]
@@ -126,19 +128,6 @@ fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
         }
         Answer::Done(said) => say(&format!("{said}\n")),
         _ => Err("the daemon gave another answer than that it is done".to_owned()),
-    }
-}
-
-fn say(text: &str) -> Result<(), String> {
-    say_bytes(text.as_bytes()).map(|_| ())
-}
-
-/// False: the reader has seen enough (`| head`).
-fn say_bytes(bytes: &[u8]) -> Result<bool, String> {
-    let mut out = std::io::stdout();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        outcome => outcome.map(|()| true).map_err(|error| error.to_string()),
     }
 }
 

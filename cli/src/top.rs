@@ -94,7 +94,7 @@ pub fn run(top: &Top, socket: &Path, timeout: Duration) -> Result<(), String> {
         std::thread::sleep(interval);
         let second = Sample::take(socket, timeout)?;
         let rates = Rates::between(&first, &second);
-        return crate::say(&page(&second, &rates)?);
+        return crate::output::say(&page(&second, &rates)?);
     }
     let mut terminal = ratatui::try_init().map_err(|error| error.to_string())?;
     let ended = live(&mut terminal, first, socket, timeout, interval);

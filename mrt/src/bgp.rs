@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::cursor::{Afi, Cursor};
 use super::error::{At, Problem};
-use super::{Event, Route};
+use super::route::{Event, Route};
 
 const NEXT_HOP: u8 = 3;
 const MULTI_EXIT_DISC: u8 = 4;

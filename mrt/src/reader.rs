@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::Route;
 use super::error::{At, MrtError, Problem};
 use super::record::{self, Header};
+use super::route::Route;
 
 /// Longest record accepted, asked for before memory is: the index of 65,535 peers has 1.6 MB, a prefix with
 /// attributes of a hundred peers some tens of kB.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::bgp;
 use super::cursor::{Afi, Cursor};
 use super::error::{At, Problem};
-use super::{Event, Route};
+use super::route::{Event, Route};
 
 const TABLE_DUMP_V2: u16 = 13;
 const BGP4MP: u16 = 16;

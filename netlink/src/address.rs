@@ -2,7 +2,12 @@
 
 use ipnet::IpNet;
 
-use super::{Attributes, Family, Message, Writer, kind, u32_at};
+use super::attribute::Attributes;
+use super::bytes::u32_at;
+use super::kind;
+use super::message::Message;
+use super::route::Family;
+use super::writer::Writer;
 
 /// `struct ifaddrmsg`.
 const HEADER: usize = 8;

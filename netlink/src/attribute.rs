@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Malformed, u16_at, u32_at};
+use super::bytes::{Malformed, u16_at, u32_at};
 
 /// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`: they say how to read a value, not what it is.
 const FLAGS: u16 = 0xc000;

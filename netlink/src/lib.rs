@@ -14,6 +14,8 @@
 
 mod address;
 mod attribute;
+mod bytes;
+pub mod kind;
 mod link;
 mod message;
 mod nexthop;
@@ -26,6 +28,7 @@ mod writer;
 
 pub use address::Address;
 pub use attribute::{Attribute, Attributes};
+pub use bytes::Malformed;
 pub use link::Link;
 pub use message::{Message, Messages};
 pub use nexthop::{Definition, NextHop};
@@ -36,60 +39,3 @@ pub use writer::{Writer, flag};
 
 /// Who made a route or a rule (`rtm_protocol`, `FRA_PROTOCOL`): fibcast, as in `packaging/iproute2/fibcast.conf`.
 pub const PROTOCOL: u8 = 217;
-
-/// Bytes that are not what they should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("byte {at}: {reason}")]
-pub struct Malformed {
-    /// Where, from the beginning of the buffer.
-    pub at: usize,
-    /// What was expected.
-    pub reason: &'static str,
-}
-
-/// `RTM_*` and `NLMSG_*` numbers.
-pub mod kind {
-    /// Nothing.
-    pub(crate) const NOOP: u16 = 1;
-    /// An error or an acknowledgement.
-    pub const ERROR: u16 = 2;
-    /// The end of a dump.
-    pub(crate) const DONE: u16 = 3;
-    /// A link is there or changed.
-    pub const NEW_LINK: u16 = 16;
-    /// A link is gone.
-    pub const DEL_LINK: u16 = 17;
-    /// An address is there.
-    pub const NEW_ADDRESS: u16 = 20;
-    /// An address is gone.
-    pub const DEL_ADDRESS: u16 = 21;
-    /// Asks for addresses.
-    pub(crate) const GET_ADDRESS: u16 = 22;
-    /// A route is there or changed.
-    pub const NEW_ROUTE: u16 = 24;
-    /// A route is gone.
-    pub const DEL_ROUTE: u16 = 25;
-    /// Asks for routes.
-    pub(crate) const GET_ROUTE: u16 = 26;
-    /// A rule is there.
-    pub const NEW_RULE: u16 = 32;
-    /// A rule is gone.
-    pub const DEL_RULE: u16 = 33;
-    /// Asks for rules.
-    pub(crate) const GET_RULE: u16 = 34;
-    /// A next-hop object is there or changed.
-    pub const NEW_NEXTHOP: u16 = 104;
-    /// A next-hop object is gone.
-    pub const DEL_NEXTHOP: u16 = 105;
-    /// Asks for next-hop objects.
-    pub(crate) const GET_NEXTHOP: u16 = 106;
-}
-
-/// Little pieces in the byte order of the host, as netlink has them.
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}

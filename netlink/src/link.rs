@@ -1,6 +1,10 @@
 //! `RTM_NEWLINK`: the interfaces of a host.
 
-use super::{Attributes, Message, Writer, kind, u32_at};
+use super::attribute::Attributes;
+use super::bytes::u32_at;
+use super::kind;
+use super::message::Message;
+use super::writer::Writer;
 
 /// `struct ifinfomsg`.
 const HEADER: usize = 16;

@@ -1,6 +1,6 @@
 //! A buffer of netlink messages, one after the other, each padded to four bytes.
 
-use super::{Malformed, u16_at, u32_at};
+use super::bytes::{Malformed, u16_at, u32_at};
 
 const HEADER: usize = 16;
 

@@ -1,6 +1,11 @@
 //! `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: objects that routes refer to by number.
 
-use super::{Attributes, Hop, Malformed, Message, Writer, kind, u16_at, u32_at};
+use super::attribute::Attributes;
+use super::bytes::{Malformed, u16_at, u32_at};
+use super::kind;
+use super::message::Message;
+use super::route::Hop;
+use super::writer::Writer;
 
 /// `struct nhmsg`.
 const HEADER: usize = 8;

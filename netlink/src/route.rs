@@ -4,8 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::attribute::address;
-use super::{Attribute, Attributes, Malformed, Message, Writer, flag, kind, u16_at, u32_at};
+use super::attribute::{Attribute, Attributes, address};
+use super::bytes::{Malformed, u16_at, u32_at};
+use super::kind;
+use super::message::Message;
+use super::writer::{Writer, flag};
 
 /// `struct rtmsg`.
 const HEADER: usize = 12;

@@ -2,7 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{Attributes, Family, Message, Writer, kind};
+use super::attribute::Attributes;
+use super::kind;
+use super::message::Message;
+use super::route::Family;
+use super::writer::Writer;
 
 /// `struct fib_rule_hdr`.
 const HEADER: usize = 12;

@@ -10,7 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use crate::{Message, Messages, flag, kind, u32_at};
+use crate::bytes::u32_at;
+use crate::kind;
+use crate::message::{Message, Messages};
+use crate::writer::flag;
 
 /// The kernel fills up to 32 KiB of a buffer at least as large; a message may have 64 KiB.
 const BUFFER: usize = 128 * 1024;

@@ -7,7 +7,7 @@ use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{DropCount, DropList, WorkerList};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
-use super::{Finding, Grade};
+use super::finding::{Finding, Grade};
 
 /// Asks the daemon behind a socket. Also returns its process where it is a dataplane.
 pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {

@@ -3,7 +3,7 @@
 use fibcast_machine::hugepages::{EXAMPLE_MIB, free_kib, how_to_reserve};
 use fibcast_machine::pci::{Device, Driver, HOW_TO_IOMMU};
 
-use super::{Finding, Grade};
+use super::finding::{Finding, Grade};
 
 /// What compiled code uses beyond x86-64-v2; its name in /proc/cpuinfo.
 const FEATURES: [&str; 7] = ["avx2", "bmi1", "bmi2", "abm", "popcnt", "movbe", "fma"];

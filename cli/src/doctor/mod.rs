@@ -3,6 +3,7 @@
 //! [`machine`] looks at what the kernel tells in /proc and /sys, [`daemon`] asks a daemon that runs. Nothing is changed.
 
 mod daemon;
+mod finding;
 mod machine;
 
 use std::fmt::Write;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::socket;
+use finding::{Finding, Grade};
 use machine::Machine;
 
 /// Where to look.
@@ -18,46 +20,6 @@ pub struct Doctor {
     /// A folder to look into instead of /, with proc, sys and dev inside.
     #[arg(long, hide = true, default_value = "/")]
     root: PathBuf,
-}
-
-/// How a check came out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Grade {
-    Fine,
-    /// It works, but not as well as it could, or only without some features.
-    Warning,
-    /// Forwarding cannot work.
-    Bad,
-}
-
-impl Grade {
-    fn word(self) -> &'static str {
-        match self {
-            Grade::Fine => "ok",
-            Grade::Warning => "warn",
-            Grade::Bad => "BAD",
-        }
-    }
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    grade: Grade,
-    what: &'static str,
-    found: String,
-    /// What to do; empty where nothing has to be done.
-    advice: String,
-}
-
-impl Finding {
-    fn fine(what: &'static str, found: impl Into<String>) -> Finding {
-        Finding { grade: Grade::Fine, what, found: found.into(), advice: String::new() }
-    }
-
-    fn of(grade: Grade, what: &'static str, found: impl Into<String>, advice: &str) -> Finding {
-        Finding { grade, what, found: found.into(), advice: advice.to_owned() }
-    }
 }
 
 /// All findings as text or JSON, and whether none of them is bad.

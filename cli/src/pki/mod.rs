@@ -16,7 +16,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use store::{Store, read};
+use store::{PkiError, Store, read};
 
 /// What to do with certificates.
 #[derive(Debug, Subcommand)]
@@ -54,22 +54,6 @@ pub enum Pki {
         #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
         dir: PathBuf,
     },
-}
-
-/// Why it cannot be done.
-#[derive(Debug, thiserror::Error)]
-pub enum PkiError {
-    /// A file cannot be read or written.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said, or what was expected.
-        reason: String,
-    },
-    /// A certificate cannot be made.
-    #[error("cannot make the certificate: {0}")]
-    Make(#[from] rcgen::Error),
 }
 
 fn node_name(text: &str) -> Result<String, String> {

@@ -7,8 +7,7 @@ use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
-use super::PkiError;
-use super::store::error;
+use super::store::{PkiError, error};
 
 /// A file's certificates.
 pub fn one(file: &Path) -> Result<String, PkiError> {

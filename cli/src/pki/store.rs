@@ -5,10 +5,24 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::PkiError;
-
 /// Where the CA lives unless said otherwise.
 pub const FOLDER: &str = "/etc/fibcast/pki";
+
+/// Why it cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said, or what was expected.
+        reason: String,
+    },
+    /// A certificate cannot be made.
+    #[error("cannot make the certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
 
 /// A folder with certificates and keys.
 #[derive(Debug)]

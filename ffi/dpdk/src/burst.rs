@@ -6,7 +6,7 @@ use std::{ptr, slice};
 
 use dpdk_sys as sys;
 
-use crate::Packet;
+use crate::packet::Packet;
 
 /// Up to `N` packets, kept inside the value without a heap allocation. Reads like a slice of [`Packet`].
 /// Dropping it frees what it still holds, in one call.

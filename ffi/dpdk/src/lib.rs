@@ -31,16 +31,13 @@ pub use eal::{Eal, RegisteredThread};
 pub use error::{Error, Result};
 pub use fib::{Fib, Fib6, FibConfig, FibLookup};
 pub use packet::Packet;
-pub use pool::Mempool;
+pub use pool::{HEADROOM, Mempool};
 pub use port::{Port, PortConfig, PortInfo};
 pub use queue::{RxQueue, TxQueue};
 pub use stats::{Link, Stats};
 
 /// The releases of DPDK that the tests are run with, oldest first.
 pub use dpdk_sys::releases::TESTED as TESTED_RELEASES;
-
-/// Bytes kept free before the data of a fresh packet, for headers that are prepended later.
-pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
 /// The version of the DPDK libraries in use, for example `DPDK 22.11.11`.
 pub fn version() -> String {

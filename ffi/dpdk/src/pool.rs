@@ -4,9 +4,14 @@ use std::ptr::NonNull;
 
 use dpdk_sys as sys;
 
+use crate::burst::Burst;
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string};
-use crate::{Burst, HEADROOM, Packet, log};
+use crate::log;
+use crate::packet::Packet;
+
+/// Bytes kept free before the data of a fresh packet, for headers that are prepended later.
+pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
 /// A pool of mbufs. Clones are handles to the same pool.
 ///

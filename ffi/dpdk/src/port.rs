@@ -7,8 +7,10 @@ use dpdk_sys as sys;
 
 use crate::eal::Eal;
 use crate::error::{Error, Result, c_string, check};
+use crate::log;
+use crate::pool::Mempool;
+use crate::queue::{RxQueue, TxQueue};
 use crate::stats::{Link, Stats};
-use crate::{Mempool, RxQueue, TxQueue, log};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dpdk_sys as sys;
 
-use crate::Burst;
+use crate::burst::Burst;
 use crate::port::Started;
 
 /// One receive queue of a started port. It has one owner and may move between threads.

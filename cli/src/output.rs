@@ -1,0 +1,17 @@
+//! Standard output, whose reader may have seen enough.
+
+use std::io::Write;
+
+/// Prints text.
+pub fn say(text: &str) -> Result<(), String> {
+    say_bytes(text.as_bytes()).map(|_| ())
+}
+
+/// Prints bytes. False: the reader has seen enough (`| head`).
+pub fn say_bytes(bytes: &[u8]) -> Result<bool, String> {
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        outcome => outcome.map(|()| true).map_err(|error| error.to_string()),
+    }
+}
