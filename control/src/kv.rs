@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Longest key in bytes.
-pub const MAX_KEY: usize = 1_024;
+const MAX_KEY: usize = 1_024;
 /// Longest value in bytes: with what a route server adds it fits a record of the protocol (16 KiB).
 pub const MAX_VALUE: usize = 16_000;
 /// Most keys of a table.

@@ -11,8 +11,8 @@ use crate::kv::{KvList, KvValue};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
 
-/// Longest line that either side accepts, in bytes.
-pub const MAX_LINE: usize = 64 << 20;
+/// Longest answer that a client accepts, in bytes.
+pub(crate) const MAX_LINE: usize = 64 << 20;
 
 /// Longest request that a daemon accepts, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;

@@ -62,7 +62,7 @@ pub fn address(text: &str) -> Option<String> {
 
 impl Device {
     /// Whether it is a network controller.
-    pub fn is_network(&self) -> bool {
+    fn is_network(&self) -> bool {
         self.class.starts_with(NETWORK)
     }
 }
@@ -105,7 +105,7 @@ impl Machine {
     }
 
     /// Whether the IOMMU is on.
-    pub fn has_iommu(&self) -> bool {
+    fn has_iommu(&self) -> bool {
         !self.names("/sys/kernel/iommu_groups").is_empty()
     }
 

@@ -38,6 +38,6 @@ mod tests;
 mod writer;
 
 pub use error::{MrtError, Problem};
-pub use reader::{MAX_RECORD_LEN, Reader};
+pub use reader::Reader;
 pub use route::{Event, Route};
 pub use writer::Writer;

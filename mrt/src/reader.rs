@@ -13,7 +13,7 @@ use super::route::Route;
 
 /// Longest record accepted, asked for before memory is: the index of 65,535 peers has 1.6 MB, a prefix with
 /// attributes of a hundred peers some tens of kB.
-pub const MAX_RECORD_LEN: u32 = 4 << 20;
+const MAX_RECORD_LEN: u32 = 4 << 20;
 
 /// Bytes read from the file or the decompressor at a time.
 const BUFFER_LEN: usize = 256 << 10;

@@ -9,7 +9,7 @@ const FLAGS: u16 = 0xc000;
 
 /// An attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attribute<'a> {
+pub(crate) struct Attribute<'a> {
     /// Where its value begins in the buffer.
     pub at: usize,
     /// Its type, without flags.
@@ -38,7 +38,7 @@ impl Attribute<'_> {
     }
 }
 
-pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into()),
         16 => <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into()),
@@ -48,7 +48,7 @@ pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Cuts bytes into attributes. After an error it yields nothing more.
 #[derive(Debug, Clone)]
-pub struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     bytes: &'a [u8],
     /// Where `bytes` begin in the buffer.
     base: usize,

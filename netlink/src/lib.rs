@@ -1,6 +1,6 @@
 //! Routes as the kernel and zebra say them: rtnetlink messages, read without a copy and written, and the socket to the kernel.
 //!
-//! [`Messages`] cuts a buffer into messages, [`Attributes`] a message into attributes; both check every length before they look at
+//! [`Messages`] cuts a buffer into messages, `attribute` a message into attributes; both check every length before they look at
 //! a byte, and say at which byte of the buffer something is wrong ([`Malformed`]). [`Route`] is `RTM_NEWROUTE`/`RTM_DELROUTE`, [`NextHop`]
 //! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP`, [`Link`], [`Address`] and [`Rule`] are what their names say (`linux/rtnetlink.h`, `linux/nexthop.h`,
 //! `linux/fib_rules.h`; RFC 3549 for the shape). Each of them has what reads a message and what writes one, into a [`Writer`]; messages are
@@ -27,7 +27,6 @@ pub mod testing;
 mod writer;
 
 pub use address::Address;
-pub use attribute::{Attribute, Attributes};
 pub use bytes::Malformed;
 pub use link::Link;
 pub use message::{Message, Messages};

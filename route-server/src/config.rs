@@ -88,18 +88,18 @@ pub struct Checked {
 
 impl Checked {
     /// What of source `at` is let in.
-    pub fn filter(&self, at: usize) -> Filter {
+    pub(crate) fn filter(&self, at: usize) -> Filter {
         // The file was checked: there is no error in it.
         self.config.source.get(at).and_then(|source| filter_of(source).ok()).unwrap_or_default()
     }
 
     /// See `[rib] origin_lease_ms`.
-    pub fn origin_lease(&self) -> Duration {
+    pub(crate) fn origin_lease(&self) -> Duration {
         Duration::from_millis(self.config.rib.origin_lease_ms)
     }
 
     /// See `[rib] origin_hold_ms`.
-    pub fn origin_hold(&self) -> Duration {
+    pub(crate) fn origin_hold(&self) -> Duration {
         Duration::from_millis(self.config.rib.origin_hold_ms)
     }
 }

@@ -245,13 +245,13 @@ impl Engine {
     }
 
     /// Grows with each commit to a table that is served.
-    pub fn served_serials(&self) -> u64 {
+    fn served_serials(&self) -> u64 {
         let rib = self.rib_tables().map(|(_, table)| table.serial());
         rib.fold(self.fib.serial() + self.catalog().serial(), u64::wrapping_add)
     }
 
     /// Writes an opaque record, or deletes it; false if there was nothing to delete.
-    pub fn kv_put(&mut self, key: &str, value: Option<&[u8]>) -> Result<bool, crate::kv::KvError> {
+    pub(crate) fn kv_put(&mut self, key: &str, value: Option<&[u8]>) -> Result<bool, crate::kv::KvError> {
         crate::kv::put(self.origins.catalog_mut(), &mut self.fib, key, value)
     }
 

@@ -11,9 +11,9 @@
 
 pub mod config;
 pub mod engine;
-pub mod filter;
-pub mod kv;
-pub mod operator;
+mod filter;
+mod kv;
+mod operator;
 pub mod rib;
 pub mod run;
 pub mod source;

@@ -52,11 +52,6 @@ impl Relay {
         std::mem::replace(&mut self.ready, ready) != ready || moved
     }
 
-    /// Gives readiness up at once, when it is known that no failover will help. True if the tier below has to be told.
-    pub fn give_up(&mut self) -> bool {
-        !self.synced && std::mem::replace(&mut self.ready, false)
-    }
-
     /// What clients are told.
     pub fn is_ready(&self) -> bool {
         self.ready

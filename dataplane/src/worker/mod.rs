@@ -252,11 +252,6 @@ impl<I: Io> Worker<I> {
         self.counters.clone()
     }
 
-    /// Whether packets wait for a transmit queue.
-    pub fn holds_packets(&self) -> bool {
-        self.output.held() != 0
-    }
-
     /// Lets go of the generation before a long sleep; the next turn takes the newest.
     pub fn sleep(&mut self, asleep: bool) {
         if asleep {

@@ -274,44 +274,6 @@ impl Port {
         check(returned, "read counters of", self.name())?;
         Ok(raw.into())
     }
-
-    /// Sets the counters to zero.
-    pub fn reset_stats(&mut self) -> Result<()> {
-        // SAFETY: the port is open.
-        check(unsafe { sys::rte_eth_stats_reset(self.device.port) }, "reset counters of", self.name())
-            .map(drop)
-    }
-
-    /// The driver's own counters, by name.
-    pub fn extended_stats(&mut self) -> Result<Vec<(String, u64)>> {
-        let port = self.device.port;
-        // SAFETY: with no room given, both functions only return how much is needed.
-        let needed = unsafe { sys::rte_eth_xstats_get_names(port, std::ptr::null_mut(), 0) };
-        let needed = check(needed, "read counters of", self.name())? as u32;
-        let mut names = vec![sys::rte_eth_xstat_name::default(); needed as usize];
-        let mut values = vec![sys::rte_eth_xstat::default(); needed as usize];
-        // SAFETY: both arrays have `needed` entries.
-        let (named, valued) = unsafe {
-            (
-                sys::rte_eth_xstats_get_names(port, names.as_mut_ptr(), needed),
-                sys::rte_eth_xstats_get(port, values.as_mut_ptr(), needed),
-            )
-        };
-        let filled = check(named, "read counters of", self.name())?.min(check(
-            valued,
-            "read counters of",
-            self.name(),
-        )?);
-        let filled = usize::try_from(filled).unwrap_or(0).min(names.len());
-        Ok(values
-            .iter()
-            .take(filled)
-            .filter_map(|value| {
-                let name = names.get(usize::try_from(value.id).ok()?)?;
-                Some((text(&name.name), value.value))
-            })
-            .collect())
-    }
 }
 
 impl Device {
@@ -440,11 +402,6 @@ fn all_ports() -> Vec<u16> {
         ports.push(port);
         from = port + 1;
     }
-}
-
-fn text(bytes: &[c_char]) -> String {
-    let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

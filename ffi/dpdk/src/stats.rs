@@ -2,7 +2,7 @@
 
 use dpdk_sys as sys;
 
-/// Counters of a port since it was started or reset, as its driver keeps them.
+/// Counters of a port since it was started, as its driver keeps them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Packets received.

@@ -16,17 +16,17 @@ use crate::rib::{Contender, Contenders, Rank};
 
 impl Engine {
     /// Name of this server.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The forwarding table in figures.
-    pub fn table_status(&self) -> TableStatus {
+    pub(crate) fn table_status(&self) -> TableStatus {
         show::table_status(&self.fib, self.changes)
     }
 
     /// Each source.
-    pub fn source_status(&self) -> Vec<SourceStatus> {
+    pub(crate) fn source_status(&self) -> Vec<SourceStatus> {
         let status = |source: &super::Source| SourceStatus {
             origin: source.name.clone(),
             kind: source.kind.to_owned(),
@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// Each peer, with the origins beside it; the session's owner adds what the session says.
-    pub fn peer_status(&self) -> Vec<PeerStatus> {
+    pub(crate) fn peer_status(&self) -> Vec<PeerStatus> {
         self.peers.iter().map(|peer| self.one_peer(peer)).collect()
     }
 
@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// Each origin, own ones first.
-    pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
+    pub(crate) fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
         let own = self.sources.iter().filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = if value.ready { "live" } else { "loading" };
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Each origin's route for the prefixes that an operator asked for, the best first, and why it is.
-    pub fn candidates(&self, query: &RouteQuery, limit: usize) -> RouteList {
+    pub(crate) fn candidates(&self, query: &RouteQuery, limit: usize) -> RouteList {
         let contenders = contenders(&self.sources, &self.others);
         let mut list = show::routes(&self.fib, query, limit);
         let prefixes = list.routes.iter().map(|route| (route.vrf, route.prefix));
@@ -198,7 +198,7 @@ impl Engine {
     }
 
     /// All groups in the forwarding table.
-    pub fn groups(&self) -> GroupList {
+    pub(crate) fn groups(&self) -> GroupList {
         show::groups(&self.fib)
     }
 }

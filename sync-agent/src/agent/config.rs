@@ -110,25 +110,25 @@ impl Sync {
     }
 
     /// Servers in order of preference: the primary first.
-    pub fn ordered(&self) -> Vec<SyncServer> {
+    pub(super) fn ordered(&self) -> Vec<SyncServer> {
         let mut servers = self.servers.clone();
         servers.sort_by_key(|s| s.role == Role::Secondary);
         servers
     }
 
     /// What writes the checkpoint, if one is wanted.
-    pub fn checkpoint(&self, table: &str) -> Option<Checkpoint> {
+    pub(super) fn checkpoint(&self, table: &str) -> Option<Checkpoint> {
         let interval = Duration::from_secs(self.checkpoint_interval_s);
         self.checkpoint.as_ref().map(|path| Checkpoint::new(path, table, interval))
     }
 
     /// The failback time as the client machine wants it.
-    pub fn failback(&self) -> Option<Duration> {
+    pub(super) fn failback(&self) -> Option<Duration> {
         (self.failback_s > 0).then(|| Duration::from_secs(self.failback_s))
     }
 
     /// When routes are withdrawn for want of a capable server.
-    pub fn expire(&self) -> Option<Duration> {
+    pub(super) fn expire(&self) -> Option<Duration> {
         (self.expire_s > 0).then(|| Duration::from_secs(self.expire_s))
     }
 

@@ -26,7 +26,7 @@ pub fn table_status(table: &Table, changes: u64) -> TableStatus {
 }
 
 /// A client of a node and its connections.
-pub fn sync_status<R: Role>(node: &Node<R>, client: ClientId, state: &ShellState) -> SyncStatus {
+pub(super) fn sync_status<R: Role>(node: &Node<R>, client: ClientId, state: &ShellState) -> SyncStatus {
     let (Some(machine), Some(connections)) = (node.client(client), state.clients.get(client)) else {
         return SyncStatus::default();
     };

@@ -103,7 +103,7 @@ impl Table {
             }
         }
         if !rewritten.is_empty() {
-            // A group record travels without its routes: those that use it are written again.
+            // The protocol lets a group's content change under its label, without its routes: those that use it are written again.
             let uses = |entry: &Entry| entry.want.is_some_and(|label| rewritten.contains(&label));
             places.extend(self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place));
         }
@@ -202,5 +202,28 @@ impl Table {
     /// Routes that the kernel has as they should be.
     pub fn right(&self) -> u64 {
         self.routes.values().filter(|entry| matches!(entry.has, Has::Label(..))).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fibcast_netlink::Special;
+
+    use super::*;
+
+    /// Our route servers make labels of content, but the protocol and the agent's table take what another server sends.
+    #[test]
+    fn routes_are_written_again_when_the_content_of_their_group_changes() {
+        let (label, place) = (Label(5), (0, "10.0.0.0/8".parse().unwrap()));
+        let group = |value| Change::Put(Key::Group(label), Value::Group(value));
+        let route = Change::Put(Key::Route { vrf: place.0, prefix: place.1 }, Value::Route(label));
+        let mut table = Table::default();
+        table.change(vec![group(GroupValue::Blackhole), route], true, &|_| None);
+        assert_eq!(table.step(&place), Some(Step::Add(Lead::Special(Special::Blackhole))));
+        table.done(&place);
+        assert!(table.change(vec![group(GroupValue::Blackhole)], false, &|_| None).is_empty());
+        assert_eq!(table.change(vec![group(GroupValue::Prohibit)], false, &|_| None), [place].into());
+        let lead = Lead::Special(Special::Prohibit);
+        assert_eq!(table.step(&place), Some(Step::Replace { lead, fresh: false }));
     }
 }

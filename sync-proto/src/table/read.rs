@@ -72,11 +72,6 @@ impl Table {
         self.groups.entries.get(i as usize)?.value.clone()
     }
 
-    /// How many routes use a group.
-    pub fn group_users(&self, label: Label) -> u32 {
-        self.groups.find(label).and_then(|i| self.groups.entries.get(i as usize)).map_or(0, |e| e.users)
-    }
-
     /// The VRFs that forwarding routes are or were in, in order.
     pub fn vrfs(&self) -> impl Iterator<Item = u32> + '_ {
         self.context_ids.keys().take_while(|context| context.origin.is_none()).map(|context| context.vrf)

@@ -24,7 +24,7 @@ const SENTINEL: Ipv6Addr = Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0xffff, 0xffff,
 /// `protocol`: who installed the routes that are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum ProtocolKey {
+pub(super) enum ProtocolKey {
     /// By number.
     Number(u8),
     /// By name.
