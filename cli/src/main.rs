@@ -73,39 +73,24 @@ enum Command {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
+    let socket = || socket::choose(arguments.socket.as_deref());
     match &arguments.command {
         Command::Show(show) => {
-            let path = socket::choose(arguments.socket.as_deref())?;
-            let timeout = Duration::from_secs(arguments.timeout);
+            let path = socket()?;
             let ask = |request| ask(&path, &request, timeout).map_err(|error| error.to_string());
-            say(&show::run(show, ask, arguments.json)?)
+            say(&show::run(show, ask, json)?)
         }
-        Command::Kv(command) => {
-            let path = socket::choose(arguments.socket.as_deref())?;
-            kv::run(command, &path, Duration::from_secs(arguments.timeout), arguments.json)
-        }
+        Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
         Command::Capture(command) => {
-            let path = socket::choose(arguments.socket.as_deref())?;
-            let text = capture::run(command, &path, Duration::from_secs(arguments.timeout))?;
+            let text = capture::run(command, &socket()?, timeout)?;
             eprint!("{text}");
             Ok(())
         }
-        Command::Trace(command) => {
-            let path = socket::choose(arguments.socket.as_deref())?;
-            let timeout = Duration::from_secs(arguments.timeout);
-            say(&trace::run(command, &path, timeout, arguments.json)?)
-        }
-        Command::Top(command) => {
-            let path = socket::choose(arguments.socket.as_deref())?;
-            top::run(command, &path, Duration::from_secs(arguments.timeout))
-        }
+        Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, json)?),
+        Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
-            let (text, healthy) = doctor::run(
-                command,
-                arguments.socket.as_deref(),
-                Duration::from_secs(arguments.timeout),
-                arguments.json,
-            )?;
+            let (text, healthy) = doctor::run(command, arguments.socket.as_deref(), timeout, json)?;
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }

@@ -6,7 +6,7 @@
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
 //! * [`control`]: the unix socket on which operators ask, by the protocol of `fibcast-control`;
 //! * [`http`]: the port that monitoring reads, with [`metrics`] as its text for Prometheus;
-//! * [`memory`]: how much of it this process has;
+//! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
 //! * [`cpu`]: the processor is one that the program was built for.
@@ -18,7 +18,7 @@ pub mod exit;
 pub mod files;
 pub mod http;
 pub mod log;
-pub mod memory;
 mod metrics;
+pub mod process;
 pub mod sections;
 pub mod signals;

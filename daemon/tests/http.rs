@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -21,23 +22,10 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 fn dataplane(stale: bool) -> Status {
     Status {
-        name: "nh-1".into(),
-        kind: Kind::Dataplane,
-        version: "0".into(),
-        pid: 1,
-        uptime_ms: 1,
-        resident_bytes: 1,
         ready: true,
         stale,
         table: TableStatus { ipv4_routes: 901_899, serial: 7, ..TableStatus::default() },
-        sync: None,
-        clients: vec![],
-        sources: vec![],
-        peers: vec![],
-        origins: vec![],
-        refused: fibcast_control::status::Refused::default(),
-        kernel: None,
-        forwarding: None,
+        ..fibcast_daemon::process::status("nh-1", Kind::Dataplane, Duration::ZERO)
     }
 }
 

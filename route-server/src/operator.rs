@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request};
 use fibcast_control::status::{Kind, Status};
-use fibcast_daemon::memory::resident_bytes;
+use fibcast_daemon::process;
 use fibcast_sync_agent::agent::kv::{self, Watchers};
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::ShellState;
@@ -124,22 +124,13 @@ fn status(now: Duration, node: &Node<Engine>, state: &ShellState) -> Status {
         }
     }
     Status {
-        name: engine.name().to_owned(),
-        kind: Kind::RouteServer,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_ms: now.as_millis() as u64,
-        resident_bytes: resident_bytes(),
         ready: engine.ready(),
-        stale: false,
         table: engine.table_status(),
-        sync: None,
         clients: show::clients(node, state),
         sources: engine.source_status(),
         peers,
         origins: engine.origin_status(now),
         refused: show::refused(state),
-        kernel: None,
-        forwarding: None,
+        ..process::status(engine.name(), Kind::RouteServer, now)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::pki::Pki;
 use common::*;
-use fibcast_daemon::memory::resident_bytes;
+use fibcast_daemon::process::resident_bytes;
 use fibcast_sync_agent::agent::{AgentHandle, NoSink};
 use fibcast_sync_agent::shell::Limits;
 use fibcast_sync_proto::frame::{Frame, Role};

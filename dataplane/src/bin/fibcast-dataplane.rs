@@ -7,13 +7,12 @@ use std::time::Instant;
 
 use clap::Parser;
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
-use fibcast_control::status::{ForwardingStatus, Kind, Status, TableStatus};
+use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::control::{ControlServer, Handler};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::http::HttpServer;
-use fibcast_daemon::memory::resident_bytes;
-use fibcast_daemon::{config, cpu, log, signals};
+use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
@@ -118,20 +117,16 @@ fn handler(
         let agent = guard.as_ref().map(|guard| guard.agent());
         match (request, &agent) {
             (Request::Status, _) => {
+                let own = process::status(&name, Kind::Dataplane, started.elapsed());
                 let status = match &agent {
-                    Some(agent) => agent.status()?,
-                    None => without_agent(&name),
+                    Some(agent) => Status { kind: own.kind, uptime_ms: own.uptime_ms, ..agent.status()? },
+                    // By static routes alone it is as it should be.
+                    None => Status { ready: true, ..own },
                 };
-                let restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
+                let agent_restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
                 let forwarding = view.forwarding();
-                Ok(Answer::Status(Box::new(Status {
-                    kind: Kind::Dataplane,
-                    version: env!("CARGO_PKG_VERSION").to_owned(),
-                    uptime_ms: started.elapsed().as_millis() as u64,
-                    forwarding: forwarding
-                        .map(|known| ForwardingStatus { agent_restarts: restarts, ..known }),
-                    ..status
-                })))
+                let forwarding = forwarding.map(|known| ForwardingStatus { agent_restarts, ..known });
+                Ok(Answer::Status(Box::new(Status { forwarding, ..status })))
             }
             (Request::Routes { all: true, .. }, _) => {
                 Err("only a route server knows every origin's routes".to_owned())
@@ -177,29 +172,6 @@ fn trace(view: &View, request: DataplaneRequest, agent: &AgentHandle) -> Result<
         trace.origin = Some(format!("server {name} ({})", server.role));
     }
     Ok(answer)
-}
-
-/// The status of a host that forwards by static routes alone.
-fn without_agent(name: &str) -> Status {
-    Status {
-        name: name.to_owned(),
-        kind: Kind::Dataplane,
-        version: String::new(),
-        pid: std::process::id(),
-        uptime_ms: 0,
-        resident_bytes: resident_bytes(),
-        ready: true,
-        stale: false,
-        table: TableStatus::default(),
-        sync: None,
-        clients: Vec::new(),
-        sources: Vec::new(),
-        peers: Vec::new(),
-        origins: Vec::new(),
-        refused: fibcast_control::status::Refused::default(),
-        kernel: None,
-        forwarding: None,
-    }
 }
 
 fn open_control(loaded: &Loaded<Config>, handler: impl Handler) -> Result<Option<ControlServer>, Failure> {

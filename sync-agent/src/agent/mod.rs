@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::RouteList;
-use fibcast_daemon::memory::resident_bytes;
+use fibcast_daemon::process;
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -270,23 +270,13 @@ impl AgentHandle {
     pub fn status(&self) -> Result<Status, String> {
         let report = self.ask(Command::Status)?;
         Ok(Status {
-            name: self.name.clone(),
-            kind: Kind::Agent,
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_ms: self.started.elapsed().as_millis() as u64,
-            resident_bytes: resident_bytes(),
             ready: report.ready,
             stale: report.stale,
             table: report.table,
             sync: Some(report.sync),
             clients: report.clients,
-            sources: Vec::new(),
-            peers: Vec::new(),
-            origins: Vec::new(),
             refused: report.refused,
-            kernel: None,
-            forwarding: None,
+            ..process::status(&self.name, Kind::Agent, self.started.elapsed())
         })
     }
 
