@@ -7,7 +7,7 @@ use fibcast_control::protocol::OwnRoute;
 use ipnet::IpNet;
 
 /// Neighbors.
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Clone, clap::Subcommand)]
 pub enum Neighbor {
     /// This address is there, and is not asked for any more.
     Add {
@@ -30,16 +30,9 @@ pub enum Neighbor {
 impl Neighbor {
     /// What to ask of the daemon.
     pub fn request(&self) -> DataplaneRequest {
-        match self.clone_parts() {
-            (port, address, Some(mac)) => DataplaneRequest::NeighborAdd { port, address, mac },
-            (port, address, None) => DataplaneRequest::NeighborDelete { port, address },
-        }
-    }
-
-    fn clone_parts(&self) -> (String, IpAddr, Option<String>) {
-        match self {
-            Neighbor::Add { port, address, mac } => (port.clone(), *address, Some(mac.clone())),
-            Neighbor::Del { port, address } => (port.clone(), *address, None),
+        match self.clone() {
+            Neighbor::Add { port, address, mac } => DataplaneRequest::NeighborAdd { port, address, mac },
+            Neighbor::Del { port, address } => DataplaneRequest::NeighborDelete { port, address },
         }
     }
 }

@@ -4,8 +4,8 @@
 //! * [`sections`]: the sections that all daemons have;
 //! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
-//! * [`control`]: the unix socket on which operators ask, by the protocol of `fibcast-control`;
-//! * [`http`]: the port that monitoring reads, with [`metrics`] as its text for Prometheus;
+//! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
+//!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus);
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
@@ -19,6 +19,7 @@ pub mod files;
 pub mod http;
 pub mod log;
 mod metrics;
+pub mod operators;
 pub mod process;
 pub mod sections;
 pub mod signals;

@@ -148,7 +148,7 @@ impl Socket {
                 interrupted |= message.flags & flag::DUMP_INTERRUPTED != 0;
                 match message.kind {
                     kind::DONE | kind::ERROR => {
-                        return match error_of(&message) {
+                        return match message.error() {
                             Some(error) => Err(error),
                             None if interrupted => Ok(Dumped::Interrupted),
                             None => Ok(Dumped::Whole),
@@ -172,15 +172,10 @@ impl AsFd for Socket {
     }
 }
 
-/// What an answer says went wrong; none: nothing.
-pub(crate) fn error_of(message: &Message<'_>) -> Option<Error> {
-    let code = u32_at(message.body, 0).map_or(0, u32::cast_signed);
-    (code < 0).then(|| Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX)))
-}
-
 impl Message<'_> {
     /// What an answer (`NLMSG_ERROR`) says went wrong; none: nothing.
     pub fn error(&self) -> Option<Error> {
-        error_of(self)
+        let code = u32_at(self.body, 0).map_or(0, u32::cast_signed);
+        (code < 0).then(|| Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX)))
     }
 }

@@ -10,9 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, bounded};
-use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::exit::Failure;
-use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::operators::Operators;
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker};
@@ -39,16 +38,8 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let stop: Arc<AtomicBool> = Arc::default();
     let wake = waking(shell.waker());
     let (asking, questions) = Asking::new(wake.clone());
-    let control = config.node.control.as_deref().map(|path| {
-        let asking = asking.clone();
-        ControlServer::start(path, move |request| asking.ask(request)).map_err(Failure::work)
-    });
-    let _control = control.transpose()?;
-    let http = config
-        .node
-        .http
-        .map(|address| HttpServer::start(address, move |request| asking.ask(request)).map_err(Failure::work));
-    let _http = http.transpose()?;
+    let _operators = Operators::open(&config.node, move |request| asking.ask(request))
+        .map_err(|(_, error)| Failure::work(error))?;
     fibcast_daemon::signals::on_stop({
         let (stop, wake) = (stop.clone(), wake.clone());
         move || {

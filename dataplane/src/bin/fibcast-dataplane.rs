@@ -9,9 +9,8 @@ use clap::Parser;
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
-use fibcast_daemon::control::{ControlServer, Handler};
 use fibcast_daemon::exit::{Failure, finish};
-use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::operators::Operators;
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
 use fibcast_dataplane::config::Config;
@@ -62,8 +61,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
-    let _operators = open_control(&loaded, handler.clone())?;
-    let _http = open_http(&loaded, handler)?;
+    let _operators = Operators::open(&config.node, handler).map_err(|(key, error)| {
+        Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error))
+    })?;
     tracing::info!(
         "{}: {} ports, {} workers",
         config.node.name,
@@ -172,18 +172,4 @@ fn trace(view: &View, request: DataplaneRequest, agent: &AgentHandle) -> Result<
         trace.origin = Some(format!("server {name} ({})", server.role));
     }
     Ok(answer)
-}
-
-fn open_control(loaded: &Loaded<Config>, handler: impl Handler) -> Result<Option<ControlServer>, Failure> {
-    let Some(path) = &loaded.value.node.control else { return Ok(None) };
-    ControlServer::start(path, handler).map(Some).map_err(|error| {
-        Failure::work(loaded.error(&[Step::Key("node"), Step::Key("control")], error.to_string()))
-    })
-}
-
-fn open_http(loaded: &Loaded<Config>, handler: impl Handler) -> Result<Option<HttpServer>, Failure> {
-    let Some(address) = loaded.value.node.http else { return Ok(None) };
-    HttpServer::start(address, handler).map(Some).map_err(|error| {
-        Failure::work(loaded.error(&[Step::Key("node"), Step::Key("http")], error.to_string()))
-    })
 }

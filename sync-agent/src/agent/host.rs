@@ -6,20 +6,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use fibcast_control::kv::KvList;
 use fibcast_control::protocol::{Answer, RouteQuery};
+use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{GroupList, RouteList};
+use fibcast_daemon::process;
 use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
-use super::{Report, show};
+use super::show;
 use crate::checkpoint::Checkpoint;
 use crate::shell::{Host, ShellState};
 use crate::sink::Sink;
 
 /// What other threads ask.
 pub(super) enum Command {
-    Status(Sender<Report>),
+    Status(Sender<Status>),
     Routes(RouteQuery, usize, Sender<RouteList>),
     Groups(Sender<GroupList>),
     Resync(Sender<()>),
@@ -64,7 +66,7 @@ impl<'s> AgentHost<'s> {
         let table = node.role().table();
         // Who asked may have lost patience.
         match command {
-            Command::Status(answer) => drop(answer.try_send(self.report(node, state))),
+            Command::Status(answer) => drop(answer.try_send(self.status(node, state))),
             Command::Routes(query, limit, answer) => {
                 drop(answer.try_send(show::routes(table, &query, limit)));
             }
@@ -81,18 +83,20 @@ impl<'s> AgentHost<'s> {
         }
     }
 
-    fn report(&self, node: &Node<AgentCore>, state: &ShellState) -> Report {
+    /// All but the name and the time since the agent was spawned.
+    fn status(&self, node: &Node<AgentCore>, state: &ShellState) -> Status {
         let agent = node.role();
         let client = node.client(0);
         let mut sync = show::sync_status(node, 0, state);
         sync.checkpoint = self.checkpoint.as_ref().map(Checkpoint::status);
-        Report {
+        Status {
             ready: client.is_some_and(|c| c.is_synced()),
             stale: client.is_none_or(|c| c.is_stale()),
             table: show::table_status(agent.table(), agent.changes()),
-            sync,
+            sync: Some(sync),
             clients: show::clients(node, state),
             refused: show::refused(state),
+            ..process::status("", Kind::Agent, Duration::ZERO)
         }
     }
 }

@@ -20,9 +20,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
-use fibcast_control::status::{Kind, Status};
+use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
-use fibcast_daemon::process;
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -223,17 +222,6 @@ fn supervise(
     }
 }
 
-/// What the loop knows of itself.
-#[derive(Debug, Clone)]
-pub(crate) struct Report {
-    pub ready: bool,
-    pub stale: bool,
-    pub table: fibcast_control::status::TableStatus,
-    pub sync: fibcast_control::status::SyncStatus,
-    pub clients: Vec<fibcast_control::status::ClientStatus>,
-    pub refused: fibcast_control::status::Refused,
-}
-
 impl AgentHandle {
     /// Addresses in use for the tier below; they matter where the configuration says port 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -268,16 +256,9 @@ impl AgentHandle {
 
     /// A status of kind `agent`; a dataplane adds what it knows.
     pub fn status(&self) -> Result<Status, String> {
-        let report = self.ask(Command::Status)?;
-        Ok(Status {
-            ready: report.ready,
-            stale: report.stale,
-            table: report.table,
-            sync: Some(report.sync),
-            clients: report.clients,
-            refused: report.refused,
-            ..process::status(&self.name, Kind::Agent, self.started.elapsed())
-        })
+        let status = self.ask(Command::Status)?;
+        let uptime_ms = self.started.elapsed().as_millis() as u64;
+        Ok(Status { name: self.name.clone(), uptime_ms, ..status })
     }
 
     /// Forwarding routes, up to a limit.

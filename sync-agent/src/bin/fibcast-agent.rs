@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use fibcast_control::protocol::{Answer, Request};
-use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::exit::{Failure, finish};
-use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::operators::Operators;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
 use fibcast_sync_agent::kernel::KernelSink;
@@ -67,19 +66,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             answer
         }
     };
-    let _control = file
-        .node
-        .control
-        .as_deref()
-        .map(|path| ControlServer::start(path, handler.clone()))
-        .transpose()
-        .map_err(Failure::work)?;
-    let _http = file
-        .node
-        .http
-        .map(|address| HttpServer::start(address, handler))
-        .transpose()
-        .map_err(Failure::work)?;
+    let _operators = Operators::open(&file.node, handler).map_err(|(_, error)| Failure::work(error))?;
     tracing::info!("{}: agent runs", file.node.name);
     fibcast_daemon::signals::wait().map_err(Failure::work)?;
     tracing::info!("{}: stops", file.node.name);

@@ -1,0 +1,23 @@
+//! The ways in for operators and monitoring that `[node]` names.
+
+use crate::control::{ControlServer, Handler};
+use crate::http::HttpServer;
+use crate::sections::Node;
+
+/// Control socket and HTTP port, open as long as this is kept.
+#[derive(Debug)]
+pub struct Operators {
+    _control: Option<ControlServer>,
+    _http: Option<HttpServer>,
+}
+
+impl Operators {
+    /// Opens what `[node]` names. An error comes with the key that it is about.
+    pub fn open(node: &Node, handler: impl Handler + Clone) -> Result<Self, (&'static str, String)> {
+        let control = node.control.as_deref().map(|path| ControlServer::start(path, handler.clone()));
+        let _control = control.transpose().map_err(|error| ("control", error.to_string()))?;
+        let http = node.http.map(|address| HttpServer::start(address, handler));
+        let _http = http.transpose().map_err(|error| ("http", error.to_string()))?;
+        Ok(Self { _control, _http })
+    }
+}
