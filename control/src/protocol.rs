@@ -1,6 +1,6 @@
 //! Requests and answers of the control protocol.
 //!
-//! Something new to show is added in three places: here with its answer, in the daemon that answers, and in `fibcast show`
+//! Something new to show is added in three places: in this crate with its answer, in the daemon that answers, and in `fibcast show`
 //! (`cli/src/show.rs`). Daemons have no arm for "all else", so that the compiler names those that do not answer yet.
 
 use serde::{Deserialize, Serialize};

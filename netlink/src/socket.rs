@@ -80,11 +80,6 @@ impl Socket {
         Ok(Self { inner, buffer: vec![0; BUFFER], sequence: 0 })
     }
 
-    /// Room that the kernel gave, in bytes as it counts them.
-    pub fn room(&self) -> usize {
-        sockopt::socket_recv_buffer_size(self.inner.as_fd()).unwrap_or(0)
-    }
-
     /// Wants to hear of changes; see [`group`].
     pub fn subscribe(&self, group: u32) -> Result<()> {
         self.inner.add_membership(group)

@@ -69,11 +69,6 @@ impl Mirror {
         }
     }
 
-    /// Which routes are taken.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
     /// The sender begins anew: everything it said before is stale.
     pub fn begin(&mut self) {
         self.v4.begin(&mut self.shared);
@@ -219,11 +214,6 @@ impl Mirror {
         let v4 = v4.into_iter().map(|(key, path)| change(side::Destination::unpack(key), path));
         let v6 = v6.into_iter().map(|(key, path)| change(side::Destination::unpack(key), path));
         v4.chain(v6).collect()
-    }
-
-    /// Whether [`Mirror::changes`] has something to give. May say so once too often.
-    pub fn has_changes(&self) -> bool {
-        self.v4.waits() || self.v6.waits()
     }
 
     /// What is due by `now`: withdrawals of routes that have been parked for too long.

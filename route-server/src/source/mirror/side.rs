@@ -272,11 +272,6 @@ impl<K: Destination> Side<K> {
         }
     }
 
-    /// Whether something waits to be told.
-    pub fn waits(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// Net changes since the RIB was told last, up to `limit` of them.
     pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<Told<K>>) {
         while out.len() < limit {

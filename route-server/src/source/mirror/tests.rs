@@ -57,7 +57,7 @@ impl World {
     /// Tells the RIB all; how many changes that took.
     fn tell(&mut self) -> usize {
         let mut n = 0;
-        while self.mirror.has_changes() || n == 0 {
+        loop {
             let changes = self.mirror.changes(3);
             if changes.is_empty() {
                 break;

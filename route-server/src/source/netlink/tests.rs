@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fibcast_netlink::{Messages, testing as wire};
+use fibcast_netlink::{Messages, flag, kind, testing as wire};
 use fibcast_sync_agent::agent::show::words;
 use ipnet::IpNet;
 
