@@ -39,7 +39,9 @@ pub struct Capture {
 
 /// Captures until it is enough; says how many packets were written, and how many were lost.
 pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String, String> {
-    let look = |request: DataplaneRequest| match ask(socket, &request.into(), timeout).map_err(|error| error.to_string())? {
+    let look = |request: DataplaneRequest| match ask(socket, &request.into(), timeout)
+        .map_err(|error| error.to_string())?
+    {
         Answer::Captured(captured) => Ok(captured),
         _ => Err("the daemon gave another answer than captured packets".to_owned()),
     };
@@ -60,7 +62,11 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
     while !over {
         over = end.is_some_and(|end| Instant::now() >= end);
         let id = begun.id;
-        let captured = look(if over { DataplaneRequest::CaptureStop { id } } else { DataplaneRequest::CaptureRead { id } })?;
+        let captured = look(if over {
+            DataplaneRequest::CaptureStop { id }
+        } else {
+            DataplaneRequest::CaptureRead { id }
+        })?;
         lost = captured.lost;
         for packet in &captured.packets {
             if capture.count.is_some_and(|count| written >= count) {

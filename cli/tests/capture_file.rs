@@ -30,11 +30,15 @@ fn tshark_reads_ports_times_and_the_reason_of_a_drop() {
     let given = AtomicBool::new(false);
     let _server = ControlServer::start(&socket, move |request| {
         let packets = match request {
-            Request::Dataplane(DataplaneRequest::CaptureRead { .. }) if !given.swap(true, Ordering::AcqRel) => vec![
-                packet(0, Direction::In, None),
-                packet(0, Direction::Drop, Some("no_route")),
-                packet(1, Direction::Out, None),
-            ],
+            Request::Dataplane(DataplaneRequest::CaptureRead { .. })
+                if !given.swap(true, Ordering::AcqRel) =>
+            {
+                vec![
+                    packet(0, Direction::In, None),
+                    packet(0, Direction::Drop, Some("no_route")),
+                    packet(1, Direction::Out, None),
+                ]
+            }
             Request::Dataplane(
                 DataplaneRequest::CaptureStart { .. }
                 | DataplaneRequest::CaptureRead { .. }

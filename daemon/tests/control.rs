@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 fn drops_only(request: Request) -> Result<Answer, String> {
     match request {
-        Request::Dataplane(DataplaneRequest::Drops) => Ok(Answer::Drops(DropList { received: 7, ..DropList::default() })),
+        Request::Dataplane(DataplaneRequest::Drops) => {
+            Ok(Answer::Drops(DropList { received: 7, ..DropList::default() }))
+        }
         other => Err(format!("this daemon has none of {other:?}")),
     }
 }

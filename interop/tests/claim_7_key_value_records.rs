@@ -20,7 +20,8 @@ fn delete(server: &Ours<'_>, key: &str) {
 }
 
 fn get(socket: &Path, key: &str) -> Option<String> {
-    let Ok(Answer::Kv(list)) = ask(socket, &KvRequest::Get { key: key.to_owned() }.into(), Duration::from_secs(5))
+    let Ok(Answer::Kv(list)) =
+        ask(socket, &KvRequest::Get { key: key.to_owned() }.into(), Duration::from_secs(5))
     else {
         return None;
     };

@@ -226,8 +226,8 @@ impl Route {
         let rtm_type = match self.target {
             Target::Special(special) => special as u8,
             Target::Other(other) => other,
-            // 0 matches every type.
-            Target::Hops if self.hops.is_empty() => 0,
+            // In a deletion 0 matches every type.
+            Target::Hops if kind == kind::DEL_ROUTE && self.hops.is_empty() => 0,
             Target::Hops | Target::Object(_) => UNICAST,
         };
         let (length, scope) = (self.prefix.prefix_len(), self.scope);

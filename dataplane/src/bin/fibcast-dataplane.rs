@@ -61,9 +61,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
-    let _operators = Operators::open(&config.node, handler).map_err(|(key, error)| {
-        Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error))
-    })?;
+    let _operators = Operators::open(&config.node, handler)
+        .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
     tracing::info!(
         "{}: {} ports, {} workers",
         config.node.name,
@@ -131,7 +130,9 @@ fn handler(
             (Request::Routes { all: true, .. }, _) => {
                 Err("only a route server knows every origin's routes".to_owned())
             }
-            (Request::Routes { query, limit, all: false }, _) => view.routes(query, limit).map(Answer::Routes),
+            (Request::Routes { query, limit, all: false }, _) => {
+                view.routes(query, limit).map(Answer::Routes)
+            }
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),

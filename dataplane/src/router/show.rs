@@ -108,9 +108,7 @@ impl View {
                 self.delete_neighbor(&port, address).map(Answer::Done)
             }
             DataplaneRequest::RouteAdd(route) => self.add_route(&route).map(Answer::Done),
-            DataplaneRequest::RouteDelete { vrf, prefix } => {
-                self.delete_route(vrf, prefix).map(Answer::Done)
-            }
+            DataplaneRequest::RouteDelete { vrf, prefix } => self.delete_route(vrf, prefix).map(Answer::Done),
         }
     }
 

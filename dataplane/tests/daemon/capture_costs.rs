@@ -17,11 +17,8 @@ fn captured(router: &Router, request: DataplaneRequest) -> Captured {
 fn a_capture_that_is_not_taken_away_costs_captured_packets_only() {
     let frames: Vec<_> = (0..64).map(|flow| frame([10, 1, 2, 3], flow, 64)).collect();
     let router = Router::start(&frames, "0", "", ROUTE);
-    let start = DataplaneRequest::CaptureStart {
-        port: None,
-        directions: vec![Direction::In],
-        filter: "udp".into(),
-    };
+    let start =
+        DataplaneRequest::CaptureStart { port: None, directions: vec![Direction::In], filter: "udp".into() };
     let id = captured(&router, start).id;
     let before = router.drops();
     std::thread::sleep(Duration::from_secs(1));

@@ -57,7 +57,8 @@ fn an_operators_route_and_neighbour_come_and_go() {
     router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap();
     let error = router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap_err();
     assert!(error.contains("found none to 10.0.0.0/8"), "{error}");
-    let gone = DataplaneRequest::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
+    let gone =
+        DataplaneRequest::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
     router.ask(gone.clone()).unwrap();
     assert!(router.ask(gone).unwrap_err().contains("has no static neighbor"));
     let error = router.ask(Request::Resync).unwrap_err();

@@ -181,7 +181,8 @@ impl Lab {
     /// What would happen to a packet.
     pub fn trace(&self, to: &str, from: &str) -> fibcast_control::capture::Trace {
         let (address, from) = (to.parse().unwrap(), Some(from.parse().unwrap()));
-        let Some(Answer::Trace(trace)) = self.answer(DataplaneRequest::Trace { address, from, vrf: 0 }) else {
+        let Some(Answer::Trace(trace)) = self.answer(DataplaneRequest::Trace { address, from, vrf: 0 })
+        else {
             panic!("no answer")
         };
         *trace

@@ -38,8 +38,9 @@ pub fn config(data: &[u8]) {
     }
     let agent: Result<Loaded<fibcast_sync_agent::config::AgentFile>, _> = parse(path, text.to_owned());
     match agent {
-        Ok(loaded) => fibcast_sync_agent::config::AgentFile::check(&loaded)
-            .unwrap_or_else(|e| named(e.to_string())),
+        Ok(loaded) => {
+            fibcast_sync_agent::config::AgentFile::check(&loaded).unwrap_or_else(|e| named(e.to_string()))
+        }
         Err(error) => named(error.to_string()),
     }
     let dataplane: Result<Loaded<fibcast_dataplane::config::Config>, _> = parse(path, text.to_owned());

@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// Each origin, own ones first.
-    pub(crate) fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
+    pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
         let own = self.sources.iter().filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = if value.ready { "live" } else { "loading" };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_control::status::CheckpointStatus;
 use fibcast_sync_proto::codec::Encoder;
-use fibcast_sync_proto::frame::{Frame, Mode};
+use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::{Change, Key, Label, Table, Value};
 
 pub use format::{CheckpointError, load};

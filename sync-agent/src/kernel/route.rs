@@ -118,7 +118,8 @@ pub(super) fn route((table, prefix, metric): (u32, IpNet, u32), lead: Option<&Le
     let (target, hops) = match lead {
         Some(Lead::Special(special)) => (Target::Special(*special), Vec::new()),
         Some(Lead::Hops(hops)) => {
-            let hops = hops.iter().map(|(gateway, interface, weight)| Hop::new(*gateway, *interface, *weight));
+            let hops =
+                hops.iter().map(|(gateway, interface, weight)| Hop::new(*gateway, *interface, *weight));
             (Target::Hops, hops.collect())
         }
         None => (Target::Hops, Vec::new()),
