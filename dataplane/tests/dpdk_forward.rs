@@ -2,28 +2,21 @@
 #![cfg(feature = "dpdk")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-use fibcast_control::{Answer, DataplaneRequest, ask};
+use fibcast_control::{Answer, DataplaneRequest};
 use fibcast_dataplane::packet::checksum;
+use fibcast_testbed::wait::eventually;
+use fibcast_testbed::{Node, config as sections, pcap};
 
 /// net_pcap ports have this address unless told otherwise, with the port's number in the last byte.
 const PACKETS: u32 = 1_000;
 
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fibcast-dataplane");
 
 fn binary() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_fibcast-dataplane"))
+    Command::new(PROGRAM)
 }
 
 fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -33,37 +26,13 @@ fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn config(folder: &Path, ports: &str) -> PathBuf {
-    let text = format!(
-        r#"[node]
-name = "nh-test"
-control = "{folder}/control.sock"
-[eal]
-args = ["--no-huge", "-m", "128", "--no-pci", "--no-shconf", "--no-telemetry", "--iova-mode=va", "--file-prefix", "fc-{pid}-{name}"]
-[workers]
-cores = [0]
-idle = "sleep"
-{ports}"#,
-        folder = folder.display(),
-        pid = std::process::id(),
-        name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.'),
-    );
-    write(folder, "dataplane.toml", text)
+    let prefix = format!("fc-{}-{}", std::process::id(), folder.file_name().unwrap().display());
+    let text = sections::node("nh-test", folder, "") + &sections::workers(&prefix, 128, "0", "") + ports;
+    write(folder, "nh-test.toml", text)
 }
 
 fn run(config: &Path) -> Output {
     binary().arg("--config").arg(config).output().unwrap()
-}
-
-fn request(folder: &Path, request: DataplaneRequest) -> Option<Answer> {
-    ask(&folder.join("control.sock"), &request.into(), Duration::from_secs(5)).ok()
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < end, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// An Ethernet frame with a UDP packet to 10.0.0.0/8.
@@ -82,39 +51,13 @@ fn frame(number: u32) -> Vec<u8> {
     frame
 }
 
-fn pcap(frames: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        file.extend(word.to_le_bytes());
-    }
-    for frame in frames {
-        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(frame);
-    }
-    file
-}
-
-fn frames(path: &Path) -> Vec<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
-    let (mut rest, mut frames) = (&bytes[24..], Vec::new());
-    while !rest.is_empty() {
-        let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
-        frames.push(rest[16..16 + length].to_vec());
-        rest = &rest[16 + length..];
-    }
-    frames
-}
-
 #[test]
 fn packets_go_from_port_to_port_and_everything_is_given_back() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let input = write(folder, "in.pcap", pcap((0..PACKETS).map(frame)));
+    let input = write(folder, "in.pcap", pcap::write((0..PACKETS).map(frame)));
     let output = folder.join("out.pcap");
-    let config = config(
+    config(
         folder,
         &format!(
             r#"[[port]]
@@ -135,30 +78,27 @@ via = "198.51.100.9"
 "#,
             input.display(),
             folder.join("unused.pcap").display(),
-            write(folder, "empty.pcap", pcap(std::iter::empty())).display(),
+            write(folder, "empty.pcap", pcap::write::<&[u8]>([])).display(),
             output.display()
         ),
     );
-    let child = binary().arg("--config").arg(&config).stderr(Stdio::inherit()).spawn().unwrap();
-    let mut daemon = Daemon(child);
-    wait_until("all packets sent", || {
-        let Some(Answer::Drops(drops)) = request(folder, DataplaneRequest::Drops) else { return false };
+    let mut daemon = Node::ready(PROGRAM.as_ref(), "nh-test", folder, None).unwrap();
+    eventually("all packets sent", 30, || {
+        let Ok(Answer::Drops(drops)) = daemon.ask(DataplaneRequest::Drops) else { return false };
         assert_eq!(drops.received, drops.sent + drops.dropped + drops.host + drops.held);
         assert_eq!(drops.drops, []);
         drops.sent == u64::from(PACKETS)
     });
-    let Some(Answer::Ports(list)) = request(folder, DataplaneRequest::Ports) else { panic!("no answer") };
+    let Ok(Answer::Ports(list)) = daemon.ask(DataplaneRequest::Ports) else { panic!("no answer") };
     assert_eq!((list.ports[0].rx_packets, list.ports[1].tx_packets), (1_000, 1_000));
     assert_eq!((list.ports[0].rx_bytes, list.ports[1].tx_bytes), (60_000, 60_000));
     let own_mac = list.ports[1].mac.clone();
 
     // SIGTERM: the pcap file is complete only if the port was closed in order.
-    let pid = rustix::process::Pid::from_child(&daemon.0);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert!(daemon.0.wait().unwrap().success());
-    assert!(!folder.join("control.sock").exists());
+    assert!(daemon.process.stop().unwrap().success());
+    assert!(!daemon.socket().exists());
 
-    let sent = frames(&output);
+    let sent = pcap::read(&std::fs::read(&output).unwrap());
     assert_eq!(sent.len(), PACKETS as usize);
     let own_mac: Vec<u8> = own_mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     for (number, frame) in sent.iter().enumerate() {
@@ -179,10 +119,7 @@ fn an_unknown_device_is_one_clear_line_and_exit_code_1() {
     let text = String::from_utf8_lossy(&output.stderr);
     let last = text.lines().last().unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(
-        last.contains("dataplane.toml:11: port[0].device: cannot probe device net_nonsense0: "),
-        "{last}"
-    );
+    assert!(last.contains("nh-test.toml:11: port[0].device: cannot probe device net_nonsense0: "), "{last}");
 }
 
 #[test]
@@ -198,7 +135,7 @@ fn a_core_that_does_not_exist_is_one_clear_line_and_exit_code_1() {
         text.lines()
             .last()
             .unwrap()
-            .contains("dataplane.toml:7: workers.cores: there is no core 999: this machine has"),
+            .contains("nh-test.toml:7: workers.cores: there is no core 999: this machine has"),
         "{text}"
     );
 }

@@ -1,22 +1,26 @@
-//! A host: one network namespace.
+//! A host: one network namespace, with a folder of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::{Lab, Process, text};
+use fibcast_testbed::process::command;
+use fibcast_testbed::{Bird, Frr, Namespace, Process};
+
+use crate::Lab;
+
+/// For so long a new zebra keeps routes of the one before that nobody claims; shorter than docs/frr.md says.
+pub const RETAIN_S: u32 = 8;
 
 /// A host of a laboratory.
 #[derive(Debug)]
 pub struct Host<'l> {
     lab: &'l Lab,
-    name: String,
-    namespace: String,
+    namespace: Namespace,
     folder: PathBuf,
 }
 
 impl<'l> Host<'l> {
-    pub(crate) fn new(lab: &'l Lab, name: &str, namespace: String, folder: PathBuf) -> Self {
-        Self { lab, name: name.to_owned(), namespace, folder }
+    pub(crate) fn new(lab: &'l Lab, namespace: Namespace, folder: PathBuf) -> Self {
+        Self { lab, namespace, folder }
     }
 
     /// The laboratory.
@@ -26,11 +30,11 @@ impl<'l> Host<'l> {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.namespace.host()
     }
 
-    /// The name of its namespace.
-    pub fn namespace(&self) -> &str {
+    /// Its namespace.
+    pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
@@ -48,41 +52,41 @@ impl<'l> Host<'l> {
 
     /// Runs a command of the shell on it: what it printed, and whether it was content.
     pub fn try_sh(&self, command: &str) -> (bool, String) {
-        let output = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, "timeout", "60", "bash", "-c", command])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        (output.status.success(), text(&output))
+        self.namespace.try_sh(command)
     }
 
     /// The same, for a command that must be content.
     #[track_caller]
     pub fn sh(&self, command: &str) -> String {
-        let (content, text) = self.try_sh(command);
-        assert!(content, "{}: {command}: {text}", self.name);
-        text
+        self.namespace.sh(command).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     /// `ip` on it.
     #[track_caller]
     pub fn ip(&self, arguments: &str) -> String {
-        self.sh(&format!("ip {arguments}"))
+        self.namespace.ip(arguments).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// Starts a program on it, with its output in `NAME.out` of its folder.
+    /// Starts a program on it, with its output in `NAME.log` of its folder.
     pub fn start(&self, name: &str, program: &Path, arguments: &[&str]) -> Process {
-        let out = std::fs::File::create(self.folder.join(format!("{name}.out"))).unwrap();
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace])
-            .arg(program)
-            .args(arguments)
-            .env("RUNTIME_DIRECTORY", &self.folder)
-            .stdin(Stdio::piped())
-            .stdout(out.try_clone().unwrap())
-            .stderr(out)
-            .spawn()
-            .unwrap();
-        Process::new(name, child, self.folder.join(format!("{name}.out")))
+        let mut command = command(program, Some(self.namespace.name())).unwrap();
+        command.args(arguments);
+        Process::start(name, command, &self.folder).unwrap()
+    }
+
+    /// Starts zebra and other daemons of FRR, and gives them an `frr.conf`.
+    pub fn frr(&self, daemons: &[&str], conf: &str) -> Frr {
+        let frr = Frr::new(&self.namespace, self.folder.join("frr"), conf).unwrap();
+        let others = daemons.iter().filter(|daemon| **daemon != "zebra");
+        ["zebra"].iter().chain(others).for_each(|daemon| frr.start(daemon, RETAIN_S).unwrap());
+        frr.configure().unwrap();
+        frr
+    }
+
+    /// Starts BIRD with a configuration.
+    pub fn bird(&self, conf: &str) -> Bird {
+        let mut bird = Bird::new(&self.namespace, &self.folder, conf).unwrap();
+        bird.start();
+        bird
     }
 }

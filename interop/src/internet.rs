@@ -2,84 +2,50 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::ours::built;
-use crate::{Host, Lab, Process, text};
+use fibcast_testbed::config::LANS;
+use fibcast_testbed::{Internet, Process};
 
-/// Subnets of the next hops of [`Internet`]: behind port 0 and port 1.
-pub const SUBNETS: [[&str; 2]; 2] = [["198.18.0.", "2001:2::"], ["198.19.0.", "2001:2:0:1::"]];
+use crate::ours::programs;
+use crate::{Host, Lab};
 
-/// Real prefixes with next hops by a rule, and changes of next hops, in files.
-#[derive(Debug)]
-pub struct Internet {
-    /// The table (MRT).
-    pub table: PathBuf,
-    /// The changes (MRT).
-    pub updates: PathBuf,
-}
-
-/// Routes of an [`Internet`].
-pub const ROUTES: u64 = 901_899 + 160_147;
+/// Files of real tables.
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../data");
 
 impl Lab {
     /// The full table of both families, and changes at this rate (`500/s:30s`).
     pub fn internet(&self, phase: &str) -> Internet {
-        let internet =
-            Internet { table: self.folder().join("table.mrt"), updates: self.folder().join("updates.mrt") };
-        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/full-table-2024.prefixes.txt.gz");
-        let output = Command::new(built("fibcast-tablegen"))
-            .args(["--prefixes", data, "--phase", phase, "--table"])
-            .arg(&internet.table)
-            .arg("--updates")
-            .arg(&internet.updates)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        internet
+        Internet::make(&programs(), Path::new(DATA), self.folder(), &[phase.to_owned()]).unwrap()
     }
 }
 
-impl Internet {
-    /// A source with the same routes, to compare with; with the changes where they are wanted, as fast as they can be had.
-    pub fn source(&self, changed: bool) -> String {
-        let updates = match changed {
-            true => format!("updates = \"{}\"\npace = 500000\n", self.updates.display()),
-            false => String::new(),
-        };
-        format!(
-            "[[source]]\norigin = \"oracle\"\nkind = \"mrt\"\npath = \"{}\"\n{updates}",
-            self.table.display()
-        )
-    }
+/// A source with the same routes, to compare with; with the changes where they are wanted, as fast as they can be had.
+pub fn oracle(internet: &Internet, changed: bool) -> String {
+    let keys = match changed {
+        true => format!("updates = \"{}\"\npace = 500000", internet.updates.display()),
+        false => String::new(),
+    };
+    format!("[[source]]\norigin = \"oracle\"\n{}", internet.source(&keys))
 }
 
 impl<'l> Host<'l> {
     /// An interface with the subnets of all next hops, so that a routing daemon finds them.
     pub fn gateways(&self) {
-        self.ip("link add up0 type veth peer name up1");
-        for [v4, v6] in SUBNETS {
-            self.ip(&format!("address add {v4}254/16 dev up0"));
-            self.ip(&format!("address add {v6}fe/64 dev up0 nodad"));
-        }
-        self.ip("link set up1 up");
-        self.ip("link set up0 up");
+        let own: Vec<String> = LANS.iter().flat_map(|lan| lan.addresses(254)).collect();
+        self.namespace().uplink(&own.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     }
 
     /// A BGP speaker that dials these neighbors and tells them the table; [`Process::tell`] it a Unix time for the changes to begin.
     pub fn speaker(&self, internet: &Internet, neighbors: &[&str]) -> Process {
-        let (table, updates) = (internet.table.display().to_string(), internet.updates.display().to_string());
-        let mut arguments = vec!["--table", &table, "--updates", &updates];
-        neighbors.iter().for_each(|neighbor| arguments.extend(["--neighbor", *neighbor]));
-        self.start("speaker", &built("fibcast-bgp-player"), &arguments)
+        internet.speaker(&programs(), self.namespace(), self.folder(), neighbors).unwrap()
     }
 
     /// Runs something in this host's network.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = std::fs::File::open(format!("/run/netns/{}", self.namespace())).unwrap();
+        let file = std::fs::File::open(Path::new("/run/netns").join(self.namespace().name())).unwrap();
         let enter = move || {
             let network = rustix::thread::LinkNameSpaceType::Network;
             rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(network))

@@ -1,37 +1,30 @@
 //! A network that several hosts are on, whose cables can be cut.
 
+use fibcast_testbed::Namespace;
+
 use crate::{Host, Lab};
 
-/// A switch in a namespace of its own; each host's interface on it is `ctl`, its address `10.255.0.N`.
+/// A switch; each host's interface on it is `ctl`, its address `10.255.0.N`.
 #[derive(Debug)]
-pub struct Network<'l> {
-    switch: Host<'l>,
-}
+pub struct Network(Namespace);
 
 impl Lab {
     /// Connects hosts: the first gets the address 10.255.0.1.
-    pub fn network(&self, hosts: &[&Host<'_>]) -> Network<'_> {
-        let switch = self.host("switch");
-        switch.ip("link add br0 type bridge");
-        switch.ip("link set br0 up");
-        for (host, n) in hosts.iter().zip(1..) {
-            let port = format!("to-{}", host.name());
-            self.cable((host, "ctl", &[&format!("10.255.0.{n}/24")]), (&switch, &port, &[]));
-            switch.ip(&format!("link set {port} master br0"));
-        }
-        Network { switch }
+    pub fn network(&self, hosts: &[&Host<'_>]) -> Network {
+        let hosts: Vec<&Namespace> = hosts.iter().map(|host| host.namespace()).collect();
+        Network(self.namespaces.network(&hosts).unwrap())
     }
 }
 
-impl Network<'_> {
+impl Network {
     /// Pulls a host's cable: nothing passes in either direction, and no connection is told.
     pub fn cut(&self, host: &Host<'_>) {
-        self.switch.ip(&format!("link set to-{} down", host.name()));
+        self.0.ip(&format!("link set to-{} down", host.name())).unwrap();
     }
 
     /// Plugs it in again.
     pub fn mend(&self, host: &Host<'_>) {
-        self.switch.ip(&format!("link set to-{} up", host.name()));
+        self.0.ip(&format!("link set to-{} up", host.name())).unwrap();
     }
 }
 
@@ -73,10 +66,6 @@ pub fn table(verb: &str, numbers: std::ops::Range<u32>, via: &str) -> String {
 impl Host<'_> {
     /// An interface that has all of 192.0.2.0/24 and 2001:db8::/64 behind it, for next hops of routes.
     pub fn uplink(&self) {
-        self.ip("link add up0 type veth peer name up1");
-        self.ip("address add 192.0.2.1/24 dev up0");
-        self.ip("address add 2001:db8::1/64 dev up0 nodad");
-        self.ip("link set up1 up");
-        self.ip("link set up0 up");
+        self.namespace().uplink(&["192.0.2.1/24", "2001:db8::1/64"]).unwrap();
     }
 }

@@ -1,13 +1,13 @@
 //! Our daemons on a host, and what they say.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use fibcast_control::status::{Role, ServerStatus, SourceStatus, Status, SyncStatus};
 use fibcast_control::tables::RouteList;
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, Request};
+use fibcast_testbed::{Node, Process, config, process};
 
-use crate::{Host, Process, eventually, text};
+use crate::Host;
 
 /// One of our daemons on a host.
 #[derive(Debug)]
@@ -15,39 +15,24 @@ pub struct Ours<'h> {
     host: &'h Host<'h>,
     name: String,
     program: &'static str,
-    process: Option<Process>,
+    node: Option<Node>,
 }
 
-/// Where a program of ours is: beside the tests of the same profile.
-pub fn built(program: &str) -> PathBuf {
+/// Where programs of ours are: beside the tests of the same profile.
+pub fn programs() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let file = test.parent().and_then(|deps| deps.parent()).map(|profile| profile.join(program)).unwrap();
-    assert!(file.is_file(), "{} is not built; `make test-interop` does so", file.display());
-    file
-}
-
-/// `[node]` of a daemon; `more` are further keys.
-pub fn node(host: &Host<'_>, name: &str, more: &str) -> String {
-    let socket = host.folder().join(format!("{name}.sock"));
-    format!("[node]\nname = \"{name}\"\ncontrol = \"{}\"\n{more}\n", socket.display())
+    test.parent().and_then(|deps| deps.parent()).unwrap().to_owned()
 }
 
 /// A route server that serves on its host, with sources and peers in `rest`.
 pub fn route_server_toml(host: &Host<'_>, name: &str, listen: &str, rest: &str) -> String {
-    node(host, name, &format!("listen = [\"{listen}\"]")) + "[tls]\ninsecure = true\n" + rest
+    config::node(name, host.folder(), &config::listen(listen)) + config::INSECURE + rest
 }
 
 /// An agent of these servers, the first of them its primary; `sync` are further keys of `[sync]`.
 pub fn agent_toml(host: &Host<'_>, name: &str, listen: Option<&str>, servers: &[&str], sync: &str) -> String {
-    let listen = listen.map(|listen| format!("listen = [\"{listen}\"]")).unwrap_or_default();
-    let roles = ["primary", "secondary"];
-    let servers: Vec<String> = servers
-        .iter()
-        .zip(roles)
-        .map(|(address, role)| format!("{{ address = \"{address}\", role = \"{role}\" }}"))
-        .collect();
-    node(host, name, &listen)
-        + &format!("[tls]\ninsecure = true\n[sync]\nservers = [{}]\n{sync}\n", servers.join(", "))
+    let listen = listen.map(config::listen).unwrap_or_default();
+    config::node(name, host.folder(), &listen) + config::INSECURE + &config::sync(servers, sync)
 }
 
 impl<'l> Host<'l> {
@@ -56,8 +41,8 @@ impl<'l> Host<'l> {
     where
         'l: 'h,
     {
-        self.file(&format!("{name}.toml"), toml);
-        let mut ours = Ours { host: self, name: name.to_owned(), program, process: None };
+        let mut ours = Ours { host: self, name: name.to_owned(), program, node: None };
+        ours.rewrite(toml);
         ours.start();
         ours
     }
@@ -66,11 +51,9 @@ impl<'l> Host<'l> {
 impl Ours<'_> {
     /// Starts it (again).
     pub fn start(&mut self) {
-        let file = self.host.folder().join(format!("{}.toml", self.name));
-        let arguments = ["--config", &file.display().to_string()].map(str::to_owned);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        self.process = Some(self.host.start(&self.name, &built(self.program), &arguments));
-        eventually(&format!("{} answers", self.name), 20, || self.ask(Request::Status).is_some());
+        let (program, host) = (programs().join(self.program), self.host);
+        let node = Node::ready(&program, &self.name, host.folder(), Some(host.namespace().name()));
+        self.node = Some(node.unwrap_or_else(|failure| panic!("{failure}")));
     }
 
     /// Another configuration for the next start.
@@ -80,21 +63,18 @@ impl Ours<'_> {
 
     /// `SIGKILL`.
     pub fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-        }
+        self.node.take().iter_mut().for_each(|node| node.process.kill());
     }
 
     /// Ends it in order.
     pub fn stop(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.stop();
-        }
+        self.node = None;
     }
 
     /// The process.
     pub fn process(&self) -> &Process {
-        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+        let node = self.node.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name));
+        &node.process
     }
 
     /// Its control socket.
@@ -104,7 +84,7 @@ impl Ours<'_> {
 
     /// Asks over the control socket, without a program in between; none where there is no answer.
     pub fn ask(&self, request: impl Into<Request>) -> Option<Answer> {
-        ask(&self.socket(), &request.into(), Duration::from_secs(10)).ok()
+        self.node.as_ref()?.ask(request).ok()
     }
 
     /// `fibcast --json show status`.
@@ -164,15 +144,12 @@ impl Ours<'_> {
     /// What `fibcast --json ARGUMENTS` prints.
     #[track_caller]
     pub fn cli(&self, arguments: &str) -> serde_json::Value {
-        let output = std::process::Command::new(built("fibcast"))
-            .arg("--socket")
-            .arg(self.socket())
-            .arg("--json")
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}: fibcast {arguments}: {}", self.name, text(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output)))
+        let (program, socket) = (programs().join("fibcast"), self.socket());
+        let (program, socket) = (program.display().to_string(), socket.display().to_string());
+        let words = ["--socket", &socket, "--json"].into_iter().chain(arguments.split_whitespace());
+        let said = process::run(&program, &words.collect::<Vec<_>>());
+        let said = said.unwrap_or_else(|failure| panic!("{}: {failure}", self.name));
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
     }
 }
 

@@ -46,8 +46,8 @@ fn nic_hosts_forward_by_the_best_routes_of_their_family_or_vrf_and_have_no_other
     let ends = [lab.host("e0"), lab.host("e1"), lab.host("e2"), lab.host("e3")];
     let _network = lab.network(&[&rs, &four, &seven]);
     for (nic, ends) in [(&four, &ends[..2]), (&seven, &ends[2..])] {
-        plug(&lab, nic, 0, &ends[0]);
-        plug(&lab, nic, 1, &ends[1]);
+        plug(nic, 0, &ends[0]);
+        plug(nic, 1, &ends[1]);
     }
     // What the second host of each has behind it: in VRF 0 from 10.50.0.0/16 on, in VRF 7 from 10.70.0.0/16.
     for address in ["10.50.0.1/32", "10.70.0.1/32", "2001:db8:3200::1/128", "2001:db8:4600::1/128"] {

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use fibcast_interop::{Lab, built};
+use fibcast_interop::{Lab, programs};
 
 /// The number in the row of the demo's table that begins so.
 fn figure(text: &str, row: &str) -> Vec<u64> {
@@ -15,11 +15,10 @@ fn figure(text: &str, row: &str) -> Vec<u64> {
 #[test]
 fn nothing_is_lost_when_the_primary_is_killed_while_frr_changes_routes() {
     let Some(_lab) = Lab::new(&["zebra", "bgpd", "staticd", "vtysh", "setpriv"]) else { return };
-    let demo = built("fibcast-demo");
     let project = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let output = Command::new(&demo)
+    let output = Command::new(programs().join("fibcast-demo"))
         .args(["--frr", "--short", "--programs"])
-        .arg(demo.parent().unwrap())
+        .arg(programs())
         .args(["--data", &format!("{project}/data"), "--packaging", &format!("{project}/packaging")])
         .output()
         .unwrap();

@@ -1,7 +1,7 @@
 //! zebra killed, restarted and gone for good: nothing wrong while it is away, nothing stale left when it is back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use fibcast_interop::{Lab, always, eventually, route_server_toml};
+use fibcast_interop::{Lab, RETAIN_S, always, eventually, route_server_toml};
 
 const FPM: &str = "[[source]]\norigin = \"static\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n";
 
@@ -46,7 +46,7 @@ fn deletions_that_zebra_never_tells_are_swept_when_it_is_back() {
     eventually("zebra is gone", 5, || server.source("static").state == "disconnected");
     frr.conf(&["no ip route 10.5.0.0/16 blackhole", "ip route 10.6.0.0/16 blackhole"]);
     always("nothing is lost while zebra is away", 3, || server.count() == 6);
-    frr.start("zebra");
+    frr.start("zebra", RETAIN_S).unwrap();
     frr.conf(&["fpm address 127.0.0.1 port 2620", "no fpm use-next-hop-groups"]);
     eventually("one less, one more", 60, || {
         server.via("10.5.0.0/16").is_none() && server.via("10.6.0.0/16").is_some()

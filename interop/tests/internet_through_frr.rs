@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fibcast_control::{Answer, Request};
 use fibcast_interop::{
-    Frr, Host, Lab, Ours, Process, ROUTES, SUBNETS, Tap, always, eventually, nic_toml, route_server_toml,
+    Frr, Host, LANS, Lab, Ours, Process, ROUTES, Tap, always, eventually, nic_toml, oracle,
+    route_server_toml, veth_port,
 };
 
 const CONF: &str = "no fpm use-next-hop-groups\nrouter bgp 65000\n bgp router-id 10.255.0.1\n no bgp ebgp-requires-policy\n \
@@ -20,35 +21,23 @@ const SERVER: &str = "[rib]\nready_timeout_ms = 900000\n[[source]]\norigin = \"b
 const CHANGES: &str = "500/s:24s";
 
 /// Plugs a host into port `n` of a NIC host; it has the addresses of all next hops behind that port.
-fn plug_gateways(lab: &Lab, nic: &Host<'_>, n: usize, end: &Host<'_>) {
-    let (port, [v4, v6]) = (format!("r{n}"), SUBNETS[n]);
-    lab.cable((nic, &port, &[]), (end, "eth0", &[&format!("{v4}2/16"), &format!("{v6}2/64")]));
-    let more = v4.strip_suffix("0.").unwrap();
+fn plug_gateways(nic: &Host<'_>, n: usize, end: &Host<'_>) {
+    let own = LANS[n].addresses(2);
+    let gateways = [LANS[n].ipv4[1], LANS[n].ipv6[1]];
+    nic.namespace().port(n, end.namespace(), "eth0", &own.each_ref().map(String::as_str), gateways).unwrap();
+    let (v4, v6) = (gateways[0].strip_suffix("0.1").unwrap(), gateways[1].strip_suffix('1').unwrap());
     let batch = (1..=64).fold(String::new(), |text, i| {
         text + &format!(
-            "address add {more}1.{i}/16 dev eth0\naddress add {v6}{:x}/64 dev eth0 nodad\n",
+            "address add {v4}1.{i}/16 dev eth0\naddress add {v6}{:x}/64 dev eth0 nodad\n",
             0x100 + i
         )
     });
     end.ip_batch(&batch);
-    nic.sh(&format!("ethtool -K {port} tx off rx off tso off gso off gro off"));
-    end.sh("ethtool -K eth0 tx off rx off tso off gso off gro off");
-    nic.sh(&format!("sysctl -qw net.ipv6.conf.{port}.disable_ipv6=1"));
-    nic.sh(&format!("nft add table netdev port{n}"));
-    let chain = format!("{{ type filter hook ingress device {port} priority 0; policy drop; }}");
-    nic.sh(&format!("nft 'add chain netdev port{n} in {chain}'"));
-    end.ip(&format!("route add default via {v4}1"));
-    end.ip(&format!("-6 route add default via {v6}1"));
 }
 
 /// A dataplane whose ports have all next hops behind them; it serves the tier below.
 fn dataplane(host: &Host<'_>, name: &str, server: &str) -> String {
-    let port = |n: usize| {
-        let [v4, v6] = SUBNETS[n];
-        format!(
-            "[[port]]\nname = \"p{n}\"\ndevice = \"net_af_packet{n},iface=r{n}\"\naddresses = [\"{v4}1/16\", \"{v6}1/64\"]\n"
-        )
-    };
+    let port = |n: usize| veth_port(n, &LANS[n].addresses(1).each_ref().map(String::as_str), "");
     nic_toml(host, name, "listen = [\"0.0.0.0:7830\"]", 1, &(port(0) + &port(1)))
         + &format!("[sync]\nservers = [{{ address = \"{server}:7830\", role = \"primary\" }}]\n")
 }
@@ -75,10 +64,9 @@ fn when_full(nics: [&Ours<'_>; 2], within_s: u64) -> [Instant; 2] {
     when.map(Option::unwrap)
 }
 
-fn sentinel(host: &Host<'_>, frr: &Frr<'_>) -> Process {
+fn sentinel(frr: &Frr) -> Process {
     let helper = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/frr/fibcast-sentinel");
-    let folder = frr.folder().display().to_string();
-    host.start("sentinel", std::path::Path::new(helper), &["--watch", "--vty_socket", &folder])
+    frr.sentinel(helper.as_ref(), &[]).unwrap()
 }
 
 /// The digest that a table must have in the end.
@@ -108,13 +96,13 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     let ends = ["e0", "e1", "e2", "e3"].map(|name| lab.host(name));
     let _network = lab.network(&[&a, &up, &two, &three]);
     let internet = lab.internet(CHANGES);
-    let before = expected(&up, "oracle", &internet.source(false));
-    let after = expected(&up, "oracle", &internet.source(true));
+    let before = expected(&up, "oracle", &oracle(&internet, false));
+    let after = expected(&up, "oracle", &oracle(&internet, true));
     assert_ne!(before, after);
     a.gateways();
     for (nic, ends) in [(&two, &ends[..2]), (&three, &ends[2..])] {
-        plug_gateways(&lab, nic, 0, &ends[0]);
-        plug_gateways(&lab, nic, 1, &ends[1]);
+        plug_gateways(nic, 0, &ends[0]);
+        plug_gateways(nic, 1, &ends[1]);
     }
     let start = |tier: &str| -> Ours<'_> {
         match tier {
@@ -130,7 +118,7 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     // From BGP, with FRR's own pace and pauses.
     let frr = a.frr(&["staticd", "bgpd"], &format!("fpm address 127.0.0.1 port 2622\n{CONF}"));
     let mut speaker = up.speaker(&internet, &["10.255.0.1"]);
-    let helper = sentinel(&a, &frr);
+    let helper = sentinel(&frr);
     let full = when_full([&tier2, &tier3], 300);
     // The sentinel is the last that zebra says.
     let heard = tap.heard();
@@ -205,7 +193,7 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     });
     let closes = frr.fpm_counter("Connection closes");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    speaker.tell(&format!("{}\n", now + 1.0));
+    speaker.tell(&format!("{}\n", now + 1.0)).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     frr.pause("zebra", Duration::from_secs(20));
     assert_eq!(server.count(), ROUTES, "nothing is lost while zebra is stopped");
@@ -229,12 +217,10 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     eventually("zebra is gone", 5, || server.source("bgp").state == "disconnected");
     always("nothing is lost while zebra is gone", 3, || server.count() == ROUTES + 1);
     let begin = Instant::now();
-    std::fs::write(frr.folder().join("frr.conf"), format!("fpm address 127.0.0.1 port 2620\n{CONF}"))
-        .unwrap();
-    frr.start_zebra(120);
-    ["staticd", "bgpd"].into_iter().for_each(|daemon| frr.start(daemon));
-    frr.configure();
-    let _helper = sentinel(&a, &frr);
+    frr.write("frr.conf", &format!("fpm address 127.0.0.1 port 2620\n{CONF}")).unwrap();
+    ["zebra", "staticd", "bgpd"].into_iter().for_each(|daemon| frr.start(daemon, 120).unwrap());
+    frr.configure().unwrap();
+    let _helper = sentinel(&frr);
     let mut least = u64::MAX;
     eventually("the deleted route is gone", 300, || {
         least = least.min(server.count());

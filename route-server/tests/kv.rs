@@ -104,7 +104,7 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
 
     // The primary falls silent; meanwhile the other server gets one record more.
     let before = (relay.status().unwrap(), leaf.status().unwrap());
-    first.signal("STOP");
+    first.node.process.pause();
     put(&second, "site/new", "after the silence");
     until("the new record in the third tier", || get(&leaf, "site/new").is_some());
     let after = (relay.status().unwrap(), leaf.status().unwrap());
@@ -114,7 +114,7 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
     }
     assert_eq!(get(&leaf, "site/199").as_deref(), Some("value 199"));
     assert_eq!(get(&leaf, "site/007"), None);
-    first.signal("CONT");
+    first.node.process.resume();
     first.kill();
     put(&second, "motd", "and on");
     until("a write at the server that lives", || get(&leaf, "motd").as_deref() == Some("and on"));

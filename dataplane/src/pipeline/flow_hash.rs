@@ -2,22 +2,23 @@
 //!
 //! Over addresses, protocol and ports, for IPv6 also the flow label (RFC 6438). A fragment has no ports except in its first piece,
 //! so ports are left out for every piece of a fragmented packet.
+//!
+//! Next hops of a group and workers ([`crate::worker::spread`]) are chosen by it, with different seeds. Packets of the router's own have
+//! another one, of the destination alone ([`super::slow`]): all that goes to a host is to take one path.
 
-use crate::packet::{ethernet, ipv4, ipv6, take};
+use crate::packet::{ipv4, ipv6, take};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-/// Of a frame whose IPv4 packet was found good.
-pub fn of_ipv4(frame: &[u8], seed: u64) -> u32 {
-    let bytes = frame.get(ethernet::HEADER..).unwrap_or_default();
+/// Of bytes that begin with an IPv4 header, whose checksum and addresses may be wrong; 0 where its lengths are.
+pub fn of_ipv4(bytes: &[u8], seed: u64) -> u32 {
     ipv4::Header::measured(bytes, usize::MAX).map_or(0, |header| ipv4(&header, seed))
 }
 
-/// Of a frame whose IPv6 packet was found good.
-pub fn of_ipv6(frame: &[u8], seed: u64) -> u32 {
-    let bytes = frame.get(ethernet::HEADER..).unwrap_or_default();
+/// The same of IPv6.
+pub fn of_ipv6(bytes: &[u8], seed: u64) -> u32 {
     ipv6::Header::new_checked(bytes, usize::MAX).map_or(0, |header| ipv6(&header, seed))
 }
 

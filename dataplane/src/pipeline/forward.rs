@@ -100,7 +100,7 @@ fn ipv4_exception<P: Packet>(
     destination: u32,
     group: GroupIndex,
 ) -> Verdict {
-    let hash = || flow_hash::of_ipv4(packet.data(), context.seed);
+    let hash = || flow_hash::of_ipv4(ip(packet.data()), context.seed);
     let adjacency = match adjacency(context, group, hash, || Ipv4Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
         Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
@@ -130,7 +130,7 @@ fn ipv6_exception<P: Packet>(
     destination: u128,
     group: GroupIndex,
 ) -> Verdict {
-    let hash = || flow_hash::of_ipv6(packet.data(), context.seed);
+    let hash = || flow_hash::of_ipv6(ip(packet.data()), context.seed);
     let adjacency = match adjacency(context, group, hash, || Ipv6Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
         Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
@@ -175,6 +175,11 @@ fn flagged<P: Packet>(
         options::record_route(packet.data_mut(), own);
     }
     Ok(())
+}
+
+/// The IP packet of a frame.
+fn ip(frame: &[u8]) -> &[u8] {
+    frame.get(ethernet::HEADER..).unwrap_or_default()
 }
 
 /// RFC 791 §3.1: the flag "don't fragment", of a frame with an IPv4 packet.

@@ -11,13 +11,13 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
 use crate::packet::{ethernet, take};
+use crate::pipeline::{flow_hash, vlan};
 
 /// Packets that wait for one worker.
 pub const RING: usize = 1_024;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
+/// Another than that of next hops, or each worker would have the flows of few of them.
+const SEED: u64 = u64::from_be_bytes(*b"soft RSS");
 
 /// A packet and the place of the port that it came in by.
 type Handed<I> = (u16, PacketOf<I>);
@@ -121,42 +121,18 @@ impl<I: Io> std::fmt::Debug for Spread<I> {
     }
 }
 
-/// A hash of addresses, protocol and ports; of a fragment without ports, as every piece has to take one path. Nothing is checked here:
-/// whatever the bytes are, the same ones take the same way.
+/// The flow hash of a frame as it came, tagged or not: 0 where it is no IP packet. Only lengths are checked here: whatever the bytes are, the
+/// same ones take the same way.
 pub fn flow(frame: &[u8]) -> u32 {
     let ethertype = |at| take::<2>(frame, at).map_or(0, |bytes| u16::from_be_bytes(*bytes));
     let (kind, at) = match ethertype(12) {
-        ethernet::VLAN => (ethertype(16), ethernet::HEADER + 4),
+        ethernet::VLAN => (ethertype(16), ethernet::HEADER + vlan::TAG),
         kind => (kind, ethernet::HEADER),
     };
-    let ports = |protocol, at| match (protocol, take::<4>(frame, at)) {
-        (TCP | UDP | SCTP, Some(ports)) => u32::from_ne_bytes(*ports),
+    let packet = frame.get(at..).unwrap_or_default();
+    match kind {
+        ethernet::IPV4 => flow_hash::of_ipv4(packet, SEED),
+        ethernet::IPV6 => flow_hash::of_ipv6(packet, SEED),
         _ => 0,
-    };
-    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
-    let bits = match kind {
-        ethernet::IPV4 => {
-            let (Some(head), Some(addresses)) = (take::<10>(frame, at), take::<8>(frame, at + 12)) else {
-                return 0;
-            };
-            let [version, _, _, _, _, _, high, low, _, protocol] = *head;
-            let fragment = u16::from_be_bytes([high, low]) & 0x3fff != 0;
-            let length = usize::from(version & 15) * 4;
-            let ports = if fragment { 0 } else { ports(protocol, at + length) };
-            word(addresses) ^ mix(u64::from(ports) << 8 | u64::from(protocol))
-        }
-        ethernet::IPV6 => {
-            let words = [8, 16, 24, 32].map(|from| take::<8>(frame, at + from).map_or(0, word));
-            let protocol = take::<1>(frame, at + 6).map_or(0, |[next]| *next);
-            let addresses = words.into_iter().fold(0, |sum, word| mix(sum ^ word));
-            addresses ^ u64::from(ports(protocol, at + 40)) << 8 ^ u64::from(protocol)
-        }
-        _ => return 0,
-    };
-    (mix(bits) >> 32) as u32
-}
-
-fn mix(bits: u64) -> u64 {
-    let product = u128::from(bits ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    (product >> 64) as u64 ^ product as u64
+    }
 }

@@ -1,32 +1,21 @@
 //! A router of two ports: p0 brings the packets of a file again and again, p1 swallows what is sent.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use fibcast_control::tables::{DropList, WorkerList};
-use fibcast_control::{Answer, DataplaneRequest, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request};
 use fibcast_dataplane::packet::checksum;
+use fibcast_testbed::wait::eventually;
+use fibcast_testbed::{Node, config, pcap};
 
 /// A daemon that runs, in a folder that goes away with it.
 pub struct Router {
+    node: Node,
     folder: tempfile::TempDir,
-    child: Child,
 }
 
-impl Drop for Router {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < end, "waited for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    eventually(what, 30, done);
 }
 
 /// UDP from 192.0.2.7 to an address, to the MAC address of a net_pcap port.
@@ -40,20 +29,6 @@ pub fn frame(destination: [u8; 4], source_port: u16, ttl: u8) -> Vec<u8> {
     frame.extend(source_port.to_be_bytes());
     frame.extend([0; 24]);
     frame
-}
-
-fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
-    let mut file = Vec::new();
-    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
-        file.extend(word.to_le_bytes());
-    }
-    for frame in frames {
-        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
-            file.extend(word.to_le_bytes());
-        }
-        file.extend(frame);
-    }
-    file
 }
 
 impl Router {
@@ -71,32 +46,25 @@ impl Router {
     fn run(frames: &[Vec<u8>], text: impl Fn(&Path) -> String) -> Router {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        std::fs::write(path.join("in.pcap"), pcap(frames)).unwrap();
-        std::fs::write(path.join("dataplane.toml"), text(path)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_fibcast-dataplane"))
-            .arg("--config")
-            .arg(path.join("dataplane.toml"))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let router = Router { folder, child };
-        wait_until("the router", || router.ask(DataplaneRequest::Ports).is_ok());
-        router
+        std::fs::write(path.join("in.pcap"), pcap::write(frames)).unwrap();
+        std::fs::write(path.join("nh-test.toml"), text(path)).unwrap();
+        let program = env!("CARGO_BIN_EXE_fibcast-dataplane");
+        let node = Node::ready(program.as_ref(), "nh-test", path, None).unwrap();
+        Router { node, folder }
     }
 
     /// Writes the file anew.
     pub fn rewrite(&self, cores: &str, keys: &str, rest: &str) {
         let path = self.folder.path();
-        std::fs::write(path.join("dataplane.toml"), text(path, cores, keys, rest)).unwrap();
+        std::fs::write(path.join("nh-test.toml"), text(path, cores, keys, rest)).unwrap();
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.node.process.pid()
     }
 
     pub fn ask(&self, request: impl Into<Request>) -> Result<Answer, String> {
-        let socket = self.folder.path().join("control.sock");
-        ask(&socket, &request.into(), Duration::from_secs(10)).map_err(|error| error.to_string())
+        self.node.ask(request).map_err(|error| error.to_string())
     }
 
     /// What became of all packets, which must add up whenever somebody looks.
@@ -115,34 +83,14 @@ impl Router {
 }
 
 fn text(folder: &Path, cores: &str, keys: &str, rest: &str) -> String {
-    format!(
-        r#"[node]
-name = "nh-test"
-control = "{folder}/control.sock"
-[eal]
-args = ["--no-huge", "-m", "256", "--no-pci", "--no-shconf", "--no-telemetry", "--iova-mode=va", "--file-prefix", "fc-{pid}-{name}"]
-[workers]
-cores = [{cores}]
-idle = "sleep"
-{keys}
-[[port]]
-name = "p0"
-device = "net_pcap0,rx_pcap={folder}/in.pcap,infinite_rx=1"
-addresses = ["192.0.2.1/24"]
-[[port]]
-name = "p1"
-device = "net_null1,no-rx=1"
-addresses = ["198.51.100.1/24"]
-[[static_neighbor]]
-port = "p1"
-ip = "198.51.100.9"
-mac = "02:00:00:00:00:09"
-{rest}
-"#,
-        folder = folder.display(),
-        pid = std::process::id(),
-        name = folder.file_name().unwrap().to_str().unwrap().trim_start_matches('.'),
-    )
+    let prefix = format!("fc-{}-{}", std::process::id(), folder.file_name().unwrap().display());
+    let input = format!("net_pcap0,rx_pcap={}/in.pcap,infinite_rx=1", folder.display());
+    config::node("nh-test", folder, "")
+        + &config::workers(&prefix, 256, cores, keys)
+        + &config::port("p0", &input, &["192.0.2.1/24"], "")
+        + &config::port("p1", "net_null1,no-rx=1", &["198.51.100.1/24"], "")
+        + "[[static_neighbor]]\nport = \"p1\"\nip = \"198.51.100.9\"\nmac = \"02:00:00:00:00:09\"\n"
+        + rest
 }
 
 /// A route of the file to the neighbor behind p1.

@@ -13,6 +13,7 @@ mod connected_hosts;
 mod duplicate_address;
 mod ecmp;
 mod ethernet;
+mod fast_validator;
 mod fragmentation;
 mod gateway_moves;
 mod hold_queue;

@@ -3,38 +3,29 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
 use fibcast_control::tables::{DropList, PortList};
-use fibcast_control::{Answer, DataplaneRequest, ask};
+use fibcast_control::{Answer, DataplaneRequest};
+use fibcast_testbed::process::find;
+use fibcast_testbed::{Namespace, Namespaces, Node, config};
 
 /// Hosts h0, h1, … each on a port p0, p1, … of the router: hN is 10.0.N.2 and 2001:db8:N::2, the router 10.0.N.1 and 2001:db8:N::1.
 pub struct Lab {
-    hosts: usize,
-    tag: String,
+    node: Option<Node>,
+    router: Namespace,
+    hosts: Vec<Namespace>,
+    namespaces: Namespaces,
     folder: tempfile::TempDir,
-    daemon: Option<Child>,
 }
 
 /// Whether a program is there.
 pub fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let found = find(program).is_some();
     if !found {
         eprintln!("skipped in part: {program} is not installed");
     }
     found
-}
-
-fn run(program: &str, arguments: &str) -> Output {
-    Command::new(program).args(arguments.split_whitespace()).stdin(Stdio::null()).output().unwrap()
-}
-
-fn must(program: &str, arguments: &str) {
-    let output = run(program, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments}: {errors}");
 }
 
 impl Lab {
@@ -48,83 +39,38 @@ impl Lab {
             eprintln!("skipped: a program is missing");
             return None;
         }
-        let tag = format!("fc{}", std::process::id());
-        let probe = run("ip", &format!("netns add {tag}-r"));
-        if !probe.status.success() {
-            eprintln!("skipped: no network namespaces here: {}", String::from_utf8_lossy(&probe.stderr));
-            return None;
+        let namespaces = Namespaces::new();
+        let router = match namespaces.add("r") {
+            Ok(router) => router,
+            Err(failure) => {
+                eprintln!("skipped: no network namespaces here: {failure}");
+                return None;
+            }
+        };
+        let hosts: Vec<Namespace> = (0..hosts).map(|n| namespaces.add(&format!("h{n}")).unwrap()).collect();
+        for (n, host) in hosts.iter().enumerate() {
+            let own = [format!("10.0.{n}.2/24"), format!("2001:db8:{n}::2/64")];
+            let gateways = [format!("10.0.{n}.1"), format!("2001:db8:{n}::1")];
+            let [own, gateways] = [&own, &gateways].map(|pair| pair.each_ref().map(String::as_str));
+            router.port(n, host, "e0", &own, gateways).unwrap();
         }
-        let lab = Lab { hosts, tag, folder: tempfile::tempdir().unwrap(), daemon: None };
-        for host in 0..hosts {
-            lab.connect(host);
-        }
-        Some(lab)
-    }
-
-    fn connect(&self, host: usize) {
-        let (router, name) = (self.router_name(), self.name(host));
-        must("ip", &format!("netns add {name}"));
-        must("ip", &format!("-n {router} link add r{host} type veth peer name e0 netns {name}"));
-        // Ports have no checksum or segmentation offload: what hosts send must be whole.
-        let off = "tx off rx off tso off gso off gro off";
-        must("ip", &format!("netns exec {name} ethtool -K e0 {off}"));
-        must("ip", &format!("netns exec {router} ethtool -K r{host} {off}"));
-        must("ip", &format!("netns exec {router} sysctl -qw net.ipv6.conf.r{host}.disable_ipv6=1"));
-        must("ip", &format!("-n {router} link set r{host} up"));
-        // The kernel below the port must not answer besides it: packet sockets see frames before this drops them.
-        must("ip", &format!("netns exec {router} nft add table netdev lab{host}"));
-        let hook = format!("{{ type filter hook ingress device r{host} priority 0; policy drop; }}");
-        must("ip", &format!("netns exec {router} nft add chain netdev lab{host} in {hook}"));
-        must("ip", &format!("-n {name} link set lo up"));
-        must("ip", &format!("-n {name} link set e0 up"));
-        must("ip", &format!("-n {name} address add 10.0.{host}.2/24 dev e0"));
-        must("ip", &format!("-n {name} -6 address add 2001:db8:{host}::2/64 dev e0 nodad"));
-        must("ip", &format!("-n {name} route add default via 10.0.{host}.1"));
-        must("ip", &format!("-n {name} -6 route add default via 2001:db8:{host}::1"));
-    }
-
-    fn name(&self, host: usize) -> String {
-        format!("{}-h{host}", self.tag)
-    }
-
-    fn router_name(&self) -> String {
-        format!("{}-r", self.tag)
+        Some(Lab { node: None, router, hosts, namespaces, folder: tempfile::tempdir().unwrap() })
     }
 
     /// Starts the router: `keys` are added to each port by its number, `rest` to the file.
     pub fn start(&mut self, keys: &dyn Fn(usize) -> &'static str, rest: &str) {
         let folder = self.folder.path();
-        let mut text = format!(
-            "[node]\nname = \"lab\"\ncontrol = \"{folder}/control.sock\"\n[workers]\ncores = [0]\nidle = \"sleep\"\n\
-             [eal]\nargs = [\"--no-huge\", \"-m\", \"128\", \"--no-pci\", \"--no-shconf\", \"--no-telemetry\", \
-             \"--iova-mode=va\", \"--file-prefix\", \"{tag}\"]\n",
-            folder = folder.display(),
-            tag = self.tag
-        );
-        for host in 0..self.hosts {
-            text += &format!(
-                "[[port]]\nname = \"p{host}\"\ndevice = \"net_af_packet{host},iface=r{host}\"\n\
-                 addresses = [\"10.0.{host}.1/24\", \"2001:db8:{host}::1/64\"]\n{}\n",
-                keys(host)
-            );
-        }
-        text += rest;
-        let file = folder.join("dataplane.toml");
-        std::fs::write(&file, text).unwrap();
-        let child = Command::new("ip")
-            .args(["netns", "exec", &self.router_name(), env!("CARGO_BIN_EXE_fibcast-dataplane"), "--config"])
-            .arg(&file)
-            .env("RUNTIME_DIRECTORY", folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.daemon = Some(child);
-        let end = Instant::now() + Duration::from_secs(30);
-        while self.answer(DataplaneRequest::Ports).is_none() {
-            assert!(Instant::now() < end, "the router did not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let ports = (0..self.hosts.len()).map(|n| {
+            let addresses = [format!("10.0.{n}.1/24"), format!("2001:db8:{n}::1/64")];
+            config::veth_port(n, &addresses.each_ref().map(String::as_str), keys(n))
+        });
+        let text = config::node("lab", folder, "")
+            + &config::workers(self.namespaces.tag(), 128, "0", "")
+            + &ports.collect::<String>()
+            + rest;
+        std::fs::write(folder.join("lab.toml"), text).unwrap();
+        let program = env!("CARGO_BIN_EXE_fibcast-dataplane");
+        self.node = Some(Node::ready(program.as_ref(), "lab", folder, Some(self.router.name())).unwrap());
     }
 
     /// The router with nothing special.
@@ -136,7 +82,7 @@ impl Lab {
 
     /// Runs a command on a host; what it printed, and whether it was content.
     pub fn on(&self, host: usize, command: &str) -> (bool, String) {
-        self.inside(&self.name(host), command)
+        self.hosts[host].try_sh(command)
     }
 
     /// Runs a command on a host that must be content.
@@ -149,21 +95,11 @@ impl Lab {
 
     /// Runs a command in the router's namespace.
     pub fn on_router(&self, command: &str) -> (bool, String) {
-        self.inside(&self.router_name(), command)
-    }
-
-    fn inside(&self, name: &str, command: &str) -> (bool, String) {
-        let output = Command::new("ip")
-            .args(["netns", "exec", name, "timeout", "20", "bash", "-c", command])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        self.router.try_sh(command)
     }
 
     fn answer(&self, request: DataplaneRequest) -> Option<Answer> {
-        ask(&self.folder.path().join("control.sock"), &request.into(), Duration::from_secs(5)).ok()
+        self.node.as_ref()?.ask(request).ok()
     }
 
     /// The router's counters, which must add up whenever they are looked at.
@@ -190,12 +126,12 @@ impl Lab {
 
     /// A command that goes on in the router's namespace until it is dropped.
     pub fn in_router(&self, command: &str) -> Running {
-        Running::start(&self.router_name(), command)
+        Running::start(self.router.name(), command)
     }
 
     /// A command that goes on on a host until it is dropped.
     pub fn in_host(&self, host: usize, command: &str) -> Running {
-        Running::start(&self.name(host), command)
+        Running::start(self.hosts[host].name(), command)
     }
 
     /// The router's ports.
@@ -250,33 +186,11 @@ impl Drop for Running {
 impl Lab {
     /// Ends the router at once, as a crash would.
     pub fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
+        self.node.take().iter_mut().for_each(|node| node.process.kill());
     }
 
     /// Ends the router, in order.
     pub fn stop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let pid = rustix::process::Pid::from_child(&daemon);
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            let end = Instant::now() + Duration::from_secs(5);
-            while matches!(daemon.try_wait(), Ok(None)) {
-                if Instant::now() > end {
-                    let _ = daemon.kill();
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.stop();
-        for name in (0..self.hosts).map(|host| self.name(host)).chain([self.router_name()]) {
-            run("ip", &format!("netns del {name}"));
-        }
+        self.node = None;
     }
 }

@@ -2,14 +2,15 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fibcast_control::protocol::{Answer, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_mrt::Writer;
+use fibcast_testbed::{Node, config};
 use ipnet::IpNet;
 
 /// Longer than anything here takes on a busy machine.
@@ -35,21 +36,20 @@ impl Folder {
 
     /// A file `NAME.toml` of a server NAME with its control socket; returns its path.
     pub fn config(&self, name: &str, listen: Option<SocketAddr>, more: &str) -> PathBuf {
-        let listen = listen.map(|l| format!("listen = [\"{l}\"]\n")).unwrap_or_default();
-        let control = self.path(&format!("{name}.sock"));
-        let text = format!("[node]\nname = \"{name}\"\ncontrol = {control:?}\n{listen}{more}");
-        self.write(&format!("{name}.toml"), text)
+        let listen = listen.map(|l| config::listen(&l.to_string())).unwrap_or_default();
+        self.write(&format!("{name}.toml"), config::node(name, self.0.path(), &listen) + more)
     }
 }
 
 /// Addresses that were free a moment ago.
 pub fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|i| listeners[i].local_addr().unwrap())
+    fibcast_testbed::process::free_addresses().unwrap()
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fibcast-route-server");
+
 pub fn command(config: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fibcast-route-server"));
+    let mut command = Command::new(PROGRAM);
     command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -57,17 +57,10 @@ pub fn command(config: &Path) -> Command {
 /// Runs to the end, which must come by itself: exit code and standard error.
 pub fn run(mut command: Command) -> (i32, String) {
     let mut child = command.spawn().unwrap();
-    let status = wait(&mut child);
-    let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    (status.code().unwrap(), text)
-}
-
-fn wait(child: &mut Child) -> ExitStatus {
     let begin = Instant::now();
-    loop {
+    let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
-            return status;
+            break status;
         }
         if begin.elapsed() > PATIENCE {
             child.kill().unwrap();
@@ -75,31 +68,30 @@ fn wait(child: &mut Child) -> ExitStatus {
             panic!("the server does not end");
         }
         std::thread::sleep(Duration::from_millis(10));
-    }
+    };
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    (status.code().unwrap(), text)
 }
 
 /// A server at work.
 pub struct Server {
-    child: Option<Child>,
+    pub node: Node,
     pub socket: PathBuf,
 }
 
 impl Server {
     pub fn start(folder: &Folder, name: &str) -> Self {
-        let log = std::fs::File::create(folder.path(&format!("{name}.log"))).unwrap();
-        let child = command(&folder.path(&format!("{name}.toml"))).stderr(log).spawn().unwrap();
-        Self { child: Some(child), socket: folder.path(&format!("{name}.sock")) }
+        let node = Node::start(PROGRAM.as_ref(), name, folder.0.path(), None).unwrap();
+        Self { socket: node.socket().to_owned(), node }
     }
 
     pub fn ask(&self, request: impl Into<Request>) -> Option<Answer> {
-        fibcast_control::ask(&self.socket, &request.into(), Duration::from_secs(5)).ok()
+        self.node.ask(request).ok()
     }
 
     pub fn status(&self) -> Option<Status> {
-        match self.ask(Request::Status)? {
-            Answer::Status(status) => Some(*status),
-            _ => None,
-        }
+        self.node.status()
     }
 
     /// Waits for a status that pleases.
@@ -125,31 +117,13 @@ impl Server {
         list.routes.iter().map(show).collect()
     }
 
-    /// Sends a signal by name.
-    pub fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
-    }
-
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        self.node.process.kill();
     }
 
     /// SIGTERM; the exit code.
     pub fn stop(&mut self) -> i32 {
-        let mut child = self.child.take().unwrap();
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        wait(&mut child).code().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+        self.node.process.stop().unwrap().code().unwrap()
     }
 }
 

@@ -144,6 +144,8 @@ enum Failure {
     #[error("dpdk-l3fwd ended, or forwards nothing: it must have room for the table (scripts/build-l3fwd)")]
     L3fwd,
     #[error("{0}")]
+    Testbed(#[from] fibcast_testbed::Failure),
+    #[error("{0}")]
     Io(#[from] std::io::Error),
 }
 

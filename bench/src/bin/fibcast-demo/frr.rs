@@ -2,14 +2,15 @@
 //! when FRR has converged. Everything that an operator would install stands in the same places; only the folders are the demo's.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fibcast_control::status::SourceStatus;
+use fibcast_testbed::config::LANS;
+use fibcast_testbed::netns::address;
+use fibcast_testbed::process::{find, run};
+use fibcast_testbed::{Failure, Namespace, Process};
 
-use crate::files::{LINKS, Layout};
-use crate::network::{Network, address};
-use crate::process::{OpenEnd, Process};
+use crate::files::Layout;
 use crate::verdict::grouped;
 use crate::watch::Watched;
 
@@ -20,15 +21,16 @@ pub const SPEAKER: &str = "upstream";
 /// All hosts, in the order of their addresses.
 pub const ALL_HOSTS: [&str; 5] = ["rs-a", "rs-b", "nh-1", "nh-2", SPEAKER];
 
-/// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// For so long the numbers of routes must stand still until FRR counts as converged: two FRRs share few cores, and pause while they load.
-const SETTLE_S: u32 = 8;
+const SETTLE_S: &str = "8";
+/// For so long a new zebra keeps routes of the one before that nobody claims: docs/frr.md.
+const RETAIN_S: u32 = 120;
 
 /// What runs beside the route servers, and how far it is.
 pub struct Frr {
-    processes: Vec<Process>,
-    player: Process,
+    daemons: Vec<fibcast_testbed::Frr>,
+    sentinels: Vec<Process>,
+    speaker: Process,
     started: Instant,
     /// Of each host.
     progress: [Progress; 2],
@@ -64,65 +66,40 @@ impl Progress {
 }
 
 impl Frr {
-    /// Starts everything. The route servers run already, so that zebra finds them.
+    /// Starts everything, on [`ALL_HOSTS`]. The route servers run already, so that zebra finds them.
     pub fn start(
-        network: &Network,
+        hosts: &[Namespace],
         programs: &Path,
         packaging: &Path,
         layout: &Layout,
-    ) -> Result<Frr, String> {
-        let mut processes = Vec::new();
-        let speaker = address(1 + ALL_HOSTS.iter().position(|host| *host == SPEAKER).unwrap_or(0));
-        for (host, number) in HOSTS.into_iter().zip(1..) {
-            let octet = number + 1;
+    ) -> Result<Frr, Failure> {
+        let (mut daemons, mut sentinels) = (Vec::new(), Vec::new());
+        let at = |name: &str| ALL_HOSTS.iter().position(|host| *host == name).unwrap_or_default();
+        let speaker = address(at(SPEAKER) + 1);
+        // Daemons of FRR run as a user of their own, who must be able to get there.
+        run("chmod", &["755", &layout.folder.display().to_string()])?;
+        for (host, number) in hosts.iter().zip(1..).take(HOSTS.len()) {
             // Beside the addresses of the dataplane, which has the first of each subnet.
-            let own = LINKS.iter().flat_map(|link| {
-                [link.ipv4, link.ipv6].map(|text| text.replacen("1/", &format!("{octet}/"), 1))
-            });
-            let own: Vec<String> = own.collect();
-            network.uplink(host, &own.iter().map(String::as_str).collect::<Vec<_>>())?;
-            start_daemons(
-                &mut processes,
-                &network.namespace(host),
-                layout,
-                host,
-                &address(number),
-                &speaker,
-            )?;
-            let helper = packaging.join("frr/fibcast-sentinel");
-            let folder = layout.path(&format!("frr-{host}"));
-            let settle = SETTLE_S.to_string();
-            let arguments = ["--watch", "--settle", &settle, "--vty_socket", &folder].map(str::to_owned);
-            let name = format!("sentinel-{host}");
-            processes.push(Process::start(
-                &name,
-                &helper,
-                &arguments,
-                &layout.folder,
-                Some(&network.namespace(host)),
-                OpenEnd::Input,
-            )?);
+            let own: Vec<String> = LANS.iter().flat_map(|lan| lan.addresses(number as u8 + 1)).collect();
+            host.uplink(&own.iter().map(String::as_str).collect::<Vec<_>>())?;
+            let folder = layout.folder.join(format!("frr-{}", host.host()));
+            let conf = configuration(host.host(), &address(number), &speaker);
+            let frr = fibcast_testbed::Frr::new(host, folder, &conf)?;
+            ["zebra", "staticd", "bgpd"].iter().try_for_each(|daemon| frr.start(daemon, RETAIN_S))?;
+            frr.configure()?;
+            sentinels.push(frr.sentinel(&packaging.join("frr/fibcast-sentinel"), &["--settle", SETTLE_S])?);
+            daemons.push(frr);
         }
-        let mut arguments = vec!["--table".into(), layout.path("table.mrt")];
-        arguments.extend(["--updates".into(), layout.path("updates.mrt")]);
-        for number in 1..=HOSTS.len() {
-            arguments.extend(["--neighbor".into(), address(number)]);
-        }
-        let player = Process::start(
-            "player",
-            &programs.join("fibcast-bgp-player"),
-            &arguments,
-            &layout.folder,
-            Some(&network.namespace(SPEAKER)),
-            OpenEnd::Input,
-        )?;
-        Ok(Frr { processes, player, started: Instant::now(), progress: Default::default() })
+        let neighbors = (1..=HOSTS.len()).map(address);
+        let speaker = layout.internet.speaker(programs, &hosts[at(SPEAKER)], &layout.folder, neighbors)?;
+        Ok(Frr { daemons, sentinels, speaker, started: Instant::now(), progress: Default::default() })
     }
 
     /// An error if something has ended.
-    pub fn check(&mut self) -> Result<(), String> {
-        self.player.check()?;
-        self.processes.iter_mut().try_for_each(Process::check)
+    pub fn check(&mut self) -> Result<(), Failure> {
+        self.speaker.check()?;
+        self.sentinels.iter_mut().try_for_each(Process::check)?;
+        self.daemons.iter().try_for_each(fibcast_testbed::Frr::check)
     }
 
     /// How far each route server is, for the screen.
@@ -159,65 +136,9 @@ impl Frr {
     }
 
     /// Tells the speaker when the first change is due (Unix time).
-    pub fn begin_changes(&mut self, at: f64) -> Result<(), String> {
-        self.player.tell(&format!("{at}\n"))
+    pub fn begin_changes(&mut self, at: f64) -> Result<(), Failure> {
+        self.speaker.tell(&format!("{at}\n"))
     }
-}
-
-impl Drop for Frr {
-    /// At once: in order, each zebra would take a million routes out of a kernel table that goes away in a moment.
-    fn drop(&mut self) {
-        self.processes.iter_mut().for_each(Process::kill);
-    }
-}
-
-fn start_daemons(
-    processes: &mut Vec<Process>,
-    namespace: &str,
-    layout: &Layout,
-    host: &str,
-    own: &str,
-    speaker: &str,
-) -> Result<(), String> {
-    let folder = layout.folder.join(format!("frr-{host}"));
-    let failed = |what: &str, error: std::io::Error| format!("{host}: {what}: {error}");
-    std::fs::create_dir_all(&folder).map_err(|error| failed("folder", error))?;
-    let file = |name: &str| folder.join(name).display().to_string();
-    // Daemons of FRR run as a user of their own, who must be able to get there.
-    run("chmod", &["755", &layout.folder.display().to_string()])?;
-    run("chown", &["frr:frr", &folder.display().to_string()])?;
-    for (name, text) in [("frr.conf", configuration(host, own, speaker)), ("vtysh.conf", String::new())] {
-        std::fs::write(folder.join(name), text).map_err(|error| failed(name, error))?;
-    }
-    for daemon in ["zebra", "staticd", "bgpd"] {
-        std::fs::write(folder.join(format!("{daemon}.conf")), "").map_err(|error| failed(daemon, error))?;
-        let log = format!("file:{}", file(&format!("{daemon}.log")));
-        let mut arguments: Vec<String> = Vec::new();
-        for (option, value) in [
-            ("-i", file(&format!("{daemon}.pid"))),
-            ("-z", file("zserv.api")),
-            ("-f", file(&format!("{daemon}.conf"))),
-            ("-P", "0".to_owned()),
-            ("--vty_socket", folder.display().to_string()),
-            ("--log", log),
-            ("--log-level", "warnings".to_owned()),
-        ] {
-            arguments.extend([option.to_owned(), value]);
-        }
-        if daemon == "zebra" {
-            // As docs/frr.md says for /etc/frr/daemons.
-            arguments.extend(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", "120"].map(str::to_owned));
-        }
-        let name = format!("{daemon}-{host}");
-        let program = Path::new("/usr/lib/frr").join(daemon);
-        let mut process =
-            Process::start(&name, &program, &arguments, &layout.folder, Some(namespace), OpenEnd::Input)?;
-        wait_for(&folder.join(format!("{daemon}.vty")), &mut process)?;
-        processes.push(process);
-    }
-    let folder = folder.display().to_string();
-    let vtysh = ["netns", "exec", namespace, "vtysh", "--vty_socket", &folder, "--config_dir", &folder, "-b"];
-    run("ip", &vtysh)
 }
 
 /// `docs/frr/frr.conf` with one neighbor for both families, which dials. Its IPv6 next hops have no link-local address beside them, so no
@@ -246,34 +167,11 @@ fn configuration(host: &str, own: &str, speaker: &str) -> String {
     )
 }
 
-fn wait_for(socket: &Path, process: &mut Process) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    while !socket.exists() {
-        process.check()?;
-        if Instant::now() > deadline {
-            return Err(format!("{}: not there after {} s", socket.display(), PATIENCE.as_secs()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&said).trim()))
-}
-
 /// Why this machine cannot run FRR in namespaces, if it cannot.
 pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root: sudo make demo-frr".into());
     }
-    let absent =
-        ["zebra", "staticd", "bgpd"].iter().find(|name| !Path::new("/usr/lib/frr").join(name).exists());
-    absent.map(|name| format!("{name} of FRR is not in /usr/lib/frr; `scripts/setup interop` installs it"))
+    let absent = ["zebra", "staticd", "bgpd"].into_iter().find(|name| find(name).is_none());
+    absent.map(|name| format!("{name} of FRR is not installed; `scripts/setup interop` installs it"))
 }

@@ -2,16 +2,14 @@
 //!
 //! Two route servers with the real Internet table, a NIC host with a DPDK dataplane, an agent behind it, and a traffic generator that
 //! checks every packet. Routes change, the primary server is killed and comes back. In order: [`plan`] says when what happens, [`files`]
-//! writes the configurations, [`process`] starts and ends programs, [`watch`] asks them what they do, [`screen`] shows it, [`story`] is
-//! the sequence itself, [`verdict`] the table at the end. With `--frr` the routes come from [`frr`] beside each server, and each node is a host of
-//! its own in a [`network`]. Exit code 0 only if nothing was lost and all copies are equal.
+//! writes the configurations, [`watch`] asks the nodes what they do, [`screen`] shows it, [`story`] is the sequence itself, [`verdict`] the table
+//! at the end. With `--frr` the routes come from [`frr`] beside each server, and each node has a network namespace. `fibcast_testbed` starts and
+//! ends programs. Exit code 0 only if nothing was lost and all copies are equal.
 
 mod files;
 mod frr;
 mod generator;
-mod network;
 mod plan;
-mod process;
 mod screen;
 mod story;
 mod verdict;

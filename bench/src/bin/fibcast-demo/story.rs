@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fibcast_control::status::Role;
+use fibcast_testbed::config::{self, LANS};
+use fibcast_testbed::netns::address;
+use fibcast_testbed::process::command;
+use fibcast_testbed::wait::until;
+use fibcast_testbed::{Internet, Namespace, Namespaces, Node, Process};
 
-use crate::files::{LINKS, Layout};
+use crate::files::{Layout, NIC_HOST};
 use crate::frr::{self, Frr};
 use crate::generator::{Feed, Figures};
-use crate::network::{Network, address};
-use crate::plan::Plan;
-use crate::process::{OpenEnd, Process};
+use crate::plan::{Phase, Plan};
 use crate::screen::Screen;
 use crate::verdict::{Seen, grouped};
 use crate::watch::{Rate, Watched, all_equal, all_loaded};
@@ -63,11 +65,12 @@ pub struct Story {
     stop: Arc<AtomicBool>,
     copies: Vec<Watched>,
     changes: Rate,
-    nodes: Vec<Process>,
+    nodes: Vec<Node>,
     generator: Option<(Process, Feed)>,
     frr: Option<Frr>,
     // Last, so that they are removed after the programs have ended.
-    network: Option<Network>,
+    hosts: Vec<Namespace>,
+    _namespaces: Option<Namespaces>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -89,16 +92,20 @@ impl Story {
         let mut screen = Screen::new();
         let (folder, temporary) = work_folder(place.keep.as_deref())?;
         screen.say("making a routing table of the real Internet's prefixes, and its changes");
-        make_table(&place.programs, &place.data, &folder, &plan)?;
+        let phase = |phase: &Phase| format!("{}/s:{}s", phase.rate, phase.lasts.as_secs());
+        let phases: Vec<String> = plan.phases.iter().map(phase).collect();
+        let internet = Internet::make(&place.programs, &place.data, &folder, &phases)?;
         let started_at = unix_now();
-        let network = place.packaging.as_ref().map(|_| Network::new(&frr::ALL_HOSTS)).transpose()?;
-        let layout = match network {
-            Some(_) => Layout::with_frr(folder, [1, 2, 3].map(address)),
-            None => Layout::new(folder, started_at + plan.quiet.as_secs_f64()),
+        let (mut hosts, mut namespaces) = (Vec::new(), None);
+        let layout = if place.packaging.is_some() {
+            let made = namespaces.insert(Namespaces::new());
+            hosts = frr::ALL_HOSTS.iter().map(|host| made.add(host)).collect::<Result<_, _>>()?;
+            made.network(&hosts.iter().collect::<Vec<_>>())?;
+            Layout::with_frr(folder, internet, [1, 2, 3].map(address))
+        } else {
+            Layout::new(folder, internet, started_at + plan.quiet.as_secs_f64())?
         };
-        let layout = layout
-            .and_then(|layout| layout.write().map(|()| layout))
-            .map_err(|error| format!("configurations: {error}"))?;
+        layout.write().map_err(|error| format!("configurations: {error}"))?;
         let copies = ["rs-a", "rs-b", "nh-1", "nh-2"].map(|name| Watched::new(name, &layout.folder)).into();
         let mut story = Story {
             plan,
@@ -114,7 +121,8 @@ impl Story {
             nodes: Vec::new(),
             generator: None,
             frr: None,
-            network,
+            hosts,
+            _namespaces: namespaces,
             _folder: temporary,
         };
         if let Some(packaging) = &place.packaging {
@@ -143,8 +151,7 @@ impl Story {
             let node = self.start_node(name)?;
             self.nodes.push(node);
         }
-        let network = self.network.as_ref().ok_or("no network")?;
-        self.frr = Some(Frr::start(network, &self.programs, packaging, &self.layout)?);
+        self.frr = Some(Frr::start(&self.hosts, &self.programs, packaging, &self.layout)?);
         self.wait_until("FRR to tell its table and both servers to be ready", |copies| {
             all_loaded(&copies[..=RS_B])
         })?;
@@ -157,7 +164,8 @@ impl Story {
         self.started_at = unix_now();
         self.layout.first_change = self.started_at + self.plan.quiet.as_secs_f64();
         let first_change = self.layout.first_change;
-        self.frr.as_mut().map_or(Ok(()), |frr| frr.begin_changes(first_change))
+        self.frr.as_mut().map_or(Ok(()), |frr| frr.begin_changes(first_change))?;
+        Ok(())
     }
 
     /// From the load of the table to the verdict.
@@ -194,76 +202,40 @@ impl Story {
         Ok(seen)
     }
 
-    fn start_node(&self, name: &str) -> Result<Process, String> {
+    fn start_node(&self, name: &str) -> Result<Node, String> {
         let program = match name {
-            "nh-1" => "fibcast-dataplane",
+            NIC_HOST => "fibcast-dataplane",
             "nh-2" => "fibcast-agent",
             _ => "fibcast-route-server",
         };
-        let arguments = ["--config".into(), self.layout.path(&format!("{name}.toml"))];
-        let host = self.network.as_ref().map(|network| network.namespace(name));
-        Process::start(
-            name,
-            &self.programs.join(program),
-            &arguments,
-            &self.layout.folder,
-            host.as_deref(),
-            OpenEnd::Output,
-        )
+        let host = self.hosts.iter().find(|host| host.host() == name).map(Namespace::name);
+        Ok(Node::start(&self.programs.join(program), name, &self.layout.folder, host)?)
     }
 
     fn start_generator(&self) -> Result<(Process, Feed), String> {
-        let mut arguments: Vec<String> = vec![
-            "--eal-args".into(),
-            format!(
-                "-l 0 --no-pci --no-huge -m 256 --no-shconf --no-telemetry --file-prefix fibcast-gen-{}",
-                self.layout.number
-            ),
-            "--table".into(),
-            self.layout.path("table.mrt"),
-            "--updates".into(),
-            self.layout.path("updates.mrt"),
-            "--start-at".into(),
-            self.layout.first_change.to_string(),
-            "--settle-ms".into(),
-            if self.frr.is_some() { SETTLE_WITH_FRR_MS } else { SETTLE_MS }.to_string(),
-            "--pps".into(),
-            self.pps.to_string(),
-            "--json".into(),
-        ];
-        for (index, link) in LINKS.iter().enumerate() {
-            let peer = |address: &str| address.split('/').next().unwrap_or_default().to_owned();
-            arguments.push("--port".into());
-            arguments.push(format!(
-                "name={name},device=net_vhost{index};iface={socket};queues=1,subnet4={},subnet6={},peer4={},peer6={}",
-                link.subnets[0],
-                link.subnets[1],
-                peer(link.ipv4),
-                peer(link.ipv6),
-                name = link.name,
-                socket = self.layout.path(&format!("{}.vhost", link.name)),
-            ));
-        }
-        let program = self.programs.join("fibcast-pktgen");
-        let mut process =
-            Process::start("pktgen", &program, &arguments, &self.layout.folder, None, OpenEnd::Output)?;
-        let stdout = process.stdout().ok_or("pktgen: no standard output")?;
+        let Layout { folder, internet, first_change, .. } = &self.layout;
+        let settle = if self.frr.is_some() { SETTLE_WITH_FRR_MS } else { SETTLE_MS };
+        let mut command = command(&self.programs.join("fibcast-pktgen"), None)?;
+        command
+            .args(config::generator(folder, NIC_HOST, 0, &self.layout.prefix("generator")))
+            .arg("--table")
+            .arg(&internet.table)
+            .arg("--updates")
+            .arg(&internet.updates)
+            .args(["--start-at", &first_change.to_string(), "--settle-ms", &settle.to_string()])
+            .args(["--pps", &self.pps.to_string(), "--json"]);
+        let (process, stdout) = Process::start_piped("pktgen", command, folder)?;
         Ok((process, Feed::follow(stdout)))
     }
 
     /// A virtio-user port fails at once where its socket is not there yet.
     fn wait_for_links(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + PATIENCE;
-        while !LINKS.iter().all(|link| self.layout.folder.join(format!("{}.vhost", link.name)).exists()) {
-            self.check_stopped()?;
-            if let Some((process, _)) = &mut self.generator {
-                process.check()?;
-            }
-            if Instant::now() > deadline {
-                return Err("the traffic generator opened no ports".into());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let (folder, stop, generator) = (&self.layout.folder, &self.stop, &mut self.generator);
+        until("the traffic generator opens its ports", PATIENCE, || {
+            check_stopped(stop)?;
+            generator.iter_mut().try_for_each(|(process, _)| process.check())?;
+            Ok::<_, String>(LANS.iter().all(|lan| lan.socket(folder, NIC_HOST).exists()))
+        })?;
         Ok(())
     }
 
@@ -272,7 +244,7 @@ impl Story {
         // At the start the first server that is ready is used; the primary is back in its place a few seconds later.
         self.wait_until("nh-1 to use the primary", |copies| copies[NH_1].active() == Some(Role::Primary))?;
         let before = self.copies[NH_1].failovers();
-        self.nodes[RS_A].kill();
+        self.nodes[RS_A].process.kill();
         let killed = Instant::now();
         self.screen.say("killed rs-a, the primary (SIGKILL)");
         while killed.elapsed() < PATIENCE {
@@ -285,7 +257,7 @@ impl Story {
                 seen.differing = sync.map(|sync| sync.routes_differing);
                 return Ok(());
             }
-            self.check_stopped()?;
+            check_stopped(&self.stop)?;
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -338,7 +310,7 @@ impl Story {
         let deadline = Instant::now() + patience;
         while !holds(&self.copies) {
             if Instant::now() > deadline {
-                let logs: Vec<_> = self.nodes.iter().map(Process::end_of_log).collect();
+                let logs: Vec<_> = self.nodes.iter().map(|node| node.process.end_of_log()).collect();
                 return Err(format!(
                     "waited {} s for {what}; the nodes said:\n{}",
                     patience.as_secs(),
@@ -352,16 +324,9 @@ impl Story {
 
     /// One look at everything.
     fn tick(&mut self) -> Result<(), String> {
-        self.check_stopped()?;
-        for node in &mut self.nodes {
-            // A node that the story itself has killed is not looked at: it is started again in its place.
-            if !node.was_killed() {
-                node.check()?;
-            }
-        }
-        if let Some((process, _)) = &mut self.generator {
-            process.check()?;
-        }
+        check_stopped(&self.stop)?;
+        self.nodes.iter_mut().try_for_each(|node| node.process.check())?;
+        self.generator.iter_mut().try_for_each(|(process, _)| process.check())?;
         for copy in &mut self.copies {
             copy.refresh();
         }
@@ -418,10 +383,10 @@ impl Story {
     fn plan_time(&self) -> f64 {
         unix_now() - self.layout.first_change
     }
+}
 
-    fn check_stopped(&self) -> Result<(), String> {
-        if self.stop.load(Ordering::Acquire) { Err("stopped before the end".into()) } else { Ok(()) }
-    }
+fn check_stopped(stop: &AtomicBool) -> Result<(), String> {
+    if stop.load(Ordering::Acquire) { Err("stopped before the end".into()) } else { Ok(()) }
 }
 
 fn unix_now() -> f64 {
@@ -442,17 +407,4 @@ fn work_folder(keep: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir
             Ok((temporary.path().to_owned(), Some(temporary)))
         }
     }
-}
-
-fn make_table(programs: &Path, data: &Path, folder: &Path, plan: &Plan) -> Result<(), String> {
-    let program = programs.join("fibcast-tablegen");
-    let mut command = Command::new(&program);
-    command.arg("--prefixes").arg(data.join("full-table-2024.prefixes.txt.gz"));
-    command.arg("--table").arg(folder.join("table.mrt"));
-    command.arg("--updates").arg(folder.join("updates.mrt"));
-    for phase in &plan.phases {
-        command.arg("--phase").arg(format!("{}/s:{}s", phase.rate, phase.lasts.as_secs()));
-    }
-    let output = command.output().map_err(|error| format!("{}: {error}", program.display()))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use fibcast_dataplane::packet::checksum;
+use fibcast_testbed::pcap;
 
 use super::Traffic;
 use crate::input::{Family, Random, Table};
@@ -29,11 +30,7 @@ pub fn write(table: &Table, traffic: Traffic, folder: &Path) -> io::Result<()> {
     let v6: Vec<(u128, u8)> = table.of::<u128>().map(|(prefix, _)| prefix).collect();
     let mut random = Random(8);
     for port in 0..PORTS {
-        let mut pcap = Vec::new();
-        // Magic number, version 2.4, time zone, accuracy, longest frame, Ethernet.
-        for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65_535, 1] {
-            pcap.extend(word.to_le_bytes());
-        }
+        let mut frames = Vec::new();
         for _ in 0..FRAMES {
             let sixth = match traffic {
                 Traffic::Mixed => random.below(2) == 1,
@@ -49,30 +46,16 @@ pub fn write(table: &Table, traffic: Traffic, folder: &Path) -> io::Result<()> {
             } else if !v4.is_empty() {
                 frame.extend(ipv4(u32::within(v4[random.below(v4.len())], &mut random)));
             }
-            for word in [0, 0, frame.len() as u32, frame.len() as u32] {
-                pcap.extend(word.to_le_bytes());
-            }
-            pcap.extend(frame);
+            frames.push(frame);
         }
-        std::fs::write(file(folder, port), pcap)?;
+        std::fs::write(file(folder, port), pcap::write(frames))?;
     }
     Ok(())
 }
 
 /// The frames that [`write`] made for a port.
 pub fn read(folder: &Path, port: usize) -> io::Result<Vec<Vec<u8>>> {
-    let pcap = std::fs::read(file(folder, port))?;
-    let mut frames = Vec::new();
-    let mut rest = pcap.get(24..).unwrap_or_default();
-    // Seconds, microseconds, length there, length on the wire.
-    while let Some((head, more)) = rest.split_first_chunk::<16>() {
-        let [.., a, b, c, d, _, _, _, _] = *head;
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        let Some((frame, more)) = more.split_at_checked(length) else { break };
-        frames.push(frame.to_vec());
-        rest = more;
-    }
-    Ok(frames)
+    Ok(pcap::read(&std::fs::read(file(folder, port))?))
 }
 
 /// UDP in a frame of 60 bytes.

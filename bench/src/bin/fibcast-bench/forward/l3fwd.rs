@@ -6,14 +6,15 @@
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fibcast_testbed::Process;
+use fibcast_testbed::process::{command, find};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType};
 use serde_json::Value;
 
+use super::frames;
 use super::router::{self, thread_seconds};
-use super::{RUNTIME_DIRECTORY, frames};
 use crate::input::{Family, Table};
 use crate::{Course, Failure};
 
@@ -31,9 +32,7 @@ pub struct L3fwd {
 impl L3fwd {
     /// Finds it in PATH, and writes its routes: each out of the port by which ours leaves.
     pub fn find(table: &Table, folder: &Path) -> Result<Option<L3fwd>, Failure> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut programs = std::env::split_paths(&path).map(|folder| folder.join(PROGRAM));
-        let Some(program) = programs.find(|program| program.is_file()) else { return Ok(None) };
+        let Some(program) = find(PROGRAM) else { return Ok(None) };
         let rules = [folder.join("v4.rules"), folder.join("v6.rules")];
         std::fs::write(&rules[0], rules_of::<u32>(table))?;
         std::fs::write(&rules[1], rules_of::<u128>(table))?;
@@ -43,7 +42,7 @@ impl L3fwd {
     /// Millions of packets sent per second that its thread ran.
     pub fn run(&self, folder: &Path, course: Course) -> Result<f64, Failure> {
         let prefix = format!("fibcast-l3fwd-{}", std::process::id());
-        let mut command = Command::new(&self.program);
+        let mut command = command(&self.program, None)?;
         command
             .args(course.memory(4096))
             .arg(format!("--file-prefix={prefix}"))
@@ -60,21 +59,17 @@ impl L3fwd {
             .args(["--rx-queue-size=8192", "--tx-queue-size=4096"])
             .arg(format!("--config={config}"))
             .arg(format!("--rule_ipv4={}", v4.display()))
-            .arg(format!("--rule_ipv6={}", v6.display()))
-            .env(RUNTIME_DIRECTORY, folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut process = Ended(command.spawn()?);
+            .arg(format!("--rule_ipv6={}", v6.display()));
+        let mut process = Process::start(PROGRAM, command, folder)?;
         let socket = folder.join(format!("dpdk/{prefix}/dpdk_telemetry.v2"));
-        let pid = process.0.id();
+        let pid = process.pid();
         let start = Instant::now();
         let look = |telemetry: &Telemetry| Some((telemetry.sent()?, thread_seconds(pid, PROGRAM)?));
         let telemetry = loop {
             // It answers as soon as DPDK runs, and sends when its tables are full.
             match Telemetry::connect(&socket) {
                 Some(telemetry) if telemetry.sent().is_some_and(|sent| sent > 0) => break telemetry,
-                _ if start.elapsed() > PATIENCE || process.0.try_wait()?.is_some() => {
+                _ if start.elapsed() > PATIENCE || !process.runs() => {
                     return Err(Failure::L3fwd);
                 }
                 _ => std::thread::sleep(Duration::from_millis(100)),
@@ -94,16 +89,6 @@ fn rules_of<F: Family>(table: &Table) -> String {
         let _ = writeln!(rules, "R{}/{length} {}", network.ip(), router::port_of(group as usize));
     }
     rules
-}
-
-/// Ends it, whatever happens on the way.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// DPDK's telemetry: a question and an answer in JSON per datagram.

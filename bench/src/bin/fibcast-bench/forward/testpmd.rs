@@ -1,29 +1,21 @@
 //! The peer for forwarding: DPDK's `dpdk-testpmd`, which looks nothing up, on the same kind of ports.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::ChildStdout;
 
+use fibcast_testbed::Process;
+use fibcast_testbed::process::{command, find};
+
+use super::frames;
 use super::router::thread_seconds;
-use super::{RUNTIME_DIRECTORY, frames};
 use crate::{Course, Failure};
 
 const PROGRAM: &str = "dpdk-testpmd";
 
 /// Whether it is installed.
 pub fn installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
-}
-
-/// Ends it, whatever happens on the way.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    find(PROGRAM).is_some()
 }
 
 /// Starts it on two devices, its forwarding thread on the core that is measured.
@@ -32,8 +24,8 @@ pub fn spawn(
     folder: &Path,
     device: impl Fn(usize) -> String,
     course: Course,
-) -> io::Result<Child> {
-    let mut command = Command::new(PROGRAM);
+) -> Result<(Process, ChildStdout), Failure> {
+    let mut command = command(&find(PROGRAM).ok_or(Failure::Testpmd)?, None)?;
     command
         .args(course.memory(512))
         .arg("--no-telemetry")
@@ -43,21 +35,13 @@ pub fn spawn(
     for port in 0..frames::PORTS {
         command.arg("--vdev").arg(device(port));
     }
-    command
-        .args(["--", "--total-num-mbufs=60000", "--stats-period=1"])
-        .arg(format!("--forward-mode={mode}"))
-        .env(RUNTIME_DIRECTORY, folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
+    command.args(["--", "--total-num-mbufs=60000", "--stats-period=1"]).arg(format!("--forward-mode={mode}"));
+    Ok(Process::start_piped(PROGRAM, command, folder)?)
 }
 
 /// Millions of packets sent per second that its forwarding thread ran, over two seconds.
 pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
-    let mut process = Ended(spawn(mode, folder, |port| frames::device(folder, port), course)?);
-    let pid = process.0.id();
-    let Some(out) = process.0.stdout.take() else { return Err(Failure::Testpmd) };
+    let (process, out) = spawn(mode, folder, |port| frames::device(folder, port), course)?;
 
     let (mut samples, mut ports, mut sent) = (Vec::new(), 0, 0u64);
     for line in BufReader::new(out).lines() {
@@ -67,7 +51,7 @@ pub fn run(mode: &str, folder: &Path, course: Course) -> Result<f64, Failure> {
         sent += count.ok_or(Failure::Testpmd)?;
         ports += 1;
         if ports == frames::PORTS {
-            samples.push((sent, thread_seconds(pid, "worker").unwrap_or(0.0)));
+            samples.push((sent, thread_seconds(process.pid(), "worker").unwrap_or(0.0)));
             (ports, sent) = (0, 0);
         }
         // The first second is for warming up.

@@ -1,13 +1,16 @@
 //! Throughput and latency by virtio-user ports, as containers and virtual machines have them: this router and testpmd in turns, before
 //! the same [`peer`]. With one core for either end, the peer, whose end of the ports copies the packets, may be the slower of the two.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use fibcast_testbed::Process;
+use fibcast_testbed::process::command;
+use fibcast_testbed::wait::until;
 
 use super::peer::{self, Heard};
-use super::{RUNTIME_DIRECTORY, Traffic, frames, testpmd};
+use super::{Traffic, frames, testpmd};
 use crate::input::Table;
 use crate::row::{Better, Row, median};
 use crate::{Course, Failure, Options, cpu};
@@ -61,16 +64,6 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     ])
 }
 
-/// Ends it, whatever happens on the way.
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// One measurement: the peer, which makes the sockets, then the forwarder.
 fn once(
     options: &Options,
@@ -82,50 +75,36 @@ fn once(
     for port in 0..frames::PORTS {
         let _ = std::fs::remove_file(peer::socket(folder, port));
     }
-    let myself = |bench: &str| {
-        let mut command = Command::new(std::env::current_exe().unwrap_or_default());
+    let myself = |what: &[&str]| -> Result<_, Failure> {
+        let mut command = command(&std::env::current_exe()?, None)?;
         command
-            .args([bench, "--core", &course.core.to_string()])
+            .args(["virtio", "--core", &course.core.to_string()])
             .args(course.hugepages.then_some("--hugepages"))
             .arg("--prefixes")
             .arg(&options.prefixes)
             .arg("--folder")
             .arg(folder)
-            .env(RUNTIME_DIRECTORY, folder)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
-        command
+            .args(what);
+        Ok(command)
     };
-    let mut command = myself("virtio");
-    command
-        .args(["--peer-rate", &rate.unwrap_or(0.0).to_string()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut generator = Ended(command.spawn()?);
-    let start = Instant::now();
-    while (0..frames::PORTS).any(|port| !peer::socket(folder, port).exists()) {
-        if start.elapsed() > Duration::from_secs(30) || generator.0.try_wait()?.is_some() {
-            return Err(Failure::Child("the peer has no vhost-user ports".into()));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let peer = myself(&["--peer-rate", &rate.unwrap_or(0.0).to_string()])?;
+    let (mut peer, out) = Process::start_piped("peer", peer, folder)?;
+    until("the peer has vhost-user ports", Duration::from_secs(30), || {
+        peer.check()?;
+        Ok::<_, Failure>((0..frames::PORTS).all(|port| peer::socket(folder, port).exists()))
+    })?;
+    // With its standard output, which testpmd writes to.
     let _forwarder = if ours {
-        let mut command = myself("virtio");
-        command.args(["--child", "mixed"]).stdout(Stdio::null());
-        Ended(command.spawn()?)
+        Process::start_piped("forwarder", myself(&["--child", "mixed"])?, folder)?
     } else {
-        Ended(testpmd::spawn("mac", folder, |port| peer::device(folder, port), course)?)
+        testpmd::spawn("mac", folder, |port| peer::device(folder, port), course)?
     };
-    let Some(out) = generator.0.stdout.take() else { return Err(Failure::Testpmd) };
     for line in BufReader::new(out).lines() {
         if let Ok(heard) = serde_json::from_str(&line?) {
             return Ok(heard);
         }
     }
-    let mut words = String::new();
-    if let Some(mut errors) = generator.0.stderr.take() {
-        errors.read_to_string(&mut words)?;
-    }
+    let words = peer.end_of_log();
     let last = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no word");
     Err(Failure::Child(format!("the vhost-user peer: {last}")))
 }

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use fibcast_sync_agent::agent::{AgentHandle, NoSink};
+use fibcast_testbed::process::free_addresses;
 use fibcast_testbed::tablegen::Rule;
 use ipnet::IpNet;
+use rustix::process::Signal;
 
-use super::server::{Server, free_address, write_mrt};
+use super::server::{Server, write_mrt};
 use super::{agent, status, until};
 use crate::input::{Random, Table};
 use crate::row::{Better, Row, median};
@@ -46,13 +48,13 @@ struct Seen {
 }
 
 /// Ends the server in use by a signal and waits until the other one is in use, in sync.
-fn lose(nic: &AgentHandle, server: &mut Server, signal: &str) -> Result<Seen, Failure> {
+fn lose(nic: &AgentHandle, server: &mut Server, signal: Signal) -> Result<Seen, Failure> {
     let before = status(nic)?.sync.unwrap_or_default();
     let received = |s: &fibcast_control::status::SyncStatus| {
         s.servers.iter().filter(|s| Some(s.role) != before.active).map(|s| s.received_bytes).sum::<u64>()
     };
     let begin = Instant::now();
-    server.signal(signal)?;
+    server.signal(signal);
     let mut after = before.clone();
     let mut ms = 0.0;
     until("the other server is in use", || {
@@ -77,7 +79,7 @@ pub fn run(table: &Table, course: Course) -> Result<Vec<Row>, Failure> {
     let [same, other] = ["same.mrt", "other.mrt"].map(|name| folder.path().join(name));
     write_mrt(&same, routes(table, &rule, 0))?;
     write_mrt(&other, routes(table, &rule, DIFFER))?;
-    let addresses = [free_address()?, free_address()?];
+    let addresses = free_addresses::<2>()?;
     let names = ["rs-a", "rs-b"];
     let start = |i: usize, mrt| Server::start(folder.path(), names[i], addresses[i], mrt);
     let mut servers = [start(0, &same)?, start(1, &same)?];
@@ -97,7 +99,7 @@ pub fn run(table: &Table, course: Course) -> Result<Vec<Row>, Failure> {
     let (mut reset, mut silence, mut copied, mut equal_bytes) = (Vec::new(), Vec::new(), 0, 0);
     let mut active = 0;
     for round in 0..2 * course.rounds.min(3) {
-        let signal = if round % 2 == 0 { "KILL" } else { "STOP" };
+        let signal = if round % 2 == 0 { Signal::KILL } else { Signal::STOP };
         let seen = lose(&nic, &mut servers[active], signal)?;
         if round % 2 == 0 {
             reset.push(seen.ms)
@@ -106,19 +108,17 @@ pub fn run(table: &Table, course: Course) -> Result<Vec<Row>, Failure> {
         }
         copied += seen.copied;
         equal_bytes = equal_bytes.max(seen.bytes);
-        if signal == "STOP" {
-            servers[active].signal("KILL")?;
-        }
+        servers[active].signal(Signal::KILL);
         servers[active] = start(active, &same)?;
         active = 1 - active;
         standby(&nic)?;
     }
     // The standby comes back with 1,000 other routes, and then the one in use is lost.
     let spare = 1 - active;
-    servers[spare].signal("KILL")?;
+    servers[spare].signal(Signal::KILL);
     servers[spare] = start(spare, &other)?;
     standby(&nic)?;
-    let seen = lose(&nic, &mut servers[active], "KILL")?;
+    let seen = lose(&nic, &mut servers[active], Signal::KILL)?;
     let theirs = servers[spare].status()?.table.digest;
     if status(&nic)?.table.digest != theirs {
         return Err(Failure::Copy);

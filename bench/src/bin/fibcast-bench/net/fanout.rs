@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::codec::Decoder;
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table as Copy, Value};
+use fibcast_testbed::process::free_addresses;
 use fibcast_testbed::tablegen::Rule;
 use mio::{Events, Interest, Poll, Token};
 
 use super::failover::routes;
 use super::light::{Light, Then};
-use super::server::{Server, free_address, write_mrt};
+use super::server::{Server, write_mrt};
 use crate::input::Table;
 use crate::row::{Better, Row};
 use crate::{Course, Failure, codec};
@@ -119,7 +120,8 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     let ours = copy_of(table, &rule)?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
 
-    let server = Server::start(folder.path(), "rs-a", free_address()?, &same)?;
+    let [address, other_address] = free_addresses()?;
+    let server = Server::start(folder.path(), "rs-a", address, &same)?;
     let empty = server.status()?.resident_bytes;
     let standing = Crowd::run(server.address, Then::Nothing, &ours, |c| c.registered)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -135,7 +137,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     let (all_synced, copied, peak) = (copies.took, copies.bytes(), server.status()?.resident_bytes);
     drop((copies, server));
 
-    let server = Server::start(folder.path(), "rs-b", free_address()?, &other)?;
+    let server = Server::start(folder.path(), "rs-b", other_address, &other)?;
     let storm = Crowd::run(server.address, Then::Compare, &ours, |c| c.digest.is_some())?;
     let first = storm.clients.first().ok_or(Failure::Copy)?;
     // A route that differs is two records: ours, and theirs.

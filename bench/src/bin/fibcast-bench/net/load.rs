@@ -11,9 +11,10 @@ use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::router::Router;
 use fibcast_sync_agent::agent::NoSink;
+use fibcast_testbed::process::free_addresses;
 use serde::{Deserialize, Serialize};
 
-use super::server::{Server, free_address, write_mrt};
+use super::server::{Server, write_mrt};
 use super::{agent, status, until};
 use crate::forward::{RUNTIME_DIRECTORY, Traffic, frames, router};
 use crate::input::Table;
@@ -47,7 +48,8 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     let only = Table { routes: vec![last], groups: table.groups };
     let traffic = if last.0.addr().is_ipv6() { Traffic::Ipv6 } else { Traffic::Ipv4 };
     frames::write(&only, traffic, folder.path())?;
-    let server = Server::start(folder.path(), "rs-a", free_address()?, &mrt)?;
+    let [address] = free_addresses()?;
+    let server = Server::start(folder.path(), "rs-a", address, &mrt)?;
     let resident = server.status()?.resident_bytes as f64 / f64::from(1 << 20);
     let (mut packets, mut agents, mut controls) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..course.rounds.min(5) {

@@ -10,10 +10,13 @@ mod light;
 pub mod load;
 mod server;
 
+use std::time::Duration;
+
 use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::Limits;
+use fibcast_testbed::wait::until_every;
 
 use crate::Failure;
 
@@ -43,16 +46,9 @@ fn status(agent: &AgentHandle) -> Result<fibcast_control::status::Status, Failur
     agent.status().map_err(Failure::Net)
 }
 
-/// Waits for something that must come.
-fn until(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(90);
-    while !done()? {
-        if std::time::Instant::now() > patience {
-            return Err(Failure::Net(format!("never happened: {what}")));
-        }
-        std::thread::sleep(std::time::Duration::from_micros(500));
-    }
-    Ok(())
+/// Waits for something that must come, and looks often: how long it took may be what is measured.
+fn until(what: &str, done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
+    until_every(Duration::from_micros(500), what, Duration::from_secs(90), done).map(drop)
 }
 
 fn percentile(sorted: &[f64], part: f64) -> f64 {

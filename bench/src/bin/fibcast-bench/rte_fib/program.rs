@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use dpdk::FibLookup;
+use fibcast_testbed::process::find;
 
 use super::{Kernel, PeerError, reserved};
 use crate::input::{Family, Table};
@@ -16,8 +17,7 @@ const PROGRAM: &str = "dpdk-test-fib";
 
 /// Whether it is installed.
 pub fn installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
+    find(PROGRAM).is_some()
 }
 
 /// Writes the routes of one family as it reads them. Next hops are counted from 1.
