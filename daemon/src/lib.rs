@@ -1,12 +1,14 @@
-//! What every fibcast daemon shares, so that all of them read a configuration, log and end in one way.
+//! Common parts of all fibcast daemons: configuration, logging, signals and exit codes.
 //!
-//! * [`config`]: a TOML file into types; an error names file, line, key and what was expected;
-//! * [`sections`]: the sections that all daemons have;
-//! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
-//! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
-//! * [`files`]: how many files may be open;
-//! * [`log`]: `tracing` to standard error;
-//! * [`cpu`]: the processor is one that the program was built for.
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | TOML files as types; errors name file, line, key and what was expected |
+//! | [`sections`] | the sections that all daemons have |
+//! | [`exit`] | exit codes and the final message |
+//! | [`signals`] | SIGTERM and SIGINT stop a daemon, SIGHUP reloads its certificates |
+//! | [`files`] | limit of open files |
+//! | [`log`] | `tracing` to standard error |
+//! | [`cpu`] | check of the CPU's features |
 
 pub mod config;
 pub mod cpu;

@@ -1,14 +1,20 @@
-//! Routes as the kernel and zebra say them: rtnetlink messages, read without a copy and written, and the socket to the kernel.
+//! Routes in rtnetlink format, as used by the kernel and zebra: zero-copy parsing, writing, and the socket to the kernel.
 //!
-//! [`Messages`] cuts a buffer into messages, [`Attributes`] a message into attributes; both check every length before they look at
-//! a byte, and say at which byte of the buffer something is wrong ([`Malformed`]). [`Route`] is `RTM_NEWROUTE`/`RTM_DELROUTE`, [`NextHop`]
-//! `RTM_NEWNEXTHOP`/`RTM_DELNEXTHOP` (`linux/rtnetlink.h`, `linux/nexthop.h`; RFC 3549 for the shape). [`Writer`] makes messages, [`Socket`]
-//! carries them. Sources of a route server read with it, the kernel sink of an agent writes.
+//! | module | holds |
+//! |---|---|
+//! | `message`, `attribute` | [`Messages`] of a buffer, [`Attributes`] of a message; all lengths are checked, errors carry the offset
+//! ([`Malformed`]) |
+//! | `route` | [`Route`]: `RTM_NEWROUTE`, `RTM_DELROUTE` (`linux/rtnetlink.h`, RFC 3549) |
+//! | `nexthop` | [`NextHop`]: `RTM_NEWNEXTHOP`, `RTM_DELNEXTHOP` (`linux/nexthop.h`) |
+//! | `writer` | [`Writer`] builds messages |
+//! | `socket` | [`Socket`] sends and receives them |
 //!
-//! Own views in place of `netlink-packet-route`: that crate makes a vector of owned attributes for each message, and fails the whole
-//! message at an attribute it does not know the size of, while a full table is a million messages with four attributes of interest.
-//! A route is read into a [`Route`] that is used again for the next. The socket is of `netlink-sys`; `netlink-proto` would hide the
-//! kernel's word that messages were lost (`ENOBUFS`), on which everything here depends.
+//! The sources of a route server read with it; the kernel sink of an agent writes.
+//!
+//! Why not `netlink-packet-route`: it builds a vector of owned attributes for each message, and fails the whole message on an attribute of
+//! unknown size, while a full table is a million messages with four attributes of interest. A [`Route`] is reused for the next message. The
+//! socket comes from `netlink-sys`; `netlink-proto` would hide the kernel's notice of lost messages (`ENOBUFS`), on which everything here
+//! depends.
 
 mod attribute;
 mod message;
@@ -26,11 +32,11 @@ pub use route::{Family, Hop, Route, Special, Target};
 pub use socket::{Dumped, Received, Socket, group};
 pub use writer::{Writer, flag};
 
-/// Bytes that are not what they should be.
+/// Bytes that cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at}: {reason}")]
 pub struct Malformed {
-    /// Where, from the beginning of the buffer.
+    /// Offset in the buffer.
     pub at: usize,
     /// What was expected.
     pub reason: &'static str,
@@ -38,37 +44,37 @@ pub struct Malformed {
 
 /// `RTM_*` and `NLMSG_*` numbers.
 pub mod kind {
-    /// Nothing.
+    /// No operation.
     pub const NOOP: u16 = 1;
-    /// An error or an acknowledgement.
+    /// An error, or an acknowledgement.
     pub const ERROR: u16 = 2;
     /// The end of a dump.
     pub const DONE: u16 = 3;
-    /// Data were lost.
+    /// Data was lost.
     pub const OVERRUN: u16 = 4;
-    /// A link is there or changed.
+    /// A link was added or changed.
     pub const NEW_LINK: u16 = 16;
-    /// A link is gone.
+    /// A link was removed.
     pub const DEL_LINK: u16 = 17;
-    /// An address is there.
+    /// An address was added.
     pub const NEW_ADDRESS: u16 = 20;
-    /// An address is gone.
+    /// An address was removed.
     pub const DEL_ADDRESS: u16 = 21;
-    /// A route is there or changed.
+    /// A route was added or changed.
     pub const NEW_ROUTE: u16 = 24;
-    /// A route is gone.
+    /// A route was removed.
     pub const DEL_ROUTE: u16 = 25;
-    /// Asks for routes.
+    /// Requests routes.
     pub const GET_ROUTE: u16 = 26;
-    /// A next-hop object is there or changed.
+    /// A next-hop object was added or changed.
     pub const NEW_NEXTHOP: u16 = 104;
-    /// A next-hop object is gone.
+    /// A next-hop object was removed.
     pub const DEL_NEXTHOP: u16 = 105;
-    /// Asks for next-hop objects.
+    /// Requests next-hop objects.
     pub const GET_NEXTHOP: u16 = 106;
 }
 
-/// Little pieces in the byte order of the host, as netlink has them.
+/// Integers in host byte order, as netlink uses it.
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }

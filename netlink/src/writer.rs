@@ -1,39 +1,39 @@
-//! Writes messages one after the other into one buffer, as one call to the kernel takes them.
+//! Builds messages in one buffer, as one system call sends them.
 
 use std::net::IpAddr;
 
 /// `NLM_F_*`.
 pub mod flag {
-    /// Asks for something.
+    /// A request.
     pub const REQUEST: u16 = 1;
-    /// Wants an answer also if all is well.
+    /// Requests an acknowledgement.
     pub const ACK: u16 = 4;
-    /// The table changed while it was told: what was told may lack something.
+    /// The table changed during the dump, which may be incomplete.
     pub const DUMP_INTERRUPTED: u16 = 0x10;
-    /// Asks for all there is.
+    /// Requests a dump.
     pub const DUMP: u16 = 0x300;
-    /// Takes the place of what is there.
+    /// Replaces an existing object.
     pub const REPLACE: u16 = 0x100;
-    /// Fails if something is there.
+    /// Fails if the object exists.
     pub const EXCLUSIVE: u16 = 0x200;
-    /// Makes it if nothing is there.
+    /// Creates the object if it does not exist.
     pub const CREATE: u16 = 0x400;
-    /// Stands behind what is there.
+    /// Appends to an existing object.
     pub const APPEND: u16 = 0x800;
 }
 
 const HEADER: usize = 16;
 
-/// Messages in a buffer.
+/// A buffer of messages.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
-    /// Where the message begins that is being written.
+    /// Offset of the current message.
     at: usize,
 }
 
 impl Writer {
-    /// Begins a message with the header of its kind.
+    /// Starts a message with the header of its kind.
     pub fn begin(&mut self, kind: u16, flags: u16, sequence: u32, header: &[u8]) {
         self.at = self.bytes.len();
         self.bytes.extend([0; 4]);
@@ -44,7 +44,7 @@ impl Writer {
         self.bytes.extend(header);
     }
 
-    /// Adds an attribute.
+    /// Appends an attribute.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) {
         let length = (4 + value.len()) as u16;
         self.bytes.extend(length.to_ne_bytes());
@@ -53,12 +53,12 @@ impl Writer {
         self.pad();
     }
 
-    /// Adds an attribute with a number.
+    /// Appends an attribute with a number.
     pub fn number(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_ne_bytes());
     }
 
-    /// Adds an attribute with an address.
+    /// Appends an attribute with an address.
     pub fn address(&mut self, kind: u16, address: IpAddr) {
         match address {
             IpAddr::V4(a) => self.attribute(kind, &a.octets()),
@@ -66,7 +66,7 @@ impl Writer {
         }
     }
 
-    /// Begins something whose length comes first, in two bytes; [`Writer::close`] fills it in. `rest` follows the length.
+    /// Opens a structure that starts with its length in two bytes, which [`Writer::close`] fills in. `rest` follows the length.
     pub fn open(&mut self, rest: &[u8]) -> usize {
         let at = self.bytes.len();
         self.bytes.extend([0; 2]);
@@ -74,7 +74,7 @@ impl Writer {
         at
     }
 
-    /// See [`Writer::open`].
+    /// Closes a structure; see [`Writer::open`].
     pub fn close(&mut self, at: usize) {
         let length = (self.bytes.len() - at) as u16;
         if let Some(place) = self.bytes.get_mut(at..at + 2) {
@@ -96,7 +96,7 @@ impl Writer {
         }
     }
 
-    /// Adds a flag to the message that was written last.
+    /// Adds a flag to the last message.
     pub fn flag(&mut self, more: u16) {
         if let Some(place) = self.bytes.get_mut(self.at + 6..self.at + 8)
             && let Ok(flags) = <[u8; 2]>::try_from(&*place)
@@ -105,17 +105,17 @@ impl Writer {
         }
     }
 
-    /// What was written.
+    /// The messages.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether nothing was written.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.bytes.len() < HEADER
     }
 
-    /// Begins anew.
+    /// Clears the buffer.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.at = 0;
