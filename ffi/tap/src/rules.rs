@@ -1,10 +1,10 @@
-//! Policy rules (ip-rule(8)): what is sent from an address of a port asks a table of ours. They outlive the process that made them, so
-//! the next one looks for what was left.
+//! Policy rules (ip-rule(8)): traffic from a port's addresses uses our routing table. Rules outlive the process that created them, so the
+//! next one removes what was left.
 //!
-//! A rule belongs to a process at work as long as its address is on an interface that such a process made. [`setup::apply`] adds the
-//! address before the rule, an orderly end removes the rule before the interface, and the interface goes away with its process however that
-//! ends. So [`clear`] may remove a rule of ours whose address is on none of these interfaces, whichever process made it, and never one of
-//! another process at work.
+//! A rule belongs to a running process as long as its address is on an interface that such a process created. [`setup::apply`] adds the
+//! address before the rule, an orderly exit removes the rule before the interface, and the interface disappears with its process in any
+//! case. So [`clear`] may remove one of our rules whose address is on none of these interfaces, whichever process created it, but never one
+//! of another running process.
 //!
 //! [`setup::apply`]: crate::setup::apply
 
@@ -31,11 +31,11 @@ const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 const RTM_GETADDR: u16 = 22;
 
-/// Priority of all rules: before those that get theirs from the kernel (32765 and below), with room in front for an operator's. A fixed
-/// one, because the kernel takes two rules that differ in it alone for two.
+/// Priority of all rules: before those that the kernel numbers itself (32765 and below), with room before for an operator's. It is fixed,
+/// because the kernel treats two rules that differ only in priority as different.
 const PRIORITY: u32 = 7_830;
 
-/// A rule of the shape that this crate makes: from one address into a table.
+/// A rule of the form that this crate creates: from one address to a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rule {
     source: IpAddr,
@@ -81,7 +81,7 @@ impl Rule {
         kernel.ask(kind, flags, &header, &attributes)
     }
 
-    /// A rule of the kernel's; none where it is of another shape, and so not one that fibcast made.
+    /// Parses a rule; none if it has another form, so fibcast did not create it.
     fn read(message: &Message<'_>) -> Option<Rule> {
         let (header, attributes) = message.body.split_at_checked(12)?;
         let &[_, destination, length, tos, _, _, _, action, ..] = header else { return None };
@@ -96,7 +96,7 @@ impl Rule {
                 FRA_TABLE => table = attribute.number().ok(),
                 FRA_PRIORITY => priority = attribute.number().ok()?,
                 FRA_PROTOCOL => protocol = attribute.value.first().copied()?,
-                // Told of every rule: all ones where it is not in use.
+                // Reported for every rule: all ones if unused.
                 FRA_SUPPRESS_PREFIXLEN if attribute.number() == Ok(u32::MAX) => {}
                 _ => return None,
             }
@@ -109,16 +109,16 @@ impl Rule {
 /// Addresses of this host.
 #[derive(Debug, Default)]
 struct Addresses {
-    /// On interfaces that a process like this one made.
+    /// On interfaces created by a process like this one.
     at_work: HashSet<IpAddr>,
     /// On any other interface.
     others: HashSet<IpAddr>,
 }
 
-/// Which of the rules that are there were left by a process that is no more, by the addresses that there are and what is wanted.
+/// The existing rules that a terminated process left, judged by the existing addresses and the wanted rules.
 fn leftovers(found: &[Rule], tables: &Range<u32>, addresses: &Addresses, wanted: &[Rule]) -> Vec<Rule> {
-    // Versions before the mark said no protocol, and an operator may say none. So a rule without is only taken for ours in a table that is
-    // in use, where its address is to be ours, or is nowhere on this host, so that the rule is of no use to anybody.
+    // Older versions did not set a protocol, and an operator may not set one. A rule without protocol is only removed if its table is in
+    // use and its address is to be ours, or is nowhere on this host, so that the rule has no effect.
     let in_use = |table| table == tables.start || wanted.iter().any(|rule| rule.table == table);
     let to_be_ours = |source| wanted.iter().any(|rule| rule.source == source);
     let ours = |rule: &Rule| match rule.protocol {
@@ -131,20 +131,23 @@ fn leftovers(found: &[Rule], tables: &Range<u32>, addresses: &Addresses, wanted:
     found.iter().filter(dead).copied().collect()
 }
 
-/// Removes the rules into `tables` that a process left which could not end in order, and says how many. `prefix` is how the names of the
-/// interfaces begin that such processes make; rules that `wanted` asks for stay, to be taken over. Call it before [`setup::apply`].
+/// Removes the rules into `tables` that a killed process left, and returns their number. `prefix` is the name prefix of the interfaces that
+/// such processes create. Rules that `wanted` needs stay. Call it before [`setup::apply`].
 ///
 /// [`setup::apply`]: crate::setup::apply
+///
+/// # Errors
+/// The system's error, for instance without CAP_NET_ADMIN.
 pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result<usize> {
     let mut kernel = Kernel::open()?;
-    // Rules before addresses: of a process that starts meanwhile both are seen, or the address alone.
+    // Rules before addresses: of a process that starts in between, both are seen or only the address.
     let mut found = Vec::new();
     for family in [libc::AF_INET as u8, libc::AF_INET6 as u8] {
         let mut header = [0; 12];
         header[0] = family;
         match kernel.dump(RTM_GETRULE, &header, Rule::read) {
             Ok(rules) => found.extend(rules),
-            // A kernel without IPv6 has none of its rules.
+            // A kernel without IPv6 has no IPv6 rules.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             Err(error) => return Err(error),
         }
@@ -158,7 +161,7 @@ pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result
     let leftovers = leftovers(&found, tables, &addresses, &wanted);
     for rule in &leftovers {
         match rule.delete(&mut kernel) {
-            // Another process that starts may have been faster.
+            // Another starting process may have been faster.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
         }
@@ -174,13 +177,13 @@ fn address(message: &Message<'_>) -> Option<(u32, IpAddr)> {
         return None;
     }
     let all = || Attributes::new(attributes, 0).flatten();
-    // IPv6 has IFA_ADDRESS alone; of IPv4 that is the peer where there is one.
+    // IPv6 only has IFA_ADDRESS; for IPv4 that is the peer's address, if there is one.
     let own =
         all().find(|a| a.kind == libc::IFA_LOCAL).or_else(|| all().find(|a| a.kind == libc::IFA_ADDRESS));
     Some((index, own?.address().ok()?))
 }
 
-/// The name of an interface; empty where it is gone.
+/// Name of an interface; empty if it is gone.
 fn name_of(index: u32) -> String {
     let mut room = [0; libc::IFNAMSIZ];
     // SAFETY: the room is as large as a name may be, its end included.
@@ -219,7 +222,7 @@ mod tests {
     fn rules_without_a_mark_are_those_of_earlier_versions() {
         let old = rule("2001:db8::1", 7_830, 32_764, 0);
         let wanted = Rule::new(old.source, 7_830);
-        assert_eq!(left(&[old, old], &[], &[wanted]), [old, old], "not as wanted: removed, and added anew");
+        assert_eq!(left(&[old, old], &[], &[wanted]), [old, old], "not as wanted: removed, and added again");
     }
 
     #[test]

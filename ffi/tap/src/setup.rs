@@ -1,4 +1,4 @@
-//! Gives an interface its MAC address, MTU, addresses and the routes of what the host sends from them.
+//! Configures an interface: MAC address, MTU, addresses, and the routes for traffic from them.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,24 +10,24 @@ use crate::Tap;
 use crate::netlink::Kernel;
 use crate::rules::{Rule, octets};
 
-/// Who made a rule or a route (`rtm_protocol`, `FRA_PROTOCOL`): fibcast, as in `packaging/iproute2/fibcast.conf`.
+/// Originator of a rule or route (`rtm_protocol`, `FRA_PROTOCOL`): fibcast, as in `packaging/iproute2/fibcast.conf`.
 pub const PROTOCOL: u8 = 217;
 
-/// What an interface is to have.
+/// Configuration of an interface.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// MAC address.
     pub mac: [u8; 6],
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u16,
     /// Addresses with their subnets.
     pub addresses: Vec<IpNet>,
-    /// Routing table for what the host sends from these addresses: a default route out of this interface.
+    /// Routing table for traffic from these addresses: a default route out of this interface.
     pub table: u32,
 }
 
 impl Setup {
-    /// What is sent from one of the addresses asks the table.
+    /// Traffic from these addresses uses the table.
     pub(crate) fn rules(&self) -> impl Iterator<Item = Rule> {
         self.addresses.iter().map(|address| Rule::new(address.addr(), self.table))
     }
@@ -37,7 +37,7 @@ pub(crate) fn family(address: IpAddr) -> u8 {
     (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
 }
 
-/// What exists already is as good as made.
+/// An object that exists already counts as created.
 fn made(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -53,7 +53,10 @@ fn link(tap: &Tap, flags: u32, change: u32) -> Vec<u8> {
     header
 }
 
-/// Sets the interface up and brings it up. Rules come last: one that is there has its address on an interface that is there.
+/// Configures the interface and sets it up. Rules come last: the address of an existing rule is on an existing interface.
+///
+/// # Errors
+/// The system's error, for instance without CAP_NET_ADMIN.
 pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
     let mtu = u32::from(setup.mtu).to_ne_bytes();
@@ -71,7 +74,7 @@ pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
         made(kernel.ask(kind::NEW_ADDRESS, flags, &header, &attributes))?;
     }
     for family in families(setup) {
-        // A metric of its own, so that each interface has its route: the table is not empty when one of them goes.
+        // A metric of its own, so that each interface has its route and the table is not empty when one disappears.
         let (index, table) = (tap.index().to_ne_bytes(), setup.table.to_ne_bytes());
         let attributes =
             [(libc::RTA_OIF, index.as_slice()), (libc::RTA_TABLE, &table), (libc::RTA_PRIORITY, &index)];
@@ -83,12 +86,18 @@ pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the MAC address alone.
+/// Sets only the MAC address.
+///
+/// # Errors
+/// The system's error.
 pub fn set_mac(tap: &Tap, mac: [u8; 6]) -> io::Result<()> {
     Kernel::open()?.ask(kind::NEW_LINK, 0, &link(tap, 0, 0), &[(libc::IFLA_ADDRESS, &mac)])
 }
 
-/// Takes back what does not go away with the interface.
+/// Removes what does not disappear with the interface.
+///
+/// # Errors
+/// The system's error.
 pub fn take_back(setup: &Setup) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
     setup.rules().map(|rule| rule.delete(&mut kernel)).fold(Ok(()), io::Result::and)
