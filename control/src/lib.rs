@@ -1,9 +1,12 @@
-//! What an operator can ask a fibcast daemon: the control protocol, its unix socket and its client.
+//! The control protocol between operators and fibcast daemons: requests, answers, unix socket and client.
 //!
-//! [`protocol`] has the requests and the envelope of answers, [`status`], [`tables`] and [`kv`] the types of what is shown. A daemon starts a
-//! [`server::ControlServer`] with a handler, and the same handler feeds [`http::HttpServer`] for monitoring ([`metrics`]);
-//! `fibcast`, the demo and the tests use [`client::ask`].
-//! One request is one line of JSON, its answer another; a connection may carry many.
+//! | module, in reading order | holds |
+//! |---|---|
+//! | [`protocol`] | requests, and the envelope of answers: one line of JSON each |
+//! | [`status`], [`tables`], [`kv`], [`capture`] | the answers' types |
+//! | [`client`] | [`client::ask`], used by `fibcast`, the demo and tests |
+//! | [`server`] | [`server::ControlServer`]: a daemon's unix socket |
+//! | [`http`], [`metrics`] | the same handler for monitoring |
 
 pub mod capture;
 pub mod client;

@@ -14,68 +14,68 @@ pub const MAX_LINE: usize = 64 << 20;
 /// Longest request that a daemon accepts, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
 
-/// What an operator asks for.
+/// A request of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "show", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// The daemon as a whole: table, servers, clients, sources.
     Status {},
-    /// Routes, all from the beginning or those that match.
+    /// Routes: all, or those that match.
     Routes {
         /// Which routes.
         #[serde(default)]
         query: RouteQuery,
-        /// The most that are listed.
+        /// Most routes in the answer.
         #[serde(default = "default_limit")]
         limit: usize,
-        /// Of a route server: each origin's route, the best first, and why it is.
+        /// Route server: each origin's route, best first, with the deciding criterion.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
     /// Next-hop groups.
     Groups {},
-    /// ARP and ND entries of a dataplane.
+    /// Dataplane: ARP and ND entries.
     Neighbors {},
-    /// Ports of a dataplane.
+    /// Dataplane: ports.
     Ports {},
-    /// Workers of a dataplane.
+    /// Dataplane: workers.
     Workers {},
-    /// Dropped packets by reason, of a dataplane.
+    /// Dataplane: dropped packets by reason.
     Drops {},
-    /// Begins to copy packets, of a dataplane; one capture at a time.
+    /// Dataplane: starts a packet capture. One capture at a time.
     CaptureStart {
-        /// Name of a port; none: all.
+        /// Name of a port; none for all.
         #[serde(default)]
         port: Option<String>,
-        /// Where; empty: everywhere.
+        /// Directions; empty for all.
         #[serde(default)]
         directions: Vec<Direction>,
-        /// Which packets; empty: all.
+        /// Filter expression; empty for all packets.
         #[serde(default)]
         filter: String,
     },
-    /// The packets captured since the last look. A capture that nobody looks at for 10 s may be ended by the next.
+    /// The packets captured since the last read. A capture that is not read for 10 s may be replaced by another one.
     CaptureRead {
-        /// As the start said.
+        /// Id from the answer to the start.
         id: u64,
     },
-    /// The last packets of a capture, which ends.
+    /// Stops a capture and returns its last packets.
     CaptureStop {
-        /// As the start said.
+        /// Id from the answer to the start.
         id: u64,
     },
-    /// What would happen to a packet, of a dataplane.
+    /// Dataplane: traces a packet without sending it.
     Trace {
         /// Destination.
         address: IpAddr,
         /// Source.
         #[serde(default)]
         from: Option<IpAddr>,
-        /// Routing and forwarding instance.
+        /// VRF.
         #[serde(default)]
         vrf: u32,
     },
-    /// A static neighbor of a dataplane, until its next start.
+    /// Dataplane: adds a static neighbor until the next start.
     NeighborAdd {
         /// Name of the port.
         port: String,
@@ -84,59 +84,59 @@ pub enum Request {
         /// Its MAC address.
         mac: String,
     },
-    /// Takes back what [`Request::NeighborAdd`] or the configuration said.
+    /// Removes a static neighbor, configured or added.
     NeighborDelete {
         /// Name of the port.
         port: String,
         /// Its address.
         address: IpAddr,
     },
-    /// A route that wins over those from servers, of a dataplane, until its next start.
+    /// Dataplane: adds a route that takes precedence over those from servers, until the next start.
     RouteAdd(Box<OwnRoute>),
-    /// Takes back what [`Request::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
+    /// Removes such a route, configured or added; a server's route to the prefix is used again.
     RouteDelete {
-        /// Routing and forwarding instance.
+        /// VRF.
         #[serde(default)]
         vrf: u32,
-        /// Destination.
+        /// Destination prefix.
         prefix: ipnet::IpNet,
     },
-    /// Compares the table with the servers' anew and applies all of it again, of an agent or dataplane.
+    /// Agent, dataplane: compares the table with the servers' again and applies all of it.
     Resync {},
-    /// Reads the configuration's changeable parts and the certificates again.
+    /// Reloads certificates and the changeable parts of the configuration.
     Reload {},
-    /// Writes an opaque record, at a route server.
+    /// Route server: writes an opaque record.
     KvPut {
         /// Its key.
         key: String,
-        /// Its value from now on.
+        /// Its new value.
         value: KvValue,
     },
-    /// Deletes an opaque record, at a route server.
+    /// Route server: deletes an opaque record.
     KvDelete {
         /// Its key.
         key: String,
     },
-    /// One opaque record.
+    /// Gets one opaque record.
     KvGet {
         /// Its key.
         key: String,
     },
-    /// Opaque records, in key order.
+    /// Lists opaque records in key order.
     KvList {
-        /// What their keys begin with.
+        /// Prefix of their keys.
         #[serde(default)]
         prefix: String,
-        /// The most that are listed.
+        /// Most records in the answer.
         #[serde(default = "default_limit")]
         limit: usize,
     },
-    /// Waits until opaque records change.
+    /// Waits for changes of opaque records.
     KvWatch {
-        /// What their keys begin with.
+        /// Prefix of their keys.
         #[serde(default)]
         prefix: String,
-        /// Epoch and serial of the answer before; 0 and 0: all there are, at once.
+        /// Epoch and serial of the previous answer; 0 and 0 for an immediate full list.
         #[serde(default)]
         epoch: u64,
         /// See `epoch`.
@@ -149,22 +149,22 @@ pub enum Request {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnRoute {
-    /// Routing and forwarding instance.
+    /// VRF.
     pub vrf: u32,
-    /// Destination.
+    /// Destination prefix.
     pub prefix: Option<ipnet::IpNet>,
     /// Gateways.
     pub via: Vec<IpAddr>,
-    /// Name of the gateways' port, where their addresses do not say it.
+    /// Name of the gateways' port, if their addresses do not determine it.
     pub port: Option<String>,
-    /// Shares of the gateways, in their order; empty: equal.
+    /// Weights of the gateways in their order; empty: equal.
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
     pub special: Option<String>,
 }
 
 impl Request {
-    /// Whether it is about opaque records.
+    /// Whether the request concerns opaque records.
     pub fn is_kv(&self) -> bool {
         matches!(
             self,
@@ -181,53 +181,53 @@ fn default_limit() -> usize {
     100
 }
 
-/// Which routes are shown.
+/// Selection of routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteQuery {
-    /// All, in prefix order.
+    /// All routes in prefix order.
     #[default]
     All,
-    /// This prefix exactly.
+    /// Exactly this prefix.
     Prefix(ipnet::IpNet),
-    /// The longest match of this address.
+    /// Longest match of this address.
     Address(IpAddr),
 }
 
-/// What comes back.
+/// Answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// To `Status`.
+    /// Answer to `Status`.
     Status(Box<Status>),
-    /// To `Routes`.
+    /// Answer to `Routes`.
     Routes(RouteList),
-    /// To `Groups`.
+    /// Answer to `Groups`.
     Groups(GroupList),
-    /// To `Neighbors`.
+    /// Answer to `Neighbors`.
     Neighbors(NeighborList),
-    /// To `Ports`.
+    /// Answer to `Ports`.
     Ports(PortList),
-    /// To `Workers`.
+    /// Answer to `Workers`.
     Workers(WorkerList),
-    /// To `Drops`.
+    /// Answer to `Drops`.
     Drops(DropList),
-    /// To all about captures.
+    /// Answer to all capture requests.
     Captured(Captured),
-    /// To `Trace`.
+    /// Answer to `Trace`.
     Trace(Box<Trace>),
-    /// To all about opaque records.
+    /// Answer to all requests for opaque records.
     Kv(KvList),
-    /// To what is done and not shown: what was done, in words.
+    /// Answer to commands: what was done, as text.
     Done(String),
 }
 
-/// The envelope of an answer on the wire.
+/// The envelope of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// It was answered.
+    /// Success.
     Ok(Answer),
-    /// It was not; the text is for the operator.
+    /// Failure, with the text for the operator.
     Error(String),
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fibcast_control::{Answer, Request, ask};
 use fibcast_dataplane::packet::checksum;
 
-/// net_pcap ports have this address unless told otherwise, with the port's number in the last byte.
+/// net_pcap ports have this address unless configured otherwise, with the port's number in the last byte.
 const PACKETS: u32 = 1_000;
 
 struct Daemon(Child);

@@ -62,8 +62,8 @@ impl Bird<'_> {
     /// Runs a command of birdc; what it printed.
     #[track_caller]
     pub fn birdc(&self, command: &str) -> String {
-        let (content, said) = self.birdc_try(command);
-        assert!(content, "{}: {command}: {said}", self.host.name());
-        said
+        let (content, output) = self.birdc_try(command);
+        assert!(content, "{}: {command}: {output}", self.host.name());
+        output
     }
 }

@@ -70,9 +70,9 @@ impl Frr<'_> {
     /// Gives all daemons their part of `frr.conf`.
     pub fn configure(&self) {
         let folder = self.folder.display();
-        let (content, said) =
+        let (content, output) =
             self.host.try_sh(&format!("vtysh --vty_socket {folder} --config_dir {folder} -b"));
-        assert!(content, "{}: frr.conf: {said}", self.host.name());
+        assert!(content, "{}: frr.conf: {output}", self.host.name());
     }
 
     /// Kills a daemon (`SIGKILL`).
@@ -121,16 +121,16 @@ impl Frr<'_> {
     /// Runs commands of vtysh; what they printed.
     #[track_caller]
     pub fn vtysh(&self, commands: &[&str]) -> String {
-        let (content, said) = self.try_vtysh(commands, None);
-        assert!(content, "{}: {commands:?}: {said}", self.host.name());
-        said
+        let (content, output) = self.try_vtysh(commands, None);
+        assert!(content, "{}: {commands:?}: {output}", self.host.name());
+        output
     }
 
     /// Runs commands of vtysh in `configure terminal`.
     #[track_caller]
     pub fn conf(&self, commands: &[&str]) {
-        let said = self.vtysh(&[&["configure terminal"], commands].concat());
-        assert!(!said.contains('%'), "{}: {commands:?}: {said}", self.host.name());
+        let output = self.vtysh(&[&["configure terminal"], commands].concat());
+        assert!(!output.contains('%'), "{}: {commands:?}: {output}", self.host.name());
     }
 
     /// The folder with the sockets, as `vtysh --vty_socket` wants it.
@@ -153,8 +153,9 @@ impl Frr<'_> {
 
     /// How often zebra's FPM connection was closed or had no room, by its own account: `show fpm counters`.
     pub fn fpm_counter(&self, name: &str) -> u64 {
-        let said = self.vtysh(&["show fpm counters"]);
-        let line = said.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {said}"));
+        let output = self.vtysh(&["show fpm counters"]);
+        let line =
+            output.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name}: {output}"));
         line.rsplit(':')
             .next()
             .and_then(|value| value.trim().parse().ok())

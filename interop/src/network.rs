@@ -24,7 +24,7 @@ impl Lab {
 }
 
 impl Network<'_> {
-    /// Pulls a host's cable: nothing passes in either direction, and no connection is told.
+    /// Unplugs a host's cable: nothing passes in either direction, and connections get no reset.
     pub fn cut(&self, host: &Host<'_>) {
         self.switch.ip(&format!("link set to-{} down", host.name()));
     }

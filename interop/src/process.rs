@@ -92,7 +92,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let output = self.output();
             let tail: Vec<&str> = output.lines().rev().take(25).collect();
-            eprintln!("--- {} said last:", self.name);
+            eprintln!("--- {} printed last:", self.name);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
     }

@@ -1,7 +1,7 @@
-//! Questions of operators, carried to the thread that owns the tables and back.
+//! Carries operators' requests to the thread that owns the tables, and the answers back.
 //!
-//! The control socket and HTTP answer on threads of their own. They put the question into a bounded channel, wake the owner, and wait
-//! a while for its answer; the owner never waits for them.
+//! The control socket and HTTP run on threads of their own. They send a request through a bounded channel, wake the owner, and wait a
+//! limited time for the answer; the owner never waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use fibcast_sync_agent::agent::kv;
 
 use crate::engine::Engine;
 
-/// Questions that may wait.
+/// Most requests in the channel.
 const WAITING: usize = 64;
 /// How long an operator waits for the owner.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Most routes in one answer: an answer is made between two heartbeats.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most routes in one answer: an answer must be computed between two heartbeats.
 const MAX_ROUTES: usize = 100_000;
 
-/// A question, and where its answer goes.
+/// A request with the channel for its answer.
 #[derive(Debug)]
 pub struct Question {
-    /// What is asked.
+    /// The request.
     pub request: Request,
-    /// Has room for the one answer.
+    /// Has room for one answer.
     pub reply: Sender<Result<Answer, String>>,
 }
 
-/// The asking end: cloned into each handler.
+/// The requesting end, cloned into each handler.
 #[derive(Clone)]
 pub struct Asking {
     to: Sender<Question>,
@@ -38,13 +38,16 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Both ends; `wake` makes the owner look into the channel.
+    /// Both ends of the channel; `wake` wakes the owner.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> (Self, Receiver<Question>) {
         let (to, from) = bounded(WAITING);
         (Self { to, wake }, from)
     }
 
-    /// Asks and waits.
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    /// The text for the operator: the server is overloaded, stopping or too slow, or the request's own error.
     pub fn ask(&self, request: Request) -> Result<Answer, String> {
         let (reply, answer) = bounded(1);
         match self.to.try_send(Question { request, reply }) {
@@ -54,24 +57,24 @@ impl Asking {
         }
         (self.wake)();
         answer
-            .recv_timeout(PATIENCE)
+            .recv_timeout(ANSWER_TIMEOUT)
             .unwrap_or_else(|_| Err("the route server did not answer in time".to_owned()))
     }
 }
 
-/// What the owner knows beside the engine.
+/// The owner's information beyond the engine.
 pub struct Surroundings<'a> {
     /// Registered clients.
     pub clients: Vec<ClientStatus>,
-    /// Connections that were not let in.
+    /// Refused connections.
     pub refused: Refused,
-    /// Adds what the sessions with peers say.
+    /// Adds the state of sessions to peers.
     pub peers: &'a dyn Fn(&mut [PeerStatus]),
     /// Time since the server started.
     pub now: Duration,
 }
 
-/// Writes an opaque record as an operator asks. None: the question is another one.
+/// Executes a request that writes an opaque record. None: another request.
 pub fn write(request: &Request, engine: &mut Engine) -> Option<Result<Answer, String>> {
     let (key, value) = match request {
         Request::KvPut { key, value } => (key, Some(value)),
@@ -89,7 +92,10 @@ pub fn write(request: &Request, engine: &mut Engine) -> Option<Result<Answer, St
     })
 }
 
-/// Answers a question.
+/// Answers a request.
+///
+/// # Errors
+/// The text for the operator if the request is not for a route server.
 pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> Result<Answer, String> {
     Ok(match request {
         Request::Status {} => {
@@ -125,7 +131,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
         Request::KvGet { key } => Answer::Kv(kv::get(engine.fib(), key)),
         Request::KvList { prefix, limit } => Answer::Kv(kv::list(engine.fib(), prefix, *limit)),
         Request::KvPut { .. } | Request::KvDelete { .. } | Request::KvWatch { .. } => {
-            return Err("is answered by the owner of the tables".to_owned());
+            return Err("not a request for the tables".to_owned());
         }
         Request::Neighbors {}
         | Request::Ports {}
@@ -145,7 +151,7 @@ pub fn answer(request: &Request, engine: &Engine, around: Surroundings<'_>) -> R
             return Err("a route server has no servers; ask an agent or dataplane".to_owned());
         }
         Request::Reload {} => {
-            return Err("a route server reads its certificates again at SIGHUP, and nothing else".to_owned());
+            return Err("a route server only reloads its certificates, at SIGHUP".to_owned());
         }
     })
 }

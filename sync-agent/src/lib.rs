@@ -1,8 +1,12 @@
-//! The shell around the cores of `sync-proto`: sockets, clock, and what is done with the table.
+//! The shell around the cores of `sync-proto`: sockets, clock, checkpoint and sinks.
 //!
-//! [`shell`] is the event loop that all daemons share; [`agent`] runs the core of an agent with a sink in it;
-//! [`checkpoint`] keeps its table for the next start;
-//! [`kernel`] is the sink of hosts without DPDK; [`fib_changes`] puts records into the words of the forwarding trie. Begin with [`agent::Agent::spawn`].
+//! | module, in reading order | holds |
+//! |---|---|
+//! | [`agent`] | the agent: start with [`agent::Agent::spawn`] |
+//! | [`shell`] | the event loop of all daemons |
+//! | [`checkpoint`] | the table on disk |
+//! | [`kernel`] | the sink of hosts without DPDK |
+//! | [`fib_changes`] | records as changes of the forwarding table |
 
 pub mod agent;
 pub mod checkpoint;

@@ -1,6 +1,6 @@
-//! `fibcast doctor`: what of a machine and its daemon stands in the way of fast forwarding, each with a line of advice.
+//! `fibcast doctor`: finds what prevents fast forwarding on a machine, each with advice in one line.
 //!
-//! [`machine`] looks at what the kernel tells in /proc and /sys, [`daemon`] asks a daemon that runs. Nothing is changed.
+//! [`machine`] checks /proc and /sys, [`daemon`] queries a running daemon. Nothing is changed.
 
 mod daemon;
 mod machine;
@@ -15,16 +15,16 @@ use machine::Machine;
 /// Where to look.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
-    /// A folder to look into instead of /, with proc, sys and dev inside.
+    /// A folder to check instead of /, with proc, sys and dev.
     #[arg(long, hide = true, default_value = "/")]
     root: PathBuf,
 }
 
-/// How a check came out.
+/// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grade {
     Fine,
-    /// It works, but not as well as it could, or only without some features.
+    /// Works, but slower than possible or without some features.
     Warning,
     /// Forwarding cannot work.
     Bad,
@@ -40,13 +40,13 @@ impl Grade {
     }
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     grade: Grade,
     what: &'static str,
     found: String,
-    /// What to do; empty where nothing has to be done.
+    /// What to do; empty if nothing.
     advice: String,
 }
 
@@ -67,7 +67,7 @@ pub fn run(
     timeout: Duration,
     as_json: bool,
 ) -> Result<(String, bool), String> {
-    let (said, dataplane) = match socket::choose(named) {
+    let (of_daemon, dataplane) = match socket::choose(named) {
         Ok(path) => daemon::look(&path, timeout),
         Err(reason) => {
             let advice = "start one (systemctl start fibcast-dataplane), or name its socket with --socket";
@@ -75,7 +75,7 @@ pub fn run(
         }
     };
     let mut findings = Machine::new(fibcast_machine::Machine::new(&doctor.root), dataplane).look();
-    findings.extend(said);
+    findings.extend(of_daemon);
     let healthy = findings.iter().all(|finding| finding.grade != Grade::Bad);
     Ok((if as_json { json(&findings)? } else { text(&findings) }, healthy))
 }

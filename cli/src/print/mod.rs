@@ -1,4 +1,4 @@
-//! Answers as text for people, and as JSON for programs; a file for each kind of page.
+//! Answers as text for people and as JSON for programs; one file for each kind of page.
 
 mod columns;
 mod dataplane;
@@ -15,7 +15,7 @@ use self::sessions::{table_of_clients, table_of_servers};
 use self::status::status_page;
 use crate::Show;
 
-/// One line of JSON: what was asked for, without an envelope.
+/// One line of JSON: the requested content without envelope.
 pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
     let mut text = match (show, answer) {
         (Show::Servers, Answer::Status(status)) => serde_json::to_string(servers(status)),
@@ -30,7 +30,7 @@ pub fn json(show: &Show, answer: &Answer) -> serde_json::Result<String> {
         (_, Answer::Kv(list)) => serde_json::to_string(list),
         (_, Answer::Captured(captured)) => serde_json::to_string(captured),
         (_, Answer::Trace(trace)) => serde_json::to_string(trace),
-        (_, Answer::Done(said)) => serde_json::to_string(said),
+        (_, Answer::Done(message)) => serde_json::to_string(message),
     }?;
     text.push('\n');
     Ok(text)
@@ -48,9 +48,9 @@ pub fn text(show: &Show, answer: &Answer) -> String {
         (_, Answer::Ports(list)) => ports(list),
         (_, Answer::Workers(list)) => workers(list),
         (_, Answer::Drops(list)) => drops(list),
-        // Commands of their own show these.
+        // Other commands print these.
         (_, Answer::Captured(_) | Answer::Trace(_)) => String::new(),
-        (_, Answer::Done(said)) => format!("{said}\n"),
+        (_, Answer::Done(message)) => format!("{message}\n"),
         (_, Answer::Kv(list)) => list.entries.iter().map(crate::kv::line).collect(),
     }
 }

@@ -84,7 +84,7 @@ impl Router {
         router
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     pub fn rewrite(&self, cores: &str, keys: &str, rest: &str) {
         let path = self.folder.path();
         std::fs::write(path.join("dataplane.toml"), text(path, cores, keys, rest)).unwrap();

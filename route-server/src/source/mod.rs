@@ -1,10 +1,10 @@
-//! Where routes come from: each source runs on its own thread and hands batches to whoever owns the RIB.
+//! Sources of routes: each runs on its own thread and sends batches to the owner of the RIB.
 //!
-//! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel: a source that is faster than the
-//! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
-//! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
-//! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
-//! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
+//! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel: a source that is faster than the RIB
+//! waits, and memory stays bounded. [`Event::EndOfTable`] marks the end of the source's initial table; a source that fails before it sends
+//! [`Event::Failed`] instead. [`fixed`] reads a text file once, [`replay`] reads a table and replays updates. Live sources follow routing
+//! daemons: [`fpm`] zebra, [`netlink`] the kernel's tables. They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the
+//! sender's table, from which they `feed` the RIB.
 
 mod feed;
 pub mod fixed;
@@ -23,12 +23,12 @@ use crossbeam_channel::{Sender, TrySendError};
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
-/// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
+/// Most changes of a batch: small enough that the owner of the RIB processes one within a few milliseconds.
 pub const BATCH: usize = 4096;
-/// Batches that wait in the channel before a source waits.
+/// Batches in the channel before a source waits.
 pub const QUEUE: usize = 8;
 
-/// A next-hop group with its label, made once and shared by all routes that use it.
+/// A next-hop group with its label, created once and shared by all routes that use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// Its identity on the wire.
@@ -38,7 +38,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Labels a group by its content.
+    /// Computes a group's label from its content.
     pub fn new(value: GroupValue) -> Arc<Self> {
         let value = value.canonical();
         Arc::new(Self { label: Label::of(&value), value })
@@ -48,46 +48,46 @@ impl Group {
 /// One route of a source, announced or withdrawn.
 #[derive(Debug, Clone)]
 pub struct RouteChange {
-    /// Routing instance.
+    /// VRF.
     pub vrf: u32,
-    /// Destination.
+    /// Destination prefix.
     pub prefix: IpNet,
-    /// Group and metric that it has now; none: withdrawn.
+    /// Its new group and metric; none: withdrawn.
     pub path: Option<(Arc<Group>, u32)>,
 }
 
-/// What a source says to the owner of the RIB.
+/// An event from a source to the owner of the RIB.
 #[derive(Debug)]
 pub enum Event {
-    /// Changes, in their order, to become visible together.
+    /// Changes in order, to become visible together.
     Batch(Vec<RouteChange>),
-    /// Everything the source has now was handed over.
+    /// The source's initial table is complete.
     EndOfTable,
-    /// It cannot go on; what it said stays as it is. Before the end of the table: it must not be used.
+    /// The source has failed. Its routes stay, unless this is before the end of the table: then they must not be used.
     Failed(String),
-    /// There is nothing more to come; what it said stays.
+    /// The source has finished. Its routes stay.
     Finished,
-    /// How a live source is.
+    /// Status of a live source.
     Report(Report),
 }
 
-/// How a live source is.
+/// Status of a live source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// In a word.
+    /// State as one word.
     pub state: &'static str,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
-    /// Names and values.
+    /// Counters by name.
     pub counters: Vec<(&'static str, u64)>,
 }
 
-/// An event and the source it comes from.
+/// An event with its source.
 #[derive(Debug)]
 pub struct Message {
-    /// Place of the source in the configuration.
+    /// Index of the source in the configuration.
     pub source: usize,
-    /// What it says.
+    /// The event.
     pub event: Event,
 }
 
@@ -99,12 +99,12 @@ pub struct Outlet {
     stop: Arc<AtomicBool>,
 }
 
-/// The owner of the RIB is gone or asked the source to stop.
+/// The owner of the RIB is gone, or asked the source to stop.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stopped;
 
 impl Outlet {
-    /// An outlet of source number `source`; `wake` makes the receiver look into the channel.
+    /// The outlet of source number `source`; `wake` wakes the receiver.
     pub fn new(
         source: usize,
         to: Sender<Message>,
@@ -114,7 +114,10 @@ impl Outlet {
         Self { source, to, wake, stop }
     }
 
-    /// Hands an event over, waiting while the channel is full.
+    /// Sends an event, waiting while the channel is full.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the receiver is gone.
     pub fn send(&self, event: Event) -> Result<(), Stopped> {
         if self.stopped() {
             return Err(Stopped);
@@ -124,7 +127,10 @@ impl Outlet {
         Ok(())
     }
 
-    /// Hands an event over if the channel has room; gives it back if not.
+    /// Sends an event if the channel has room; returns it otherwise.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the receiver is gone.
     pub fn try_send(&self, event: Event) -> Result<Option<Event>, Stopped> {
         if self.stopped() {
             return Err(Stopped);
@@ -139,7 +145,10 @@ impl Outlet {
         }
     }
 
-    /// Hands over what is in `batch`, if anything, and leaves it empty.
+    /// Sends the content of `batch`, if any, and leaves it empty.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the receiver is gone.
     pub fn flush(&self, batch: &mut Vec<RouteChange>) -> Result<(), Stopped> {
         if batch.is_empty() { Ok(()) } else { self.send(Event::Batch(std::mem::take(batch))) }
     }
@@ -150,7 +159,7 @@ impl Outlet {
     }
 }
 
-/// What a source is made from.
+/// Kind of a source, with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A text file with routes.
@@ -176,6 +185,9 @@ impl Kind {
 }
 
 /// Spawns a source's thread.
+///
+/// # Errors
+/// The system's error if the thread cannot be created.
 pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
     let name = format!("source {}", outlet.source);
     std::thread::Builder::new().name(name).spawn(move || {
@@ -190,17 +202,17 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
             Err(End::Stopped) => return,
             Err(End::Failed(reason)) => Event::Failed(reason),
         };
-        // If the receiver is gone, so is everybody who could be told.
+        // Without the receiver there is nobody to report to.
         let _ = outlet.send(last);
     })
 }
 
-/// Why a source ends before it has nothing more to say.
+/// Why a source ends early.
 #[derive(Debug)]
 pub enum End {
     /// It was asked to.
     Stopped,
-    /// It cannot go on.
+    /// It has failed.
     Failed(String),
 }
 
@@ -218,7 +230,7 @@ impl From<fibcast_mrt::MrtError> for End {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Runs a source and collects what it says.
+    //! Runs a source and collects its events.
 
     use super::*;
 

@@ -21,7 +21,7 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, default_value = "/etc/fibcast/agent.toml")]
     config: PathBuf,
-    /// Checks the configuration and ends.
+    /// Check the configuration and exit.
     #[arg(long)]
     check_config: bool,
 }
@@ -80,7 +80,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|address| HttpServer::start(address, handler))
         .transpose()
         .map_err(Failure::work)?;
-    tracing::info!("{}: agent runs", file.node.name);
+    tracing::info!("{}: agent started", file.node.name);
     fibcast_daemon::signals::wait().map_err(Failure::work)?;
     tracing::info!("{}: stops", file.node.name);
     Ok(())

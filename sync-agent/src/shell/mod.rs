@@ -1,15 +1,15 @@
 //! The event loop around a [`Node`]: sockets, clock, and a waker for other threads.
 //!
-//! A daemon makes a [`Shell`], opens its listeners, says where the node's servers are, and gives [`Shell::run`] the node and a [`Host`].
-//! The loop calls both on its own thread only:
+//! A daemon creates a [`Shell`], opens its listeners, sets the servers' addresses, and passes the node and a [`Host`] to [`Shell::run`].
+//! The loop calls both only on its own thread:
 //!
-//! 1. sockets are read, in portions, so that no peer delays another, and timers that are due come after that; what happens to the
-//!    node's clients goes to [`Host::client_event`] at once;
-//! 2. [`Host::input`] gives the node what came from elsewhere: commands, routes of sources;
-//! 3. the node advances, then [`Host::output`] takes what it has for others than peers: batches for a sink;
-//! 4. sockets are written.
+//! 1. reads sockets in portions, so that no peer delays another, then handles due timers; client events go to [`Host::client_event`] at
+//!    once;
+//! 2. [`Host::input`] passes other input to the node: commands, routes of sources;
+//! 3. advances the node, then [`Host::output`] takes its output for others than peers: batches for a sink;
+//! 4. writes sockets.
 //!
-//! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
+//! Other threads send commands through a channel of the host and call [`ShellWaker::wake`].
 
 mod gate;
 mod links;
@@ -43,61 +43,61 @@ const READ_BUDGET: usize = 64 * 1024;
 const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to one socket before the next one has its turn.
 const WRITE_BUDGET: usize = 256 * 1024;
-/// Bytes written to all clients in one turn: some milliseconds of the system's work.
+/// Bytes written to all clients in one turn: some milliseconds of system time.
 const WRITE_TURN: usize = 8 * 1024 * 1024;
 /// Connections accepted in one turn.
 const ACCEPT_TURN: usize = 64;
-/// After the system had no file descriptor left, accepting begins again after this time.
+/// Pause of accepting after the system ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Names whose session's end is remembered for status.
+/// Clients whose session end is remembered for status.
 const ENDED: usize = 256;
 const WAKER: Token = Token(0);
 
-/// What a daemon adds to its node: input from and output to others than peers.
+/// A daemon's part of the event loop: input and output of its node for others than peers.
 pub trait Host<R: Role> {
-    /// Something happened to a client of the node, whose role has heard it.
+    /// A client event; the role has handled it.
     fn client_event(&mut self, _now: Duration, _node: &mut Node<R>, _client: ClientId, _event: &ClientEvent) {
     }
 
-    /// Once per turn of the loop, after sockets and timers and before the node advances.
+    /// Called once per turn, after sockets and timers and before the node advances.
     fn input(&mut self, _now: Duration, _node: &mut Node<R>, _state: &ShellState) {}
 
-    /// Once per turn, after the node has advanced. The loop comes back at the time that it gives, or earlier.
+    /// Called once per turn, after the node has advanced. The loop calls it again at the returned time, or earlier.
     fn output(&mut self, _now: Duration, _node: &mut Node<R>) -> Option<Duration> {
         None
     }
 }
 
-/// For nodes that have nothing to do with others than peers.
+/// For nodes without other input and output.
 impl<R: Role> Host<R> for () {}
 
-/// What the loop knows of connections, for status.
+/// State of connections, for status.
 #[derive(Debug, Default)]
 pub struct ShellState {
-    /// The other ends of sessions.
+    /// Peers of accepted connections.
     pub peers: HashMap<SessionId, Peer>,
-    /// Why the last session of a client, by name, ended.
+    /// Why the last session of a client ended, by name.
     pub ended: HashMap<String, String>,
-    /// Connections that were not let in.
+    /// Refused connections.
     pub refusals: Refusals,
-    /// The connections of each client of the node.
+    /// Connections of each client of the node.
     pub clients: Vec<ClientLinks>,
 }
 
-/// The other end of an accepted connection.
+/// The peer of an accepted connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it comes from.
+    /// Remote address.
     pub address: SocketAddr,
     /// Names in its certificate; empty on plain TCP.
     pub names: Vec<String>,
-    /// What it calls itself, once it has registered.
+    /// Its node name, once it has registered.
     pub name: String,
-    /// Bytes received, those of TLS included.
+    /// Bytes received, including TLS.
     pub received: u64,
-    /// Bytes sent, those of TLS included.
+    /// Bytes sent, including TLS.
     pub sent: u64,
-    /// Why its session before this one ended.
+    /// Why its previous session ended.
     pub last_error: Option<String>,
 }
 
@@ -115,7 +115,7 @@ impl Default for Peer {
 }
 
 impl ShellState {
-    /// Remembers for status why a session ended.
+    /// Records why a session ended, for status.
     fn note_end(&mut self, id: SessionId, reason: &str) {
         let Some(peer) = self.peers.get(&id).filter(|p| !p.name.is_empty()) else { return };
         if self.ended.len() >= ENDED && !self.ended.contains_key(&peer.name) {
@@ -125,18 +125,18 @@ impl ShellState {
     }
 }
 
-/// Why a shell cannot be set up or ended.
+/// Why an event loop cannot be created, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// A listening address cannot be used.
+    /// A listen address cannot be used.
     #[error("listen {address}: {}", reason(source))]
     Listen {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refused a poll.
+    /// The system refused to poll.
     #[error("event loop: {0}")]
     Poll(#[from] io::Error),
 }
@@ -156,7 +156,7 @@ pub struct ShellWaker(Arc<Waker>);
 impl ShellWaker {
     /// Makes the loop take a turn soon.
     pub fn wake(&self) {
-        // The loop polls with a timeout, so that a wake that the system refuses only costs time.
+        // The loop polls with a timeout, so a failed wake only costs time.
         let _ = self.0.wake();
     }
 }
@@ -167,11 +167,11 @@ struct Listener {
     socket: TcpListener,
     /// Connections may be waiting.
     waiting: bool,
-    /// Not before this: the system had no file descriptor left.
+    /// Pause after the system ran out of file descriptors.
     from: Duration,
 }
 
-/// The loop's clock: time since it was made.
+/// The loop's clock: time since its creation.
 #[derive(Debug, Clone, Copy)]
 struct Clock(Instant);
 
@@ -181,7 +181,7 @@ impl Clock {
     }
 }
 
-/// What the parts of the loop work with.
+/// State shared by the parts of the loop.
 struct Context<'l, R, H> {
     clock: Clock,
     registry: &'l Registry,
@@ -199,7 +199,7 @@ impl<R, H> Context<'_, R, H> {
     }
 }
 
-/// See the module's documentation.
+/// The event loop; see the module's documentation.
 #[derive(Debug)]
 pub struct Shell {
     poll: Poll,
@@ -213,12 +213,18 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A loop for the node of this name, on plain TCP with the usual limits.
+    /// An event loop for the node with this name, with plain TCP and default limits.
+    ///
+    /// # Errors
+    /// [`ShellError::Poll`] if the system refuses.
     pub fn new(name: &str) -> Result<Self, ShellError> {
         Self::secure(name, Limits::default(), None)
     }
 
-    /// A loop for the node of this name.
+    /// An event loop for the node with this name.
+    ///
+    /// # Errors
+    /// [`ShellError::Poll`] if the system refuses.
     pub fn secure(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Result<Self, ShellError> {
         let poll = Poll::new()?;
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
@@ -234,22 +240,25 @@ impl Shell {
         })
     }
 
-    /// For other threads.
+    /// The waker for other threads.
     pub fn waker(&self) -> ShellWaker {
         self.waker.clone()
     }
 
-    /// Time since the loop was made: the `now` of all calls.
+    /// Time since the loop was created: the `now` of all calls.
     pub fn now(&self) -> Duration {
         self.clock.now()
     }
 
-    /// Where the node's servers are, as `host:port`, by their index.
+    /// Addresses of the node's servers as `host:port`, by index.
     pub fn set_servers(&mut self, addresses: Vec<String>) {
         self.links.set_servers(addresses);
     }
 
-    /// Serves the node's tables at an address. Gives the address in use, which matters for port 0.
+    /// Serves the node's tables at an address. Returns the address in use, which matters for port 0.
+    ///
+    /// # Errors
+    /// [`ShellError`] if the address cannot be used.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, ShellError> {
         let failed = |source| ShellError::Listen { address, source };
         let mut socket = stream::listen(address).map_err(failed)?;
@@ -261,12 +270,15 @@ impl Shell {
         Ok(bound)
     }
 
-    /// Second handles to all listeners, for who has to close them while the loop stands still.
+    /// Duplicate handles to all listeners, to close them while the loop is stalled.
     pub fn listeners(&self) -> Vec<std::os::fd::OwnedFd> {
         self.listeners.iter().filter_map(|l| l.socket.as_fd().try_clone_to_owned().ok()).collect()
     }
 
-    /// Runs until `stop` is set (and the waker woken).
+    /// Runs until `stop` is set (and the loop woken).
+    ///
+    /// # Errors
+    /// [`ShellError`] if the system refuses to poll.
     pub fn run<R: Role, H: Host<R>>(
         &mut self,
         node: &mut Node<R>,
@@ -275,7 +287,7 @@ impl Shell {
     ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
         let Self { poll, listeners, sessions, links, state, clock, next_token, .. } = self;
-        // A first turn at once: what the node has wanted since it was made would wake nobody.
+        // A first turn at once: nothing would wake the loop for the node's initial requests.
         let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
             match poll.poll(&mut events, wait) {
@@ -298,7 +310,7 @@ impl Shell {
             links.read(&mut context);
             links.act(&mut context);
 
-            // Timers come after input: bytes that wait in a socket are a sign of life.
+            // Timers after input: bytes that wait in a socket prove that the peer is alive.
             let now = clock.now();
             context.node.handle_timeout(now);
             links.act(&mut context);
@@ -339,13 +351,13 @@ fn timeout<R: Role, H>(
     let wait = match due {
         None => longest,
         Some(due) if due <= now => Duration::ZERO,
-        // A fraction is rounded up, or the loop would spin for the last millisecond.
+        // Rounded up, or the loop would spin in the last millisecond.
         Some(due) => due - now + Duration::from_micros(500),
     };
     wait.min(longest)
 }
 
-/// Takes some of the connections that wait.
+/// Accepts some of the waiting connections.
 fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, context: &mut Context<'_, R, H>) {
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
@@ -357,9 +369,9 @@ fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, conte
                     break;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Too many open files, or no memory: those who wait are asked again a little later.
+                // Out of file descriptors or memory: waiting peers are accepted a little later.
                 Err(e) => {
-                    tracing::warn!("accept: {e}; again in {} ms", ACCEPT_PAUSE.as_millis());
+                    tracing::warn!("accept: {e}; retrying in {} ms", ACCEPT_PAUSE.as_millis());
                     listener.from = now + ACCEPT_PAUSE;
                     break;
                 }

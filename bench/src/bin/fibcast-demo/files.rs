@@ -28,7 +28,7 @@ pub struct Link {
     pub ipv4: &'static str,
     /// The dataplane's IPv6 address and prefix length.
     pub ipv6: &'static str,
-    /// The subnets in which the generator plays all neighbours.
+    /// The subnets in which the generator plays all neighbors.
     pub subnets: [&'static str; 2],
 }
 
@@ -103,7 +103,7 @@ start_at = {first_change}
             )
         };
         // FRR loads for as long as it takes.
-        let patience = if self.frr { "ready_timeout_ms = 900000\n" } else { "" };
+        let ready_timeout = if self.frr { "ready_timeout_ms = 900000\n" } else { "" };
         format!(
             r#"[node]
 name = "{name}"
@@ -112,7 +112,7 @@ control = "{control}"
 {tls}
 [rib]
 origin_hold_ms = 1000
-{patience}
+{ready_timeout}
 [[source]]
 origin = "{origin}"
 distance = 20

@@ -21,8 +21,8 @@ pub const SPEAKER: &str = "upstream";
 pub const ALL_HOSTS: [&str; 5] = ["rs-a", "rs-b", "nh-1", "nh-2", SPEAKER];
 
 /// How long a daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// For so long the numbers of routes must stand still until FRR counts as converged: two FRRs share few cores, and pause while they load.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(30);
+/// For so long the numbers of routes must not change until FRR counts as converged: two FRRs share few cores, and pause while they load.
 const SETTLE_S: u32 = 8;
 
 /// What runs beside the route servers, and how far it is.
@@ -37,13 +37,13 @@ pub struct Frr {
 /// How far one zebra and its route server are, in seconds since the speaker was started.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
-    /// Routes that zebra has told.
-    told: u64,
+    /// Routes that zebra has sent.
+    sent: u64,
     /// Of those, in the route server's table.
     taken: u64,
-    /// zebra told its first route.
+    /// zebra sent its first route.
     first_s: Option<f64>,
-    /// zebra told its last route.
+    /// zebra sent its last route.
     last_s: f64,
     /// The route server had it.
     taken_s: f64,
@@ -51,11 +51,11 @@ struct Progress {
 
 impl Progress {
     fn note(&mut self, now: f64, sources: &[SourceStatus]) {
-        let told = sources.iter().filter_map(|source| source.counters.get("routes_heard")).sum();
+        let sent = sources.iter().filter_map(|source| source.counters.get("routes_heard")).sum();
         let taken = sources.iter().map(|source| source.routes).sum();
-        if told > self.told {
+        if sent > self.sent {
             self.first_s.get_or_insert(now);
-            (self.told, self.last_s) = (told, now);
+            (self.sent, self.last_s) = (sent, now);
         }
         if taken > self.taken {
             (self.taken, self.taken_s) = (taken, now);
@@ -132,9 +132,9 @@ impl Frr {
             let sources = server.status.as_ref().map_or(&[][..], |status| &status.sources);
             progress.note(now, sources);
             format!(
-                "{seconds:6.1} s  {}  {} routes told by zebra  {} taken  {}",
+                "{seconds:6.1} s  {}  {} routes sent by zebra  {} taken  {}",
                 server.name,
-                grouped(progress.told),
+                grouped(progress.sent),
                 grouped(progress.taken),
                 sources.first().map_or("", |source| &source.state),
             )
@@ -145,12 +145,12 @@ impl Frr {
     /// How long FRR took, and we behind it. An error where a server was ready before it had all routes.
     pub fn summary(&self, routes: u64) -> Result<Vec<String>, String> {
         let each = HOSTS.iter().zip(&self.progress).map(|(host, progress)| {
-            if progress.told != routes {
-                return Err(format!("{host} was ready when zebra had told {} of {routes} routes", progress.told));
+            if progress.sent != routes {
+                return Err(format!("{host} was ready when zebra had sent {} of {routes} routes", progress.sent));
             }
             Ok(format!(
-                "{host}: zebra told {} routes in {:.1} s; the last of them was in the server's table {:.1} s later",
-                grouped(progress.told),
+                "{host}: zebra sent {} routes in {:.1} s; the last of them was in the server's table {:.1} s later",
+                grouped(progress.sent),
                 progress.last_s - progress.first_s.unwrap_or(0.0),
                 (progress.taken_s - progress.last_s).max(0.0),
             ))
@@ -247,11 +247,11 @@ fn configuration(host: &str, own: &str, speaker: &str) -> String {
 }
 
 fn wait_for(socket: &Path, process: &mut Process) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + SOCKET_TIMEOUT;
     while !socket.exists() {
         process.check()?;
         if Instant::now() > deadline {
-            return Err(format!("{}: not there after {} s", socket.display(), PATIENCE.as_secs()));
+            return Err(format!("{}: not there after {} s", socket.display(), SOCKET_TIMEOUT.as_secs()));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -264,8 +264,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let said = [&output.stdout[..], &output.stderr[..]].concat();
-    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&said).trim()))
+    let output = [&output.stdout[..], &output.stderr[..]].concat();
+    Err(format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output).trim()))
 }
 
 /// Why this machine cannot run FRR in namespaces, if it cannot.

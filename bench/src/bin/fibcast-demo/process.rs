@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a program may take to end in order before it is killed.
-const PATIENCE: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Which of its standard streams the demo has the other end of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Process {
     /// SIGTERM, then waits for the end; SIGKILL when it takes too long.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         self.terminate();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STOP_TIMEOUT;
         while self.try_wait().is_none() {
             if Instant::now() > deadline {
                 self.kill();

@@ -1,16 +1,16 @@
-//! What a live source holds: the sender's table as it is now, and how far the RIB knows it.
+//! A live source's mirror of its sender's table, and what the RIB knows of it.
 //!
 //! The reader of a socket must never wait for the RIB, or the sender's buffer fills and it resets the session. So readers write into a
-//! [`Mirror`], which is bounded by the sender's table, not by its haste, and [`Mirror::changes`] gives the RIB the *net* changes since it
-//! was told last: a withdrawal followed by the same route is nothing.
+//! [`Mirror`], which is bounded by the size of the sender's table, not by its rate, and [`Mirror::changes`] returns the *net* changes since
+//! the last call: a withdrawal followed by the same route is no change.
 //!
-//! Neither FPM nor netlink replays deletions that happened while nobody listened. [`Mirror::begin`] marks everything stale when the
-//! sender begins anew, hearing a route again takes the mark off, and [`Mirror::sweep`] withdraws what still bears it at the end of the
-//! table ([`EndOfTable`] says when that is). [`Policy`] says which routes are taken. Paths are shared and counted (`paths`); routes may refer to next-hop
-//! objects that come later or change (`objects`): such routes are *parked*, and what the RIB knows of them stays for some seconds.
+//! Neither FPM nor netlink replays deletions that happened while nobody listened. [`Mirror::begin`] marks everything stale when the sender
+//! starts over, each refreshed route loses the mark, and [`Mirror::sweep`] withdraws the remaining stale ones at the end of the table
+//! ([`EndOfTable`] detects it). [`Policy`] selects the routes. Paths are shared and counted (`paths`). Routes may refer to next-hop objects
+//! that arrive later or change (`objects`): such routes are *parked*, and keep their last state in the RIB for some seconds.
 //!
-//! A changed object is told as changed routes, not as a changed group: labels are made of content, so that all servers and origins
-//! share them, and another origin's route may lead by the same label elsewhere.
+//! A changed object is passed on as changed routes, not as a changed group: labels are a function of content and shared by all servers and
+//! origins, so another origin's route may use the same label.
 
 mod end_of_table;
 mod objects;
@@ -28,15 +28,15 @@ pub use end_of_table::{EndOfTable, How};
 use objects::Resolved;
 use paths::{Lead, PathHop};
 pub use policy::{MAX_HOPS, Policy, Ports, Skip};
-use side::{Shared, Side, Told, V4, V6, Via};
+use side::{NetChange, Shared, Side, V4, V6, Via};
 
 use super::RouteChange;
 use fibcast_netlink::{Definition, Route, Target};
 
-/// For so long the RIB's knowledge of a parked route stays as it was.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a parked route keeps its last state in the RIB.
+const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A sender's table. See the module's documentation.
+/// A sender's table; see the module's documentation.
 #[derive(Debug)]
 pub struct Mirror {
     policy: Policy,
@@ -46,25 +46,25 @@ pub struct Mirror {
     v6: Side<V6>,
     skipped: [u64; Skip::ALL.len()],
     hops: Vec<PathHop>,
-    /// Since when routes are parked without a break.
+    /// Time since which there have been parked routes.
     parked_since: Option<Instant>,
 }
 
-/// Figures of a mirror.
+/// Counters of a mirror.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Routes that the sender has and the source takes.
+    /// Accepted routes of the sender.
     pub live: u64,
-    /// Of those, not heard again since the sender began anew.
+    /// Of those, not refreshed since the sender started over.
     pub stale: u64,
-    /// Stale routes heard again, ever.
+    /// Stale routes that were refreshed, in total.
     pub refreshed: u64,
-    /// Routes that were not there before, ever.
+    /// New routes, in total.
     pub fresh: u64,
 }
 
 impl Mirror {
-    /// An empty one.
+    /// An empty mirror.
     pub fn new(policy: Policy) -> Self {
         Self {
             ports: Ports::new(&policy),
@@ -78,12 +78,12 @@ impl Mirror {
         }
     }
 
-    /// Which routes are taken.
+    /// The accepted routes.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The sender begins anew: everything it said before is stale.
+    /// The sender starts over: all routes are stale.
     pub fn begin(&mut self) {
         self.v4.begin(&mut self.shared);
         self.v6.begin(&mut self.shared);
@@ -92,31 +92,31 @@ impl Mirror {
         self.parked_since = None;
     }
 
-    /// The end of its table: withdraws what is still stale; how many that are.
+    /// End of the table: withdraws stale routes; returns their number.
     pub fn sweep(&mut self) -> u64 {
         self.v4.sweep(&mut self.shared) + self.v6.sweep(&mut self.shared)
     }
 
-    /// Routing instance of a route's table, if that is wanted and the route is for all packets to its prefix; counts if not. A route for some of
-    /// them stands beside the one for all, and must not be taken for it, when it comes nor when it goes.
+    /// VRF of a route's table, if the table is accepted and the route applies to all packets to its prefix; counts it otherwise. A route
+    /// for some packets exists next to the one for all, and must not be confused with it.
     pub fn vrf(&mut self, route: &Route) -> Option<u32> {
         let vrf = self.policy.vrf(route.table).and_then(|vrf| self.policy.all_packets(route).map(|()| vrf));
         vrf.map_err(|skip| self.skip(skip)).ok()
     }
 
-    /// Whether a route's protocol is wanted; counts if not.
+    /// Whether a route's protocol is accepted; counts it otherwise.
     pub fn takes_protocol(&mut self, route: &Route) -> bool {
         self.policy.protocol(route.protocol).map_err(|skip| self.skip(skip)).is_ok()
     }
 
-    /// A route is there or changed. With `metric`, the RIB gets the route's own.
+    /// A route was added or changed. With `metric`, the RIB gets the route's own.
     pub fn set(&mut self, vrf: u32, route: &Route, metric: bool) {
         let metric = if metric { route.metric } else { 0 };
         let via = match self.via(route, metric) {
             Ok(via) => via,
             Err(skip) => {
                 self.skip(skip);
-                // What was there before is no longer so.
+                // The earlier route is no longer valid.
                 self.remove(vrf, route.prefix);
                 return;
             }
@@ -151,7 +151,7 @@ impl Mirror {
         }
     }
 
-    /// A route is gone. False: it was not there.
+    /// A route was deleted. False: it was unknown.
     pub fn remove(&mut self, vrf: u32, prefix: IpNet) -> bool {
         match prefix {
             IpNet::V4(prefix) => self.v4.remove(V4::pack(vrf, prefix), &mut self.shared),
@@ -159,22 +159,22 @@ impl Mirror {
         }
     }
 
-    /// A next-hop object is there or changed. False: there are too many.
+    /// A next-hop object was added or changed. False: there are too many.
     pub fn define(&mut self, id: u32, definition: Definition) -> bool {
         self.shared.objects.define(id, definition, &mut self.shared.paths, &mut self.ports)
     }
 
-    /// A next-hop object is gone. With `routes`, its routes are gone too, as in the kernel; without, they are parked.
+    /// A next-hop object was deleted. With `routes`, its routes are withdrawn, as in the kernel; without, they are parked.
     pub fn undefine(&mut self, id: u32, routes: bool) {
         if routes {
             let gone = [id].into_iter().collect();
-            self.v4.look_again(&gone, true, &mut self.shared);
-            self.v6.look_again(&gone, true, &mut self.shared);
+            self.v4.re_evaluate(&gone, true, &mut self.shared);
+            self.v6.re_evaluate(&gone, true, &mut self.shared);
         }
         self.shared.objects.undefine(id, &mut self.shared.paths, &mut self.ports);
     }
 
-    /// Next hops of a route that is there and not stale.
+    /// Number of next hops of a route that exists and is not stale.
     pub fn fresh_hops(&self, vrf: u32, prefix: IpNet) -> Option<usize> {
         let via = match prefix {
             IpNet::V4(prefix) => self.v4.fresh(V4::pack(vrf, prefix)),
@@ -186,40 +186,40 @@ impl Mirror {
         })
     }
 
-    /// Group and metric that the RIB was told for a prefix.
-    pub fn told(&self, vrf: u32, prefix: IpNet) -> Option<(std::sync::Arc<super::Group>, u32)> {
+    /// Group and metric that the RIB has for a prefix.
+    pub fn in_rib(&self, vrf: u32, prefix: IpNet) -> Option<(std::sync::Arc<super::Group>, u32)> {
         let path = match prefix {
-            IpNet::V4(prefix) => self.v4.told(V4::pack(vrf, prefix)),
-            IpNet::V6(prefix) => self.v6.told(V6::pack(vrf, prefix)),
+            IpNet::V4(prefix) => self.v4.in_rib(V4::pack(vrf, prefix)),
+            IpNet::V6(prefix) => self.v6.in_rib(V6::pack(vrf, prefix)),
         }?;
         self.shared.paths.get(path)
     }
 
-    /// Takes over the next-hop objects that another mirror knows.
+    /// Copies the next-hop objects of another mirror.
     pub fn adopt_objects(&mut self, other: &Mirror) {
         for (id, definition) in other.shared.objects.definitions() {
             self.define(id, definition.clone());
         }
     }
 
-    /// Net changes since the last ones, at most `limit`; empty: there are none.
+    /// Net changes since the last call, at most `limit`; empty if there are none.
     pub fn changes(&mut self, limit: usize) -> Vec<RouteChange> {
-        self.look_again();
+        self.re_evaluate();
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         self.v4.tell(&mut self.shared, limit, &mut v4);
         self.v6.tell(&mut self.shared, limit.saturating_sub(v4.len()), &mut v6);
         self.as_changes(v4, v6)
     }
 
-    fn look_again(&mut self) {
+    fn re_evaluate(&mut self) {
         let changed = self.shared.objects.take_changed();
         if !changed.is_empty() {
-            self.v4.look_again(&changed, false, &mut self.shared);
-            self.v6.look_again(&changed, false, &mut self.shared);
+            self.v4.re_evaluate(&changed, false, &mut self.shared);
+            self.v6.re_evaluate(&changed, false, &mut self.shared);
         }
     }
 
-    fn as_changes(&self, v4: Vec<Told<V4>>, v6: Vec<Told<V6>>) -> Vec<RouteChange> {
+    fn as_changes(&self, v4: Vec<NetChange<V4>>, v6: Vec<NetChange<V6>>) -> Vec<RouteChange> {
         let change = |(vrf, prefix): (u32, IpNet), path: Option<u32>| RouteChange {
             vrf,
             prefix,
@@ -230,18 +230,18 @@ impl Mirror {
         v4.chain(v6).collect()
     }
 
-    /// Whether [`Mirror::changes`] has something to give. May say so once too often.
+    /// Whether [`Mirror::changes`] may return something. May be true once too often.
     pub fn has_changes(&self) -> bool {
         self.v4.waits() || self.v6.waits()
     }
 
-    /// What is due by `now`: withdrawals of routes that have been parked for too long.
+    /// Withdrawals due by `now` of routes that have been parked for too long.
     pub fn turn(&mut self, now: Instant) -> Vec<RouteChange> {
         if self.parked() == 0 {
             self.parked_since = None;
             return Vec::new();
         }
-        if now.saturating_duration_since(*self.parked_since.get_or_insert(now)) < PATIENCE {
+        if now.saturating_duration_since(*self.parked_since.get_or_insert(now)) < PARKED_TIMEOUT {
             return Vec::new();
         }
         self.parked_since = Some(now);
@@ -251,12 +251,12 @@ impl Mirror {
         self.as_changes(v4, v6)
     }
 
-    /// Routes that wait for their next-hop object.
+    /// Number of routes that wait for their next-hop object.
     pub fn parked(&self) -> u64 {
         self.shared.objects.parked()
     }
 
-    /// Figures.
+    /// Counters.
     pub fn figures(&self) -> Figures {
         let (a, b) = (self.v4.figures, self.v6.figures);
         Figures {

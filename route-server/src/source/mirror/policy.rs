@@ -1,4 +1,4 @@
-//! Which routes of a routing daemon or a kernel a source takes, and in what form.
+//! Which routes of a routing daemon or kernel a source accepts, and in what form.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,39 +7,39 @@ use std::os::fd::AsFd;
 use super::paths::PathHop;
 use fibcast_netlink::{Hop, Route};
 
-/// Next hops that one route may have.
+/// Most next hops of a route.
 pub const MAX_HOPS: usize = 256;
 
-/// What zebra writes in place of the IPv6 next hop of an IPv4 route, where it does not use next-hop objects.
+/// What zebra writes instead of the IPv6 next hop of an IPv4 route if it does not use next-hop objects.
 const UNNUMBERED: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 
-/// Why a route is not taken. A route that was taken before in another form is withdrawn then.
+/// Why a route is not accepted. An accepted earlier version of it is withdrawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skip {
-    /// Its table is none of the configured ones.
+    /// Its table is not configured.
     Table,
-    /// Its protocol is none of the configured ones.
+    /// Its protocol is not configured.
     Protocol,
     /// It is not for forwarding: `local`, `broadcast`, …
     Kind,
-    /// It is for one type of service only.
+    /// It applies to one type of service only.
     Tos,
-    /// It is for packets from one prefix only.
+    /// It applies to packets from one prefix only.
     Source,
-    /// It names an interface and no gateway, and the interface is none of `ports`.
+    /// It has an interface and no gateway, and the interface is not in `ports`.
     NoGateway,
-    /// Its gateway is a link-local address, and the interface is none of `ports`.
+    /// Its gateway is link-local, and the interface is not in `ports`.
     LinkLocal,
-    /// IPv4 over IPv6 without next-hop objects: the sender does not say the IPv6 address.
+    /// IPv4 over IPv6 without next-hop objects: the IPv6 address is missing.
     Unnumbered,
-    /// Its packets are to be wrapped.
+    /// Its packets are to be encapsulated.
     Encapsulated,
     /// It has more than [`MAX_HOPS`] next hops.
     TooManyHops,
 }
 
 impl Skip {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Skip; 10] = [
         Skip::Table,
         Skip::Protocol,
@@ -70,24 +70,30 @@ impl Skip {
     }
 }
 
-/// What the configuration says.
+/// The configured policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Tables, by their number on the sender's host, and the routing instance of each.
+    /// Accepted tables, by number on the sender's host, with their VRFs.
     pub vrfs: BTreeMap<u32, u32>,
-    /// Protocols by their number (`rtm_protocol`); empty: any.
+    /// Accepted protocols (`rtm_protocol`); empty: any.
     pub protocols: Vec<u8>,
-    /// Interfaces, by name on this host or by number on the sender's, and the port of NIC hosts that each stands for.
+    /// Interfaces, by name on this host or by index on the sender's, with the port of NIC hosts that each stands for.
     pub ports: BTreeMap<String, String>,
 }
 
 impl Policy {
-    /// The routing instance of a table.
+    /// The VRF of a table.
+    ///
+    /// # Errors
+    /// [`Skip`] if the table is not configured.
     pub fn vrf(&self, table: u32) -> Result<u32, Skip> {
         self.vrfs.get(&table).copied().ok_or(Skip::Table)
     }
 
-    /// Whether a route is for all packets to its prefix.
+    /// Checks that a route applies to all packets to its prefix.
+    ///
+    /// # Errors
+    /// [`Skip`] if it applies to some only.
     pub fn all_packets(&self, route: &Route) -> Result<(), Skip> {
         match (route.tos, route.source) {
             (0, 0) => Ok(()),
@@ -96,20 +102,23 @@ impl Policy {
         }
     }
 
-    /// Whether routes of a protocol are wanted.
+    /// Checks a route's protocol.
+    ///
+    /// # Errors
+    /// [`Skip`] if it is not accepted.
     pub fn protocol(&self, protocol: u8) -> Result<(), Skip> {
         let wanted = self.protocols.is_empty() || self.protocols.contains(&protocol);
         if wanted { Ok(()) } else { Err(Skip::Protocol) }
     }
 }
 
-/// Finds ports by the numbers of interfaces.
+/// Maps interface indices to ports.
 #[derive(Debug, Default)]
 pub struct Ports {
-    /// Names of ports, which [`PathHop`] refers to by place.
+    /// Names of ports; [`PathHop`] has an index.
     names: Vec<String>,
     by_interface: BTreeMap<String, u16>,
-    /// What was found before.
+    /// Earlier results.
     known: BTreeMap<u32, Option<u16>>,
 }
 
@@ -122,13 +131,13 @@ impl Ports {
                 ports.names.push(name.clone());
                 ports.names.len() - 1
             });
-            // A file has no more than some hundred lines of these.
+            // The configuration has at most some hundred of these.
             ports.by_interface.insert(interface.clone(), u16::try_from(place).unwrap_or(u16::MAX));
         }
         ports
     }
 
-    /// Forgets what numbers meant: interfaces come and go.
+    /// Forgets earlier results: interfaces change.
     pub fn forget(&mut self) {
         self.known.clear();
     }
@@ -151,7 +160,10 @@ impl Ports {
         found
     }
 
-    /// The next hops that can be used, sorted, into `out`. An error where there is none.
+    /// Writes the usable next hops to `out`, sorted.
+    ///
+    /// # Errors
+    /// [`Skip`] if there is none.
     pub fn usable(&mut self, hops: &[Hop], out: &mut Vec<PathHop>) -> Result<(), Skip> {
         out.clear();
         if hops.len() > MAX_HOPS {
@@ -171,7 +183,7 @@ impl Ports {
         }
         if out.len() > 1 {
             out.sort_unstable();
-            // The same neighbor over two interfaces, which only the sender tells apart.
+            // The same neighbor over two interfaces, which only the sender can distinguish.
             out.dedup_by(|next, kept| {
                 let same = (next.gateway, next.port) == (kept.gateway, kept.port);
                 if same {
@@ -201,7 +213,7 @@ impl Ports {
             Some(_) => None,
         };
         let port = match needs_port {
-            // Gateways go to the port whose subnet holds them, so that the same route of two hosts is the same.
+            // A gateway uses the port whose subnet contains it, so that the same route of two hosts is the same.
             None => None,
             Some(reason) => Some(self.find(hop.interface).ok_or(reason)?),
         };

@@ -37,7 +37,7 @@ pub fn routes<'a>(
 }
 
 /// What one failover was.
-struct Seen {
+struct Failover {
     ms: f64,
     bytes: u64,
     applied: u64,
@@ -46,7 +46,7 @@ struct Seen {
 }
 
 /// Ends the server in use by a signal and waits until the other one is in use, in sync.
-fn lose(nic: &AgentHandle, server: &mut Server, signal: &str) -> Result<Seen, Failure> {
+fn lose(nic: &AgentHandle, server: &mut Server, signal: &str) -> Result<Failover, Failure> {
     let before = status(nic)?.sync.unwrap_or_default();
     let received = |s: &fibcast_control::status::SyncStatus| {
         s.servers.iter().filter(|s| Some(s.role) != before.active).map(|s| s.received_bytes).sum::<u64>()
@@ -61,7 +61,7 @@ fn lose(nic: &AgentHandle, server: &mut Server, signal: &str) -> Result<Seen, Fa
         after = now.sync.unwrap_or_default();
         Ok(after.failovers > before.failovers && now.ready)
     })?;
-    Ok(Seen {
+    Ok(Failover {
         ms,
         bytes: received(&after) - received(&before),
         applied: after.routes_applied - before.routes_applied,

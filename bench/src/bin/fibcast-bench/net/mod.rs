@@ -45,9 +45,9 @@ fn status(agent: &AgentHandle) -> Result<fibcast_control::status::Status, Failur
 
 /// Waits for something that must come.
 fn until(what: &str, mut done: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(90);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
     while !done()? {
-        if std::time::Instant::now() > patience {
+        if std::time::Instant::now() > deadline {
             return Err(Failure::Net(format!("never happened: {what}")));
         }
         std::thread::sleep(std::time::Duration::from_micros(500));
