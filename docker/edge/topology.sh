@@ -5,7 +5,7 @@ edge=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run=$edge/.run
 pps=${PPS:-4000}
 settle_ms=${SETTLE_MS:-20000}
-patience=${PATIENCE:-150}
+wait_limit=${WAIT_LIMIT:-150}
 limit=${LIMIT:-1062046}     # prefixes of the table
 nic_hosts=(nh-1 nh-2 nh-3)
 copies=(rs-a rs-b nh-1 nh-2 nh-3)
@@ -249,7 +249,7 @@ digest() { each digest "$1"; }
 active() { each active "$1"; }
 vtysh() { timeout 20 docker exec "$(container "$1")" vtysh "${@:2}" 2>/dev/null; }
 birdc() { docker exec "$(container upstream)" birdc "$@"; }
-# What a generator is told, or asked, over its control socket.
+# A request to a generator over its control socket.
 tell() { # host line
     inside_generator perl -MIO::Socket::UNIX -e \
         'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1; print $s "$ARGV[1]\n"; $s->flush; print scalar <$s>' "/run/$1.sock" "$2"
@@ -261,9 +261,9 @@ all_equal() { [ "$(each digest "$@" | sort | uniq -c | awk '{ print $1, NF }')" 
 as_configured() { [ "$(each active "${nic_hosts[@]}" | grep -c primary)" = ${#nic_hosts[@]} ]; }
 both_ready() { [ "$(each ready rs-a rs-b | grep -c true)" = 2 ]; }
 wait_for() { # what command...
-    local what=$1 until=$((SECONDS + patience)); shift
+    local what=$1 until=$((SECONDS + wait_limit)); shift
     until "$@"; do
-        [ $SECONDS -lt $until ] || { echo "FAIL: waited $patience s for $what"; exit 1; }
+        [ $SECONDS -lt $until ] || { echo "FAIL: waited $wait_limit s for $what"; exit 1; }
         sleep 0.3
     done
 }
