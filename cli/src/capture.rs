@@ -1,7 +1,7 @@
-//! `fibcast capture`: takes copies of packets away from a dataplane and writes them as pcapng.
+//! `fibcast capture`: reads captured packets from a dataplane and writes them as pcapng.
 //!
-//! The format is that of draft-ietf-opsawg-pcapng: a section header, an interface description for each port, an enhanced packet block for each
-//! packet, with its direction and, of a dropped one, the reason as its comment.
+//! The format is that of draft-ietf-opsawg-pcapng: a section header, an interface description for each port, an enhanced packet block for
+//! each packet with its direction and, for a dropped one, the reason as comment.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,33 +11,34 @@ use std::time::{Duration, Instant};
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
 use fibcast_control::{Answer, DataplaneRequest, ask};
 
-/// Pause between two looks when nothing came.
+/// Pause between two reads without packets.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What to capture, and where to.
+/// What to capture, and where to write it.
 #[derive(Debug, clap::Args)]
 pub struct Capture {
-    /// File to write, pcapng; `-` is the standard output.
+    /// Output file, pcapng; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     write: PathBuf,
-    /// Name of a port; left out: all.
+    /// Name of a port; default: all.
     #[arg(long)]
     port: Option<String>,
-    /// in, out or drop; may be named several times; left out: all.
+    /// in, out or drop; may be repeated; default: all.
     #[arg(long)]
     direction: Vec<Direction>,
-    /// Terms joined by "and": ip, ip6, arp, icmp, icmp6, tcp, udp, [src|dst] host ADDRESS | net PREFIX | port NUMBER, each after "not" if need be.
+    /// Primitives joined by "and": ip, ip6, arp, icmp, icmp6, tcp, udp, [src|dst] host ADDRESS | net PREFIX | port NUMBER, each optionally
+    /// after "not".
     #[arg(long, default_value = "")]
     filter: String,
-    /// Packets after which to stop; left out: until interrupted.
+    /// Stop after this many packets; default: when interrupted.
     #[arg(long)]
     count: Option<u64>,
-    /// Seconds after which to stop.
+    /// Stop after this many seconds.
     #[arg(long)]
     seconds: Option<u64>,
 }
 
-/// Captures until it is enough; says how many packets were written, and how many were lost.
+/// Captures until a limit is reached; returns a summary.
 pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String, String> {
     let look = |request: DataplaneRequest| match ask(socket, &request.into(), timeout)
         .map_err(|error| error.to_string())?
@@ -84,10 +85,10 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
             std::thread::sleep(PAUSE);
         }
     }
-    Ok(format!("{written} packets written, {lost} lost because they came faster than they were taken away\n"))
+    Ok(format!("{written} packets written, {lost} lost because they arrived faster than they were read\n"))
 }
 
-/// A block: type, length, body in whole words, length again.
+/// A block: type, length, body in 32-bit words, length again.
 fn framed(kind: u32, mut body: Vec<u8>) -> Vec<u8> {
     body.resize(body.len().next_multiple_of(4), 0);
     let length = (body.len() + 12) as u32;

@@ -1,4 +1,4 @@
-//! `fibcast neighbor` and `fibcast route`: what an operator adds to a dataplane at work, and takes back. It lasts until the next start.
+//! `fibcast neighbor` and `fibcast route`: changes of a running dataplane until its next start.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 /// Neighbors.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Neighbor {
-    /// This address is there, and is not asked for any more.
+    /// Adds a static neighbor, which is never solicited.
     Add {
         /// Name of the port.
         port: String,
@@ -18,7 +18,7 @@ pub enum Neighbor {
         /// Its MAC address.
         mac: String,
     },
-    /// It is asked for like any other from now on.
+    /// Removes a static neighbor; the address is resolved dynamically again.
     Del {
         /// Name of the port.
         port: String,
@@ -40,31 +40,31 @@ impl Neighbor {
 /// Routes.
 #[derive(Debug, clap::Subcommand)]
 pub enum Route {
-    /// Packets to the prefix go this way from now on, whatever servers say.
+    /// Adds a route that takes precedence over those from servers.
     Add {
         /// Destination.
         prefix: IpNet,
-        /// Gateway; several share the traffic by flow.
+        /// Gateway; several share the traffic (ECMP).
         #[arg(long, required_unless_present = "special", conflicts_with = "special")]
         via: Vec<IpAddr>,
-        /// Name of the gateways' port, where their addresses do not say it.
+        /// Name of the gateways' port, if their addresses do not determine it.
         #[arg(long)]
         port: Option<String>,
-        /// Shares of the gateways, in their order.
+        /// Weights of the gateways, in their order.
         #[arg(long, value_delimiter = ',')]
         weights: Vec<u16>,
         /// Instead of a gateway: blackhole, unreachable or prohibit.
         #[arg(long, value_parser = ["blackhole", "unreachable", "prohibit"])]
         special: Option<String>,
-        /// Routing and forwarding instance.
+        /// VRF.
         #[arg(long, default_value_t = 0)]
         vrf: u32,
     },
-    /// Packets to the prefix go as servers say.
+    /// Removes such a route; a server's route to the prefix is used again.
     Del {
         /// Destination.
         prefix: IpNet,
-        /// Routing and forwarding instance.
+        /// VRF.
         #[arg(long, default_value_t = 0)]
         vrf: u32,
     },

@@ -1,4 +1,4 @@
-//! `fibcast kv`: opaque records that travel as routes do.
+//! `fibcast kv`: opaque records, replicated like routes.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,14 +10,14 @@ use fibcast_control::{Answer, KvRequest, ask};
 
 use crate::output::{say, say_bytes};
 
-/// What to do with opaque records.
+/// Command for opaque records.
 #[derive(Debug, Subcommand)]
 pub enum Kv {
-    /// Writes a record, at a route server.
+    /// Writes a record (route server).
     Put {
         /// 1 to 1024 bytes of text.
         key: String,
-        /// Up to 16000 bytes; - reads them from standard input.
+        /// Up to 16000 bytes; - reads from standard input.
         value: String,
     },
     /// Prints a record's value, byte for byte.
@@ -25,29 +25,29 @@ pub enum Kv {
         /// Its key.
         key: String,
     },
-    /// Deletes a record, at a route server.
+    /// Deletes a record (route server).
     Del {
         /// Its key.
         key: String,
     },
     /// Lists records.
     List {
-        /// What their keys begin with.
+        /// Prefix of their keys.
         #[arg(default_value = "")]
         prefix: String,
-        /// The most to list.
+        /// Most records to list.
         #[arg(long, default_value_t = 1000)]
         limit: usize,
     },
-    /// Prints records, and then each change as it comes, until it is stopped.
+    /// Prints all records, then each change until interrupted.
     Watch {
-        /// What their keys begin with.
+        /// Prefix of their keys.
         #[arg(default_value = "")]
         prefix: String,
     },
 }
 
-/// `KEY VALUE`, or `KEY` alone for a record that is gone; a value of several lines keeps them, indented.
+/// `KEY VALUE`, or only `KEY` for a deleted record; values with several lines are indented.
 pub fn line(entry: &KvEntry) -> String {
     match &entry.value {
         Some(KvValue::Text(text)) => format!("{} {}\n", entry.key, text.trim_end().replace('\n', "\n    ")),
@@ -56,7 +56,7 @@ pub fn line(entry: &KvEntry) -> String {
     }
 }
 
-/// Does it.
+/// Executes the command.
 pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result<(), String> {
     let list = |request: KvRequest| match ask(socket, &request.into(), timeout).map_err(|e| e.to_string())? {
         Answer::Kv(list) => Ok(list),

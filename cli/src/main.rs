@@ -1,4 +1,4 @@
-//! `fibcast`: the operator's command. Asks one daemon over its control socket and prints the answer as text or JSON.
+//! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`show`] asks it, and [`print`] turns its answers into text; what can be asked is in
 //! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
@@ -28,10 +28,10 @@ use output::say;
 #[derive(Debug, Parser)]
 #[command(name = "fibcast", version, propagate_version = true)]
 struct Arguments {
-    /// The daemon's control socket; without it, the only one in /run/fibcast.
+    /// The daemon's control socket; default: the only one in /run/fibcast.
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// One JSON object instead of text.
+    /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
     /// Seconds to wait for an answer.
@@ -49,25 +49,25 @@ enum Command {
     /// Opaque records: written at a route server, read at any daemon.
     #[command(subcommand)]
     Kv(kv::Kv),
-    /// Copies packets of a dataplane into a file that tshark reads.
+    /// Captures packets of a dataplane into a pcapng file.
     Capture(capture::Capture),
-    /// Says what a dataplane would do with a packet, without sending one.
+    /// Traces a packet through a dataplane without sending one.
     Trace(trace::Trace),
-    /// Rates, workers, drops and servers of a dataplane, live; q ends it.
+    /// Live rates, workers, drops and servers of a dataplane; q quits.
     Top(top::Top),
-    /// Looks at this machine and at the daemon: what is missing to forward fast, and what to do about it.
+    /// Checks this machine and its daemon, with advice for fast forwarding.
     Doctor(doctor::Doctor),
     /// Static neighbors of a dataplane.
     #[command(subcommand)]
     Neighbor(change::Neighbor),
-    /// Routes of a dataplane's own, which win over those from servers.
+    /// Routes of a dataplane itself, which take precedence over those from servers.
     #[command(subcommand)]
     Route(change::Route),
-    /// Compares the table with the servers' anew, and applies all of it again.
+    /// Compares the table with the servers' again, and applies all of it.
     Resync,
-    /// Reads what may change while a daemon runs: of a dataplane static routes and neighbors, of all the certificates.
+    /// Reloads what may change at run time: static routes and neighbors of a dataplane, certificates of all daemons.
     Reload,
-    /// Makes and shows certificates of nodes.
+    /// Creates and shows certificates of nodes.
     #[command(subcommand)]
     Pki(pki::Pki),
 }
@@ -102,17 +102,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// Something that is done, and said in a line.
+/// A command with a one-line result.
 fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
     let path = socket::choose(arguments.socket.as_deref())?;
     let timeout = Duration::from_secs(arguments.timeout);
     match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
-        Answer::Done(said) if arguments.json => {
-            let text = serde_json::to_string(&said).map_err(|error| error.to_string())?;
+        Answer::Done(message) if arguments.json => {
+            let text = serde_json::to_string(&message).map_err(|error| error.to_string())?;
             say(&format!("{{\"done\":{text}}}\n"))
         }
-        Answer::Done(said) => say(&format!("{said}\n")),
-        _ => Err("the daemon gave another answer than that it is done".to_owned()),
+        Answer::Done(message) => say(&format!("{message}\n")),
+        _ => Err("the daemon sent an unexpected answer".to_owned()),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Which daemon is meant: the named socket, or the only one in the usual folder.
+//! Selects the daemon: the named socket, or the only one in the default folder.
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// Where daemons keep their control sockets unless their configuration says otherwise.
+/// Default folder of the daemons' control sockets.
 const FOLDER: &str = "/run/fibcast";
 
-/// The socket to ask, or a line that says what to do.
+/// The socket to use.
 pub fn choose(named: Option<&Path>) -> Result<PathBuf, String> {
     match named {
         Some(path) => Ok(path.to_owned()),

@@ -1,6 +1,6 @@
-//! `fibcast top`: a dataplane at work, twice a second, from the same answers that `show` prints.
+//! `fibcast top`: live view of a dataplane, twice a second, from the same answers that `show` prints.
 //!
-//! [`Sample`] is what is asked, [`Rates`] the difference of two samples, `draw` puts both on the screen.
+//! [`Sample`] holds the answers, [`Rates`] the difference of two samples, `draw` renders both.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -20,15 +20,15 @@ use ratatui::{Frame, Terminal, backend::TestBackend};
 /// What to show.
 #[derive(Debug, clap::Args)]
 pub struct Top {
-    /// Milliseconds between two looks.
+    /// Milliseconds between two samples.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     interval: u64,
-    /// Prints one screen as text after one interval, and ends; so does an output that is no terminal.
+    /// Print one page as text after one interval, and exit; the default if the output is not a terminal.
     #[arg(long)]
     once: bool,
 }
 
-/// What a daemon said at one time.
+/// A daemon's answers at one time.
 #[derive(Debug, Clone)]
 struct Sample {
     at: Instant,
@@ -50,7 +50,7 @@ impl Sample {
     }
 }
 
-/// What happened in a second between two samples.
+/// Rates per second between two samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Rates {
     /// By name: packets and bits received, packets and bits sent.
@@ -62,7 +62,7 @@ struct Rates {
 impl Rates {
     fn between(before: &Sample, after: &Sample) -> Rates {
         let seconds = after.at.saturating_duration_since(before.at).as_secs_f64().max(1e-3);
-        // A daemon that was started again begins at zero.
+        // A restarted daemon counts from zero.
         let rate = |before: u64, after: u64| after.saturating_sub(before) as f64 / seconds;
         let mut rates = Rates::default();
         for port in &after.ports.ports {
@@ -86,7 +86,7 @@ impl Rates {
     }
 }
 
-/// Shows until somebody presses q.
+/// Runs until the user types q.
 pub fn run(top: &Top, socket: &Path, timeout: Duration) -> Result<(), String> {
     let interval = Duration::from_millis(top.interval);
     let first = Sample::take(socket, timeout)?;
@@ -133,7 +133,7 @@ fn live(
     }
 }
 
-/// The screen as text.
+/// The page as text.
 fn page(sample: &Sample, rates: &Rates) -> Result<String, String> {
     let rows = 12 + sample.ports.ports.len() + sample.workers.workers.len() + sample.drops.drops.len();
     let backend = TestBackend::new(118, u16::try_from(rows).unwrap_or(u16::MAX));
@@ -258,7 +258,7 @@ fn drops_table(sample: &Sample, rates: &Rates) -> Table<'static> {
         rates.drops.get(&(port.clone(), reason.clone())).copied().unwrap_or(0.0)
     };
     let mut drops: Vec<_> = sample.drops.drops.iter().collect();
-    // What drops most now stands first.
+    // The top drop reason comes first.
     drops.sort_by(|a, b| {
         rate(&b.port, &b.reason).total_cmp(&rate(&a.port, &a.reason)).then(b.packets.cmp(&a.packets))
     });
@@ -286,7 +286,7 @@ fn table<const N: usize>(
         .block(Block::new().title(Line::from(title.into()).bold()))
 }
 
-/// Three digits and a letter.
+/// Three digits and a unit prefix.
 fn short(value: f64) -> String {
     let steps = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
     match steps.iter().find(|(unit, _)| value >= *unit) {

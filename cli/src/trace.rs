@@ -1,4 +1,4 @@
-//! `fibcast trace`: what would happen to a packet, without sending one.
+//! `fibcast trace`: the forwarding decision for a packet, without sending one.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use std::time::Duration;
 use fibcast_control::capture::Trace as Found;
 use fibcast_control::{Answer, DataplaneRequest, ask};
 
-/// Which packet.
+/// The packet to trace.
 #[derive(Debug, clap::Args)]
 pub struct Trace {
     /// Destination.
     address: IpAddr,
-    /// Source; of several next hops it has a say in which one is taken.
+    /// Source address; part of the flow hash that selects among several next hops.
     #[arg(long)]
     from: Option<IpAddr>,
-    /// Routing and forwarding instance.
+    /// VRF.
     #[arg(long, default_value_t = 0)]
     vrf: u32,
 }
 
-/// Asks, and says it in words or as JSON.
+/// Sends the request, and formats the answer as text or JSON.
 pub fn run(trace: &Trace, socket: &Path, timeout: Duration, json: bool) -> Result<String, String> {
     let request = DataplaneRequest::Trace { address: trace.address, from: trace.from, vrf: trace.vrf };
     let found = match ask(socket, &request.into(), timeout).map_err(|error| error.to_string())? {
         Answer::Trace(found) => found,
-        _ => return Err("the daemon gave another answer than a trace".to_owned()),
+        _ => return Err("the daemon sent an unexpected answer".to_owned()),
     };
     if json {
         return serde_json::to_string(&found).map(|text| text + "\n").map_err(|error| error.to_string());

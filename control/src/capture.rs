@@ -1,18 +1,18 @@
-//! Captured packets and traced ones, on their way to an operator.
+//! Captured and traced packets.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a packet was captured.
+/// Point of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// As a port received it.
+    /// Received by a port.
     In,
-    /// As it was given to a port.
+    /// Sent to a port.
     Out,
-    /// When it was dropped.
+    /// Dropped.
     Drop,
 }
 
@@ -29,17 +29,17 @@ impl std::str::FromStr for Direction {
     }
 }
 
-/// A packet that was captured.
+/// A captured packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapturedPacket {
-    /// Place of its port in [`Captured::ports`]: of arrival, or of departure where it went out.
+    /// Index of its port in [`Captured::ports`]: of arrival, or of departure for sent packets.
     pub port: u16,
-    /// Where.
+    /// Where it was captured.
     pub direction: Direction,
-    /// Why it was dropped, if it was.
+    /// Drop reason, if it was dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Nanoseconds since 1970.
+    /// Time in nanoseconds since 1970.
     pub time_ns: u64,
     /// Length of the whole frame in bytes.
     pub length: u32,
@@ -47,23 +47,23 @@ pub struct CapturedPacket {
     pub bytes: String,
 }
 
-/// What a capture has by now.
+/// Current state of a capture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Captured {
-    /// By which it is read and stopped.
+    /// Id by which it is read and stopped.
     pub id: u64,
-    /// Names of all ports, by place.
+    /// Names of all ports, by port index.
     pub ports: Vec<String>,
-    /// Packets since the last look, oldest first.
+    /// Packets since the last read, oldest first.
     pub packets: Vec<CapturedPacket>,
-    /// Packets that found no room since the start, because nobody took the others away in time.
+    /// Packets lost since the start, because nobody read the others in time.
     pub lost: u64,
 }
 
-/// What would happen to a packet.
+/// The forwarding decision for a packet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
-    /// VRF that was asked.
+    /// VRF of the lookup.
     pub vrf: u32,
     /// Destination.
     pub address: Option<IpAddr>,
@@ -71,20 +71,20 @@ pub struct Trace {
     pub prefix: Option<ipnet::IpNet>,
     /// Group's label: 16 hexadecimal digits.
     pub label: Option<String>,
-    /// `own` for the host's own routes, `servers` for all else.
+    /// `own` for the host's own routes, `servers` otherwise.
     pub origin: Option<String>,
     /// Serial of the table.
     pub serial: u64,
-    /// Content of the group.
+    /// Next hops of the group.
     pub via: Vec<String>,
-    /// The member that the flow takes.
+    /// The next hop of the flow.
     pub next_hop: Option<String>,
-    /// MAC address that it has.
+    /// Its MAC address.
     pub mac: Option<String>,
-    /// Port that the packet leaves by.
+    /// Outgoing port.
     pub port: Option<String>,
-    /// Largest IP packet there.
+    /// MTU of that port in bytes.
     pub mtu: Option<u16>,
-    /// `sent`, `host`, `held`, or `dropped: ` and the reason.
+    /// `sent`, `host`, `held`, or `dropped: ` with the reason.
     pub outcome: String,
 }

@@ -1,4 +1,4 @@
-//! The asking side: one request over a daemon's control socket.
+//! The client: one request over a daemon's control socket.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,39 +7,42 @@ use std::time::Duration;
 
 use crate::protocol::{Answer, MAX_LINE, Reply, Request};
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens.
     #[error("{path}: no daemon answers there ({source})")]
     NoDaemon {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The connection broke or took too long.
+    /// The connection failed or timed out.
     #[error("{path}: the daemon did not answer in time or hung up ({source})")]
     Broken {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is not a fibcast daemon, or one of another version.
+    /// Not a fibcast daemon, or one of another version.
     #[error("{path}: not an answer that this version understands: {reason}")]
     Garbage {
         /// The socket.
         path: PathBuf,
-        /// Where it differs.
+        /// The difference.
         reason: String,
     },
-    /// The daemon refused.
+    /// The daemon refused the request with this text.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Asks the daemon whose control socket is at `path`, and waits at most `timeout` for each step.
+/// Sends a request to the daemon at `path` and waits for the answer, at most `timeout` for each step.
+///
+/// # Errors
+/// [`ClientError`] if no daemon answers in time, its answer cannot be parsed, or it refuses.
 pub fn ask(path: &Path, request: &Request, timeout: Duration) -> Result<Answer, ClientError> {
     let broken = |source| ClientError::Broken { path: path.to_owned(), source };
     let garbage = |reason: String| ClientError::Garbage { path: path.to_owned(), reason };

@@ -9,18 +9,18 @@ pub const MAX_VALUE: usize = 16_000;
 /// Most keys of a table.
 pub const MAX_KEYS: u64 = 65_536;
 
-/// A value: text where it is text, hexadecimal digits where it is not.
+/// A value: text if possible, hexadecimal digits otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvValue {
-    /// UTF-8 without control characters other than tab and line feed.
+    /// UTF-8 without control characters except tab and line feed.
     Text(String),
     /// Two digits for each byte.
     Hex(String),
 }
 
 impl KvValue {
-    /// Puts bytes into the form that fits them.
+    /// The form that fits the bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let plain = |text: &&str| text.chars().all(|c| !c.is_control() || c == '\t' || c == '\n');
         match std::str::from_utf8(bytes).ok().filter(plain) {
@@ -29,7 +29,10 @@ impl KvValue {
         }
     }
 
-    /// The bytes; an error says what is wrong with the digits.
+    /// The bytes of a value.
+    ///
+    /// # Errors
+    /// The text for the operator if the digits are invalid.
     pub fn bytes(&self) -> Result<Vec<u8>, String> {
         let digits = match self {
             Self::Text(text) => return Ok(text.clone().into_bytes()),
@@ -44,29 +47,32 @@ impl KvValue {
     }
 }
 
-/// A record, or its end.
+/// A record, or its deletion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvEntry {
-    /// Its key; bytes that are no UTF-8 are shown as U+FFFD.
+    /// Its key; bytes that are not UTF-8 are shown as U+FFFD.
     pub key: String,
-    /// Its value now; none: it was deleted.
+    /// Its value; none: it was deleted.
     pub value: Option<KvValue>,
 }
 
-/// Records, and the commit as of which they are.
+/// Records as of a commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvList {
-    /// Of the table that was asked.
+    /// Epoch of the table.
     pub epoch: u64,
-    /// Of its last commit.
+    /// Serial of its last commit.
     pub serial: u64,
-    /// These are all there are, not what has changed: forget others.
+    /// This is a full list, not a list of changes: forget all other records.
     pub whole: bool,
     /// The records, in key order.
     pub entries: Vec<KvEntry>,
 }
 
-/// Whether a key can be used.
+/// Checks a key.
+///
+/// # Errors
+/// The text for the operator if the key is empty, too long, or has control characters.
 pub fn check_key(key: &str) -> Result<(), String> {
     if key.is_empty() || key.len() > MAX_KEY || key.chars().any(char::is_control) {
         return Err(format!(

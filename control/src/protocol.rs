@@ -30,10 +30,10 @@ pub enum Request {
         /// Which routes.
         #[serde(default)]
         query: RouteQuery,
-        /// The most that are listed.
+        /// Most routes in the answer.
         #[serde(default = "default_limit")]
         limit: usize,
-        /// Of a route server: each origin's route, the best first, and why it is.
+        /// Route server: each origin's route, best first, with the deciding criterion.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         all: bool,
     },
@@ -118,24 +118,24 @@ pub enum DataplaneRequest {
     },
     /// Begins to copy packets; one capture at a time.
     CaptureStart {
-        /// Name of a port; none: all.
+        /// Name of a port; none for all.
         #[serde(default)]
         port: Option<String>,
-        /// Where; empty: everywhere.
+        /// Directions; empty for all.
         #[serde(default)]
         directions: Vec<Direction>,
-        /// Which packets; empty: all.
+        /// Filter expression; empty for all packets.
         #[serde(default)]
         filter: String,
     },
-    /// The packets captured since the last look. A capture that nobody looks at for 10 s may be ended by the next.
+    /// The packets captured since the last read. A capture that is not read for 10 s may be replaced by another one.
     CaptureRead {
-        /// As the start said.
+        /// Id from the answer to the start.
         id: u64,
     },
-    /// The last packets of a capture, which ends.
+    /// Stops a capture and returns its last packets.
     CaptureStop {
-        /// As the start said.
+        /// Id from the answer to the start.
         id: u64,
     },
     /// Adds a static neighbor, until the next start.
@@ -158,10 +158,10 @@ pub enum DataplaneRequest {
     RouteAdd(Box<OwnRoute>),
     /// Takes back what [`DataplaneRequest::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
     RouteDelete {
-        /// Routing and forwarding instance.
+        /// VRF.
         #[serde(default)]
         vrf: u32,
-        /// Destination.
+        /// Destination prefix.
         prefix: ipnet::IpNet,
     },
 }
@@ -182,15 +182,15 @@ impl From<DataplaneRequest> for Request {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OwnRoute {
-    /// Routing and forwarding instance.
+    /// VRF.
     pub vrf: u32,
-    /// Destination.
+    /// Destination prefix.
     pub prefix: Option<ipnet::IpNet>,
     /// Gateways.
     pub via: Vec<IpAddr>,
-    /// Name of the gateways' port, where their addresses do not say it.
+    /// Name of the gateways' port, if their addresses do not determine it.
     pub port: Option<String>,
-    /// Shares of the gateways, in their order; empty: equal.
+    /// Weights of the gateways in their order; empty: equal.
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
     pub special: Option<String>,
@@ -200,54 +200,54 @@ fn default_limit() -> usize {
     100
 }
 
-/// Which routes are shown.
+/// Selection of routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteQuery {
-    /// All, in prefix order.
+    /// All routes in prefix order.
     #[default]
     All,
-    /// This prefix exactly.
+    /// Exactly this prefix.
     Prefix(ipnet::IpNet),
-    /// The longest match of this address.
+    /// Longest match of this address.
     Address(IpAddr),
 }
 
-/// What comes back.
+/// Answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// To `Status`.
+    /// Answer to `Status`.
     Status(Box<Status>),
-    /// To `Routes`.
+    /// Answer to `Routes`.
     Routes(RouteList),
-    /// To `Groups`.
+    /// Answer to `Groups`.
     Groups(GroupList),
-    /// To `Neighbors`.
+    /// Answer to `Neighbors`.
     Neighbors(NeighborList),
-    /// To `Ports`.
+    /// Answer to `Ports`.
     Ports(PortList),
-    /// To `Workers`.
+    /// Answer to `Workers`.
     Workers(WorkerList),
-    /// To `Drops`.
+    /// Answer to `Drops`.
     Drops(DropList),
-    /// To all about captures.
+    /// Answer to all capture requests.
     Captured(Captured),
-    /// To `Trace`.
+    /// Answer to `Trace`.
     Trace(Box<Trace>),
-    /// To all about opaque records.
+    /// Answer to all requests for opaque records.
     Kv(KvList),
-    /// To what is done and not shown: what was done, in words.
+    /// Answer to commands: what was done, as text.
     Done(String),
 }
 
-/// The envelope of an answer on the wire.
+/// The envelope of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// It was answered.
+    /// Success.
     Ok(Answer),
-    /// It was not; the text is for the operator.
+    /// Failure, with the text for the operator.
     Error(String),
 }
 

@@ -1,10 +1,10 @@
-//! The status of a daemon, as shown and as JSON.
+//! The status of a daemon, as text and JSON.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Which daemon it is.
+/// Kind of daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -16,59 +16,59 @@ pub enum Kind {
     Dataplane,
 }
 
-/// A daemon as a whole.
+/// Status of a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// `[node] name`.
     pub name: String,
-    /// Which daemon it is.
+    /// Kind of daemon.
     pub kind: Kind,
     /// Version of the program.
     pub version: String,
     /// Process id.
     pub pid: u32,
-    /// Milliseconds since the start.
+    /// Uptime in milliseconds.
     pub uptime_ms: u64,
     /// Resident memory in bytes.
     pub resident_bytes: u64,
-    /// A route server: all sources and peers were in sync once. Others: the table comes from a capable server.
+    /// Route server: all sources and peers have been in sync once. Others: the table comes from a capable server.
     pub ready: bool,
-    /// Nobody capable feeds this table at the moment; it is kept as it was.
+    /// The table has no capable source at the moment and stays unchanged.
     pub stale: bool,
     /// The forwarding table.
     pub table: TableStatus,
-    /// The connections to servers, of daemons that are clients (agents and dataplanes).
+    /// Agents and dataplanes: connections to servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncStatus>,
     /// Registered clients.
     #[serde(default)]
     pub clients: Vec<ClientStatus>,
-    /// Sources, of a route server.
+    /// Route server: sources.
     #[serde(default)]
     pub sources: Vec<SourceStatus>,
-    /// Route servers that this one is registered with.
+    /// Route server: peers that this one is registered with.
     #[serde(default)]
     pub peers: Vec<PeerStatus>,
-    /// Protocol instances beside this and other route servers, of a route server.
+    /// Route server: origins of this and other route servers.
     #[serde(default)]
     pub origins: Vec<OriginStatus>,
-    /// Connections that were not let in.
+    /// Refused connections.
     #[serde(default)]
     pub refused: Refused,
-    /// What the kernel forwards by, of an agent with a kernel sink.
+    /// Agent with a kernel sink: the kernel table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStatus>,
-    /// What workers forward by, of a dataplane.
+    /// Dataplane: forwarding state of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
 }
 
-/// One copy of the table.
+/// Status of one copy of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStatus {
-    /// Of the table's owner; new at each start.
+    /// Epoch of the table's owner; new at each start.
     pub epoch: u64,
-    /// Of the last commit.
+    /// Serial of the last commit.
     pub serial: u64,
     /// IPv4 routes.
     pub ipv4_routes: u64,
@@ -80,18 +80,18 @@ pub struct TableStatus {
     pub records: u64,
     /// Root digest: 32 hexadecimal digits.
     pub digest: String,
-    /// Records changed since the start, all commits together.
+    /// Records changed since the start, in all commits.
     pub changes: u64,
 }
 
-/// Connections that were not let in, since the start.
+/// Connections refused since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Because of a limit.
     pub turned_away: u64,
-    /// Because of their TLS handshake.
+    /// Because of the TLS handshake.
     pub handshake: u64,
-    /// Because their certificate's names are not on the allow list.
+    /// Because of the allow list.
     pub not_allowed: u64,
 }
 
@@ -100,46 +100,46 @@ pub struct Refused {
 pub struct CheckpointStatus {
     /// The file.
     pub path: String,
-    /// Milliseconds since the last one was complete; none: none yet.
+    /// Age of the last complete one in milliseconds; none if there is none.
     pub age_ms: Option<u64>,
     /// Serial of the table in it.
     pub serial: u64,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// How many were written since the start.
+    /// Number written since the start.
     pub written: u64,
-    /// Longest time that one piece of a copy took of the agent's thread, in microseconds.
+    /// Longest pause of the agent's thread for one piece, in microseconds.
     pub longest_piece_us: u64,
-    /// Records that the start found in the file.
+    /// Records loaded from the file at the start.
     pub loaded_records: u64,
-    /// Why the last one failed, or the one at the start was refused.
+    /// Error of the last one, or of loading one at the start.
     pub last_error: Option<String>,
 }
 
-/// The client's side: who is asked and what failover cost.
+/// The client side: servers and failover statistics.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncStatus {
-    /// The role of the server in use, `primary` or `secondary`; none if there is no capable one.
+    /// Role of the active server, `primary` or `secondary`; none without a capable one.
     pub active: Option<Role>,
     /// Each configured server.
     pub servers: Vec<ServerStatus>,
-    /// Times that another server was activated.
+    /// Number of failovers and failbacks.
     pub failovers: u64,
-    /// From the loss of the active server to the next one active, the last time.
+    /// Milliseconds from the loss of the active server to the next active one, last time.
     pub last_failover_ms: Option<f64>,
-    /// Routes received as copies of a whole table, since the start (the first copy included).
+    /// Routes received in full copies since the start, the first copy included.
     pub routes_copied: u64,
     /// Of those, in the last failover or failback.
     pub last_failover_routes_copied: u64,
-    /// Routes in which the new server's table differed, last failover or failback.
+    /// Routes in which the new server's table differed, in the last failover or failback.
     pub routes_differing: u64,
-    /// Routes changed by batches that were applied, since the start.
+    /// Routes changed by applied batches since the start.
     pub routes_applied: u64,
-    /// Routes passed on to the tier below, since the start.
+    /// Routes sent to the tier below since the start.
     pub routes_passed_on: u64,
-    /// Commits whose digest was not the server's (each was repaired).
+    /// Commits with another digest than the server's (each was repaired).
     pub digest_mismatches: u64,
-    /// The checkpoint, where there is one.
+    /// The checkpoint, if configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
 }
@@ -148,9 +148,9 @@ pub struct SyncStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// In use as long as it is capable.
+    /// Used as long as it is capable.
     Primary,
-    /// Takes over.
+    /// Standby.
     Secondary,
 }
 
@@ -166,20 +166,20 @@ impl std::fmt::Display for Role {
 /// A connection to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// As configured.
+    /// The configured role.
     pub address: String,
-    /// As configured.
+    /// The configured address.
     pub role: Role,
-    /// The server's own name, once known.
+    /// The server's name, once known.
     pub name: Option<String>,
-    /// State of the session, in a word or two.
+    /// State of the session.
     pub state: String,
-    /// It says that it is ready.
+    /// Whether it reports to be ready.
     pub ready: bool,
-    /// It says that nobody capable fills its table, and serves what it has.
+    /// Whether it reports that its table has no capable source.
     #[serde(default)]
     pub stale: bool,
-    /// Commits that it announced and that are not applied here yet; 0 for one that is not in use.
+    /// Commits that it announced and that are not applied here yet; 0 if it is not active.
     #[serde(default)]
     pub lag: u64,
     /// Bytes received from it since the start.
@@ -190,7 +190,7 @@ pub struct ServerStatus {
     /// Names in its certificate; empty on plain TCP.
     #[serde(default)]
     pub certificate: Vec<String>,
-    /// Why the last connection ended.
+    /// Error of the last connection.
     pub last_error: Option<String>,
 }
 
@@ -199,20 +199,20 @@ pub struct ServerStatus {
 pub struct ClientStatus {
     /// Its node name.
     pub name: String,
-    /// Where it comes from.
+    /// Remote address.
     pub address: String,
     /// Table that it registered for.
     pub table: String,
-    /// `primary` or `secondary`: what this server is for it.
+    /// Role of this server for it, `primary` or `secondary`.
     pub role: Role,
-    /// State of the session, in a word.
+    /// State of the session.
     #[serde(default)]
     pub state: String,
-    /// It gets data.
+    /// Whether it gets data.
     pub active: bool,
     /// Last serial sent to it.
     pub serial: u64,
-    /// Commits of its table that were not sent to it yet; 0 while it stands by.
+    /// Commits of its table not yet sent; 0 in standby.
     #[serde(default)]
     pub lag: u64,
     /// Bytes sent to it.
@@ -220,13 +220,13 @@ pub struct ClientStatus {
     /// Bytes received from it.
     #[serde(default)]
     pub received_bytes: u64,
-    /// Bytes that wait for its connection.
+    /// Bytes in its send queue.
     #[serde(default)]
     pub queued_bytes: u64,
     /// Names in its certificate; empty on plain TCP.
     #[serde(default)]
     pub certificate: Vec<String>,
-    /// Why its session before this one ended.
+    /// Why its previous session ended.
     #[serde(default)]
     pub last_error: Option<String>,
 }
@@ -238,86 +238,86 @@ pub struct SourceStatus {
     pub origin: String,
     /// `static`, `mrt`, …
     pub kind: String,
-    /// State in a word or two.
+    /// State.
     pub state: String,
-    /// Routes that it announces now.
+    /// Current routes.
     pub routes: u64,
     /// Changes since the start.
     pub changes: u64,
-    /// End of table was reached.
+    /// Whether the end of its table was reached.
     pub end_of_table: bool,
-    /// Announcements that its filter did not let in.
+    /// Announcements that its filter denied.
     #[serde(default)]
     pub denied: u64,
-    /// Routes at which it is stopped.
+    /// Route limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prefixes: Option<u64>,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
-    /// What a live source counts, by name: routes stale, parked, skipped and why, …
+    /// Counters of a live source by name: routes stale, parked, skipped by reason, …
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, u64>,
 }
 
-/// A protocol instance beside one route server, as this route server knows it.
+/// An origin (protocol instance) as this route server knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginStatus {
     /// Name of the instance.
     pub name: String,
-    /// The route server beside which it runs.
+    /// The route server that it belongs to.
     pub server: String,
-    /// Its id, which decides among equal routes: 16 hexadecimal digits.
+    /// Its id, the last tie-breaker among routes: 16 hexadecimal digits.
     pub id: String,
-    /// New at each start.
+    /// Epoch: new at each start.
     pub epoch: u64,
-    /// Grows while it lives.
+    /// Sequence: increases while it is alive.
     pub sequence: u64,
-    /// `live`, `loading`, `stale` or `expired`: what its lease says, the same on all route servers.
+    /// State of its lease, the same on all route servers: `live`, `loading`, `stale` or `expired`.
     pub state: String,
-    /// How its routes count here: `live`; `stale`, after all others; or `out`, not at all.
-    pub counted: String,
-    /// Its routes that are held here.
+    /// Eligibility of its routes for best path here: `live`; `stale`, ranked last; or `ineligible`.
+    pub eligibility: String,
+    /// Its routes held here.
     pub routes: u64,
-    /// Milliseconds until its lease or, of a stale one, its hold time is over; none of an own or expired one.
+    /// Milliseconds until its lease ends or, if stale, its hold time; none for an own or expired one.
     pub lease_left_ms: Option<u64>,
-    /// The route servers that its routes come through, nearest last; empty of an own one.
+    /// The route servers that its routes come through, nearest last; empty for an own one.
     pub path: Vec<String>,
-    /// Another route server has an origin of the same name.
+    /// Whether another route server has an origin with the same name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<String>,
 }
 
-/// A route server that this one is registered with.
+/// A peer: a route server that this one is registered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerStatus {
-    /// As configured.
+    /// The configured address.
     pub address: String,
-    /// Its own name, once known.
+    /// Its name, once known.
     pub name: Option<String>,
-    /// State in a word or two.
+    /// State.
     pub state: String,
     /// Origins held from it.
     pub origins: Vec<String>,
     /// Routes held from it.
     pub routes: u64,
-    /// The connection is lost; its routes are held until they expire.
+    /// The connection is lost; its routes are kept until they expire.
     pub stale: bool,
-    /// Why the last connection ended.
+    /// Error of the last connection.
     pub last_error: Option<String>,
 }
 
-/// What the workers of a dataplane forward by.
+/// Forwarding state of a dataplane.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardingStatus {
     /// Serial of the published generation.
     pub serial: u64,
-    /// Routes in the published generation (those of the host itself included).
+    /// Routes in the published generation, the host's own included.
     pub routes: u64,
     /// Generations published since the start.
     pub published: u64,
-    /// Retired generations that wait for workers.
+    /// Retired generations that workers may still hold.
     pub retired: u64,
-    /// Next hops in use, and those of them without a known link-layer address.
+    /// Next hops in use, and those without a known MAC address.
     pub next_hops: u64,
     /// See `next_hops`.
     pub next_hops_unresolved: u64,
@@ -326,43 +326,43 @@ pub struct ForwardingStatus {
     /// Workers that are stalled or have ended.
     #[serde(default)]
     pub workers_stalled: u64,
-    /// Times that the agent's thread had to be started again, because it panicked or stalled.
+    /// Restarts of the agent's thread after a panic or a stall.
     #[serde(default)]
     pub agent_restarts: u64,
-    /// Times that another station claimed an address of this router (RFC 5227, RFC 4862 §5.4).
+    /// Address conflicts: another station claimed an address of this router (RFC 5227, RFC 4862 §5.4).
     #[serde(default)]
     pub address_conflicts: u64,
-    /// Why the last batch failed, while it waits.
+    /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
 }
 
-/// The kernel table of an agent.
+/// Kernel table of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelStatus {
-    /// The table of VRF 0.
+    /// Number of the table for VRF 0.
     pub table: u32,
-    /// Routes that the kernel has as they should be.
+    /// Routes in the kernel that are up to date.
     pub routes: u64,
-    /// Routes that the kernel refuses at the moment; they are tried again.
+    /// Routes that the kernel currently refuses; they are retried.
     pub refused: u64,
-    /// Routes that this host cannot have: their port is no interface here, or they lead to the host itself.
+    /// Routes that this host cannot have: their port is not an interface here, or they lead to the host itself.
     pub unfit: u64,
-    /// Routes of VRFs that have no table.
+    /// Routes of VRFs without a table.
     pub left_out: u64,
-    /// Routes of a former life that were found at the start.
+    /// Routes of an earlier run found at the start.
     pub leftovers: u64,
-    /// Routes of the batch at work that are still to be written.
+    /// Routes of the current batch not yet written.
     pub pending: u64,
-    /// A batch is at work.
+    /// Whether a batch is being written.
     pub busy: bool,
     /// Batches written since the start.
     pub batches: u64,
     /// Messages written since the start.
     pub written: u64,
-    /// Refusals since the start.
+    /// Routes refused by the kernel since the start.
     pub refusals: u64,
-    /// Times that the kernel's table was read and mended since the start.
+    /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
 }

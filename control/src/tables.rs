@@ -1,13 +1,13 @@
-//! Lists that an operator can see: routes, groups, neighbors, ports, workers, drops.
+//! Lists for operators: routes, groups, neighbors, ports, workers, drops.
 
 use serde::{Deserialize, Serialize};
 
 /// Routes, in prefix order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteList {
-    /// How many there are in all.
+    /// Number of routes in the table.
     pub total: u64,
-    /// Those that were asked for, up to the limit.
+    /// The requested routes, up to the limit.
     pub routes: Vec<Route>,
 }
 
@@ -20,20 +20,20 @@ pub struct Route {
     pub prefix: ipnet::IpNet,
     /// Group's label: 16 hexadecimal digits.
     pub label: String,
-    /// Next hops in words: `198.18.1.7`, `198.18.1.7 weight 2`, `port p0`, `blackhole`, …
+    /// Next hops as text: `198.18.1.7`, `198.18.1.7 weight 2`, `port p0`, `blackhole`, …
     pub via: Vec<String>,
-    /// Origin of the route, where it is known.
+    /// Origin of the route, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
-    /// What decided that it is used, of a route server that was asked for all origins' routes.
+    /// Route server with all origins requested: how it was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<Choice>,
 }
 
-/// Where a route stands among those that other origins have for the same prefix.
+/// Rank of a route among those of other origins for the same prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
-    /// It is the one in the forwarding table.
+    /// Whether it is the best path.
     pub best: bool,
     /// The route server of its origin.
     pub server: String,
@@ -43,33 +43,33 @@ pub struct Choice {
     pub metric: u32,
     /// Id of the origin, 16 hexadecimal digits: the lowest wins among equals.
     pub origin_id: String,
-    /// The origin's lease is over, or nobody has its routes any more: it wins only where there is no other.
+    /// Its origin is stale: it only wins without competition.
     pub stale: bool,
-    /// Of the best: `only route`, or by what it won over the next. Of the others: by what they lost to the one before.
-    /// One of `stale`, `distance`, `metric`, `origin id`.
+    /// For the best path: `only route`, or the criterion by which it won over the next. For the others: the criterion by which they lost to
+    /// the one before. Criteria are `stale`, `distance`, `metric` and `origin id`.
     pub decided_by: String,
 }
 
 /// Next-hop groups.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupList {
-    /// By label.
+    /// Sorted by label.
     pub groups: Vec<GroupEntry>,
 }
 
 /// A next-hop group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupEntry {
-    /// 16 hexadecimal digits.
+    /// Label, 16 hexadecimal digits.
     pub label: String,
-    /// As in [`Route::via`].
+    /// Next hops as in [`Route::via`].
     pub via: Vec<String>,
-    /// What was forwarded by it, of a dataplane; none of the groups beyond the first 65,535.
+    /// Dataplane: forwarded traffic; none for groups beyond the first 65,535.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<GroupTraffic>,
 }
 
-/// What was forwarded by a group since it was made.
+/// Traffic forwarded by a group since it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupTraffic {
     /// Packets.
@@ -81,7 +81,7 @@ pub struct GroupTraffic {
 /// ARP and ND entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighborList {
-    /// By port and address.
+    /// Sorted by port and address.
     pub neighbors: Vec<Neighbor>,
 }
 
@@ -92,7 +92,7 @@ pub struct Neighbor {
     pub port: String,
     /// Its address.
     pub address: std::net::IpAddr,
-    /// Its MAC address, once known.
+    /// Its MAC address, if known.
     pub mac: Option<String>,
     /// `static`, `reachable`, `probing`, `incomplete`, …
     pub state: String,
@@ -118,7 +118,7 @@ pub struct PortStatus {
     pub mac: String,
     /// Link is up.
     pub link_up: bool,
-    /// In bytes, without the Ethernet header.
+    /// MTU in bytes, without Ethernet header.
     pub mtu: u16,
     /// Own addresses.
     pub addresses: Vec<ipnet::IpNet>,
@@ -130,9 +130,9 @@ pub struct PortStatus {
     pub tx_packets: u64,
     /// Bytes sent by workers.
     pub tx_bytes: u64,
-    /// Packets that the device dropped before a worker saw them (no buffer, ring full), as its driver says.
+    /// Packets dropped by the device before a worker received them (no buffer, ring full), as counted by its driver.
     pub rx_missed: u64,
-    /// Times that the driver took fewer packets than it was offered: back-pressure. The packets waited, or were dropped as `tx_full`.
+    /// Times that the driver took fewer packets than offered (TX backpressure). The packets waited, or were dropped as `tx_full`.
     #[serde(default)]
     pub tx_backpressure: u64,
 }
@@ -140,7 +140,7 @@ pub struct PortStatus {
 /// Workers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorkerList {
-    /// By number.
+    /// Sorted by number.
     pub workers: Vec<WorkerStatus>,
 }
 
@@ -153,50 +153,50 @@ pub struct WorkerStatus {
     pub core: usize,
     /// Packets received.
     pub received: u64,
-    /// Packets sent on.
+    /// Packets forwarded.
     pub sent: u64,
     /// Packets dropped, all reasons.
     pub dropped: u64,
-    /// Packets given to the router itself.
+    /// Packets for the router itself.
     pub host: u64,
-    /// Packets that the router itself sent through this worker.
+    /// Packets sent by the router itself through this worker.
     pub originated: u64,
     /// Bursts that held at least one packet.
     pub bursts: u64,
-    /// Polls that found nothing.
+    /// Empty polls.
     pub idle_polls: u64,
-    /// Serial of the generation that it forwards by.
+    /// Serial of the generation in use.
     pub serial: u64,
-    /// It sleeps and holds no generation.
+    /// Whether it sleeps and holds no generation.
     pub idle: bool,
-    /// Percent of its time that it spent on packets lately.
+    /// Share of its time spent on packets, in percent.
     #[serde(default)]
     pub busy_percent: f64,
-    /// Percent of a CPU that its thread used lately, as the system counts it.
+    /// CPU usage of its thread in percent, from the scheduler.
     #[serde(default)]
     pub cpu_percent: f64,
-    /// Its receive queues, in the order in which it polls them.
+    /// Its receive queues, in polling order.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,
-    /// It gave no sign of life for more than a second, or its thread has ended.
+    /// Whether it made no progress for more than a second, or its thread has ended.
     #[serde(default)]
     pub stalled: bool,
-    /// Packets that wait for a neighbor's address or for room in a transmit queue.
+    /// Packets held for a neighbor's address or for room in a transmit queue.
     #[serde(default)]
     pub held: u64,
-    /// Packets of the router's own that were not sent.
+    /// Packets of the router itself that could not be sent.
     #[serde(default)]
     pub originate_failed: u64,
     /// ICMP errors sent.
     #[serde(default)]
     pub icmp_sent: u64,
-    /// ICMP errors that were due and not sent, because of the rate limit above all.
+    /// ICMP errors that were due but not sent, mostly because of the rate limit.
     #[serde(default)]
     pub icmp_limited: u64,
-    /// Pieces made of packets that were too large, besides the first of each.
+    /// Fragments created, without the first of each packet.
     #[serde(default)]
     pub fragments: u64,
-    /// Trie destructors that ran on this worker; anything but 0 is a defect.
+    /// Trie destructors that ran on this worker. Anything but 0 is a bug.
     pub destructors: u64,
 }
 
@@ -207,9 +207,9 @@ pub struct QueueStatus {
     pub port: String,
     /// Packets received.
     pub packets: u64,
-    /// Bursts that were as long as they can be: more packets may have waited behind them.
+    /// Full bursts, after which more packets may have waited.
     pub full_bursts: u64,
-    /// Of the packets, handed to other workers, where flows are shared by software.
+    /// Of these, packets steered to other workers by software RSS.
     pub software_rss: u64,
 }
 
@@ -218,15 +218,15 @@ pub struct QueueStatus {
 pub struct DropList {
     /// All packets received by workers.
     pub received: u64,
-    /// Of them, sent on.
+    /// Of those, forwarded.
     pub sent: u64,
-    /// Of them, given to the router itself.
+    /// Of those, for the router itself.
     pub host: u64,
-    /// Of them, dropped.
+    /// Of those, dropped.
     pub dropped: u64,
-    /// Of them, waiting for a neighbor's address or for room in a TX queue.
+    /// Of those, held for a neighbor's address or for room in a transmit queue.
     pub held: u64,
-    /// Dropped, by port of arrival and reason; only those that are not 0.
+    /// Dropped packets by port of arrival and reason, without zeros.
     pub drops: Vec<DropCount>,
 }
 

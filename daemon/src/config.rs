@@ -1,12 +1,12 @@
 //! Configuration files: TOML into types, with errors that name file, line and key.
 //!
-//! Types derive `Deserialize` with `deny_unknown_fields`; what a type alone cannot say (two primaries, an address that is also
-//! elsewhere) is checked afterwards and reported through [`Loaded::error`], which finds the line of a key again.
+//! Types derive `Deserialize` with `deny_unknown_fields`. What types cannot express (two primaries, a duplicate address) is checked
+//! afterwards and reported by [`Loaded::error`], which finds the line of a key.
 
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
-/// What is wrong with a configuration.
+/// An error of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -14,19 +14,19 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// Something in it is wrong.
+    /// The content is invalid.
     #[error("{path}:{line}: {}{reason}", key_prefix(key))]
     Invalid {
         /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// Key in dotted form, `port[1].mtu`; empty where it is not about one key.
+        /// Key in dotted form, `port[1].mtu`; empty if no single key is wrong.
         key: String,
-        /// What was expected, what was found.
+        /// What was expected and what was found.
         reason: String,
     },
 }
@@ -35,21 +35,21 @@ fn key_prefix(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
-/// A configuration and where it came from.
+/// A configuration with its source text.
 #[derive(Debug)]
 pub struct Loaded<T> {
-    /// What it says.
+    /// The configuration.
     pub value: T,
     path: PathBuf,
     text: String,
 }
 
-/// One step to a key: a table's key or an array's index.
+/// One step of a key's path: a table key or an array index.
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'a> {
-    /// Key in a table.
+    /// A table key.
     Key(&'a str),
-    /// Place in an array, from 0.
+    /// An array index, from 0.
     At(usize),
 }
 
@@ -65,14 +65,20 @@ impl From<usize> for Step<'_> {
     }
 }
 
-/// Reads a file.
+/// Reads and parses a file.
+///
+/// # Errors
+/// [`ConfigError`] if the file cannot be read, or its content is invalid.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<Loaded<T>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
     parse(path, text)
 }
 
-/// Reads a text as if it stood in `path`.
+/// Parses a text as the content of `path`.
+///
+/// # Errors
+/// [`ConfigError`] if the text is invalid.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Loaded<T>, ConfigError> {
     let invalid = |key: String, error: &toml::de::Error| ConfigError::Invalid {
         path: path.to_owned(),
@@ -94,7 +100,7 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Loaded<T>
 }
 
 impl<T> Loaded<T> {
-    /// An error about a key that parsed but cannot be used.
+    /// An error about a key with a valid type but an unusable value.
     pub fn error(&self, key: &[Step<'_>], reason: impl Into<String>) -> ConfigError {
         let mut name = String::new();
         for step in key {
@@ -111,7 +117,7 @@ impl<T> Loaded<T> {
         ConfigError::Invalid { path: self.path.clone(), line, key: name, reason: reason.into() }
     }
 
-    /// Where a key, or the nearest thing around it that exists, begins in the text.
+    /// Offset of a key in the text, or of the innermost existing part of its path.
     fn offset_of(&self, key: &[Step<'_>]) -> Option<usize> {
         let document = toml_edit::Document::parse(self.text.as_str()).ok()?;
         let mut item = document.as_item();

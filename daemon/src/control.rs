@@ -1,6 +1,6 @@
-//! The answering side: a unix socket of mode 0600, one thread that accepts, one short-lived thread per operator.
+//! The server: a unix socket with mode 0600, one accepting thread, one short-lived thread per operator.
 //!
-//! The handler runs on the operator's thread, so it must ask the daemon's own threads by message; a slow operator then delays nobody.
+//! The handler runs on the operator's thread and must query the daemon's threads by message; a slow operator then delays nobody.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -13,15 +13,18 @@ use std::time::Duration;
 
 use fibcast_control::protocol::{Answer, MAX_REQUEST, Reply, Request};
 
-/// Operators that are served at once; further ones wait in the socket's backlog.
+/// Most operators served at once; others wait in the socket's backlog.
 const MAX_OPERATORS: usize = 16;
 
-/// How long an operator may take to ask or to read.
+/// Timeout for an operator to send or to read.
 const OPERATOR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers a request; the error's text is shown to the operator.
+/// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Called on a thread of its own.
+    /// Answers a request, on a separate thread.
+    ///
+    /// # Errors
+    /// The text for the operator.
     fn handle(&self, request: Request) -> Result<Answer, String>;
 }
 
@@ -31,26 +34,26 @@ impl<F: Fn(Request) -> Result<Answer, String> + Send + Sync + 'static> Handler f
     }
 }
 
-/// Why the socket could not be opened.
+/// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Another daemon answers there.
+    /// Another daemon answers on it.
     #[error("{0}: another daemon is already listening there")]
     InUse(PathBuf),
-    /// Something that is not a socket is in the way.
+    /// A file that is not a socket has this name.
     #[error("{0}: exists and is not a socket; it is left alone")]
     NotASocket(PathBuf),
-    /// The system refused.
+    /// The system's error.
     #[error("{path}: cannot listen ({source})")]
     Listen {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A control socket that is open. Dropping it ends the thread and removes the socket.
+/// A running control server. Dropping it ends the thread and removes the socket.
 #[derive(Debug)]
 pub struct ControlServer {
     path: PathBuf,
@@ -59,7 +62,10 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Opens the socket, removing one that a dead daemon left, and making its folder.
+    /// Opens the socket; removes one of a dead daemon, and creates its folder.
+    ///
+    /// # Errors
+    /// [`ServerError`] if another daemon or file is there, or the system refuses.
     pub fn start(path: &Path, handler: impl Handler) -> Result<ControlServer, ServerError> {
         let failed = |source| ServerError::Listen { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -120,10 +126,10 @@ fn accept(listener: &UnixListener, stop: &AtomicBool, handler: &Arc<dyn Handler>
                 continue;
             }
         };
-        let place = Place::take(&operators);
+        let slot = OperatorSlot::take(&operators);
         let handler = handler.clone();
         let spawned = std::thread::Builder::new().name("operator".into()).spawn(move || {
-            let _place = place;
+            let _slot = slot;
             if let Err(error) = converse(&stream, handler.as_ref()) {
                 tracing::debug!("operator: {error}");
             }
@@ -134,17 +140,17 @@ fn accept(listener: &UnixListener, stop: &AtomicBool, handler: &Arc<dyn Handler>
     }
 }
 
-/// One of the [`MAX_OPERATORS`] places, given back also when the thread panics.
-struct Place(Arc<AtomicUsize>);
+/// One of [`MAX_OPERATORS`] slots, returned also after a panic.
+struct OperatorSlot(Arc<AtomicUsize>);
 
-impl Place {
-    fn take(operators: &Arc<AtomicUsize>) -> Place {
+impl OperatorSlot {
+    fn take(operators: &Arc<AtomicUsize>) -> OperatorSlot {
         operators.fetch_add(1, Ordering::AcqRel);
-        Place(operators.clone())
+        OperatorSlot(operators.clone())
     }
 }
 
-impl Drop for Place {
+impl Drop for OperatorSlot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

@@ -1,10 +1,13 @@
-//! The processor must have what the program was compiled for, or it would end by SIGILL without a word.
+//! Checks that the CPU has the features that the program was compiled for; otherwise it would die of SIGILL without a message.
 
-/// An error that names the missing feature. To be called before anything else.
+/// Call it before anything else.
+///
+/// # Errors
+/// The text for the operator with the missing feature.
 pub fn check() -> Result<(), String> {
     #[cfg(target_arch = "x86_64")]
     {
-        // The difference of x86-64-v3 to v2 that compiled code uses.
+        // The features of x86-64-v3 beyond v2 that compiled code uses.
         let features = [
             ("avx2", std::arch::is_x86_feature_detected!("avx2")),
             ("bmi1", std::arch::is_x86_feature_detected!("bmi1")),
@@ -16,7 +19,7 @@ pub fn check() -> Result<(), String> {
         ];
         if let Some((name, _)) = features.iter().find(|(_, present)| !present) {
             return Err(format!(
-                "this processor lacks {name}: fibcast is built for x86-64-v3 (Intel Haswell, AMD Zen and later)"
+                "this CPU lacks {name}: fibcast is built for x86-64-v3 (Intel Haswell, AMD Zen and later)"
             ));
         }
     }

@@ -1,27 +1,27 @@
-//! Exit codes, and the one line in which a daemon says why it ends.
+//! Exit codes, and the line that says why a daemon ends.
 
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
 
-/// Why a daemon ends with another code than 0.
+/// Why a daemon ends with a non-zero exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The configuration or the command line is wrong: exit code 2.
+    /// Wrong configuration or command line: exit code 2.
     #[error("{0}")]
     Configuration(#[from] ConfigError),
-    /// It could not do its work: exit code 1.
+    /// Failure at run time: exit code 1.
     #[error("{0}")]
     Work(String),
 }
 
 impl Failure {
-    /// Failed at work.
+    /// A failure at run time.
     pub fn work(reason: impl std::fmt::Display) -> Failure {
         Failure::Work(reason.to_string())
     }
 
-    /// 1 or 2.
+    /// The exit code, 1 or 2.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Configuration(_) => 2,
@@ -30,7 +30,7 @@ impl Failure {
     }
 }
 
-/// Says why, if there is something to say, and yields the exit code.
+/// Prints the reason, if there is one, and returns the exit code.
 pub fn finish(program: &str, outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

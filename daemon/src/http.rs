@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz`, `/status.json` and a page that names them, for monitoring; read-only, one thread.
+//! `/metrics`, `/healthz`, `/status.json` and an index page for monitoring; read-only, one thread.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use tiny_http::{Header, Method, Request as HttpRequest, Response, Server};
 use crate::control::Handler;
 use crate::metrics;
 
-/// Why the port could not be opened.
+/// Why the port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("http {address}: cannot listen ({reason})")]
 pub struct HttpError {
-    /// As configured.
+    /// The configured address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub reason: String,
 }
 
-/// An HTTP port that is open. Dropping it ends the thread.
+/// A running HTTP server. Dropping it ends the thread.
 pub struct HttpServer {
     server: Arc<Server>,
     thread: Option<JoinHandle<()>>,
@@ -36,6 +36,9 @@ impl std::fmt::Debug for HttpServer {
 
 impl HttpServer {
     /// Opens the port.
+    ///
+    /// # Errors
+    /// [`HttpError`] if the address cannot be used.
     pub fn start(address: SocketAddr, handler: impl Handler) -> Result<HttpServer, HttpError> {
         let failed = |reason: String| HttpError { address, reason };
         let server = Arc::new(Server::http(address).map_err(|error| failed(error.to_string()))?);
@@ -49,7 +52,7 @@ impl HttpServer {
         Ok(HttpServer { server, thread: Some(thread) })
     }
 
-    /// Where it listens, which matters when the configuration says port 0.
+    /// The address in use, which matters if the configuration has port 0.
     pub fn address(&self) -> Option<SocketAddr> {
         self.server.server_addr().to_ip()
     }
@@ -95,7 +98,7 @@ fn respond(request: HttpRequest, handler: &dyn Handler) -> io::Result<()> {
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// 200 while it serves and forwards by what a capable server said, 503 with the reason otherwise.
+/// 200 while it serves and forwards by a capable server's table, otherwise 503 with the reason.
 fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
     let stalled = status.forwarding.as_ref().map_or(0, |forwarding| forwarding.workers_stalled);
     if stalled != 0 {

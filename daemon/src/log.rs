@@ -1,10 +1,10 @@
-//! The log: `tracing` to standard error, one line an event, `FIBCAST_LOG` chooses the level: off, error, warn, info
-//! (the default), debug or trace.
+//! Logging: `tracing` to standard error, one line per event. `FIBCAST_LOG` sets the level: off, error, warn, info (the default), debug or
+//! trace.
 
 use std::io::IsTerminal;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Starts it; later calls change nothing.
+/// Starts logging; later calls have no effect.
 pub fn start() {
     let wanted = std::env::var("FIBCAST_LOG").ok();
     let level = wanted.as_deref().and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);

@@ -1,6 +1,6 @@
 //! The status of a daemon as Prometheus metrics (OpenMetrics text).
 //!
-//! Gauges are what is now, counters what happened since the start. A dataplane adds its ports and drops, asked from the same handler.
+//! Gauges are current values, counters totals since the start. Ports and drops of a dataplane come from the same handler.
 
 use std::sync::atomic::AtomicU64;
 
@@ -30,7 +30,7 @@ struct SourceCounterLabel {
     name: String,
 }
 
-/// A session with a server or a client, and who its certificate says it is.
+/// A session with a server or client, with the names in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SessionLabel {
     peer: String,
@@ -105,7 +105,7 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     text
 }
 
-/// What the sources of a route server have, and whether one was stopped.
+/// Metrics of a route server's sources.
 fn sources(registry: &mut Registry, status: &Status) {
     if status.sources.is_empty() {
         return;
@@ -120,17 +120,17 @@ fn sources(registry: &mut Registry, status: &Status) {
         denied.get_or_create(&label).inc_by(source.denied);
     }
     registry.register("source_routes", "Routes that a source has", routes);
-    registry.register("source_stopped", "1 when a source has failed or met its max_prefixes", stopped);
-    registry.register("source_denied", "Announcements that a source's filter did not let in", denied);
+    registry.register("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
+    registry.register("source_denied", "Announcements that a source's filter denied", denied);
 }
 
-/// Which origins a route server knows, and how they stand.
+/// Metrics of the origins that a route server knows.
 fn origins(registry: &mut Registry, status: &Status) {
     if status.origins.is_empty() {
         return;
     }
     let family = Family::<OriginLabel, Gauge>::default;
-    let (states, counted, routes) = (family(), family(), family());
+    let (states, eligibility, routes) = (family(), family(), family());
     let (lease, conflict) = (family(), family());
     for origin in &status.origins {
         let label = OriginLabel { origin: origin.name.clone(), server: origin.server.clone() };
@@ -141,7 +141,7 @@ fn origins(registry: &mut Registry, status: &Status) {
             _ => -1,
         };
         states.get_or_create(&label).set(number(&origin.state));
-        counted.get_or_create(&label).set(number(&origin.counted));
+        eligibility.get_or_create(&label).set(number(&origin.eligibility));
         routes.get_or_create(&label).set(i64::try_from(origin.routes).unwrap_or(i64::MAX));
         if let Some(left) = origin.lease_left_ms {
             lease.get_or_create(&label).set(i64::try_from(left).unwrap_or(i64::MAX));
@@ -149,9 +149,13 @@ fn origins(registry: &mut Registry, status: &Status) {
         conflict.get_or_create(&label).set(i64::from(origin.conflict.is_some()));
     }
     registry.register("origin_state", "2 live, 1 stale, 0 loading, -1 expired", states);
-    registry.register("origin_counted", "How its routes count here: 2, 1 after all others, -1 not", counted);
+    registry.register(
+        "origin_eligibility",
+        "Eligibility for best path: 2 eligible, 1 stale (ranked last), -1 ineligible",
+        eligibility,
+    );
     registry.register("origin_routes", "Routes of the origin that are held here", routes);
-    registry.register("origin_lease_left_milliseconds", "Until its lease or hold time is over", lease);
+    registry.register("origin_lease_left_milliseconds", "Time until its lease or hold time ends", lease);
     registry.register(
         "origin_conflict",
         "1 when another route server has an origin of the same name",
@@ -187,8 +191,8 @@ fn node(registry: &mut Registry, status: &Status) {
         registry.register(name, help, gauge);
     };
     let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    gauge("ready", "1 when it is in sync with all that it needs", i64::from(status.ready));
-    gauge("stale", "1 when no capable server feeds it", i64::from(status.stale));
+    gauge("ready", "1 when it is in sync with everything it needs", i64::from(status.ready));
+    gauge("stale", "1 when it has no capable server", i64::from(status.stale));
     gauge("resident_bytes", "Resident memory", whole(status.resident_bytes));
     gauge("serial", "Serial of the table's last commit", whole(status.table.serial));
     gauge("groups", "Next-hop groups", whole(status.table.groups));
@@ -212,10 +216,10 @@ fn node(registry: &mut Registry, status: &Status) {
     }
     if let Some(kernel) = &status.kernel {
         gauge("kernel_routes", "Routes that the kernel has as they should be", whole(kernel.routes));
-        gauge("kernel_refused", "Routes that the kernel refuses at the moment", whole(kernel.refused));
+        gauge("kernel_refused", "Routes that the kernel currently refuses", whole(kernel.refused));
         gauge("kernel_unfit", "Routes that this host cannot have", whole(kernel.unfit));
         gauge("kernel_left_out", "Routes of VRFs that have no table", whole(kernel.left_out));
-        gauge("kernel_pending", "Routes that are still to be written", whole(kernel.pending));
+        gauge("kernel_pending", "Routes not yet written", whole(kernel.pending));
     }
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
@@ -225,7 +229,7 @@ fn node(registry: &mut Registry, status: &Status) {
         let failed = i64::from(forwarding.apply_error.is_some());
         gauge(
             "forwarding_apply_failed",
-            "1 while a batch cannot be applied and the old table is in force",
+            "1 while a batch cannot be applied and the previous table stays in use",
             failed,
         );
         gauge("workers_stalled", "Workers that are stalled or have ended", whole(forwarding.workers_stalled));
@@ -254,7 +258,7 @@ fn node(registry: &mut Registry, status: &Status) {
         lag.get_or_create(&label).set(whole(server.lag));
     }
     registry.register("server_up", "1 when registered with the server", up);
-    registry.register("server_lag", "Commits of the server in use that are not applied yet", lag);
+    registry.register("server_lag", "Commits of the active server not yet applied", lag);
     let lag = Family::<SessionLabel, Gauge>::default();
     for client in &status.clients {
         let label = SessionLabel {
@@ -264,7 +268,7 @@ fn node(registry: &mut Registry, status: &Status) {
         };
         lag.get_or_create(&label).set(whole(client.lag));
     }
-    registry.register("client_lag", "Commits that were not sent to the client yet", lag);
+    registry.register("client_lag", "Commits not yet sent to the client", lag);
 
     let figures = Family::<SourceCounterLabel, Gauge>::default();
     for source in &status.sources {
@@ -273,7 +277,11 @@ fn node(registry: &mut Registry, status: &Status) {
             figures.get_or_create(&label).set(whole(*value));
         }
     }
-    registry.register("source", "What live sources count: routes stale, parked, skipped and why, …", figures);
+    registry.register(
+        "source",
+        "Counters of live sources: routes stale, parked, skipped by reason, …",
+        figures,
+    );
 
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64, AtomicU64>::default();
@@ -289,18 +297,18 @@ fn node(registry: &mut Registry, status: &Status) {
     );
     if let Some(kernel) = &status.kernel {
         counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
-        counter("kernel_audits", "Times that the kernel's table was read and mended", kernel.audits);
+        counter("kernel_audits", "Times that the kernel's table was read and repaired", kernel.audits);
     }
     if let Some(forwarding) = &status.forwarding {
-        let help = "Times that the agent's thread had to be started again";
+        let help = "Restarts of the agent's thread";
         counter("agent_restarts", help, forwarding.agent_restarts);
         let help = "Times that another station claimed an address of this router";
         counter("address_conflicts", help, forwarding.address_conflicts);
     }
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {
-        counter("failovers", "Times that another server was activated", sync.failovers);
-        counter("routes_copied", "Routes received as copies of a whole table", sync.routes_copied);
+        counter("failovers", "Failovers and failbacks to another server", sync.failovers);
+        counter("routes_copied", "Routes received in full copies of the table", sync.routes_copied);
         counter("routes_applied", "Routes changed by applied batches", sync.routes_applied);
         counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
         counter("digest_mismatches", "Commits whose digest was not the server's", sync.digest_mismatches);

@@ -1,6 +1,6 @@
-//! Sections that the files of all daemons have: `[node]`, `[tls]` and `[limits]`.
+//! Sections common to the files of all daemons: `[node]`, `[tls]` and `[limits]`.
 //!
-//! A daemon with keys of its own keeps them in sections of its own, so that these read the same everywhere.
+//! Keys of one daemon are in its own sections, so these read the same everywhere.
 
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -8,26 +8,29 @@ use std::path::PathBuf;
 
 use crate::config::{ConfigError, Loaded};
 
-/// `[node]`: who it is and where it can be reached.
+/// `[node]`: name and addresses of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Name in the network of tables; unique.
+    /// Node name; unique among all nodes.
     pub name: String,
-    /// Where clients register; empty: nobody can.
+    /// Listen addresses for clients; empty: no clients.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
-    /// The operator's unix socket.
+    /// Path of the operator's unix socket.
     pub control: Option<PathBuf>,
-    /// `/metrics`, `/healthz` and `/status.json`.
+    /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
 }
 
-/// Longest node name in bytes; it goes over the wire with each registration.
+/// Longest node name in bytes; each registration carries it.
 const MAX_NAME: usize = 64;
 
 impl Node {
-    /// What the types alone cannot say.
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.bytes().all(fits) {
@@ -40,20 +43,20 @@ impl Node {
     }
 }
 
-/// `[tls]`: how connections between nodes are protected.
+/// `[tls]`: protection of connections between nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Plain TCP also to and from other machines.
+    /// Allow plain TCP to and from other machines.
     #[serde(default)]
     pub insecure: bool,
     /// Own certificate, PEM; its DNS names are the names of this node.
     pub cert: Option<PathBuf>,
-    /// Its key, PEM.
+    /// Private key, PEM.
     pub key: Option<PathBuf>,
-    /// Who signs peers' certificates, PEM.
+    /// CA of the peers' certificates, PEM.
     pub ca: Option<PathBuf>,
-    /// Names of nodes that may be this node's servers; `*` stands for any letters.
+    /// Nodes that may be this node's servers; `*` matches any characters.
     #[serde(default)]
     pub servers: Vec<String>,
     /// Nodes that may register here.
@@ -65,9 +68,9 @@ pub struct Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllowedClient {
-    /// Name of the node; `*` stands for any letters.
+    /// Name of the node; `*` matches any characters.
     pub name: String,
-    /// Tables that it may have.
+    /// Tables that it may get.
     #[serde(default = "AllowedClient::default_tables")]
     pub tables: Vec<String>,
 }
@@ -79,12 +82,15 @@ impl AllowedClient {
 }
 
 impl Tls {
-    /// Whether connections are protected.
+    /// Whether connections use TLS.
     pub fn is_on(&self) -> bool {
         self.cert.is_some()
     }
 
-    /// Refuses half a configuration, and plain TCP beyond loopback that nobody asked for.
+    /// Refuses an incomplete configuration, and plain TCP beyond loopback without `insecure`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of what is missing.
     pub fn check<T>(
         &self,
         loaded: &Loaded<T>,
@@ -97,7 +103,7 @@ impl Tls {
             return wrong(given, format!("cert, key and ca go together, but {missing} is missing"));
         }
         if self.insecure && self.is_on() {
-            return wrong("insecure", "is of no use with a certificate: connections use TLS".into());
+            return wrong("insecure", "has no effect with a certificate: connections use TLS".into());
         }
         for (i, name) in self.servers.iter().enumerate() {
             if let Err(reason) = check_pattern(name) {
@@ -118,7 +124,7 @@ impl Tls {
         }
         for (key, given) in [("servers", !self.servers.is_empty()), ("clients", !self.clients.is_empty())] {
             if given {
-                return wrong(key, "is of no use without cert, key and ca: plain TCP shows no names".into());
+                return wrong(key, "has no effect without cert, key and ca: plain TCP has no names".into());
             }
         }
         match addresses.into_iter().find(|address| !address.ip().is_loopback()) {
@@ -132,7 +138,10 @@ impl Tls {
         }
     }
 
-    /// With certificates, says who is missing from the allow lists of a node that serves or registers.
+    /// With certificates, requires the allow lists that a node needs to serve or register.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key that is missing.
     pub fn check_lists<T>(
         &self,
         loaded: &Loaded<T>,
@@ -155,7 +164,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Says at the start that connections are not protected.
+    /// Logs at the start that connections are not protected.
     pub fn warn(&self) {
         if self.insecure {
             tracing::warn!(
@@ -173,17 +182,17 @@ fn check_pattern(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `[limits]`: what peers may cost before they have shown who they are.
+/// `[limits]`: what peers may consume before they are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Accepted connections, all together.
+    /// Most accepted connections.
     pub connections: usize,
-    /// Accepted connections of one address.
+    /// Most accepted connections of one address.
     pub per_address: usize,
-    /// Accepted connections whose other end has not registered yet.
+    /// Most accepted connections that have not registered yet.
     pub half_open: usize,
-    /// Time for the TLS handshake.
+    /// Timeout of the TLS handshake.
     pub handshake_ms: u64,
 }
 
@@ -194,7 +203,10 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What types alone cannot say.
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let counts = [
             ("connections", self.connections as u64, 1, 65_536),

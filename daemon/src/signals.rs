@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: asked once, a daemon stops in order; asked again, it ends at once. SIGHUP: it reads its certificates again.
+//! SIGTERM and SIGINT: the first stops a daemon in order, the second ends it at once. SIGHUP: reload certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -8,11 +8,14 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Calls `stop` on the first SIGTERM or SIGINT, on a thread of its own; a second one ends the process with code 1.
+/// Calls `stop` at the first SIGTERM or SIGINT, on a separate thread; a second one ends the process with code 1.
+///
+/// # Errors
+/// The system's error if the handlers cannot be installed.
 pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // Registered first, so that it acts on the second signal only: the flag is still down at the first.
+        // Registered first, so that it acts only on the second signal: the flag is still unset at the first.
         signal_hook::flag::register_conditional_shutdown(signal, 1, again.clone())?;
         signal_hook::flag::register(signal, again.clone())?;
     }
@@ -25,7 +28,10 @@ pub fn on_stop(stop: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `reload` at each SIGHUP, on a thread of its own.
+/// Calls `reload` at each SIGHUP, on a separate thread.
+///
+/// # Errors
+/// The system's error if the handler cannot be installed.
 pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
     std::thread::Builder::new().name("hangup".into()).spawn(move || {
@@ -37,6 +43,9 @@ pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
 }
 
 /// Blocks until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The system's error if the handlers cannot be installed.
 pub fn wait() -> io::Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let thread = std::thread::current();

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn drops_only(request: Request) -> Result<Answer, String> {
     match request {
@@ -27,11 +27,11 @@ fn a_request_is_answered_and_a_refusal_is_told() {
     let path = folder.path().join("new/folder/x.sock");
     let server = ControlServer::start(&path, drops_only).unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let Answer::Drops(drops) = ask(&path, &DataplaneRequest::Drops.into(), PATIENCE).unwrap() else {
+    let Answer::Drops(drops) = ask(&path, &DataplaneRequest::Drops.into(), ANSWER_TIMEOUT).unwrap() else {
         panic!("another answer")
     };
     assert_eq!(drops.received, 7);
-    let refused = ask(&path, &DataplaneRequest::Ports.into(), PATIENCE).unwrap_err();
+    let refused = ask(&path, &DataplaneRequest::Ports.into(), ANSWER_TIMEOUT).unwrap_err();
     assert!(matches!(&refused, ClientError::Refused(text) if text.contains("Ports")), "{refused}");
     drop(server);
     assert!(!path.exists());
@@ -39,7 +39,7 @@ fn a_request_is_answered_and_a_refusal_is_told() {
 
 #[test]
 fn no_daemon_is_one_clear_line() {
-    let error = ask("/nonexistent/x.sock".as_ref(), &Request::Status, PATIENCE).unwrap_err();
+    let error = ask("/nonexistent/x.sock".as_ref(), &Request::Status, ANSWER_TIMEOUT).unwrap_err();
     assert!(error.to_string().starts_with("/nonexistent/x.sock: no daemon answers there"), "{error}");
 }
 

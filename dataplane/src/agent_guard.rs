@@ -1,8 +1,9 @@
-//! Looks after the agent: a thread of its own that starts another where the agent's is stalled. One that panics starts again by itself.
+//! Supervises the agent: a thread that starts another agent if the current one is stalled. An agent that panics is restarted in the same
+//! way.
 //!
-//! What the old thread was about to give to the control side must not come after the new one's table: each agent's sink has a [`Term`], which is
-//! over when the next agent begins. Forwarding goes on all the while with the table as it was, and the new agent's first batch holds the
-//! whole table, of which the control side takes the difference.
+//! What the old thread was about to give to the control side must not arrive after the new agent's table. So each agent's sink has a
+//! [`FencingToken`], which becomes void when the next agent starts. Forwarding continues with the table as it is, and the first batch of
+//! the new agent holds the whole table, of which the control side applies the difference.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,29 +13,29 @@ use std::time::{Duration, Instant};
 
 use fibcast_sync_agent::agent::AgentHandle;
 
-/// An agent whose loop made no turn for so long is stalled; it makes one in a second at least.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// An agent whose event loop made no turn for this long is stalled. A healthy one makes at least one turn per second.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Interval between two checks.
 const LOOK: Duration = Duration::from_millis(100);
-/// Before another try to start an agent.
+/// Pause before the next attempt to start an agent.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Which agent may change the table.
+/// Fencing token: decides which agent may change the table.
 #[derive(Debug, Clone, Default)]
-pub struct Term {
+pub struct FencingToken {
     current: Arc<Mutex<u64>>,
     own: u64,
 }
 
-impl Term {
-    /// The next agent's; those before are over.
-    pub fn next(&self) -> Term {
+impl FencingToken {
+    /// Issues the next agent's token, which makes all earlier ones void.
+    pub fn next(&self) -> FencingToken {
         let mut current = self.lock();
         *current += 1;
-        Term { current: self.current.clone(), own: *current }
+        FencingToken { current: self.current.clone(), own: *current }
     }
 
-    /// Does something that only the current agent may do, and that no other can begin meanwhile; none where the term is over.
+    /// Runs `work` if this token is the current one, and prevents a new token in the meantime; `None` if the token is void.
     pub fn within<A>(&self, work: impl FnOnce() -> A) -> Option<A> {
         let current = self.lock();
         (*current == self.own).then(work)
@@ -45,7 +46,7 @@ impl Term {
     }
 }
 
-/// The agent in charge and the thread that looks after it; dropping it ends both.
+/// The current agent and its supervisor thread. Dropping it ends both.
 #[derive(Debug)]
 pub struct AgentGuard {
     shared: Arc<Shared>,
@@ -55,7 +56,7 @@ pub struct AgentGuard {
 #[derive(Debug)]
 struct Shared {
     agent: Mutex<Arc<AgentHandle>>,
-    /// Of agents that were given up: their own count of starts, and one for each.
+    /// Of abandoned agents: their own restart counts, plus one for each.
     restarts: AtomicU64,
     stop: AtomicBool,
 }
@@ -67,10 +68,13 @@ impl Shared {
 }
 
 impl AgentGuard {
-    /// Starts an agent by `make`, which is called again for each that has to take its place.
+    /// Starts an agent by `make`, which is called again for each replacement.
+    ///
+    /// # Errors
+    /// The error of `make`, if the first agent cannot start, or of the system, if it cannot create the supervisor thread.
     pub fn start<E: std::fmt::Display + From<io::Error>>(
         mut make: impl FnMut() -> Result<AgentHandle, E> + Send + 'static,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<AgentGuard, E> {
         let shared = Arc::new(Shared {
             agent: Mutex::new(Arc::new(make()?)),
@@ -79,17 +83,17 @@ impl AgentGuard {
         });
         let thread = std::thread::Builder::new().name("agent-guard".into()).spawn({
             let shared = shared.clone();
-            move || watch(&shared, &mut make, patience)
+            move || watch(&shared, &mut make, timeout)
         })?;
         Ok(AgentGuard { shared, thread: Some(thread) })
     }
 
-    /// The agent in charge.
+    /// The current agent.
     pub fn agent(&self) -> Arc<AgentHandle> {
         self.shared.agent().clone()
     }
 
-    /// Times that an agent's thread had to be started again.
+    /// Times that an agent was restarted or replaced.
     pub fn restarts(&self) -> u64 {
         self.shared.restarts.load(Ordering::Relaxed) + self.agent().panics()
     }
@@ -107,7 +111,7 @@ impl Drop for AgentGuard {
 fn watch<E: std::fmt::Display>(
     shared: &Shared,
     make: &mut impl FnMut() -> Result<AgentHandle, E>,
-    patience: Duration,
+    timeout: Duration,
 ) {
     let (mut beats, mut since) = (0, Instant::now());
     while !shared.stop.load(Ordering::Acquire) {
@@ -118,11 +122,11 @@ fn watch<E: std::fmt::Display>(
             (beats, since) = (now, Instant::now());
             continue;
         }
-        if since.elapsed() < patience {
+        if since.elapsed() < timeout {
             continue;
         }
         tracing::error!(
-            "the agent's thread is stalled for {} ms; another one replaces it",
+            "the agent's thread has been stalled for {} ms; replacing it",
             since.elapsed().as_millis()
         );
         agent.abandon();
@@ -133,7 +137,7 @@ fn watch<E: std::fmt::Display>(
                 (beats, since) = (0, Instant::now());
             }
             Err(error) => {
-                tracing::error!("another agent cannot start: {error}; trying again");
+                tracing::error!("cannot start a new agent: {error}; retrying");
                 std::thread::sleep(RETRY);
             }
         }
@@ -145,8 +149,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_term_is_over_when_the_next_begins() {
-        let first = Term::default().next();
+    fn a_token_is_void_once_the_next_is_issued() {
+        let first = FencingToken::default().next();
         assert_eq!(first.within(|| 1), Some(1));
         let second = first.next();
         assert_eq!((first.within(|| 1), second.within(|| 2)), (None, Some(2)));

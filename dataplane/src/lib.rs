@@ -1,26 +1,27 @@
-//! Packet pipeline, neighbors and poll-mode workers.
+//! The dataplane of a NIC host: packet pipeline, neighbor tables and poll-mode workers.
 //!
-//! * [`packet`]: packets as bytes;
-//! * [`io`]: what the pipeline asks of packet I/O, on plain memory and on DPDK;
-//! * [`pipeline`]: the path of a packet, one file per stage. Begin there;
-//! * [`worker`]: poll-mode threads around it, and what they do when idle;
-//! * [`neighbor`]: ARP and ND as a state machine;
-//! * [`control`]: the thread that owns table, publisher and neighbors;
-//! * [`agent_guard`]: another agent where one is stalled;
-//! * [`capture`]: copies of packets for an operator;
-//! * [`host_path`]: TAP interfaces of ports in the kernel;
-//! * [`config`](mod@config): the file `dataplane.toml`;
-//! * [`memory`], [`preflight`]: what the ports want, and whether this machine has it;
-//! * `router`: ports, workers and control put together on DPDK (feature `dpdk`);
-//! * [`reason`], [`counters`]: why packets were dropped, and how many;
-//! * [`used`]: which neighbors packets went to.
+//! | module, in reading order | holds |
+//! |---|---|
+//! | [`pipeline`] | the path of a packet, one file per stage. Start here |
+//! | [`packet`] | protocol headers: parsed and built |
+//! | [`io`] | packet I/O: on plain memory and on DPDK |
+//! | [`worker`] | poll-mode threads that run the pipeline, and their idle policies |
+//! | [`neighbor`] | ARP and ND as a state machine |
+//! | [`control`] | the thread that owns table, publisher and neighbors |
+//! | [`agent_guard`] | supervisor of the agent |
+//! | [`exception_path`] | TAP interfaces of ports in the kernel |
+//! | [`capture`] | packet captures |
+//! | [`reason`], [`counters`], [`used`] | drop reasons, counters, use of neighbors |
+//! | [`config`](mod@config) | `dataplane.toml` |
+//! | [`memory`], [`preflight`] | memory that the ports need, and checks of the machine |
+//! | `router` | ports, workers and control side assembled on DPDK (feature `dpdk`) |
 
 pub mod agent_guard;
 pub mod capture;
 pub mod config;
 pub mod control;
 pub mod counters;
-pub mod host_path;
+pub mod exception_path;
 pub mod io;
 pub mod memory;
 pub mod neighbor;

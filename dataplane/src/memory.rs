@@ -1,46 +1,46 @@
-//! How much memory the ports want, by the configuration alone: packet buffers, and what DPDK and its drivers need beside them.
+//! Memory that the ports need, computed from the configuration: packet buffers plus what DPDK and its drivers take.
 
 use crate::config::{Config, Port};
 use crate::pipeline::hold;
 use crate::worker::spread;
 
-/// Packets that each thread keeps at hand.
+/// Packet buffers in each thread's pool cache.
 pub const POOL_CACHE: u32 = 256;
-/// Bytes of a frame besides the IP packet: Ethernet header, two VLAN tags, frame check sequence.
+/// Bytes of a frame in addition to the IP packet: Ethernet header, two VLAN tags, frame check sequence.
 const FRAME_EXTRA: u16 = 14 + 8 + 4;
-/// Least room for a frame in a packet buffer.
+/// Smallest data room of a packet buffer.
 const DATA_ROOM: u16 = 2_048;
-/// Devices are told the size of buffers in units of so many bytes, and use no part of one.
+/// Devices take buffer sizes in units of this many bytes and ignore the rest.
 const DATA_ROOM_UNIT: u16 = 1_024;
 
 /// A cache line.
 const LINE: u64 = 64;
-/// What a buffer has in front of the room for a frame: the pool's header, the mbuf, the headroom.
+/// Bytes of a buffer before its data room: pool header, mbuf, headroom.
 const BUFFER_EXTRA: u64 = 64 + 128 + 128;
-/// A pool itself: a cache for each of 128 threads of up to 1,536 pointers, and lists of its memory.
+/// The pool itself: a cache of up to 1,536 pointers for each of 128 threads, and memory lists.
 const POOL_EXTRA: u64 = 2 << 20;
-/// Descriptors of a queue and what the driver remembers of each; most make rings for as many as their device can have.
+/// Descriptors of a queue and the driver's state for each; most drivers allocate for the device's maximum.
 const QUEUE: u64 = 512 << 10;
-/// A device besides its queues.
+/// A device without its queues.
 const DEVICE: u64 = 512 << 10;
-/// EAL, and what is lost at the borders of pages.
+/// EAL, and loss at page borders.
 const EAL: u64 = 8 << 20;
 
-/// The packet buffers of one NUMA node.
+/// Size of the packet buffer pool of one NUMA node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// How many: all rings, backlogs and caches together cannot empty the pool.
+pub struct PoolSize {
+    /// Number of buffers: all rings, backlogs and caches together cannot exhaust the pool.
     pub buffers: u32,
-    /// Room for a frame in each.
+    /// Data room of each buffer in bytes.
     pub room: u16,
 }
 
-impl Pool {
-    /// For the devices of the ports that `on_node` is true of, by port index.
-    pub fn of(config: &Config, on_node: impl Fn(usize) -> bool) -> Pool {
+impl PoolSize {
+    /// For the devices of the ports (by index) for which `on_node` is true.
+    pub fn of(config: &Config, on_node: impl Fn(usize) -> bool) -> PoolSize {
         let workers = config.workers.cores.len();
         let largest = config.ports.iter().map(|port| port.mtu).max().unwrap_or_default();
-        // A packet may wait anywhere: for the rings out and the backlogs all ports count, for the rings in those of the node.
+        // A packet may wait anywhere: transmit rings and backlogs of all ports count, receive rings only of this node.
         let rings: usize = config
             .ports
             .iter()
@@ -53,28 +53,28 @@ impl Pool {
             })
             .sum();
         let wanted = rings + workers * (2 * POOL_CACHE as usize + 256 + hold::IN_ALL + spread::RING) + 1_024;
-        // One less than a power of two is what the pool's ring holds.
+        // A pool's ring holds one less than a power of two.
         let buffers = u32::try_from((wanted + 1).next_power_of_two() - 1).unwrap_or(u32::MAX);
-        Pool { buffers, room: data_room(largest) }
+        PoolSize { buffers, room: data_room(largest) }
     }
 
-    /// Bytes of memory that it takes at least.
+    /// Lower bound of its size in bytes.
     pub fn bytes(&self) -> u64 {
         let lines = (BUFFER_EXTRA + u64::from(self.room)).div_ceil(LINE);
-        // An odd number, so that buffers begin at different memory channels.
+        // An odd number of lines, so that buffers start at different memory channels.
         let buffer = (lines | 1) * LINE;
         let ring = (u64::from(self.buffers) + 1) * 8;
         u64::from(self.buffers) * buffer + ring
     }
 }
 
-/// Bytes of memory that the ports want in all, where their devices are on one NUMA node. With more of them it is so much on each.
+/// Total bytes that the ports need if their devices are on one NUMA node. With several nodes, each needs this much.
 pub fn wanted(config: &Config) -> u64 {
     let workers = config.workers.cores.len() as u64;
     let queues = |queues: Option<u16>| queues.map_or(workers, u64::from);
     let device = |port: &Port| DEVICE + (queues(port.rx_queues) + queues(port.tx_queues)) * QUEUE;
     let devices: u64 = config.ports.iter().filter(|port| port.device.is_some()).map(device).sum();
-    Pool::of(config, |_| true).bytes() + POOL_EXTRA + devices + EAL
+    PoolSize::of(config, |_| true).bytes() + POOL_EXTRA + devices + EAL
 }
 
 /// The same in MiB, rounded up to whole hugepages of 2 MiB.
@@ -82,23 +82,22 @@ pub fn wanted_mib(config: &Config) -> u64 {
     wanted(config).div_ceil(2 << 20) * 2
 }
 
-/// What to do where memory cannot be had.
+/// What to do if memory cannot be allocated.
 pub fn advice(config: &Config) -> String {
     let mib = wanted_mib(config);
     format!(
-        "the ports want {mib} MiB: {} free hugepages of 2 MiB, or, with --no-huge in [eal] args, -m {mib} there",
+        "the ports need {mib} MiB: {} free hugepages of 2 MiB or, with --no-huge in [eal] args, also -m {mib}",
         mib / 2
     )
 }
 
-/// Room for the largest frame in one buffer.
+/// Data room for the largest frame in one buffer.
 pub fn data_room(mtu: u16) -> u16 {
     let frame = mtu.saturating_add(FRAME_EXTRA);
     DATA_ROOM.max(frame.checked_next_multiple_of(DATA_ROOM_UNIT).unwrap_or(frame))
 }
 
-/// Whether frames of this MTU need more than the usual buffer. Drivers may then receive one in several buffers all the same, where
-/// their units are larger.
+/// Whether frames of this MTU need a larger buffer than usual. Drivers with coarser size units may still receive one in several buffers.
 pub fn is_jumbo(mtu: u16) -> bool {
     mtu.saturating_add(FRAME_EXTRA) > DATA_ROOM
 }
@@ -140,7 +139,7 @@ mod tests {
         for config in &changed {
             assert!(wanted(config) > wanted(&plain) + (8 << 20));
         }
-        let jumbo = Pool::of(&changed[2], |_| true);
+        let jumbo = PoolSize::of(&changed[2], |_| true);
         assert!(jumbo.room >= 9_026 && jumbo.bytes() > u64::from(jumbo.buffers) * 9_300);
     }
 

@@ -1,7 +1,6 @@
-//! What must hold before DPDK starts, looked at by ourselves: DPDK's own words for it ("No such device") name neither the port nor the
-//! command that mends it.
+//! Checks before DPDK starts. DPDK's own message ("No such device") names neither the port nor the command that helps.
 //!
-//! Only what surely fails is refused; of the rest DPDK is the judge, and its words are part of the error then.
+//! Only what certainly fails is refused. Everything else is left to DPDK, whose message becomes part of the error.
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use fibcast_daemon::exit::Failure;
@@ -11,13 +10,16 @@ use crate::config::Config;
 use crate::memory;
 use crate::worker::thread::pin;
 
-/// Looks at this machine.
+/// Checks this machine.
+///
+/// # Errors
+/// [`Failure`] with file, line, key and remedy: a missing core or device, or too few hugepages.
 pub fn check(loaded: &Loaded<Config>) -> Result<(), Failure> {
     let machine = Machine::here();
     cores(&machine, loaded).map_err(Failure::work)?;
     devices(&machine, loaded).map_err(Failure::work)?;
     memory(&machine, loaded).map_err(Failure::work)?;
-    // What may be forbidden though it exists: a control group's cores.
+    // Cores that exist may still be forbidden by a control group.
     for &core in &loaded.value.workers.cores {
         let allowed = std::thread::spawn(move || pin(core)).join().unwrap_or(Ok(()));
         if let Err(error) = allowed {
@@ -61,9 +63,9 @@ fn memory(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError>
     let key = [Step::Key("eal"), Step::Key("args")];
     let pages = machine.hugepages();
     let (free, wanted) = (hugepages::free_kib(&pages), memory::wanted(config) >> 10);
-    let least = memory::Pool::of(config, |_| true).bytes() >> 10;
+    let least = memory::PoolSize::of(config, |_| true).bytes() >> 10;
     let figures =
-        || format!("{} MiB of hugepages are wanted, {} MiB are free", memory::wanted_mib(config), free >> 10);
+        || format!("{} MiB of hugepages are needed, {} MiB are free", memory::wanted_mib(config), free >> 10);
     let mend = || {
         format!(
             "{}; without physical ports also --no-huge, --no-shconf and -m {} here",
@@ -71,7 +73,7 @@ fn memory(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError>
             memory::wanted_mib(config)
         )
     };
-    // Without --in-memory EAL first removes the files that a killed process left: what they hold is as good as free.
+    // Without --in-memory EAL first removes the files of a killed process: their memory is as good as free.
     let attainable = if given("--in-memory") { free } else { hugepages::total_kib(&pages) };
     if attainable < least {
         return Err(loaded.error(&key, format!("{}: {}", figures(), mend())));
@@ -156,7 +158,7 @@ mod tests {
         let error = memory(&root.machine(), &configured(in_memory, "net_null0")).unwrap_err().to_string();
         let wanted = memory::wanted_mib(&configured("", "net_null0").value);
         assert!(error.starts_with("x.toml:6: eal.args: "), "{error}");
-        assert!(error.contains(&format!("{wanted} MiB of hugepages are wanted, 8 MiB are free")), "{error}");
+        assert!(error.contains(&format!("{wanted} MiB of hugepages are needed, 8 MiB are free")), "{error}");
         assert!(error.contains(&format!("sysctl -w vm.nr_hugepages={}", 6 + wanted / 2)), "{error}");
         assert_eq!(memory(&root.machine(), &configured("\"--no-huge\"", "net_null0")), Ok(()));
         root.pages(200, 4);

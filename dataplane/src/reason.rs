@@ -1,4 +1,4 @@
-//! Why a packet was dropped: one enum for the whole router, with the names that operators see.
+//! Drop reasons: one enum for the whole router, with the names that operators see.
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -13,7 +13,7 @@ macro_rules! reasons {
             /// All reasons, in the order of their numbers.
             pub const ALL: &'static [Reason] = &[$(Reason::$variant),+];
 
-            /// As shown: lower case, with underscores.
+            /// The name shown to operators: lower case, with underscores.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Reason::$variant => $name,)+
@@ -24,12 +24,12 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Fewer bytes than an Ethernet header.
+    /// Shorter than an Ethernet header.
     ShortFrame = "short_frame",
-    /// The Ethernet header is all zeros: the device reported a frame and did not write it (DMA does not reach the buffers).
+    /// The Ethernet header is all zero: the device reported a frame that it did not write (DMA does not reach the buffers).
     ZeroFrame = "zero_frame",
     /// The frame is for another station's MAC address.
-    OtherStation = "other_station",
+    OtherHost = "other_host",
     /// Neither IPv4 nor IPv6 nor ARP.
     UnknownEthertype = "unknown_ethertype",
     /// RFC 1812 §5.2.2 (1): fewer bytes than an IPv4 header; the same for IPv6.
@@ -42,60 +42,60 @@ reasons! {
     BadHeaderLength = "bad_header_length",
     /// RFC 1812 §5.2.2 (5): total length beyond the frame or below the header; IPv6 payload length beyond the frame.
     BadLength = "bad_length",
-    /// RFC 1812 §5.3.7, RFC 4291 §2.5.2, §2.5.3, §2.7: a source address that no packet on a wire may have.
+    /// RFC 1812 §5.3.7, RFC 4291 §2.5.2, §2.5.3, §2.7: a martian source address.
     MartianSource = "martian_source",
-    /// RFC 1812 §5.3.7: a destination address that no packet on a wire may have, or a limited broadcast.
+    /// RFC 1812 §5.3.7: a martian destination address, or a limited broadcast.
     MartianDestination = "martian_destination",
-    /// RFC 1812 §5.3.4: sent to all stations of the link, but to one address.
+    /// RFC 1812 §5.3.4: a unicast packet in a link-layer broadcast.
     LinkBroadcast = "link_broadcast",
-    /// To a multicast group: there is no multicast routing.
+    /// To a multicast group: multicast is not routed.
     Multicast = "multicast",
-    /// RFC 4291 §2.5.6, RFC 3927 §7: a link-local source address, or an IPv4 destination of that kind, that would have to be forwarded.
+    /// RFC 4291 §2.5.6, RFC 3927 §7: a link-local source, or an IPv4 link-local destination, would have to be forwarded.
     LinkLocal = "link_local",
-    /// RFC 1812 §5.3.1, RFC 8200 §3: the time to live or hop limit is used up.
+    /// RFC 1812 §5.3.1, RFC 8200 §3: the time to live or hop limit expired.
     TtlExceeded = "ttl_exceeded",
     /// No route covers the destination.
     NoRoute = "no_route",
-    /// The route says to drop in silence.
+    /// Blackhole route.
     Blackhole = "blackhole",
-    /// The route says unreachable.
+    /// Unreachable route.
     Unreachable = "unreachable",
-    /// The route says prohibited.
+    /// Prohibit route.
     Prohibited = "prohibited",
-    /// Waited for the next hop's MAC address when newer packets took its place (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
+    /// Displaced by a newer packet while waiting for the next hop's MAC address (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
     HoldFull = "hold_full",
     /// The next hop did not answer ARP or ND while the packet waited for it.
     NeighborUnreachable = "neighbor_unreachable",
-    /// Larger than the MTU of the outgoing link, and not to be fragmented on the way.
+    /// Larger than the MTU of the outgoing link, and must not be fragmented.
     TooBig = "too_big",
     /// RFC 1812 §5.2.4.1: a source route option; such packets are refused.
     SourceRoute = "source_route",
-    /// RFC 791 §3.1: an option whose length or pointer cannot be.
+    /// RFC 791 §3.1: an option with an invalid length or pointer.
     BadOption = "bad_option",
-    /// RFC 3704: the way back to the source is not by the port of arrival (strict), or there is none (loose).
+    /// RFC 3704: the route back to the source does not leave by the port of arrival (strict), or there is none (loose).
     ReversePath = "reverse_path",
-    /// IEEE 802.1Q: a tag that no sub-interface of the port has.
+    /// IEEE 802.1Q: no sub-interface of the port has this VLAN.
     UnknownVlan = "unknown_vlan",
-    /// There was no packet buffer for what the router had to make of it.
+    /// No packet buffer was available.
     NoBuffer = "no_buffer",
-    /// It must be cut to fit its way out, but is itself beyond the MTU of the port that it came by, in several packet buffers.
+    /// It needs fragmentation, but exceeds the MTU of its port of arrival and is segmented.
     Oversized = "oversized",
-    /// The route leads out of a port that does not exist.
+    /// The route points to a port that does not exist.
     UnknownPort = "unknown_port",
-    /// The device took no more packets, and the buffer in front of it was full.
+    /// The device took no more packets, and the transmit backlog was full.
     TxFull = "tx_full",
-    /// For the router itself, which did not keep up.
+    /// For the router itself, whose ring was full.
     HostFull = "host_full",
     /// For the router itself, but larger than the largest MTU.
     HostTooBig = "host_too_big",
-    /// For another worker, by its flow, whose ring was full.
+    /// Software RSS: the ring of the flow's worker was full.
     SpreadFull = "spread_full",
-    /// Waited for room in a transmit queue when the worker stopped.
+    /// Waited in a transmit queue when the worker stopped.
     Stopped = "stopped",
 }
 
 impl Reason {
-    /// How many there are.
+    /// Number of reasons.
     pub const COUNT: usize = Reason::ALL.len();
 }
 

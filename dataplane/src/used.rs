@@ -1,7 +1,7 @@
-//! Which directly connected hosts packets went to lately: workers mark them, the control thread collects the marks.
+//! Directly connected hosts that packets went to recently: workers set marks, the control thread collects them.
 //!
-//! A fixed set of bits by a hash of port and address. A worker writes a bit at most once between two collections, and else reads a word that
-//! nobody writes. Two hosts that share a bit are both taken for used, which costs a question to one of them and no more.
+//! A fixed bit set, indexed by a hash of port and address. A worker writes a bit at most once between two collections, and otherwise only
+//! reads. Two hosts that share a bit both count as used, at the cost of one needless probe.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use fibcast_fib::PortId;
 
 const WORDS: usize = 1_024;
 
-/// The marks of one worker.
+/// Marks set by one worker.
 #[derive(Debug)]
 pub struct Used {
     words: Box<[AtomicU64]>,
@@ -22,17 +22,17 @@ impl Default for Used {
     }
 }
 
-/// The marks of all workers, collected.
+/// Marks collected from all workers.
 #[derive(Debug, Default)]
 pub struct Marks {
     words: Vec<u64>,
 }
 
 impl Used {
-    /// A packet goes to this host.
+    /// Marks a host that a packet goes to.
     #[inline]
     pub fn mark(&self, port: PortId, address: IpAddr) {
-        let (word, bit) = place(port, address);
+        let (word, bit) = bit_of(port, address);
         if let Some(word) = self.words.get(word)
             && word.load(Ordering::Relaxed) & bit == 0
         {
@@ -40,7 +40,7 @@ impl Used {
         }
     }
 
-    /// Adds the marks since the last call to others.
+    /// Adds the marks since the last call to `marks`.
     pub fn collect(&self, marks: &mut Marks) {
         marks.words.resize(WORDS, 0);
         for (word, sum) in self.words.iter().zip(&mut marks.words) {
@@ -54,13 +54,13 @@ impl Used {
 impl Marks {
     /// Whether packets went to this host, or to one that shares its bit.
     pub fn contain(&self, port: PortId, address: IpAddr) -> bool {
-        let (word, bit) = place(port, address);
+        let (word, bit) = bit_of(port, address);
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 }
 
 #[inline]
-fn place(port: PortId, address: IpAddr) -> (usize, u64) {
+fn bit_of(port: PortId, address: IpAddr) -> (usize, u64) {
     let bits = match address {
         IpAddr::V4(v4) => u64::from(v4.to_bits()),
         IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 ^ v6.to_bits() as u64,

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_control::status::Role;
-use fibcast_dataplane::agent_guard::{AgentGuard, Term};
+use fibcast_dataplane::agent_guard::{AgentGuard, FencingToken};
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::control::thread::ControlThread;
@@ -67,17 +67,17 @@ impl node::Role for Server {
     }
 }
 
-/// The dataplane's sink, with a defect on demand.
+/// The dataplane's sink, with a fault on demand.
 struct Injected {
     inner: ControlSink,
-    defect: Arc<AtomicU8>,
+    fault: Arc<AtomicU8>,
     release: Arc<AtomicBool>,
 }
 
 impl Sink for Injected {
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        match self.defect.swap(FINE, Ordering::AcqRel) {
-            PANIC => panic!("a defect that the test asked for"),
+        match self.fault.swap(FINE, Ordering::AcqRel) {
+            PANIC => panic!("a panic requested by the test"),
             HANG => {
                 while !self.release.load(Ordering::Acquire) {
                     std::thread::sleep(Duration::from_millis(5));
@@ -102,7 +102,7 @@ struct Host1 {
     worker: Option<JoinHandle<Result<(), String>>>,
     guard: Option<AgentGuard>,
     _control: ControlThread,
-    defect: Arc<AtomicU8>,
+    fault: Arc<AtomicU8>,
     release: Arc<AtomicBool>,
     counters: Arc<WorkerCounters>,
     rx: MemoryQueue,
@@ -166,7 +166,7 @@ impl Host1 {
             vrf: VrfId::DEFAULT,
             link: Link { device: 0, vlan: None },
             reverse_path: ReversePath::Off,
-            host_path: false,
+            exception_path: false,
         };
         let facts = vec![port.facts()];
         let (rings, counters) = (Rings::default(), Arc::new(WorkerCounters::new(1)));
@@ -197,7 +197,7 @@ impl Host1 {
         let worker =
             thread::spawn(0, 0, Policy::Sleep, stop.clone(), move || Ok((Worker::new(parts), ()))).unwrap();
 
-        let (defect, release) = (Arc::new(AtomicU8::new(FINE)), Arc::new(AtomicBool::new(false)));
+        let (fault, release) = (Arc::new(AtomicU8::new(FINE)), Arc::new(AtomicBool::new(false)));
         let sync = Sync {
             servers: vec![SyncServer { address: server.to_string(), role: Role::Primary }],
             ..toml_sync()
@@ -212,12 +212,12 @@ impl Host1 {
         };
         let relay = config.listen[0];
         let make = {
-            let (defect, release, handle) = (defect.clone(), release.clone(), control.handle.clone());
-            let mut term = Term::default();
+            let (fault, release, handle) = (fault.clone(), release.clone(), control.handle.clone());
+            let mut token = FencingToken::default();
             move || {
-                term = term.next();
-                let inner = ControlSink::of_term(handle.clone(), vec!["p0".into()], term.clone());
-                let sink = Injected { inner, defect: defect.clone(), release: release.clone() };
+                token = token.next();
+                let inner = ControlSink::fenced(handle.clone(), vec!["p0".into()], token.clone());
+                let sink = Injected { inner, fault: fault.clone(), release: release.clone() };
                 Agent::spawn(config.clone(), Box::new(sink))
             }
         };
@@ -232,7 +232,7 @@ impl Host1 {
             worker: Some(worker),
             guard: Some(guard),
             _control: control,
-            defect,
+            fault,
             release,
             counters,
             rx,
@@ -263,17 +263,17 @@ impl Host1 {
         self.guard.as_ref().unwrap().restarts()
     }
 
-    /// A defect with the next batch; while nobody is in charge, what was forwarded before is forwarded on.
-    fn break_down(&self, defect: u8, number: u8) {
-        self.defect.store(defect, Ordering::Release);
+    /// A fault with the next batch; without an agent the worker keeps forwarding.
+    fn break_down(&self, fault: u8, number: u8) {
+        self.fault.store(fault, Ordering::Release);
         self.commit(vec![put_route(number)]);
-        wait_until("the defect", || self.defect.load(Ordering::Acquire) == FINE);
+        wait_until("the fault", || self.fault.load(Ordering::Acquire) == FINE);
         let restarts = self.restarts();
         let mut sent = 0;
         wait_until("another agent", || {
-            assert!(self.forwards(1), "the worker goes on");
+            assert!(self.forwards(1), "the worker keeps forwarding");
             sent += 1;
-            self.restarts() > restarts || defect == PANIC
+            self.restarts() > restarts || fault == PANIC
         });
         assert!(sent > 0);
         wait_until("the route that was on its way", || self.forwards(number));
@@ -315,7 +315,7 @@ fn started() -> Host1 {
 }
 
 #[test]
-fn an_agent_that_panics_starts_again_and_goes_on_where_it_was() {
+fn an_agent_that_panics_is_restarted_and_resumes() {
     let host = started();
     host.break_down(PANIC, 2);
     assert_eq!(host.restarts(), 1);
@@ -324,7 +324,7 @@ fn an_agent_that_panics_starts_again_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn an_agent_that_stands_still_is_replaced_and_what_it_does_later_changes_nothing() {
+fn a_stalled_agent_is_replaced_and_what_it_does_later_changes_nothing() {
     let host = started();
     host.break_down(HANG, 2);
     assert_eq!(host.restarts(), 1);
@@ -332,7 +332,7 @@ fn an_agent_that_stands_still_is_replaced_and_what_it_does_later_changes_nothing
     wait_until("the relay's port", || std::net::TcpStream::connect(host.relay).is_ok());
     host.commit(vec![Change::Delete(Key::Route { vrf: 0, prefix: "10.2.0.0/16".parse().unwrap() })]);
     wait_until("the withdrawal", || !host.forwards(2));
-    // The old thread goes on with its batch, in which that route is still there.
+    // The old thread continues with its batch, in which that route is still there.
     host.release.store(true, Ordering::Release);
     std::thread::sleep(Duration::from_millis(300));
     assert!(!host.forwards(2) && host.forwards(1));

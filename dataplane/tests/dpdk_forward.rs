@@ -10,7 +10,7 @@ use fibcast_dataplane::packet::checksum;
 use fibcast_testbed::wait::eventually;
 use fibcast_testbed::{Node, config as sections, pcap};
 
-/// net_pcap ports have this address unless told otherwise, with the port's number in the last byte.
+/// net_pcap ports have this address unless configured otherwise, with the port's number in the last byte.
 const PACKETS: u32 = 1_000;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fibcast-dataplane");

@@ -5,7 +5,7 @@ edge=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run=$edge/.run
 pps=${PPS:-4000}
 settle_ms=${SETTLE_MS:-20000}
-patience=${PATIENCE:-150}
+wait_limit=${WAIT_LIMIT:-150}
 limit=${LIMIT:-1062046}     # prefixes of the table
 nic_hosts=(nh-1 nh-2 nh-3)
 copies=(rs-a rs-b nh-1 nh-2 nh-3)
@@ -98,7 +98,7 @@ digest() { each digest "$1"; }
 active() { each active "$1"; }
 vtysh() { timeout 20 docker exec "$(container "$1")" vtysh "${@:2}" 2>/dev/null; }
 birdc() { docker exec "$(container upstream)" birdc "$@"; }
-# What a generator is told, or asked, over its control socket.
+# A request to a generator over its control socket.
 tell() { # host line
     inside_generator perl -MIO::Socket::UNIX -e \
         'my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or exit 1; print $s "$ARGV[1]\n"; $s->flush; print scalar <$s>' "/run/$1.sock" "$2"

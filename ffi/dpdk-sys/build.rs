@@ -10,7 +10,7 @@ mod releases;
 
 const INSTALL: &str = "apt-get install libdpdk-dev libclang-dev clang pkg-config";
 
-/// What `dpdk` calls. Anything else stays out, so that a DPDK release breaks as little as possible.
+/// Functions that `dpdk` calls. Nothing else is bound, so that a DPDK release breaks as little as possible.
 const FUNCTIONS: &[&str] = &[
     "fc_.*",
     "rte_dev_probe",
@@ -50,14 +50,14 @@ const FUNCTIONS: &[&str] = &[
 const TYPES: &[&str] =
     &["rte_mbuf", "rte_mempool", "rte_eth_conf", "rte_eth_dev_info", "rte_eth_stats", "rte_ether_addr"];
 
-/// Used by pointer only: their fields are not for Rust to see. `mbuf_fields.h` has the offsets of an mbuf's.
+/// Only used by pointer: Rust does not see their fields. `mbuf_fields.h` has the offsets of an mbuf's fields.
 const OPAQUE: &[&str] =
     &["rte_mbuf", "rte_device", "rte_mempool", "rte_eth_dev", "rte_flow.*", "rte_devargs"];
 
 const CONSTANTS: &[&str] =
     &["FC_.*", "RTE_PKTMBUF_HEADROOM", "RTE_MAX_ETHPORTS", "RTE_MEMPOOL_CACHE_MAX_SIZE"];
 
-/// Where the functions are. A release that has one of them inside another (`rte_log` was part of `rte_eal` until 23.11) does without it.
+/// Libraries with these functions. One may be part of another in some releases (`rte_log` was part of `rte_eal` until 23.11).
 const LIBRARIES: &[&str] =
     &["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
 
@@ -71,7 +71,7 @@ fn main() {
     let dpdk = find();
 
     let mut shim = cc::Build::new();
-    // DPDK's headers are not warning-free, and only the shim's own code is ours to judge.
+    // DPDK's headers have warnings; only the shim's own code is checked.
     shim.files(["shim.c", "log.c"]).opt_level(3).warnings(false);
     for flag in &cflags {
         shim.flag(flag);
@@ -87,8 +87,8 @@ fn main() {
     bindings(&cflags);
 }
 
-/// The whole of `pkg-config --cflags`: it also holds `-include rte_config.h` and `-march`, without which
-/// the layout of the structures differs from that of the installed libraries.
+/// The complete `pkg-config --cflags`: it also contains `-include rte_config.h` and `-march`, without which the structure layout differs
+/// from that of the installed libraries.
 fn cflags() -> Vec<String> {
     let tool = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
     let output = match Command::new(&tool).args(["--cflags", "libdpdk"]).output() {
@@ -115,13 +115,13 @@ fn find() -> pkg_config::Library {
     for path in &library.link_paths {
         println!("cargo:rustc-link-search=native={}", path.display());
     }
-    // Another release in place of this one has other offsets. Its files may be older than this build, its folders are not.
+    // Another release has other offsets. Its files may be older than this build, its folders are not.
     for path in library.include_paths.iter().filter(|path| path.join("rte_config.h").exists()) {
         println!("cargo:rerun-if-changed={}", path.display());
     }
     if !releases::is_tested(&library.version) {
         println!(
-            "cargo:warning=DPDK {} is not a release that fibcast is tested with ({}): run its tests before using it",
+            "cargo:warning=DPDK {} has not been tested with fibcast ({}): run the tests before using it",
             library.version,
             releases::TESTED.join(", ")
         );

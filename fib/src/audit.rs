@@ -1,4 +1,4 @@
-//! Who frees a generation: watched, because a worker that frees a trie loses packets meanwhile.
+//! Checks which thread frees a generation: a worker that frees a trie loses packets in the meantime.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,10 +9,10 @@ use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering, this_thread};
 pub(crate) struct Audit {
     /// Thread that published or collected last; 0 before the first time.
     publisher: AtomicUsize,
-    /// The publisher is gone: whoever holds a generation may free it.
+    /// The publisher is gone: any thread that holds a generation may free it.
     closed: AtomicBool,
     foreign: AtomicU64,
-    /// The same by thread; written by what must never happen.
+    /// The same by thread. Always zero in a correct program.
     by_thread: Mutex<Vec<(usize, u64)>>,
 }
 
@@ -26,7 +26,7 @@ impl Audit {
         }
     }
 
-    /// Says that the calling thread is the publisher's.
+    /// Records the calling thread as the publisher's.
     pub(crate) fn enter(&self) {
         self.publisher.store(this_thread(), Ordering::Relaxed);
     }
@@ -51,12 +51,12 @@ impl Audit {
         debug_assert!(std::thread::panicking(), "a generation was freed off its publisher's thread");
     }
 
-    /// Generations that another thread than the publisher's freed.
+    /// Generations that were freed by a thread other than the publisher's.
     pub(crate) fn foreign(&self) -> u64 {
         self.foreign.load(Ordering::Relaxed)
     }
 
-    /// Of them, those that this thread freed.
+    /// Of those, the ones freed by this thread.
     pub(crate) fn foreign_of(&self, thread: usize) -> u64 {
         let by_thread = self.by_thread.lock().unwrap_or_else(PoisonError::into_inner);
         by_thread.iter().filter(|(of, _)| *of == thread).map(|(_, count)| count).sum()

@@ -1,4 +1,4 @@
-//! What the table is told, and what it answers: changes, limits, the result of a batch and its errors.
+//! Input and output of the table: changes, limits, the result of a batch and its errors.
 
 use std::net::IpAddr;
 
@@ -9,18 +9,18 @@ use crate::types::{Group, GroupError, GroupLabel, PortId, VrfId};
 
 /// One change of a batch.
 ///
-/// A batch is a set of end states, not a program: groups are put first, then routes move, then groups go; for one
-/// key the last change counts. So a feeder need not sort a batch in which a group and its routes change together.
+/// A batch describes end states, not steps: groups are put first, then routes move, then groups are deleted, and the last change for a key
+/// wins. So the caller need not sort a batch in which a group and its routes change together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Makes a group, or replaces the content under its label without touching a route.
+    /// Creates a group, or replaces the content under its label without touching a route.
     PutGroup {
         /// Its identity.
         label: GroupLabel,
         /// Its content.
         group: Group,
     },
-    /// Removes a group; no route may be left pointing to it after the batch. Unknown labels are ignored.
+    /// Deletes a group. No route may point to it after the batch. Unknown labels are ignored.
     DeleteGroup {
         /// Its identity.
         label: GroupLabel,
@@ -43,18 +43,18 @@ pub enum Change {
     },
 }
 
-/// What the table may grow to. A batch that would pass a limit is refused whole and may be retried.
+/// Upper bounds of the table. A batch that would exceed one is refused as a whole and may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Routes of all VRFs and both families together.
     pub max_routes: usize,
     /// Groups.
     pub max_groups: usize,
-    /// VRFs; ids are below this number.
+    /// VRFs: every [`VrfId`] is below this number.
     pub max_vrfs: usize,
-    /// Directly connected hosts.
+    /// Directly connected hosts (neighbors), all ports together.
     pub max_neighbors: usize,
-    /// Bytes of address space for the tries, reserved when the table is made; memory is used as it is needed.
+    /// Bytes of address space for the tries, reserved when the table is created. Memory is used only as it is needed.
     pub trie_bytes: usize,
 }
 
@@ -70,31 +70,31 @@ impl Default for Limits {
     }
 }
 
-/// What a batch did.
+/// What a batch changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Routes that are new or point to another group than before.
     pub announced: usize,
-    /// Routes that are gone.
+    /// Routes that were removed.
     pub withdrawn: usize,
-    /// Announcements that said what the table already held.
+    /// Announcements of a route that the table already held with the same group.
     pub unchanged: usize,
     /// Withdrawals of prefixes that the table did not hold.
     pub unknown: usize,
     /// Groups that are new or whose content changed.
     pub groups: usize,
-    /// Groups that are gone.
+    /// Groups that were deleted.
     pub groups_deleted: usize,
 }
 
-/// Why a batch was refused. The table is as it was before: a batch is applied whole or not at all, because half a
-/// batch is a table that no server ever committed.
+/// Why a batch was refused. The table is unchanged: a batch is applied as a whole or not at all, because half a batch is a table that no
+/// server ever committed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ApplyError {
     /// The route's VRF was never created.
     #[error("route {prefix} in vrf {}: expected an existing vrf", vrf.0)]
     UnknownVrf {
-        /// The VRF that was named.
+        /// The VRF that the route names.
         vrf: VrfId,
         /// The route.
         prefix: IpNet,
@@ -106,7 +106,7 @@ pub enum ApplyError {
         vrf: VrfId,
         /// The route.
         prefix: IpNet,
-        /// The label that was named.
+        /// The label that the route names.
         label: GroupLabel,
     },
     /// The prefix has bits set behind its length.
@@ -117,12 +117,12 @@ pub enum ApplyError {
         /// The route.
         prefix: IpNet,
     },
-    /// The group's content breaks a rule.
+    /// The group's content is invalid.
     #[error("group {:#018x}: {error}", label.0)]
     BadGroup {
         /// The group.
         label: GroupLabel,
-        /// The rule.
+        /// What is wrong with it.
         error: GroupError,
     },
     /// The group is deleted while routes still point to it.
@@ -133,17 +133,17 @@ pub enum ApplyError {
         /// How many routes point to it.
         routes: usize,
     },
-    /// [`Limits::max_routes`] would be passed.
+    /// The batch would exceed [`Limits::max_routes`].
     #[error("route {prefix} in vrf {}: expected at most {limit} routes", vrf.0)]
     TooManyRoutes {
-        /// The first route's VRF that does not fit.
+        /// VRF of the first route that does not fit.
         vrf: VrfId,
         /// The first route that does not fit.
         prefix: IpNet,
         /// The limit.
         limit: usize,
     },
-    /// [`Limits::max_groups`] would be passed.
+    /// The batch would exceed [`Limits::max_groups`].
     #[error("group {:#018x}: expected at most {limit} groups", label.0)]
     TooManyGroups {
         /// The first group that does not fit.
@@ -151,27 +151,27 @@ pub enum ApplyError {
         /// The limit.
         limit: usize,
     },
-    /// The memory of the tries would not do for the batch in the worst case.
+    /// In the worst case the batch needs more trie memory than is left.
     #[error("expected {need} bytes of trie memory for the batch, found {used} of {limit} in use")]
     TrieMemory {
         /// Bytes that the batch may need.
         need: usize,
         /// Bytes in use.
         used: usize,
-        /// Bytes there are.
+        /// Bytes reserved ([`Limits::trie_bytes`]).
         limit: usize,
     },
-    /// [`Limits::max_neighbors`] would be passed.
-    #[error("neighbour {address} at port {}: expected at most {limit} neighbours", port.0)]
+    /// The table would exceed [`Limits::max_neighbors`].
+    #[error("neighbor {address} at port {}: expected at most {limit} neighbors", port.0)]
     TooManyNeighbors {
-        /// The neighbour's port.
+        /// The neighbor's port.
         port: PortId,
-        /// The neighbour that does not fit.
+        /// The neighbor that does not fit.
         address: IpAddr,
         /// The limit.
         limit: usize,
     },
-    /// [`Limits::max_vrfs`] would be passed.
+    /// The VRF's id is not below [`Limits::max_vrfs`].
     #[error("vrf {}: expected an id below {limit}", vrf.0)]
     TooManyVrfs {
         /// The VRF.
@@ -182,7 +182,7 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// Whether the same batch may succeed later, when there is room: keep it and retry.
+    /// Whether the same batch may succeed later, when there is room. The caller keeps it and retries.
     pub fn is_capacity(&self) -> bool {
         matches!(
             self,

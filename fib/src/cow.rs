@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 const CHUNK: usize = 256;
 
-/// See the module.
+/// A copy-on-write vector; see the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct CowVec<T> {
     chunks: Arc<[Arc<[T]>]>,

@@ -1,14 +1,14 @@
 //! How a flow hash picks a member: buckets filled by weighted rendezvous hashing, so that few flows move.
 //!
-//! Each bucket asks every member for a score and takes the highest; with scores `-ln(h) / weight` a member wins a
-//! share of buckets in proportion to its weight (Schindelhauer, Schomaker, "Weighted Distributed Hash Tables",
-//! SPAA 2005). When a member goes, only its buckets move; when one comes, it takes its share from all others.
+//! Each bucket computes a score for every member and takes the highest. With scores `-ln(h) / weight`, a member wins a share of buckets in
+//! proportion to its weight (Schindelhauer, Schomaker, "Weighted Distributed Hash Tables", SPAA 2005). When a member is removed, only its
+//! buckets move; a new member takes its share from all others.
 
 use std::net::IpAddr;
 
 use crate::types::{Member, NextHop};
 
-/// Buckets of a group, a power of two that depends on the number of members only.
+/// Number of buckets of a group as a power of two. It depends only on the number of members.
 fn bucket_bits(members: usize) -> u32 {
     match members {
         0..=16 => 9,
@@ -17,7 +17,7 @@ fn bucket_bits(members: usize) -> u32 {
     }
 }
 
-/// A bucket per share of the flow hash, each with the place of its member.
+/// One bucket for each share of the flow hash, holding the index of its member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Buckets {
     bits: u32,
@@ -39,7 +39,7 @@ impl Buckets {
         Buckets { bits, members: (0..1u64 << bits).map(pick).collect() }
     }
 
-    /// The place of the member that the flow belongs to.
+    /// Index of the member that the flow belongs to.
     pub(crate) fn pick(&self, flow_hash: u32) -> u8 {
         // The top bits after a multiplication: a weak hash must not leave buckets without flows.
         let bucket = flow_hash.wrapping_mul(0x9E37_79B1) >> (32 - self.bits);
@@ -47,7 +47,7 @@ impl Buckets {
     }
 }
 
-/// What a next hop is known by, whatever its place among the members.
+/// Identifies a next hop independently of its index among the members.
 fn identity(next_hop: &NextHop) -> u64 {
     let port = next_hop.port.map_or(0, |port| u64::from(port.0) + 1);
     let gateway = match next_hop.gateway {

@@ -1,4 +1,4 @@
-//! The control side: knows every route and group, applies batches whole or not at all, stages generations.
+//! The control side: holds every route and group, applies batches as a whole or not at all, and stages generations.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -14,10 +14,10 @@ use crate::table::Table;
 use crate::trie::{Arena, Demand, Encoder, Kernel};
 use crate::types::{Adjacency, Group, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
 
-/// The table of a NIC host, as its control thread owns it.
+/// The forwarding table of a NIC host, owned by its control thread.
 ///
-/// [`Fib::apply`] stages a batch, [`Fib::generation`] takes a picture of what is staged for [`crate::Publisher`].
-/// What no change touches is shared between the picture before and the one after.
+/// [`Fib::apply`] stages a batch; [`Fib::generation`] takes an immutable snapshot of what is staged, for [`crate::Publisher`]. Two
+/// snapshots share everything that no change touched in between.
 #[derive(Debug)]
 pub struct Fib {
     limits: Limits,
@@ -28,20 +28,20 @@ pub struct Fib {
     groups: Groups,
     neighbors: Neighbors,
     routes: usize,
-    /// The picture of what is staged, while nothing changed since it was taken.
+    /// The snapshot of the staged state, as long as nothing has changed since it was taken.
     taken: Option<Arc<Generation>>,
 }
 
-/// Address space that [`Fib::new`] reserves for tries; a full Internet table uses less than 16 MiB of it.
+/// Address space in bytes that [`Fib::new`] reserves for tries. A full Internet table uses less than 16 MiB of it.
 pub const TRIE_BYTES: usize = 2 << 30;
 
-/// Groups that the tries can tell apart: above that are the tags of handles.
+/// Most group indices that a trie word can hold; the bits above are tags of handles.
 const MAX_GROUPS: usize = (1 << 29) - 1;
 
-/// Changes whose routes are asked for together.
+/// Changes whose cache lines are prefetched together.
 const FETCH: usize = 16;
 
-/// How many routes there are.
+/// Number of routes by family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// IPv4 routes.
@@ -50,7 +50,7 @@ pub struct Counts {
     pub v6: usize,
 }
 
-/// A batch's last word on each group that it names.
+/// The last change of a batch to each group that it names.
 type Puts<'a> = HashMap<GroupLabel, Option<&'a Group>>;
 
 impl Fib {
@@ -59,11 +59,11 @@ impl Fib {
         Fib::with_trie_bytes(limits, limits.trie_bytes)
     }
 
-    /// As [`Fib::new`], with another bound on the memory of the tries: address space is reserved at once, in powers of
-    /// two less where the system refuses, memory is used as it is needed. The least is 4 MiB.
+    /// Like [`Fib::new`], with another bound on the memory of the tries. The address space is reserved at once, and halved until the system
+    /// grants it; at least 4 MiB are used. Physical memory is used as needed.
     ///
     /// # Panics
-    /// If the system does not even have 4 MiB.
+    /// If the system does not grant even 4 MiB.
     #[allow(clippy::expect_used)]
     pub fn with_trie_bytes(mut limits: Limits, bytes: usize) -> Self {
         limits.max_groups = limits.max_groups.min(MAX_GROUPS);
@@ -81,17 +81,17 @@ impl Fib {
         }
     }
 
-    /// The lookup code that this CPU gets.
+    /// Name of the lookup kernel that this CPU uses: `scalar`, `avx2` or `avx512`.
     pub fn kernel(&self) -> &'static str {
         self.kernel.name
     }
 
-    /// All lookup codes that this CPU can run, the one for every CPU first.
+    /// Names of all lookup kernels that this CPU can run, `scalar` first.
     pub fn kernels() -> Vec<&'static str> {
         Kernel::all().iter().map(|kernel| kernel.name).collect()
     }
 
-    /// Uses one of [`Fib::kernels`] from the next generation on, to compare with; returns whether this CPU can run it.
+    /// Selects one of [`Fib::kernels`] from the next generation on, for comparisons. Returns whether this CPU can run it.
     pub fn use_kernel(&mut self, name: &str) -> bool {
         let Some(kernel) = Kernel::all().into_iter().find(|kernel| kernel.name == name) else { return false };
         self.kernel = kernel;
@@ -99,13 +99,16 @@ impl Fib {
         true
     }
 
-    /// Uses the lookup code for every CPU, to compare with.
+    /// Selects the lookup kernel that runs on every CPU, for comparisons.
     pub fn use_scalar_kernel(&mut self) {
         self.kernel = Kernel::SCALAR;
         self.taken = None;
     }
 
-    /// Creates a VRF; one that exists stays as it is.
+    /// Creates a VRF. An existing VRF is left as it is.
+    ///
+    /// # Errors
+    /// [`ApplyError::TooManyVrfs`] if the id is not below [`Limits::max_vrfs`].
     pub fn create_vrf(&mut self, vrf: VrfId) -> Result<(), ApplyError> {
         let place = vrf.0 as usize;
         if place >= self.limits.max_vrfs {
@@ -121,12 +124,17 @@ impl Fib {
         Ok(())
     }
 
-    /// The VRFs that exist.
+    /// The VRFs that exist, in ascending order.
     pub fn vrfs(&self) -> impl Iterator<Item = VrfId> {
         self.vrfs.iter().enumerate().filter(|(_, table)| table.is_some()).map(|(id, _)| VrfId(id as u32))
     }
 
-    /// Applies a batch whole, or refuses it whole and leaves everything as it was.
+    /// Applies a batch as a whole, or refuses it as a whole and leaves the table unchanged. `serial` is the serial of the commit that the
+    /// batch ends with; the next [`Generation`] carries it.
+    ///
+    /// # Errors
+    /// Each variant of [`ApplyError`] says when it occurs. The table, its groups and all generations are unchanged then. A batch that only
+    /// lacks room ([`ApplyError::is_capacity`]) may be retried.
     pub fn apply(&mut self, changes: &[Change], serial: u64) -> Result<Applied, ApplyError> {
         let puts = self.check(changes)?;
         let mut reserved = Vec::new();
@@ -160,7 +168,7 @@ impl Fib {
         Ok(applied)
     }
 
-    /// Everything that can be refused without touching the table.
+    /// Checks everything that can be refused without touching the table.
     fn check<'a>(&self, changes: &'a [Change]) -> Result<Puts<'a>, ApplyError> {
         let mut puts = Puts::new();
         for change in changes {
@@ -175,7 +183,7 @@ impl Fib {
                 Change::Announce { .. } | Change::Withdraw { .. } => {}
             }
         }
-        // What the whole batch comes to: a table may swap one group for another at its limit.
+        // Only the net result of the batch counts: a full table may swap one group for another.
         let known = |label: &GroupLabel| self.groups.index(*label).is_some();
         let gone = puts.iter().filter(|(label, put)| put.is_none() && known(label)).count();
         let mut room = (self.limits.max_groups + gone).saturating_sub(self.groups.len());
@@ -209,7 +217,7 @@ impl Fib {
         Ok(puts)
     }
 
-    /// Moves the routes in the books, noting what was there before.
+    /// Points the routes to their new groups and records the old ones for a roll-back.
     fn move_routes(
         &mut self,
         changes: &[Change],
@@ -242,7 +250,7 @@ impl Fib {
             undo.push((vrf, prefix, before));
         }
         if self.routes > self.limits.max_routes {
-            // The last announcement that brought a new prefix is what did not fit.
+            // The last announcement of a new prefix is the one that did not fit.
             let last = undo.iter().rev().find(|(.., before)| *before == GroupIndex::NO_ROUTE);
             if let Some(&(vrf, prefix, _)) = last {
                 return Err(ApplyError::TooManyRoutes { vrf, prefix, limit: self.limits.max_routes });
@@ -251,7 +259,7 @@ impl Fib {
         Ok(())
     }
 
-    /// Asks the memory for what several changes will look at, so that their misses overlap.
+    /// Prefetches what several changes will read, so that their cache misses overlap.
     fn fetch<'a>(&self, changes: impl Iterator<Item = &'a Change>) {
         for change in changes {
             if let Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } = *change
@@ -262,7 +270,7 @@ impl Fib {
         }
     }
 
-    /// Writes one route into the books (`NO_ROUTE` removes it) and keeps all counts; returns what was there.
+    /// Writes one route (`NO_ROUTE` removes it) and updates all counts; returns the previous group.
     fn put_route(&mut self, vrf: VrfId, prefix: IpNet, index: GroupIndex) -> GroupIndex {
         let Some(Some(table)) = self.vrfs.get_mut(vrf.0 as usize) else { return GroupIndex::NO_ROUTE };
         let before = table.set(prefix, index);
@@ -285,7 +293,7 @@ impl Fib {
         Ok(())
     }
 
-    /// Asks for the memory of the whole batch before the first block is written, so that no batch is half encoded.
+    /// Reserves memory for the whole batch before the first block is written, so that no batch is encoded in part.
     fn check_room(&mut self, changes: usize) -> Result<(), ApplyError> {
         self.encoder.arena.reclaim();
         if self.encoder.arena.surely_has_room(changes) {
@@ -310,8 +318,8 @@ impl Fib {
         }
     }
 
-    /// Says where a next hop's packets go. Nothing happens for a next hop that no group uses.
-    /// Copies adjacencies only; returns whether anything changed.
+    /// Sets where packets to a next hop are sent. Does nothing for a next hop that no group uses. Copies adjacencies only, no trie; returns
+    /// whether anything changed.
     pub fn set_adjacency(&mut self, next_hop: NextHop, adjacency: Adjacency) -> bool {
         let changed = self.groups.set_adjacency(next_hop, adjacency);
         if changed {
@@ -320,23 +328,25 @@ impl Fib {
         changed
     }
 
-    /// What is known about a next hop in use.
+    /// The adjacency of a next hop in use.
     pub fn adjacency(&self, next_hop: &NextHop) -> Option<&Adjacency> {
         self.groups.adjacency(next_hop)
     }
 
-    /// The next hops that at least one group uses, in no order.
+    /// The next hops that at least one group uses, in no particular order.
     pub fn next_hops(&self) -> impl Iterator<Item = NextHop> {
         self.groups.next_hops()
     }
 
-    /// The next hops that came into use since the last call: what the dataplane has to resolve.
+    /// The next hops that came into use since the last call. The dataplane has to resolve them.
     pub fn take_new_next_hops(&mut self) -> Vec<NextHop> {
         self.groups.take_new_next_hops()
     }
 
-    /// Says where packets to a directly connected host go; returns whether anything changed. One that is new and would
-    /// pass [`Limits::max_neighbors`] is refused.
+    /// Sets where packets to a directly connected host are sent; returns whether anything changed.
+    ///
+    /// # Errors
+    /// [`ApplyError::TooManyNeighbors`] if the host is new and would exceed [`Limits::max_neighbors`].
     pub fn set_neighbor(
         &mut self,
         port: PortId,
@@ -354,7 +364,7 @@ impl Fib {
         Ok(changed)
     }
 
-    /// Forgets a directly connected host; returns whether it was known.
+    /// Removes a directly connected host; returns whether there was one.
     pub fn remove_neighbor(&mut self, port: PortId, address: IpAddr) -> bool {
         let changed = self.neighbors.remove(port, address);
         if changed {
@@ -363,12 +373,12 @@ impl Fib {
         changed
     }
 
-    /// The directly connected hosts, in no order.
+    /// The directly connected hosts, in no particular order.
     pub fn neighbors(&self) -> impl Iterator<Item = (PortId, IpAddr, &Adjacency)> {
         self.neighbors.iter()
     }
 
-    /// The picture of what is staged. Without a change in between it is the same one again.
+    /// Snapshot of the staged state. Without a change in between it returns the same one again.
     pub fn generation(&mut self) -> Arc<Generation> {
         if let Some(taken) = &self.taken {
             return taken.clone();
@@ -390,7 +400,7 @@ impl Fib {
         generation
     }
 
-    /// The serial that the last applied batch brought.
+    /// Serial of the last applied batch.
     pub fn serial(&self) -> u64 {
         self.serial
     }
@@ -410,18 +420,18 @@ impl Fib {
         self.routes == 0
     }
 
-    /// The group of exactly this prefix.
+    /// The group of exactly this prefix, without longest-prefix match.
     pub fn get(&self, vrf: VrfId, prefix: IpNet) -> Option<GroupLabel> {
         self.groups.label(self.table(vrf)?.get(prefix)?)
     }
 
-    /// The route that a packet to `address` takes.
+    /// Longest-prefix match: the route of a packet to `address`.
     pub fn longest_match(&self, vrf: VrfId, address: IpAddr) -> Option<(IpNet, GroupLabel)> {
         let (prefix, index) = self.table(vrf)?.longest_match(address)?;
         Some((prefix, self.groups.label(index)?))
     }
 
-    /// Routes in order (IPv4 before IPv6, by address, then by length), from `from` on, or from the first one.
+    /// Routes in order (IPv4 before IPv6, then by address, then by prefix length), starting at `from` or at the first one.
     pub fn routes(&self, vrf: VrfId, from: Option<IpNet>) -> impl Iterator<Item = (IpNet, GroupLabel)> {
         let routes = self.table(vrf).into_iter().flat_map(move |table| table.routes(from));
         routes.filter_map(|(prefix, index)| Some((prefix, self.groups.label(index)?)))
@@ -432,22 +442,22 @@ impl Fib {
         self.groups.content(label)
     }
 
-    /// The groups with the number of routes that point to each, in no order.
+    /// The groups with the number of routes that point to each, in no particular order.
     pub fn groups(&self) -> impl Iterator<Item = (GroupLabel, &Group, usize)> {
         self.groups.iter()
     }
 
-    /// The index that a lookup yields for a group, valid for generations taken while the group exists.
+    /// The index that a lookup returns for a group. Valid for generations taken while the group exists.
     pub fn group_index(&self, label: GroupLabel) -> Option<GroupIndex> {
         self.groups.index(label)
     }
 
-    /// The group that a lookup's answer means, if the generation asked is the staged one.
+    /// The group of an index that a lookup returned, if the generation that was asked is the staged one.
     pub fn group_label(&self, index: GroupIndex) -> Option<GroupLabel> {
         self.groups.label(index)
     }
 
-    /// Bytes of the control side's own books, generations not included.
+    /// Bytes of the control side's own data structures, without generations.
     pub fn memory(&self) -> usize {
         self.groups.memory() + self.vrfs.iter().flatten().map(Table::memory).sum::<usize>()
     }

@@ -1,4 +1,4 @@
-//! What a worker sees: tries, groups, adjacencies and neighbours of one instant, never changed.
+//! What a worker reads: an immutable snapshot of tries, groups, adjacencies and neighbors.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,9 +11,9 @@ use crate::table::Roots;
 use crate::trie::{Kernel, Snapshot};
 use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, SingleHop, VrfId};
 
-/// The immutable set {tries, groups, adjacencies, neighbours, serial}.
+/// The immutable set {tries, groups, adjacencies, neighbors, serial}.
 ///
-/// Made by [`crate::Fib::generation`], handed to the workers by [`crate::Publisher`], freed on the publisher's thread.
+/// Created by [`crate::Fib::generation`], published to the workers by [`crate::Publisher`], freed on the publisher's thread.
 #[derive(Debug)]
 pub struct Generation {
     pub(crate) serial: u64,
@@ -33,43 +33,43 @@ pub struct Generation {
 pub enum Forward<'a> {
     /// No route covers the destination.
     NoRoute,
-    /// Write the header and send.
+    /// Write this header and send the packet out of its port.
     Via(&'a Adjacency),
     /// The next hop's link-layer address is not known yet.
     Incomplete {
         /// The next hop to resolve.
         next_hop: &'a NextHop,
     },
-    /// The destination itself is on this port's link: ask [`Generation::neighbor`].
+    /// The destination itself is on this port's link: look it up with [`Generation::neighbor`].
     Connected(PortId),
-    /// Drop in silence.
+    /// Drop silently (blackhole route).
     Blackhole,
-    /// Drop and say host unreachable.
+    /// Drop and send ICMP host unreachable.
     Unreachable,
-    /// Drop and say prohibited.
+    /// Drop and send ICMP administratively prohibited.
     Prohibit,
-    /// For this host.
+    /// Deliver to this host.
     Local,
 }
 
-/// Bytes that a generation holds; what it shares with others is counted in each.
+/// Bytes that a generation holds. What generations share is counted in each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Tries of all VRFs and both families.
     pub tries: usize,
-    /// Groups, adjacencies and neighbours.
+    /// Groups, adjacencies and neighbors.
     pub groups: usize,
 }
 
 impl Generation {
-    /// The serial that the last applied batch brought.
+    /// Serial of the last applied batch.
     pub fn serial(&self) -> u64 {
         self.serial
     }
 
     /// Longest-prefix match of a burst of IPv4 destinations, in host byte order.
     ///
-    /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
+    /// Writes as many results as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v4(&self, vrf: VrfId, dst: &[u32], out: &mut [GroupIndex]) {
         let (dst, out) = pairs(dst, out);
         match self.roots(vrf) {
@@ -80,7 +80,7 @@ impl Generation {
 
     /// Longest-prefix match of a burst of IPv6 destinations, in host byte order.
     ///
-    /// Answers as many as the shorter of the two slices has. A VRF that does not exist has no routes.
+    /// Writes as many results as the shorter of the two slices has. A VRF that does not exist has no routes.
     pub fn lookup_v6(&self, vrf: VrfId, dst: &[u128], out: &mut [GroupIndex]) {
         let (dst, out) = pairs(dst, out);
         match self.roots(vrf) {
@@ -89,22 +89,22 @@ impl Generation {
         }
     }
 
-    /// The answer of a group of one next hop that can be reached; an MTU of 0 for all others, which [`forward`](Self::forward) knows.
+    /// Fast path for a group with a single reachable next hop. The MTU is 0 for all other groups; [`forward`](Self::forward) handles those.
     #[inline]
     pub fn single_hop(&self, group: GroupIndex) -> &SingleHop {
         self.single_hop.get(group.0).unwrap_or(&SingleHop::NONE)
     }
 
-    /// What a group says about a flow.
+    /// The forwarding decision of a group for a flow.
     ///
-    /// Of several members the flow hash picks one; where that cannot be reached, the next one that can takes the
-    /// flow, so a neighbour that went silent costs no packet as long as one of the group answers.
+    /// The flow hash selects one of several members. If that member is unreachable, the next reachable one takes the flow, so a silent
+    /// neighbor costs no packet while another member of the group is reachable.
     #[inline]
     pub fn forward(&self, group: GroupIndex, flow_hash: u32) -> Forward<'_> {
         self.forward_by(group, || flow_hash)
     }
 
-    /// As [`forward`](Self::forward), for a hash that is made only where a group has several members.
+    /// Like [`forward`](Self::forward), but computes the hash only if the group has several members.
     #[inline]
     pub fn forward_by(&self, group: GroupIndex, flow_hash: impl FnOnce() -> u32) -> Forward<'_> {
         match self.groups.get(group.0) {
@@ -128,7 +128,7 @@ impl Generation {
         }
     }
 
-    /// A directly connected host.
+    /// The adjacency of a directly connected host.
     pub fn neighbor(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
         self.neighbors.get(port, address)
     }
@@ -168,8 +168,8 @@ impl Generation {
         self.instead(many, flow_hash).unwrap_or(wanted)
     }
 
-    /// Who takes a flow whose own member cannot be reached: drawn again with a few other hashes, so that the flows of one silent
-    /// member spread over all others and do not burden a single one; then whoever answers.
+    /// Selects a member for a flow whose own member is unreachable. A few other hashes are tried first, so that the flows of a failed
+    /// member spread over all others instead of a single one; then any reachable member.
     #[cold]
     fn instead(&self, many: &Many, flow_hash: u32) -> Option<Forward<'_>> {
         let usable = |place: usize| {
@@ -185,7 +185,7 @@ impl Generation {
         draws.chain(0..many.members.len()).find_map(usable)
     }
 
-    /// Whether packets of a group may leave by this port: what strict reverse-path checks ask (RFC 3704 §2.2).
+    /// Whether packets of a group may leave by this port: the question of a strict reverse-path check (RFC 3704 §2.2).
     pub fn leads_to(&self, group: GroupIndex, port: PortId) -> bool {
         let leads = |next_hop: &u32| {
             self.slots
@@ -200,7 +200,7 @@ impl Generation {
     }
 }
 
-/// As many questions as there is room for answers.
+/// The destinations and results that both slices have.
 #[inline]
 fn pairs<'a, A>(dst: &'a [A], out: &'a mut [GroupIndex]) -> (&'a [A], &'a mut [GroupIndex]) {
     let count = dst.len().min(out.len());

@@ -1,4 +1,4 @@
-//! Groups and the next hops they use: the control side's books, and the compiled form that a generation holds.
+//! Groups and their next hops: the control side's records and the compiled form that a generation holds.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) enum Compiled {
     None,
     /// All traffic to one next hop.
     One(u32),
-    /// Shared among several.
+    /// Shared among several next hops.
     Many(Arc<Many>),
     Blackhole,
     Unreachable,
@@ -50,7 +50,7 @@ impl Default for Slot {
 #[derive(Debug)]
 struct Entry {
     label: GroupLabel,
-    /// None from the moment the index is given until the batch that brought it is committed.
+    /// None between the reservation of the index and the commit of the batch that brought the group.
     content: Option<Group>,
     routes: usize,
 }
@@ -59,11 +59,11 @@ struct Entry {
 struct Used {
     index: u32,
     members: usize,
-    /// Groups that have no other member.
+    /// Groups whose only member this is.
     alone: BTreeSet<u32>,
 }
 
-/// The control side's books of groups and next hops, with the compiled forms as staged.
+/// The control side's records of groups and next hops, with the staged compiled forms.
 #[derive(Debug)]
 pub(crate) struct Groups {
     labels: HashMap<GroupLabel, GroupIndex>,
@@ -75,7 +75,7 @@ pub(crate) struct Groups {
     new_next_hops: Vec<NextHop>,
     pub(crate) compiled: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
-    /// By group: what follows from `compiled` and `slots` for those of one next hop.
+    /// By group: the precomputed answer for groups of one next hop, derived from `compiled` and `slots`.
     pub(crate) single_hop: CowVec<SingleHop>,
 }
 
@@ -85,7 +85,7 @@ impl Groups {
         compiled.set(GroupIndex::NO_ROUTE.0, Compiled::None);
         Groups {
             labels: HashMap::new(),
-            // Place 0 is NO_ROUTE, for ever.
+            // Index 0 is NO_ROUTE and never changes.
             entries: vec![None],
             free: Vec::new(),
             next_hops: HashMap::new(),
@@ -125,7 +125,7 @@ impl Groups {
             .filter_map(|entry| entry.content.as_ref().map(|content| (entry.label, content, entry.routes)))
     }
 
-    /// Gives a label its index before its content is committed.
+    /// Reserves an index for a label before its content is committed.
     pub(crate) fn reserve(&mut self, label: GroupLabel) -> GroupIndex {
         if let Some(index) = self.index(label) {
             return index;
@@ -147,14 +147,14 @@ impl Groups {
         GroupIndex(index)
     }
 
-    /// Counts a route in (`+1`) or out (`-1`).
+    /// Adds `by` to a group's route count.
     pub(crate) fn count(&mut self, index: GroupIndex, by: isize) {
         if let Some(Some(entry)) = self.entries.get_mut(index.0 as usize) {
             entry.routes = entry.routes.saturating_add_signed(by);
         }
     }
 
-    /// Writes a group's content; returns whether it differs from what was there.
+    /// Writes a group's content; returns whether it differs from the previous content.
     pub(crate) fn commit(&mut self, label: GroupLabel, group: &Group) -> bool {
         let index = self.reserve(label);
         let Some(Some(entry)) = self.entries.get_mut(index.0 as usize) else { return false };
@@ -162,7 +162,7 @@ impl Groups {
             return false;
         }
         let before = entry.content.replace(group.clone());
-        // Use first, release after: a next hop that stays must not lose its slot in between.
+        // Use before release: a next hop that stays must not lose its slot in between.
         let indices: Vec<u32> =
             group.members().iter().map(|member| self.use_next_hop(member.next_hop)).collect();
         self.release(before.as_ref(), index);
@@ -189,7 +189,7 @@ impl Groups {
         true
     }
 
-    /// A group lets go of the next hops that its content had.
+    /// Releases the next hops of a group's previous content.
     fn release(&mut self, content: Option<&Group>, index: GroupIndex) {
         let members = content.map(Group::members).unwrap_or_default();
         if let [member] = members
@@ -202,7 +202,7 @@ impl Groups {
         }
     }
 
-    /// Writes what a group says at once where it is no longer what it was.
+    /// Updates the precomputed answer of a group if it is out of date.
     fn refresh_single_hop(&mut self, index: u32) {
         let slot = match self.compiled.get(index) {
             Some(Compiled::One(next_hop)) => self.slots.get(*next_hop),
@@ -218,7 +218,7 @@ impl Groups {
         }
     }
 
-    /// Removes a group, or takes a reservation back.
+    /// Deletes a group, or cancels a reservation.
     pub(crate) fn delete(&mut self, label: GroupLabel) -> bool {
         let Some(index) = self.labels.remove(&label) else { return false };
         let Some(entry) = self.entries.get_mut(index.0 as usize).and_then(Option::take) else { return false };
@@ -236,7 +236,7 @@ impl Groups {
         self.next_hops.keys().copied()
     }
 
-    /// Next hops that came into use since the last call and still are.
+    /// Next hops that came into use since the last call and are still in use.
     pub(crate) fn take_new_next_hops(&mut self) -> Vec<NextHop> {
         let mut new = std::mem::take(&mut self.new_next_hops);
         new.retain(|next_hop| self.next_hops.contains_key(next_hop));
@@ -247,7 +247,7 @@ impl Groups {
         self.next_hops.get(next_hop).and_then(|used| self.slots.get(used.index)).map(|slot| &slot.adjacency)
     }
 
-    /// Returns whether anything changed; a next hop that no group uses changes nothing.
+    /// Returns whether anything changed. A next hop that no group uses changes nothing.
     pub(crate) fn set_adjacency(&mut self, next_hop: NextHop, adjacency: Adjacency) -> bool {
         let Some(used) = self.next_hops.get(&next_hop) else { return false };
         if self.slots.get(used.index).is_some_and(|slot| slot.adjacency == adjacency) {

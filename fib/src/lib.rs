@@ -1,24 +1,35 @@
-//! Forwarding trie, next-hop groups, generations and their publisher: a whole batch of route changes becomes
-//! visible to every worker at one instant, and no worker waits, allocates or frees.
+//! The forwarding table of a NIC host: route tries, next-hop groups, generations and their publisher. A whole batch of route changes
+//! becomes visible to every worker at one instant, and no worker waits, allocates or frees memory.
 //!
-//! Where to begin: [`types`](NextHop) has the words, [`Fib`] is the control side, [`Generation`] what a worker sees,
-//! [`Publisher`] and [`Reader`] the hand-off between the two.
+//! The control thread owns [`Fib`] and [`Publisher`]; each worker owns a [`Reader`] and sees an immutable [`Generation`].
+//!
+//! | module, in reading order | holds |
+//! |---|---|
+//! | `types` | [`VrfId`], [`GroupLabel`], [`NextHop`], [`Group`], [`Adjacency`] |
+//! | `change` | [`Change`], [`Limits`], [`Applied`], [`ApplyError`] |
+//! | `fib` | [`Fib`]: validates and applies a batch, stages a generation |
+//! | `groups`, `ecmp`, `neighbors` | next-hop groups, their weighted flow buckets, directly connected hosts |
+//! | `table`, `trie` | routes of a VRF, and the blocks that lookups read |
+//! | `generation` | [`Generation`]: lookup and forwarding decision of a worker |
+//! | `publisher`, `audit`, `sync` | [`Publisher`] and [`Reader`]: pointer swap, deferred freeing, and the check that no worker frees |
 //!
 //! # Bad input
 //!
-//! A batch with anything wrong in it is refused whole, and the error names the route or group: half a batch would be a table that no
-//! server ever committed, and a forwarder that guesses which half was meant loses packets where nobody looks for them. The table, the
-//! groups and the generation in force stay as they were. What has too little room ([`ApplyError::is_capacity`]) may be tried again.
+//! A batch with any error in it is refused as a whole, and the error names the route or group. Half a batch would be a table that no server
+//! ever committed, and a forwarder that guesses which half was meant loses packets where nobody looks for them. The table, the groups and
+//! the published generation are unchanged. A batch that only lacks room ([`ApplyError::is_capacity`]) may be retried.
 //!
 //! | input | error |
 //! |---|---|
 //! | prefix length over 32 or 128 | cannot be made: `ipnet` refuses it |
 //! | host bits set | [`ApplyError::HostBits`] |
-//! | group that does not exist, or goes with the same batch | [`ApplyError::UnknownLabel`] |
+//! | group that does not exist, or that the same batch deletes | [`ApplyError::UnknownLabel`] |
 //! | VRF that does not exist | [`ApplyError::UnknownVrf`] |
-//! | no members, more than [`MAX_MEMBERS`], weight 0, a member that is nothing | [`ApplyError::BadGroup`] |
-//! | group deleted under its routes | [`ApplyError::GroupInUse`] |
-//! | more than a limit | [`ApplyError::TooManyRoutes`], [`TooManyGroups`](ApplyError::TooManyGroups), [`TooManyVrfs`](ApplyError::TooManyVrfs), [`TooManyNeighbors`](ApplyError::TooManyNeighbors), [`TrieMemory`](ApplyError::TrieMemory) |
+//! | no members, more than [`MAX_MEMBERS`], weight 0, a member without gateway and port | [`ApplyError::BadGroup`] |
+//! | exceeded limit | [`ApplyError::TooManyRoutes`], [`TooManyGroups`](ApplyError::TooManyGroups),
+//! [`TooManyVrfs`](ApplyError::TooManyVrfs), [`TooManyNeighbors`](ApplyError::TooManyNeighbors), [`TrieMemory`](ApplyError::TrieMemory) |
+//! | withdrawal of an unknown prefix, deletion of an unknown group | none: counted, or ignored, because the table already is in the
+//! requested state |
 //! | withdrawal of a prefix that is not there, deletion of a group that is not there | none: counted, or ignored, because the end state is what was wanted |
 //!
 //! ```

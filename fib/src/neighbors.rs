@@ -11,7 +11,7 @@ const SHARDS: usize = 64;
 
 type Shard = HashMap<(PortId, IpAddr), Adjacency>;
 
-/// See the module.
+/// Neighbors by port and address; see the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Neighbors {
     shards: Arc<[Arc<Shard>]>,
@@ -27,7 +27,7 @@ impl Neighbors {
         self.shards.get(shard(address))?.get(&(port, address))
     }
 
-    /// Returns whether anything changed; without a change nothing is copied.
+    /// Returns whether anything changed. Without a change nothing is copied.
     pub(crate) fn set(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
         if self.get(port, address) == Some(&adjacency) {
             return false;
@@ -67,7 +67,7 @@ impl Neighbors {
     }
 }
 
-/// The last bits of an address are those that differ inside a subnet.
+/// Shards by the last bits of an address, which are those that differ inside a subnet.
 fn shard(address: IpAddr) -> usize {
     let last = match address {
         IpAddr::V4(address) => address.octets()[3],

@@ -1,4 +1,4 @@
-//! All routes of one VRF: prefixes in their families, for the batch, the operator and the generation.
+//! All routes of one VRF, by address family.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::types::GroupIndex;
 /// Routes that an iterator fetches at a time.
 const PAGE: usize = 256;
 
-/// See the module.
+/// Routes of one VRF; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Table {
     v4: Family,
@@ -25,7 +25,7 @@ pub(crate) struct Roots {
     pub(crate) v6: Root,
 }
 
-/// A prefix as the families keep it: left-aligned bits and length.
+/// A prefix in the form of the tries: left-aligned bits and length.
 fn key(prefix: IpNet) -> (bool, u128, u8) {
     match prefix {
         IpNet::V4(net) => (true, u128::from(net.network().to_bits()) << 96, net.prefix_len()),
@@ -46,31 +46,31 @@ impl Table {
         Table { v4: Family::new(&V4), v6: Family::new(&V6) }
     }
 
-    /// Points a prefix to a group (`NO_ROUTE` removes it); returns what was there before.
+    /// Points a prefix to a group (`NO_ROUTE` removes it); returns the previous group.
     pub(crate) fn set(&mut self, prefix: IpNet, index: GroupIndex) -> GroupIndex {
         let (v4, bits, len) = key(prefix);
         if v4 { self.v4.set(bits, len, index) } else { self.v6.set(bits, len, index) }
     }
 
-    /// Asks the memory for what [`Table::set`] will look at.
+    /// Prefetches what [`Table::set`] will read.
     pub(crate) fn fetch(&self, prefix: IpNet) {
         let (v4, bits, len) = key(prefix);
         if v4 { self.v4.fetch(bits, len) } else { self.v6.fetch(bits, len) }
     }
 
-    /// Adds the blocks that [`Table::encode`] may ask for.
+    /// Adds the blocks that [`Table::encode`] may allocate.
     pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
         self.v4.demand(encoder, demand);
         self.v6.demand(encoder, demand);
     }
 
-    /// Forgets changes, all of which were changed back.
+    /// Discards the record of changes after a roll-back.
     pub(crate) fn settle(&mut self) {
         self.v4.settle();
         self.v6.settle();
     }
 
-    /// Brings the tries up to date.
+    /// Encodes the changed nodes into blocks.
     pub(crate) fn encode(&mut self, encoder: &mut Encoder) {
         self.v4.encode(encoder);
         self.v6.encode(encoder);
@@ -114,7 +114,7 @@ fn pages(family: &Family, v4: bool, from: (u128, u8)) -> impl Iterator<Item = (I
     let mut next = Some(from);
     let pages = std::iter::from_fn(move || {
         let page = family.page(next?, PAGE);
-        // The key right behind the last one: same bits, one longer. No prefix is longer than 128, none lies between.
+        // The key right after the last one: same bits, length plus one. No prefix is longer than 128, none lies between.
         next = page.last().filter(|_| page.len() >= PAGE).map(|&(bits, len, _)| (bits, len + 1));
         Some(page)
     });

@@ -1,13 +1,13 @@
-//! The words of the table: VRF, label, next hop, group, adjacency.
+//! Basic types of the table: VRF, label, next hop, group, adjacency.
 
 use std::net::IpAddr;
 
 use thiserror::Error;
 
-/// Most members that a group may have.
+/// Most members of a group.
 pub const MAX_MEMBERS: usize = 256;
 
-/// A routing and forwarding instance; small and dense, below [`crate::Limits::max_vrfs`]. 0 is the default one.
+/// Id of a VRF (virtual routing and forwarding instance, RFC 4364): a small number below [`crate::Limits::max_vrfs`]. 0 is the default VRF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VrfId(pub u32);
 
@@ -16,11 +16,11 @@ impl VrfId {
     pub const DEFAULT: VrfId = VrfId(0);
 }
 
-/// Identity of a group, chosen by whoever feeds the table. It survives a change of the group's content.
+/// Identity of a group, chosen by the caller of [`crate::Fib::apply`]. It stays the same when the group's content changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupLabel(pub u64);
 
-/// What a lookup yields: the group's place in the generation that was asked, and in no other.
+/// Result of a lookup: the group's index in the generation that was asked, and in no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct GroupIndex(pub u32);
@@ -30,7 +30,7 @@ impl GroupIndex {
     pub const NO_ROUTE: GroupIndex = GroupIndex(0);
 }
 
-/// A port of the NIC host.
+/// A port of the NIC host, by its index in the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u16);
 
@@ -39,7 +39,7 @@ pub struct PortId(pub u16);
 pub struct NextHop {
     /// Address of the gateway; none where the destination itself is on the link.
     pub gateway: Option<IpAddr>,
-    /// Outgoing port; none where the dataplane finds it by the gateway's address.
+    /// Outgoing port; none if the dataplane finds it by the gateway's address.
     pub port: Option<PortId>,
 }
 
@@ -55,31 +55,31 @@ impl NextHop {
     }
 }
 
-/// A next hop and its share of the traffic.
+/// A next hop and its share of the traffic (weighted ECMP).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
-    /// Where to.
+    /// Where its packets go.
     pub next_hop: NextHop,
-    /// Share, relative to the other members; at least 1.
+    /// Weight relative to the other members; at least 1.
     pub weight: u16,
 }
 
-/// What happens to packets of the routes that point here.
+/// What happens to the packets of all routes that point to the group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// Forwarded to one of the members, chosen by weight and flow hash. Make it with [`Group::hops`].
+    /// Forwarded to one of the members, selected by weight and flow hash. Construct it with [`Group::hops`].
     Hops(Box<[Member]>),
-    /// Dropped in silence.
+    /// Dropped silently.
     Blackhole,
     /// Dropped with ICMP host unreachable.
     Unreachable,
     /// Dropped with ICMP administratively prohibited.
     Prohibit,
-    /// For this host itself.
+    /// Delivered to this host.
     Local,
 }
 
-/// Why a group cannot exist.
+/// Why a group is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GroupError {
     /// A group of next hops needs at least one.
@@ -88,7 +88,7 @@ pub enum GroupError {
     /// More members than [`MAX_MEMBERS`].
     #[error("expected 1 to {MAX_MEMBERS} members, found {0}")]
     TooManyMembers(usize),
-    /// A member that would never be chosen.
+    /// A member with weight 0, which would never be selected.
     #[error("member {0}: expected a weight of at least 1, found 0")]
     ZeroWeight(usize),
     /// A member with neither gateway nor port.
@@ -98,6 +98,9 @@ pub enum GroupError {
 
 impl Group {
     /// A group of weighted next hops.
+    ///
+    /// # Errors
+    /// [`GroupError`] if the number of members is not 1 to [`MAX_MEMBERS`], or a member has weight 0 or neither gateway nor port.
     pub fn hops(members: Vec<Member>) -> Result<Group, GroupError> {
         let group = Group::Hops(members.into_boxed_slice());
         group.check()?;
@@ -105,11 +108,17 @@ impl Group {
     }
 
     /// A group of one next hop.
+    ///
+    /// # Errors
+    /// [`GroupError::EmptyNextHop`] if the next hop has neither gateway nor port.
     pub fn one(next_hop: NextHop) -> Result<Group, GroupError> {
         Group::hops(vec![Member { next_hop, weight: 1 }])
     }
 
-    /// Whether the content obeys the limits that [`Group::hops`] states.
+    /// Checks the limits that [`Group::hops`] states.
+    ///
+    /// # Errors
+    /// [`GroupError`], as for [`Group::hops`].
     pub fn check(&self) -> Result<(), GroupError> {
         let Group::Hops(members) = self else { return Ok(()) };
         if members.is_empty() {
@@ -129,7 +138,7 @@ impl Group {
         Ok(())
     }
 
-    /// The members; none for the groups that are no next hops.
+    /// The members; empty for groups without next hops.
     pub fn members(&self) -> &[Member] {
         match self {
             Group::Hops(members) => members,
@@ -138,12 +147,12 @@ impl Group {
     }
 }
 
-/// Whether a next hop or neighbour can be sent to.
+/// Whether packets can be sent to a next hop or neighbor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AdjacencyState {
-    /// The header is right.
+    /// The header is valid.
     Reachable,
-    /// Its link-layer address is being asked for, or did not answer.
+    /// The link-layer address is being resolved, or resolution failed (RFC 4861 §7.3.2 INCOMPLETE).
     Incomplete,
 }
 
@@ -160,8 +169,8 @@ pub struct Adjacency {
     pub mtu: u16,
 }
 
-/// Where the packets of a group go that has one next hop and no choice to make: [`Adjacency`] in a quarter of a cache line, without a
-/// step in between. Almost all groups of almost all tables are such.
+/// The adjacency of a group with exactly one reachable next hop: [`Adjacency`] in a quarter of a cache line, without an indirection. Nearly
+/// all groups are of this kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct SingleHop {
@@ -169,12 +178,12 @@ pub struct SingleHop {
     pub header: [u8; 12],
     /// Outgoing port.
     pub port: PortId,
-    /// Largest IP packet on that link, in bytes; 0, which no packet fits in, where there is more to the group than this.
+    /// Largest IP packet on that link, in bytes; 0, which no packet fits, if the group is of another kind.
     pub mtu: u16,
 }
 
 impl SingleHop {
-    /// No packet goes this way.
+    /// Matches no packet.
     pub(crate) const NONE: SingleHop = SingleHop { header: [0; 12], port: PortId(0), mtu: 0 };
 }
 

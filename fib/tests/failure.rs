@@ -139,7 +139,7 @@ fn a_batch_that_adds_and_removes_as_many_groups_fits_a_full_table() {
 }
 
 #[test]
-fn neighbours_beyond_the_limit_are_refused_by_name_until_one_goes() {
+fn neighbors_beyond_the_limit_are_refused_by_name_until_one_goes() {
     let mut fib = Fib::new(Limits { max_neighbors: 2, ..Limits::default() });
     let host = |n: u8| IpAddr::from([192, 0, 2, n]);
     let adjacency =
@@ -148,7 +148,7 @@ fn neighbours_beyond_the_limit_are_refused_by_name_until_one_goes() {
     assert_eq!((set(&mut fib, 1, 1), set(&mut fib, 2, 2)), (Ok(true), Ok(true)));
     let before = fib.generation();
     let error = set(&mut fib, 3, 3).unwrap_err();
-    assert_eq!(error.to_string(), "neighbour 192.0.2.3 at port 1: expected at most 2 neighbours");
+    assert_eq!(error.to_string(), "neighbor 192.0.2.3 at port 1: expected at most 2 neighbors");
     assert!(error.is_capacity());
     assert!(Arc::ptr_eq(&before, &fib.generation()), "nothing changed");
     assert_eq!(set(&mut fib, 2, 9), Ok(true), "one that is there may change");
@@ -157,7 +157,7 @@ fn neighbours_beyond_the_limit_are_refused_by_name_until_one_goes() {
 }
 
 /// The memory of the tries gives out after as many batches as there is room for: each time another step of a batch is the one that
-/// finds none. A worker that stands still keeps the blocks of its generation from being used again; when it moves on, there is room.
+/// finds none. A stalled worker keeps the blocks of its generation from being used again; when it moves on, there is room.
 #[test]
 fn memory_that_gives_out_at_any_step_leaves_the_table_whole_and_comes_back() {
     let mut refusals = 0;

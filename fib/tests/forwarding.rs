@@ -1,4 +1,4 @@
-//! From a group to an adjacency: next hops, neighbours, members that go silent.
+//! From a group to an adjacency: next hops, neighbors, members that go silent.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;

@@ -15,7 +15,7 @@ fn announce_in(vrf: VrfId, prefix: IpNet, label: u64) -> Change {
     Change::Announce { vrf, prefix, label: GroupLabel(label) }
 }
 
-/// One route for each group, in neighbouring subnets, so that no answer repeats: past the numbers that 15 and 16 bits hold.
+/// One route for each group, in neighboring subnets, so that no answer repeats: past the numbers that 15 and 16 bits hold.
 #[test]
 fn groups_beyond_16_bits_are_told_apart() {
     for groups in [32_700..=32_900u64, 65_400..=65_700] {

@@ -1,4 +1,4 @@
-//! The hand-off: what workers see, when memory is given back, and by whom.
+//! Publishing: what workers see, when memory is freed, and on which thread.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -100,7 +100,7 @@ fn publishing_the_same_generation_again_changes_nothing() {
 }
 
 #[test]
-fn a_worker_that_stands_still_holds_at_most_the_bound_and_then_sees_the_net() {
+fn a_stalled_worker_holds_at_most_the_bound_and_then_sees_the_net() {
     let (mut fib, publisher) = start();
     let mut publisher = publisher.with_retired_limit(3);
     let (mut stuck, mut alive) = (publisher.register("stuck"), publisher.register("alive"));
@@ -125,7 +125,7 @@ fn a_worker_that_stands_still_holds_at_most_the_bound_and_then_sees_the_net() {
 }
 
 #[test]
-fn a_worker_that_ends_by_a_defect_holds_nothing() {
+fn a_worker_that_panics_holds_nothing() {
     let (mut fib, mut publisher) = start();
     let mut reader = publisher.register("w0");
     let worker = std::thread::spawn(move || {

@@ -124,7 +124,7 @@ fn each_answer_was_right_at_its_instant() {
                     bursts += 1;
                     match bursts % 64 {
                         0 => reader.idle(),
-                        // A worker that stands still, and the retired list fills.
+                        // A stalled worker: the retired list fills.
                         32 => std::thread::sleep(Duration::from_millis(1)),
                         _ => {}
                     }

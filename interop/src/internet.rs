@@ -1,4 +1,4 @@
-//! The real Internet's table on its way through BGP: who tells it, whom its next hops belong to, and what zebra says of it.
+//! The real Internet's table through BGP: the speaker, the owners of its next hops, and zebra's view of it.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -18,7 +18,7 @@ fn equal(what: &str, copies: &[&Ours<'_>], routes: u32) {
 }
 
 #[test]
-fn each_tier_goes_on_by_its_second_way() {
+fn each_tier_continues_with_its_secondary() {
     let Some(lab) = Lab::new(&["nft"]) else { return };
     let (a, b, c) = (lab.host("a"), lab.host("b"), lab.host("c"));
     let (r1, r2, l) = (lab.host("r1"), lab.host("r2"), lab.host("l"));

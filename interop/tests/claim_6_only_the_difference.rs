@@ -11,17 +11,17 @@ const ROUTES: u32 = 20_000;
 
 /// What two tiers count: changes of each one's table, routes that each applied, routes passed on, bytes to the tier below.
 #[derive(Debug, Clone, Copy)]
-struct Counted {
+struct Counters {
     changes: [u64; 2],
     applied: [u64; 2],
     passed_on: u64,
     bytes: u64,
 }
 
-fn counted(relay: &Ours<'_>, leaf: &Ours<'_>) -> Counted {
+fn counted(relay: &Ours<'_>, leaf: &Ours<'_>) -> Counters {
     let both = [relay.status(), leaf.status()];
     let applied = [0, 1].map(|n| both[n].sync.as_ref().unwrap().routes_applied);
-    Counted {
+    Counters {
         changes: [both[0].table.changes, both[1].table.changes],
         applied,
         passed_on: both[0].sync.as_ref().unwrap().routes_passed_on,
@@ -30,7 +30,7 @@ fn counted(relay: &Ours<'_>, leaf: &Ours<'_>) -> Counted {
 }
 
 #[track_caller]
-fn moved(before: Counted, after: Counted, routes: u64) {
+fn moved(before: Counters, after: Counters, routes: u64) {
     let differences = |a: [u64; 2], b: [u64; 2]| [b[0] - a[0], b[1] - a[1]];
     assert_eq!(differences(before.changes, after.changes), [routes; 2], "records changed in tiers 2 and 3");
     assert_eq!(differences(before.applied, after.applied), [routes; 2], "routes applied in tiers 2 and 3");
@@ -92,14 +92,16 @@ fn an_equal_secondary_moves_no_route_and_one_that_differs_in_1000_moves_1000() {
     primary_in_use(&primary);
     moved(before, counted(&relay, &leaf), 0);
 
-    // 300 less, 300 by the other next hop, 400 more; nobody is told while the primary is capable.
+    // 300 less, 300 by the other next hop, 400 more; nothing is sent downstream while the primary is capable.
     b.ip_batch(
         &(table("del", 0..300, "192.0.2.2")
             + &table("replace", 300..600, "192.0.2.3")
             + &table("add", ROUTES..ROUTES + 400, "192.0.2.2")),
     );
     eventually("the secondary differs", 10, || secondary.count() == u64::from(ROUTES + 100));
-    always("nobody is told", 2, || relay.digest() == primary.digest() && leaf.digest() == primary.digest());
+    always("nothing is sent downstream", 2, || {
+        relay.digest() == primary.digest() && leaf.digest() == primary.digest()
+    });
     let before = counted(&relay, &leaf);
     moved(before, counted(&relay, &leaf), 0);
     let quiet = relay.server(Role::Secondary).received_bytes;

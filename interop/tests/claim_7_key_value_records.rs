@@ -164,7 +164,7 @@ fn a_secondary_is_silent_and_when_it_takes_over_only_records_that_differ_move() 
     for n in 3_000..3_400 {
         put(&secondary, &format!("k/{n:04}"), "new");
     }
-    always("nobody is told", 1, || changes() == before);
+    always("nothing is sent downstream", 1, || changes() == before);
     network.cut(&a);
     eventually("both tiers have the secondary's records", 10, || {
         relay.active() == Some(Role::Secondary)

@@ -1,4 +1,4 @@
-//! Two route servers with the full table from an FRR each, which goes on changing; packets through a dataplane; the primary is killed and comes
+//! Two route servers with the full table from an FRR each, which keeps changing; packets through a dataplane; the primary is killed and comes
 //! back. This is `make demo-frr`, whose own verdict is asked, with bounds on what it prints.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -23,9 +23,9 @@ fn nothing_is_lost_when_the_primary_is_killed_while_frr_changes_routes() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let told = text.lines().filter(|line| line.contains(": zebra told"));
+    let reports = text.lines().filter(|line| line.contains(": zebra sent"));
     let table = text.lines().skip_while(|line| !line.starts_with("routes in the table"));
-    told.chain(table).for_each(|line| println!("{line}"));
+    reports.chain(table).for_each(|line| println!("{line}"));
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(figure(&text, "routes in the table"), [1_062_046]);
     assert!(figure(&text, "packets sent")[0] > 1_000_000, "packets flowed");

@@ -35,12 +35,12 @@ fn a_route_server_follows_bgpd_through_the_documented_configuration() {
     eventually("three routes", 30, || server.count() == 3);
     assert_eq!(server.via("10.0.0.0/8").unwrap(), "192.0.2.2");
     assert_eq!(server.via("2001:db8:1::/48").unwrap(), "2001:db8::2");
-    assert!(!server.status().ready, "nobody has said that the table is complete");
+    assert!(!server.status().ready, "the end of the table has not been signalled");
 
     // The helper of packaging/ says so.
     let sentinel = format!("{}/../packaging/frr/fibcast-sentinel", env!("CARGO_MANIFEST_DIR"));
-    let said = a.sh(&format!("{sentinel} --settle 2 --vty_socket {}", frr.folder().display()));
-    assert!(said.contains("sentinel installed"), "{said}");
+    let output = a.sh(&format!("{sentinel} --settle 2 --vty_socket {}", frr.folder().display()));
+    assert!(output.contains("sentinel installed"), "{output}");
     eventually("ready", 5, || server.status().ready);
     assert_eq!(server.count(), 3, "the sentinel is no route");
     assert_eq!(server.source("bgp").state, "live");

@@ -52,12 +52,15 @@ fn tables_of_the_kernel_are_vrfs_and_do_not_mix() {
     ]);
     frr.conf(in_red);
     eventually("five routes", 30, || server.count() == 5);
-    let told = |vrf| via_in(&server, vrf, "10.1.0.0/16");
-    assert_eq!([told(0), told(7), told(8)].map(Option::unwrap), ["192.0.2.2", "192.0.2.3", by_red]);
+    let next_hop = |vrf| via_in(&server, vrf, "10.1.0.0/16");
+    assert_eq!(
+        [next_hop(0), next_hop(7), next_hop(8)].map(Option::unwrap),
+        ["192.0.2.2", "192.0.2.3", by_red]
+    );
     eventually("table 200 is nobody's", 10, || server.counter("frr", "skipped_table") > 0);
     frr.conf(&["no ip route 10.1.0.0/16 192.0.2.3 table 100"]);
-    eventually("gone from its table", 10, || told(7).is_none());
-    always("and from no other", 1, || told(0).is_some() && told(8).is_some());
+    eventually("gone from its table", 10, || next_hop(7).is_none());
+    always("and from no other", 1, || next_hop(0).is_some() && next_hop(8).is_some());
     assert_eq!(via_in(&server, 7, "10.3.0.0/16").unwrap(), "192.0.2.3");
 }
 
@@ -122,10 +125,10 @@ fn ipv4_by_an_ipv6_next_hop_needs_next_hop_groups_and_is_told_when_it_has_none()
          neighbor 2001:db8::2 remote-as 65001\n neighbor 2001:db8::2 capability extended-nexthop\n \
          address-family ipv4 unicast\n  neighbor 2001:db8::2 activate\n  neighbor 2001:db8::2 route-map IN in\n",
     );
-    eventually("told with a next hop that is none", 40, || server.counter("frr", "skipped_unnumbered") >= 2);
+    eventually("sent with a next hop that is none", 40, || server.counter("frr", "skipped_unnumbered") >= 2);
     assert_eq!(server.count(), 0);
     frr.conf(&["fpm use-next-hop-groups"]);
-    eventually("told with their next hop", 30, || server.count() == 2);
+    eventually("sent with their next hop", 30, || server.count() == 2);
     let via = server.via("10.1.0.0/16").unwrap();
     println!("IPv4 by an IPv6 next hop: {via}");
     // bgpd takes the link-local one of the two next hops for IPv4, whatever the route-map says; the port tells where that is.

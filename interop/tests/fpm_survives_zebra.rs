@@ -27,7 +27,7 @@ fn deletions_that_zebra_never_tells_are_swept_when_it_is_back() {
     assert_eq!(server.via("10.3.0.0/16").unwrap(), "blackhole");
     assert_eq!(server.via("10.4.0.0/16").unwrap(), "unreachable");
 
-    // zebra is told to hang up; a route is deleted, one changed and one added, which it never tells.
+    // zebra closes the connection; a route is deleted, one changed and one added, which it does not send.
     frr.conf(&["no fpm address"]);
     eventually("zebra is gone", 5, || server.source("static").state == "disconnected");
     frr.conf(&["no ip route 10.1.0.0/16 192.0.2.2", "no ip route 10.3.0.0/16 blackhole"]);
@@ -55,7 +55,7 @@ fn deletions_that_zebra_never_tells_are_swept_when_it_is_back() {
     assert_eq!((server.count(), server.counter("static", "routes_stale")), (6, 0));
     assert!(server.status().ready, "a server that was ready stays so");
 
-    // With next-hop groups, which zebra numbers anew, nothing is told that was known before.
+    // With next-hop groups, which zebra renumbers, nothing is sent that is already known.
     let (changes, sessions) = (server.source("static").changes, server.counter("static", "sessions"));
     frr.conf(&["fpm use-next-hop-groups"]);
     eventually("another session", 20, || server.counter("static", "sessions") > sessions);

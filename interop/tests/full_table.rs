@@ -49,7 +49,7 @@ fn a_million_routes_come_through_bgpd_and_zebra_and_are_told_again() {
     std::thread::sleep(Duration::from_secs(5));
     server.process().resume();
     eventually("nothing is stale", 120, || server.counter("bgp", "routes_stale") == 0);
-    println!("told again by zebra alone, 5 s of them stopped: {:.1} s", begin.elapsed().as_secs_f64());
+    println!("sent again by zebra alone, 5 s of them stopped: {:.1} s", begin.elapsed().as_secs_f64());
     assert!(million());
     assert_eq!(frr.fpm_counter("Connection closes"), closes, "no reset for slow reading");
     assert_eq!((server.counter("bgp", "messages_malformed"), server.counter("bgp", "sessions")), (0, 2));

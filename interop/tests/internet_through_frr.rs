@@ -1,7 +1,7 @@
 //! The real Internet's table, 1,062,046 routes of both families, from a BGP speaker through bgpd and zebra into dataplanes of tiers 2 and 3, while a
 //! clock runs; then a zebra that is stopped, and one that is killed, while it holds all of that.
 //!
-//! What must be in a table is said by another route server, which has the same routes from files: digests do not depend on where routes come from.
+//! Another route server defines what must be in a table: it has the same routes from files: digests do not depend on where routes come from.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -125,7 +125,7 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     let begin = heard.first.unwrap();
     let last = heard.last.unwrap();
     println!(
-        "from BGP: zebra told {} bytes in {:.1} s, with the helper's settling time; the last route is forwarded by in tier 2 \
+        "from BGP: zebra sent {} bytes in {:.1} s, with the helper's settling time; the last route is forwarded by in tier 2 \
          {:.2} s and in tier 3 {:.2} s after the last byte: {:.2} times zebra's time",
         heard.bytes,
         seconds(heard.took()),
@@ -153,7 +153,7 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
     for round in 1..=2 {
         frr.fpm_to(2621);
         let quiet = |tap: &Tap| tap.heard().last.is_some_and(|last| last.elapsed() > Duration::from_secs(3));
-        eventually("zebra has told its table to nobody", 180, || {
+        eventually("zebra has sent its table to a sink", 180, || {
             quiet(&sink) && sink.heard().bytes > 50_000_000
         });
         let alone = sink.heard().took();
@@ -170,7 +170,7 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
         let times = full.map(|full| seconds(full - heard.first.unwrap()));
         ratios.push(times[0].max(times[1]) / seconds(alone));
         println!(
-            "zebra alone, round {round}: told to nobody in {:.2} s, to a route server in {:.2} s; the last route is forwarded by in \
+            "zebra alone, round {round}: to a sink in {:.2} s, to a route server in {:.2} s; the last route is forwarded by in \
              tier 2 after {:.2} s, in tier 3 after {:.2} s: {:.2} times",
             seconds(alone),
             seconds(heard.took()),
@@ -186,9 +186,9 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
         [&before, &before, &before].map(|d| d.clone())
     );
 
-    // Without the tap: stopped for 20 s while BGP goes on changing, zebra is slow, and not gone.
+    // Without the tap: stopped for 20 s while BGP keeps changing, zebra is slow but not lost.
     frr.fpm_to(2620);
-    eventually("told again", 120, || {
+    eventually("sent again", 120, || {
         server.counter("bgp", "sessions") >= 2 && server.counter("bgp", "routes_stale") == 0
     });
     let closes = frr.fpm_counter("Connection closes");
@@ -202,14 +202,14 @@ fn the_full_table_comes_through_frr_to_tiers_2_and_3_and_survives_a_stopped_and_
         [&server, &tier2, &tier3].iter().all(|ours| ours.digest() == after)
     });
     println!(
-        "zebra stopped for 20 s of changes: all of them everywhere {:.1} s after it went on",
+        "zebra stopped for 20 s of changes: all of them everywhere {:.1} s after it resumed",
         seconds(begin.elapsed())
     );
     assert_eq!(frr.fpm_counter("Connection closes"), closes, "no reset for slow reading");
     assert_eq!((server.counter("bgp", "messages_malformed"), server.counter("bgp", "routes_stale")), (0, 0));
 
     // Killed, and back without a word about what was deleted meanwhile. All of FRR, as watchfrr does it: bgpd does not tell a new zebra
-    // what it told the one before.
+    // what it sent to the previous one.
     frr.conf(&["ip route 192.0.2.0/24 blackhole"]);
     eventually("one more", 20, || server.count() == ROUTES + 1);
     drop(helper);

@@ -35,7 +35,7 @@ fn the_kernel_forwards_by_the_table_and_nobody_elses_routes_are_touched() {
         route_server_toml(&h, "rs", "127.0.0.1:7830", &text)
     };
     let mut server = h.ours("fibcast-route-server", "rs", &sources(true));
-    // A former life's leftovers, one right and one wrong; and somebody else's routes, one in the place of ours.
+    // Routes of an earlier run, one right and one wrong; and foreign routes, one with the key of ours.
     h.ip("route add 10.0.0.0/8 via 192.0.2.2 table 200 proto 217 metric 1024");
     h.ip("route add 10.99.0.0/16 via 192.0.2.2 table 200 proto 217 metric 1024");
     h.ip("route add 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
@@ -123,9 +123,9 @@ fn a_table_that_has_expired_leaves_the_kernel_and_comes_back_with_the_server() {
     let agent = h.ours("fibcast-agent", "host-1", &toml);
     // Members of a multipath route stand on lines of their own.
     let ours = || {
-        let said = |family: &str| h.ip(&format!("{family} route show table 200 proto 217"));
+        let routes_of = |family: &str| h.ip(&format!("{family} route show table 200 proto 217"));
         let count =
-            |family: &str| said(family).lines().filter(|l| !l.starts_with(char::is_whitespace)).count();
+            |family: &str| routes_of(family).lines().filter(|l| !l.starts_with(char::is_whitespace)).count();
         (count("-4"), count("-6"))
     };
     eventually("nine routes", 20, || ours().0 == 6 && kernel(&agent).routes == 9);

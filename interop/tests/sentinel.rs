@@ -75,7 +75,7 @@ impl Frr {
 
 fn neighbor(state: &str, families: &[bool]) -> String {
     let families =
-        families.iter().map(|told| format!("\n\"endOfRibStatus\":{{\n\"endOfRibRecv\":{told}\n}}"));
+        families.iter().map(|received| format!("\n\"endOfRibStatus\":{{\n\"endOfRibRecv\":{received}\n}}"));
     format!("\"bgpState\":\"{state}\",{}\n", families.collect::<String>())
 }
 

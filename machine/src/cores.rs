@@ -1,15 +1,15 @@
-//! Processors.
+//! CPU cores.
 
 use crate::Machine;
 
 impl Machine {
-    /// The processors that are online, by number; none where the kernel does not say.
+    /// Numbers of the online CPU cores; none if the kernel does not report them.
     pub fn online_cores(&self) -> Option<Vec<usize>> {
         list(self.read("/sys/devices/system/cpu/online")?.trim())
     }
 }
 
-/// A list as the kernel writes it: `0-3,8`. None where it is not one.
+/// Parses the kernel's list format: `0-3,8`. None if it is invalid.
 fn list(text: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {

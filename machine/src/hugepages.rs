@@ -1,26 +1,26 @@
-//! Hugepages: what devices reach packet buffers in.
+//! Hugepages: the memory for packet buffers that devices access by DMA.
 
 use crate::Machine;
 
-/// MiB of hugepages that the ports of `packaging/examples/dataplane.toml` want: what documents and `fibcast doctor` recommend where no
-/// other configuration is known. A test of the dataplane computes it.
+/// MiB of hugepages that the ports of `packaging/examples/dataplane.toml` need. Documents and `fibcast doctor` recommend it if no other
+/// configuration is known. A test of the dataplane computes it.
 pub const EXAMPLE_MIB: u64 = 52;
 
-/// The pages of one size.
+/// Hugepages of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pages {
-    /// Size of one.
+    /// Size of one page in KiB.
     pub kib: u64,
-    /// How many there are.
+    /// Number of pages.
     pub total: u64,
-    /// How many of them somebody may take.
+    /// Number of pages that can still be allocated.
     pub free: u64,
-    /// Whether the kernel means this size where none is said (`vm.nr_hugepages`); a boot parameter may choose another than 2 MiB.
+    /// Whether this is the default size (`vm.nr_hugepages`); a boot parameter may select another than 2 MiB.
     pub is_default: bool,
 }
 
 impl Machine {
-    /// By size, smallest first.
+    /// All sizes, smallest first.
     pub fn hugepages(&self) -> Vec<Pages> {
         const FOLDER: &str = "/sys/kernel/mm/hugepages";
         let meminfo = self.read("/proc/meminfo").unwrap_or_default();
@@ -29,7 +29,7 @@ impl Machine {
         let size = |name: &String| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok();
         let one = |name: &String| {
             let count = |file: &str| self.number(&format!("{FOLDER}/{name}/{file}")).unwrap_or(0);
-            // A reserved page is free and promised to somebody; the kernel makes further pages up to the overcommit limit.
+            // A reserved page is free but promised to a process; the kernel may create further pages up to the overcommit limit.
             let more = count("nr_overcommit_hugepages").saturating_sub(count("surplus_hugepages"));
             let free = count("free_hugepages").saturating_sub(count("resv_hugepages")) + more;
             let kib = size(name)?;
@@ -40,13 +40,13 @@ impl Machine {
         all
     }
 
-    /// Whether a file system of hugepages is mounted.
+    /// Whether a hugetlbfs is mounted.
     pub fn hugetlbfs_is_mounted(&self) -> bool {
         let text = self.read("/proc/mounts").unwrap_or_default();
         text.lines().any(|line| line.split_whitespace().nth(2) == Some("hugetlbfs"))
     }
 
-    /// KiB of hugepages that a process has.
+    /// Hugepages of a process in KiB.
     pub fn hugepages_of(&self, pid: u32) -> Option<u64> {
         let text = self.read(&format!("/proc/{pid}/status"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("HugetlbPages:"))?;
@@ -54,24 +54,24 @@ impl Machine {
     }
 }
 
-/// Free memory of all sizes in KiB.
+/// Free hugepages of all sizes in KiB.
 pub fn free_kib(all: &[Pages]) -> u64 {
     all.iter().map(|pages| pages.kib * pages.free).sum()
 }
 
-/// Memory of all sizes in KiB, free or not.
+/// Hugepages of all sizes in KiB, free or not.
 pub fn total_kib(all: &[Pages]) -> u64 {
     all.iter().map(|pages| pages.kib * pages.total).sum()
 }
 
-/// The command that reserves so many KiB more than what is in use now; it never takes pages away.
+/// The command that reserves `kib` more than is in use now; it never removes pages.
 pub fn how_to_reserve(all: &[Pages], kib: u64) -> String {
     let Some(smallest) = all.first().filter(|pages| pages.kib > 0) else {
         return "use a kernel with hugepages (CONFIG_HUGETLBFS)".to_owned();
     };
     let in_use = smallest.total.saturating_sub(smallest.free);
     let wanted = (in_use + kib.div_ceil(smallest.kib)).max(smallest.total);
-    // vm.nr_hugepages is about the default size, which a boot parameter may have made another.
+    // vm.nr_hugepages refers to the default size, which a boot parameter may change.
     let file = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages", smallest.kib);
     if smallest.is_default {
         format!("sysctl -w vm.nr_hugepages={wanted}")

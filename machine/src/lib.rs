@@ -1,11 +1,13 @@
-//! What the kernel tells about a machine in /proc, /sys and /dev, as far as DPDK depends on it, and what to do where it does not fit.
+//! What the kernel reports about a machine in /proc, /sys and /dev as far as DPDK depends on it, and how to fix what does not fit.
 //!
-//! * [`pci`]: network devices, and whether a program can take one;
-//! * [`hugepages`]: how much memory of what size;
-//! * [`cores`]: which processors there are.
+//! | module | covers |
+//! |---|---|
+//! | [`pci`] | network devices, and whether a program can use one |
+//! | [`hugepages`] | memory by page size |
+//! | [`cores`] | CPU cores |
 //!
-//! The dataplane looks before it starts DPDK, `fibcast doctor` when an operator asks. Nothing is changed. All paths are below a root folder,
-//! so that tests show made-up machines.
+//! The dataplane checks before it starts DPDK, `fibcast doctor` on an operator's request. Nothing is changed. All paths are relative to a
+//! root folder, so tests can describe machines that do not exist.
 
 pub mod cores;
 pub mod hugepages;
@@ -20,7 +22,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// As it is shown below this folder.
+    /// The machine that this folder describes.
     pub fn new(root: &Path) -> Machine {
         Machine { root: root.to_owned() }
     }
@@ -30,12 +32,12 @@ impl Machine {
         Machine::new(Path::new("/"))
     }
 
-    /// Where a path of the machine is.
+    /// The file system path for a path of the machine.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
     }
 
-    /// The text of a file; none where it cannot be read.
+    /// Content of a file; none if it cannot be read.
     pub fn read(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.path(path)).ok()
     }
@@ -45,7 +47,7 @@ impl Machine {
         self.read(path)?.trim().parse().ok()
     }
 
-    /// The names in a folder, in order; none where there is no such folder.
+    /// Sorted names in a folder; none if there is no such folder.
     pub fn names(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
         let mut names: Vec<String> =
@@ -54,7 +56,7 @@ impl Machine {
         names
     }
 
-    /// The last part of where a symbolic link leads.
+    /// Last component of a symbolic link's target.
     pub fn link(&self, path: &str) -> Option<String> {
         let to = std::fs::read_link(self.path(path)).ok()?;
         Some(to.file_name()?.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! PCI devices: who drives one, and whether a program can take it.
+//! PCI devices: their driver, and whether a program can use them.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,42 +8,42 @@ use crate::Machine;
 const DEVICES: &str = "/sys/bus/pci/devices";
 /// PCI class of network controllers.
 const NETWORK: &str = "0x02";
-/// Vendor of virtio devices, whose older kind DPDK also takes where no driver has it.
+/// Vendor of virtio devices. DPDK also uses their legacy kind without a driver.
 const VIRTIO: &str = "0x1af4";
-/// Drivers that leave a device to a program.
+/// Drivers that give a device to a program.
 const FOR_PROGRAMS: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
-/// Drivers that share a device with a program: it stays theirs.
+/// Bifurcated drivers: the kernel keeps the device and shares it with a program.
 const SHARED: [&str; 3] = ["mlx5_core", "mlx4_core", "mana"];
 
-/// Who drives a device.
+/// Driver of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Driver {
-    /// One that leaves it to a program.
+    /// A driver that gives the device to a program.
     ForPrograms(String),
-    /// The kernel's, which shares it with a program (bifurcated).
+    /// A kernel driver that shares it with a program (bifurcated).
     Shared(String),
-    /// The kernel's alone.
+    /// A kernel driver.
     Kernel(String),
-    /// Nobody.
+    /// No driver.
     None,
 }
 
 /// A device on the PCI bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// `0000:03:00.0`.
+    /// PCI address, such as `0000:03:00.0`.
     pub address: String,
-    /// Who drives it.
+    /// Its driver.
     pub driver: Driver,
-    /// Names of its interfaces in the kernel.
+    /// Names of its kernel interfaces.
     pub interfaces: Vec<String>,
     class: String,
     vendor: String,
-    /// Number of its IOMMU group; none where the IOMMU is off.
+    /// Number of its IOMMU group; none if the IOMMU is off.
     group: Option<String>,
 }
 
-/// The whole form of a PCI address, `0000:03:00.0`, in which the domain may be left out; none where it is no such address.
+/// The full form of a PCI address, `0000:03:00.0`, whose domain may be omitted; none if it is invalid.
 pub fn address(text: &str) -> Option<String> {
     let text = text.strip_prefix("pci:").unwrap_or(text);
     let (rest, function) = text.split_once('.')?;
@@ -68,7 +68,7 @@ impl Device {
 }
 
 impl Machine {
-    /// The device of an address as [`address`] gives it.
+    /// The device with this address, in the form of [`address`].
     pub fn device(&self, address: &str) -> Option<Device> {
         let file = |name: &str| format!("{DEVICES}/{address}/{name}");
         let text = |name: &str| self.read(&file(name)).unwrap_or_default().trim().to_owned();
@@ -84,7 +84,7 @@ impl Machine {
         Some(Device {
             address: address.to_owned(),
             driver,
-            // A virtio device has its interfaces one folder down.
+            // The interfaces of a virtio device are one folder below.
             interfaces: [self.names(&file("net")), self.virtio_interfaces(address)].concat(),
             class: text("class"),
             vendor: text("vendor"),
@@ -109,7 +109,7 @@ impl Machine {
         !self.names("/sys/kernel/iommu_groups").is_empty()
     }
 
-    /// The commands that leave a device to a program.
+    /// The commands that bind a device to a driver for programs.
     pub fn how_to_bind(&self, address: &str) -> String {
         let load = |module: &str, folder: &str| {
             if self.path(&format!("/sys/module/{folder}")).exists() {
@@ -129,8 +129,8 @@ impl Machine {
         )
     }
 
-    /// What stops a program from taking the device of a port, and what mends it; none where nothing is known to. `address` as
-    /// [`address`] gives it.
+    /// What prevents a program from using a port's device, and how to fix it; none if nothing is known. `address` has the form of
+    /// [`address`].
     pub fn obstacle(&self, address: &str) -> Option<String> {
         let Some(device) = self.device(address) else {
             let mut known: Vec<String> =
@@ -150,22 +150,22 @@ impl Machine {
             Driver::ForPrograms(_) | Driver::Shared(_) => None,
             Driver::Kernel(driver) => {
                 let interface = match device.interfaces.first() {
-                    Some(name) => format!(" (interface {name}: take its addresses away first)"),
+                    Some(name) => format!(" (interface {name}: remove its addresses first)"),
                     None => String::new(),
                 };
                 Some(format!(
-                    "{address} belongs to the kernel's driver {driver}{interface}; to leave it to DPDK: {}",
+                    "{address} is bound to the kernel driver {driver}{interface}; to use it with DPDK: {}",
                     self.how_to_bind(address)
                 ))
             }
             Driver::None if device.vendor == VIRTIO => None,
             Driver::None => {
-                Some(format!("{address} has no driver; to leave it to DPDK: {}", self.how_to_bind(address)))
+                Some(format!("{address} has no driver; to use it with DPDK: {}", self.how_to_bind(address)))
             }
         }
     }
 
-    /// A device of vfio-pci: its group must be there, ours to open, and free of devices of the kernel.
+    /// Checks a device of vfio-pci: its group must exist, be accessible, and contain no device of the kernel.
     fn vfio_obstacle(&self, device: &Device) -> Option<String> {
         let address = &device.address;
         let Some(group) = &device.group else {
@@ -185,16 +185,16 @@ impl Machine {
                 ));
             }
         }
-        // Without an IOMMU, where the kernel can do that, the file has another name.
+        // Without an IOMMU the file has another name, if the kernel supports that.
         let [plain, without_iommu] = ["", "noiommu-"].map(|kind| format!("/dev/vfio/{kind}{group}"));
         let path = if self.path(&without_iommu).exists() { without_iommu } else { plain };
         match OpenOptions::new().read(true).write(true).open(self.path(&path)) {
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(format!(
-                "{address}: {path} may not be opened by this user: run as root, or give it the file (chown USER {path}, or a udev rule)"
+                "{address}: this user cannot open {path}: run as root, or change the owner (chown USER {path}, or a udev rule)"
             )),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                Some(format!("{address}: another process has {path} open: fuser -v {path} names it"))
+                Some(format!("{address}: another process uses {path}: find it with fuser -v {path}"))
             }
             Err(error) => Some(format!(
                 "{address}: {path} cannot be opened ({error}): modprobe vfio-pci, and bind the device again"
@@ -203,7 +203,7 @@ impl Machine {
     }
 }
 
-/// What switches the IOMMU on.
+/// How to enable the IOMMU.
 pub const HOW_TO_IOMMU: &str = "switch the IOMMU on (VT-d or AMD-Vi in the firmware, and the kernel parameters intel_iommu=on iommu=pt, on AMD iommu=pt)";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Takes prefixes and next hops out of BGP UPDATE messages and path attributes (RFC 4271, RFC 4760).
+//! Extracts prefixes and next hops from BGP UPDATE messages and path attributes (RFC 4271, RFC 4760).
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ const MP_UNREACH_NLRI: u8 = 15;
 const EXTENDED_LENGTH: u8 = 0x10;
 const SAFI_UNICAST: u8 = 1;
 
-/// What of a set of path attributes decides where packets go.
+/// The path attributes that determine forwarding.
 #[derive(Default)]
 struct Attributes<'a> {
     next_hop: Option<IpAddr>,
@@ -22,7 +22,7 @@ struct Attributes<'a> {
     unreach: Option<Cursor<'a>>,
 }
 
-/// Walks path attributes; those that do not decide where packets go are skipped by their length.
+/// Parses path attributes; those without effect on forwarding are skipped by their length.
 fn attributes<'a>(mut c: Cursor<'a>) -> Result<Attributes<'a>, At> {
     let mut found = Attributes::default();
     while !c.is_empty() {
@@ -51,8 +51,8 @@ fn attributes<'a>(mut c: Cursor<'a>) -> Result<Attributes<'a>, At> {
     Ok(found)
 }
 
-/// The next-hop field of MP_REACH_NLRI. 4 bytes: IPv4; 16: IPv6; 32: IPv6 followed by a link-local
-/// address (RFC 2545 §3), which is of no use away from that link.
+/// The next-hop field of MP_REACH_NLRI. 4 bytes: IPv4; 16: IPv6; 32: IPv6 followed by a link-local address (RFC 2545 §3), which is useless
+/// away from that link.
 fn next_hop_field(c: &mut Cursor<'_>) -> Result<IpAddr, At> {
     let at = c.offset();
     let len = c.u8("a next hop length")?;
@@ -72,8 +72,8 @@ fn next_hop_field(c: &mut Cursor<'_>) -> Result<IpAddr, At> {
 
 /// Next hop and metric of one RIB entry's attributes.
 ///
-/// RFC 6396 §4.3.4: MP_REACH_NLRI holds the next hop's length and the next hop only. Some writers put
-/// the whole attribute there; its first byte is then the high byte of the family, 0, which is no next hop's length.
+/// RFC 6396 §4.3.4: MP_REACH_NLRI contains only the next hop's length and the next hop. Some writers put the whole attribute there; its
+/// first byte is then the high byte of the address family, 0, which is no next-hop length.
 pub(super) fn rib_entry(attrs: Cursor<'_>) -> Result<(IpAddr, u32), At> {
     let at = attrs.offset();
     let found = attributes(attrs)?;
@@ -95,7 +95,7 @@ fn no_next_hop(at: u64) -> At {
     At::new(at, problem)
 }
 
-/// Appends what one BGP message says; messages other than UPDATE say nothing about routes.
+/// Appends the routes of one BGP message; only UPDATE has any.
 pub(super) fn message(mut c: Cursor<'_>, time_us: u64, peer: IpAddr, out: &mut Vec<Route>) -> Result<(), At> {
     let at = c.offset();
     let marker = c.bytes(16, "a BGP marker")?;
@@ -167,7 +167,7 @@ fn update(mut c: Cursor<'_>, time_us: u64, peer: IpAddr, out: &mut Vec<Route>) -
     Ok(())
 }
 
-/// Reads AFI and SAFI. `None`: a family other than IPv4 or IPv6 unicast, which the caller leaves alone.
+/// Reads AFI and SAFI. `None`: neither IPv4 nor IPv6 unicast, to be ignored.
 fn unicast_family(c: &mut Cursor<'_>) -> Result<Option<Afi>, At> {
     let afi = c.u16("an address family")?;
     let safi = c.u8("a subsequent address family")?;

@@ -1,4 +1,4 @@
-//! Reads fields off a record without ever reading past its end.
+//! Reads the fields of a record without reading past its end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::{At, Problem};
 
-/// Address family of a prefix, by the number that BGP and MRT give it (IANA address family numbers).
+/// Address family of a prefix, with its number in BGP and MRT (IANA address family numbers).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Afi {
     V4,
@@ -23,7 +23,7 @@ impl Afi {
     }
 }
 
-/// The unread rest of a record; knows at which byte of the file it stands.
+/// The unread rest of a record, with its offset in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -58,7 +58,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next `n` bytes as a cursor of their own.
+    /// The next `n` bytes as a separate cursor.
     pub(super) fn part(&mut self, n: usize, what: &'static str) -> Result<Cursor<'a>, At> {
         let offset = self.offset;
         Ok(Cursor::new(self.bytes(n, what)?, offset))
@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// One prefix in the form of RFC 4271 §4.3: length in bits, then as many bytes as these need.
+    /// One prefix in the encoding of RFC 4271 §4.3: length in bits, then as many bytes as these need.
     ///
     /// "The value of trailing bits is irrelevant", so they are cleared.
     pub(super) fn prefix(&mut self, afi: Afi) -> Result<IpNet, At> {

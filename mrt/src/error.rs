@@ -1,37 +1,37 @@
-//! What can be wrong with an MRT file, said with the file and the byte.
+//! Errors of an MRT file, with file and byte offset.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// An MRT file that cannot be read to its end.
+/// An MRT file that cannot be read completely.
 ///
-/// `offset` counts bytes of the MRT data, that is after decompression where the file is compressed.
+/// `offset` counts bytes of MRT data, that is after decompression.
 #[derive(Debug, Error)]
 #[error("{}: at byte {offset}: {problem}", .file.display())]
 pub struct MrtError {
-    /// The file as it was named by whoever opened it.
+    /// The file's name as given by the caller.
     pub file: PathBuf,
-    /// Byte of the (decompressed) data at which the problem was seen.
+    /// Offset in the (decompressed) data at which the problem was detected.
     pub offset: u64,
     /// What was expected and what was found.
     pub problem: Problem,
 }
 
-/// What is wrong at the byte that an [`MrtError`] names.
+/// What is wrong at the offset that an [`MrtError`] names.
 #[derive(Debug, Error)]
 pub enum Problem {
-    /// The operating system or the decompressor refused to give data.
+    /// The operating system or the decompressor reported an error.
     #[error("cannot read: {0}")]
     Io(#[from] io::Error),
-    /// The file holds no record at all.
+    /// The file contains no record.
     #[error("expected an MRT record, found an empty file")]
     Empty,
     /// The file ends inside a record.
     #[error("the file is truncated: expected {wanted} bytes of {what}, found {found}")]
     Truncated {
-        /// The field or part that is cut off.
+        /// The truncated field or part.
         what: &'static str,
         /// Bytes that it must have.
         wanted: usize,
@@ -48,25 +48,25 @@ pub enum Problem {
         /// Bytes that are left.
         found: usize,
     },
-    /// A part ended, but bytes follow.
+    /// Bytes follow the end of a part.
     #[error("{found} bytes follow the end of {what}")]
     Trailing {
-        /// The part that ended too early.
+        /// The part.
         what: &'static str,
-        /// Bytes left over.
+        /// Number of extra bytes.
         found: usize,
     },
-    /// A length or count is outside of its range.
+    /// A length or count is out of range.
     #[error("expected {what} of at most {limit}, found {found}")]
     OverLimit {
         /// The field.
         what: &'static str,
-        /// Largest value that is accepted.
+        /// Largest accepted value.
         limit: u64,
         /// The value in the file.
         found: u64,
     },
-    /// A record of a type that holds no routes which this reader knows.
+    /// A record type without routes that this reader knows.
     #[error("expected a TABLE_DUMP_V2 (13) or BGP4MP (16, 17) record, found type {kind} subtype {subtype}")]
     UnknownRecord {
         /// MRT type.
@@ -74,17 +74,17 @@ pub enum Problem {
         /// MRT subtype.
         subtype: u16,
     },
-    /// A field has a value that the format does not allow here.
+    /// A field has a value that the format does not allow.
     #[error("expected {expected}, found {found}")]
     Unexpected {
-        /// What the format asks for.
+        /// What the format requires.
         expected: &'static str,
-        /// What is there.
+        /// What was found.
         found: String,
     },
 }
 
-/// A problem and the byte it was seen at, before the file's name is known.
+/// A problem and its offset, before the file's name is known.
 #[derive(Debug)]
 pub(super) struct At {
     pub offset: u64,

@@ -1,4 +1,4 @@
-//! Opens an MRT file, plain or gzip, and walks its records.
+//! Opens an MRT file, plain or gzip, and iterates over its records.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,14 +20,14 @@ const BUFFER_LEN: usize = 256 << 10;
 
 /// Routes of an MRT file, in the file's order.
 ///
-/// After the first error the iterator ends. Who needs the whole table must see `None` without an error
-/// before it: what came before an error is a part of the table, and nothing says which.
+/// The iterator ends after the first error. A caller that needs the complete table must reach `None` without an error: what precedes an
+/// error is an unknown part of the table.
 pub struct Reader {
     input: Box<dyn BufRead + Send>,
     file: PathBuf,
     offset: u64,
     body: Vec<u8>,
-    /// Routes of the record read last, and how many of them were given out.
+    /// Routes of the last record, and how many of them were returned.
     routes: Vec<Route>,
     given: usize,
     peers: Vec<IpAddr>,
@@ -36,7 +36,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens `file`. Compression is told by content (the gzip magic), not by name.
+    /// Opens `file`. Compression is detected by content (the gzip magic), not by name.
+    ///
+    /// # Errors
+    /// [`MrtError`] if the file cannot be opened or read.
     pub fn open(file: impl AsRef<Path>) -> Result<Self, MrtError> {
         let path = file.as_ref();
         let failed = |e: io::Error| At::new(0, Problem::Io(e)).in_file(path);
@@ -44,7 +47,10 @@ impl Reader {
         Self::from_read(path, input)
     }
 
-    /// Reads from anything; `name` is what errors call it.
+    /// Reads from any input; `name` is used in errors.
+    ///
+    /// # Errors
+    /// [`MrtError`] if the input cannot be read.
     pub fn from_read(name: impl AsRef<Path>, input: impl Read + Send + 'static) -> Result<Self, MrtError> {
         let name = name.as_ref();
         let mut raw = BufReader::with_capacity(BUFFER_LEN, input);
@@ -72,7 +78,7 @@ impl Reader {
         self.records
     }
 
-    /// Byte of the (decompressed) data at which the next record starts.
+    /// Offset in the (decompressed) data of the next record.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -85,7 +91,7 @@ impl Reader {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // The decompressor's word for a compressed file that was cut off.
+                // The decompressor's error for a truncated file.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                     let e = io::Error::new(e.kind(), "the compressed file is truncated");
                     return Err(At::new(at + have as u64, Problem::Io(e)));
@@ -96,7 +102,7 @@ impl Reader {
         Ok(have)
     }
 
-    /// Reads one record's routes. `false`: the file ended where a record ends.
+    /// Reads one record's routes. `false`: the file ended at a record boundary.
     fn record(&mut self) -> Result<bool, At> {
         let at = self.offset;
         let mut bytes = [0; Header::LEN];
@@ -147,7 +153,7 @@ impl Iterator for Reader {
                 Ok(more) => self.ended = !more,
                 Err(at) => {
                     self.ended = true;
-                    // Half of a bad record is worth nothing.
+                    // The routes of a bad record are discarded.
                     self.routes.clear();
                     return Some(Err(at.in_file(&self.file)));
                 }

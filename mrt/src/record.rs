@@ -1,4 +1,4 @@
-//! Takes routes out of MRT records: TABLE_DUMP_V2 and BGP4MP (RFC 6396, RFC 8050).
+//! Extracts routes from MRT records: TABLE_DUMP_V2 and BGP4MP (RFC 6396, RFC 8050).
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ const TABLE_DUMP_V2: u16 = 13;
 const BGP4MP: u16 = 16;
 const BGP4MP_ET: u16 = 17;
 
-/// MRT common header without the time's fraction (RFC 6396 §2).
+/// MRT common header without the fraction of the timestamp (RFC 6396 §2).
 #[derive(Clone, Copy)]
 pub(super) struct Header {
     pub seconds: u32,
@@ -34,7 +34,7 @@ impl Header {
     }
 }
 
-/// Appends the routes of one record. `header_at` is the byte its header starts at.
+/// Appends the routes of one record. `header_at` is the offset of its header.
 pub(super) fn routes(
     header: Header,
     header_at: u64,
@@ -56,7 +56,7 @@ pub(super) fn routes(
             4 => rib(c, Afi::V6, false, time_us, peers, out),
             8 => rib(c, Afi::V4, true, time_us, peers, out),
             10 => rib(c, Afi::V6, true, time_us, peers, out),
-            // Multicast, generic and geographic tables: known, and without unicast routes.
+            // Multicast, generic and geographic tables: known, but without unicast routes.
             3 | 5 | 6 | 7 | 9 | 11 | 12 => Ok(()),
             _ => Err(unknown()),
         },
@@ -83,7 +83,7 @@ pub(super) fn routes(
     }
 }
 
-/// RFC 6396 §4.3.1; only the peers' addresses are of use here.
+/// RFC 6396 §4.3.1; only the peers' addresses are used.
 fn peer_index_table(mut c: Cursor<'_>) -> Result<Vec<IpAddr>, At> {
     c.u32("the collector's identifier")?;
     let name = usize::from(c.u16("the length of a view name")?);
@@ -100,7 +100,7 @@ fn peer_index_table(mut c: Cursor<'_>) -> Result<Vec<IpAddr>, At> {
     Ok(peers)
 }
 
-/// RFC 6396 §4.3.2, with RFC 8050 §4 where the subtype says that entries carry a path identifier.
+/// RFC 6396 §4.3.2, with RFC 8050 §4 if the subtype has path identifiers.
 fn rib(
     mut c: Cursor<'_>,
     afi: Afi,
@@ -143,6 +143,6 @@ fn bgp4mp(mut c: Cursor<'_>, as_len: usize, time_us: u64, out: &mut Vec<Route>) 
     };
     let peer = c.address(afi, "a peer's address")?;
     c.address(afi, "a local address")?;
-    // Some collectors write a record without a message for a session that just opened.
+    // Some collectors write an empty record when a session opens.
     if c.is_empty() { Ok(()) } else { bgp::message(c, time_us, peer, out) }
 }

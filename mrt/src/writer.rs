@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// AS number of the collector and of its peers in what is written here: private use (RFC 6996).
+/// AS number of the collector and its peers in written files: private use (RFC 6996).
 const PRIVATE_AS: u32 = 64_512;
 /// Largest BGP message (RFC 4271 §4.1).
 const MAX_MESSAGE: usize = 4096;
-/// Room for prefixes in an UPDATE: the message less header, lengths and the largest attributes written here.
+/// Bytes for prefixes in an UPDATE: the message minus header, lengths and the largest attributes written here.
 const MAX_NLRI: usize = MAX_MESSAGE - 128;
 
-/// Writes one MRT file. The caller buffers (and compresses, if wanted) and flushes.
+/// Writes one MRT file. The caller buffers (and compresses) and flushes.
 pub struct Writer<W: Write> {
     out: W,
     /// The next RIB entry's sequence number.
@@ -26,7 +26,7 @@ impl<W: Write> Writer<W> {
         Self { out, sequence: 0, record: Vec::new() }
     }
 
-    /// Gives back what was written to.
+    /// Returns the underlying writer.
     pub fn into_inner(self) -> W {
         self.out
     }
@@ -44,7 +44,10 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&header)
     }
 
-    /// PEER_INDEX_TABLE with one peer: comes first in a table, and entries written after it are this peer's.
+    /// Writes PEER_INDEX_TABLE with one peer: the first record of a table. Entries written later belong to this peer.
+    ///
+    /// # Errors
+    /// The error of the underlying writer.
     pub fn peer_index(&mut self, seconds: u32, view: &str, peer: IpAddr) -> io::Result<()> {
         let view = view.as_bytes().get(..view.len().min(255)).unwrap_or_default();
         let mut body = vec![0, 0, 0, 0];
@@ -59,7 +62,10 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&body)
     }
 
-    /// RIB_IPV4_UNICAST or RIB_IPV6_UNICAST with one entry, of the peer written first.
+    /// Writes RIB_IPV4_UNICAST or RIB_IPV6_UNICAST with one entry of the peer written first.
+    ///
+    /// # Errors
+    /// The error of the underlying writer.
     pub fn rib(&mut self, seconds: u32, prefix: IpNet, next_hop: IpAddr) -> io::Result<()> {
         let mut body = std::mem::take(&mut self.record);
         body.clear();
@@ -88,7 +94,10 @@ impl<W: Write> Writer<W> {
         done
     }
 
-    /// Announces prefixes of one family by one next hop at one instant, in as few UPDATEs as hold them.
+    /// Announces prefixes of one family with one next hop at one instant, in as few UPDATEs as possible.
+    ///
+    /// # Errors
+    /// The error of the underlying writer, or `InvalidInput` for a time after the year 2106.
     pub fn announce(
         &mut self,
         time_us: u64,
@@ -122,6 +131,9 @@ impl<W: Write> Writer<W> {
     }
 
     /// Withdraws prefixes of one family at one instant.
+    ///
+    /// # Errors
+    /// The error of the underlying writer, or `InvalidInput` for a time after the year 2106.
     pub fn withdraw(&mut self, time_us: u64, peer: IpAddr, prefixes: &[IpNet]) -> io::Result<()> {
         self.messages(time_us, peer, prefixes, |message, nlri, v6| {
             let len_at = message.len();
@@ -142,7 +154,7 @@ impl<W: Write> Writer<W> {
         })
     }
 
-    /// Writes one BGP4MP_ET MESSAGE_AS4 for each run of prefixes that fits an UPDATE and is of one family.
+    /// Writes one BGP4MP_ET MESSAGE_AS4 for each run of prefixes that fits an UPDATE and has one family.
     fn messages(
         &mut self,
         time_us: u64,
@@ -211,7 +223,7 @@ fn put_prefix(to: &mut Vec<u8>, prefix: IpNet) {
     }
 }
 
-/// ORIGIN IGP and an empty AS_PATH: mandatory (RFC 4271 §5), and without meaning here.
+/// ORIGIN IGP and an empty AS_PATH: mandatory (RFC 4271 §5), but without meaning here.
 fn put_origin_and_path(to: &mut Vec<u8>) {
     to.extend([0x40, 1, 1, 0, 0x40, 2, 0]);
 }

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bytes::{Malformed, u16_at, u32_at};
 
-/// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`: they say how to read a value, not what it is.
+/// `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`: flags that describe the encoding of a value.
 const FLAGS: u16 = 0xc000;
 
-/// An attribute.
+/// An attribute of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attribute<'a> {
     /// Where its value begins in the buffer.
@@ -19,7 +19,10 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    /// A number of four bytes.
+    /// Its value as a number of four bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it does not have four bytes.
     pub fn number(&self) -> Result<u32, Malformed> {
         match self.value.len() {
             4 => u32_at(self.value, 0).ok_or_else(|| self.wrong("expected four bytes")),
@@ -27,7 +30,10 @@ impl Attribute<'_> {
         }
     }
 
-    /// An address of 4 or 16 bytes.
+    /// Its value as an address of 4 or 16 bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it has another length.
     pub fn address(&self) -> Result<IpAddr, Malformed> {
         address(self.value).ok_or_else(|| self.wrong("expected an address of 4 or 16 bytes"))
     }
@@ -46,17 +52,17 @@ pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Cuts bytes into attributes. After an error it yields nothing more.
+/// Iterates over attributes; ends after an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Attributes<'a> {
     bytes: &'a [u8],
-    /// Where `bytes` begin in the buffer.
+    /// Offset of `bytes` in the buffer.
     base: usize,
     at: usize,
 }
 
 impl<'a> Attributes<'a> {
-    /// The attributes in `bytes`, which begin at byte `base` of the buffer.
+    /// The attributes in `bytes`, which start at offset `base` of the buffer.
     pub fn new(bytes: &'a [u8], base: usize) -> Self {
         Self { bytes, base, at: 0 }
     }

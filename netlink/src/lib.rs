@@ -1,4 +1,4 @@
-//! Routes as the kernel and zebra say them: rtnetlink messages, read without a copy and written, and the socket to the kernel.
+//! Routes in rtnetlink format, as used by the kernel and zebra: zero-copy parsing, writing, and the socket to the kernel.
 //!
 //! [`Messages`] cuts a buffer into messages, `attribute` a message into attributes; both check every length before they look at
 //! a byte, and say at which byte of the buffer something is wrong ([`Malformed`]). [`Route`] is `RTM_NEWROUTE`/`RTM_DELROUTE`, [`NextHop`]
@@ -7,10 +7,12 @@
 //! made nowhere else. [`Socket`] carries them. Sources of a route server read, the kernel sink of an agent and the TAP interfaces of a
 //! dataplane write.
 //!
-//! Own views in place of `netlink-packet-route`: that crate makes a vector of owned attributes for each message, and fails the whole
-//! message at an attribute it does not know the size of, while a full table is a million messages with four attributes of interest.
-//! A route is read into a [`Route`] that is used again for the next. The socket is of `netlink-sys`; `netlink-proto` would hide the
-//! kernel's word that messages were lost (`ENOBUFS`), on which everything here depends.
+//! The sources of a route server read with it; the kernel sink of an agent writes.
+//!
+//! Why not `netlink-packet-route`: it builds a vector of owned attributes for each message, and fails the whole message on an attribute of
+//! unknown size, while a full table is a million messages with four attributes of interest. A [`Route`] is reused for the next message. The
+//! socket comes from `netlink-sys`; `netlink-proto` would hide the kernel's notice of lost messages (`ENOBUFS`), on which everything here
+//! depends.
 
 mod address;
 mod attribute;

@@ -1,4 +1,4 @@
-//! A buffer of netlink messages, one after the other, each padded to four bytes.
+//! A buffer of consecutive netlink messages, each padded to four bytes.
 
 use super::bytes::{Malformed, u16_at, u32_at};
 
@@ -7,7 +7,7 @@ const HEADER: usize = 16;
 /// A message: header and body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// Where it begins in the buffer.
+    /// Offset in the buffer.
     pub at: usize,
     /// `nlmsg_type`.
     pub kind: u16,
@@ -15,18 +15,18 @@ pub struct Message<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub sequence: u32,
-    /// What follows the header.
+    /// Bytes after the header.
     pub body: &'a [u8],
 }
 
 impl Message<'_> {
-    /// Where the body begins in the buffer.
+    /// Offset of the body in the buffer.
     pub fn body_at(&self) -> usize {
         self.at + HEADER
     }
 }
 
-/// Cuts a buffer into messages. After an error it yields nothing more.
+/// Iterates over the messages of a buffer; ends after an error.
 #[derive(Debug, Clone)]
 pub struct Messages<'a> {
     bytes: &'a [u8],
@@ -62,7 +62,7 @@ impl<'a> Iterator for Messages<'a> {
         let Some(body) = rest.get(HEADER..length) else {
             return self.end("a netlink message is longer than what holds it");
         };
-        // The last one need not be padded.
+        // The last message need not be padded.
         self.at = (at + length.next_multiple_of(4)).min(self.bytes.len());
         Some(Ok(Message { at, kind, flags, sequence, body }))
     }

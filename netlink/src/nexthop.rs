@@ -1,4 +1,4 @@
-//! `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: objects that routes refer to by number.
+//! `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: next-hop objects, to which routes refer by id.
 
 use super::attribute::Attributes;
 use super::bytes::{Malformed, u16_at, u32_at};
@@ -20,28 +20,31 @@ const ENCAP_TYPE: u16 = 7;
 /// `RTNH_F_DEAD` in `nh_flags`.
 const DEAD: u32 = 1;
 
-/// What a next-hop object is.
+/// Content of a next-hop object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Definition {
     /// One next hop.
     Hop(Hop),
-    /// Others with their weights.
+    /// A group: ids of other objects with their weights.
     Group(Vec<(u32, u16)>),
     /// Drop silently.
     Blackhole,
 }
 
-/// A next-hop object that was read.
+/// A parsed next-hop object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NextHop {
-    /// Its number on the host of the sender.
+    /// Its id on the sender's host.
     pub id: u32,
-    /// What it is; means nothing in a deletion.
+    /// Its content; meaningless in a deletion.
     pub definition: Definition,
 }
 
 impl NextHop {
-    /// Reads a message.
+    /// Parses a message.
+    ///
+    /// # Errors
+    /// [`Malformed`] with the offset of what cannot be parsed.
     pub fn read(message: &Message<'_>) -> Result<Self, Malformed> {
         let wrong = |reason| Malformed { at: message.body_at(), reason };
         let Some(flags) = u32_at(message.body, 4) else {
@@ -56,7 +59,7 @@ impl NextHop {
             let attribute = attribute?;
             match attribute.kind {
                 ID => id = Some(attribute.number()?),
-                // `struct nexthop_grp`: id, weight - 1, its high byte (Linux 6.11), two bytes for later.
+                // `struct nexthop_grp`: id, weight - 1, its high byte (Linux 6.11), two reserved bytes.
                 GROUP => {
                     if !attribute.value.len().is_multiple_of(8) {
                         return Err(attribute.wrong("expected entries of 8 bytes"));

@@ -34,7 +34,7 @@ const NEXTHOP_ID: u16 = 30;
 
 /// `RTNH_F_DEAD`: the kernel does not use this hop.
 const DEAD: u8 = 1;
-/// `RTM_F_CLONED`: an entry of a cache, not a route.
+/// `RTM_F_CLONED`: a cache entry, not a route.
 const CLONED: u32 = 0x200;
 
 /// Address families of routes.
@@ -48,7 +48,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// By its number.
+    /// The family with this number.
     pub fn of(number: u8) -> Option<Self> {
         match number {
             2 => Some(Family::Ipv4),
@@ -71,28 +71,28 @@ impl Family {
     }
 }
 
-/// Routes that lead nowhere, by their `rtm_type`.
+/// Routes without next hops, with their `rtm_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Special {
     /// Drop silently.
     Blackhole = BLACKHOLE,
-    /// Drop and say "unreachable".
+    /// Drop and send ICMP unreachable.
     Unreachable = UNREACHABLE,
-    /// Drop and say "prohibited".
+    /// Drop and send ICMP prohibited.
     Prohibit = PROHIBIT,
 }
 
-/// A next hop as the message has it.
+/// A next hop of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
-    /// Where to send; none: the destination is on the link.
+    /// Gateway; none if the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// Interface, by its number on the host of the sender; 0: none.
+    /// Interface index on the sender's host; 0: none.
     pub interface: u32,
-    /// Share of flows, at least 1.
+    /// Weight, at least 1.
     pub weight: u16,
-    /// Packets are to be wrapped (MPLS, SRv6, …).
+    /// Packets are to be encapsulated (MPLS, SRv6, …).
     pub encapsulated: bool,
     /// Not in use.
     pub dead: bool,
@@ -107,16 +107,16 @@ impl Hop {
     }
 }
 
-/// Where a route leads.
+/// Target of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// To [`Route::hops`], which may be empty in a withdrawal.
+    /// The next hops in [`Route::hops`], which may be empty in a withdrawal.
     Hops,
-    /// To a next-hop object.
+    /// A next-hop object by id.
     Object(u32),
-    /// Nowhere.
+    /// No next hop.
     Special(Special),
-    /// A kind of route that is not for forwarding (`local`, `broadcast`, `multicast`, …).
+    /// A route type that is not for forwarding (`local`, `broadcast`, `multicast`, …).
     Other(u8),
 }
 
@@ -125,15 +125,15 @@ pub enum Target {
 pub struct Route {
     /// Destination, without host bits.
     pub prefix: IpNet,
-    /// Table, by its number on the host of the sender.
+    /// Table id on the sender's host.
     pub table: u32,
-    /// Who installed it (`rtm_protocol`).
+    /// Originator of the route (`rtm_protocol`).
     pub protocol: u8,
-    /// Type of service that it is for; 0: any.
+    /// Type of service that it applies to; 0: any.
     pub tos: u8,
-    /// Bits of the prefix that packets must come from (`RTA_SRC`); 0: from anywhere.
+    /// Length of the source prefix (`RTA_SRC`); 0: any source.
     pub source: u8,
-    /// `RTA_PRIORITY`.
+    /// Metric (`RTA_PRIORITY`).
     pub metric: u32,
     /// `rtm_scope`: 0 anywhere, 253 on the link; in a deletion 255 stands for any.
     pub scope: u8,
@@ -160,7 +160,10 @@ impl Default for Route {
 }
 
 impl Route {
-    /// Reads a message. False: it is about another family, or not a route.
+    /// Parses a message. False: it is not a route, or of another family.
+    ///
+    /// # Errors
+    /// [`Malformed`] with the offset of what cannot be parsed.
     pub fn read(&mut self, message: &Message<'_>) -> Result<bool, Malformed> {
         let body = message.body;
         let (Some(&[family, length, source, tos, table, protocol, scope, kind]), Some(flags)) =
@@ -207,7 +210,7 @@ impl Route {
             (BLACKHOLE, _) => Target::Special(Special::Blackhole),
             (UNREACHABLE, _) => Target::Special(Special::Unreachable),
             (PROHIBIT, _) => Target::Special(Special::Prohibit),
-            // Withdrawals of zebra have the type 0.
+            // zebra's withdrawals have type 0.
             (UNICAST | 0, Some(id)) => Target::Object(id),
             (UNICAST | 0, None) => Target::Hops,
             (other, _) => Target::Other(other),

@@ -1,4 +1,4 @@
-//! The socket to the kernel.
+//! The rtnetlink socket.
 
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,12 +15,12 @@ use crate::kind;
 use crate::message::{Message, Messages};
 use crate::writer::flag;
 
-/// The kernel fills up to 32 KiB of a buffer at least as large; a message may have 64 KiB.
+/// The kernel fills up to 32 KiB of a buffer; a message may have 64 KiB.
 const BUFFER: usize = 128 * 1024;
-/// Longest silence within a dump.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest pause within a dump.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `RTNLGRP_*`: what may be subscribed to.
+/// `RTNLGRP_*`: groups to subscribe to.
 pub mod group {
     /// Links.
     pub const LINK: u32 = 1;
@@ -36,27 +36,27 @@ pub mod group {
     pub const NEXTHOP: u32 = 32;
 }
 
-/// What a look into the socket gave.
+/// Result of a read.
 #[derive(Debug)]
 pub enum Received<'a> {
-    /// Some messages.
+    /// Messages.
     Messages(Messages<'a>),
-    /// Nothing is there now.
+    /// Nothing is available.
     Nothing,
-    /// The kernel had more than fits into the buffer, and threw some away (`ENOBUFS`).
+    /// The kernel's buffer overflowed and messages were lost (`ENOBUFS`).
     Lost,
 }
 
-/// How a dump ended.
+/// Result of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dumped {
-    /// All there is was told.
+    /// Complete.
     Whole,
-    /// The table changed meanwhile, and something may be missing (`NLM_F_DUMP_INTR`).
+    /// The table changed during the dump, so entries may be missing (`NLM_F_DUMP_INTR`).
     Interrupted,
 }
 
-/// A socket to the kernel's routing tables, in the network namespace of this process.
+/// A socket to the kernel's routing tables in this process's network namespace.
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
@@ -65,17 +65,20 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens it with so much room for what the kernel says. More than the system's limit needs the right to administrate the network.
+    /// Opens a socket with a receive buffer of `room` bytes. More than the system's limit needs CAP_NET_ADMIN.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn open(room: usize) -> Result<Self> {
         let mut inner = netlink_sys::Socket::new(NETLINK_ROUTE)?;
         inner.bind_auto()?;
-        // From then on nobody but the kernel can write to it.
+        // From then on only the kernel can send to it.
         inner.connect(&SocketAddr::new(0, 0))?;
         inner.set_non_blocking(true)?;
         if sockopt::set_socket_recv_buffer_size_force(inner.as_fd(), room).is_err() {
             sockopt::set_socket_recv_buffer_size(inner.as_fd(), room)?;
         }
-        // Kernels before 4.20 do without; then a dump tells more than was asked for.
+        // Kernels before 4.20 lack this option; a dump then returns more than was requested.
         let _ = inner.set_netlink_get_strict_chk(true);
         Ok(Self { inner, buffer: vec![0; BUFFER], sequence: 0 })
     }
@@ -85,18 +88,24 @@ impl Socket {
         self.inner.add_membership(group)
     }
 
-    /// A number for the next request.
+    /// Sequence number of the next request.
     pub fn sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1).max(1);
         self.sequence
     }
 
     /// Sends messages.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn send(&self, bytes: &[u8]) -> Result<()> {
         self.inner.send(bytes, 0).map(|_| ())
     }
 
-    /// Waits until something is there. False: the time is over.
+    /// Waits until a message is available. False after a timeout.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn wait(&self, time: Duration) -> Result<bool> {
         let time = Timespec {
             tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
@@ -109,7 +118,10 @@ impl Socket {
         }
     }
 
-    /// What is there now.
+    /// Reads without blocking.
+    ///
+    /// # Errors
+    /// The system's error, except for an overflow.
     pub fn receive(&mut self) -> Result<Received<'_>> {
         let mut room = self.buffer.as_mut_slice();
         match self.inner.recv(&mut room, 0) {
@@ -121,7 +133,10 @@ impl Socket {
         }
     }
 
-    /// Asks for all there is, and hands over each message, and the end of each portion, until `each` says that it is enough.
+    /// Requests a dump and passes each message and the end of each portion to `each`, until it returns that it has enough.
+    ///
+    /// # Errors
+    /// The system's error, that of the kernel's answer, or `TimedOut`.
     pub fn dump(
         &mut self,
         request: &[u8],
@@ -131,8 +146,8 @@ impl Socket {
         self.send(request)?;
         let mut interrupted = false;
         loop {
-            if !self.wait(PATIENCE)? {
-                return Err(Error::new(ErrorKind::TimedOut, "the kernel stopped within a dump"));
+            if !self.wait(REPLY_TIMEOUT)? {
+                return Err(Error::new(ErrorKind::TimedOut, "the kernel stopped in the middle of a dump"));
             }
             let Received::Messages(messages) = self.receive()? else { continue };
             for message in messages {
@@ -168,7 +183,7 @@ impl AsFd for Socket {
 }
 
 impl Message<'_> {
-    /// What an answer (`NLMSG_ERROR`) says went wrong; none: nothing.
+    /// The error in an answer (`NLMSG_ERROR`); none: success.
     pub fn error(&self) -> Option<Error> {
         let code = u32_at(self.body, 0).map_or(0, u32::cast_signed);
         (code < 0).then(|| Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX)))

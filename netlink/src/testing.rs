@@ -1,4 +1,4 @@
-//! Writes messages for tests and fuzzers.
+//! Builds messages for tests and fuzzers.
 #![allow(clippy::unwrap_used)]
 
 use std::net::IpAddr;
@@ -30,6 +30,9 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// A route with attributes of the caller's, of type `rtm_type`.
+///
+/// # Panics
+/// If an address or prefix cannot be parsed.
 pub fn route_of(kind: u16, prefix: &str, table: u8, rtm_type: u8, more: &[Vec<u8>]) -> Vec<u8> {
     let prefix: ipnet::IpNet = prefix.parse().unwrap();
     let family = if prefix.addr().is_ipv4() { 2 } else { 10 };
@@ -45,6 +48,9 @@ pub fn output(index: u32) -> Vec<u8> {
 }
 
 /// A gateway.
+///
+/// # Panics
+/// If an address or prefix cannot be parsed.
 pub fn gateway(address: &str) -> Vec<u8> {
     attribute(5, &octets(address.parse().unwrap()))
 }
@@ -78,6 +84,9 @@ pub fn multipath(hops: &[(&str, u8)]) -> Vec<u8> {
 }
 
 /// A next-hop object with one gateway.
+///
+/// # Panics
+/// If an address or prefix cannot be parsed.
 pub fn object(id: u32, via: &str) -> Vec<u8> {
     let mut body = vec![2, 0, 11, 0, 0, 0, 0, 0];
     body.extend(attribute(1, &id.to_ne_bytes()));

@@ -1,12 +1,12 @@
-//! Writes messages one after the other into one buffer, as one call to the kernel takes them.
+//! Builds messages in one buffer, as one system call sends them.
 
 use std::net::IpAddr;
 
 /// `NLM_F_*`.
 pub mod flag {
-    /// Asks for something.
+    /// A request.
     pub const REQUEST: u16 = 1;
-    /// Wants an answer also if all is well.
+    /// Requests an acknowledgement.
     pub const ACK: u16 = 4;
     /// The table changed while it was told: what was told may lack something.
     pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
@@ -14,11 +14,11 @@ pub mod flag {
     pub(crate) const DUMP: u16 = 0x300;
     /// Takes the place of what is there.
     pub const REPLACE: u16 = 0x100;
-    /// Fails if something is there.
+    /// Fails if the object exists.
     pub const EXCLUSIVE: u16 = 0x200;
-    /// Makes it if nothing is there.
+    /// Creates the object if it does not exist.
     pub const CREATE: u16 = 0x400;
-    /// Stands behind what is there.
+    /// Appends to an existing object.
     pub const APPEND: u16 = 0x800;
 }
 
@@ -26,7 +26,7 @@ pub mod flag {
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
-    /// Where the message begins that is being written.
+    /// Offset of the current message.
     at: usize,
 }
 
@@ -109,7 +109,7 @@ impl Writer {
         }
     }
 
-    /// What was written.
+    /// The messages.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Parser;
 
 use crate::frame::Mac;
-use crate::neighbour::Link;
+use crate::neighbor::Link;
 
 /// Sends packets to destinations of a whole routing table through a router, and checks each one that comes back.
 ///
@@ -21,49 +21,49 @@ pub struct Arguments {
         allow_hyphen_values = true
     )]
     pub eal_args: String,
-    /// A port, once or more: name=p0,device=DEVARGS[,mac=MAC][,subnet4=NET,peer4=ADDRESS][,subnet6=NET,peer6=ADDRESS].
-    /// The device takes every setting that is not one of these; `;` in it stands for a comma.
+    /// A port, once or more: name=p0,device=DEVARGS[,mac=MAC][,subnet4=NET,peer4=ADDRESS][,subnet6=NET,peer6=ADDRESS]. All other settings
+    /// go to the device; `;` in them stands for a comma.
     #[arg(long = "port", required = true)]
     pub ports: Vec<PortArgument>,
-    /// The routing table: MRT (TABLE_DUMP_V2 or updates), plain or gzip; in a file that ends in .txt, lines PREFIX via GATEWAY.
+    /// The routing table: MRT (TABLE_DUMP_V2 or updates), plain or gzip; a file that ends in .txt has lines PREFIX via GATEWAY.
     #[arg(long)]
     pub table: PathBuf,
-    /// Changes of next hops that are to come: MRT (BGP4MP_ET), plain or gzip.
+    /// Next-hop changes during the run: MRT (BGP4MP_ET), plain or gzip.
     #[arg(long, requires = "start_at")]
     pub updates: Option<PathBuf>,
-    /// NAME=FILE: next hops that routes of the table will have from the time that {"change":"NAME"} comes in on the control
-    /// socket; once or more. The file is like that of --table.
+    /// NAME=FILE: next hops that routes of the table get when {"change":"NAME"} arrives on the control socket; once or more. The file has
+    /// the format of --table.
     #[arg(long = "change", requires = "control", conflicts_with = "updates")]
     pub changes: Vec<ChangeArgument>,
     /// Unix time in seconds at which the first change is due.
     #[arg(long)]
     pub start_at: Option<f64>,
-    /// For so long after a change is due both next hops are right.
+    /// Time after a change is due in which both next hops are accepted.
     #[arg(long, default_value_t = 2_000)]
     pub settle_ms: u64,
     /// Packets per second.
     #[arg(long, default_value_t = 250_000)]
     pub pps: u64,
-    /// Most packets under way at a time. Keep it below the descriptors of one receive queue, so that no full ring drops.
+    /// Most packets in flight. Keep it below the descriptors of one receive queue, so that no full ring drops.
     #[arg(long, default_value_t = 768)]
     pub window: usize,
     /// Seconds of counted packets; without it, until SIGTERM or SIGINT.
     #[arg(long)]
     pub duration: Option<f64>,
-    /// Tell times of at least so long in which nothing came back, with what they cost. Packets that are under way for longer
-    /// do not count for --window then, so that sending goes on when the router is back. At most 1000.
+    /// Report outages: times of at least this length in which no packet came back, with their losses. Packets in flight for longer do not
+    /// count for --window then, so that sending resumes when the router is back. At most 1000.
     #[arg(long, value_parser = clap::value_parser!(u64).range(10..=1000))]
     pub outage_ms: Option<u64>,
     /// Before counting, wait until every flow has been forwarded once, and report when that was.
     #[arg(long)]
     pub coverage: bool,
-    /// A unix socket that answers {"show":"pktgen"} with the figures, and takes {"change":"NAME"}.
+    /// A unix socket that answers {"show":"pktgen"} with the figures, and accepts {"change":"NAME"}.
     #[arg(long)]
     pub control: Option<PathBuf>,
     /// Print the figures as one line of JSON every 200 ms, the last one at the end.
     #[arg(long)]
     pub json: bool,
-    /// Seconds to wait for the other side of a port to appear.
+    /// Seconds to wait for the peer of a port to appear.
     #[arg(long, default_value_t = 30)]
     pub wait: u64,
     /// Seed of the order of flows and of their destinations.
@@ -114,7 +114,7 @@ impl FromStr for PortArgument {
                 Some(("subnet6", value)) => subnet6 = Some(parse("subnet6", value)?),
                 Some(("peer4", value)) => peer4 = Some(parse("peer4", value)?),
                 Some(("peer6", value)) => peer6 = Some(parse("peer6", value)?),
-                // What is left belongs to the device, once there is one.
+                // The remaining settings belong to the device, once there is one.
                 _ if !device.is_empty() => device.push(word.replace(';', ",")),
                 _ => return Err(format!("unknown setting {word:?}, expected name, device, mac, subnet4, …")),
             }

@@ -1,4 +1,4 @@
-//! Check sums: the Internet's (RFC 1071) and the generator's own, which finds what the Internet's cannot.
+//! Checksums: the Internet's (RFC 1071), and the generator's own, which detects more.
 
 /// Sums bytes as big-endian 16-bit words, to be carried on or folded.
 pub fn sum(mut total: u32, bytes: &[u8]) -> u32 {

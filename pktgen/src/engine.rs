@@ -1,7 +1,7 @@
 //! The generator without its ports: frames in, frames out, figures. It knows no socket, clock or DPDK.
 //!
-//! In a loop: [`Engine::handle_frame`] for all that came, [`Engine::poll_transmit`] until it has nothing (the
-//! caller owes to send all that it gave), [`Engine::handle_time`]. Times are ns since 1970 and never go back.
+//! In a loop: [`Engine::handle_frame`] for every received frame, [`Engine::poll_transmit`] until it returns nothing (the caller must send
+//! all of them), [`Engine::handle_time`]. Times are ns since 1970 and never go back.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,21 +10,21 @@ use hdrhistogram::Histogram;
 
 use crate::frame::{Arrived, Envelope, Kind, Mac, Parsed, Probe, build, parse};
 use crate::ledger::{LOST_AFTER_NS, Ledger, Outcome};
-use crate::neighbour::{Heard, Link};
+use crate::neighbor::{Heard, Link};
 use crate::outage::Watch;
 use crate::plan::{Flow, Plan, Verdict};
 use crate::report::{Figures, Phase};
 
 const ASK_EVERY_NS: u64 = 200_000_000;
-/// Warm-up packets that are not back by then are sent again.
+/// Warm-up packets that have not returned after this time are sent again.
 const PROBE_EVERY_NS: u64 = 200_000_000;
-/// After a pause of the machine, at most so much sending is made up for.
+/// Longest pause of the machine for which sending catches up.
 const CATCH_UP_NS: u64 = 20_000_000;
-/// For so long a changed route is preferred: many may change at one instant.
+/// How long a changed route is preferred: many may change at once.
 const CHANGED_NS: u64 = 1_000_000_000;
-/// Every so many flows, two packets in a row, so that order within the flow is tested.
+/// Interval, in flows, of two consecutive packets of one flow, which test the order within the flow.
 const TWICE_EVERY: u64 = 16;
-/// A router that asks faster than it takes answers will ask again.
+/// A router that asks faster than it accepts answers will ask again.
 const OUTBOX: usize = 4096;
 const FAULTS_SHOWN: usize = 10;
 /// Enough for the packets of 2 s at 1 Mpps.
@@ -35,7 +35,7 @@ pub struct Settings {
     pub pps: u64,
     pub window: usize,
     pub coverage: bool,
-    /// For so long nothing must come back for an outage to be told; packets that are older do not fill the window.
+    /// Silence that counts as an outage; packets in flight for longer do not fill the window.
     pub outage_ns: Option<u64>,
     /// How long to send counted packets; `None` until stopped.
     pub duration_ns: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Settings {
 struct Port {
     link: Link,
     router: Option<Mac>,
-    /// Answers and questions, sent before all else.
+    /// Answers and requests, sent first.
     outbox: VecDeque<Vec<u8>>,
 }
 
@@ -72,7 +72,7 @@ pub struct Engine {
     position: u64,
     visited: u64,
     again: Option<u32>,
-    /// The next change to test right when it is due, and right after it must have settled.
+    /// The next change, tested right when it is due and right after it must have settled.
     changing: usize,
     settling: usize,
     next_due_ns: u64,
@@ -81,13 +81,13 @@ pub struct Engine {
     rate: (u64, u64),
 }
 
-/// Flows that must be seen forwarded before counting begins.
+/// Flows that must be forwarded once before counting starts.
 #[derive(Debug, Default)]
 struct WarmUp {
     wanted: Vec<u32>,
     next: usize,
     round_ns: u64,
-    /// Sent and not back in this round: bounds how much is under way.
+    /// Sent but not returned in this round: limits the packets in flight.
     in_flight: usize,
 }
 
@@ -137,7 +137,7 @@ impl Engine {
         self.phase == Phase::Done
     }
 
-    /// Ends sending; what is under way is waited for.
+    /// Stops sending, and waits for packets in flight.
     pub fn stop(&mut self, now_ns: u64) {
         match self.phase {
             Phase::Count => {
@@ -168,17 +168,17 @@ impl Engine {
         }
     }
 
-    /// What comes back is watched for as long as packets are sent.
+    /// Outages are detected as long as packets are sent.
     fn watched_until(&self, now_ns: u64) -> u64 {
         if self.count_to_ns > 0 { self.count_to_ns } else { now_ns }
     }
 
-    /// Changes the next hops of a set by name, as of now; how many routes it has, or none if there is no such set.
+    /// Changes the next hops of a named set, as of now; returns the number of its routes, or none if there is no such set.
     pub fn change(&mut self, name: &str, now_ns: u64) -> Option<usize> {
         self.plan.change_set(name, now_ns)
     }
 
-    /// One frame that came in on a port.
+    /// Handles a frame received on a port.
     pub fn handle_frame(&mut self, port: usize, frame: &[u8], now_ns: u64) {
         match parse(frame) {
             Parsed::Ours(arrived) => self.handle_probe(port, &arrived, now_ns),
@@ -198,7 +198,7 @@ impl Engine {
                     port.outbox.push_back(answer);
                 }
                 port.router = router.or(port.router);
-                self.figures.neighbours_answered += 1;
+                self.figures.neighbors_answered += 1;
             }
             Heard::Router(mac) => port.router = Some(mac),
             Heard::Nothing => self.figures.foreign += 1,
@@ -271,7 +271,7 @@ impl Engine {
         }
     }
 
-    /// Order counts among the packets of a flow that left by the same port.
+    /// Order is checked among the packets of a flow that left by the same port.
     fn check_order(&mut self, port: usize, probe: &Probe) {
         let index = probe.flow as usize * self.ports.len() + port;
         let Some(expected) = self.expected.get_mut(index) else { return };
@@ -347,10 +347,10 @@ impl Engine {
         self.warm_up = WarmUp { next: wanted.len(), wanted, round_ns: 0, in_flight: 0 };
     }
 
-    /// Starts another round over the flows that are still missing, or goes on to the next phase.
+    /// Starts another round over the missing flows, or the next phase.
     fn warm(&mut self, now_ns: u64) {
         let WarmUp { wanted, next, round_ns, in_flight } = &mut self.warm_up;
-        // Lost warm-up packets do not count, but must not hold up the others either.
+        // Lost warm-up packets do not count, but must not delay the others.
         if *in_flight > 0 && now_ns >= *round_ns + PROBE_EVERY_NS {
             *in_flight = 0;
             *round_ns = now_ns;
@@ -412,8 +412,8 @@ impl Engine {
         }
     }
 
-    /// Every other packet goes to a route that is changing or has just changed, as long as there are such:
-    /// that is where mistakes are. The others visit all flows in turn.
+    /// Every other packet belongs to a route that is changing or has just changed, if there are any: errors are most likely there. The
+    /// others visit all flows in turn.
     fn next_flow(&mut self, now_ns: u64) -> Option<u32> {
         if let Some(flow) = self.again.take() {
             return Some(flow);
@@ -441,7 +441,7 @@ impl Engine {
                 self.plan.change(*cursor).filter(|(due, _)| due + after_ns <= now_ns)
             {
                 *cursor += 1;
-                // After a pause, what is long past is passed over.
+                // After a pause, changes long past are skipped.
                 if flow.is_some() && due_ns + after_ns + CHANGED_NS >= now_ns {
                     return flow;
                 }
@@ -482,7 +482,7 @@ impl Engine {
         build(out, &envelope, &probe).map(|length| (ingress, length))
     }
 
-    /// The figures as of now. Call it at most some times per second.
+    /// The current figures. Call it a few times per second at most.
     pub fn figures(&mut self, now_ns: u64) -> Figures {
         let (then, received) = self.rate;
         if now_ns >= then + 150_000_000 {

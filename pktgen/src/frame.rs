@@ -1,4 +1,4 @@
-//! The packet that the generator sends and what must be left of it when it comes back.
+//! The packet that the generator sends, and the check of what comes back.
 //!
 //! Ethernet, IPv4 or IPv6, UDP, then 34 bytes (big endian) and up to 24 of filler:
 //!
@@ -38,7 +38,7 @@ pub enum Kind {
     WarmUp,
 }
 
-/// What a packet says about itself.
+/// The content of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     pub kind: Kind,
@@ -49,7 +49,7 @@ pub struct Probe {
     pub sent_ns: u64,
 }
 
-/// From whom to whom.
+/// Addresses of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
     pub from_mac: Mac,
@@ -58,7 +58,7 @@ pub struct Envelope {
     pub to: IpAddr,
 }
 
-/// A packet of ours that came back with its payload untouched.
+/// One of our packets, returned with an intact payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrived {
     pub envelope: Envelope,
@@ -71,7 +71,7 @@ pub struct Arrived {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     Ours(Arrived),
-    /// One of ours, changed on the way in a manner that no router may.
+    /// One of our packets, modified in a way that no router may.
     Corrupt(&'static str),
     /// Something else: ARP, ICMP, …
     Foreign,
@@ -168,7 +168,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
     };
     let Some((header, udp)) = ip.split_at_checked(ip_len) else { return Parsed::Foreign };
     let marked = |at, magic: u32| read::<4>(udp, at).map(u32::from_be_bytes) == Some(magic);
-    // Either mark will do, so that a packet in which the other is damaged counts as corrupt.
+    // Either mark suffices, so that a packet whose other mark is damaged counts as corrupt.
     if !marked(UDP, MAGIC) && read_u16(udp, 2) != Some(DESTINATION_PORT) {
         return Parsed::Foreign;
     }
@@ -179,7 +179,7 @@ pub fn parse(frame: &[u8]) -> Parsed {
 }
 
 fn check(ethernet: &[u8], header: &[u8], udp: &[u8]) -> Result<Arrived, &'static str> {
-    const SHORT: &str = "cut off";
+    const SHORT: &str = "truncated";
     let length = usize::from(read_u16(udp, 4).ok_or(SHORT)?);
     let udp = udp.get(..length).ok_or(SHORT)?;
     let (addresses, ttl, checksum_right) =
@@ -258,7 +258,7 @@ fn own_check(addresses: &[u8], udp: &[u8]) -> Option<u32> {
     Some((state ^ (state >> 32)) as u32)
 }
 
-/// Lengths vary so that no queue sees one size only.
+/// Lengths vary so that queues see different sizes.
 fn filler(seq: u64, most: usize) -> usize {
     (seq as usize) % (most + 1)
 }
@@ -340,7 +340,7 @@ mod tests {
         }
     }
 
-    /// What a router may change: MAC addresses, TTL, the IPv4 check sum. What it does not read: the UDP one.
+    /// A router may change MAC addresses, TTL and the IPv4 checksum; it does not read the UDP checksum.
     #[test]
     fn each_other_bit_that_changes_is_found() {
         for (v6, may_change) in [(false, vec![22, 24, 25, 40, 41]), (true, vec![21, 60, 61])] {
@@ -361,7 +361,7 @@ mod tests {
         for v6 in [false, true] {
             let right = frame(v6);
             for length in right.len() - 30..right.len() {
-                assert!(matches!(parse(&right[..length]), Parsed::Corrupt("cut off")));
+                assert!(matches!(parse(&right[..length]), Parsed::Corrupt("truncated")));
             }
         }
     }

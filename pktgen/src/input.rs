@@ -1,4 +1,4 @@
-//! Reads the table and the changes to come: MRT files, or lines of text.
+//! Reads the table and the changes: MRT files, or lines of text.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub fn table(file: &Path) -> Result<Vec<(IpNet, IpAddr)>, InputError> {
         .collect()
 }
 
-/// Changes, the first due at `start_ns` and the others as far behind it as in the file.
+/// Changes, the first due at `start_ns`, the others with the intervals of the file.
 pub fn updates(file: &Path, start_ns: u64) -> Result<Vec<Update>, InputError> {
     let mut first = None;
     announcements(file)?

@@ -1,6 +1,6 @@
-//! Which packets are under way: finds what is lost, and what comes twice.
+//! Packets in flight: detects losses and duplicates.
 
-/// A packet that is not back after this time is lost.
+/// A packet that has not returned after this time is lost.
 pub const LOST_AFTER_NS: u64 = 2_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,36 +19,36 @@ struct Slot {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The first time, so many ns after it was sent.
+    /// First return, so many ns after sending.
     First {
         after_ns: u64,
     },
     Duplicate,
-    /// After it was given up; it stays lost.
+    /// Returned after it was counted as lost; it stays lost.
     Late,
     /// Never sent by this process, or too long ago to tell.
     Unknown,
 }
 
-/// Remembers the latest `capacity` packets by sequence number.
+/// Tracks the latest `capacity` packets by sequence number.
 #[derive(Debug)]
 pub struct Ledger {
     slots: Vec<Slot>,
     next: u64,
-    /// All before are back or lost.
+    /// All before have returned or are lost.
     oldest: u64,
     in_flight: usize,
     window: usize,
-    /// A packet that is under way for longer does not count for the window any more.
+    /// A packet in flight for longer no longer counts for the window.
     overdue_ns: u64,
-    /// All before are back, lost or overdue.
+    /// All before have returned, are lost or overdue.
     punctual: u64,
     in_window: usize,
     pub lost: u64,
 }
 
 impl Ledger {
-    /// `window` is how many packets may be under way at a time, those not counted that are so for longer than `overdue_ns`.
+    /// `window` is the number of packets in flight, without those that are overdue by `overdue_ns`.
     pub fn new(window: usize, overdue_ns: u64, capacity: usize) -> Self {
         let capacity = capacity.max(window).next_power_of_two();
         let empty = Slot { seq: u64::MAX, sent_ns: 0, state: State::Back };
@@ -93,7 +93,7 @@ impl Ledger {
         }
     }
 
-    /// Gives up on what has been under way for too long, and says when it was sent. Call it often; it only looks at the oldest.
+    /// Counts packets that are in flight for too long as lost, with their time of sending. Call it often; it only checks the oldest.
     pub fn expire(&mut self, now_ns: u64, mut lost: impl FnMut(u64)) {
         while self.punctual < self.next {
             let overdue_ns = self.overdue_ns;

@@ -1,10 +1,16 @@
-//! `fibcast-pktgen`: plays all hosts and all next hops around one router, and judges the router.
+//! `fibcast-pktgen`: simulates all hosts and next hops around one router, and checks the router.
 //!
-//! It shares nothing with the router: longest matches come from another crate, packets are built and read
-//! here. `plan` says which next hop is right when; `frame` is the packet; `ledger` knows what is under way, `outage`
-//! when nothing came back;
-//! `neighbour` answers ARP and neighbour discovery; `engine` joins them without any I/O and is what the tests
-//! drive; `run` puts DPDK ports around it; `report` holds the figures and `serve` tells them.
+//! It shares no code with the router: longest matches come from another crate, packets are built and parsed here.
+//!
+//! | module | role |
+//! |---|---|
+//! | `plan` | which next hop is right when |
+//! | `frame`, `checksum` | the packet |
+//! | `ledger`, `outage` | packets in flight, outages |
+//! | `neighbor` | ARP and neighbor discovery |
+//! | `engine` | all of it without I/O; tests drive it |
+//! | `run` | DPDK ports around it |
+//! | `report`, `serve` | the figures, and the control socket |
 
 mod args;
 mod checksum;
@@ -12,7 +18,7 @@ mod engine;
 mod frame;
 mod input;
 mod ledger;
-mod neighbour;
+mod neighbor;
 mod outage;
 mod plan;
 mod report;
@@ -31,7 +37,7 @@ use dpdk::Eal;
 
 use crate::args::Arguments;
 use crate::engine::{Engine, Settings};
-use crate::neighbour::Link;
+use crate::neighbor::Link;
 use crate::plan::{Plan, Set};
 use crate::run::{Clock, Devices};
 use crate::serve::{Board, Control, Teller};
@@ -69,7 +75,7 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
         let what = what.to_owned();
         move |error| Failure::Io(what, error)
     };
-    // EAL pins this thread; what the others start from must be unpinned.
+    // EAL pins this thread; threads started from it must be unpinned.
     let eal = Eal::init(arguments.eal_args.split_whitespace())?;
     eal.restore_affinity();
     let stop = Arc::new(AtomicBool::new(false));
@@ -77,7 +83,7 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
     fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Relaxed)).map_err(io("signals"))?;
 
     let board = Board::default();
-    let (teller, told) = Teller::new();
+    let (teller, orders) = Teller::new();
     let _control = match &arguments.control {
         Some(path) => {
             let control = Control::start(path, board.clone(), teller);
@@ -93,7 +99,7 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
     // Before the table is read: the router's side of a vhost-user port may be waiting for it.
     let wait = Duration::from_secs(arguments.wait);
     let mut devices = Devices::open(&eal, &arguments.ports, wait, &stop)?;
-    // On a small machine the router and its servers load their tables at the same time; they go first.
+    // On a small machine the router and its servers load their tables at the same time; they have priority.
     let plan = std::thread::scope(|scope| {
         let gently = || {
             let _ = rustix::process::nice(19);
@@ -109,7 +115,7 @@ fn work(arguments: &Arguments) -> Result<bool, Failure> {
         duration_ns: arguments.duration.map(nanoseconds),
     };
     let mut engine = Engine::new(plan, links, settings, clock.now_ns())?;
-    devices.run(&mut engine, clock, (&board, &told), &stop);
+    devices.run(&mut engine, clock, (&board, &orders), &stop);
 
     let figures = board.latest();
     println!("{}", board.line());

@@ -1,8 +1,8 @@
-//! Outages: times in which nothing came back though packets were sent, how long they were, and which losses belong to them.
+//! Outages: times in which no packet came back though packets were sent, their length, and the losses that belong to them.
 
 use serde::Serialize;
 
-/// A host that fails more often than this is not worth a longer list; what is lost then counts as lost elsewhere.
+/// Most outages listed; losses of further ones count as losses elsewhere.
 const MOST: usize = 1_000;
 
 /// One outage.
@@ -12,7 +12,7 @@ pub struct Outage {
     pub from: f64,
     /// Milliseconds until the next one came back.
     pub ms: f64,
-    /// Packets sent meanwhile, or under way when it began or ended, that are lost.
+    /// Lost packets that were sent during it, or in flight when it began or ended.
     pub lost: u64,
 }
 
@@ -30,16 +30,16 @@ impl Gap {
     }
 }
 
-/// Watches what comes back. Times are ns and never go back.
+/// Detects outages. Times are ns and never go back.
 #[derive(Debug)]
 pub struct Watch {
-    /// So long a silence is an outage; also for so long a packet may be under way when one begins or ends. None: nobody asked.
+    /// Silence that counts as an outage; also the longest time in flight when one begins or ends. None: disabled.
     least_ns: Option<u64>,
     gaps: Vec<Gap>,
     /// When the latest packet came back.
     back_ns: Option<u64>,
     turn_ns: u64,
-    /// Lost in the silence that lasts.
+    /// Losses in the current silence.
     lost: u64,
     /// Lost outside of any outage.
     pub elsewhere: u64,
@@ -50,7 +50,7 @@ impl Watch {
         Self { least_ns, gaps: Vec::new(), back_ns: None, turn_ns: 0, lost: 0, elsewhere: 0 }
     }
 
-    /// Call it in each turn of the loop: while this process itself stands still, nothing can come back.
+    /// Call it in each turn of the loop: while this process itself is stalled, nothing can come back.
     pub fn turn(&mut self, now_ns: u64) {
         let stood_ns = now_ns.saturating_sub(self.turn_ns);
         if let (Some(back_ns), Some(least_ns)) = (&mut self.back_ns, self.least_ns)
@@ -71,7 +71,7 @@ impl Watch {
         self.back_ns = Some(now_ns);
     }
 
-    /// A packet that was sent then is lost.
+    /// The packet that was sent at this time is lost.
     pub fn lost(&mut self, sent_ns: u64, now_ns: u64) {
         let least_ns = self.least_ns.unwrap_or(0);
         let within =
@@ -85,7 +85,7 @@ impl Watch {
         }
     }
 
-    /// All outages, the one that lasts at the end.
+    /// All outages, the current one last.
     pub fn outages(&self, now_ns: u64) -> Vec<Outage> {
         let lasting = self.silence(now_ns).map(|gap| Gap { lost: self.lost, ..gap });
         self.gaps.iter().chain(&lasting).map(Gap::outage).collect()

@@ -1,5 +1,5 @@
-//! What the generator expects: a destination per prefix, the route that must carry it, and that route's next
-//! hops over time. Longest matches come from `treebitmap`, which shares nothing with the router's own trie.
+//! The expectations: a destination per prefix, its route, and that route's next hops over time. Longest matches come from `treebitmap`,
+//! which shares nothing with the router's trie.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,9 +11,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::frame::Mac;
-use crate::neighbour::{Link, mac_of};
+use crate::neighbor::{Link, mac_of};
 
-/// A source may be this much ahead of its timetable (both read the same clock, but not at the same instant).
+/// How much a source may be ahead of its timetable (both read the same clock, but not at the same instant).
 const EARLY_NS: u64 = 5_000_000;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum PlanError {
     UnknownPrefix(IpNet),
 }
 
-/// Who must get a packet.
+/// The expected receiver of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gateway {
     pub address: IpAddr,
@@ -49,7 +49,7 @@ struct Change {
     gateway: u32,
 }
 
-/// A change of next hop, with the time at which its source will make it.
+/// A change of next hop, with the time at which its source makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
     pub due_ns: u64,
@@ -57,7 +57,7 @@ pub struct Update {
     pub gateway: IpAddr,
 }
 
-/// Changes of next hops that somebody will tell of when they happen.
+/// Next-hop changes that are announced on the control socket when they happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
     pub name: String,
@@ -65,13 +65,13 @@ pub struct Set {
 }
 
 /// A change of a set: its route, the next hop, and a flow that goes by this route, if any.
-type Told = (u32, u32, Option<u32>);
+type Expected = (u32, u32, Option<u32>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The next hop that the timetable says.
+    /// The next hop by the timetable.
     Current,
-    /// The one before, while the change may still be under way.
+    /// The previous one, while the change may still propagate.
     Previous,
     Wrong,
 }
@@ -89,11 +89,11 @@ pub struct Plan {
     /// `changes[change_start[r]..change_start[r + 1]]` are those of route r, in order of time.
     change_start: Vec<u32>,
     changes: Vec<Change>,
-    /// When each change is due, over all routes, sorted, with the flow that goes by this route, if any.
+    /// The time of each change over all routes, sorted, with a flow of the route, if any.
     due: Vec<(u64, Option<u32>)>,
-    sets: Vec<(String, Vec<Told>)>,
+    sets: Vec<(String, Vec<Expected>)>,
     /// Changes of sets, by route, in order of time.
-    told: HashMap<u32, Vec<Change>>,
+    announced: HashMap<u32, Vec<Change>>,
     settle_ns: u64,
 }
 
@@ -112,7 +112,7 @@ impl Plan {
         for (prefix, gateway) in table {
             let gateway = gateways.number(prefix, gateway, links)?;
             match oracle.insert(prefix, prefixes.len() as u32) {
-                // Announced twice: the last one stands.
+                // Announced twice: the last one counts.
                 Some(before) => {
                     if let Some(slot) = initial.get_mut(before as usize) {
                         *slot = gateway;
@@ -131,7 +131,7 @@ impl Plan {
         let mut random = SmallRng::seed_from_u64(seed);
         let flows: Vec<Flow> =
             prefixes.iter().filter_map(|prefix| oracle.destination(*prefix, links, &mut random)).collect();
-        let sets = told(sets, &oracle, &mut gateways, links, &flows)?;
+        let sets = resolve_sets(sets, &oracle, &mut gateways, links, &flows)?;
         let due = by_time(&flows, &change_start, &changes);
         let mut order: Vec<u32> = (0..flows.len() as u32).collect();
         order.shuffle(&mut random);
@@ -146,7 +146,7 @@ impl Plan {
             changes,
             due,
             sets,
-            told: HashMap::new(),
+            announced: HashMap::new(),
             settle_ns,
         })
     }
@@ -160,21 +160,21 @@ impl Plan {
         self.prefixes.get(flow.route as usize).copied()
     }
 
-    /// How many changes are due by now.
+    /// Number of changes due by now.
     pub fn changes_due(&self, now_ns: u64) -> usize {
         self.due.partition_point(|&(due, _)| due <= now_ns)
     }
 
-    /// The time of the change with this number in order of time, and a flow that it concerns, if there is one.
+    /// Time of the n-th change in order of time, and a flow that it affects, if any.
     pub fn change(&self, number: usize) -> Option<(u64, Option<u32>)> {
         self.due.get(number).copied()
     }
 
-    /// The routes of a set have its next hops from now on; how many they are, or none if there is no such set.
+    /// The routes of a set get its next hops from now on; returns their number, or none if there is no such set.
     pub fn change_set(&mut self, name: &str, now_ns: u64) -> Option<usize> {
         let (_, changes) = self.sets.iter().find(|(known, _)| known == name)?;
         for &(route, gateway, flow) in changes {
-            self.told.entry(route).or_default().push(Change { due_ns: now_ns, gateway });
+            self.announced.entry(route).or_default().push(Change { due_ns: now_ns, gateway });
             self.due.push((now_ns, flow));
         }
         Some(changes.len())
@@ -184,8 +184,8 @@ impl Plan {
         self.settle_ns
     }
 
-    /// Whether a packet that was sent and came back at these times may have gone to `mac` on `port`.
-    /// A next hop is right from when it is due until the settling time after its successor is.
+    /// Whether a packet with these times of sending and return may have gone to `mac` on `port`. A next hop is right from when it is due
+    /// until the settling time after its successor is due.
     pub fn judge(&self, flow: &Flow, port: usize, mac: Mac, sent_ns: u64, back_ns: u64) -> Verdict {
         let is = |gateway: u32| {
             self.gateways.get(gateway as usize).is_some_and(|gw| gw.port == port && gw.mac == mac)
@@ -212,8 +212,8 @@ impl Plan {
     }
 
     fn changes_of(&self, flow: &Flow) -> &[Change] {
-        if let Some(told) = self.told.get(&flow.route) {
-            return told;
+        if let Some(announced) = self.announced.get(&flow.route) {
+            return announced;
         }
         let route = flow.route as usize;
         match (self.change_start.get(route), self.change_start.get(route + 1)) {
@@ -249,14 +249,14 @@ fn timetable(
     Ok((start, all.into_iter().map(|(_, change)| change).collect()))
 }
 
-/// Sets with numbers in place of prefixes and next hops.
-fn told(
+/// Sets with indices instead of prefixes and next hops.
+fn resolve_sets(
     sets: &[Set],
     oracle: &Oracle,
     gateways: &mut Gateways,
     links: &[Link],
     flows: &[Flow],
-) -> Result<Vec<(String, Vec<Told>)>, PlanError> {
+) -> Result<Vec<(String, Vec<Expected>)>, PlanError> {
     let mut flow_of = HashMap::new();
     if !sets.is_empty() {
         flow_of.extend((0..).zip(flows).map(|(number, flow)| (flow.route, number)));
@@ -327,7 +327,7 @@ impl Default for Oracle {
 }
 
 impl Oracle {
-    /// Returns the number that the prefix had; it keeps that one.
+    /// Returns the number that the prefix already had; it keeps that one.
     fn insert(&mut self, prefix: IpNet, number: u32) -> Option<u32> {
         if let Some(before) = self.exact(prefix) {
             return Some(before);
@@ -354,8 +354,8 @@ impl Oracle {
         }
     }
 
-    /// An address inside the prefix for which it is the longest match, or, where more specific prefixes
-    /// cover all that was tried, one with another longest match.
+    /// An address inside the prefix for which it is the longest match or, if more specific prefixes cover all attempts, one with another
+    /// longest match.
     fn destination(&self, prefix: IpNet, links: &[Link], random: &mut SmallRng) -> Option<Flow> {
         let own = self.exact(prefix)?;
         let mut second_best = None;
@@ -391,7 +391,7 @@ fn random_address(prefix: IpNet, random: &mut SmallRng) -> IpAddr {
     }
 }
 
-/// What no router forwards (RFC 1812 §5.3.7, RFC 4291 §2.5): such a destination would be no fair test.
+/// Addresses that no router forwards (RFC 1812 §5.3.7, RFC 4291 §2.5).
 fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -410,7 +410,7 @@ fn is_special(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::neighbour::tests::link;
+    use crate::neighbor::tests::link;
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -545,8 +545,8 @@ mod tests {
         assert_eq!(no_port, "9.0.0.0/8 via 192.0.2.1: no port's subnet holds this next hop");
         let unknown = plan(&[("9.0.0.0/8", "198.18.0.2")], &[(0, "9.0.0.0/9", "198.18.0.2")]).unwrap_err();
         assert!(matches!(unknown, PlanError::UnknownPrefix(prefix) if prefix == net("9.0.0.0/9")));
-        let twins = plan(&[("9.0.0.0/8", "2001:2::1:2"), ("8.0.0.0/8", "2001:2::1:0:1:2")], &[]).unwrap_err();
-        assert!(matches!(twins, PlanError::SameMac { .. }), "{twins}");
+        let same = plan(&[("9.0.0.0/8", "2001:2::1:2"), ("8.0.0.0/8", "2001:2::1:0:1:2")], &[]).unwrap_err();
+        assert!(matches!(same, PlanError::SameMac { .. }), "{same}");
         assert!(matches!(plan(&[], &[]).unwrap_err(), PlanError::Empty));
     }
 

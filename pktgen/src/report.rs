@@ -1,4 +1,4 @@
-//! The generator's figures: what it prints, serves and is judged by.
+//! The generator's figures.
 
 use serde::Serialize;
 
@@ -21,43 +21,43 @@ pub enum Phase {
     Done,
 }
 
-/// Names are an interface: the demo and the tests of the containers read them.
+/// The names are an interface: the demo and the container tests read them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
     pub phase: Phase,
-    /// Packets do not count yet.
+    /// Warm-up: packets do not count yet.
     pub warming_up: bool,
     pub sent: u64,
     pub received: u64,
     pub in_flight: u64,
-    /// Not back within 2 s.
+    /// Not returned within 2 s.
     pub lost: u64,
     /// Of the lost: sent outside of any outage.
     pub lost_elsewhere: u64,
-    /// Times in which nothing came back, with `--outage-ms`.
+    /// Times without returning packets, with `--outage-ms`.
     pub outages: Vec<Outage>,
     /// Wrong port or next hop, or wrong source MAC.
     pub misdelivered: u64,
     pub duplicated: u64,
     pub reordered: u64,
-    /// All packets with a wrong TTL, check sum or content.
+    /// All packets with a wrong TTL, checksum or content.
     pub corrupt: u64,
     /// Of the corrupt: TTL or hop limit not decremented by exactly one.
     pub bad_ttl: u64,
     /// Of the corrupt: IPv4 header check sum wrong.
     pub bad_checksum: u64,
-    /// Of the lost: came back later.
+    /// Of the lost: returned later.
     pub late: u64,
-    /// Went to the next hop before a change, within the settling time.
+    /// Went to the previous next hop, within the settling time.
     pub by_previous_hop: u64,
     /// Frames that are neither ours nor ARP nor ND, such as ICMP errors.
     pub foreign: u64,
-    /// Changes of next hops that are due by the timetable.
+    /// Next-hop changes due by the timetable.
     pub changes_due: u64,
     pub flows: u64,
     /// Prefixes without a usable destination.
     pub skipped: u64,
-    /// Flows of which a packet came back by the right next hop.
+    /// Flows of which a packet returned by the right next hop.
     pub covered: u64,
     /// Unix time at which the last flow was covered.
     pub covered_at: Option<f64>,
@@ -66,7 +66,7 @@ pub struct Figures {
     pub gateways: u64,
     /// Next hops not yet forwarded to.
     pub gateways_missing: u64,
-    pub neighbours_answered: u64,
+    pub neighbors_answered: u64,
     /// Packets/s that came back lately.
     pub pps: f64,
     /// Packets/s that came back over the whole counted time.
@@ -74,12 +74,12 @@ pub struct Figures {
     pub latency_p50_us: f64,
     pub latency_p99_us: f64,
     pub latency_max_us: f64,
-    /// The first faults, in words.
+    /// The first faults as text.
     pub faults: Vec<String>,
 }
 
 impl Figures {
-    /// Nothing was found wrong, and there was something to find.
+    /// Whether nothing was wrong, and something was counted.
     pub fn clean(&self) -> bool {
         self.received > 0
             && self.lost + self.misdelivered + self.duplicated + self.reordered + self.corrupt == 0

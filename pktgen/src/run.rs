@@ -1,4 +1,4 @@
-//! The packet loop: DPDK's ports around the [`Engine`].
+//! The packet loop: DPDK ports around the [`Engine`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use dpdk::{Burst, Eal, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use crate::args::PortArgument;
 use crate::engine::Engine;
 use crate::frame::MAX_FRAME;
-use crate::serve::{Board, Told, remove_stale};
+use crate::serve::{Board, Orders, remove_stale};
 
 const BURST: usize = 64;
 const POOL: u32 = 8191;
@@ -50,7 +50,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Opens the ports. A virtio-user port needs the other side's socket, which may still be to come.
+    /// Opens the ports. A virtio-user port needs its peer's socket, which may appear later.
     pub fn open(eal: &Eal, ports: &[PortArgument], wait: Duration, stop: &AtomicBool) -> dpdk::Result<Self> {
         let pool = Mempool::new(eal, "pktgen", POOL, 256, 2048, None)?;
         let until = Instant::now() + wait;
@@ -67,12 +67,12 @@ impl Devices {
         Ok(Self { devices, pool })
     }
 
-    /// Runs until the engine is done, reports to `board`, and does what it is told.
+    /// Runs until the engine is done, reports to `board`, and executes orders.
     pub fn run(
         &mut self,
         engine: &mut Engine,
         clock: Clock,
-        (board, told): (&Board, &Told),
+        (board, orders): (&Board, &Orders),
         stop: &Arc<AtomicBool>,
     ) {
         let mut figures_due = 0;
@@ -81,7 +81,7 @@ impl Devices {
             if stop.load(Ordering::Relaxed) {
                 engine.stop(clock.now_ns());
             }
-            told.each(|name| engine.change(name, clock.now_ns()));
+            orders.each(|name| engine.change(name, clock.now_ns()));
             let mut busy = false;
             for (number, device) in self.devices.iter_mut().enumerate() {
                 let count = device.rx.receive(&mut received);
@@ -108,11 +108,11 @@ impl Devices {
         board.put(engine.figures(clock.now_ns()));
     }
 
-    /// Sends what is due; true if there may be more at once.
+    /// Sends due packets; true if more may be due.
     fn transmit(&mut self, engine: &mut Engine, now_ns: u64) -> bool {
         let mut frame = [0; MAX_FRAME];
         let mut more = false;
-        // What a port did not take must go first, and the engine is asked for no more than the bursts hold.
+        // Packets that a port did not take go first; the engine is asked for no more than the bursts hold.
         let room = self.devices.iter().map(|device| device.unsent.room()).min().unwrap_or(0);
         let mut fresh = Burst::<BURST>::new();
         let allocated = self.pool.allocate(&mut fresh, room);
@@ -135,7 +135,7 @@ impl Devices {
     }
 }
 
-/// DPDK's virtio-user port gives up at once where it finds no socket.
+/// DPDK's virtio-user port fails at once if there is no socket.
 fn await_socket(device: &str, until: Instant, stop: &AtomicBool) {
     let socket = device.split(',').find_map(|setting| setting.strip_prefix("path="));
     let server = device.split(',').any(|setting| setting == "server=1");
@@ -146,7 +146,7 @@ fn await_socket(device: &str, until: Instant, stop: &AtomicBool) {
     }
 }
 
-/// DPDK's vhost-user port does not start where a killed process left its socket.
+/// DPDK's vhost-user port does not start if a killed process left its socket.
 fn remove_stale_socket(device: &str) {
     let socket = device.split(',').find_map(|setting| setting.strip_prefix("iface="));
     let client = device.split(',').any(|setting| setting == "client=1");

@@ -1,4 +1,4 @@
-//! Tells the figures to others, on threads of its own, so that the packet loop never waits for a reader.
+//! Serves the figures on threads of its own, so that the packet loop never waits for a reader.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::report::Figures;
 
-/// The latest figures, shared between the packet loop and those who tell them.
+/// The latest figures, shared by the packet loop and the serving threads.
 #[derive(Debug, Clone, Default)]
 pub struct Board(Arc<Mutex<Figures>>);
 
@@ -28,24 +28,24 @@ impl Board {
     }
 }
 
-/// A name, and where to say how many routes changed.
+/// A name, and where to return the number of changed routes.
 type Order = (String, Sender<Option<usize>>);
 
-/// Takes names of changes to the packet loop.
+/// Sends names of changes to the packet loop.
 #[derive(Debug, Clone)]
 pub struct Teller(Sender<Order>);
 
-/// The packet loop's end of it.
+/// The packet loop's receiver of changes.
 #[derive(Debug)]
-pub struct Told(Receiver<Order>);
+pub struct Orders(Receiver<Order>);
 
 impl Teller {
-    pub fn new() -> (Self, Told) {
+    pub fn new() -> (Self, Orders) {
         let (sender, receiver) = channel();
-        (Self(sender), Told(receiver))
+        (Self(sender), Orders(receiver))
     }
 
-    /// Waits until it is done, so that whoever asked may let it happen; the number of routes, or what was wrong.
+    /// Waits until the change is done, so that the caller can let it happen; returns the number of routes or an error.
     fn change(&self, name: &str) -> Result<usize, &'static str> {
         let (sender, receiver) = channel();
         self.0.send((name.to_owned(), sender)).map_err(|_| "no packets are sent any more")?;
@@ -54,17 +54,17 @@ impl Teller {
     }
 }
 
-impl Told {
-    /// Does what was told since the last time.
+impl Orders {
+    /// Executes the changes since the last call.
     pub fn each(&self, mut change: impl FnMut(&str) -> Option<usize>) {
         while let Ok((name, done)) = self.0.try_recv() {
-            // Who asked may be gone.
+            // The sender may be gone.
             let _ = done.send(change(&name));
         }
     }
 }
 
-/// Prints the figures every 200 ms for as long as there is a reader.
+/// Prints the figures every 200 ms as long as there is a reader.
 pub fn print(board: Board) -> io::Result<()> {
     std::thread::Builder::new().name("print".into()).spawn(move || {
         while writeln!(io::stdout(), "{}", board.line()).is_ok() {
@@ -74,7 +74,7 @@ pub fn print(board: Board) -> io::Result<()> {
     Ok(())
 }
 
-/// A control socket; its file goes when this is dropped.
+/// A control socket; its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
@@ -103,8 +103,7 @@ impl Drop for Control {
     }
 }
 
-/// Removes a socket that a killed process left behind. One that somebody answers at stays, and so does any
-/// other file.
+/// Removes a socket that a killed process left behind. A socket with a listener stays, and so does any other file.
 pub fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     if is_socket
@@ -160,7 +159,7 @@ mod tests {
     fn socket_answers_with_figures_and_names_what_it_does_not_know() {
         let path = std::env::temp_dir().join(format!("fibcast-pktgen-{}.sock", std::process::id()));
         let board = Board::default();
-        let (teller, told) = Teller::new();
+        let (teller, orders) = Teller::new();
         let control = Control::start(&path, board.clone(), teller).unwrap();
         board.put(Figures { sent: 42, ..Figures::default() });
         let mut stream = UnixStream::connect(&path).unwrap();
@@ -175,7 +174,7 @@ mod tests {
             move || BufReader::new(stream).lines().take(2).map(Result::unwrap).collect::<Vec<_>>()
         });
         while !reader.is_finished() {
-            told.each(|name| (name == "away").then_some(7));
+            orders.each(|name| (name == "away").then_some(7));
         }
         let [away, nowhere] = reader.join().unwrap().try_into().unwrap();
         assert_eq!(away, r#"{"change":"away","routes":7}"#);

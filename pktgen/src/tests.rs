@@ -1,4 +1,4 @@
-//! The engine against a small model of a router, right and wrong in each way that the generator must find.
+//! The engine against a small model of a router, correct and wrong in each way that the generator must detect.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::checksum::{fold, sum};
 use crate::engine::{Engine, Settings};
 use crate::frame::{MAX_FRAME, Mac};
 use crate::ledger::LOST_AFTER_NS;
-use crate::neighbour::{Heard, Link, mac_of, tests::link};
+use crate::neighbor::{Heard, Link, mac_of, tests::link};
 use crate::plan::{Plan, Update};
 use crate::report::{Figures, Phase};
 
@@ -42,7 +42,7 @@ impl Router {
     }
 
     /// ARP and ND as the generator's own code speaks them, seen from the router's end.
-    fn neighbour(&self, port: usize, frame: &[u8]) -> Option<Vec<u8>> {
+    fn neighbor(&self, port: usize, frame: &[u8]) -> Option<Vec<u8>> {
         let mut end = self.links[port].clone();
         (end.peer4, end.peer6) = (end.host4(), end.host6());
         let Heard::Question { answer, .. } = end.hear(frame) else { return None };
@@ -70,7 +70,7 @@ impl Router {
     }
 }
 
-/// Replaces the MAC, which also means the check sum of a neighbour advertisement.
+/// Replaces the MAC, which also means the check sum of a neighbor advertisement.
 fn replace(frame: &[u8], from: &Mac, to: &Mac) -> Vec<u8> {
     let mut out = frame.to_vec();
     for at in 0..out.len() - 5 {
@@ -104,7 +104,7 @@ fn run(updates: &[Update], mut tamper: impl FnMut(u64, &mut Router, &mut Frames)
         engine.handle_time(now);
         let mut back = Frames::new();
         while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            match router.neighbour(port, &frame[..length]) {
+            match router.neighbor(port, &frame[..length]) {
                 Some(answer) => back.push((port, answer)),
                 None => back.extend(router.forward(&frame[..length])),
             }
@@ -243,7 +243,7 @@ fn packet_that_comes_after_it_was_given_up_stays_lost() {
     for _ in 0..3_000 {
         engine.handle_time(now);
         while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            let back = match router.neighbour(port, &frame[..length]) {
+            let back = match router.neighbor(port, &frame[..length]) {
                 Some(answer) => Some((port, answer)),
                 None => router.forward(&frame[..length]),
             };

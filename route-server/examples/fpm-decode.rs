@@ -49,7 +49,7 @@ fn main() {
         hold: None,
     };
     let mut receiver = Receiver::new("bench", rules);
-    for (what, stream) in [("first table", &table), ("told again", &table), ("updates", &updates)] {
+    for (what, stream) in [("first table", &table), ("sent again", &table), ("updates", &updates)] {
         if what != "updates" {
             receiver.connected(Instant::now());
         }

@@ -1,4 +1,4 @@
-//! The file `route-server.toml`: what it may say, and what of it is wrong.
+//! The configuration file `route-server.toml`: contents and checks.
 
 mod peer;
 mod source;
@@ -19,7 +19,7 @@ pub use peer::Peer;
 use source::filter_of;
 pub use source::{PaceKey, Source, SourcePlan};
 
-/// The file as it is written.
+/// The configuration file as written.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -49,7 +49,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sync {
-    /// Distance of heartbeats; three missed, and the other side is taken for gone.
+    /// Interval of heartbeats in milliseconds; a peer that misses three is considered lost.
     pub heartbeat_ms: u64,
 }
 
@@ -59,15 +59,15 @@ impl Default for Sync {
     }
 }
 
-/// `[rib]`: how routes of several origins live together.
+/// `[rib]`: rules for the routes of several origins.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rib {
-    /// Without a sign of life of an own origin for so long, other servers take it for dead.
+    /// Lease of an own origin in milliseconds: without a newer announcement, other servers consider it dead after this time.
     pub origin_lease_ms: u64,
-    /// For so long the routes of another server's origin stay after its lease is over, ranked after all others.
+    /// How long the routes of another server's origin stay after its lease has expired, in milliseconds. They rank after all others.
     pub origin_hold_ms: u64,
-    /// After this time the server is ready also without a source's or a peer's whole table.
+    /// The server becomes ready after this time in milliseconds even if a source's or peer's table is incomplete.
     pub ready_timeout_ms: u64,
 }
 
@@ -77,10 +77,10 @@ impl Default for Rib {
     }
 }
 
-/// A configuration that was checked as far as that goes without starting.
+/// A configuration that passed all checks possible without starting.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The file's content.
+    /// Content of the file.
     pub config: Config,
     /// Its sources, in order.
     pub sources: Vec<SourcePlan>,
@@ -105,6 +105,9 @@ impl Checked {
 }
 
 /// Reads and checks a file.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and key of what is wrong.
 pub fn read(path: &Path) -> Result<Checked, ConfigError> {
     check(load(path)?)
 }

@@ -1,23 +1,24 @@
-//! Owns the tables of a route server and keeps the forwarding table right while sources speak and other servers come and go.
+//! Owns the tables of a route server, and keeps the forwarding table up to date as sources and other servers change.
 //!
-//! [`Engine`] has no socket, clock or thread. It serves, through [`Tables`],
-//! * `rib`, the catalog of origins that `fibcast_sync_proto::origins` keeps, with the opaque records beside them;
-//! * `rib/…`, the routes of one origin each: own ones, and those of other servers as they came here;
+//! [`Engine`] has no sockets, clock or threads. It serves, through [`Tables`],
+//! * `rib`, the catalog of origins that `fibcast_sync_proto::origins` maintains, with the opaque records;
+//! * `rib/…`, the routes of one origin each: own ones, and copies of other servers' ones;
 //! * `fib`, the best paths over all of these.
 //!
 //! It is the [`Role`](fibcast_sync_proto::node::Role) of a route server's [`Node`](fibcast_sync_proto::node::Node), which runs one sync
-//! client for each configured peer's catalog ([`Engine::upstream`]), and one for each origin of another server, which the engine asks
-//! for. The clients fill the engine's tables. The owner of the node hands in what sources said ([`Engine::handle_source`]), and looks
-//! after each turn whether the engine has failed ([`Engine::take_failure`]).
+//! client for each configured peer's catalog ([`Engine::upstream`]), and one for each origin of another server, on the engine's request.
+//! The clients fill the engine's tables. The owner of the node passes the sources' events ([`Engine::handle_source`]), and checks after
+//! each turn whether the engine has failed ([`Engine::take_failure`]).
 //!
-//! Large work (an origin's first copy, an origin that is lost) waits in a queue, of which a turn takes a slice of some milliseconds, so
-//! that heartbeats and clients never wait for a million routes.
+//! Large work (an origin's first copy, the loss of an origin) waits in a queue, of which a turn takes a slice of some milliseconds, so that
+//! heartbeats and clients never wait for a million routes.
 //!
-//! `role` is what the node calls, `peers` holds what the catalogs say, `others` the origins of other servers and how their routes count, `queue` the work that waits.
+//! `role` is the node's interface, `peers` holds the peers' catalogs, `remote_origins` the origins of other servers with their eligibility,
+//! `queue` the waiting work.
 
-mod others;
 mod peers;
 mod queue;
+mod remote_origins;
 mod role;
 mod status;
 #[cfg(test)]
@@ -39,33 +40,33 @@ use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report};
-use others::Other;
 use queue::{Queue, Work};
+use remote_origins::RemoteOrigin;
 
-/// Prefixes that one turn works on at most.
+/// Most prefixes processed in one turn.
 const SLICE: usize = 8192;
-/// Name of the table that agents register for.
+/// Name of the table for agents.
 pub const FIB: &str = "fib";
-/// Name of a server's presence, see `fibcast_sync_proto::origins`.
+/// Origin name of a server's presence, see `fibcast_sync_proto::origins`.
 const PRESENCE: &str = "";
 
-/// Why a route server cannot go on.
+/// Why a route server must stop.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A source failed before it had handed over its table.
+    /// A source failed before the end of its table.
     #[error("source {origin:?}: {reason}")]
     Source {
         /// Its origin.
         origin: String,
-        /// What it said.
+        /// Its error.
         reason: String,
     },
     /// A table refused a batch.
     #[error("the {table} table refused a batch: {error}")]
     Table {
-        /// `rib` or `fib`.
+        /// Name of the table.
         table: &'static str,
-        /// Why.
+        /// The error.
         error: TableError,
     },
 }
@@ -74,23 +75,23 @@ fn rib_error(error: TableError) -> EngineError {
     EngineError::Table { table: "rib", error }
 }
 
-/// A source of this server, as the RIB sees it.
+/// A source of this server.
 #[derive(Debug)]
 struct Source {
     id: OriginId,
     name: String,
     kind: &'static str,
     distance: u8,
-    /// Its routes, what `rib/…` serves.
+    /// Its routes, served as `rib/…`.
     table: Table,
     gate: Gate,
     changes: u64,
     end_of_table: bool,
-    /// What it has handed over is taken for its table: it said so, or the time to wait for that is over.
+    /// Its table counts as complete: it reported the end, or the time limit has passed.
     whole: bool,
     finished: bool,
     error: Option<String>,
-    /// What a live source says of itself.
+    /// Status report of a live source.
     report: Option<Report>,
 }
 
@@ -120,20 +121,20 @@ impl Peer {
 #[derive(Debug)]
 pub struct Engine {
     name: String,
-    /// The epoch of the next table that is made: each has one of its own.
+    /// The epoch of the next new table: each has its own.
     next_epoch: u64,
     origins: Origins,
     presence: OriginId,
     fib: Table,
     sources: Vec<Source>,
     peers: Vec<Peer>,
-    others: BTreeMap<OriginId, Other>,
-    /// How its clients are made.
+    remotes: BTreeMap<OriginId, RemoteOrigin>,
+    /// Template of its clients.
     client: ClientConfig,
     /// The origin of each client after those of the peers.
-    places: Vec<Option<OriginId>>,
+    client_origins: Vec<Option<OriginId>>,
     requests: VecDeque<ClientRequest>,
-    /// Stands for tables that there are not, or not yet.
+    /// Stands in for tables that do not exist (yet).
     nothing: Table,
     queue: Queue,
     lease: Duration,
@@ -144,16 +145,19 @@ pub struct Engine {
     ready: bool,
     present: bool,
     changes: u64,
-    /// Readiness or path of a `rib/…` table changed since it was last asked.
+    /// Readiness or path of a `rib/…` table changed since the last call.
     announce: bool,
-    /// Readiness and serials of the served tables that sessions know.
+    /// Readiness and serials of the served tables as known to sessions.
     announced: (bool, u64),
     timers: Timers,
     failure: Option<EngineError>,
 }
 
 impl Engine {
-    /// The engine of a server with this configuration. The epoch is new, and greater, at each start.
+    /// The engine of a server with this configuration. The epoch must be greater at each start.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the catalog refuses an own origin.
     pub fn new(config: &Checked, epoch: u64, now: Duration) -> Result<Self, EngineError> {
         let node = &config.config.node.name;
         let mut client = ClientConfig::new(node, "", Vec::new());
@@ -166,9 +170,9 @@ impl Engine {
             fib: Table::new(epoch),
             sources: Vec::new(),
             peers: config.config.peer.iter().map(|p| Peer::new(p.address.clone())).collect(),
-            others: BTreeMap::new(),
+            remotes: BTreeMap::new(),
             client,
-            places: Vec::new(),
+            client_origins: Vec::new(),
             requests: VecDeque::new(),
             nothing: Table::new(epoch),
             queue: Queue::default(),
@@ -207,7 +211,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Same, with another bound on the deletions that tables remember. Only before anything was said.
+    /// The same with another limit of remembered deletions. Only before the first event.
     #[must_use]
     pub fn with_tombstone_limit(mut self, limit: usize) -> Self {
         self.tombstones = Some(limit);
@@ -228,20 +232,20 @@ impl Engine {
         }
     }
 
-    /// The forwarding table: what agents register for.
+    /// The forwarding table, for agents.
     pub fn fib(&self) -> &Table {
         &self.fib
     }
 
-    /// The catalog of origins: what peers register for first.
+    /// The catalog of origins, for peers.
     pub fn catalog(&self) -> &Table {
         self.origins.catalog()
     }
 
-    /// Names and tables of all origins that are served on.
+    /// Names and tables of all origins that are served.
     pub fn rib_tables(&self) -> impl Iterator<Item = (OriginId, &Table)> {
         let own = self.sources.iter().map(|source| (source.id, &source.table));
-        own.chain(self.others.iter().map(|(id, other)| (*id, &other.table)))
+        own.chain(self.remotes.iter().map(|(id, other)| (*id, &other.table)))
     }
 
     /// Grows with each commit to a table that is served.
@@ -255,32 +259,32 @@ impl Engine {
         crate::kv::put(self.origins.catalog_mut(), &mut self.fib, key, value)
     }
 
-    /// Whether every own source has handed over its table once.
+    /// Whether the tables of all own sources have been complete once.
     pub fn sources_ready(&self) -> bool {
         self.sources.iter().all(|s| s.whole)
     }
 
-    /// Whether the forwarding table is complete: all sources, all peers, and nothing is left to do; or the time for that is over.
+    /// Whether the forwarding table is complete: all sources, all peers, and no work left; or the time limit has passed.
     pub fn ready(&self) -> bool {
         self.ready
     }
 
-    /// The clients for the catalogs of the peers, each with the peer as its one server.
+    /// The clients for the peers' catalogs, each with the peer as its only server.
     pub fn upstream(&self) -> Vec<(ClientConfig, Vec<ServerIndex>)> {
         let servers = vec![ServerRole::Primary];
         let catalog = ClientConfig { table: CATALOG.into(), servers, ..self.client.clone() };
         (0..self.peers.len()).map(|peer| (catalog.clone(), vec![peer])).collect()
     }
 
-    /// Why the engine cannot go on, if so. Its tables are not to be trusted then.
+    /// Why the engine has failed, if it has. Its tables are unreliable then.
     pub fn take_failure(&mut self) -> Option<EngineError> {
         self.failure.take()
     }
 
-    /// Takes in what a source said.
+    /// Handles an event of a source.
     ///
     /// # Errors
-    /// A source failed before its table was whole, or a table refused a batch: the server cannot start or go on.
+    /// A source failed before the end of its table, or a table refused a batch: the server must stop.
     pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
         let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
         match message.event {
@@ -291,19 +295,16 @@ impl Engine {
                     .map_err(rib_error)?;
                 if let Some(reason) = stopped {
                     let routes = source.table.counts().routes();
-                    tracing::error!(
-                        "source {:?}: {reason}; its {routes} routes stay as they are",
-                        source.name
-                    );
+                    tracing::error!("source {:?}: {reason}; keeping its {routes} routes", source.name);
                     source.error = Some(reason);
                 }
                 if commit.is_some() {
                     self.select(batch.iter().map(|c| (c.vrf, c.prefix)))?;
                 }
             }
-            // A live source reaches it again after each session; readiness stays.
+            // A live source reaches it again after each session; readiness does not change.
             Event::EndOfTable if source.end_of_table => {}
-            // A part of a table is not taken for the whole before the time to wait for it is over.
+            // An incomplete table does not count as complete before the time limit.
             Event::EndOfTable if source.gate.is_stopped() => {}
             Event::EndOfTable => {
                 (source.end_of_table, source.whole) = (true, true);
@@ -316,7 +317,7 @@ impl Engine {
                 return Err(EngineError::Source { origin: source.name.clone(), reason });
             }
             Event::Failed(reason) => {
-                tracing::error!("source {:?}: {reason}; its routes stay as they are", source.name);
+                tracing::error!("source {:?}: {reason}; keeping its routes", source.name);
                 source.error = Some(reason);
             }
             Event::Finished => source.finished = true,
@@ -326,11 +327,11 @@ impl Engine {
     }
 
     fn slice(&mut self, now: Duration) -> Option<Vec<(u32, IpNet)>> {
-        let Self { queue, others, .. } = self;
-        queue.slice(SLICE, |id| others.get(&id).map(|other| &other.table), now)
+        let Self { queue, remotes, .. } = self;
+        queue.slice(SLICE, |id| remotes.get(&id).map(|other| &other.table), now)
     }
 
-    /// Waits for all sources, for all that peers know, and for all that those know whom they are registered with; but not for ever.
+    /// Readiness waits for all sources, all origins known to peers, and all peers' neighbors, but at most for the time limit.
     fn judge_readiness(&mut self, now: Duration) -> Result<(), EngineError> {
         let late = now >= self.started + self.ready_timeout;
         if !self.present && (late || self.peers.iter().all(|p| p.synced_once)) {
@@ -351,13 +352,13 @@ impl Engine {
             if missing.is_empty() {
                 tracing::info!("ready: {} routes in the forwarding table", self.fib.counts().routes());
             } else {
-                tracing::warn!("ready without {}: the time to wait for them is over", missing.join(", "));
+                tracing::warn!("ready without {}: timed out", missing.join(", "));
             }
         }
         Ok(())
     }
 
-    /// What sources have handed over has to do: here and, alike, on all other servers.
+    /// The tables of the sources count as complete after the time limit, on all servers alike.
     fn take_for_whole(&mut self, now: Duration) -> Result<(), EngineError> {
         for source in self.sources.iter_mut().filter(|source| !source.whole) {
             source.whole = true;
@@ -368,7 +369,7 @@ impl Engine {
     }
 
     fn select(&mut self, prefixes: impl IntoIterator<Item = (u32, IpNet)>) -> Result<(), EngineError> {
-        let contenders = contenders(&self.sources, &self.others);
+        let contenders = contenders(&self.sources, &self.remotes);
         let commit = select(&mut self.fib, &contenders, prefixes)
             .map_err(|error| EngineError::Table { table: FIB, error })?;
         self.changes += commit.map_or(0, |c| c.count);
@@ -380,11 +381,11 @@ impl Engine {
     }
 }
 
-/// All origins whose routes count now.
-fn contenders<'t>(sources: &'t [Source], others: &'t BTreeMap<OriginId, Other>) -> Contenders<'t> {
+/// All origins with eligible routes.
+fn contenders<'t>(sources: &'t [Source], remotes: &'t BTreeMap<OriginId, RemoteOrigin>) -> Contenders<'t> {
     let of_own = sources.iter().map(|s| Contender { id: s.id, stale: false, table: &s.table });
-    let of_others = others.iter().filter_map(|(id, other)| {
-        Some(Contender { id: *id, stale: other.counted.is_stale()?, table: &other.table })
+    let of_remotes = remotes.iter().filter_map(|(id, other)| {
+        Some(Contender { id: *id, stale: other.eligibility.is_stale()?, table: &other.table })
     });
-    Contenders::new(of_own.chain(of_others).collect())
+    Contenders::new(of_own.chain(of_remotes).collect())
 }

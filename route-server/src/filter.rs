@@ -1,11 +1,11 @@
-//! What of a source is let in: prefix lists, prefix lengths, and a number of routes that stops it.
+//! Import filter of a source: prefix lists, prefix lengths, and a route limit that stops it.
 //!
-//! It stands at the one place where sources hand routes to the engine, so that it works alike for every kind of source.
+//! It applies where sources pass routes to the engine, so it works for every kind of source.
 //!
 //! ```toml
 //! [[source]]
 //! origin = "bgp"
-//! max_prefixes = 1_200_000                        # one more stops the source; what it had stays
+//! max_prefixes = 1_200_000                        # one more stops the source; its routes stay
 //! lengths = { ipv4 = [8, 24], ipv6 = [16, 48] }   # shortest and longest
 //! filter = [
 //!     { action = "deny", prefix = "10.0.0.0/8", le = 32 },
@@ -13,9 +13,9 @@
 //! ]
 //! ```
 //!
-//! Entries stand in order, and the first that fits decides. One with a `prefix` fits that prefix alone; with `ge` or `le` it fits what
-//! lies in it with at least, at most that length, as in the prefix lists of routing daemons. One with a `family` fits all its prefixes
-//! between `ge` and `le`. What no entry fits is let in, unless there is an entry of its family that allows something.
+//! Entries are in order, and the first match decides. An entry with `prefix` matches that prefix only; with `ge` or `le` it matches the
+//! more specific prefixes with at least, at most that length, as in the prefix lists of routing daemons. An entry with `family` matches all
+//! of its prefixes between `ge` and `le`. A prefix without match is accepted, unless an entry of its family allows something.
 
 use std::collections::HashMap;
 
@@ -26,13 +26,13 @@ use serde::Deserialize;
 
 use crate::source::RouteChange;
 
-/// An entry of `filter` as it is written.
+/// An entry of `filter` as written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilterKeys {
-    /// What becomes of a prefix that fits.
+    /// Action for a matching prefix.
     pub action: Action,
-    /// It, and what lies in it.
+    /// The prefix to match.
     pub prefix: Option<IpNet>,
     /// Or all prefixes of a family.
     pub family: Option<FamilyKey>,
@@ -46,9 +46,9 @@ pub struct FilterKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Let it in.
+    /// Accept.
     Allow,
-    /// Do not.
+    /// Deny.
     Deny,
 }
 
@@ -62,7 +62,7 @@ pub enum FamilyKey {
     Ipv6,
 }
 
-/// `lengths` as it is written: shortest and longest of each family.
+/// `lengths` as written: shortest and longest of each family.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LengthKeys {
@@ -72,41 +72,44 @@ pub struct LengthKeys {
     pub ipv6: Option<[u8; 2]>,
 }
 
-/// What is wrong with a filter, and at which key below the source's.
+/// What is wrong with a filter, and the key relative to the source's.
 #[derive(Debug, Clone)]
 pub struct Wrong {
     /// Steps to the key.
     pub at: Vec<Step<'static>>,
-    /// What was expected, and found.
+    /// What was expected and found.
     pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct Rule {
     allow: bool,
-    /// Of a family: its default route.
+    /// For a family: its default route.
     within: IpNet,
     shortest: u8,
     longest: u8,
 }
 
-impl Entry {
+impl Rule {
     fn fits(&self, prefix: &IpNet) -> bool {
         (self.shortest..=self.longest).contains(&prefix.prefix_len()) && self.within.contains(prefix)
     }
 }
 
-/// What of one source is let in.
+/// Import filter of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    entries: Vec<Entry>,
+    entries: Vec<Rule>,
     v4: Option<[u8; 2]>,
     v6: Option<[u8; 2]>,
     max_prefixes: Option<u64>,
 }
 
 impl Filter {
-    /// From what the file says.
+    /// Builds the filter from the configuration.
+    ///
+    /// # Errors
+    /// [`Wrong`] with the key and the reason.
     pub fn new(
         entries: &[FilterKeys],
         lengths: &LengthKeys,
@@ -136,7 +139,7 @@ impl Filter {
         Ok(Self { entries, v4: lengths.ipv4, v6: lengths.ipv6, max_prefixes })
     }
 
-    /// Whether a prefix is let in.
+    /// Whether a prefix is accepted.
     pub fn admits(&self, prefix: &IpNet) -> bool {
         let lengths = if matches!(prefix, IpNet::V4(_)) { self.v4 } else { self.v6 };
         if lengths.is_some_and(|[least, most]| !(least..=most).contains(&prefix.prefix_len())) {
@@ -157,11 +160,11 @@ fn family(prefix: &IpNet) -> Family {
     if matches!(prefix, IpNet::V4(_)) { Family::V4 } else { Family::V6 }
 }
 
-/// An entry, or the key that is wrong and why.
-fn entry(keys: &FilterKeys) -> Result<Entry, (Option<&'static str>, String)> {
+/// Parses an entry. An error has the key and the reason.
+fn entry(keys: &FilterKeys) -> Result<Rule, (Option<&'static str>, String)> {
     let (within, exact) = match (keys.prefix, keys.family) {
         (Some(_), Some(_)) => {
-            return Err((Some("family"), "is of no use with a prefix, which has its family".to_owned()));
+            return Err((Some("family"), "has no effect with a prefix, which has its family".to_owned()));
         }
         (None, None) => {
             return Err((
@@ -193,55 +196,55 @@ fn entry(keys: &FilterKeys) -> Result<Entry, (Option<&'static str>, String)> {
     if shortest > longest {
         return Err((Some("ge"), format!("expected at most le, which is {longest}, found {shortest}")));
     }
-    Ok(Entry { allow: keys.action == Action::Allow, within, shortest, longest })
+    Ok(Rule { allow: keys.action == Action::Allow, within, shortest, longest })
 }
 
-/// What of a batch is let in.
+/// The accepted part of a batch.
 #[derive(Debug, Default)]
 pub struct Admitted {
-    /// These changes.
+    /// The changes.
     pub batch: Vec<RouteChange>,
-    /// The source is stopped after them, for this reason.
+    /// The source is stopped after them for this reason.
     pub stopped: Option<String>,
 }
 
-/// A filter at work.
+/// A filter with its counters.
 #[derive(Debug)]
 pub struct Gate {
     filter: Filter,
-    /// Announcements that were not let in.
+    /// Denied announcements.
     denied: u64,
     stopped: bool,
 }
 
 impl Gate {
-    /// A gate that nothing has passed yet.
+    /// A gate with zero counters.
     pub fn new(filter: Filter) -> Self {
         Self { filter, denied: 0, stopped: false }
     }
 
-    /// Announcements that the filter did not let in.
+    /// Number of announcements that the filter denied.
     pub fn denied(&self) -> u64 {
         self.denied
     }
 
-    /// The limit, if there is one.
+    /// The route limit, if there is one.
     pub fn max_prefixes(&self) -> Option<u64> {
         self.filter.max_prefixes
     }
 
-    /// It let one route too many come, and lets nothing pass since.
+    /// Whether the source exceeded its limit, after which nothing passes.
     pub fn is_stopped(&self) -> bool {
         self.stopped
     }
 
-    /// Lets a batch of a source pass whose routes so far are in `table`.
+    /// Filters a batch of a source whose current routes are in `table`.
     pub fn admit(&mut self, table: &Table, origin: OriginId, mut batch: Vec<RouteChange>) -> Admitted {
         if self.stopped {
             return Admitted::default();
         }
         if !self.filter.is_open() {
-            // A prefix that is not let in was never in, so there is nothing to withdraw either.
+            // A denied prefix was never accepted, so there is nothing to withdraw.
             let (filter, denied) = (&self.filter, &mut self.denied);
             batch.retain(|change| {
                 let in_ = filter.admits(&change.prefix);
@@ -264,7 +267,7 @@ impl Gate {
     }
 }
 
-/// Place of the first change in a batch that makes more than `most` routes.
+/// Index of the first change in a batch that exceeds `most` routes.
 fn first_beyond(
     most: u64,
     mut routes: u64,
@@ -374,7 +377,7 @@ mod tests {
             (table.counts().routes(), admitted.stopped)
         };
         assert_eq!(say(&mut gate, vec![announce("10.0.0.0/8"), announce("11.0.0.0/8")]), (2, None));
-        // The same prefixes again, and one for another, are not more.
+        // The same prefixes again, and a replacement, are not more routes.
         let again = vec![announce("10.0.0.0/8"), withdraw("11.0.0.0/8"), announce("12.0.0.0/8")];
         assert_eq!(say(&mut gate, again), (2, None));
         let (routes, stopped) = say(&mut gate, vec![announce("10.0.0.0/8"), announce("13.0.0.0/8")]);

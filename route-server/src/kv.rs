@@ -1,10 +1,9 @@
-//! Opaque records: written at any route server, the same at all of them, never lost with one.
+//! Opaque records: written at any route server, identical on all, and not lost with one.
 //!
-//! Unlike a route, a record has no origin that could die: each server keeps all of them in its own `rib` table, as versions, and takes
-//! over what is newer in a peer's. A version is a clock that never goes back {microseconds since 1970, or one more than any seen};
-//! equal versions are decided by content, so that all servers take the same whatever the order in which they hear. A deletion is a
-//! version, too, and is forgotten after an hour. What clients get, in `fib`, is key and value alone: failover to another server
-//! finds equal records.
+//! Unlike a route, a record has no origin that could die: each server keeps all of them in its own `rib` table, with versions, and adopts
+//! newer ones from its peers. A version is a clock that never goes back {microseconds since 1970, or one more than any seen}; equal
+//! versions are decided by content, so all servers choose the same one in whatever order they arrive. A deletion has a version as well, and
+//! is forgotten after an hour. Clients get only key and value in `fib`: after a failover the other server has equal records.
 //!
 //! Value in `rib`: 8 bytes version in network order, 1 byte (0 value, 1 deleted), the value.
 
@@ -13,18 +12,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fibcast_control::kv::{MAX_KEYS, MAX_VALUE, check_key};
 use fibcast_sync_proto::{Change, Key, Table, TableError, Value};
 
-/// A deletion is remembered for so long: a server that was cut off longer may bring a deleted record back.
+/// How long a deletion is remembered: a server that was disconnected longer may revive a deleted record.
 const REMEMBER: Duration = Duration::from_secs(3600);
-/// Versions from further ahead than this are not followed: a peer's clock must not take ours along.
+/// Versions further in the future are ignored: a peer's clock must not drag ours along.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a record cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum KvError {
-    /// Beyond a limit, which the text names.
+    /// A limit is exceeded; the text names it.
     #[error("{0}")]
     Limit(String),
-    /// A table refused it.
+    /// The table refused the record.
     #[error("the table refused the record: {0}")]
     Table(#[from] TableError),
 }
@@ -33,7 +32,7 @@ fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
-/// A record as servers exchange it.
+/// A record as exchanged between servers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Version<'a> {
     clock: u64,
@@ -57,6 +56,9 @@ impl<'a> Version<'a> {
 }
 
 /// Writes a record, or deletes it, as the newest version. False: there was nothing to delete.
+///
+/// # Errors
+/// [`KvError`] if key or value exceeds a limit, or the table refuses the record.
 pub fn put(own: &mut Table, fib: &mut Table, key: &str, value: Option<&[u8]>) -> Result<bool, KvError> {
     check_key(key).map_err(KvError::Limit)?;
     let found = value.map_or(0, <[u8]>::len);
@@ -69,7 +71,7 @@ pub fn put(own: &mut Table, fib: &mut Table, key: &str, value: Option<&[u8]>) ->
         return Ok(false);
     }
     if !known && fib.counts().opaque >= MAX_KEYS {
-        return Err(KvError::Limit(format!("expected at most {MAX_KEYS} records, and there are so many")));
+        return Err(KvError::Limit(format!("expected at most {MAX_KEYS} records, and there are that many")));
     }
     let before = match own.get(&record) {
         Some(Value::Opaque(bytes)) => Version::parse(&bytes).map_or(0, |v| v.clock),
@@ -85,7 +87,10 @@ pub fn put(own: &mut Table, fib: &mut Table, key: &str, value: Option<&[u8]>) ->
     Ok(true)
 }
 
-/// Takes over what is newer in a peer's table.
+/// Adopts newer records from a peer's table.
+///
+/// # Errors
+/// [`TableError`] if a table refuses a record.
 pub fn merge(
     own: &mut Table,
     fib: &mut Table,
@@ -93,11 +98,11 @@ pub fn merge(
 ) -> Result<(), TableError> {
     let horizon = micros() + AHEAD.as_micros() as u64;
     for (key, bytes) in theirs {
-        // A version that this server does not understand is none of its business.
+        // A version that this server cannot parse is ignored.
         let Some(new) = Version::parse(&bytes).filter(|v| v.clock <= horizon) else { continue };
         let record = Key::Opaque(key.clone());
         if own.get(&record).is_none() && own.counts().opaque >= 2 * MAX_KEYS {
-            tracing::warn!("peers have more than {} opaque records: the rest is left out", 2 * MAX_KEYS);
+            tracing::warn!("peers have more than {} opaque records: ignoring the rest", 2 * MAX_KEYS);
             return Ok(());
         }
         let newer = match own.get(&record) {
@@ -123,6 +128,9 @@ fn take(own: &mut Table, fib: &mut Table, key: &[u8], version: &Version<'_>) -> 
 }
 
 /// Forgets old deletions.
+///
+/// # Errors
+/// [`TableError`] if the table refuses the batch.
 fn forget(own: &mut Table) -> Result<(), TableError> {
     if own.counts().opaque < MAX_KEYS / 2 {
         return Ok(());
@@ -187,7 +195,7 @@ mod tests {
         b.hear(&a);
         b.put("k", Some("two")).unwrap();
         b.put("other", Some("x")).unwrap();
-        // c hears the old one last, from a, who has not heard b.
+        // c gets the old one last, from a, which does not have b's.
         c.hear(&b);
         c.hear(&a);
         a.hear(&c);

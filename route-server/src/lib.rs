@@ -1,13 +1,20 @@
-//! Sources, RIB, best path and fan-out of one routing table.
+//! The route server: sources, RIB, best path selection and fan-out of one routing table.
 //!
-//! A change's way: [`source`] threads read it (with `fibcast_mrt`, or from a text file) and hand it over in batches; [`filter`] holds back what
-//! the configuration does not let in; [`rib`] commits it as a route of its origin and picks the best path; [`engine`] does so for all
-//! origins, own and other servers', and decides when the server is ready and when a lost origin's routes go; [`run`] hosts the engine in
-//! the event loop of `fibcast-sync-agent`, which serves the tables `fib` (best paths, for agents), `rib` (which origins there are) and
-//! `rib/…` (the routes of one origin, for other route servers). [`kv`] keeps opaque records alike on all servers. [`config`] is the file
-//! that says all this, [`operator`] answers `fibcast show`.
+//! | module, in the order of a route change | role |
+//! |---|---|
+//! | [`source`] | threads that read routes (FPM, netlink, MRT, text) and send batches |
+//! | [`filter`] | import filter of the configuration |
+//! | [`rib`] | routes of an origin, best path selection |
+//! | [`engine`] | all origins, own and remote; readiness; loss of an origin |
+//! | [`run`] | the engine in the event loop of `fibcast-sync-agent` |
+//! | [`kv`] | opaque records, identical on all servers |
+//! | [`config`] | `route-server.toml` |
+//! | [`operator`] | answers to `fibcast show` |
 //!
-//! May depend on `sync-proto`, `sync-agent`'s loop, `control` and `daemon`. Begin with [`rib`], then [`engine`].
+//! It serves the tables `fib` (best paths, for agents), `rib` (the catalog of origins) and `rib/…` (the routes of one origin, for other
+//! route servers).
+//!
+//! May depend on `sync-proto`, `sync-agent`'s event loop, `control` and `daemon`. Start with [`rib`], then [`engine`].
 
 pub mod config;
 pub mod engine;

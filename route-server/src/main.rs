@@ -7,14 +7,14 @@ use clap::Parser;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_route_server::{config, run};
 
-/// Keeps one routing table out of several sources and peers, and serves the forwarding table that follows from it.
+/// Computes one forwarding table from several sources and peers, and serves it.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
     /// Configuration file
     #[arg(long, default_value = "/etc/fibcast/route-server.toml")]
     config: PathBuf,
-    /// Only check the configuration
+    /// Check the configuration and exit
     #[arg(long)]
     check_config: bool,
 }

@@ -1,7 +1,7 @@
-//! Questions of operators, carried to the thread that owns the tables and back.
+//! Carries operators' requests to the thread that owns the tables, and the answers back.
 //!
-//! The control socket and HTTP answer on threads of their own. They put the question into a bounded channel, wake the owner, and wait
-//! a while for its answer; the owner never waits for them.
+//! The control socket and HTTP run on threads of their own. They send a request through a bounded channel, wake the owner, and wait a
+//! limited time for the answer; the owner never waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +17,23 @@ use fibcast_sync_proto::node::Node;
 
 use crate::engine::Engine;
 
-/// Questions that may wait.
+/// Most requests in the channel.
 const WAITING: usize = 64;
 /// How long an operator waits for the owner.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Most routes in one answer: an answer is made between two heartbeats.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most routes in one answer: an answer must be computed between two heartbeats.
 const MAX_ROUTES: usize = 100_000;
 
-/// A question, and where its answer goes.
+/// A request with the channel for its answer.
 #[derive(Debug)]
 pub struct Question {
-    /// What is asked.
+    /// The request.
     pub request: Request,
-    /// Has room for the one answer.
+    /// Has room for one answer.
     pub reply: Sender<Result<Answer, String>>,
 }
 
-/// The asking end: cloned into each handler.
+/// The requesting end, cloned into each handler.
 #[derive(Clone)]
 pub struct Asking {
     to: Sender<Question>,
@@ -41,13 +41,16 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Both ends; `wake` makes the owner look into the channel.
+    /// Both ends of the channel; `wake` wakes the owner.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> (Self, Receiver<Question>) {
         let (to, from) = bounded(WAITING);
         (Self { to, wake }, from)
     }
 
-    /// Asks and waits.
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    /// The text for the operator: the server is overloaded, stopping or too slow, or the request's own error.
     pub fn ask(&self, request: Request) -> Result<Answer, String> {
         let (reply, answer) = bounded(1);
         match self.to.try_send(Question { request, reply }) {
@@ -57,7 +60,7 @@ impl Asking {
         }
         (self.wake)();
         answer
-            .recv_timeout(PATIENCE)
+            .recv_timeout(ANSWER_TIMEOUT)
             .unwrap_or_else(|_| Err("the route server did not answer in time".to_owned()))
     }
 }

@@ -1,30 +1,29 @@
-//! The routing table: origins' routes, the best path among them, and the forwarding table that follows.
+//! The RIB: routes of origins, best path selection, and the resulting forwarding table.
 //!
-//! A route of an origin lives in one sync table, keyed {origin, VRF, prefix}: that of an own source, or the copy of another server's
-//! origin. The best path for a prefix is the best of what these tables have, so that the RIB needs no storage of its own.
-//! [`commit_source`] writes a source's batch into its table; [`select`] brings the forwarding table up to date for prefixes that changed
-//! anywhere.
+//! An origin's routes are in one sync table, with keys {origin, VRF, prefix}: that of an own source, or the copy of another server's
+//! origin. The best path for a prefix is selected among these tables, so the RIB needs no storage of its own. [`commit_source`] writes a
+//! source's batch into its table; [`select`] updates the forwarding table for prefixes that changed anywhere.
 //!
-//! Best path: live origins before stale ones, then lowest distance, then lowest metric, then lowest origin id. All of these travel with
-//! the routes, so every server that holds the same origins takes the same.
+//! Best path: live origins before stale ones, then lowest administrative distance, then lowest metric, then lowest origin id. All of these
+//! are replicated with the routes, so servers with the same origins select the same paths.
 
 use fibcast_sync_proto::{Change, Commit, GroupValue, Key, Label, OriginId, Table, TableError, Value};
 use ipnet::IpNet;
 
 use crate::source::RouteChange;
 
-/// An origin whose routes take part in the selection.
+/// An origin with eligible routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Contender<'t> {
-    /// Key of its routes in the table, and what decides among equals.
+    /// Key of its routes in the table, and the last tie-breaker.
     pub id: OriginId,
-    /// Nobody refreshes it any more, or has its routes: used only where no other origin has a route.
+    /// Its lease has expired, or its routes are unreachable: used only if no other origin has a route.
     pub stale: bool,
     /// The table.
     pub table: &'t Table,
 }
 
-/// What decides between the routes of two origins, the most important first; the lowest wins.
+/// Criteria between the routes of two origins, the most important first; the lowest wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     /// See [`Contender::stale`].
@@ -38,7 +37,7 @@ pub struct Rank {
 }
 
 impl Rank {
-    /// By what this one, the better, won over another one.
+    /// The criterion by which this better one won over another one.
     pub fn won_by(&self, other: &Rank) -> &'static str {
         match () {
             () if self.stale != other.stale => "stale",
@@ -49,17 +48,17 @@ impl Rank {
     }
 }
 
-/// All origins that take part.
+/// All eligible origins.
 #[derive(Debug, Clone, Default)]
 pub struct Contenders<'t>(Vec<Contender<'t>>);
 
 impl<'t> Contenders<'t> {
-    /// In whatever order.
+    /// In any order.
     pub fn new(all: Vec<Contender<'t>>) -> Self {
         Self(all)
     }
 
-    /// Each origin's route for a prefix, in no order.
+    /// Each origin's route for a prefix, in no particular order.
     pub fn each(&self, vrf: u32, prefix: IpNet) -> impl Iterator<Item = (Rank, Label, &Contender<'t>)> {
         self.0.iter().filter_map(move |contender| {
             let key = Key::RibRoute { origin: contender.id, vrf, prefix };
@@ -71,7 +70,7 @@ impl<'t> Contenders<'t> {
         })
     }
 
-    /// The best path for a prefix: its group, and whose it is.
+    /// The best path for a prefix: its group and its origin.
     pub fn best(&self, vrf: u32, prefix: IpNet) -> Option<(Label, &Contender<'t>)> {
         let best = self.each(vrf, prefix).min_by_key(|(rank, ..)| *rank);
         best.map(|(_, label, contender)| (label, contender))
@@ -79,6 +78,9 @@ impl<'t> Contenders<'t> {
 }
 
 /// Commits a source's batch as routes of `origin` into its table.
+///
+/// # Errors
+/// [`TableError`] if the table refuses the batch.
 pub fn commit_source(
     own: &mut Table,
     origin: OriginId,
@@ -101,7 +103,10 @@ pub fn commit_source(
     own.commit_and_collect(changes)
 }
 
-/// Brings the forwarding table up to date for these prefixes: one commit, of those whose best path changed.
+/// Updates the forwarding table for these prefixes: one commit with the changed best paths.
+///
+/// # Errors
+/// [`TableError`] if the forwarding table refuses the batch.
 pub fn select(
     fib: &mut Table,
     contenders: &Contenders<'_>,
@@ -112,7 +117,7 @@ pub fn select(
     for (vrf, prefix) in prefixes {
         let key = Key::Route { vrf, prefix };
         match contenders.best(vrf, prefix) {
-            // Most prefixes of a peer's first copy are so already.
+            // Most prefixes of a peer's first copy are already the same.
             Some((label, _)) if fib.get(&key) == Some(Value::Route(label)) => {}
             Some((label, of)) => {
                 let content = || of.table.group(label).map(|g| GroupValue::clone(&g));
@@ -125,7 +130,7 @@ pub fn select(
     fib.commit_and_collect(changes)
 }
 
-/// Groups that a batch brings along, each once and before the first route that uses it.
+/// Groups that a batch needs, each once and before the first route that uses it.
 #[derive(Default)]
 struct Groups {
     last: Option<Label>,

@@ -1,8 +1,8 @@
-//! The route server at work: what the event loop of `fibcast-sync-agent` hosts here.
+//! Runs the route server in the event loop of `fibcast-sync-agent`.
 //!
-//! [`run`] opens everything that can fail, then gives the loop a node whose role is the engine. Each turn of the loop
-//! hears the sources for some milliseconds, lets the engine take a slice of its work and answers operators, so that no client's
-//! heartbeat is late. Sources, operators and signals live on threads of their own and reach the loop by channels and its waker.
+//! [`run`] opens everything that can fail, then runs the loop with a node whose role is the engine. Each turn of the loop handles source
+//! events for some milliseconds, lets the engine do a slice of its work and answers operators, so that no heartbeat is late. Sources,
+//! operators and signals have threads of their own and reach the loop through channels and its waker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +22,13 @@ use crate::engine::{Engine, EngineError};
 use crate::operator::{self, Asking, Question};
 use crate::source::{self, Message, Outlet, QUEUE};
 
-/// Time that sources may take of one turn.
+/// Time for sources in one turn.
 const SOURCES: Duration = Duration::from_millis(5);
 
-/// Works until it is asked to stop.
+/// Runs until it is asked to stop.
+///
+/// # Errors
+/// [`Failure`] with file, line and key of what is wrong, or the error that stopped the server.
 pub fn run(checked: &Checked) -> Result<(), Failure> {
     let config = &checked.config;
     fibcast_daemon::files::raise_limit();
@@ -52,18 +55,21 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let (to, from_sources) = bounded(QUEUE);
     let threads = start_sources(checked, &to, &wake, &stop)?;
     drop(to);
-    // With the host goes the channel's end that a source may wait for.
+    // The host drops the channel's end that a source may wait for.
     let outcome = serve(checked, &mut shell, from_sources, questions, &stop);
     stop.store(true, Ordering::Release);
     for thread in threads {
-        // A source that panicked has said so already.
+        // A panic of a source was logged already.
         let _ = thread.join();
     }
     outcome.inspect(|()| tracing::info!("stopped"))
 }
 
-/// Works on the caller's loop, with a source of the caller's own in place of the configuration's threads, signals and sockets for
-/// operators: a route server within another program, for measurements.
+/// Runs on the caller's loop, with the caller's source instead of configured ones, without signals and operator sockets: a route server
+/// inside another program, for benchmarks.
+///
+/// # Errors
+/// The error that stopped the engine or the loop.
 pub fn embed(
     checked: &Checked,
     shell: &mut Shell,
@@ -118,7 +124,7 @@ fn start_sources(
     checked.sources.iter().enumerate().map(start).collect()
 }
 
-/// What the event loop does beside the node.
+/// The part of the event loop besides the node.
 struct RouteServer {
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
@@ -147,19 +153,19 @@ impl Host<Engine> for RouteServer {
 }
 
 impl RouteServer {
-    /// Takes note of an error, and stops the loop for it.
+    /// Records an error, and stops the loop.
     fn fail(&mut self, error: EngineError) {
         self.failure.get_or_insert(error);
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Hears the sources for a while.
+    /// Handles source events for a while.
     fn hear(&mut self, now: Duration, engine: &mut Engine) -> Result<(), EngineError> {
         let begin = Instant::now();
         while let Ok(message) = self.from_sources.try_recv() {
             engine.handle_source(now, message)?;
             if begin.elapsed() >= SOURCES {
-                // There may be more: peers have their turn, and then the sources again.
+                // There may be more: peers have their turn, then the sources again.
                 self.waker.wake();
                 break;
             }

@@ -14,7 +14,7 @@ use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, NoSink};
 use fibcast_sync_agent::shell::Limits;
 
-use common::{Folder, PATIENCE, Server, free_addresses};
+use common::{Folder, Server, WAIT_LIMIT, free_addresses};
 
 fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
     let servers = servers.iter().zip([Role::Primary, Role::Secondary]);
@@ -45,7 +45,7 @@ fn get(agent: &AgentHandle, key: &str) -> Option<String> {
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !done() {
-        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        assert!(begin.elapsed() < WAIT_LIMIT, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -83,7 +83,7 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
         d[0] == d[1] && leaf.status().unwrap().table.digest == d[0]
     });
 
-    // A watcher is told at once.
+    // A watcher gets it at once.
     let status = leaf.status().unwrap();
     std::thread::scope(|scope| {
         let watch = KvRequest::Watch {
@@ -119,7 +119,7 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
     put(&second, "motd", "and on");
     until("a write at the server that lives", || get(&leaf, "motd").as_deref() == Some("and on"));
 
-    // A server that starts anew gets all of them back from the other.
+    // A restarted server gets all of them back from the other.
     let first = Server::start(&folder, "rs-a");
     first.until("equal again", |s| s.ready && s.table.digest == second.status().unwrap().table.digest);
 }

@@ -1,4 +1,4 @@
-//! A NIC host: the production core with a sink that keeps what it is given, and can be told to be busy or to fail.
+//! A NIC host: the production core with a simulated sink that can be made busy, or fail.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkBatch, SinkError};
 use fibcast_sync_proto::{Change, Key, Label, Table, Value};
 
-/// What a dataplane would hold: it takes each batch change by change and must never see a route without its group.
+/// A simulated dataplane: it applies each batch change by change, and must never see a route without its group.
 #[derive(Debug, Default)]
 pub struct Sink {
     /// Its records.
     pub records: BTreeMap<Key, Value>,
-    /// It takes nothing before this, by the network's clock, and says this.
+    /// It refuses batches before this time (network clock) with this error.
     pub trouble: Option<(Duration, SinkError)>,
 }
 
 impl Sink {
-    /// Takes a batch, or says why not. An outer error is a batch that no sink can take.
+    /// Applies a batch. An outer error is a batch that no sink may get.
     fn apply(&mut self, now: Duration, next: &SinkBatch<'_>) -> Result<Result<(), SinkError>, String> {
         if let Some((_, error)) = self.trouble.as_ref().filter(|(until, _)| now < *until) {
             return Ok(Err(error.clone()));
@@ -51,21 +51,24 @@ fn uses(records: &BTreeMap<Key, Value>, label: Label) -> bool {
     records.values().any(|v| matches!(v, Value::Route(l) if *l == label))
 }
 
-/// See the module's documentation.
+/// An agent; see the module's documentation.
 #[derive(Debug)]
 pub struct Agent {
     /// The production core.
     pub core: AgentCore,
-    /// What forwards by it.
+    /// The sink.
     pub sink: Sink,
-    /// Most records that the sink has lacked so far: deletions of those are remembered whatever the limit.
+    /// Most records that the sink has lacked so far: their deletions are remembered whatever the limit.
     pub largest: u64,
-    /// Since when the sink has lacked something, by the network's clock.
+    /// Time since which the sink has lacked something, by the network's clock.
     pub behind_since: Option<Duration>,
 }
 
 impl Agent {
     /// An agent with a table that is empty or from a checkpoint.
+    ///
+    /// # Errors
+    /// If the table refuses the checkpoint, as text.
     pub fn new(
         config: AgentConfig,
         mut table: Table,
@@ -78,7 +81,10 @@ impl Agent {
         Ok(Self { core, sink: Sink::default(), largest: 0, behind_since: None })
     }
 
-    /// Gives the sink what is new: `now` is the network's clock, `local` the node's.
+    /// Delivers new data to the sink: `now` is the network's clock, `local` the node's.
+    ///
+    /// # Errors
+    /// If a batch violates the rules of a sink, as text.
     pub fn deliver(&mut self, now: Duration, local: Duration) -> Result<(), String> {
         self.note_lack();
         while let Some(next) = self.core.poll_sink(local) {

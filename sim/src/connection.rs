@@ -1,4 +1,4 @@
-//! A virtual TCP connection: two pipes of bytes with delay, bounded room, and ends that learn of its death at different times.
+//! A simulated TCP connection: two pipes of bytes with delay and limited capacity, whose ends detect its loss at different times.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,24 +17,24 @@ pub enum Way {
     Down,
 }
 
-/// Bytes on their way in one direction.
+/// Bytes in flight in one direction.
 #[derive(Debug, Default)]
 pub struct Pipe {
     segments: VecDeque<(Duration, Vec<u8>)>,
-    /// How much of the first segment was read.
+    /// Read bytes of the first segment.
     at: usize,
-    /// Bytes that the sender's system has taken and the reader has not.
+    /// Bytes that the sender's system has accepted and the reader has not read.
     pub buffered: usize,
     /// Nothing arrives before this: bytes do not overtake each other.
     pub latest: Duration,
-    /// The sender is gone: what the reader learns after the last byte, and when.
+    /// The sender is gone: what the reader sees after the last byte, and when.
     pub end: Option<(Duration, &'static str)>,
-    /// An event is waiting that will look at this pipe.
+    /// An event that will examine this pipe is queued.
     pub scheduled: bool,
 }
 
 impl Pipe {
-    /// Takes bytes that arrive at `at` or after all before them.
+    /// Adds bytes that arrive at `at`, or after all previous ones.
     pub fn send(&mut self, at: Duration, bytes: &[u8]) {
         self.latest = self.latest.max(at);
         self.buffered += bytes.len();
@@ -55,7 +55,7 @@ impl Pipe {
         part
     }
 
-    /// Size of the portion that is next.
+    /// Size of the next portion.
     pub fn next_len(&self) -> usize {
         self.segments.front().map_or(0, |(_, bytes)| bytes.len() - self.at)
     }
@@ -65,12 +65,12 @@ impl Pipe {
         self.segments.front().map(|(at, _)| *at).or(self.end.map(|(at, _)| at))
     }
 
-    /// Whether all was read and only the end is left.
+    /// Whether everything was read and only the end is left.
     pub fn is_drained(&self) -> bool {
         self.segments.is_empty()
     }
 
-    /// Loses what is on its way.
+    /// Loses the bytes in flight.
     pub fn clear(&mut self) {
         self.segments.clear();
         self.at = 0;
@@ -93,24 +93,24 @@ pub struct Connection {
     pub session: Option<SessionId>,
     /// The client's end exists, also before it is connected.
     pub client_open: bool,
-    /// The client's end was told that it is connected.
+    /// The client's end knows that it is connected.
     pub connected: bool,
     /// The server's end exists.
     pub server_open: bool,
-    /// The server ends it as soon as its last bytes are sent.
+    /// The server closes it as soon as its last bytes are sent.
     pub ending: bool,
-    /// One end is dead without a word: bytes go nowhere.
+    /// One end is dead without a notification: bytes are lost.
     pub void: bool,
     /// Bytes to the server.
     pub up: Pipe,
     /// Bytes to the client.
     pub down: Pipe,
-    /// Reads along.
+    /// Checks the traffic.
     pub observer: Observer,
 }
 
 impl Connection {
-    /// A connection that the client has begun to open.
+    /// A connection that the client has started to open.
     pub fn new(client: usize, slot: usize, link: usize, server: usize) -> Self {
         Self {
             client,
@@ -138,7 +138,7 @@ impl Connection {
     }
 }
 
-/// Reads along what a server sends, and says what it must not.
+/// Monitors what a server sends, and detects violations of the protocol.
 #[derive(Debug, Default)]
 pub struct Observer {
     up: Inbox,
@@ -146,12 +146,12 @@ pub struct Observer {
     activates: u64,
     welcomes: u64,
     batch: Option<(Mode, Decoder, BTreeSet<Label>)>,
-    /// Frames with data, all together.
+    /// Number of data frames.
     pub data_frames: u64,
 }
 
 impl Observer {
-    /// Bytes reached the server.
+    /// The server received bytes.
     pub fn to_server(&mut self, bytes: &[u8]) {
         self.up.push(bytes);
         while let Ok(Some(frame)) = self.up.next() {
@@ -159,7 +159,10 @@ impl Observer {
         }
     }
 
-    /// The server sent bytes. Gives what is wrong with them.
+    /// The server sent bytes. Returns a violation.
+    ///
+    /// # Errors
+    /// A violation of the protocol, as text.
     pub fn to_client(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut inbox = std::mem::take(&mut self.down);
         inbox.push(bytes);
@@ -189,7 +192,7 @@ impl Observer {
                 self.data_frames += 1;
                 // The first Welcome answers Register, each later one a Deactivate.
                 if self.activates < self.welcomes {
-                    return Err(format!("a server sent {} to a client that stands by", frame.name()));
+                    return Err(format!("a server sent {} to a client in standby", frame.name()));
                 }
             }
             _ => {}
@@ -200,7 +203,7 @@ impl Observer {
             Frame::Commit { count, .. } => {
                 let mode = self.batch.take().map(|(mode, ..)| mode);
                 if mode == Some(Mode::Changes) && *count == 0 {
-                    return Err("a batch went downstream though nothing had changed".into());
+                    return Err("a batch was sent downstream without a change".into());
                 }
             }
             _ => {}
@@ -208,7 +211,7 @@ impl Observer {
         Ok(())
     }
 
-    /// In a whole copy every group comes before the first route that uses it.
+    /// In a full copy every group precedes the first route that uses it.
     fn records(&mut self, body: &[u8]) -> Result<(), String> {
         let Some((mode, decoder, groups)) = &mut self.batch else { return Ok(()) };
         let whole = *mode == Mode::Snapshot;

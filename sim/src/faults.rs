@@ -1,4 +1,4 @@
-//! What befalls the network. Each run draws its own weights, so that some runs know only resets and others only crashes.
+//! Faults in the network. Each run draws its own weights, so some runs only have resets and others only crashes.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::network::{Event, Network, Undo};
 use crate::node::{Kind, Running};
 use crate::rng::Rng;
 
-/// A kind of event from outside.
+/// A kind of external event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A protocol changes some routes.
@@ -20,21 +20,21 @@ pub enum Fault {
     Move,
     /// A protocol loses all routes and learns others.
     Flap,
-    /// A TCP reset that both ends notice.
+    /// A TCP reset that both ends detect.
     Reset,
-    /// A connection dies and one end does not notice.
+    /// A connection is lost and one end does not detect it.
     HalfOpen,
-    /// Nothing gets through between two nodes, in one direction or both.
+    /// All bytes between two nodes are lost, in one direction or both.
     Cut,
-    /// A reader takes a few bytes at a time.
+    /// A slow reader: it takes a few bytes at a time.
     Slow,
     /// A process dies; its system resets its connections.
     Crash,
-    /// A host loses power: nobody answers.
+    /// A host loses power: nothing answers.
     PowerLoss,
-    /// A route server says that it is not ready.
+    /// A route server reports that it is not ready.
     Drain,
-    /// A process stands still for a while.
+    /// A process is paused for a while.
     Pause,
     /// A clock jumps ahead.
     Jump,
@@ -42,15 +42,15 @@ pub enum Fault {
     Checkpoint,
     /// An agent's sink is busy or fails for a while.
     Sink,
-    /// What an agent's sink forwards by is damaged, and an operator asks for a resync.
+    /// An agent's sink is damaged, and an operator requests a resync.
     Resync,
-    /// An agent's thread panics and is started again, with the table that it had.
+    /// An agent's thread panics and is restarted, with the table that it had.
     Panic,
     /// Nothing happens for a long time.
     Calm,
 }
 
-/// Kinds with how often they happen at most.
+/// Kinds with their highest frequency.
 const ALL: [(Fault, u64); 17] = [
     (Fault::Churn, 30),
     (Fault::Move, 4),
@@ -76,7 +76,7 @@ const ALL: [(Fault, u64); 17] = [
 pub struct Weather(Vec<(Fault, u64)>);
 
 impl Weather {
-    /// Draws them: about half the kinds do not happen at all, churn always does.
+    /// Draws the weights: about half of the kinds do not happen at all, churn always does.
     pub fn draw(rng: &mut Rng) -> Self {
         let weigh = |(fault, most): (Fault, u64)| {
             let never = fault != Fault::Churn && fault != Fault::Calm && rng.percent(45);
@@ -85,7 +85,7 @@ impl Weather {
         Self(ALL.into_iter().map(weigh).collect())
     }
 
-    /// The next one.
+    /// The next fault.
     pub fn pick(&self, rng: &mut Rng) -> Fault {
         let mut at = rng.below(self.0.iter().map(|(_, w)| w).sum());
         for (fault, weight) in &self.0 {
@@ -99,7 +99,10 @@ impl Weather {
 }
 
 impl Network {
-    /// Lets something happen. Gives the time until the next one.
+    /// Executes a fault. Returns the time until the next one.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn befall(&mut self, fault: Fault) -> Result<Duration, Violation> {
         let wait = Duration::from_micros(self.rng.skewed(500, 1_500_000));
         match fault {
@@ -131,7 +134,7 @@ impl Network {
         self.rng.pick(&all).copied()
     }
 
-    /// A protocol changes.
+    /// Routes of a protocol change.
     pub fn churn(&mut self, fault: Fault) {
         let protocol = self.rng.index(self.model.protocols.len());
         let size = self.model.size() as u64;
@@ -169,7 +172,7 @@ impl Network {
         let Some((client, server)) = self.connections.get(&id).map(|c| (c.client, c.server)) else {
             return Ok(());
         };
-        let (client_told, server_told) = match fault {
+        let (client_notified, server_notified) = match fault {
             Fault::Reset => (true, true),
             _ => {
                 let first = self.rng.percent(50);
@@ -179,12 +182,12 @@ impl Network {
         self.note(
             self.now,
             format_args!(
-                "reset between {} (told: {client_told}) and {} (told: {server_told})",
+                "reset between {} (notified: {client_notified}) and {} (notified: {server_notified})",
                 self.name(client),
                 self.name(server)
             ),
         );
-        self.reset(id, client_told, server_told)
+        self.reset(id, client_notified, server_notified)
     }
 
     fn cut(&mut self) {
@@ -242,7 +245,7 @@ impl Network {
         self.at(again, Event::Undo(Undo::Start(n, life, with_checkpoint)));
     }
 
-    /// A node is gone.
+    /// A node is lost.
     pub fn crash(&mut self, n: usize, power: bool) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(n) else { return };
@@ -261,7 +264,7 @@ impl Network {
         let all: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.is_route_server(n)).collect();
         let Some(&n) = self.rng.pick(&all) else { return Ok(()) };
         let until = self.now + Duration::from_millis(self.rng.skewed(200, 15_000));
-        self.note(self.now, format_args!("{} is taken out of service until {until:?}", self.name(n)));
+        self.note(self.now, format_args!("{} is out of service until {until:?}", self.name(n)));
         self.set_drained(n, true);
         self.at(until, Event::Undo(Undo::Drain(n)));
         self.turn(n)
@@ -283,11 +286,10 @@ impl Network {
             node.paused_until = node.paused_until.max(now + by);
         } else {
             node.offset += by;
-            // The wake-up in the queue is for the clock as it was.
+            // The queued wake-up is for the clock before the jump.
             node.wake_at = None;
         }
-        let (life, what) =
-            (node.incarnation, if pause { "stands still for" } else { "sees its clock jump by" });
+        let (life, what) = (node.incarnation, if pause { "is paused for" } else { "has its clock jump by" });
         self.note(now, format_args!("{} {what} {by:?}", self.name(n)));
         if !pause {
             self.at(now, Event::Wake(n, life));
@@ -316,7 +318,7 @@ impl Network {
             if self.rng.percent(50) { SinkError::Busy } else { SinkError::Failed("no memory".into()) };
         self.note(
             self.now,
-            format_args!("the sink of {} takes nothing until {until:?}: {error}", self.name(n)),
+            format_args!("the sink of {} refuses batches until {until:?}: {error}", self.name(n)),
         );
         if let Some(agent) = self.agent(n) {
             agent.sink.trouble = Some((until, error));
@@ -345,7 +347,7 @@ impl Network {
 
     fn panic(&mut self) -> Result<(), Violation> {
         let Some(n) = self.any_agent() else { return Ok(()) };
-        self.note(self.now, format_args!("{} panics and is started again", self.name(n)));
+        self.note(self.now, format_args!("{} panics and is restarted", self.name(n)));
         self.drop_connections(n, true);
         let (now, limits) = (self.now, self.settings.limits);
         let epoch = self.rng.below(u64::MAX).max(1);
@@ -354,12 +356,12 @@ impl Network {
         let torn;
         (agent.core, torn) = agent.core.restart(epoch);
         if torn {
-            return Err(Violation::new(Rule::Sound, format!("the table of {} is not sound", node.name)));
+            return Err(Violation::new(Rule::Sound, format!("the table of {} is not consistent", node.name)));
         }
         let upstream = [agent.core.config().upstream()];
         node.forget_clients();
         (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
-        // The time without a capable server begins again, unless it was over.
+        // The time without a capable server restarts, unless it was over.
         node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());
         let local = node.local(now);
         node.running =
@@ -367,7 +369,7 @@ impl Network {
         self.turn(n)
     }
 
-    /// A fault is over.
+    /// The end of a fault.
     pub(crate) fn undo(&mut self, undo: Undo) -> Result<(), Violation> {
         match undo {
             Undo::Path(client, server) => {
@@ -378,7 +380,7 @@ impl Network {
                 }
                 (path.cut_up, path.cut_down, path.slow) = (None, None, None);
                 path.trouble = now;
-                self.note(now, format_args!("{} and {} are well", self.name(client), self.name(server)));
+                self.note(now, format_args!("{} and {} are healthy", self.name(client), self.name(server)));
                 let ids: Vec<u64> = self
                     .connections
                     .iter()
@@ -402,7 +404,10 @@ impl Network {
         }
     }
 
-    /// Ends all faults, but lets the nodes that `down` names stay down.
+    /// Ends all faults, except that the nodes in `down` stay down.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn heal(&mut self, down: &[usize]) -> Result<(), Violation> {
         let paths: Vec<(usize, usize)> = self.paths.keys().copied().collect();
         for (client, server) in paths {

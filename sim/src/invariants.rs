@@ -1,4 +1,4 @@
-//! What must hold after every step, and what must hold when all is at rest. DESIGN §8.4.
+//! Invariants of every step, and of a network at rest. DESIGN §8.4.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -8,17 +8,17 @@ use fibcast_sync_proto::sketch::check_of;
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, OriginId, RootDigest, Table, Value};
 
-/// A rule was broken.
+/// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which rule.
     pub rule: Rule,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
 }
 
 impl Violation {
-    /// A broken rule.
+    /// A violation of this rule.
     pub fn new(rule: Rule, text: impl Into<String>) -> Self {
         Self { rule, text: text.into() }
     }
@@ -29,39 +29,39 @@ impl Violation {
 pub enum Rule {
     /// No client ever publishes a table that no ready route server committed.
     PublishedIsCommitted,
-    /// A client's table is that of the epoch and serial which it claims.
+    /// A client's table is that of the epoch and serial that it claims.
     SerialMeansTable,
-    /// Digest, sketch and counts are what the records say.
+    /// Digest, sketch and counts match the records.
     Sound,
-    /// What the sink was given in order leads to the table, and never names a group that is not there.
+    /// The batches for a sink lead to the table, and never refer to a missing group.
     SinkFollows,
-    /// Peers that keep the protocol never accuse each other.
+    /// Peers that follow the protocol never report violations of each other.
     NoAccusation,
-    /// A server that nothing has befallen is not given up.
+    /// A healthy server is not dropped.
     NoFalseAlarm,
-    /// A silent server is given up in time.
+    /// A silent server is dropped in time.
     SilenceIsNoticed,
-    /// A server that is not ready is not chosen.
+    /// A server that is not ready is not selected.
     ReadyOnly,
     /// A client with a capable server is in sync with it and not empty.
     CapableIsUsed,
-    /// A better server is used again, and not before it was capable for the time of failback.
+    /// Clients fail back to a preferred server, and not before the failback time.
     FailBack,
-    /// A relay says that it is ready only while it is in sync and shortly after, and that it is stale whenever it is not in sync.
+    /// A relay reports ready only while it is in sync and shortly after, and stale whenever it is not in sync.
     TrueWord,
-    /// Nothing goes downstream without a change.
+    /// Nothing is sent downstream without a change.
     NoEmptyMessage,
     /// Queues and remembered deletions are bounded.
     Memory,
-    /// Nobody knows an origin whose server is long dead.
+    /// No node knows an origin whose server has been dead for long.
     NoGhosts,
     /// At rest all tables are equal to the model.
     RestIsModel,
-    /// At rest nothing moves but heartbeats, and nobody changes servers.
+    /// At rest only heartbeats are sent, and no client changes its server.
     RestIsQuiet,
     /// At rest there are as many sessions as connections.
     NoLeak,
-    /// The machines refuse nothing of their own and do not panic.
+    /// The state machines refuse nothing of each other and do not panic.
     NoFailure,
 }
 
@@ -91,20 +91,20 @@ impl Rule {
     }
 }
 
-/// All that was ever committed.
+/// Everything that was ever committed.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// Digest by table, epoch and serial.
     commits: HashMap<(u64, u64, u64), RootDigest>,
-    /// Digests of forwarding tables of route servers that had all their routes, by the part of the table.
+    /// Digests of forwarding tables of complete route servers, by subset.
     complete: HashSet<(usize, RootDigest)>,
     /// Epochs and serials of such tables.
     seen: HashSet<(u64, u64)>,
-    /// Parts that clients want; the first is the whole.
+    /// Subsets that clients request; the first is the whole table.
     pub parts: Vec<Subset>,
 }
 
-/// The records of a part: its routes and the groups that they use.
+/// The records of a subset: its routes and their groups.
 pub fn part_of(table: impl Iterator<Item = (Key, Value)> + Clone, part: &Subset) -> BTreeMap<Key, Value> {
     let mut records: BTreeMap<Key, Value> =
         table.clone().filter(|(key, _)| part.is_all() || part.admits(key)).collect();
@@ -119,7 +119,7 @@ pub fn part_of(table: impl Iterator<Item = (Key, Value)> + Clone, part: &Subset)
     records
 }
 
-/// The digest of some records, built anew.
+/// The digest of some records, computed from scratch.
 fn digest_of(records: &BTreeMap<Key, Value>) -> RootDigest {
     let mut digest = RootDigest::default();
     for id in records.iter().filter_map(|(key, value)| record_id(key, value)) {
@@ -136,6 +136,9 @@ fn key_of(name: &str) -> u64 {
 
 impl Ledger {
     /// A table is served in this state. `complete`: by a ready route server.
+    ///
+    /// # Errors
+    /// If the table had another digest at this epoch and serial.
     pub fn record(&mut self, name: &str, table: &Table, complete: bool) -> Result<(), Violation> {
         let (at, digest) = ((key_of(name), table.epoch(), table.serial()), table.digest());
         if complete && self.seen.insert((table.epoch(), table.serial())) {
@@ -159,6 +162,9 @@ impl Ledger {
     }
 
     /// A client has this table after a commit.
+    ///
+    /// # Errors
+    /// If no ready route server ever had such a table.
     pub fn published(&self, who: &str, part: &Subset, table: &Table) -> Result<(), Violation> {
         let at = self.parts.iter().position(|p| p == part).unwrap_or_default();
         if table.serial() == 0 || self.complete.contains(&(at, table.digest())) {
@@ -172,17 +178,20 @@ impl Ledger {
         Err(Violation::new(Rule::PublishedIsCommitted, text))
     }
 
-    /// A client says that its table is that of an epoch and serial.
+    /// A client claims that its table is that of an epoch and serial.
+    ///
+    /// # Errors
+    /// If the server had another table at this epoch and serial.
     pub fn claimed(&self, who: &str, name: &str, base: (u64, u64), table: &Table) -> Result<(), Violation> {
         let found = self.commits.get(&(key_of(name), base.0, base.1));
-        // Views are tables of their own, whose commits nobody but their clients sees.
+        // Views are separate tables, whose commits only their clients see.
         let view = found.is_none() && self.parts.len() > 1;
         if found == Some(&table.digest()) || view {
             return Ok(());
         }
         let server = found.map_or("nothing".to_owned(), ToString::to_string);
         let text = format!(
-            "{who} takes its table {} for epoch {} serial {}, where the server had {server}",
+            "{who} claims its table {} to be epoch {} serial {}, where the server had {server}",
             table.digest(),
             base.0,
             base.1
@@ -191,13 +200,16 @@ impl Ledger {
     }
 }
 
-/// Digest, sketch and counts are what the records say.
+/// Checks that digest, sketch and counts match the records.
+///
+/// # Errors
+/// If they do not match.
 pub fn sound(who: &str, table: &Table) -> Result<(), Violation> {
     if table.is_sound() {
         return Ok(());
     }
     Err(Violation::new(
         Rule::Sound,
-        format!("the table of {who} is not what its digest, sketch or counts say"),
+        format!("the table of {who} does not match its digest, sketch or counts"),
     ))
 }

@@ -1,4 +1,4 @@
-//! `fibcast-sim`: runs seeds, replays one, shows that deliberate faults are found.
+//! `fibcast-sim`: runs seeds, replays one, and tests that deliberate faults are found.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use fibcast_sim::{Options, Outcome, run};
 use fibcast_sync_proto::mutation::Mutation;
 
-/// A line on the way after each so many seeds.
+/// Seeds between two progress lines.
 const PROGRESS: u64 = 100;
 
 #[derive(Parser)]
@@ -32,22 +32,22 @@ struct Run {
     /// One seed
     #[arg(long)]
     seed: Option<u64>,
-    /// A range of seeds, the end not included
+    /// A range of seeds, the end excluded
     #[arg(long, value_name = "A..B", value_parser = range, default_value = "0..200")]
     seeds: (u64, u64),
     /// Faults and changes per run
     #[arg(long, default_value_t = 120)]
     steps: u64,
-    /// Route servers, relays, leaves; drawn from the seed where not given
+    /// Route servers, relays, leaves; default: drawn from the seed
     #[arg(long, value_name = "R,T,L", value_parser = nodes)]
     nodes: Option<(usize, usize, usize)>,
-    /// Print what happens
+    /// Print all events
     #[arg(long)]
     replay: bool,
     /// A deliberate fault by name
     #[arg(long, value_parser = mutation)]
     mutation: Option<Mutation>,
-    /// Runs at the same time; as many as there are processors where not given
+    /// Parallel runs; default: the number of CPUs
     #[arg(long)]
     jobs: Option<usize>,
 }
@@ -69,7 +69,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     let (a, b) = text.split_once("..").ok_or("expected A..B")?;
     let number = |t: &str| t.parse::<u64>().map_err(|_| format!("expected a number, found {t:?}"));
     let (a, b) = (number(a)?, number(b)?);
-    if a < b { Ok((a, b)) } else { Err(format!("expected a range with something in it, found {text}")) }
+    if a < b { Ok((a, b)) } else { Err(format!("expected a non-empty range, found {text}")) }
 }
 
 fn nodes(text: &str) -> Result<(usize, usize, usize), String> {
@@ -110,7 +110,7 @@ fn runs(args: &Run) -> ExitCode {
     }
     let (next, failed, events) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let hours = AtomicU64::new(0);
-    // How many are done; the lock keeps lines whole.
+    // Number of finished runs; the lock keeps lines whole.
     let print = Mutex::new(0_u64);
     let begin = Instant::now();
     std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
-//! What must come out: protocols with their routes, and the forwarding table that follows from them.
+//! The expected result: protocols with their routes, and the resulting forwarding table.
 //!
-//! The model knows nothing of the production code's RIB: it looks at every route of every protocol and takes the best by the written
-//! rule (lowest distance, metric, origin's id). That is slow, simple, and only done when the network is at rest.
+//! The model shares nothing with the production RIB: it looks at every route of every protocol and selects the best by the documented rule
+//! (lowest distance, metric, origin id). That is slow and simple, and only done when the network is at rest.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +34,7 @@ pub struct Protocol {
     pub routes: BTreeMap<Destination, Path>,
 }
 
-/// All protocols, and the destinations and groups that they choose from.
+/// All protocols, with the destinations and groups to choose from.
 #[derive(Debug)]
 pub struct Model {
     /// The protocols.
@@ -58,7 +58,7 @@ impl Model {
         self.destinations.len()
     }
 
-    /// Changes about `n` routes of a protocol, and says which.
+    /// Changes about `n` routes of a protocol; returns the changes.
     pub fn churn(
         &mut self,
         protocol: usize,
@@ -83,7 +83,7 @@ impl Model {
         all.into_iter().filter_map(|at| self.set(protocol, at, None)).collect()
     }
 
-    /// All routes of one group move to another: what a flapping next hop looks like.
+    /// Moves all routes of one group to another, as for a flapping next hop.
     pub fn move_group(&mut self, protocol: usize, from: usize, to: usize) -> Vec<RouteChange> {
         let Some(p) = self.protocols.get(protocol) else { return Vec::new() };
         let users: Vec<(Destination, u32)> =
@@ -96,7 +96,7 @@ impl Model {
         self.groups.len()
     }
 
-    /// Everything that a protocol announces, as a source hands it over at its start.
+    /// Everything that a protocol announces, as a source sends it at its start.
     pub fn whole(&self, protocol: usize) -> Vec<RouteChange> {
         let routes = self.protocols.get(protocol).into_iter().flat_map(|p| &p.routes);
         routes.filter_map(|(at, path)| self.change(*at, Some(*path))).collect()
@@ -119,7 +119,7 @@ impl Model {
         Some(RouteChange { vrf, prefix, path })
     }
 
-    /// The forwarding table that must be everywhere if exactly the protocols of these route servers live.
+    /// The forwarding table of all nodes if exactly the protocols of these route servers are alive.
     pub fn forwarding(
         &self,
         alive: impl Fn(usize) -> bool,
@@ -164,7 +164,7 @@ fn destination(i: u32) -> Destination {
     (vrf, net.unwrap_or(IpNet::V4(Ipv4Net::default())))
 }
 
-/// Groups of one next hop, of several, and without.
+/// Groups with one next hop, with several, and without.
 fn group(i: u8) -> Arc<Group> {
     let hop = |last: u8, weight| HopValue {
         gateway: Some(IpAddr::from([192, 0, 2, last])),

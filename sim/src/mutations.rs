@@ -1,4 +1,4 @@
-//! Runs with deliberate faults: in how many seeds each is found, and by which rule.
+//! Runs with deliberate faults: how many seeds find each, and by which rule.
 
 use fibcast_sync_proto::mutation::Mutation;
 
@@ -13,13 +13,13 @@ pub const SEEDS: u64 = 60;
 pub struct Found {
     /// The seed, counted from 0.
     pub seed: u64,
-    /// The rule that it broke.
+    /// The violated rule.
     pub rule: Rule,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
 }
 
-/// Looks for a fault in seeds 0 to `seeds` - 1.
+/// Searches for a fault in seeds 0 to `seeds` - 1.
 pub fn hunt(mutation: Mutation, steps: u64, seeds: u64) -> Option<Found> {
     (0..seeds).find_map(|seed| {
         let outcome = run(&Options { mutation: Some(mutation), ..Options::new(seed, steps) });

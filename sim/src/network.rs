@@ -1,8 +1,8 @@
 //! The virtual network: nodes, connections, one queue of events, one clock.
 //!
-//! [`Network::run_until`] takes events in the order of their time. Each gives bytes, a timeout or the end of a connection to one
-//! node, then lets it have its turn (`turn`): it advances, its outputs are done, then bytes go into pipes.
-//! After each turn `watch` holds what was seen against the rules.
+//! [`Network::run_until`] processes events in order of time. Each passes bytes, a timeout or the end of a connection to one node, and then
+//! runs the node's turn (`turn`): it advances, its outputs are executed, then bytes go into pipes. After each turn `watch` checks the
+//! rules.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -18,23 +18,23 @@ use crate::invariants::{Ledger, Rule, Violation};
 use crate::model::Model;
 use crate::node::{Kind, Node, Running};
 use crate::rng::Rng;
-use crate::route_server::{RouteServer, Said};
+use crate::route_server::{RouteServer, SourceEvent};
 use crate::trace::Trace;
 
-/// What happens at a time.
+/// An event at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// A node's timer, in one of its lives.
+    /// A node's timer, in one of its incarnations.
     Wake(usize, u64),
-    /// A source on a node has something to say.
+    /// A source on a node has a pending event.
     Source(usize, u64),
-    /// Bytes or the end may have arrived.
+    /// Bytes or the end of a connection may have arrived.
     Pipe(u64, Way),
     /// A connection attempt reaches the server's host.
     Arrive(u64),
     /// The answer reaches the client: connected or refused.
     Answer(u64, bool),
-    /// A fault is over.
+    /// A fault ends.
     Undo(Undo),
 }
 
@@ -43,20 +43,20 @@ pub enum Event {
 pub enum Undo {
     /// Bytes between client and server flow again.
     Path(usize, usize),
-    /// A node that died at the end of this life starts again, with its checkpoint or without.
+    /// A node that died in this incarnation starts again, with its checkpoint or without.
     Start(usize, u64, bool),
     /// A route server is in service again.
     Drain(usize),
 }
 
-/// The way between a client's node and a server's.
+/// The path between a client's node and a server's.
 #[derive(Debug, Clone, Default)]
 pub struct Path {
     /// Delay of each byte.
     pub delay: Duration,
-    /// Up to this is added.
+    /// Random additional delay.
     pub jitter: Duration,
-    /// Since when nothing gets through, by direction.
+    /// Time since which nothing passes, by direction.
     pub cut_up: Option<Duration>,
     /// As above.
     pub cut_down: Option<Duration>,
@@ -67,7 +67,7 @@ pub struct Path {
 }
 
 impl Path {
-    /// Since when a direction is cut.
+    /// Time since which a direction is cut.
     pub fn cut(&self, way: Way) -> Option<Duration> {
         match way {
             Way::Up => self.cut_up,
@@ -75,24 +75,24 @@ impl Path {
         }
     }
 
-    /// Nothing is wrong with it.
+    /// Whether it is healthy.
     pub fn is_whole(&self) -> bool {
         self.cut_up.is_none() && self.cut_down.is_none() && self.slow.is_none()
     }
 }
 
-/// What all nodes of a run have in common.
+/// Parameters common to all nodes of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Of all server machines.
+    /// Limits of all servers.
     pub limits: Limits,
     /// Deletions that tables remember.
     pub tombstones: usize,
     /// Bytes that a connection holds in each direction.
     pub room: usize,
-    /// In so many of 100 cases a write or read is cut into small portions.
+    /// Percentage of writes and reads that are split into small portions.
     pub portions: u64,
-    /// Agents of one tier may be each other's secondary: refused loops are part of life then.
+    /// Agents of one tier may be each other's secondary: refused loops are normal then.
     pub siblings: bool,
 }
 
@@ -107,21 +107,21 @@ pub struct Network {
     pub connections: BTreeMap<u64, Connection>,
     /// The connection of a link, by node, client and link.
     pub links: BTreeMap<(usize, usize, usize), u64>,
-    /// Ways by client and server.
+    /// Paths by client and server.
     pub paths: BTreeMap<(usize, usize), Path>,
-    /// Chance.
+    /// Random numbers.
     pub rng: Rng,
-    /// What happened.
+    /// Log of all events.
     pub trace: RefCell<Trace>,
-    /// What must come out.
+    /// The expected result.
     pub model: Model,
     /// What was committed.
     pub ledger: Ledger,
-    /// What all have in common.
+    /// Parameters of all nodes.
     pub settings: Settings,
     /// Events so far.
     pub events: u64,
-    /// Frames with data of connections that are no more.
+    /// Data frames of closed connections.
     pub past_data: u64,
     queue: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     sequence: u64,
@@ -129,7 +129,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of nodes that are all down.
+    /// A network whose nodes are all down.
     pub fn new(nodes: Vec<Node>, model: Model, settings: Settings, rng: Rng, trace: Trace) -> Self {
         Self {
             now: Duration::from_secs(1),
@@ -150,7 +150,7 @@ impl Network {
         }
     }
 
-    /// Puts an event into the queue.
+    /// Queues an event.
     pub fn at(&mut self, when: Duration, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse((when.max(self.now), self.sequence, event)));
@@ -166,7 +166,10 @@ impl Network {
         self.nodes.get(n).map_or("?", |node| node.name.as_str())
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn run_until(&mut self, end: Duration) -> Result<(), Violation> {
         while let Some(Reverse((at, _, event))) = self.queue.peek().copied() {
             if at > end {
@@ -192,9 +195,12 @@ impl Network {
         }
     }
 
-    /// A start of a node, with what its checkpoint holds or empty.
+    /// Starts a node, with its checkpoint or empty.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn start(&mut self, n: usize, checkpoint: bool) -> Result<(), Violation> {
-        // Now and then a clock was set back.
+        // Sometimes a clock was set back.
         let micros = self.now.as_micros() as u64;
         let clock = if self.rng.percent(15) { self.rng.below(micros) } else { micros };
         let epoch = (clock << 20 | self.rng.below(1 << 20)).max(1);
@@ -231,7 +237,7 @@ impl Network {
         self.turn(n)
     }
 
-    /// Each protocol beside a route server hands over its whole table in batches.
+    /// Each protocol of a route server sends its whole table in batches.
     fn load_sources(&mut self, n: usize, life: u64) {
         let own: Vec<usize> =
             (0..self.model.protocols.len()).filter(|p| self.home_of(*p) == Some(n)).collect();
@@ -242,8 +248,8 @@ impl Network {
         for (place, &protocol) in own.iter().enumerate() {
             let whole = self.model.whole(protocol);
             let size = self.rng.range(1, whole.len().max(1) as u64) as usize;
-            feed.extend(whole.chunks(size).map(|part| Said::Batch(place, part.to_vec())));
-            feed.push(Said::End(place));
+            feed.extend(whole.chunks(size).map(|part| SourceEvent::Batch(place, part.to_vec())));
+            feed.push(SourceEvent::End(place));
         }
         if let Some(rs) = self.route_server(n) {
             rs.feed.extend(feed);
@@ -252,7 +258,7 @@ impl Network {
         self.at(at, Event::Source(n, life));
     }
 
-    /// The route server beside which a protocol runs.
+    /// The route server of a protocol.
     pub fn home_of(&self, protocol: usize) -> Option<usize> {
         self.model.protocols.get(protocol).map(|p| p.home)
     }
@@ -290,21 +296,21 @@ impl Network {
         }
     }
 
-    /// A source says something.
+    /// A source sends a batch.
     pub fn say(&mut self, protocol: usize, batch: Vec<fibcast_route_server::source::RouteChange>) {
         let Some(home) = self.home_of(protocol) else { return };
         let place = self.model.protocols.iter().take(protocol).filter(|p| p.home == home).count();
         let Some(life) = self.nodes.get(home).map(|node| node.incarnation) else { return };
         let Some(rs) = self.route_server(home) else { return };
         let waiting = !rs.feed.is_empty();
-        rs.feed.push_back(Said::Batch(place, batch));
+        rs.feed.push_back(SourceEvent::Batch(place, batch));
         if !waiting {
             let at = self.now;
             self.at(at, Event::Source(home, life));
         }
     }
 
-    /// Timers of a node that are due.
+    /// Runs due timers of a node.
     fn wake(&mut self, n: usize, life: u64) -> Result<(), Violation> {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(n).filter(|node| node.incarnation == life) else { return Ok(()) };
@@ -321,7 +327,7 @@ impl Network {
         self.turn(n)
     }
 
-    /// Puts the node's next wake-up into the queue.
+    /// Queues the node's next wake-up.
     pub fn schedule(&mut self, n: usize, running: &Running) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(n) else { return };
@@ -335,7 +341,7 @@ impl Network {
         self.at(due, Event::Wake(n, life));
     }
 
-    /// Number for a new connection.
+    /// Id of a new connection.
     pub fn connection_id(&mut self) -> u64 {
         self.next_connection += 1;
         self.next_connection
@@ -348,7 +354,7 @@ impl Network {
         path.delay + Duration::from_micros(self.rng.below(jitter + 1))
     }
 
-    /// Since when nothing has been wrong with two nodes and the way between them.
+    /// Time since which two nodes and the path between them are healthy.
     pub fn calm_since(&self, client: usize, server: usize) -> Option<Duration> {
         let path = self.paths.get(&(client, server)).filter(|p| p.is_whole())?;
         let mut since = path.trouble;
@@ -362,7 +368,7 @@ impl Network {
         Some(since)
     }
 
-    /// Same, and the server was ready all the time.
+    /// The same, and the server was ready all the time.
     pub fn capable_since(&self, client: usize, server: usize) -> Option<Duration> {
         Some(self.calm_since(client, server)?.max(self.nodes.get(server)?.ready_since?))
     }

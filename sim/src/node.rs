@@ -1,4 +1,4 @@
-//! A machine in the network: what runs on it, its clock, and what has befallen it.
+//! A host in the network: what runs on it, its clock, and its faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use fibcast_sync_proto::{Key, RootDigest, Table, Value};
 use crate::agent::Agent;
 use crate::route_server::{Plan, RouteServer};
 
-/// What a node is: a production role, with what the simulation adds to it.
+/// Kind of a node: a production role with what the simulation adds to it.
 #[derive(Debug)]
 pub enum Kind {
     /// Tier 1.
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Whether it says that its forwarding table may be used.
+    /// Whether it reports that its forwarding table may be used.
     pub fn is_ready(&self) -> bool {
         self.served("fib").is_some_and(|served| served.ready)
     }
@@ -64,7 +64,7 @@ impl Kind {
 impl Tables for Kind {
     fn served(&self, name: &str) -> Option<Served<'_>> {
         let served = self.role().served(name)?;
-        // Out of service for data; that its protocols live is told all the same.
+        // Out of service for data; its protocols' leases are still announced.
         let drained = matches!(self, Self::RouteServer(rs) if rs.drained) && name != CATALOG;
         Some(Served { ready: served.ready && !drained, ..served })
     }
@@ -77,8 +77,8 @@ impl Tables for Kind {
         self.role().is_stale(name)
     }
 
-    fn goes_round(&self, name: &str) -> bool {
-        self.role().goes_round(name)
+    fn allow_loops(&self, name: &str) -> bool {
+        self.role().allow_loops(name)
     }
 }
 
@@ -94,7 +94,7 @@ impl Role for Kind {
     fn advance(&mut self, now: Duration, clients: &[Client]) -> News {
         let mut news = self.role_mut().advance(now, clients);
         if let Self::RouteServer(rs) = self {
-            let moved = std::mem::replace(&mut rs.drain_told, rs.drained) != rs.drained;
+            let moved = std::mem::replace(&mut rs.drain_notified, rs.drained) != rs.drained;
             news = News { announce: news.announce | moved, changed: news.changed | moved };
         }
         news
@@ -112,12 +112,12 @@ impl Role for Kind {
 /// The core of a node that is up.
 pub type Running = node::Node<Kind>;
 
-/// What was seen of one client, for the checks.
+/// Observations of one client, for the checks.
 #[derive(Debug, Clone, Default)]
 pub struct ClientLog {
-    /// When each link last registered, by the node's clock.
+    /// Time of the last registration of each link, by the node's clock.
     pub registered_at: Vec<Option<Duration>>,
-    /// The server in use that was last announced, unless it was lost since.
+    /// The active server last reported, unless it was lost since.
     pub active: Option<usize>,
     /// Serial of the client's table when it was last checked.
     pub checked: u64,
@@ -142,33 +142,33 @@ pub struct Node {
     pub client_config: ClientConfig,
     /// The part of the table that it wants.
     pub subset: Subset,
-    /// Of an agent: it forwards for so long without a capable server.
+    /// Of an agent: its expiry without a capable server.
     pub expire: Option<Duration>,
-    /// Of a route server: how it is made.
+    /// Of a route server: its parameters.
     pub plan: Option<Plan>,
-    /// It runs. `running` is away while the node has its turn.
+    /// It is up. `running` is taken out during the node's turn.
     pub up: bool,
-    /// Its machines.
+    /// Its state machines.
     pub running: Option<Running>,
-    /// Grows with each start.
+    /// Incremented at each start.
     pub incarnation: u64,
     /// Its clock is ahead of the network's by this.
     pub offset: Duration,
-    /// The host is off: nobody answers a connection attempt.
+    /// The host is off: nothing answers a connection attempt.
     pub host_off: bool,
-    /// The process stands still until then.
+    /// The process is paused until then.
     pub paused_until: Duration,
-    /// When something last befell the node itself.
+    /// Time of the last fault of the node itself.
     pub trouble: Duration,
     /// When its next wake-up is due, if one is in the queue.
     pub wake_at: Option<Duration>,
-    /// What it wrote to disk last.
+    /// Its last checkpoint.
     pub checkpoint: BTreeMap<Key, Value>,
-    /// Since when it has been ready without a break.
+    /// Time since which it has been ready without interruption.
     pub ready_since: Option<Duration>,
-    /// Of an agent: since when it has not been in sync with a capable server.
+    /// Of an agent: time since which it has not been in sync with a capable server.
     pub alone_since: Option<Duration>,
-    /// Of an agent: since when it has been stale, by its own clock.
+    /// Of an agent: time since which it has been stale, by its own clock.
     pub stale_since: Option<Duration>,
     /// One for each client.
     pub logs: Vec<ClientLog>,
@@ -207,25 +207,25 @@ impl Node {
         }
     }
 
-    /// What the core of an agent is made with.
+    /// Parameters of an agent's core.
     pub fn agent_config(&self) -> AgentConfig {
         let client = ClientConfig { subset: self.subset.clone(), ..self.client_config.clone() };
         AgentConfig { client, serves: true, expire: self.expire }
     }
 
-    /// How many of its clients there are from the start: of a route server those for its peers' catalogs.
+    /// Number of its initial clients: of a route server those for its peers' catalogs.
     pub fn fixed_clients(&self) -> usize {
         self.plan.as_ref().map_or(1, |plan| plan.peers)
     }
 
-    /// Forgets its clients, as a new process does.
+    /// Forgets its clients, like a new process.
     pub fn forget_clients(&mut self) {
         self.upstream.clear();
         self.tables.clear();
         self.logs.clear();
     }
 
-    /// Whether the client of this slot keeps a catalog of origins, which has news all the time.
+    /// Whether the client of this slot follows a catalog of origins, which changes all the time.
     pub fn is_catalog(&self, slot: usize) -> bool {
         self.tier == 1 && slot < self.fixed_clients()
     }

@@ -1,4 +1,4 @@
-//! The one source of chance: small, the same on every machine and in every version.
+//! The only source of randomness: small, and the same on every machine and in every version.
 
 /// A generator (SplitMix64, Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ impl Rng {
         if n == 0 { 0 } else { ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64 }
     }
 
-    /// A place in a list of `n`.
+    /// An index in a list of `n`.
     pub fn index(&mut self, n: usize) -> usize {
         self.below(n as u64) as usize
     }
@@ -34,12 +34,12 @@ impl Rng {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True in so many of 100 cases.
+    /// True with this probability in percent.
     pub fn percent(&mut self, n: u64) -> bool {
         self.below(100) < n
     }
 
-    /// Small numbers mostly, large ones seldom: `low` times a power of two, up to `high`.
+    /// Mostly small numbers, rarely large ones: `low` times a power of two, up to `high`.
     pub fn skewed(&mut self, low: u64, high: u64) -> u64 {
         let mut top = low.max(1);
         while top < high && self.percent(60) {
@@ -48,7 +48,7 @@ impl Rng {
         self.range(low, top.min(high))
     }
 
-    /// One of a list.
+    /// A random element of a list.
     pub fn pick<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         all.get(self.index(all.len()))
     }

@@ -1,4 +1,4 @@
-//! A route server: the production engine, and what its sources have still to say.
+//! A route server: the production engine with its simulated sources.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -8,51 +8,54 @@ use fibcast_route_server::config::{Checked, Config, SourcePlan};
 use fibcast_route_server::engine::Engine;
 use fibcast_route_server::source::{Event, Kind, Message, RouteChange, fixed};
 
-/// What a source says next.
+/// The next event of a source.
 #[derive(Debug)]
-pub enum Said {
-    /// A batch of a protocol, by its place on this server.
+pub enum SourceEvent {
+    /// A batch of a protocol, by its index on this server.
     Batch(usize, Vec<RouteChange>),
     /// A protocol's table is complete.
     End(usize),
 }
 
-/// What a route server is made with.
+/// Parameters of a route server.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Its name.
     pub name: String,
     /// Protocols beside it: origin and distance.
     pub protocols: Vec<(String, u8)>,
-    /// How many other servers it registers with.
+    /// Number of other servers that it registers with.
     pub peers: usize,
-    /// Without a sign of life of a protocol for so long it is taken for dead.
+    /// Lease: a protocol without announcements for this long is considered dead.
     pub lease: Duration,
-    /// For how long a dead protocol's routes stay.
+    /// How long a dead protocol's routes stay.
     pub hold: Duration,
-    /// After this it is ready without what is missing.
+    /// Ready timeout.
     pub ready_timeout: Duration,
     /// Deletions that its tables remember.
     pub tombstones: usize,
 }
 
-/// See the module's documentation.
+/// A route server; see the module's documentation.
 #[derive(Debug)]
 pub struct RouteServer {
     /// The production role.
     pub engine: Engine,
-    /// What the sources have still to say.
-    pub feed: VecDeque<Said>,
-    /// An operator took it out of service: it says that it is not ready.
+    /// Pending events of the sources.
+    pub feed: VecDeque<SourceEvent>,
+    /// An operator took it out of service: it reports not ready.
     pub drained: bool,
-    /// Clients know that it is out of service, or that it is not.
-    pub drain_told: bool,
+    /// Clients know whether it is out of service.
+    pub drain_notified: bool,
     /// It may be ready without its sources from then on, by the node's clock.
     pub ready_at: Duration,
 }
 
 impl RouteServer {
     /// A server that has just started.
+    ///
+    /// # Errors
+    /// If the configuration is refused, as text.
     pub fn new(plan: &Plan, epoch: u64, now: Duration) -> Result<Self, String> {
         let mut text = format!(
             "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n",
@@ -79,22 +82,25 @@ impl RouteServer {
             engine: engine.with_tombstone_limit(plan.tombstones),
             feed: VecDeque::new(),
             drained: false,
-            drain_told: false,
+            drain_notified: false,
             ready_at: now + plan.ready_timeout,
         })
     }
 
-    /// Hears what its sources say next.
+    /// Handles the next event of its sources.
+    ///
+    /// # Errors
+    /// If the engine fails, as text.
     pub fn hear(&mut self, now: Duration) -> Result<(), String> {
-        let Some(said) = self.feed.pop_front() else { return Ok(()) };
-        let message = match said {
-            Said::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
-            Said::End(source) => Message { source, event: Event::EndOfTable },
+        let Some(event) = self.feed.pop_front() else { return Ok(()) };
+        let message = match event {
+            SourceEvent::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
+            SourceEvent::End(source) => Message { source, event: Event::EndOfTable },
         };
         self.engine.handle_source(now, message).map_err(|e| e.to_string())
     }
 
-    /// Whether all sources have handed over their tables, and readiness of `fib`.
+    /// Whether the tables of all sources are complete, and readiness of `fib`.
     pub fn readiness(&self) -> (bool, bool) {
         (self.engine.sources_ready(), self.engine.ready() && !self.drained)
     }

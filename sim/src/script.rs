@@ -1,4 +1,4 @@
-//! One run: a network drawn from a seed, steps of faults, rest now and then, a verdict.
+//! One run: a network drawn from a seed, steps with faults, rests, a verdict.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,18 +18,18 @@ use crate::rng::Rng;
 use crate::route_server::Plan;
 use crate::trace::Trace;
 
-/// What a run is made from.
+/// Parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Decides everything.
+    /// Determines everything.
     pub seed: u64,
     /// Number of faults and changes.
     pub steps: u64,
-    /// Route servers, relays, leaves; drawn where none are given.
+    /// Route servers, relays, leaves; drawn if none are given.
     pub nodes: Option<(usize, usize, usize)>,
     /// Print the trace as it grows.
     pub print: bool,
-    /// A deliberate fault of the machines.
+    /// A deliberate fault of the state machines.
     pub mutation: Option<Mutation>,
 }
 
@@ -39,7 +39,7 @@ impl Options {
         Self { seed, steps, nodes: None, print: false, mutation: None }
     }
 
-    /// What replays it.
+    /// The command that replays it.
     pub fn command(&self) -> String {
         let nodes = self.nodes.map(|(a, b, c)| format!(" --nodes {a},{b},{c}")).unwrap_or_default();
         let mutation = self.mutation.map(|m| format!(" --mutation {}", m.name())).unwrap_or_default();
@@ -51,18 +51,18 @@ impl Options {
     }
 }
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Hash over the whole trace.
+    /// Hash of the whole trace.
     pub hash: u64,
     /// Events handled.
     pub events: u64,
     /// Virtual time.
     pub time: Duration,
-    /// The network in short.
+    /// Summary of the network.
     pub network: String,
-    /// What broke which rule, and in which step.
+    /// The violated rule and the step, if any.
     pub violation: Option<(u64, Violation)>,
     /// The last lines of the trace.
     pub tail: Vec<String>,
@@ -132,9 +132,9 @@ fn play(network: &mut Network, weather: &Weather, steps: u64, step: &mut u64) ->
     network.rest(&[])
 }
 
-/// Rest in which a node may stay down.
+/// A rest, in which one node may stay down.
 fn rest(network: &mut Network) -> Result<(), Violation> {
-    // Whoever is down comes back, but for the one that may be chosen now.
+    // All nodes come back up, except the one that may be chosen now.
     network.heal(&[])?;
     let mut down = Vec::new();
     if network.rng.percent(40) {
@@ -150,7 +150,7 @@ fn rest(network: &mut Network) -> Result<(), Violation> {
     if let Some(&n) = down.first() {
         let from_disk = network.rng.percent(50);
         network.start(n, from_disk)?;
-        // Changes while it comes back.
+        // Changes while it starts.
         network.churn(Fault::Churn);
     }
     Ok(())
@@ -158,7 +158,7 @@ fn rest(network: &mut Network) -> Result<(), Violation> {
 
 /// Draws a network.
 fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
-    // In some runs tier 1 is what is looked at.
+    // Some runs concentrate on tier 1.
     let wide = rng.percent(30);
     let drawn = if wide {
         (rng.range(3, 5) as usize, rng.range(0, 1) as usize, rng.range(1, 2) as usize)
@@ -262,7 +262,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     (network, text)
 }
 
-/// Which route servers are registered with which.
+/// Registrations between route servers.
 #[derive(Debug, Clone, Copy)]
 enum Shape {
     Mesh,
@@ -288,12 +288,12 @@ impl Shape {
     }
 }
 
-/// After which time without a capable server an agent stops forwarding; mostly never.
+/// Time without a capable server after which an agent stops forwarding; mostly never.
 fn any_expiry(rng: &mut Rng) -> Option<Duration> {
     rng.percent(30).then(|| Duration::from_millis(rng.range(1_000, 15_000)))
 }
 
-/// A part of the table.
+/// A subset of the table.
 fn any_part(rng: &mut Rng) -> Subset {
     let range = |text: &str| text.parse().ok().map(PrefixRange::within);
     let ranges = |texts: &[&str]| texts.iter().filter_map(|t| range(t)).collect::<Vec<_>>();
@@ -319,7 +319,7 @@ fn protocol_plan(count: usize, servers: usize, rng: &mut Rng) -> Vec<Protocol> {
     (0..count).map(plan).collect()
 }
 
-/// Up to `n` of a range, in any order.
+/// Up to `n` elements of a range, in random order.
 fn some_of(range: std::ops::Range<usize>, n: usize, rng: &mut Rng) -> Vec<usize> {
     let mut all: Vec<usize> = range.collect();
     let mut some = Vec::new();

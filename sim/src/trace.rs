@@ -1,4 +1,4 @@
-//! What happened, as text: hashed always, printed in a replay, and its end kept for the report of a failure.
+//! All events as text: always hashed, printed in a replay, and its end kept for the report of a failure.
 
 use std::collections::VecDeque;
 use std::fmt::{Arguments, Write};
@@ -33,7 +33,7 @@ impl Trace {
         if self.print {
             println!("{}", self.line);
         }
-        // The oldest line's memory takes the newest.
+        // The oldest line's buffer is reused for the newest.
         let mut slot =
             if self.lines.len() >= KEPT { self.lines.pop_front().unwrap_or_default() } else { String::new() };
         slot.clone_from(&self.line);

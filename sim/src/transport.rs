@@ -1,4 +1,4 @@
-//! Connections at work: opened, carried portion by portion, closed and lost.
+//! Connections in operation: opened, transferred in portions, closed and lost.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use crate::invariants::{Rule, Violation};
 use crate::network::{Event, Network};
 use crate::node::{Kind, Running};
 
-/// What a reader learns when the other side closed in order.
+/// Seen by a reader when the other side closed the connection.
 pub const CLOSED: &str = "connection closed by peer";
-/// What a reader learns when the other side's system does not know the connection any more.
+/// Seen by a reader when the other side's system does not know the connection any more.
 pub const RESET: &str = "connection reset";
-/// What a client learns where nobody listens.
+/// Seen by a client if nothing listens.
 pub const REFUSED: &str = "connection refused";
 
 impl Network {
-    /// A client asks for a connection.
+    /// A client opens a connection.
     pub(crate) fn connect(&mut self, client: usize, slot: usize, link: usize) {
         self.hang_up(client, slot, link);
         let Some(server) = self.nodes.get(client).and_then(|n| n.server_of(slot, link)) else { return };
@@ -44,7 +44,7 @@ impl Network {
         self.look(id, Way::Up);
     }
 
-    /// Forgets a connection that has no ends left.
+    /// Forgets a connection without ends.
     pub(crate) fn settle_connection(&mut self, id: u64) {
         if self.connections.get(&id).is_some_and(|c| !c.client_open && !c.server_open) {
             self.forget_connection(id);
@@ -59,7 +59,7 @@ impl Network {
         }
     }
 
-    /// Puts an event into the queue for what a pipe holds.
+    /// Queues an event for the content of a pipe.
     pub(crate) fn look(&mut self, id: u64, way: Way) {
         let now = self.now;
         let Some(pipe) = self.connections.get_mut(&id).map(|c| c.pipe(way)) else { return };
@@ -131,7 +131,7 @@ impl Network {
         }
     }
 
-    /// The client's end learns that the connection is gone.
+    /// The client's end sees the loss of the connection.
     pub(crate) fn client_end(&mut self, id: u64, reason: &str) -> Result<(), Violation> {
         let now = self.now;
         let Some(c) = self.connections.get_mut(&id).filter(|c| c.client_open) else { return Ok(()) };
@@ -148,7 +148,7 @@ impl Network {
         self.turn(n)
     }
 
-    /// The server's end learns that the connection is gone.
+    /// The server's end sees the loss of the connection.
     pub(crate) fn server_end(&mut self, id: u64) {
         let Some(c) = self.connections.get_mut(&id).filter(|c| c.server_open) else { return };
         c.server_open = false;
@@ -163,7 +163,7 @@ impl Network {
         }
     }
 
-    /// A portion of what has arrived is read.
+    /// Reads a portion of the arrived bytes.
     pub(crate) fn pipe(&mut self, id: u64, way: Way) -> Result<(), Violation> {
         let now = self.now;
         let Some(c) = self.connections.get_mut(&id) else { return Ok(()) };
@@ -184,7 +184,7 @@ impl Network {
         }
         let Some(due) = pipe.due() else { return Ok(()) };
         let paused = self.nodes.get(reader).map_or(Duration::ZERO, |n| n.paused_until);
-        // The answer to the connection attempt comes first; where it was lost, for as long as the client waits.
+        // The answer to the connection attempt comes first; if it was lost, only after the client's timeout.
         let due = if way == Way::Down && !connected { due.max(now + Duration::from_millis(1)) } else { due };
         if due.max(paused) > now {
             pipe.scheduled = true;
@@ -230,7 +230,7 @@ impl Network {
         self.flush(writer)
     }
 
-    /// Writes what a node has to send into its connections, as far as there is room.
+    /// Writes a node's output to its connections, as far as there is room.
     pub(crate) fn flush(&mut self, n: usize) -> Result<(), Violation> {
         let Some(mut running) = self.nodes.get_mut(n).and_then(|node| node.running.take()) else {
             return Ok(());
@@ -253,7 +253,7 @@ impl Network {
                 moved |= self.write(id, n, running, Way::Down)?;
             }
             if moved {
-                // Room in the queues: those who are behind get more.
+                // Room in the queues: they are refilled.
                 running.fill_sessions();
             }
         }
@@ -314,7 +314,7 @@ impl Network {
         Ok(any)
     }
 
-    /// Closes a session that the server ended and whose last words are sent.
+    /// Closes a session that the server ended and whose last frame is sent.
     fn finish_session(&mut self, id: u64, n: usize, running: &mut Running) {
         let Some(c) = self.connections.get(&id).filter(|c| c.server == n && c.server_open && c.ending) else {
             return;
@@ -334,8 +334,8 @@ impl Network {
         self.look(id, Way::Down);
     }
 
-    /// What a process or host leaves behind in its connections when it is gone. `told`: the others' systems get a reset.
-    pub(crate) fn drop_connections(&mut self, n: usize, told: bool) {
+    /// Connections of a process or host after its end. `notified`: the other systems get a reset.
+    pub(crate) fn drop_connections(&mut self, n: usize, notified: bool) {
         let own = |c: &Connection| c.client == n || c.server == n;
         let ids: Vec<u64> = self.connections.iter().filter(|(_, c)| own(c)).map(|(&id, _)| id).collect();
         for id in ids {
@@ -346,7 +346,7 @@ impl Network {
             let Some(c) = self.connections.get_mut(&id) else { continue };
             c.up.clear();
             c.down.clear();
-            c.void |= !told;
+            c.void |= !notified;
             let way = if c.client == n {
                 c.client_open = false;
                 self.links.remove(&(c.client, c.slot, c.link));
@@ -355,7 +355,7 @@ impl Network {
                 c.server_open = false;
                 Way::Down
             };
-            if told {
+            if notified {
                 c.pipe(way).end = Some((at, RESET));
             }
             self.settle_connection(id);
@@ -363,7 +363,7 @@ impl Network {
         }
     }
 
-    /// A TCP reset. Who is not told keeps a connection that is dead.
+    /// A TCP reset. An end without a reset keeps a dead connection.
     pub(crate) fn reset(&mut self, id: u64, tell_client: bool, tell_server: bool) -> Result<(), Violation> {
         let now = self.now;
         let Some(c) = self.connections.get_mut(&id) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! A node's turn after any input: it advances, its outputs are done; and what is checked at each of these.
+//! A node's turn after any input: it advances and its outputs are executed; with all checks.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use fibcast_sync_proto::wire::ProtocolError;
 use crate::invariants::{Rule, Violation, sound};
 use crate::network::Network;
 use crate::node::{ClientLog, Kind, Running};
-use crate::route_server::Said;
+use crate::route_server::SourceEvent;
 use crate::transport::{CLOSED, REFUSED, RESET};
 
-/// After a fault is over, who is not well again within this time may be given up for silence.
+/// A node that is not healthy again within this time after a fault may be dropped for silence.
 const AFTERMATH: Duration = Duration::from_secs(16);
 
 impl Network {
-    /// Lets a node do what follows from its input.
+    /// Executes the consequences of a node's input.
     pub(crate) fn turn(&mut self, n: usize) -> Result<(), Violation> {
         let Some(mut running) = self.nodes.get_mut(n).and_then(|node| node.running.take()) else {
             return Ok(());
@@ -44,7 +44,7 @@ impl Network {
         Ok(())
     }
 
-    /// Does what a node asks for, and holds what happened to its clients against the rules.
+    /// Executes a node's requests, and checks its clients' events.
     fn do_outputs(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
         while let Some(output) = running.poll_output() {
             match output {
@@ -62,7 +62,7 @@ impl Network {
         Ok(())
     }
 
-    /// Gives an agent's sink what is new.
+    /// Delivers new data to an agent's sink.
     fn deliver(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
         let now = self.now;
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
@@ -72,7 +72,7 @@ impl Network {
             .map_err(|e| Violation::new(Rule::SinkFollows, format!("{}: {e}", node.name)))
     }
 
-    /// What a node is after it has advanced: failures of a route server, sink and state of an agent, readiness.
+    /// Observes a node after it has advanced: failures of a route server, sink and state of an agent, readiness.
     fn observe(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
         self.deliver(n, running)?;
         let now = self.now;
@@ -85,9 +85,9 @@ impl Network {
                 if let Some(failure) = rs.engine.take_failure() {
                     return Err(Violation::new(Rule::NoFailure, format!("{}: {failure}", node.name)));
                 }
-                let unheard = rs.feed.iter().filter(|said| matches!(said, Said::End(_))).count();
+                let unheard = rs.feed.iter().filter(|event| matches!(event, SourceEvent::End(_))).count();
                 if ready && unheard > 0 && local < rs.ready_at {
-                    let text = format!("{} says ready before {unheard} sources are at their end", node.name);
+                    let text = format!("{} reports ready before the end of {unheard} sources", node.name);
                     return Err(Violation::new(Rule::TrueWord, text));
                 }
             }
@@ -105,7 +105,7 @@ impl Network {
         Ok(())
     }
 
-    /// A client is new: connections of the one before it on this slot end.
+    /// A client is new: connections of the previous one in this slot end.
     fn renew_client(&mut self, n: usize, slot: usize, running: &mut Running) {
         let before = self.nodes.get(n).and_then(|node| node.upstream.get(slot)).map_or(0, Vec::len);
         (0..before).for_each(|link| self.hang_up(n, slot, link));
@@ -120,7 +120,7 @@ impl Network {
         self.note(self.now, format_args!("{} has a new client {slot} for {name}", self.name(n)));
     }
 
-    /// Notes what is served, and holds what clients have against it.
+    /// Records what is served, and checks the clients' state against it.
     fn check_node(&mut self, n: usize, running: &mut Running) -> Result<(), Violation> {
         match running.role() {
             Kind::RouteServer(rs) => {
@@ -145,7 +145,7 @@ impl Network {
             (log.checked, log.digest) = (table.serial(), table.digest());
             let who = node.name.as_str();
             if same {
-                let text = format!("{who} made a commit that changed nothing, and passes it on");
+                let text = format!("{who} made a commit without a change, and relays it");
                 return Err(Violation::new(Rule::NoEmptyMessage, text));
             }
             sound(who, table)?;
@@ -201,7 +201,7 @@ impl Network {
                     format_args!("{who} uses {}: {how:?} in {took:?}, {differing} differ", self.name(server)),
                 );
                 self.judge_choice(n, slot, *link, before, registered, failback)?;
-                // At this moment the table is the server's, whether anything was sent or not.
+                // At this moment the table equals the server's, whether anything was sent or not.
                 if let Some(base) = running.client(slot).and_then(|client| client.base()) {
                     let table = &*running.role_mut().client_table(slot);
                     let name = self.nodes.get(n).and_then(|x| x.tables.get(slot)).map_or("?", String::as_str);
@@ -219,15 +219,17 @@ impl Network {
             }
             ClientEvent::Mismatch { link, reason } => {
                 let server = node.server_of(slot, *link).unwrap_or(n);
-                let text =
-                    format!("{who} got from {} what leads to another table: {reason}", self.name(server));
+                let text = format!(
+                    "{who} got a batch from {} that leads to another table: {reason}",
+                    self.name(server)
+                );
                 return Err(Violation::new(Rule::NoAccusation, text));
             }
         }
         Ok(())
     }
 
-    /// A better server is used again only after it was capable for a while; the one in use must have been good until then.
+    /// A preferred server is used again only after it was capable for a while; the active one must have been healthy until then.
     fn judge_choice(
         &self,
         n: usize,
@@ -256,7 +258,7 @@ impl Network {
         Ok(())
     }
 
-    /// Whether what ended a session can be explained by a fault.
+    /// Whether a fault explains the end of a session.
     fn judge_error(
         &self,
         client: usize,
@@ -270,12 +272,12 @@ impl Network {
         {
             return Ok(());
         }
-        // The routes of an origin that had expired here, and came back.
-        if text.contains("table rib/") && text.contains("is made anew") {
+        // The routes of an origin that had expired here, and returned.
+        if text.contains("table rib/") && text.contains("was recreated") {
             return Ok(());
         }
-        // A view whose table forgot deletions that it had not seen yet.
-        if text.contains("is made anew") && self.settings.tombstones < 1_000 {
+        // A view whose table forgot deletions that it had not seen.
+        if text.contains("was recreated") && self.settings.tombstones < 1_000 {
             return Ok(());
         }
         let impatience = ["silent", "no data within", "no answer to Deactivate"];
@@ -332,7 +334,7 @@ impl Network {
     }
 }
 
-/// Sets an element, the next one included.
+/// Sets an element, growing the vector if necessary.
 fn set<T>(all: &mut Vec<T>, at: usize, value: T) {
     match all.get_mut(at) {
         Some(old) => *old = value,

@@ -1,4 +1,4 @@
-//! Checks of the whole network: after each step, and when it has come to rest.
+//! Checks of the whole network: after each step, and at rest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,21 +16,24 @@ use crate::network::Network;
 use crate::node::{Kind, Running};
 use crate::route_server::RouteServer;
 
-/// Who can be in sync with a server is so after this time.
+/// A client that can be in sync with a server is so after this time.
 const TO_SYNC: Duration = Duration::from_secs(22);
 /// More than three missed heartbeats of 300 ms, and some for delays.
 const TO_NOTICE: Duration = Duration::from_millis(1_800);
-/// A timer of a node is served within this time.
+/// A node's timer is handled within this time.
 const TO_WAKE: Duration = Duration::from_millis(200);
 /// The network comes to rest within this time after the last fault.
 const TO_REST: Duration = Duration::from_secs(120);
-/// A description of an origin is everywhere within this time.
+/// A description of an origin reaches all nodes within this time.
 const BOUND: Duration = Duration::from_secs(3);
-/// For so long rest is watched.
+/// How long rest is observed.
 const REST: Duration = Duration::from_secs(8);
 
 impl Network {
     /// After each step.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn check(&self) -> Result<(), Violation> {
         self.check_ghosts()?;
         for n in 0..self.nodes.len() {
@@ -46,7 +49,7 @@ impl Network {
         Ok(())
     }
 
-    /// Nobody uses a server from which nothing has come for long.
+    /// No client uses a server from which nothing has arrived for long.
     fn check_silence(&self, n: usize, running: &Running) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
         for (slot, client) in running.clients().iter().enumerate() {
@@ -55,7 +58,7 @@ impl Network {
             let off = self.nodes.get(server).filter(|s| s.running.is_none()).map(|s| s.trouble);
             let stopped = self.nodes.get(server).filter(|s| s.paused_until > self.now).map(|s| s.trouble);
             let Some(since) = [cut, off, stopped].into_iter().flatten().min() else { continue };
-            // A client that stood still, or whose clock jumped, does not blame the server for it.
+            // A client that was paused, or whose clock jumped, does not blame the server.
             let since = since.max(node.trouble).max(node.paused_until);
             if since + TO_NOTICE < self.now {
                 let text = format!(
@@ -69,7 +72,7 @@ impl Network {
         Ok(())
     }
 
-    /// What a relay says of itself: ready only in sync and shortly after, stale whenever it is not in sync.
+    /// The state that a relay reports: ready only in sync and shortly after, stale whenever it is not in sync.
     fn check_word(&self, n: usize, role: &Kind) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
         let Some(since) = node.alone_since else { return Ok(()) };
@@ -85,7 +88,7 @@ impl Network {
         Ok(())
     }
 
-    /// The sink has what the table says, but nothing after the time of expiry without a capable server; and never lacks something for long.
+    /// The sink matches the table, is empty after the expiry without a capable server, and never lacks something for long.
     fn check_sink(&self, n: usize, agent: &Agent) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
         let wrong = |what: String| {
@@ -94,7 +97,7 @@ impl Network {
         let well_since = agent.sink.trouble.as_ref().map_or(Duration::ZERO, |(until, _)| *until);
         let since = agent.behind_since.map(|since| since.max(well_since).max(node.paused_until));
         if since.is_some_and(|since| since + FAILED + TO_WAKE < self.now) {
-            return wrong(format!("lacks something since {since:?}, and takes what it is given"));
+            return wrong(format!("has lacked something since {since:?}, though it accepts batches"));
         }
         let over = node.stale_since.zip(node.expire).map(|(since, expire)| since + expire);
         let local = node.local(self.now);
@@ -106,7 +109,7 @@ impl Network {
             return if table == agent.sink.records {
                 Ok(())
             } else {
-                wrong("is not what its table says".into())
+                wrong("does not match its table".into())
             };
         }
         let late = over.is_some_and(|over| over.max(node.local(node.paused_until)) + TO_WAKE < local);
@@ -119,15 +122,15 @@ impl Network {
         Ok(())
     }
 
-    /// A client with a server that has long been capable is in sync, and has a table if the server has one.
+    /// A client with a long capable server is in sync, and has a table if the server has one.
     fn check_use(&self, n: usize, running: &Running) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
-        // A view of a table that remembers little is made anew at each large batch, and its clients come back for it.
+        // A view of a table that remembers little is recreated at each large batch, and its clients reconnect.
         if self.ledger.parts.len() > 1 && self.settings.tombstones < 1_000 {
             return Ok(());
         }
         for (client, servers) in running.clients().iter().zip(&node.upstream) {
-            // Where siblings serve each other, a capable one may be one whose table comes from here.
+            // If siblings serve each other, a capable one may be one whose table comes from here.
             let all_calm = servers.iter().all(|&s| {
                 self.paths.get(&(n, s)).is_some_and(|p| p.is_whole() && p.trouble + TO_SYNC < self.now)
             });
@@ -170,7 +173,7 @@ impl Network {
         Ok(())
     }
 
-    /// Queues of sessions and deletions that are remembered.
+    /// Checks the sizes of session queues and remembered deletions.
     fn check_memory(&self, n: usize, running: &Running) -> Result<(), Violation> {
         let limits = self.settings.limits;
         let fib = running.role().fib();
@@ -202,7 +205,10 @@ impl Network {
         Ok(())
     }
 
-    /// Lets the network come to rest without the nodes that are down, and compares everything with the model.
+    /// Waits for the network to come to rest without the nodes that are down, and compares everything with the model.
+    ///
+    /// # Errors
+    /// The violated rule.
     pub fn rest(&mut self, down: &[usize]) -> Result<(), Violation> {
         self.heal(down)?;
         self.note(self.now, format_args!("no more faults; down: {down:?}"));
@@ -230,7 +236,7 @@ impl Network {
         Ok(())
     }
 
-    /// What must not grow at rest: serials and failovers by node, and frames with data.
+    /// What must not change at rest: serials and failovers by node, and data frames.
     fn movements(&self) -> (Vec<(u64, u64)>, u64) {
         let of = |running: &Running| {
             let failovers = running.clients().iter().map(|c| c.counters().failovers).sum();
@@ -243,7 +249,7 @@ impl Network {
         (nodes, others.map(|c| c.observer.data_frames).sum::<u64>() + self.past_data)
     }
 
-    /// Nodes that are down, and those that are cut off by that.
+    /// Nodes that are down, and those that are disconnected by that.
     fn stranded(&self, down: &[usize]) -> Vec<usize> {
         let mut gone = down.to_vec();
         loop {
@@ -264,7 +270,7 @@ impl Network {
             let Some(node) = self.nodes.get(n) else { continue };
             let Some(running) = &node.running else { continue };
             if node.paused_until > self.now {
-                return Err(Violation::new(Rule::RestIsQuiet, format!("{} still stands still", node.name)));
+                return Err(Violation::new(Rule::RestIsQuiet, format!("{} is still paused", node.name)));
             }
             let fib = running.role().fib();
             let found: BTreeMap<Key, Value> = fib.iter().collect();
@@ -298,10 +304,10 @@ impl Network {
         Ok(())
     }
 
-    /// The route servers that know of each other, and one of which a node's table comes from.
+    /// The route servers that know of each other, including the one from which a node's table comes.
     fn island(&self, n: usize, down: &[usize]) -> Vec<usize> {
         let mut at = n;
-        // An agent has the table of the first of its servers that is up; no chain of them is longer than all nodes.
+        // An agent has the table of the first of its servers that is up; no chain is longer than the number of nodes.
         for _ in 0..self.nodes.len() {
             let Some(node) = self.nodes.get(at).filter(|node| node.tier > 1) else { break };
             let first = node.servers.iter().find(|server| !down.contains(server));
@@ -321,17 +327,17 @@ impl Network {
         island
     }
 
-    /// At rest a route server knows the protocols beside all servers of its island, and no others.
+    /// At rest a route server knows exactly the protocols of all servers of its island.
     fn no_ghosts(&self, n: usize, rs: &RouteServer, island: &[usize]) -> Result<(), Violation> {
         let local = self.nodes.get(n).map_or(self.now, |node| node.local(self.now));
         let origins = rs.engine.origin_status(local);
         let known = origins.iter().filter(|origin| origin.state != "expired");
         let mut found: Vec<String> = known
-            .map(|o| format!("{} of {}: {}, counted {}", o.name, o.server, o.state, o.counted))
+            .map(|o| format!("{} of {}: {}, eligible {}", o.name, o.server, o.state, o.eligibility))
             .collect();
         let alive = self.model.protocols.iter().filter(|p| island.contains(&p.home));
         let mut expected: Vec<String> =
-            alive.map(|p| format!("{} of {}: live, counted live", p.name, self.name(p.home))).collect();
+            alive.map(|p| format!("{} of {}: live, eligible live", p.name, self.name(p.home))).collect();
         found.sort_unstable();
         expected.sort_unstable();
         if found == expected {
@@ -346,8 +352,8 @@ impl Network {
         Err(Violation::new(Rule::NoGhosts, text))
     }
 
-    /// No route server counts a protocol whose server has been dead for longer than lease and hold time, as far as nothing else has
-    /// befallen the route servers since.
+    /// No route server uses a protocol whose server has been dead for longer than lease and hold time, unless the route servers had other
+    /// faults since.
     fn check_ghosts(&self) -> Result<(), Violation> {
         let servers =
             || (0..self.nodes.len()).filter(|&n| self.nodes.get(n).is_some_and(|node| node.tier == 1));
@@ -392,7 +398,7 @@ impl Network {
     fn best_in_use(&self, n: usize, running: &Running, stranded: &[usize]) -> Result<(), Violation> {
         let Some(node) = self.nodes.get(n) else { return Ok(()) };
         for (slot, (client, servers)) in running.clients().iter().zip(&node.upstream).enumerate() {
-            // Routes of an origin may come by any way, but from its own server if that is a peer.
+            // An origin's routes may come by any path, but from its own server if that is a peer.
             if node.tier == 1 && !node.is_catalog(slot) {
                 let table = node.tables.get(slot).map_or("?", String::as_str);
                 let first = servers.first().filter(|home| self.is_home_of(**home, table));
@@ -421,7 +427,7 @@ impl Network {
         Ok(())
     }
 
-    /// Whether a table holds the routes of a protocol beside this route server.
+    /// Whether a table holds the routes of a protocol of this route server.
     fn is_home_of(&self, n: usize, table: &str) -> bool {
         let id = |name: &str| OriginId::instance(self.name(n), name);
         self.model.protocols.iter().any(|p| p.home == n && table_name(id(&p.name)) == table)

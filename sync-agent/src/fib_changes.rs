@@ -1,33 +1,33 @@
-//! Records of the forwarding table in the words of the trie: what a NIC host gives to `fibcast_fib::Fib::apply`.
+//! Translates records of the forwarding table into changes for `fibcast_fib::Fib::apply`.
 
 use fibcast_fib as fib;
 use fibcast_sync_proto::{Change, GroupValue, HopValue, Key, Value};
 
-/// A next hop names a port that this host does not have. The route stays, by a group that says "unreachable".
+/// A group that this host cannot use as it is. Its routes are kept, with a group of kind unreachable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TranslateError {
-    /// No such port here.
+    /// A next hop names a port that does not exist here.
     #[error("group {label}: next hop's port {port} does not exist on this host")]
     UnknownPort {
         /// Label of the group.
         label: String,
-        /// The port.
+        /// Name of the port.
         port: String,
     },
-    /// The group cannot exist in a trie.
+    /// The forwarding table refuses the group.
     #[error("group {label}: {source}")]
     Group {
         /// Label of the group.
         label: String,
-        /// Why.
+        /// Its reason.
         source: fib::GroupError,
     },
 }
 
-/// Translates one change; none for records that are not of the forwarding table. `port` finds a port by name.
+/// Translates one change; none for records that are not part of the forwarding table. `port` finds a port by name.
 ///
-/// A group that this host cannot use becomes `unreachable` and is reported through `problem`: the routes on it stay,
-/// as on the server, and their packets are answered rather than sent by a route that covers them.
+/// A group that this host cannot use becomes `unreachable` and is reported through `problem`: its routes stay, as on the server, and their
+/// packets are answered instead of following a less specific route.
 pub fn translate(
     change: &Change,
     port: &dyn Fn(&str) -> Option<fib::PortId>,

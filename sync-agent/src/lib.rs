@@ -1,4 +1,4 @@
-//! The shell around the cores of `sync-proto`: sockets, clock, and what is done with the table.
+//! The shell around the cores of `sync-proto`: sockets, clock, checkpoint and sinks.
 //!
 //! [`shell`] is the event loop that all daemons share; [`agent`] runs the core of an agent with a sink in it;
 //! [`checkpoint`] keeps its table for the next start; [`config`] is the file of `fibcast-agent`;

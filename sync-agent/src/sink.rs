@@ -1,23 +1,26 @@
-//! What is done with the table: a sink gets each difference, whole, with retry while it is busy.
+//! The receiver of the agent's table: each batch as a whole, with retries while it is busy.
 
 use fibcast_sync_proto::Batch;
 pub use fibcast_sync_proto::agent::SinkError;
 
-/// Where differences go.
+/// Receiver of the agent's batches.
 ///
-/// The agent calls [`Sink::apply`] on its own thread. A sink that is busy is called again a little later with a batch
-/// that covers everything since the last one it took, so that it never misses a change and never gets one twice.
-/// Where a batch does not build on those before, as after a resync or after a panic in the middle of a commit, [`Sink::reset`] says so.
+/// The agent calls [`Sink::apply`] on its own thread. A busy sink is retried a little later with a batch that covers everything since the
+/// last accepted one, so it never misses a change and never gets one twice. [`Sink::reset`] announces a batch that replaces everything, for
+/// instance after a resync or a panic during a commit.
 pub trait Sink: Send {
-    /// Takes a batch as a whole, or says why not.
+    /// Applies a batch as a whole.
+    ///
+    /// # Errors
+    /// [`SinkError`]: busy or failed. The agent retries in both cases.
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
 
-    /// The next batch does not build on those before: forget what it does not name, but no sooner than it applies. Said again with each
-    /// attempt to apply that batch.
+    /// The next batch replaces everything: delete what it does not name, but not before it is applied. Called again with each attempt to
+    /// apply that batch.
     fn reset(&mut self) {}
 }
 
-/// For relays: takes everything, keeps nothing.
+/// For relays: accepts everything and keeps nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSink;
 

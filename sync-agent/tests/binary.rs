@@ -123,7 +123,7 @@ fn certificates_are_read_again_at_sighup() {
     );
     let dir = tempfile::tempdir().unwrap();
     let log = log_of(&text, &dir, || drop(pki.issue("n", 24)));
-    assert!(log.contains("certificates were read again"), "{log}");
+    assert!(log.contains("reloaded the certificates"), "{log}");
     let log = log_of(&text, &dir, || std::fs::write(tls.key.clone().unwrap(), "garbage").unwrap());
-    assert!(log.contains("certificates were not read again, the old ones stay: tls.key"), "{log}");
+    assert!(log.contains("cannot reload the certificates, keeping the old ones: tls.key"), "{log}");
 }

@@ -245,9 +245,9 @@ fn kill_at_any_instant_leaves_the_last_complete_checkpoint_or_the_one_after() {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let reader = std::thread::spawn(move || {
-            let said =
+            let lines =
                 lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("complete ")?.parse::<u32>().ok());
-            said.last()
+            lines.last()
         });
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_micros(20_000 + (random >> 33) % 40_000));

@@ -130,7 +130,7 @@ fn sink_that_is_busy_fails_or_panics_misses_nothing() {
     until("digest", || nic.status().is_ok_and(|s| s.table.digest == a.digest()));
 }
 
-/// Notes what it was given, and when it was told that all comes anew.
+/// Records its batches and resets.
 #[derive(Clone, Default)]
 struct Notes(Arc<Mutex<(Vec<usize>, u32)>>);
 

@@ -165,7 +165,7 @@ fn plain_client_and_tls_server_say_what_is_missing() {
     refused(
         &log,
         &nic(&a, None),
-        &["client at 127.0.0.1:", "it does not speak TLS, as this node does"],
+        &["client at 127.0.0.1:", "it does not use TLS, but this node does"],
         "it speaks TLS, and this node plain TCP",
     );
 }
@@ -207,7 +207,11 @@ fn certificates_that_are_read_again_count_for_new_connections_and_leave_live_one
     std::fs::write(broken.key.unwrap(), "garbage").unwrap();
     security.unwrap().reload();
     assert!(
-        log.line(&["were not read again, the old ones stay: tls.key", "expected a private key"]).is_some()
+        log.line(&[
+            "cannot reload the certificates, keeping the old ones: tls.key",
+            "expected a private key"
+        ])
+        .is_some()
     );
     let third = secure_agent("nh-3", false, &[a.address], Box::new(NoSink), pki.node("nh-3"));
     until("the last good certificate is used", || synced(&third, &a));

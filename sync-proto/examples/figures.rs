@@ -25,7 +25,7 @@ fn resident() -> f64 {
     pages * 4096.0 / (1 << 20) as f64
 }
 
-/// Next hops by a rule with runs, as neighbours in the real table often share one.
+/// Next hops by a rule with runs, as neighbors in the real table often share one.
 fn group(i: usize) -> (Label, GroupValue) {
     let n = (i / 3).wrapping_mul(2_654_435_761) >> 7 & 0xfff;
     let value = GroupValue::via([198, 18, (n >> 8) as u8, n as u8].into());

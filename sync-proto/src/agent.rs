@@ -1,11 +1,12 @@
-//! The core of an agent: one copy of a table, what the sink has of it, and what the tier below is told.
+//! The core of an agent: one copy of a table, how much of it the sink has, and the state announced to the tier below.
 //!
-//! [`AgentCore`] is the [`Role`] of NIC hosts and relays. Its client fills the table; sessions serve it on. The owner takes each difference for
-//! the sink from [`AgentCore::poll_sink`] and says what came of it with [`AgentCore::handle_sink`].
+//! [`AgentCore`] is the [`Role`] of NIC hosts and relays. Its client fills the table; sessions serve it to the tier below. The owner takes
+//! each batch for the sink from [`AgentCore::poll_sink`] and reports its outcome with [`AgentCore::handle_sink`].
 //!
-//! The sink follows the table at its own pace. Deletions that it has not seen are *pinned*: the table remembers them whatever its limit.
-//! A sink that is busy or fails is asked again, with one batch that covers everything since the last one it took. It begins from nothing,
-//! by a batch that *replaces* what it had, when an operator asks for a resync, when the table has expired for want of a capable
+//! The sink follows the table at its own pace. Deletions that it has not seen are *pinned*: the table remembers them whatever its limit. A
+//! sink that is busy or fails is retried with one batch that covers everything since the last accepted one. It starts over, with a batch
+//! that *replaces* its content, when an operator requests a resync, when the table has expired because there is no capable server (the
+//! batch is empty then), and when a capable server returns after that.
 //! server (then the batch is empty), and when a capable server is back after that.
 
 use std::collections::VecDeque;
@@ -20,19 +21,19 @@ use crate::subset::Subset;
 use crate::table::{Batch, Table};
 use crate::timer::{Timer, Timers};
 
-/// A busy sink is asked again after this time.
+/// Pause before a busy sink is retried.
 const BUSY: Duration = Duration::from_millis(2);
-/// A failed sink is asked again after this time.
+/// Pause before a failed sink is retried.
 pub const FAILED: Duration = Duration::from_millis(250);
 
-/// What an agent is.
+/// Configuration of an agent.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
-    /// Its client: name, table, part of it, servers.
+    /// Its client: name, table, subset, servers.
     pub client: ClientConfig,
-    /// It serves the table to a tier below.
+    /// Whether it serves the table to a tier below.
     pub serves: bool,
-    /// The sink is emptied after so long without a capable server. None: never.
+    /// The sink is emptied after this time without a capable server. None: never.
     pub expire: Option<Duration>,
 }
 
@@ -42,7 +43,7 @@ impl AgentConfig {
         (0..self.client.servers.len()).collect()
     }
 
-    /// The client with its servers, for [`crate::node::Node::new`].
+    /// The client with its servers, as [`crate::node::Node::new`] takes them.
     pub fn upstream(&self) -> (ClientConfig, Vec<ServerIndex>) {
         (self.client.clone(), self.servers())
     }
@@ -51,10 +52,10 @@ impl AgentConfig {
 /// Why a sink did not take a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
-    /// Not now: again in a few milliseconds.
+    /// Busy: retry in a few milliseconds.
     #[error("busy")]
     Busy,
-    /// It failed; the batch stays pending and is tried again.
+    /// Failed: the batch stays pending and is retried.
     #[error("{0}")]
     Failed(String),
 }
@@ -62,51 +63,51 @@ pub enum SinkError {
 /// A batch for the sink.
 #[derive(Debug, Clone, Copy)]
 pub struct SinkBatch<'t> {
-    /// It does not build on those before: the sink is to forget what the batch does not name, but no sooner than it applies it.
+    /// The batch replaces everything: the sink deletes what the batch does not name, but not before it applies the batch.
     pub replaces: bool,
-    /// The changes since the last batch that the sink took, or all records.
+    /// The changes since the last accepted batch, or all records.
     pub batch: Batch<'t>,
 }
 
-/// What the owner should know.
+/// Events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentEvent {
     /// There was no capable server for the configured time: the sink is emptied.
     Expired(Duration),
-    /// A capable server is back after that: the sink gets the table again.
+    /// A capable server is back after an expiry: the sink gets the table again.
     Recovered,
-    /// The sink refused the batch to this serial, for a reason that it did not give the time before.
+    /// The sink refused the batch up to this serial, for another reason than the time before.
     SinkFailed {
-        /// The table's serial.
+        /// Serial of the table.
         serial: u64,
-        /// What the sink said.
+        /// The sink's error.
         reason: String,
     },
-    /// The table has forgotten deletions that the sink lacks, though they are pinned: a defect. The sink gets everything.
+    /// Bug: the table forgot pinned deletions that the sink lacks. The sink gets everything again.
     SinkBehindHorizon(u64),
 }
 
-/// See the module's documentation.
+/// The core of an agent; see the module's documentation.
 #[derive(Debug)]
 pub struct AgentCore {
     config: AgentConfig,
     table: Table,
-    /// What the sink gets while the table has expired.
+    /// The empty table that the sink gets after an expiry.
     nothing: Table,
-    /// Last serial that the sink took.
+    /// Last serial that the sink accepted.
     delivered: u64,
-    /// The next batch does not build on those before.
+    /// The next batch replaces everything.
     replaces: bool,
     sink_error: Option<String>,
-    /// Deletions after this serial are remembered for others than the sink.
+    /// Deletions after this serial are pinned for users other than the sink.
     kept_for_others: u64,
-    /// Since when there has been no capable server.
+    /// Time since which there has been no capable server.
     stale_since: Option<Duration>,
     expired: bool,
     relay: Relay,
-    /// Changes that the client committed.
+    /// Number of changes that the client committed.
     changes: u64,
-    /// Last serial that sessions were told.
+    /// Last serial announced to sessions.
     announced: u64,
     timers: Timers,
     requests: VecDeque<ClientRequest>,
@@ -114,7 +115,7 @@ pub struct AgentCore {
 }
 
 impl AgentCore {
-    /// An agent with a table that is empty or from a checkpoint; the sink has nothing of it.
+    /// An agent with a table that is empty or from a checkpoint. The sink starts from nothing.
     pub fn new(config: AgentConfig, table: Table) -> Self {
         let mut agent = Self {
             config,
@@ -137,20 +138,20 @@ impl AgentCore {
         agent
     }
 
-    /// The agent after a panic of its thread: new connections, the same table and sink. A table that was caught in the middle of a batch
-    /// is given up for an empty one of this epoch, and the sink's next batch replaces what it has. True if that was so.
+    /// The agent after a panic of its thread: new connections, same table and sink. A table that was in the middle of a batch is replaced
+    /// by an empty one of `epoch`, and the sink's next batch replaces everything. True in that case.
     #[must_use]
     pub fn restart(self, epoch: u64) -> (Self, bool) {
         let sound = self.table.is_sound();
         let (delivered, replaces) = if sound { (self.delivered, self.replaces) } else { (0, true) };
         let table = if sound { self.table } else { Table::new(epoch) };
-        // What has expired stays so until a capable server is back.
+        // An expiry lasts until a capable server is back.
         let mut agent = Self { delivered, replaces, expired: self.expired, ..Self::new(self.config, table) };
         agent.pin();
         (agent, !sound)
     }
 
-    /// What it was made with.
+    /// Its configuration.
     pub fn config(&self) -> &AgentConfig {
         &self.config
     }
@@ -160,32 +161,32 @@ impl AgentCore {
         &self.table
     }
 
-    /// What the tier below is told.
+    /// Readiness and path as announced to the tier below.
     pub fn relay(&self) -> &Relay {
         &self.relay
     }
 
-    /// Changes that the client has committed since the start.
+    /// Number of changes that the client has committed since the start.
     pub fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// Whether the sink is or is being emptied for want of a capable server.
+    /// Whether the sink is emptied because there is no capable server.
     pub fn is_expired(&self) -> bool {
         self.expired
     }
 
-    /// Last serial that the sink took; 0 while it is to get everything.
+    /// Last serial that the sink accepted; 0 while it is to get everything.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
-    /// Whether the sink has everything that it is to have.
+    /// Whether the sink is up to date.
     pub fn is_delivered(&self) -> bool {
         self.delivered == self.table.serial()
     }
 
-    /// Compares the table with the servers' over new connections, and gives the sink all of it.
+    /// Compares the table with the servers' over new connections, and gives the sink everything again.
     pub fn handle_resync(&mut self) {
         let (config, servers) = self.config.upstream();
         self.requests.push_back(ClientRequest { client: 0, config, servers });
@@ -194,14 +195,13 @@ impl AgentCore {
         }
     }
 
-    /// Deletions after this serial must stay known for somebody else than the sink, such as the writer of a checkpoint; `u64::MAX`: none.
+    /// Pins deletions after this serial for a user other than the sink, such as the writer of a checkpoint; `u64::MAX`: none.
     pub fn keep_deletions(&mut self, after: u64) {
         self.kept_for_others = after;
         self.pin();
     }
 
-    /// The next batch for the sink, if it lacks something and is not to be left alone for a while. Whatever comes of it is said by
-    /// [`Self::handle_sink`].
+    /// The next batch for the sink, if it lacks something and no retry pause is running. Report the outcome with [`Self::handle_sink`].
     pub fn poll_sink(&mut self, now: Duration) -> Option<SinkBatch<'_>> {
         if self.is_delivered() {
             self.timers.set(Timer::SinkRetry, None);
@@ -217,16 +217,16 @@ impl AgentCore {
         }
         let replaces = self.replaces;
         let batch = match (self.expired, replaces) {
-            // The table itself stays: a server that comes back is asked for the difference only, and the tier below decides for itself.
+            // The table itself stays: a returning server only sends the difference, and the tier below has its own expiry.
             (true, _) => self.nothing.everything(),
-            // A sink that begins from nothing lacks no deletion, however many the table has forgotten.
+            // A sink that starts over lacks no deletion, however many the table has forgotten.
             (false, true) => self.table.everything(),
             (false, false) => self.table.changes_since(self.delivered)?,
         };
         Some(SinkBatch { replaces, batch })
     }
 
-    /// What came of the batch that [`Self::poll_sink`] gave last.
+    /// Outcome of the last batch from [`Self::poll_sink`].
     pub fn handle_sink(&mut self, now: Duration, outcome: Result<(), SinkError>) {
         match outcome {
             Ok(()) => self.take_for_delivered(),
@@ -255,14 +255,14 @@ impl AgentCore {
         self.sink_error = None;
     }
 
-    /// The sink gets everything from the beginning: the table, or nothing once that has expired.
+    /// The sink gets everything again: the table, or nothing after an expiry.
     fn replace_sink(&mut self) {
         self.delivered = 0;
         self.replaces = true;
         self.timers.set(Timer::SinkRetry, None);
     }
 
-    /// Deletions stay known until the sink and the others have them.
+    /// Pins deletions until the sink and the other users have them.
     fn pin(&mut self) {
         let serial =
             if on(Mutation::ForgetPin) { u64::MAX } else { self.delivered.min(self.kept_for_others) };
@@ -273,7 +273,7 @@ impl AgentCore {
         self.config.expire.filter(|_| !on(Mutation::IgnoreExpiry))
     }
 
-    /// Whether what is forwarded by has become too old, or a capable server is back.
+    /// Checks for expiry, and for the return of a capable server.
     fn watch_expiry(&mut self, now: Duration, client: &Client) {
         if !client.is_stale() {
             self.stale_since = None;

@@ -1,16 +1,34 @@
-//! The sync protocol, sans-IO: codec, digest, table, client and server state machines, and the cores of nodes made of them.
+//! The sync protocol, sans-IO: codec, digest, table, client and server state machines, and the node cores built from them.
 //!
-//! No socket, no clock, no thread. In reading order:
+//! No sockets, no clock, no threads.
 //!
-//! | module | is |
+//! | module, in reading order | holds |
 //! |---|---|
-//! | [`record`] | what is moved: keys and values |
-//! | [`table`], [`sketch`] | one copy of it, in the order of change, and its digest |
-//! | [`wire`], [`frame`], [`codec`] | how it travels |
-//! | [`server`], [`client`] | one end each of a connection |
+//! | [`record`] | the replicated data: keys and values |
+//! | [`table`], [`sketch`] | one copy of a table in change order, and its digest |
+//! | [`wire`], [`frame`], [`codec`] | encoding |
+//! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
-//! | [`node`], [`timer`] | a server, clients and a role in one machine, which the daemons and the simulator run |
+//! | [`node`], [`timer`] | a server, clients and a role in one state machine, which daemons and simulator run |
 //! | [`agent`] | the role of NIC hosts and relays; that of route servers is in their crate |
+//!
+//! ```
+//! use fibcast_sync_proto::{Change, GroupValue, Key, Label, Table, Value};
+//!
+//! let group = GroupValue::via("192.0.2.1".parse()?);
+//! let label = Label::of(&group);
+//! let route = Key::Route { vrf: 0, prefix: "203.0.113.0/24".parse()? };
+//!
+//! let mut table = Table::new(1);
+//! table.commit([
+//!     Change::Put(Key::Group(label), Value::Group(group)),
+//!     Change::Put(route, Value::Route { group: label }),
+//! ])?;
+//! assert_eq!((table.serial(), table.counts().routes()), (1, 1));
+//! // A reader at serial 0 lacks the group and the route.
+//! assert_eq!(table.changes_since(0).map(|batch| batch.changes().count()), Some(2));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod agent;
 pub mod client;

@@ -1,9 +1,9 @@
-//! Deliberate faults, which show that the simulator finds such ones.
+//! Deliberate faults, which show that the simulator detects such faults.
 //!
-//! With the feature `mutations` a thread chooses one fault with [`select`], and the machines on that thread have it from then
-//! on. Without the feature, which no daemon is built with, [`on`] is the constant `false` and nothing of this is left in a program.
+//! With the feature `mutations` a thread selects one fault with [`select`], and the state machines on that thread have it from then on.
+//! Without the feature, which no daemon is built with, [`on`] is the constant `false` and the code is removed.
 
-/// Declares the faults with their names and what each does wrong.
+/// Declares the faults with their names and effects.
 macro_rules! mutations {
     ($($variant:ident $name:literal $what:literal,)*) => {
         /// A deliberate fault.
@@ -13,7 +13,7 @@ macro_rules! mutations {
         }
 
         impl Mutation {
-            /// All of them.
+            /// All faults.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Name on a command line.
@@ -21,7 +21,7 @@ macro_rules! mutations {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// What goes wrong.
+            /// Its effect.
             pub const fn what(self) -> &'static str {
                 match self { $(Self::$variant => $what,)* }
             }
@@ -30,7 +30,7 @@ macro_rules! mutations {
 }
 
 mutations! {
-    SkipComparison "skip-comparison" "a server calls every client's table equal, without comparing digests",
+    SkipComparison "skip-comparison" "a server treats every client's table as equal, without comparing digests",
     ForgetTombstone "forget-tombstone" "a deletion is not remembered in the change order",
     ForgetHorizon "forget-horizon" "tombstones are forgotten without moving the horizon",
     ForgetSketch "forget-sketch" "a withdrawn route stays in the sketch",
@@ -38,27 +38,27 @@ mutations! {
     LoseLastChange "lose-last-change" "the last change before a commit is not sent",
     BatchTwice "batch-twice" "a batch is sent twice",
     EmptyBatch "empty-batch" "a batch is sent though nothing has changed",
-    DropWalkTail "drop-walk-tail" "what changed during a walk through the table is not sent at its end",
+    DropWalkTail "drop-walk-tail" "changes during a walk through the table are not sent at its end",
     WrongSerial "wrong-serial" "after a reconciliation the server believes the client one serial behind",
-    PublishHalf "publish-half" "a client applies the first half of a batch and takes it for the whole",
+    PublishHalf "publish-half" "a client applies the first half of a batch and treats it as complete",
     KeepOwnRecords "keep-own-records" "after a reconciliation a client keeps what only it had",
-    DropLease "drop-lease" "the lease of an origin never ends",
-    RefreshRelayed "refresh-relayed" "who passes an origin on refreshes its lease",
+    DropLease "drop-lease" "the lease of an origin never expires",
+    RefreshRelayed "refresh-relayed" "a relay of an origin refreshes its lease",
     IgnoreEpoch "ignore-epoch" "a client continues from its serial on a server with another epoch",
     AcceptUnready "accept-unready" "a client uses a server that is not ready",
-    NeverFailBack "never-fail-back" "a client never goes back to its first choice",
-    FailBackAtOnce "fail-back-at-once" "a client goes back to a better server without waiting",
-    DeafToSilence "deaf-to-silence" "a client does not give up a silent server",
+    NeverFailBack "never-fail-back" "a client never fails back to its first choice",
+    FailBackAtOnce "fail-back-at-once" "a client fails back without waiting",
+    DeafToSilence "deaf-to-silence" "a client does not drop a silent server",
     EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
-    NoStopping "no-stopping" "a client that left a server takes its late data for an answer",
-    KeepSilentClient "keep-silent-client" "a server never gives up a silent client",
-    StayReady "stay-ready" "a relay that lost its servers goes on saying that it is ready",
+    NoStopping "no-stopping" "a client that left a server treats its late data as an answer",
+    KeepSilentClient "keep-silent-client" "a server never drops a silent client",
+    StayReady "stay-ready" "a relay that lost its servers stays ready",
     ForgetPin "forget-pin" "an agent forgets deletions that its sink has not seen",
-    IgnoreExpiry "ignore-expiry" "an agent without a capable server forwards for ever, whatever its configuration says",
-    DropFailedBatch "drop-failed-batch" "an agent takes a batch that its sink failed to apply for applied",
-    ReadyTooEarly "ready-too-early" "an agent says that it is ready as soon as it has a table, in sync with a server or not",
-    ResyncKeepsSerial "resync-keeps-serial" "a resync gives the sink only what it has not been given before",
-    ReadyBeforeSources "ready-before-sources" "a route server says that it is ready before its sources have handed over their tables",
+    IgnoreExpiry "ignore-expiry" "an agent without a capable server forwards forever, whatever its configuration is",
+    DropFailedBatch "drop-failed-batch" "an agent treats a batch that its sink failed to apply as applied",
+    ReadyTooEarly "ready-too-early" "an agent is ready as soon as it has a table, in sync with a server or not",
+    ResyncKeepsSerial "resync-keeps-serial" "a resync gives the sink only what it did not have before",
+    ReadyBeforeSources "ready-before-sources" "a route server is ready before the end of its sources' tables",
     KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 
@@ -71,12 +71,12 @@ mod chosen {
         static CHOSEN: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 
-    /// Gives this thread's machines a fault, or takes it away.
+    /// Selects this thread's fault, or none.
     pub fn select(mutation: Option<Mutation>) {
         CHOSEN.set(mutation);
     }
 
-    /// Whether the machines are to have this fault.
+    /// Whether the state machines have this fault.
     pub fn on(mutation: Mutation) -> bool {
         CHOSEN.get() == Some(mutation)
     }
@@ -85,7 +85,7 @@ mod chosen {
 #[cfg(feature = "mutations")]
 pub use chosen::{on, select};
 
-/// Whether the machines are to have this fault: never.
+/// Whether the state machines have this fault: never.
 #[cfg(not(feature = "mutations"))]
 #[inline(always)]
 pub const fn on(_: Mutation) -> bool {

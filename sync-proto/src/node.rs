@@ -1,16 +1,16 @@
 //! The core of a node, without sockets, clock or threads: sessions, clients, and a role that owns their tables.
 //!
-//! [`Node`] joins the server machine, one client machine for each table that it gets from others, and a [`Role`]: an agent
-//! ([`crate::agent::AgentCore`]) or a route server. The daemons and the simulator run the same `Node`; they add sockets and a clock.
+//! [`Node`] combines the server state machine, a client state machine for each table that it gets from others, and a [`Role`]: an agent
+//! ([`crate::agent::AgentCore`]) or a route server. Daemons and simulator run the same `Node`; they add sockets and a clock.
 //!
 //! The owner
-//! 1. gives input: bytes, connections that came and went, and [`Node::handle_timeout`] when [`Node::next_timeout`] is due;
-//! 2. gives the role what concerns it alone ([`Node::role_mut`]): routes of a source, an operator's command;
+//! 1. passes input: bytes, opened and closed connections, and [`Node::handle_timeout`] when [`Node::next_timeout`] is due;
+//! 2. passes input to the role alone ([`Node::role_mut`]): routes of a source, an operator's command;
 //! 3. calls [`Node::advance`] once after any number of those;
-//! 4. takes output: [`Node::poll_output`], [`Node::poll_session_event`], and the bytes that wait for clients ([`Node::server`]) and for
-//!    servers ([`Node::client`]).
+//! 4. takes output: [`Node::poll_output`], [`Node::poll_session_event`], and the bytes for clients ([`Node::server`]) and for servers
+//!    ([`Node::client`]).
 //!
-//! `now` is the time since any fixed instant and never goes back.
+//! `now` is the time since a fixed instant, and never goes back.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -19,35 +19,35 @@ use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
 use crate::server::{Limits, Server, ServerEvent, SessionId, Tables};
 use crate::table::Table;
 
-/// A client machine by its index. The clients of a node's configuration come first, those that its role asked for follow.
+/// A client state machine by its index. The configured clients come first, those that the role requested follow.
 pub type ClientId = usize;
 
 /// A server by its index in the owner's list of servers.
 pub type ServerIndex = usize;
 
-/// What makes a node an agent or a route server: it owns the tables that clients fill and sessions serve.
+/// The part that makes a node an agent or a route server. It owns the tables that clients fill and sessions serve.
 pub trait Role: Tables {
     /// The table that a client fills.
     fn client_table(&mut self, client: ClientId) -> &mut Table;
 
-    /// Something happened to a client: a commit, another server in use, a connection lost.
+    /// Handles a client event: a commit, another active server, a lost connection.
     fn handle_client_event(&mut self, now: Duration, client: ClientId, event: &ClientEvent);
 
-    /// Follows what the clients have become, and does what is due by `now`.
+    /// Processes what the clients have become, and what is due by `now`.
     fn advance(&mut self, now: Duration, clients: &[Client]) -> News;
 
-    /// The next client to open or to close.
+    /// The next client to open or close.
     fn poll_request(&mut self) -> Option<ClientRequest> {
         None
     }
 
-    /// When [`Role::advance`] has to be called again, if nothing else happens.
+    /// Time at which [`Role::advance`] must be called, if nothing else happens.
     fn next_timeout(&self) -> Option<Duration> {
         None
     }
 }
 
-/// What a role's clients downstream are to learn at once.
+/// News for the clients downstream, to be announced at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {
     /// A served table has a new commit.
@@ -56,46 +56,46 @@ pub struct News {
     pub announce: bool,
 }
 
-/// A client to open in place of an earlier one, whose connections end. One without servers is closed.
+/// A client to open in place of an earlier one, whose connections are closed. One without servers is only closed.
 #[derive(Debug, Clone)]
 pub struct ClientRequest {
     /// An index in use, or the next one.
     pub client: ClientId,
-    /// What it is.
+    /// Its configuration.
     pub config: ClientConfig,
-    /// Where each of the configuration's servers is to be found.
+    /// The owner's index of each configured server.
     pub servers: Vec<ServerIndex>,
 }
 
-/// What the owner is to do or to know.
+/// Requests and events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// The client is new: connections of an earlier one of this index are to be closed.
+    /// The client is new: close the connections of an earlier one with this index.
     Opened(ClientId),
     /// Open a connection.
     Connect {
-        /// For this client.
+        /// The client.
         client: ClientId,
-        /// And this of its links.
+        /// Its link.
         link: LinkId,
-        /// To this server.
+        /// The server.
         server: ServerIndex,
     },
-    /// Close the connection, if it is open. No [`Node::handle_disconnected`] is needed.
+    /// Close the connection if it is open. No [`Node::handle_disconnected`] is needed.
     Disconnect {
         /// The client.
         client: ClientId,
         /// Its link.
         link: LinkId,
     },
-    /// Something happened to a client. The role has heard it already.
+    /// A client event. The role has handled it already.
     Event(ClientId, ClientEvent),
 }
 
-/// Whether a node's own word about its name is backed by the names in its certificate.
+/// Checks that the name which a node claims is in its certificate.
 ///
 /// # Errors
-/// Says which name it gave and which ones it has.
+/// The claimed name and the names in the certificate, as text.
 pub fn is_named(names: &[String], name: &str) -> Result<(), String> {
     if names.iter().any(|n| n == name) {
         return Ok(());
@@ -103,12 +103,12 @@ pub fn is_named(names: &[String], name: &str) -> Result<(), String> {
     Err(format!("it calls itself {name}, but its certificate is for {}", names.join(", ")))
 }
 
-/// See the module's documentation.
+/// The core of a node; see the module's documentation.
 #[derive(Debug)]
 pub struct Node<R> {
     server: Server,
     clients: Vec<Client>,
-    /// Of each client, where its links lead.
+    /// The servers of each client's links.
     upstream: Vec<Vec<ServerIndex>>,
     /// Names in the certificates of servers that have one.
     names: HashMap<(ClientId, LinkId), Vec<String>>,
@@ -138,7 +138,7 @@ impl<R: Role> Node<R> {
         node
     }
 
-    /// Same, with other limits on what sessions hold.
+    /// The same with other limits for sessions.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.server = self.server.with_limits(limits);
@@ -150,63 +150,62 @@ impl<R: Role> Node<R> {
         &self.role
     }
 
-    /// The role, for input that concerns it alone.
+    /// The role, for input to it alone.
     pub fn role_mut(&mut self) -> &mut R {
         &mut self.role
     }
 
-    /// The role, when the node is no more.
+    /// The role, at the end of the node.
     pub fn into_role(self) -> R {
         self.role
     }
 
-    /// The sessions, to read.
+    /// The sessions.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// All clients, to read.
+    /// All clients.
     pub fn clients(&self) -> &[Client] {
         &self.clients
     }
 
-    /// A client, to read.
+    /// A client.
     pub fn client(&self, client: ClientId) -> Option<&Client> {
         self.clients.get(client)
     }
 
-    /// Where a client's links lead.
+    /// The servers of a client's links.
     pub fn upstream(&self, client: ClientId) -> &[ServerIndex] {
         self.upstream.get(client).map_or(&[], Vec::as_slice)
     }
 
-    /// A connection came in.
+    /// A connection was accepted.
     pub fn handle_accepted(&mut self, now: Duration) -> SessionId {
         self.server.accept(now)
     }
 
-    /// Bytes of a session came in.
+    /// Handles bytes received from a session.
     pub fn handle_session_bytes(&mut self, now: Duration, session: SessionId, bytes: &[u8]) {
         self.server.handle_bytes(now, session, bytes, &self.role);
     }
 
-    /// A session's connection is gone. Makes no event.
+    /// A session's connection was closed. Causes no event.
     pub fn handle_session_closed(&mut self, session: SessionId) {
         self.server.close(session);
     }
 
-    /// So many bytes of a session were sent. Call [`Node::fill_sessions`] once after any number of those.
+    /// Confirms that `n` bytes were sent to a session. Call [`Node::fill_sessions`] once after any number of those.
     pub fn sent_to_session(&mut self, session: SessionId, n: usize) {
         self.server.sent(session, n);
     }
 
-    /// There is room in the queues of sessions: those that are behind get more.
+    /// Refills the queues of sessions.
     pub fn fill_sessions(&mut self) {
         self.server.pump(&self.role);
     }
 
-    /// A link's connection is open. `names`: those in the server's certificate; none on plain TCP, where a server may call itself as it
-    /// likes.
+    /// A link's connection is open. `names` are those in the server's certificate; none on plain TCP, where a server may claim any name.
     pub fn handle_connected(
         &mut self,
         now: Duration,
@@ -221,24 +220,24 @@ impl<R: Role> Node<R> {
         self.with_client(now, client, |machine, _| machine.handle_connected(now, link));
     }
 
-    /// Bytes from a server came in.
+    /// Handles bytes received from a server.
     pub fn handle_link_bytes(&mut self, now: Duration, client: ClientId, link: LinkId, bytes: &[u8]) {
         self.with_client(now, client, |machine, table| machine.handle_bytes(now, link, bytes, table));
     }
 
-    /// A link's connection is gone, or could not be opened.
+    /// A link's connection ended, or could not be opened.
     pub fn handle_disconnected(&mut self, now: Duration, client: ClientId, link: LinkId, reason: &str) {
         self.with_client(now, client, |machine, table| machine.handle_disconnected(now, link, reason, table));
     }
 
-    /// So many bytes for a server were sent.
+    /// Confirms that `n` bytes were sent to a server.
     pub fn sent_to_server(&mut self, client: ClientId, link: LinkId, n: usize) {
         if let Some(machine) = self.clients.get_mut(client) {
             machine.sent(link, n);
         }
     }
 
-    /// Heartbeats, silence and reconnections of sessions and clients that are due.
+    /// Handles due heartbeats, silence and reconnections of sessions and clients.
     pub fn handle_timeout(&mut self, now: Duration) {
         let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
         if due(self.server.poll_timeout()) {
@@ -251,7 +250,7 @@ impl<R: Role> Node<R> {
         }
     }
 
-    /// Lets the role follow all input, opens and closes clients as it asks, and gives sessions what is new.
+    /// Lets the role process all input, opens and closes clients as it requests, and passes new data to sessions.
     pub fn advance(&mut self, now: Duration) {
         self.open_requested(now);
         let news = self.role.advance(now, &self.clients);
@@ -264,17 +263,17 @@ impl<R: Role> Node<R> {
         }
     }
 
-    /// The next thing to do or to know.
+    /// The next request or event.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// What happened to a session.
+    /// The next session event.
     pub fn poll_session_event(&mut self) -> Option<ServerEvent> {
         self.server.poll_event()
     }
 
-    /// When [`Node::handle_timeout`] and [`Node::advance`] have to be called, if nothing else happens.
+    /// Time at which [`Node::handle_timeout`] and [`Node::advance`] must be called, if nothing else happens.
     pub fn next_timeout(&self) -> Option<Duration> {
         let clients = self.clients.iter().filter_map(Client::poll_timeout);
         clients.chain(self.server.poll_timeout()).chain(self.role.next_timeout()).min()
@@ -297,7 +296,7 @@ impl<R: Role> Node<R> {
             }
         }
         self.names.retain(|(of, _), _| *of != client);
-        // What an earlier client of this index wanted is no longer wanted.
+        // Requests of an earlier client with this index are void.
         self.outputs.retain(|output| match output {
             Output::Connect { client: of, .. } | Output::Disconnect { client: of, .. } => *of != client,
             Output::Opened(_) | Output::Event(..) => true,
@@ -312,7 +311,7 @@ impl<R: Role> Node<R> {
         self.collect(now, client);
     }
 
-    /// Takes what a client wants and says.
+    /// Collects a client's requests and events.
     fn collect(&mut self, now: Duration, client: ClientId) {
         while let Some(action) = self.clients.get_mut(client).and_then(Client::poll_action) {
             self.outputs.push_back(match action {
@@ -330,7 +329,7 @@ impl<R: Role> Node<R> {
             {
                 let link = *link;
                 self.outputs.push_back(Output::Disconnect { client, link });
-                // Its events are the next ones of this loop.
+                // Its events follow in this loop.
                 if let Some(machine) = self.clients.get_mut(client) {
                     machine.handle_disconnected(now, link, &reason, self.role.client_table(client));
                 }

@@ -1,9 +1,9 @@
-//! Which protocol instances there are, as one route server knows it: own ones, and others' for as long as their leases last.
+//! Protocol instances as one route server knows them: its own, and those of others while their leases last.
 //!
 //! Every route server serves a *catalog*, a table of [`Key::Origin`] records: its own origins and all that it knows of others. It is a
-//! client of its peers' catalogs and gives what they hold to [`Origins::heard`]. Of two descriptions of one origin the newer counts:
-//! the greater epoch, then the greater sequence. Only the server beside which the instance runs makes new sequences, one in each third
-//! of a lease, so a description that goes round and round among relays is never newer than itself and refreshes nothing:
+//! client of its peers' catalogs and passes their content to [`Origins::heard`]. Of two descriptions of an origin the newer counts: the
+//! greater epoch, then the greater sequence. Only the server beside which the instance runs creates new sequences, one in each third of a
+//! lease, so a description that circulates among relays is never newer than itself and refreshes nothing:
 //!
 //! ```text
 //!                 newer, ready                            lease over                   hold time over
@@ -14,15 +14,15 @@
 //!                           └────────────────────── newer, not ready ───────────────────────────────────┘
 //! ```
 //!
-//! An expired origin is left out of the catalog, but its epoch and sequence are remembered, so that the same description, still held by a
-//! neighbour whose timer runs later, does not bring it back. A description passed on as stale makes an origin known as stale: a server that
-//! starts just then gives it no new lease.
+//! An expired origin is removed from the catalog, but its epoch and sequence are remembered, so the same description, still held by a
+//! neighbor whose timer runs later, does not revive it. A description relayed as stale makes an origin known as stale: a server that has
+//! just started gives it no new lease.
 //!
-//! The routes of an origin travel in a table of their own, [`table_name`]; the catalog says which tables there are to ask for. Whether
-//! a server has a way to those routes is another matter, which its owner watches: the lease says only that the instance lives.
+//! The routes of an origin are in a table of their own, [`table_name`]; the catalog lists the tables. Whether a server can reach those
+//! routes is a separate question for its owner: the lease only says that the instance is alive.
 //!
-//! A server has one origin more, with the empty name and without routes, its *presence*: ready says that it knows what its neighbours
-//! know. So a server that starts learns whether there is somebody whose origins it cannot have heard of yet.
+//! A server has one more origin with an empty name and without routes, its *presence*: ready means that it knows what its neighbors know.
+//! So a starting server learns whether there are origins that it cannot have heard of yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -35,11 +35,11 @@ use crate::table::{Table, TableError};
 pub const CATALOG: &str = "rib";
 /// Lease of an origin: three refreshes may be lost.
 pub const LEASE: Duration = Duration::from_secs(3);
-/// An expired origin is remembered for so many times lease and hold time.
+/// An expired origin is remembered for this multiple of lease and hold time.
 const REMEMBER: u32 = 5;
-/// Leases that others may give.
+/// Valid leases of others in milliseconds.
 const LEASES: std::ops::RangeInclusive<u32> = 100..=600_000;
-/// Most origins that are known at a time, expired ones included. Of those, the ones that expired first are forgotten first.
+/// Most origins known at a time, expired ones included. The ones that expired first are forgotten first.
 pub const MAX_ORIGINS: usize = 256;
 
 /// Name of the table that holds one origin's routes.
@@ -47,49 +47,49 @@ pub fn table_name(id: OriginId) -> String {
     format!("{CATALOG}/{id}")
 }
 
-/// The origin whose routes a table of this name holds.
+/// The origin whose routes the table with this name holds.
 pub fn origin_of(table: &str) -> Option<OriginId> {
     let digits = table.strip_prefix(CATALOG)?.strip_prefix('/')?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok().map(OriginId))?
 }
 
-/// Where an origin of another server stands.
+/// State of an origin of another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginState {
-    /// Known, but it has not reached the end of its table yet.
+    /// Known, but its table is not complete yet.
     Loading {
-        /// Unless a newer sequence comes.
+        /// End of the lease, unless a newer sequence arrives.
         until: Duration,
     },
-    /// Its server vouches for it.
+    /// Its lease is valid.
     Live {
-        /// Unless a newer sequence comes.
+        /// End of the lease, unless a newer sequence arrives.
         until: Duration,
     },
-    /// Nobody vouches for it any more: its routes rank after all others.
+    /// Its lease has expired: its routes rank after all others.
     Stale {
-        /// The hold time began.
+        /// Start of the hold time.
         since: Duration,
     },
-    /// The hold time is over: its routes do not count.
+    /// The hold time is over: its routes are ineligible.
     Expired {
-        /// When that was.
+        /// Time of the expiry.
         since: Duration,
     },
 }
 
-/// What the owner should know.
+/// Events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginEvent {
-    /// An origin of another server, for the first time: ask for its table.
+    /// A new origin of another server: request its table.
     Appeared(OriginId),
-    /// It counts like any other now.
+    /// It is live now.
     Live(OriginId),
-    /// It ranks after all others now.
+    /// It is stale now.
     Stale(OriginId),
-    /// It does not count now.
+    /// It has expired now.
     Expired(OriginId),
-    /// Somebody else makes descriptions of an origin that is ours: another server has this one's name, or our clock was set back.
+    /// Another node announces one of our origins: a server with the same name, or our clock was set back.
     Contested(OriginId),
 }
 
@@ -97,31 +97,31 @@ pub enum OriginEvent {
 struct Own {
     value: OriginValue,
     refresh_at: Duration,
-    /// A newer epoch than ours that somebody passes on.
+    /// An epoch newer than ours that others relay.
     outranked: Option<u64>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct OriginEntry {
     /// The newest description.
     value: OriginValue,
     state: OriginState,
 }
 
-/// See the module's documentation.
+/// The origins; see the module's documentation.
 #[derive(Debug)]
 pub struct Origins {
     server: String,
     hold: Duration,
     own: BTreeMap<OriginId, Own>,
-    known: BTreeMap<OriginId, Known>,
+    known: BTreeMap<OriginId, OriginEntry>,
     catalog: Table,
     events: VecDeque<OriginEvent>,
 }
 
 impl Origins {
-    /// For the route server of this name. The epoch is new, and greater, at each start; `hold` is how long the routes of a stale
-    /// origin stay.
+    /// For the route server with this name. The epoch must be greater at each start; `hold` is how long the routes of a stale origin are
+    /// kept.
     pub fn new(server: impl Into<String>, epoch: u64, hold: Duration) -> Self {
         Self {
             server: server.into(),
@@ -133,7 +133,10 @@ impl Origins {
         }
     }
 
-    /// Adds an origin of this server, which has not reached the end of its table.
+    /// Adds an origin of this server, whose table is not complete yet.
+    ///
+    /// # Errors
+    /// [`TableError`] if the catalog refuses the record, for instance because of the name.
     pub fn add(&mut self, now: Duration, name: &str, lease: Duration) -> Result<OriginId, TableError> {
         let id = OriginId::instance(&self.server, name);
         let lease_ms =
@@ -153,7 +156,10 @@ impl Origins {
         Ok(id)
     }
 
-    /// An own origin has reached the end of its table.
+    /// The table of an own origin is complete.
+    ///
+    /// # Errors
+    /// [`TableError`] if the catalog refuses the record.
     pub fn ready(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
         if let Some(own) = self.own.get_mut(&id) {
             own.value.ready = true;
@@ -162,7 +168,7 @@ impl Origins {
         Ok(())
     }
 
-    /// The next sequence of an own origin.
+    /// Announces the next sequence of an own origin.
     fn refresh(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
         let Some(own) = self.own.get_mut(&id) else { return Ok(()) };
         own.value.sequence += 1;
@@ -174,7 +180,10 @@ impl Origins {
         self.publish(id, Some(&value))
     }
 
-    /// A peer's catalog holds this description. Say it whenever the catalog changes; saying it again does nothing.
+    /// A peer's catalog contains this description. Call it whenever the catalog changes; a repetition has no effect.
+    ///
+    /// # Errors
+    /// [`TableError`] if the catalog refuses the record.
     pub fn heard(&mut self, now: Duration, value: &OriginValue) -> Result<(), TableError> {
         let id = OriginId::instance(&value.server, &value.name);
         if value.server == self.server {
@@ -194,7 +203,7 @@ impl Origins {
             }
             self.events.push_back(OriginEvent::Appeared(id));
             self.publish(id, Some(&value))?;
-            self.known.insert(id, Known { value, state: fresh });
+            self.known.insert(id, OriginEntry { value, state: fresh });
             self.tell(id, None);
             return Ok(());
         };
@@ -203,7 +212,7 @@ impl Origins {
             return Ok(());
         }
         let before = known.state;
-        // One that begins anew and is not ready yet vouches for nothing: what it had before stays as long as it would have.
+        // An origin that restarts and is not ready renews no lease: its earlier routes stay as long as they would have.
         let stays = matches!(before, OriginState::Live { .. } | OriginState::Stale { .. });
         if value.ready || !stays {
             known.state = fresh;
@@ -215,8 +224,8 @@ impl Origins {
         Ok(())
     }
 
-    /// A description of an own origin comes back. A newer one than ours is of an earlier start with a clock that ran ahead, and
-    /// would outrank us for ever; or of another server with our name, with which epochs would race if they were outbid at once.
+    /// Handles a description of an own origin. A newer one than ours is from an earlier start with a clock that ran ahead, and would
+    /// outrank us forever; or from another server with our name, with which epochs would race if both outbid each other at once.
     fn heard_of_own(&mut self, now: Duration, id: OriginId, value: &OriginValue) -> Result<(), TableError> {
         let Some(own) = self.own.get_mut(&id).filter(|own| value.epoch > own.value.epoch) else {
             return Ok(());
@@ -228,7 +237,10 @@ impl Origins {
         Ok(())
     }
 
-    /// Refreshes own origins, and ends leases and hold times.
+    /// Refreshes own origins, and expires leases and hold times.
+    ///
+    /// # Errors
+    /// [`TableError`] if the catalog refuses a record.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), TableError> {
         let due: Vec<_> =
             self.own.iter().filter(|(_, own)| own.refresh_at <= now).map(|(id, _)| *id).collect();
@@ -257,7 +269,7 @@ impl Origins {
         let due: Vec<_> =
             self.known.iter().filter_map(|(id, known)| Some((*id, over(known.state)?))).collect();
         due.into_iter().try_for_each(|(id, state)| self.go(id, state))?;
-        // Nobody else has it either by now. A server whose clock was set back could never make itself heard again.
+        // Nobody else has it either by now. A server whose clock was set back could never be heard again otherwise.
         let forget = self.forget_after();
         self.known.retain(|_, known| match known.state {
             OriginState::Expired { since } => now < since + forget,
@@ -266,7 +278,7 @@ impl Origins {
         Ok(())
     }
 
-    /// For so long it is remembered what an expired origin was.
+    /// How long an expired origin is remembered.
     fn forget_after(&self) -> Duration {
         (self.hold + LEASE) * REMEMBER
     }
@@ -288,17 +300,17 @@ impl Origins {
         self.events.pop_front()
     }
 
-    /// What peers get as the table [`CATALOG`].
+    /// The table [`CATALOG`] for peers.
     pub fn catalog(&self) -> &Table {
         &self.catalog
     }
 
-    /// The same, for records of other kinds that travel with it, and for the server machine.
+    /// The same, for records of other kinds in it, and for the server state machine.
     pub fn catalog_mut(&mut self) -> &mut Table {
         &mut self.catalog
     }
 
-    /// Where an origin of another server stands.
+    /// State of an origin of another server.
     pub fn state(&self, id: OriginId) -> Option<OriginState> {
         self.known.get(&id).map(|known| known.state)
     }
@@ -337,7 +349,7 @@ impl Origins {
         });
     }
 
-    /// Whether one more origin can be known.
+    /// Whether one more origin can be added.
     fn make_room(&mut self) -> bool {
         if self.known.len() < MAX_ORIGINS {
             return true;
@@ -418,10 +430,10 @@ mod tests {
     }
 
     #[test]
-    fn description_that_goes_round_refreshes_nothing_and_does_not_come_back() {
+    fn looped_description_refreshes_nothing_and_does_not_come_back() {
         let mut o = Origins::new("b", 1, HOLD);
         for n in 1..40u32 {
-            // The same over and over, and an older one.
+            // The same repeatedly, and an older one.
             o.heard(s(f64::from(n)), &value(5, 7)).unwrap();
             o.heard(s(f64::from(n)), &value(5, 6)).unwrap();
             o.handle_timeout(s(f64::from(n))).unwrap();
@@ -504,7 +516,7 @@ mod tests {
         o.ready(s(0.1), own).unwrap();
         o.handle_timeout(s(1.2)).unwrap();
         assert_eq!(catalog(&o), [value(5, 3)]);
-        // From before a restart with a clock that was set back since.
+        // From before a restart with a clock that was set back.
         o.heard(s(1.3), &value(900, 4)).unwrap();
         o.heard(s(1.4), &value(900, 4)).unwrap();
         assert_eq!(events(&mut o), [OriginEvent::Contested(own)]);
@@ -514,7 +526,7 @@ mod tests {
         o.heard(s(2.4), &value(901, 4)).unwrap();
         assert_eq!(catalog(&o), [value(901, 4)]);
         assert!(events(&mut o).is_empty());
-        // One that we do not run is not ours to pass on.
+        // An origin that we do not run must not be relayed by us.
         o.heard(s(1.5), &OriginValue { name: "old".into(), ..value(1, 1) }).unwrap();
         assert_eq!(catalog(&o).len(), 1);
     }

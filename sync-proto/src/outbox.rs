@@ -1,11 +1,11 @@
-//! What a session has to send: shared pieces and its own, in order.
+//! Send queue of a session: shared and private pieces, in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::frame::Frame;
 
-/// How much a private piece takes before another one is begun.
+/// Size at which the next private piece begins.
 const PIECE: usize = 32 * 1024;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Piece {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     pieces: VecDeque<Piece>,
-    /// How much of the first piece has been sent.
+    /// Sent bytes of the first piece.
     at: usize,
     len: usize,
     sent: u64,
@@ -38,7 +38,7 @@ impl Outbox {
         self.write(|out| frame.encode(out));
     }
 
-    /// Lets `f` append to the session's own bytes.
+    /// Lets `f` append to the session's private bytes.
     pub fn write<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let open = matches!(self.pieces.back(), Some(Piece::Own(bytes)) if bytes.len() < PIECE);
         if !open {

@@ -1,8 +1,8 @@
-//! What a table holds: records, that is keys and values, and their canonical hash.
+//! The content of a table: records (key and value) and their canonical hash.
 //!
-//! The machinery that moves records does not know what a route is: it sees a [`Key`], a [`Value`] and a
-//! 64-bit identity, [`record_id`]. Two copies of a table are equal when their sets of identities are.
-//! [`GroupValue`] is the only value that others refer to: routes name a group by its [`Label`], never next hops.
+//! The code that replicates records does not know what a route is: it sees a [`Key`], a [`Value`] and a 64-bit identity, [`record_id`]. Two
+//! copies of a table are equal if their sets of identities are. [`GroupValue`] is the only value that others refer to: routes name a group
+//! by its [`Label`], never next hops.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -10,23 +10,23 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
-/// Key of the record hash. A constant of the protocol: all copies everywhere must agree on identities, so it
-/// protects against accidents, not against a peer that is allowed to write the table.
+/// Key of the record hash. A constant of the protocol, since all copies must agree on identities. It protects against accidents, not
+/// against a peer that is allowed to write the table.
 const RECORD_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x7265_636f_7264_2d31);
-/// Key of the label hash, apart from the record hash so that a label never equals a record's identity.
+/// Key of the label hash, different from the record hash so that a label never equals a record's identity.
 const LABEL_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6c61_6265_6c2d_2d31);
 /// Key of the hash of an origin's name.
 const ORIGIN_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6f72_6967_696e_2d31);
 
-/// Identity of a next-hop group on the wire: the keyed hash of its content when it was first made.
+/// Identity of a next-hop group on the wire: the keyed hash of its content when it was created.
 ///
-/// Servers that learned the same routes from different protocol instances make the same labels. Content may
-/// later change under a label: one group record travels and no route.
+/// Servers that learn the same routes from different protocol instances compute the same labels. The content may change later under a
+/// label: one group record is sent, and no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(pub u64);
 
 impl Label {
-    /// The label of a group that is being made with this content. The order of hops does not matter.
+    /// The label of a new group with this content. The order of next hops does not matter.
     pub fn of(group: &GroupValue) -> Self {
         let mut h = SipHasher13::new_with_keys(LABEL_KEY.0, LABEL_KEY.1);
         group.clone().canonical().feed(&mut h);
@@ -52,9 +52,9 @@ impl OriginId {
         Self(h.finish())
     }
 
-    /// The id of an origin beside a route server: two servers may each run a protocol instance of the same name.
+    /// The id of an origin of a route server: two servers may each run a protocol instance with the same name.
     pub fn instance(server: &str, name: &str) -> Self {
-        // A name holds no control character, so that no two pairs give one text.
+        // A name contains no control character, so no two pairs have the same text.
         Self::of(&format!("{server}\0{name}"))
     }
 }
@@ -65,39 +65,39 @@ impl std::fmt::Display for OriginId {
     }
 }
 
-/// What a record is found by.
+/// Key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// A next-hop group.
     Group(Label),
     /// A route of the forwarding table: best paths only, without origin.
     Route {
-        /// Routing instance, 0 is the default one.
+        /// VRF; 0 is the default one.
         vrf: u32,
         /// Destination, without host bits (the table clears them).
         prefix: IpNet,
     },
-    /// A route of the routing table, as one origin has it.
+    /// A route of the RIB, as one origin has it.
     RibRoute {
-        /// Which protocol instance says so.
+        /// The origin.
         origin: OriginId,
-        /// Routing instance, 0 is the default one.
+        /// VRF; 0 is the default one.
         vrf: u32,
         /// Destination, without host bits (the table clears them).
         prefix: IpNet,
     },
     /// A protocol instance.
     Origin(OriginId),
-    /// Anything else; the second record type, which shows that the core knows no routes.
+    /// Opaque application data (key/value).
     Opaque(Box<[u8]>),
 }
 
-/// What a record says. Its variant belongs to the key's variant of the same name.
+/// Value of a record. Its variant corresponds to that of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Content of a group.
+    /// A next-hop group.
     Group(GroupValue),
-    /// The group that a forwarding route uses.
+    /// The group of a forwarding route.
     Route(Label),
     /// The group and the preference of one origin's route.
     RibRoute {
@@ -105,12 +105,12 @@ pub enum Value {
         label: Label,
         /// Administrative distance: the lowest wins.
         distance: u8,
-        /// Metric within the origin: the lowest wins among equal distances.
+        /// Metric within the origin: the lowest wins among equal administrative distances.
         metric: u32,
     },
     /// A protocol instance.
     Origin(OriginValue),
-    /// Bytes that only the two ends understand.
+    /// Application data.
     Opaque(Box<[u8]>),
 }
 
@@ -121,15 +121,15 @@ pub struct OriginValue {
     pub name: String,
     /// Name of the route server beside which the protocol runs.
     pub server: String,
-    /// New at each start of the instance: a newer epoch replaces an older one.
+    /// Increases at each start of the instance: a newer epoch replaces an older one.
     pub epoch: u64,
-    /// Grows while the instance lives; a receiver lets the origin go stale when it stops growing.
+    /// Increases while the instance is alive; receivers mark the origin stale when it stops.
     pub sequence: u64,
-    /// Whether the instance has reached the end of its table once.
+    /// Whether the instance's table has been complete once.
     pub ready: bool,
-    /// For so long the sequence vouches for the origin, in milliseconds.
+    /// Lease in milliseconds: how long one sequence keeps the origin live.
     pub lease_ms: u32,
-    /// Who passes this on has not heard a newer sequence in time, and is about to forget the origin.
+    /// The relaying node has not heard a newer sequence in time, and will soon forget the origin.
     pub stale: bool,
 }
 
@@ -140,16 +140,16 @@ pub enum GroupValue {
     Hops(Vec<HopValue>),
     /// Drop silently.
     Blackhole,
-    /// Drop and say "unreachable".
+    /// Drop and send ICMP unreachable.
     Unreachable,
-    /// Drop and say "administratively prohibited".
+    /// Drop and send ICMP administratively prohibited.
     Prohibit,
-    /// For the host itself.
+    /// Deliver to the host itself.
     Local,
 }
 
 impl GroupValue {
-    /// The one form in which a group is stored, hashed and sent: hops sorted, no port in place of one without a name.
+    /// The canonical form that is stored, hashed and sent: sorted next hops, no port instead of an empty name.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         if let Self::Hops(hops) = &mut self {
@@ -159,7 +159,7 @@ impl GroupValue {
         self
     }
 
-    /// A group of one next hop.
+    /// A group with one next hop.
     pub fn via(gateway: IpAddr) -> Self {
         Self::Hops(vec![HopValue { gateway: Some(gateway), port: None, weight: 1 }])
     }
@@ -195,28 +195,28 @@ impl GroupValue {
     }
 }
 
-/// One next hop of a group.
+/// A next hop of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HopValue {
-    /// Where to send; none means that the destination is on the link.
+    /// Gateway; none if the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// Port by name; none means the port whose subnet holds the gateway.
+    /// Port by name; none for the port whose subnet contains the gateway.
     pub port: Option<String>,
-    /// Share of flows, at least 1.
+    /// Weight, at least 1.
     pub weight: u16,
 }
 
-/// One step of a batch.
+/// One change of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The record now has this value.
+    /// The record has this value now.
     Put(Key, Value),
-    /// The record is gone.
+    /// The record is deleted.
     Delete(Key),
 }
 
 impl Change {
-    /// The record that is changed.
+    /// Key of the changed record.
     pub fn key(&self) -> &Key {
         match self {
             Self::Put(key, _) | Self::Delete(key) => key,
@@ -235,9 +235,9 @@ fn hasher(kind: u8) -> SipHasher13 {
     h
 }
 
-/// Identity of a route record, from its parts: the path that a full table takes, so it hashes one short array.
+/// Identity of a route record from its parts. A full table takes this path, so it hashes one short array.
 ///
-/// `addr` is the prefix's address in network order, `rib` holds origin, distance and metric of a RIB route.
+/// `addr` is the prefix's address in network order, `rib` contains origin, distance and metric of a RIB route.
 pub(crate) fn route_id(
     rib: Option<(OriginId, u8, u32)>,
     vrf: u32,
@@ -299,7 +299,7 @@ pub(crate) fn with_octets<R>(prefix: &IpNet, f: impl FnOnce(&[u8]) -> R) -> R {
     }
 }
 
-/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key are of two kinds.
+/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key do not match.
 pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
     Some(match (key, value) {
         (Key::Group(label), Value::Group(group)) => group_id(*label, &group.clone().canonical()),

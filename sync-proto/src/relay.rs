@@ -1,24 +1,23 @@
-//! What a node that serves on what it gets says of itself to the tier below.
+//! Readiness of a node that relays a table, as announced to the tier below.
 //!
-//! A relay is *ready* while it is in sync with a capable server, and for [`HOLD`] after it lost one; it goes on serving what it has in
-//! any case, and is *stale* as soon as it is not in sync, or its server says so of itself. It was never ready before its first sync.
-//! Staleness is for people: no node chooses by it.
+//! A relay is *ready* while it is in sync with a capable server, and for [`HOLD`] after it lost one. It keeps serving its copy in any case,
+//! and is *stale* as soon as it is not in sync, or its server reports so. Before its first sync it is never ready. Staleness is for
+//! operators: no node decides by it.
 //!
-//! This cannot oscillate. Readiness goes from true to false only after a whole [`HOLD`] out of sync, and back only on a sync with a
-//! capable server. A server's readiness depends on its own servers alone, never on its clients, and paths are free of loops, so
-//! that a change at the top makes each node below change at most once. A client that leaves an unready relay comes back only after
-//! the failback time of uninterrupted readiness, which is longer than [`HOLD`]. A failover above takes less than [`HOLD`], so the tier
-//! below sees nothing of it.
+//! This cannot oscillate. Readiness ends only after a full [`HOLD`] out of sync, and returns only on a sync with a capable server. A
+//! server's readiness depends on its own servers alone, never on its clients, and paths are free of loops, so a change at the top makes
+//! each node below change at most once. A client that leaves an unready relay fails back only after the failback time of uninterrupted
+//! readiness, which is longer than [`HOLD`]. A failover above takes less than [`HOLD`], so the tier below does not see it.
 
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::mutation::{Mutation, on};
 
-/// For so long a relay that lost its servers stays ready.
+/// How long a relay that lost its servers stays ready.
 pub const HOLD: Duration = Duration::from_secs(2);
 
-/// Readiness and path of a table that comes from servers.
+/// Readiness and path of a relayed table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relay {
     ready: bool,
@@ -29,13 +28,13 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Looks at the client that fills the table. True if the tier below has to be told.
+    /// Evaluates the client that fills the table. True if the tier below needs an announcement.
     pub fn watch(&mut self, now: Duration, client: &Client) -> bool {
         let moved = self.update(now, client.is_synced(), client.path());
         std::mem::replace(&mut self.stale, client.is_stale()) != self.stale || moved
     }
 
-    /// Same, with what the client would say. A path is taken over only from a server that the table is in sync with.
+    /// The same with the client's state as arguments. A path is only adopted from a server that the table is in sync with.
     pub fn update(&mut self, now: Duration, synced: bool, path: Vec<String>) -> bool {
         self.synced = synced;
         if synced {
@@ -57,7 +56,7 @@ impl Relay {
         self.ready
     }
 
-    /// Nobody capable fills the table at the moment.
+    /// Whether the table has no capable source at the moment.
     pub fn is_stale(&self) -> bool {
         !self.synced || self.stale
     }
@@ -67,7 +66,7 @@ impl Relay {
         &self.path
     }
 
-    /// When [`Self::watch`] may come to another result without input.
+    /// Time at which [`Self::watch`] may have another result without input.
     pub fn due(&self) -> Option<Duration> {
         self.lost_at.filter(|_| self.ready).map(|at| at + HOLD)
     }

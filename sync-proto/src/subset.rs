@@ -1,7 +1,7 @@
-//! Which part of a table a client wants: VRFs, an address family, prefixes.
+//! Subsets of a table that clients can request: by VRF, address family and prefix.
 //!
-//! A subset selects routes. The groups that they use come along, and so do origins and opaque records, which belong to
-//! every part. A server keeps one view for each subset in use, see [`crate::server`].
+//! A subset selects routes. Their groups are included, and so are all origins and opaque records. A server keeps one view for each subset
+//! in use, see [`crate::server`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,7 +31,7 @@ impl Family {
     }
 }
 
-/// Prefixes within a prefix, by their lengths.
+/// Prefixes inside a prefix, limited by length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrefixRange {
     prefix: IpNet,
@@ -40,14 +40,14 @@ pub struct PrefixRange {
 }
 
 impl PrefixRange {
-    /// Prefixes within `prefix` whose lengths are `min` to `max`. None if no prefix can be so.
+    /// Prefixes inside `prefix` with lengths `min` to `max`. None if there are no such prefixes.
     pub fn new(prefix: IpNet, min: u8, max: u8) -> Option<Self> {
         let (prefix, max) = (prefix.trunc(), max.min(prefix.max_prefix_len()));
         let min = min.max(prefix.prefix_len());
         (min <= max).then_some(Self { prefix, min, max })
     }
 
-    /// All prefixes within `prefix`, itself included.
+    /// All prefixes inside `prefix`, including itself.
     pub fn within(prefix: IpNet) -> Self {
         let prefix = prefix.trunc();
         Self { prefix, min: prefix.prefix_len(), max: prefix.max_prefix_len() }
@@ -68,7 +68,7 @@ impl std::fmt::Display for PrefixRange {
     }
 }
 
-/// Part of a table. The default is the whole.
+/// Subset of a table. The default is the whole table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Subset {
     vrfs: Vec<u32>,
@@ -77,8 +77,8 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Routes of these VRFs (none named: all), this family (none: both) and these ranges (none named: all). Order and repetition
-    /// do not matter: equal parts are equal subsets. No more than [`MAX_VRFS`] and [`MAX_RANGES`] can be asked for.
+    /// Routes of these VRFs (empty: all), this family (none: both) and these ranges (empty: all). Order and repetition do not matter: equal
+    /// subsets compare equal. At most [`MAX_VRFS`] and [`MAX_RANGES`] can be requested.
     pub fn new(mut vrfs: Vec<u32>, family: Option<Family>, mut ranges: Vec<PrefixRange>) -> Self {
         vrfs.sort_unstable();
         vrfs.dedup();
@@ -92,7 +92,7 @@ impl Subset {
         *self == Self::default()
     }
 
-    /// Whether a record belongs to it. Groups do not by themselves, but with the routes that use them.
+    /// Whether a record belongs to it. Groups belong to it only through their routes.
     pub fn admits(&self, key: &Key) -> bool {
         match key {
             Key::Route { vrf, prefix } | Key::RibRoute { vrf, prefix, .. } => {
@@ -105,7 +105,7 @@ impl Subset {
         }
     }
 
-    /// Whether everything in `other` is in this one for certain. Ranges that only several of ours cover together are not seen.
+    /// Whether `other` is contained in this one for certain. Coverage by several of our ranges together is not detected.
     pub fn covers(&self, other: &Self) -> bool {
         let vrfs = self.vrfs.is_empty()
             || (!other.vrfs.is_empty() && other.vrfs.iter().all(|vrf| self.vrfs.binary_search(vrf).is_ok()));

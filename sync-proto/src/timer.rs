@@ -1,31 +1,31 @@
-//! The timers of a node's role, in one table, so that one look says when it has to be called again.
+//! The timers of a node's role in one table, which yields the time of the next call.
 
 use std::time::Duration;
 
-/// What a role waits for.
+/// The timers of all roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
-    /// An agent offers a batch to its sink again.
+    /// Agent: offer a batch to the sink again.
     SinkRetry,
-    /// An agent empties its sink for want of a capable server.
+    /// Agent: empty the sink, because there is no capable server.
     Expiry,
-    /// A relay that lost its servers stops saying that it is ready.
+    /// Relay: stop being ready after the loss of all servers.
     Readiness,
-    /// A route server has more work at once.
+    /// Route server: continue work at once.
     Work,
-    /// A route server refreshes or ends the lease of an origin.
+    /// Route server: refresh or expire the lease of an origin.
     Lease,
-    /// The routes of an origin become eligible for best path, or stop being so.
+    /// Route server: routes of an origin become eligible for best path, or cease to be.
     Eligibility,
-    /// A route server looks at the routes of a lost origin again.
+    /// Route server: sweep the routes of a lost origin.
     Sweep,
-    /// A route server becomes ready without what is missing.
+    /// Route server: become ready without what is missing.
     ReadyTimeout,
 }
 
 const COUNT: usize = Timer::ReadyTimeout as usize + 1;
 
-/// When each timer is due; none: it is not set.
+/// Due time of each timer; none: not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timers([Option<Duration>; COUNT]);
 

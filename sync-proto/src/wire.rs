@@ -1,32 +1,32 @@
-//! The lowest layer of the codec: varints and bounded fields over byte slices, and the errors of decoding.
+//! The lowest layer of the codec: varints and bounded fields in byte slices, and decoding errors.
 //!
-//! Nothing here allocates before a length has been checked against its limit *and* against the bytes at hand.
+//! Nothing allocates memory before a length was checked against its limit *and* the available bytes.
 
-/// Longest body of a frame.
+/// Longest body of a frame in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
-/// Bytes before a body: type, and length in three bytes, network order.
+/// Bytes of a frame header: type, and length in three bytes, network order.
 pub const HEADER: usize = 4;
-/// Longest name of a node, a table or a port.
+/// Longest name of a node, table or port in bytes.
 pub const MAX_NAME: usize = 64;
 /// Most names in a path.
 pub const MAX_PATH: usize = 16;
 /// Most next hops of a group.
 pub const MAX_HOPS: usize = 256;
-/// Longest opaque key, and longest opaque value.
+/// Longest opaque key and longest opaque value in bytes.
 pub const MAX_OPAQUE: usize = 16 * 1024;
-/// Longest text of an error.
+/// Longest error text in bytes.
 pub const MAX_TEXT: usize = 512;
 
-/// Why bytes are no frame, or a frame came at the wrong time. Names the frame and the field.
+/// Why bytes are not a valid frame, or a frame is not allowed. Names the frame and the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// The first bytes are not those of this protocol.
+    /// The peer does not speak this protocol.
     #[error("does not speak fibcast: expected a Hello frame with the word FIBC, found bytes {found}")]
     NotFibcast {
-        /// The first bytes, in hexadecimal digits.
+        /// Its first bytes in hexadecimal digits.
         found: String,
     },
-    /// The peer speaks another version.
+    /// The peer has another protocol version.
     #[error("speaks another version of the protocol: expected {expected}, found {found}")]
     Version {
         /// Ours.
@@ -34,7 +34,7 @@ pub enum ProtocolError {
         /// Theirs.
         found: u64,
     },
-    /// A length or a count is beyond its limit.
+    /// A length or count exceeds its limit.
     #[error("{frame}: field {field}: expected at most {limit}, found {found}")]
     TooLarge {
         /// Name of the frame.
@@ -43,7 +43,7 @@ pub enum ProtocolError {
         field: &'static str,
         /// The limit.
         limit: u64,
-        /// What was announced.
+        /// The value found.
         found: u64,
     },
     /// The frame ends inside a field.
@@ -54,7 +54,7 @@ pub enum ProtocolError {
         /// Name of the field.
         field: &'static str,
     },
-    /// A field holds what it must not.
+    /// A field has an invalid value.
     #[error("{frame}: field {field}: {reason}")]
     Invalid {
         /// Name of the frame.
@@ -64,10 +64,10 @@ pub enum ProtocolError {
         /// What was expected and found.
         reason: String,
     },
-    /// A frame of a type that is not known and may not be skipped.
+    /// A frame of an unknown mandatory type.
     #[error("expected a known frame type (1 to 14) or an optional one (from 128), found {0}")]
     UnknownFrame(u8),
-    /// A known frame at the wrong time.
+    /// A frame that is not allowed in this state.
     #[error("{frame}: not expected in state {state}")]
     Unexpected {
         /// Name of the frame.
@@ -75,18 +75,18 @@ pub enum ProtocolError {
         /// State of the session.
         state: &'static str,
     },
-    /// The peer ended the session and said why.
+    /// The peer ended the session with this reason.
     #[error("peer ended the session: {0}")]
     Peer(String),
-    /// We end the session for a reason beyond the codec.
+    /// This node ends the session for a reason beyond the codec.
     #[error("{0}")]
     Refused(String),
-    /// Nothing was heard for too long.
+    /// Nothing was received for too long.
     #[error("silent for {0} ms")]
     Silent(u64),
 }
 
-/// Reads fields of one frame.
+/// Reads the fields of one frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     frame: &'static str,
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         Ok(u128::from_be_bytes(self.array(field)?))
     }
 
-    /// A varint of up to 130 bits of payload: little groups of 7 first.
+    /// A varint of up to 130 bits of payload: little-endian groups of 7 bits.
     pub fn wide(&mut self, field: &'static str) -> Result<u128, ProtocolError> {
         let mut value = 0u128;
         let mut shift = 0;
@@ -211,7 +211,7 @@ pub(crate) fn put_blob(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Text, cut to its limit at a character's boundary.
+/// Text, truncated to its limit at a character boundary.
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str, limit: usize) {
     let mut end = text.len().min(limit);
     while !text.is_char_boundary(end) {

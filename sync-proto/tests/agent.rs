@@ -159,8 +159,8 @@ fn a_sink_that_fails_is_asked_again_with_everything_since_the_last_batch_it_took
     pair.run(0.3);
     assert_eq!(pair.deliver_with(failed()), Some((false, 2)));
     let serial = pair.agent.role().table().serial() - 1;
-    let told = AgentEvent::SinkFailed { serial, reason: "no memory".into() };
-    assert_eq!(pair.events(), [told], "the same reason is told once");
+    let failed = AgentEvent::SinkFailed { serial, reason: "no memory".into() };
+    assert_eq!(pair.events(), [failed], "the same reason is reported once");
     pair.run(0.3);
     assert_eq!(pair.deliver(), Some((false, 2)));
     assert!(pair.agent.role().is_delivered());

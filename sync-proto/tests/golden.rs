@@ -24,8 +24,8 @@ fn golden(name: &str) -> Vec<u8> {
     let bytes = std::fs::read(folder().join(format!("{name}.bin"))).unwrap();
     let text = std::fs::read_to_string(folder().join(format!("{name}.txt"))).unwrap();
     let hex = text.lines().skip(1).map(|line| line.split_once('|').expect("a bar after the bytes").0);
-    let told = hex.flat_map(|hex| hex.split_whitespace().map(|b| u8::from_str_radix(b, 16).unwrap()));
-    assert_eq!(bytes, told.collect::<Vec<u8>>(), "{name}.bin and {name}.txt differ");
+    let documented = hex.flat_map(|hex| hex.split_whitespace().map(|b| u8::from_str_radix(b, 16).unwrap()));
+    assert_eq!(bytes, documented.collect::<Vec<u8>>(), "{name}.bin and {name}.txt differ");
     bytes
 }
 

@@ -354,18 +354,18 @@ fn server_whose_digest_no_resync_mends_is_left_for_the_secondary() {
     // The bytes of the first choice are the liar's.
     net.nodes[0].silent = true;
     net.settle();
-    let mut said = Vec::new();
-    Frame::Hello { name: "a".into() }.encode(&mut said);
+    let mut frames = Vec::new();
+    Frame::Hello { name: "a".into() }.encode(&mut frames);
     let mut beats_in_use = 0;
     for _ in 0..30 {
         let words = net.client.transmit(0).to_vec();
         net.client.sent(0, words.len());
-        said.extend(liar.answer(&words));
+        frames.extend(liar.answer(&words));
         if net.client.active() == Some(0) {
             beats_in_use += 1;
-            Frame::Heartbeat(Some(liar.state(true))).encode(&mut said);
+            Frame::Heartbeat(Some(liar.state(true))).encode(&mut frames);
         }
-        net.client.handle_bytes(net.now, 0, &std::mem::take(&mut said), &mut net.copy);
+        net.client.handle_bytes(net.now, 0, &std::mem::take(&mut frames), &mut net.copy);
         net.advance(Duration::from_millis(100));
         if beats_in_use > 0 && net.client.active() == Some(1) {
             break;
@@ -373,7 +373,7 @@ fn server_whose_digest_no_resync_mends_is_left_for_the_secondary() {
     }
     assert!(net.client.is_synced() && net.client.active() == Some(1), "{:?}", net.client.links());
     assert!(net.equal_to(1));
-    assert_eq!(liar.activations, [false, false, true, true], "copied, compared anew, copied twice, left");
+    assert_eq!(liar.activations, [false, false, true, true], "copied, compared again, copied twice, left");
     assert!(beats_in_use <= 12, "{beats_in_use} heartbeats");
     let error = net.client.links()[0].last_error.clone().unwrap();
     assert!(error.contains("its table does not lead to its digest"), "{error}");

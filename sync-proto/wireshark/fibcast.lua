@@ -50,8 +50,8 @@ local f = {
 fibcast.fields = f
 
 local malformed = ProtoExpert.new("fibcast.malformed", "Frame ends inside a field", expert.group.MALFORMED, expert.severity.ERROR)
-local said = ProtoExpert.new("fibcast.said", "The session ends with an error", expert.group.RESPONSE_CODE, expert.severity.WARN)
-fibcast.experts = { malformed, said }
+local closing = ProtoExpert.new("fibcast.error", "The session ends with an error", expert.group.RESPONSE_CODE, expert.severity.WARN)
+fibcast.experts = { malformed, closing }
 
 -- A reader of one body. Past the end it raises an error, which the frame's dissection turns into "malformed".
 local Reader = {}
@@ -367,7 +367,7 @@ local dissect = {
     [13] = function(tree, r) return r:left() > 0 and add_state(tree, r) or "" end,
     [14] = function(tree, r)
         local text = add_text(tree, f.text, r)
-        tree:add_proto_expert_info(said, text)
+        tree:add_proto_expert_info(closing, text)
         return text
     end,
 }

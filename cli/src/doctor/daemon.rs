@@ -1,4 +1,4 @@
-//! What a daemon that runs says: are its servers there, do its workers work, is something stuck.
+//! Checks of a running daemon: servers, workers, pending batches.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
 use super::finding::{Finding, Grade};
 
-/// Asks the daemon behind a socket. Also returns its process where it is a dataplane.
+/// Queries the daemon at a socket. Also returns its process id if it is a dataplane.
 pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     let status = match ask(socket, &Request::Status, timeout) {
         Ok(Answer::Status(status)) => *status,
@@ -40,8 +40,8 @@ fn strange() -> Finding {
     Finding::of(
         Grade::Bad,
         "daemon",
-        "gave another answer than its status",
-        "use the fibcast command of the daemon's version",
+        "sent an unexpected answer",
+        "use the fibcast command with the daemon's version",
     )
 }
 
@@ -52,14 +52,14 @@ fn daemon(status: &Status) -> Finding {
         (_, true) => Finding::of(
             Grade::Bad,
             "daemon",
-            format!("{found}, stale: no capable server feeds it"),
-            "it forwards by the table it has; see the servers below",
+            format!("{found}, stale: no capable server"),
+            "it forwards by its last table; see the servers below",
         ),
         (false, false) => Finding::of(
             Grade::Warning,
             "daemon",
             format!("{found}, not ready yet"),
-            "fibcast show status says what it waits for",
+            "fibcast show status shows what it is waiting for",
         ),
     }
 }
@@ -72,12 +72,12 @@ fn servers(status: &Status) -> Vec<Finding> {
             return if server.ready {
                 Finding::fine("server", who)
             } else {
-                let advice = "it has not converged; nobody uses it until it has: fibcast show status there";
+                let advice = "it has not converged, so nobody uses it: run fibcast show status there";
                 Finding::of(Grade::Warning, "server", format!("{who}, not ready"), advice)
             };
         }
         let why = server.last_error.as_deref().unwrap_or("no error yet");
-        let advice = "does the route server run and listen there, do firewalls let TCP 7830 through, do certificates fit?";
+        let advice = "does the route server run and listen there, do firewalls allow TCP 7830, are the certificates right?";
         Finding::of(Grade::Warning, "server", format!("{who} ({why})"), advice)
     };
     all.map(one).collect()
@@ -87,7 +87,7 @@ fn forwarding(status: &Status) -> Vec<Finding> {
     let Some(forwarding) = &status.forwarding else { return Vec::new() };
     let mut findings = Vec::new();
     if let Some(error) = &forwarding.apply_error {
-        let advice = "the table stays as it was until the batch fits: raise the limit that it names, or send fewer routes";
+        let advice = "the table does not change until the batch fits: raise the limit that it names, or send fewer routes";
         findings.push(Finding::of(Grade::Bad, "table", error.clone(), advice));
     }
     let (all, lost) = (forwarding.next_hops, forwarding.next_hops_unresolved);
@@ -98,16 +98,16 @@ fn forwarding(status: &Status) -> Vec<Finding> {
         Finding::of(Grade::Warning, "next hops", format!("{lost} of {all} do not answer"), advice)
     });
     if forwarding.agent_restarts != 0 {
-        let found = format!("started again {} times", forwarding.agent_restarts);
+        let found = format!("restarted {} times", forwarding.agent_restarts);
         findings.push(Finding::of(Grade::Warning, "agent", found, "the log says why; please report it"));
     }
     findings
 }
 
-/// A device that reports frames and does not write them.
+/// Devices that report frames without writing them.
 fn zero_frames(list: &DropList) -> Vec<Finding> {
     let one = |drop: &DropCount| {
-        let found = format!("port {}: {} received frames held zeros only", drop.port, drop.packets);
+        let found = format!("port {}: {} received frames were all zero", drop.port, drop.packets);
         let advice = "its device does not reach the packet buffers by DMA: look for IOMMU faults (dmesg | grep -e DMAR -e AMD-Vi), and check that \
                       it is bound to vfio-pci";
         Finding::of(Grade::Bad, "DMA", found, advice)
@@ -122,8 +122,7 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
             worker.worker, worker.core, worker.busy_percent, worker.cpu_percent
         );
         if worker.stalled {
-            let advice =
-                "its thread gives no sign of life: the log says whether it ended; a restart brings it back";
+            let advice = "its thread makes no progress: see the log, and restart the daemon";
             return Finding::of(Grade::Bad, "worker", format!("{found}, stalled"), advice);
         }
         if worker.busy_percent > 95.0 {

@@ -1,27 +1,27 @@
-//! What the kernel tells about the machine: processor, memory, clocks, devices, permissions.
+//! Checks of the machine: CPU, memory, clocks, devices, permissions.
 
 use fibcast_machine::hugepages::{EXAMPLE_MIB, free_kib, how_to_reserve};
 use fibcast_machine::pci::{Device, Driver, HOW_TO_IOMMU};
 
 use super::finding::{Finding, Grade};
 
-/// What compiled code uses beyond x86-64-v2; its name in /proc/cpuinfo.
+/// CPU features beyond x86-64-v2 that compiled code uses, as named in /proc/cpuinfo.
 const FEATURES: [&str; 7] = ["avx2", "bmi1", "bmi2", "abm", "popcnt", "movbe", "fma"];
-/// Capabilities by their bit (linux/capability.h), and what needs them.
+/// Capabilities by bit (linux/capability.h), with their users.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
-    (12, "CAP_NET_ADMIN", "TAP interfaces of host_path, af_packet and TAP ports"),
+    (12, "CAP_NET_ADMIN", "exception_path, af_packet ports and TAP ports"),
     (13, "CAP_NET_RAW", "af_packet ports"),
-    (14, "CAP_IPC_LOCK", "memory for devices that stays where it is"),
-    (23, "CAP_SYS_NICE", "workers on cores of their own"),
+    (14, "CAP_IPC_LOCK", "pinned memory for devices"),
+    (23, "CAP_SYS_NICE", "workers pinned to cores"),
 ];
-/// `CAP_IPC_LOCK`: limits of locked memory do not hold for who has it.
+/// `CAP_IPC_LOCK`: its holder is not subject to limits of locked memory.
 const IPC_LOCK: u32 = 14;
 
-/// A machine, and what runs on it.
+/// A machine, and the daemon on it.
 #[derive(Debug)]
 pub struct Machine {
     machine: fibcast_machine::Machine,
-    /// The process of the dataplane, where one answers: its limits and rights count, not those of the shell.
+    /// Process of the dataplane, if one answers: its limits and capabilities count, not those of the shell.
     dataplane: Option<u32>,
 }
 
@@ -34,7 +34,7 @@ impl Machine {
         self.machine.read(path)
     }
 
-    /// Everything.
+    /// All checks.
     pub fn look(&self) -> Vec<Finding> {
         let mut findings = vec![self.cpu(), self.hugepages(), self.clock(), self.governor(), self.cores()];
         findings.extend(self.drivers());
@@ -59,7 +59,7 @@ impl Machine {
         let missing: Vec<&str> = FEATURES.into_iter().filter(|feature| !flags.contains(feature)).collect();
         if missing.is_empty() {
             let model = line("model name").map_or("x86-64-v3", |(_, model)| model.trim());
-            return Finding::fine("cpu", format!("{model}: has all that x86-64-v3 asks for"));
+            return Finding::fine("cpu", format!("{model}: has all features of x86-64-v3"));
         }
         Finding::of(
             Grade::Bad,
@@ -79,7 +79,7 @@ impl Machine {
                 Grade::Warning,
                 "hugepages",
                 format!("the daemon uses none; {found}"),
-                "physical ports and speed want them: take --no-huge out of [eal] args; fibcast-dataplane --check-config says how many",
+                "physical ports and full speed need them: remove --no-huge from [eal] args; fibcast-dataplane --check-config prints how many",
             ),
             Some(held) => Finding::fine("hugepages", format!("the daemon has {} MiB; {found}", held >> 10)),
             None if free_kib(&pages) >= EXAMPLE_MIB << 10 => Finding::fine("hugepages", found),
@@ -102,7 +102,7 @@ impl Machine {
             return Finding::of(
                 Grade::Warning,
                 "clock",
-                "the kernel does not say which it uses",
+                "the kernel does not report its clock source",
                 "look at dmesg for the clock source",
             );
         };
@@ -113,8 +113,8 @@ impl Machine {
             other => Finding::of(
                 Grade::Warning,
                 "clock",
-                format!("{other}: each look at the time is a system call"),
-                "boot with clocksource=tsc tsc=reliable where the processor's counter is sound",
+                format!("{other}: reading the time is a system call"),
+                "boot with clocksource=tsc tsc=reliable if the CPU's counter is reliable",
             ),
         }
     }
@@ -153,7 +153,7 @@ impl Machine {
         Finding::fine("cores", format!("{found}, isolated {}", isolated.trim()))
     }
 
-    /// Each network device: who drives it.
+    /// The driver of each network device.
     fn drivers(&self) -> Vec<Finding> {
         let devices = self.machine.network_devices();
         if devices.is_empty() {
@@ -164,15 +164,16 @@ impl Machine {
 
     fn driver(&self, device: &Device) -> Finding {
         let address = &device.address;
-        let bind = || format!("if it is to be a port: {}", self.machine.how_to_bind(address));
+        let bind = || format!("to use it as a port: {}", self.machine.how_to_bind(address));
         match &device.driver {
             Driver::ForPrograms(driver) => Finding::fine("driver", format!("{address} is bound to {driver}")),
             Driver::Shared(driver) => {
-                Finding::fine("driver", format!("{address} is driven by {driver}, which shares it with DPDK"))
+                Finding::fine("driver", format!("{address} uses {driver}, which shares it with DPDK"))
             }
             Driver::Kernel(driver) => {
                 let interface = device.interfaces.first().map(|name| format!(", interface {name}"));
-                let found = format!("{address} is the kernel's ({driver}{})", interface.unwrap_or_default());
+                let found =
+                    format!("{address} uses the kernel driver {driver}{}", interface.unwrap_or_default());
                 Finding::of(Grade::Warning, "driver", found, &bind())
             }
             Driver::None => {
@@ -194,17 +195,17 @@ impl Machine {
 
     fn tun(&self) -> Finding {
         if self.machine.path("/dev/net/tun").exists() {
-            return Finding::fine("tun", "/dev/net/tun is there");
+            return Finding::fine("tun", "/dev/net/tun exists");
         }
         Finding::of(
             Grade::Warning,
             "tun",
             "/dev/net/tun is missing",
-            "modprobe tun: host_path and TAP ports need it",
+            "modprobe tun: exception_path and TAP ports need it",
         )
     }
 
-    /// The process whose rights and limits count, and what to call it.
+    /// The process whose capabilities and limits count, and its name in messages.
     fn process(&self) -> (String, &'static str) {
         match self.dataplane {
             Some(pid) => (pid.to_string(), "the daemon"),
@@ -229,24 +230,24 @@ impl Machine {
         if missing.is_empty() {
             return Finding::fine(
                 "permissions",
-                format!("{who} has all capabilities that ports of any kind need"),
+                format!("{who} has the capabilities for all kinds of ports"),
             );
         }
         Finding::of(
             Grade::Warning,
             "permissions",
             format!("{who} lacks {}", missing.join(", ")),
-            "run the daemon by its unit, fibcast-dataplane.service, which gives it these, or as root",
+            "run the daemon by its unit, fibcast-dataplane.service, which grants these, or as root",
         )
     }
 
-    /// Memory that devices reach stays where it is, and counts as locked (RLIMIT_MEMLOCK).
+    /// Memory that devices access is pinned and counts as locked (RLIMIT_MEMLOCK).
     fn locked_memory(&self) -> Finding {
         let Some(pid) = self.dataplane else {
-            return Finding::fine("memlock", "no dataplane runs; its unit sets LimitMEMLOCK=infinity");
+            return Finding::fine("memlock", "no dataplane is running; its unit sets LimitMEMLOCK=infinity");
         };
         if self.rights(&pid.to_string()) >> IPC_LOCK & 1 == 1 {
-            return Finding::fine("memlock", "the daemon has CAP_IPC_LOCK: no limit holds for it");
+            return Finding::fine("memlock", "the daemon has CAP_IPC_LOCK: no limit applies");
         }
         let text = self.read(&format!("/proc/{pid}/limits")).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("Max locked memory"));
@@ -256,7 +257,7 @@ impl Machine {
                 Grade::Warning,
                 "memlock",
                 format!("the daemon may lock {bytes} bytes"),
-                "LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited where it is started: devices need memory that stays where it is",
+                "LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited before its start: devices need pinned memory",
             ),
             _ => Finding::fine(
                 "memlock",

@@ -1,6 +1,6 @@
-//! `fibcast doctor`: what of a machine and its daemon stands in the way of fast forwarding, each with a line of advice.
+//! `fibcast doctor`: finds what prevents fast forwarding on a machine, each with advice in one line.
 //!
-//! [`machine`] looks at what the kernel tells in /proc and /sys, [`daemon`] asks a daemon that runs. Nothing is changed.
+//! [`machine`] checks /proc and /sys, [`daemon`] queries a running daemon. Nothing is changed.
 
 mod daemon;
 mod finding;
@@ -17,7 +17,7 @@ use machine::Machine;
 /// Where to look.
 #[derive(Debug, clap::Args)]
 pub struct Doctor {
-    /// A folder to look into instead of /, with proc, sys and dev inside.
+    /// A folder to check instead of /, with proc, sys and dev.
     #[arg(long, hide = true, default_value = "/")]
     root: PathBuf,
 }
@@ -29,7 +29,7 @@ pub fn run(
     timeout: Duration,
     as_json: bool,
 ) -> Result<(String, bool), String> {
-    let (said, dataplane) = match socket::choose(named) {
+    let (of_daemon, dataplane) = match socket::choose(named) {
         Ok(path) => daemon::look(&path, timeout),
         Err(reason) => {
             let advice = "start one (systemctl start fibcast-dataplane), or name its socket with --socket";
@@ -37,7 +37,7 @@ pub fn run(
         }
     };
     let mut findings = Machine::new(fibcast_machine::Machine::new(&doctor.root), dataplane).look();
-    findings.extend(said);
+    findings.extend(of_daemon);
     let healthy = findings.iter().all(|finding| finding.grade != Grade::Bad);
     Ok((if as_json { json(&findings)? } else { text(&findings) }, healthy))
 }

@@ -1,7 +1,7 @@
-//! `fibcast pki`: a small certification authority in a folder, so that a deployment takes two commands: `init` once, `issue` for
-//! each node. `store` keeps files, with keys of mode 0600; `show` reads certificates.
+//! `fibcast pki`: a small certification authority in a folder. A deployment needs `init` once, and `issue` for each node. `store` manages
+//! files, with keys of mode 0600; `show` prints certificates.
 //!
-//! A node's certificate has its name as DNS name, and is good for both ends of a connection (RFC 5280 §4.2.1.12).
+//! A node's certificate has its name as DNS name, and is valid for both ends of a connection (RFC 5280 §4.2.1.12).
 
 mod show;
 mod store;
@@ -18,19 +18,19 @@ use time::{Duration, OffsetDateTime};
 
 use store::{PkiError, Store, read};
 
-/// What to do with certificates.
+/// Command for certificates.
 #[derive(Debug, Subcommand)]
 pub enum Pki {
-    /// Makes a CA: ca.pem for every node, ca.key for nobody.
+    /// Creates a CA: ca.pem for every node, ca.key to be kept secret.
     Init {
         /// Folder of the CA.
         #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
         dir: PathBuf,
-        /// Days for which it is good.
+        /// Days of validity.
         #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
-    /// Makes key and certificate of a node, NAME.key and NAME.pem.
+    /// Creates key and certificate of a node: NAME.key and NAME.pem.
     Issue {
         /// The node's name, as in `[node] name`.
         #[arg(value_name = "NAME", value_parser = node_name)]
@@ -38,16 +38,16 @@ pub enum Pki {
         /// Folder of the CA.
         #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
         dir: PathBuf,
-        /// Days for which it is good.
+        /// Days of validity.
         #[arg(long, default_value_t = 397, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
-        /// Replaces what was issued before; the node reads it at SIGHUP.
+        /// Replace existing files; the node reloads them at SIGHUP.
         #[arg(long)]
         renew: bool,
     },
     /// Shows certificates: those of the CA's folder, or of a file.
     Show {
-        /// A certificate in PEM.
+        /// A certificate file, PEM.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
         /// Folder of the CA.
@@ -62,12 +62,12 @@ fn node_name(text: &str) -> Result<String, String> {
         return Err("expected 1 to 64 letters, digits, '-', '_' or '.', as in [node] name".to_owned());
     }
     if text == "ca" {
-        return Err("\"ca\" is the CA's own name".to_owned());
+        return Err("\"ca\" is the name of the CA itself".to_owned());
     }
     Ok(text.to_owned())
 }
 
-/// Does it; the text is for the operator.
+/// Executes the command; returns the text for the operator.
 pub fn run(command: &Pki) -> Result<String, PkiError> {
     match command {
         Pki::Init { dir, days } => init(&Store::new(dir), *days),
@@ -79,7 +79,7 @@ pub fn run(command: &Pki) -> Result<String, PkiError> {
 
 fn valid(params: &mut CertificateParams, days: u32) {
     let now = OffsetDateTime::now_utc();
-    // Clocks of nodes differ.
+    // The clocks of nodes differ.
     params.not_before = now - Duration::hours(1);
     params.not_after = now + Duration::days(i64::from(days));
 }
@@ -104,7 +104,7 @@ fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     store.write_new("ca.pem", &certificate.pem(), false)?;
     let mut text = String::new();
     let _ = writeln!(text, "{}: for every node, as [tls] ca", store.path("ca.pem").display());
-    let _ = writeln!(text, "{}: keep it here, and keep it secret", store.path("ca.key").display());
+    let _ = writeln!(text, "{}: keep it here and secret", store.path("ca.key").display());
     let _ = writeln!(text, "next: fibcast pki issue NAME, for each node");
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Certificates in words: whose, by whom, until when.
+//! Prints certificates: subject, issuer, validity.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use x509_parser::pem::Pem;
 
 use super::store::{PkiError, error};
 
-/// A file's certificates.
+/// The certificates of a file.
 pub fn one(file: &Path) -> Result<String, PkiError> {
     let bytes = std::fs::read(file).map_err(|e| error(file, &e))?;
     let bad = |reason: String| PkiError::File { path: file.to_owned(), reason };

@@ -1,4 +1,4 @@
-//! The CA's folder: nothing is overwritten unasked, keys are for their owner alone, and a reader never sees half a file.
+//! The CA's folder: nothing is overwritten unasked, keys are only readable by their owner, and readers never see partial files.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -41,21 +41,21 @@ impl Store {
         DirBuilder::new().recursive(true).mode(0o755).create(&self.0).map_err(|e| error(&self.0, &e))
     }
 
-    /// Writes a file that must not exist yet; `secret` ones with mode 0600 from the first byte on.
+    /// Writes a new file; `secret` ones have mode 0600 from the first byte on.
     pub fn write_new(&self, name: &str, text: &str, secret: bool) -> Result<(), PkiError> {
         let path = self.path(name);
         let mode = if secret { 0o600 } else { 0o644 };
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
         let mut file = opened.map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => {
-                PkiError::File { path: path.clone(), reason: "is there already, and is left alone".into() }
+                PkiError::File { path: path.clone(), reason: "already exists".into() }
             }
             _ => error(&path, &e),
         })?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| error(&path, &e))
     }
 
-    /// Replaces a file in one step.
+    /// Replaces a file atomically.
     pub fn replace(&self, name: &str, text: &str, secret: bool) -> Result<(), PkiError> {
         let (path, new) = (self.path(name), format!("{name}.new"));
         let _ = std::fs::remove_file(self.path(&new));

@@ -1,4 +1,4 @@
-//! Scenarios with a CA in a folder of its own.
+//! Scenarios with a CA in a temporary folder.
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Columns as wide as their widest cell; numbers to the right. The last column is not padded.
+/// Columns as wide as their widest cell; numbers right-aligned. The last column is not padded.
 pub(super) struct Columns {
     rows: Vec<Vec<String>>,
 }

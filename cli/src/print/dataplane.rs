@@ -1,4 +1,4 @@
-//! `show neighbors`, `ports`, `workers` and `drops`: what a dataplane does.
+//! `show neighbors`, `ports`, `workers` and `drops`: the state of a dataplane.
 
 use std::fmt::Write;
 
@@ -99,7 +99,7 @@ pub fn workers(list: &WorkerList) -> String {
     if list.workers.iter().all(|worker| worker.queues.is_empty()) {
         return text;
     }
-    let mut columns = Columns::new(&["worker", "queue", "port", "packets", "full bursts", "handed on"]);
+    let mut columns = Columns::new(&["worker", "queue", "port", "packets", "full bursts", "software rss"]);
     for worker in &list.workers {
         for (number, queue) in worker.queues.iter().enumerate() {
             columns.row(vec![

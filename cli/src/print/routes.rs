@@ -6,7 +6,7 @@ use fibcast_control::tables::{GroupList, GroupTraffic, RouteList};
 
 use super::columns::{Columns, or_dash, yes};
 
-/// Every origin's route, the best one marked, and what decided.
+/// Every origin's route, the best one marked, with the deciding criterion.
 fn choices(list: &RouteList) -> String {
     let heads = [
         "",

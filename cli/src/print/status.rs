@@ -11,7 +11,7 @@ pub fn status_page(status: &Status) -> String {
     let mut page = String::new();
     let table = &status.table;
     let state = match (status.ready, status.stale) {
-        (_, true) => "stale: no capable server, the table is kept as it was",
+        (_, true) => "stale: no capable server, the table does not change",
         (true, false) => "ready",
         (false, false) => "not ready",
     };
@@ -95,7 +95,7 @@ pub fn status_page(status: &Status) -> String {
             );
         }
         if forwarding.agent_restarts != 0 {
-            let _ = writeln!(page, "the agent was started again {} times", forwarding.agent_restarts);
+            let _ = writeln!(page, "the agent was restarted {} times", forwarding.agent_restarts);
         }
         if let Some(error) = &forwarding.apply_error {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
@@ -104,7 +104,7 @@ pub fn status_page(status: &Status) -> String {
     if let Some(kernel) = &status.kernel {
         let _ = writeln!(
             page,
-            "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} still to be written",
+            "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} not yet written",
             kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
         );
         if let Some(error) = &kernel.last_error {
@@ -168,17 +168,17 @@ pub fn status_page(status: &Status) -> String {
     page
 }
 
-/// The name of each origin, what its lease says, and how its routes count here.
+/// Each origin with the state of its lease and its eligibility.
 fn origins(list: &[OriginStatus]) -> String {
     let heads =
-        ["origin", "server", "state", "counted", "routes", "epoch", "sequence", "lease left", "id", "path"];
+        ["origin", "server", "state", "eligible", "routes", "epoch", "sequence", "lease left", "id", "path"];
     let mut columns = Columns::new(&heads);
     for origin in list {
         columns.row(vec![
             origin.name.clone(),
             origin.server.clone(),
             origin.state.clone(),
-            origin.counted.clone(),
+            origin.eligibility.clone(),
             origin.routes.to_string(),
             format!("{:016x}", origin.epoch),
             origin.sequence.to_string(),

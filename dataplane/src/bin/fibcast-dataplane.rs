@@ -1,4 +1,4 @@
-//! `fibcast-dataplane`: forwards packets on DPDK ports by the table that its servers give it.
+//! `fibcast-dataplane`: forwards packets on DPDK ports by the table of its route servers.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
 use fibcast_daemon::{config, cpu, log, process, signals};
-use fibcast_dataplane::agent_guard::{self, AgentGuard, Term};
+use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
 use fibcast_dataplane::config::Config;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::memory;
@@ -22,20 +22,20 @@ use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
-/// Forwards packets on DPDK ports by the table that its servers give it.
+/// Forwards packets on DPDK ports by the table that its route servers distribute.
 #[derive(Debug, Parser)]
 #[command(name = "fibcast-dataplane", version)]
 struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/fibcast/dataplane.toml")]
     config: PathBuf,
-    /// Only check the configuration, without touching a device, and say how much memory the ports want.
+    /// Check the configuration without touching a device, print the memory that the ports need, and exit.
     #[arg(long)]
     check_config: bool,
 }
 
 fn main() -> ExitCode {
-    // Before anything else: compiled code may use what this processor lacks.
+    // First of all: compiled code may use instructions that this CPU lacks.
     if let Err(reason) = cpu::check() {
         return finish("fibcast-dataplane", Err(Failure::Work(reason)));
     }
@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = &loaded.value;
     let started = Instant::now();
     let router = Router::start(&loaded)?;
-    // Declared in this order, they end in the other: operators, agent, router.
+    // Dropped in reverse order of declaration: operators, agent, router.
     let security = match &config.sync {
         Some(_) => Security::open(&config.tls, &config.node.name)?,
         None => None,
@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The agent on its own thread, feeding the control thread, and who looks after it; none without `[sync]`.
+/// Starts the agent on its own thread, with its supervisor; none without `[sync]`.
 fn start_agent(
     loaded: &Loaded<Config>,
     router: &Router,
@@ -90,19 +90,19 @@ fn start_agent(
         security,
         limits: config.limits,
     };
-    let mut term = Term::default();
+    let mut token = FencingToken::default();
     let make = move || {
-        term = term.next();
-        let sink = ControlSink::of_term(control.clone(), ports.clone(), term.clone());
+        token = token.next();
+        let sink = ControlSink::fenced(control.clone(), ports.clone(), token.clone());
         Agent::spawn(setup.clone(), Box::new(sink))
     };
-    let guard = AgentGuard::start(make, agent_guard::PATIENCE).map_err(|error: ShellError| {
+    let guard = AgentGuard::start(make, agent_guard::STALL_TIMEOUT).map_err(|error: ShellError| {
         Failure::work(loaded.error(&[Step::Key("node"), Step::Key("listen")], error.to_string()))
     })?;
     Ok(Some(Arc::new(guard)))
 }
 
-/// Answers operators: the agent's view of the table, and what the dataplane adds.
+/// Answers operators: the agent's view of the table plus what the dataplane adds.
 fn handler(
     loaded: &Loaded<Config>,
     file: PathBuf,
@@ -149,16 +149,16 @@ fn handler(
     }
 }
 
-/// Reads the file and the certificates again.
+/// Reloads the configuration file and the certificates.
 fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answer, String> {
     let loaded: Loaded<Config> = config::load(file).map_err(|error| error.to_string())?;
     Config::check(&loaded).map_err(|error| error.to_string())?;
-    let said = view.reload(&loaded.value)?;
+    let summary = view.reload(&loaded.value)?;
     if let Some(security) = security {
         security.reload();
     }
-    tracing::info!("{}: read again: {said}", file.display());
-    Ok(Answer::Done(said))
+    tracing::info!("{}: reloaded: {summary}", file.display());
+    Ok(Answer::Done(summary))
 }
 
 /// A trace says which server the route came from, which the agent knows.

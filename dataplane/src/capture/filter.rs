@@ -1,7 +1,7 @@
-//! Which packets a capture wants: terms joined by `and`, each perhaps after `not`.
+//! Capture filters in the style of pcap-filter(7): primitives joined by `and`, each optionally negated by `not`.
 //!
-//! `ip`, `ip6`, `arp`, `icmp`, `icmp6`, `tcp`, `udp`; `host ADDRESS`, `net PREFIX`, `port NUMBER`, each of the last three also after `src` or
-//! `dst`. An empty filter wants all.
+//! Primitives: `ip`, `ip6`, `arp`, `icmp`, `icmp6`, `tcp`, `udp`; `host ADDRESS`, `net PREFIX`, `port NUMBER`, each of the last three
+//! optionally after `src` or `dst`. An empty filter matches every packet.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,10 +11,10 @@ use ipnet::IpNet;
 use crate::packet::ethernet::{self, Frame};
 use crate::packet::{ipv4, ipv6, take};
 
-/// A filter, ready to be asked.
+/// A parsed filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    terms: Vec<(bool, Term)>,
+    primitives: Vec<(bool, Primitive)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,16 +25,16 @@ enum Side {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Term {
+enum Primitive {
     EtherType(u16),
     Protocol(u8),
     Net(Side, IpNet),
     Port(Side, u16),
 }
 
-/// What terms ask about.
+/// Header fields that primitives compare.
 #[derive(Debug, Default)]
-struct Seen {
+struct Fields {
     ethertype: u16,
     addresses: Option<(IpAddr, IpAddr)>,
     protocol: Option<u8>,
@@ -42,18 +42,18 @@ struct Seen {
 }
 
 impl Filter {
-    /// Whether a frame is wanted.
+    /// Whether a frame matches.
     pub fn matches(&self, frame: &[u8]) -> bool {
-        if self.terms.is_empty() {
+        if self.primitives.is_empty() {
             return true;
         }
         let seen = see(frame);
-        self.terms.iter().all(|(wanted, term)| term.matches(&seen) == *wanted)
+        self.primitives.iter().all(|(wanted, primitive)| primitive.matches(&seen) == *wanted)
     }
 }
 
-impl Term {
-    fn matches(self, seen: &Seen) -> bool {
+impl Primitive {
+    fn matches(self, seen: &Fields) -> bool {
         fn either<T>(side: Side, pair: Option<(T, T)>, asked: impl Fn(T) -> bool) -> bool {
             pair.is_some_and(|(source, destination)| match side {
                 Side::Source => asked(source),
@@ -62,22 +62,22 @@ impl Term {
             })
         }
         match self {
-            Term::EtherType(kind) => seen.ethertype == kind,
-            Term::Protocol(protocol) => seen.protocol == Some(protocol),
-            Term::Net(side, net) => either(side, seen.addresses, |address| net.contains(&address)),
-            Term::Port(side, port) => either(side, seen.ports, |found| found == port),
+            Primitive::EtherType(kind) => seen.ethertype == kind,
+            Primitive::Protocol(protocol) => seen.protocol == Some(protocol),
+            Primitive::Net(side, net) => either(side, seen.addresses, |address| net.contains(&address)),
+            Primitive::Port(side, port) => either(side, seen.ports, |found| found == port),
         }
     }
 }
 
-fn see(frame: &[u8]) -> Seen {
-    let Ok(view) = Frame::new_checked(frame) else { return Seen::default() };
+fn see(frame: &[u8]) -> Fields {
+    let Ok(view) = Frame::new_checked(frame) else { return Fields::default() };
     let tagged = view.ethertype() == ethernet::VLAN;
     let (ethertype, bytes) = match (tagged, view.payload()) {
         (true, [_, _, high, low, rest @ ..]) => (u16::from_be_bytes([*high, *low]), rest),
         (_, payload) => (view.ethertype(), payload),
     };
-    let mut seen = Seen { ethertype, ..Seen::default() };
+    let mut seen = Fields { ethertype, ..Fields::default() };
     let payload = match ethertype {
         ethernet::IPV4 => match ipv4::Header::new_checked(bytes, usize::from(u16::MAX)) {
             Ok(header) => {
@@ -108,7 +108,7 @@ impl FromStr for Filter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Filter, String> {
-        let mut terms = Vec::new();
+        let mut primitives = Vec::new();
         let mut words = text.split_whitespace().peekable();
         while words.peek().is_some() {
             let mut wanted = true;
@@ -123,26 +123,26 @@ impl FromStr for Filter {
             if side != Side::Any {
                 words.next();
             }
-            let word = words.next().ok_or("the filter ends where a term was expected")?;
+            let word = words.next().ok_or("the filter ends where a primitive was expected")?;
             let mut value = |what: &str| words.next().ok_or(format!("expected {what} after {word:?}"));
-            let term = match word {
-                "ip" => Term::EtherType(ethernet::IPV4),
-                "ip6" => Term::EtherType(ethernet::IPV6),
-                "arp" => Term::EtherType(ethernet::ARP),
-                "icmp" => Term::Protocol(1),
-                "tcp" => Term::Protocol(6),
-                "udp" => Term::Protocol(17),
-                "icmp6" => Term::Protocol(58),
+            let primitive = match word {
+                "ip" => Primitive::EtherType(ethernet::IPV4),
+                "ip6" => Primitive::EtherType(ethernet::IPV6),
+                "arp" => Primitive::EtherType(ethernet::ARP),
+                "icmp" => Primitive::Protocol(1),
+                "tcp" => Primitive::Protocol(6),
+                "udp" => Primitive::Protocol(17),
+                "icmp6" => Primitive::Protocol(58),
                 "host" | "net" => {
                     let text = value("an address")?;
                     let host = text.parse::<IpAddr>().map(IpNet::from).ok();
                     let net = host.or_else(|| text.parse::<IpNet>().ok());
-                    Term::Net(side, net.ok_or(format!("expected an address or prefix, found {text:?}"))?)
+                    Primitive::Net(side, net.ok_or(format!("expected an address or prefix, found {text:?}"))?)
                 }
                 "port" => {
                     let text = value("a number")?;
                     let port = text.parse().map_err(|_| format!("expected a port number, found {text:?}"))?;
-                    Term::Port(side, port)
+                    Primitive::Port(side, port)
                 }
                 _ => {
                     return Err(format!(
@@ -150,14 +150,16 @@ impl FromStr for Filter {
                     ));
                 }
             };
-            terms.push((wanted, term));
+            primitives.push((wanted, primitive));
             match words.next() {
                 None => break,
                 Some("and") if words.peek().is_some() => {}
-                Some(other) => return Err(format!("expected \"and\" and another term, found {other:?}")),
+                Some(other) => {
+                    return Err(format!("expected \"and\" and another primitive, found {other:?}"));
+                }
             }
         }
-        Ok(Filter { terms })
+        Ok(Filter { primitives })
     }
 }
 
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_term_asks_what_it_says() {
+    fn each_primitive_matches_its_field() {
         for (filter, wanted) in [
             ("", true),
             ("ip", true),
@@ -212,7 +214,7 @@ mod tests {
             ("port many", "found \"many\""),
             ("udp tcp", "expected \"and\""),
             ("udp and", "expected \"and\""),
-            ("not", "ends where a term"),
+            ("not", "ends where a primitive"),
         ] {
             assert!(filter.parse::<Filter>().unwrap_err().contains(words), "{filter}");
         }

@@ -1,7 +1,7 @@
-//! Captures: copies of packets in a bounded ring, from workers to an operator who takes them away.
+//! Packet captures: copies of packets in a bounded ring from the workers to an operator.
 //!
-//! While nobody captures, a worker reads one flag per burst. While somebody does, what does not fit into the ring is lost to the capture and
-//! counted; forwarding never waits. [`Hub`] is what workers and operators share, [`Session`] one capture, [`filter`] what it wants.
+//! Without a capture, a worker reads one flag per burst. With one, packets that do not fit into the ring are lost to the capture and
+//! counted; forwarding never waits. [`Hub`] is shared by workers and operators, [`Session`] is one capture, [`filter`] selects its packets.
 
 pub mod filter;
 
@@ -16,14 +16,14 @@ use fibcast_control::capture::{Captured, CapturedPacket, Direction};
 use crate::reason::Reason;
 use filter::Filter;
 
-/// Bytes that are kept of a packet.
+/// Bytes kept of a packet (snapshot length).
 pub const SNAP: usize = 1_600;
-/// Packets that wait to be taken away.
+/// Packets that can wait for the operator.
 const RING: usize = 2_048;
-/// Packets in one answer.
+/// Most packets in one answer.
 const CHUNK: usize = 512;
-/// A capture that nobody reads for so long is over: its operator has gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A capture that nobody reads for this long is ended.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A copy of a packet.
 struct Copy {
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Session {
 }
 
 impl Session {
-    /// Takes a copy, if the packet is wanted and there is room.
+    /// Copies a packet into the ring if it matches and there is room.
     #[cold]
     pub fn offer(
         &self,
@@ -93,35 +93,35 @@ impl Session {
     }
 }
 
-/// What is asked for.
+/// What to capture.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// Name of the port; none: all.
+pub struct CaptureOptions {
+    /// Name of the port; none for all ports.
     pub port: Option<String>,
-    /// Empty: all.
+    /// Directions; empty for both and for drops.
     pub directions: Vec<Direction>,
-    /// See [`filter`]; empty: all.
+    /// Filter expression, see [`filter`]; empty for all packets.
     pub filter: String,
 }
 
-/// Where workers find the capture, if there is one, and operators begin and end it.
+/// Entry point of workers and operators to the running capture.
 #[derive(Debug, Default)]
 pub struct Hub {
     active: AtomicBool,
     session: ArcSwapOption<Session>,
     ports: Vec<String>,
     next: AtomicU64,
-    /// Ended captures that a worker may still hold: freed here, not there.
+    /// Ended captures that a worker may still hold. They are freed by the operator's thread, not by a worker.
     ended: Mutex<Vec<Arc<Session>>>,
 }
 
 impl Hub {
-    /// For ports of these names.
+    /// A hub for ports with these names.
     pub fn new(ports: Vec<String>) -> Hub {
         Hub { ports, ..Hub::default() }
     }
 
-    /// The capture, if there is one: asked once per burst.
+    /// The running capture, if any. Workers ask once per burst.
     #[inline]
     pub fn session(&self) -> Option<Arc<Session>> {
         if !self.active.load(Ordering::Relaxed) {
@@ -130,13 +130,16 @@ impl Hub {
         self.session.load_full()
     }
 
-    /// Begins a capture.
-    pub fn start(&self, wanted: &Wanted) -> Result<Captured, String> {
+    /// Starts a capture.
+    ///
+    /// # Errors
+    /// If a port or the filter is invalid, or another capture is running. The text says which.
+    pub fn start(&self, wanted: &CaptureOptions) -> Result<Captured, String> {
         let port =
             match &wanted.port {
                 Some(name) => {
-                    let place = self.ports.iter().position(|port| port == name);
-                    Some(place.ok_or_else(|| {
+                    let port_index = self.ports.iter().position(|port| port == name);
+                    Some(port_index.ok_or_else(|| {
                         format!("expected one of {}, found {name:?}", self.ports.join(", "))
                     })?)
                 }
@@ -145,7 +148,7 @@ impl Hub {
         let filter = wanted.filter.parse()?;
         if let Some(running) = self.session.load_full() {
             let read_at = *running.read_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if read_at.elapsed() < PATIENCE {
+            if read_at.elapsed() < READ_TIMEOUT {
                 return Err("another capture is running".to_owned());
             }
             self.end(&running);
@@ -153,7 +156,7 @@ impl Hub {
         let all = [Direction::In, Direction::Out, Direction::Drop];
         let session = Arc::new(Session {
             id: self.next.fetch_add(1, Ordering::Relaxed) + 1,
-            port: port.map(|place| place as u16),
+            port: port.map(|port_index| port_index as u16),
             directions: if wanted.directions.is_empty() { all.to_vec() } else { wanted.directions.clone() },
             filter,
             ring: ArrayQueue::new(RING),
@@ -166,7 +169,10 @@ impl Hub {
         Ok(Captured { id, ports: self.ports.clone(), ..Captured::default() })
     }
 
-    /// What came since the last look.
+    /// The packets captured since the last read.
+    ///
+    /// # Errors
+    /// If no capture with this id is running.
     pub fn read(&self, id: u64) -> Result<Captured, String> {
         let gone = || "this capture is over".to_owned();
         let session = self.session.load_full().filter(|session| session.id == id).ok_or_else(gone)?;
@@ -187,7 +193,10 @@ impl Hub {
         })
     }
 
-    /// Ends a capture, with what it still has.
+    /// Ends a capture and returns its remaining packets.
+    ///
+    /// # Errors
+    /// If no capture with this id is running.
     pub fn stop(&self, id: u64) -> Result<Captured, String> {
         let last = self.read(id)?;
         if let Some(session) = self.session.load_full() {

@@ -1,4 +1,4 @@
-//! `[fib]`: what the forwarding table may grow to.
+//! `[fib]`: limits of the forwarding table.
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use fibcast_fib::Limits;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Config;
 
-/// `[fib]`. A batch that would pass a limit is refused whole: the table stays as it was, and the batch waits until there is room.
+/// `[fib]`. A batch that would exceed a limit is refused as a whole: the table stays unchanged, and the batch waits until there is room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fib {
@@ -33,7 +33,7 @@ impl Default for Fib {
 }
 
 impl Fib {
-    /// In the table's words.
+    /// The limits as the table takes them.
     pub fn limits(&self) -> Limits {
         Limits {
             max_routes: self.max_routes,
@@ -45,7 +45,7 @@ impl Fib {
     }
 
     pub(super) fn check(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
-        // What a host without a single route from outside needs, up to what the table's handles can name.
+        // From what a host needs for its own routes up to what the table's handles can address.
         let ranges = [
             ("max_routes", self.max_routes, 1_000, 1_000_000_000),
             ("max_groups", self.max_groups, 100, 1_000_000_000),

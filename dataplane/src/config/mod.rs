@@ -1,4 +1,4 @@
-//! `dataplane.toml`: the sections that this daemon has beside those of all daemons, and what their types alone cannot say.
+//! `dataplane.toml`: the sections of this daemon besides those common to all daemons, and the checks that their types cannot express.
 
 mod fib;
 mod neighbor;
@@ -19,23 +19,23 @@ pub use fib::Fib;
 pub use neighbor::StaticNeighbor;
 pub use port::Port;
 pub use route::{Route, Via};
-pub use workers::{Spread, Workers};
+pub use workers::{SoftwareRssPolicy, Workers};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Who it is and where it can be reached.
+    /// Name and addresses of this node.
     pub node: Node,
     /// How connections between nodes are protected.
     #[serde(default)]
     pub tls: Tls,
-    /// What peers may cost.
+    /// Limits on what peers may consume.
     #[serde(default)]
     pub limits: Limits,
-    /// Who fills the table; left out: static routes only.
+    /// Where the table comes from; without it static routes only.
     pub sync: Option<Sync>,
-    /// What the table may grow to.
+    /// Limits of the forwarding table.
     #[serde(default)]
     pub fib: Fib,
     /// DPDK's environment.
@@ -43,16 +43,16 @@ pub struct Config {
     pub eal: Eal,
     /// Poll-mode workers.
     pub workers: Workers,
-    /// How many ICMP errors are sent.
+    /// Rate limits of ICMP errors.
     #[serde(default)]
     pub icmp: IcmpLimits,
-    /// Ports, in this order.
+    /// Ports. Their order defines the port indices.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
     /// Static neighbors.
     #[serde(default, rename = "static_neighbor")]
     pub neighbors: Vec<StaticNeighbor>,
-    /// Routes that win over those from servers.
+    /// Routes that take precedence over those from servers.
     #[serde(default, rename = "static_route")]
     pub routes: Vec<Route>,
 }
@@ -70,7 +70,10 @@ pub struct Eal {
 pub(crate) const MAX_VRFS: u32 = 1_024;
 
 impl Config {
-    /// Everything that can be found wrong without touching a device.
+    /// All checks that need no device.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let config = &loaded.value;
         config.node.check(loaded)?;
@@ -96,13 +99,13 @@ impl Config {
         config.check_routes(loaded)
     }
 
-    /// Place of the port of this name.
+    /// Index of the port of this name.
     pub fn port_of(&self, name: &str) -> Option<usize> {
         self.ports.iter().position(|port| port.name == name)
     }
 }
 
-/// An address that one host can have.
+/// Whether an address can belong to a single host.
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast)

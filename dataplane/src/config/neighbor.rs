@@ -32,19 +32,22 @@ fn mac<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mac, D::Error> {
 impl Config {
     pub(super) fn check_neighbors(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        for (place, neighbor) in self.neighbors.iter().enumerate() {
+        for (index, neighbor) in self.neighbors.iter().enumerate() {
             let wrong = |key: &str, reason: String| {
-                loaded.error(&["static_neighbor".into(), place.into(), key.into()], reason)
+                loaded.error(&["static_neighbor".into(), index.into(), key.into()], reason)
             };
             let port = self.neighbor(neighbor).map_err(|(key, reason)| wrong(key, reason))?;
             if !seen.insert((port, neighbor.ip)) {
-                return Err(wrong("ip", format!("{} stands twice", neighbor.ip)));
+                return Err(wrong("ip", format!("{} is configured twice", neighbor.ip)));
             }
         }
         Ok(())
     }
 
-    /// The place of a static neighbor's port; what is wrong with it comes with its key.
+    /// Index of a static neighbor's port. An error comes with the key that is wrong.
+    ///
+    /// # Errors
+    /// The key and the reason if the port does not exist, or an address is not that of a single host.
     pub fn neighbor(&self, neighbor: &StaticNeighbor) -> Result<usize, (&'static str, String)> {
         let Some(port) = self.port_of(&neighbor.port) else {
             return Err(("port", format!("expected the name of a [[port]], found {:?}", neighbor.port)));
@@ -58,11 +61,11 @@ impl Config {
         Ok(port)
     }
 
-    /// `[[static_neighbor]]` as the control side wants it.
+    /// `[[static_neighbor]]` in the form of the control side: port index, address, MAC address.
     pub fn static_neighbors(&self) -> Vec<(usize, IpAddr, Mac)> {
-        let place = |neighbor: &StaticNeighbor| {
-            self.port_of(&neighbor.port).map(|place| (place, neighbor.ip, neighbor.mac))
+        let resolved = |neighbor: &StaticNeighbor| {
+            self.port_of(&neighbor.port).map(|port_index| (port_index, neighbor.ip, neighbor.mac))
         };
-        self.neighbors.iter().filter_map(place).collect()
+        self.neighbors.iter().filter_map(resolved).collect()
     }
 }

@@ -10,15 +10,15 @@ use serde::Deserialize;
 
 use super::{Config, MAX_VRFS, is_host};
 use crate::control::PortSetup;
-use crate::host_path::name_of;
+use crate::exception_path::name_of;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::port::{Link, ReversePath};
 
-/// Least MTU: that of IPv6 (RFC 8200 §5).
+/// Smallest MTU: that of IPv6 (RFC 8200 §5).
 const MIN_MTU: u16 = 1_280;
-/// Most ports; far beyond what one machine has.
+/// Most ports; more than one machine has.
 const MAX_PORTS: usize = 256;
-/// Most queues of a port; far beyond what one device has use for.
+/// Most queues of a port; more than a device needs.
 const MAX_QUEUES: u16 = 256;
 
 /// `[[port]]`.
@@ -29,28 +29,28 @@ pub struct Port {
     pub name: String,
     /// DPDK devargs or PCI address; none for a sub-interface.
     pub device: Option<String>,
-    /// The port that this is a VLAN sub-interface of.
+    /// Name of the port that this VLAN sub-interface belongs to.
     pub parent: Option<String>,
-    /// Its VLAN (IEEE 802.1Q), 1 to 4094.
+    /// VLAN id (IEEE 802.1Q), 1 to 4094.
     pub vlan: Option<u16>,
-    /// Routing and forwarding instance.
+    /// VRF of the port.
     #[serde(default)]
     pub vrf: u32,
-    /// Reverse-path check of sources: `off`, `loose` or `strict`.
+    /// Reverse-path check of source addresses (RFC 3704): `off`, `loose` or `strict`.
     #[serde(default)]
     pub reverse_path: ReversePath,
-    /// Own addresses, each with the length of its subnet.
+    /// Addresses of the port, each with its prefix length.
     #[serde(default)]
     pub addresses: Vec<IpNet>,
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     #[serde(default = "Port::default_mtu")]
     pub mtu: u16,
-    /// A TAP interface of the port in the kernel.
+    /// Create a TAP interface of the port in the kernel: the exception path for packets to the router itself.
     #[serde(default)]
-    pub host_path: bool,
-    /// Receive queues; left out: one for each worker where the device or its peer spreads flows over them, else one.
+    pub exception_path: bool,
+    /// Number of receive queues. Default: one for each worker if the device (RSS) or its peer spreads flows over them, otherwise one.
     pub rx_queues: Option<u16>,
-    /// Transmit queues; left out: one for each worker where the device has them. Workers share what is fewer.
+    /// Number of transmit queues. Default: one for each worker if the device has them. Workers share them if there are fewer.
     pub tx_queues: Option<u16>,
     /// Descriptors of each receive queue.
     #[serde(default = "Port::default_descriptors")]
@@ -69,20 +69,20 @@ impl Port {
         1_024
     }
 
-    /// The name of its device as DPDK has it, PCI addresses with their domain; none for a sub-interface.
+    /// Name of its device in DPDK's form, PCI addresses with their domain; none for a sub-interface.
     pub fn device_name(&self) -> Option<String> {
         let name = self.device.as_deref()?.split(',').next()?;
         Some(pci::address(name).unwrap_or_else(|| name.to_owned()))
     }
 
-    /// Name and arguments of its device.
+    /// Devargs of its device: name and arguments.
     pub fn devargs(&self) -> Option<String> {
         let (_, arguments) = self.device.as_deref()?.split_once(',').unwrap_or_default();
         let name = self.device_name()?;
         Some(if arguments.is_empty() { name } else { format!("{name},{arguments}") })
     }
 
-    /// PCI devices that a virtual device is made of, as `net_bonding` and `net_failsafe` name them.
+    /// PCI devices that a virtual device uses, as named by `net_bonding` and `net_failsafe`.
     pub fn members(&self) -> Vec<String> {
         let words = self.device.as_deref().unwrap_or_default().split([',', '=', '(', ')']);
         words.skip(1).filter_map(pci::address).collect()
@@ -104,11 +104,12 @@ impl Config {
         }
         let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
         let (mut tags, mut interfaces) = (HashSet::new(), HashSet::new());
-        for (place, port) in self.ports.iter().enumerate() {
-            let wrong =
-                |key: &str, reason: String| loaded.error(&["port".into(), place.into(), key.into()], reason);
+        for (port_index, port) in self.ports.iter().enumerate() {
+            let wrong = |key: &str, reason: String| {
+                loaded.error(&["port".into(), port_index.into(), key.into()], reason)
+            };
             if port.name.is_empty() || !names.insert(&port.name) {
-                return Err(wrong("name", format!("expected a name of its own, found {:?}", port.name)));
+                return Err(wrong("name", format!("expected a unique name, found {:?}", port.name)));
             }
             match (&port.device, &port.parent, port.vlan) {
                 (Some(_), None, None) => {
@@ -116,7 +117,7 @@ impl Config {
                     if device.is_empty() || !devices.insert(device.clone()) {
                         return Err(wrong(
                             "device",
-                            format!("expected a device of its own, found {device:?}"),
+                            format!("expected a device that no other port uses, found {device:?}"),
                         ));
                     }
                 }
@@ -131,11 +132,11 @@ impl Config {
                     if !(1..=4_094).contains(&vlan) || !tags.insert((parent, vlan)) {
                         return Err(wrong(
                             "vlan",
-                            format!("expected a VLAN from 1 to 4094 that {parent} has once, found {vlan}"),
+                            format!("expected an unused VLAN of {parent} from 1 to 4094, found {vlan}"),
                         ));
                     }
                     if found.is_some_and(|parent| parent.mtu < port.mtu) {
-                        let reason = format!("expected at most that of {parent}, found {}", port.mtu);
+                        let reason = format!("expected at most the MTU of {parent}, found {}", port.mtu);
                         return Err(wrong("mtu", reason));
                     }
                 }
@@ -152,10 +153,10 @@ impl Config {
             if port.mtu < MIN_MTU {
                 return Err(wrong("mtu", format!("expected at least {MIN_MTU}, found {}", port.mtu)));
             }
-            if port.host_path && !interfaces.insert(name_of(&port.name)) {
+            if port.exception_path && !interfaces.insert(name_of(&port.name)) {
                 let reason =
-                    format!("another port's TAP interface is called {} already", name_of(&port.name));
-                return Err(wrong("host_path", reason));
+                    format!("the TAP interface of another port already has the name {}", name_of(&port.name));
+                return Err(wrong("exception_path", reason));
             }
             for (key, found) in [("rx_queues", port.rx_queues), ("tx_queues", port.tx_queues)] {
                 let Some(found) = found else { continue };
@@ -176,18 +177,18 @@ impl Config {
                     return Err(wrong("addresses", format!("expected a host's address, found {address}")));
                 }
                 if !addresses.insert((port.vrf, address.addr())) {
-                    return Err(wrong("addresses", format!("{} stands twice", address.addr())));
+                    return Err(wrong("addresses", format!("{} is configured twice", address.addr())));
                 }
             }
         }
         Ok(())
     }
 
-    /// `[[port]]` as the control side wants it; `macs` are those of the devices, by place of the port.
+    /// `[[port]]` in the form of the control side. `macs` are the MAC addresses of the devices, by port index.
     pub fn port_setups(&self, macs: &[Mac]) -> Vec<PortSetup> {
-        let setup = |(place, port): (usize, &Port)| {
+        let setup = |(port_index, port): (usize, &Port)| {
             let parent = port.parent.as_ref().and_then(|name| self.port_of(name));
-            let device = parent.unwrap_or(place);
+            let device = parent.unwrap_or(port_index);
             PortSetup {
                 name: port.name.clone(),
                 mac: macs.get(device).copied().unwrap_or_default(),
@@ -196,7 +197,7 @@ impl Config {
                 vrf: VrfId(port.vrf),
                 link: Link { device: device as u16, vlan: port.vlan },
                 reverse_path: port.reverse_path,
-                host_path: port.host_path,
+                exception_path: port.exception_path,
             }
         };
         self.ports.iter().enumerate().map(setup).collect()

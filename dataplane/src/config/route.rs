@@ -1,4 +1,4 @@
-//! `[[static_route]]`: routes that win over those from servers.
+//! `[[static_route]]`: static routes, which take precedence over those from servers.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -15,25 +15,25 @@ use crate::control::own_routes::StaticRoute;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// Destination.
+    /// Destination prefix.
     pub prefix: IpNet,
-    /// Routing and forwarding instance.
+    /// VRF.
     #[serde(default)]
     pub vrf: u32,
-    /// Gateway, or several that share the traffic.
+    /// Gateway, or several that share the traffic (ECMP).
     pub via: Option<Via>,
-    /// Name of the gateways' port, where their addresses do not say it.
+    /// Name of the gateways' port, if their addresses do not determine it.
     pub port: Option<String>,
-    /// Shares of the gateways, in their order; left out: equal.
+    /// Weights of the gateways in their order; equal by default.
     #[serde(default)]
     pub weights: Vec<u16>,
-    /// Drop in silence.
+    /// Drop silently.
     #[serde(default)]
     pub blackhole: bool,
-    /// Drop, and say that the host is unreachable.
+    /// Drop and send ICMP host unreachable.
     #[serde(default)]
     pub unreachable: bool,
-    /// Drop, and say that it is prohibited.
+    /// Drop and send ICMP administratively prohibited.
     #[serde(default)]
     pub prohibit: bool,
 }
@@ -42,9 +42,9 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected an address or a list of addresses")]
 pub enum Via {
-    /// All traffic.
+    /// A single gateway.
     One(IpAddr),
-    /// By flow.
+    /// Several gateways; the flow hash selects one.
     Many(Vec<IpAddr>),
 }
 
@@ -61,19 +61,22 @@ impl Via {
 impl Config {
     pub(super) fn check_routes(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        for (place, route) in self.routes.iter().enumerate() {
+        for (index, route) in self.routes.iter().enumerate() {
             let wrong = |key: &str, reason: String| {
-                loaded.error(&["static_route".into(), place.into(), key.into()], reason)
+                loaded.error(&["static_route".into(), index.into(), key.into()], reason)
             };
             if !seen.insert((route.vrf, route.prefix)) {
-                return Err(wrong("prefix", format!("{} stands twice", route.prefix)));
+                return Err(wrong("prefix", format!("{} is configured twice", route.prefix)));
             }
             self.route(route).map_err(|(key, reason)| wrong(key, reason))?;
         }
         Ok(())
     }
 
-    /// A route as the control side wants it; what is wrong with it comes with its key.
+    /// A route in the form of the control side. An error comes with the key that is wrong.
+    ///
+    /// # Errors
+    /// The key and the reason if a value is invalid.
     pub fn route(&self, route: &Route) -> Result<StaticRoute, (&'static str, String)> {
         if route.prefix.trunc() != route.prefix {
             return Err(("prefix", format!("expected {}, found host bits set", route.prefix.trunc())));
@@ -87,13 +90,13 @@ impl Config {
             return Err(("port", format!("expected the name of a [[port]], found {name:?}")));
         }
         let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
-        // RFC 8950: IPv4 packets may go to an IPv6 next hop, not the other way round.
+        // RFC 8950: IPv4 packets may go to an IPv6 next hop, but not the other way round.
         let unfit = |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
         if let Some(via) = gateways.iter().find(unfit) {
             return Err(("via", format!("expected a gateway for {}, found {via}", route.prefix)));
         }
         if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
-            return Err(("port", format!("every link has {via}: expected the port's name as well")));
+            return Err(("port", format!("{via} is link-local: expected the port's name as well")));
         }
         if !route.weights.is_empty() && route.weights.len() != gateways.len() {
             let (expected, found) = (gateways.len(), route.weights.len());
@@ -103,9 +106,13 @@ impl Config {
         Ok(StaticRoute { vrf: VrfId(route.vrf), prefix: route.prefix, group })
     }
 
-    /// What a route of the file leads to.
+    /// The next-hop group of a configured route.
     fn group_of(&self, route: &Route) -> Result<Group, String> {
-        let port = route.port.as_ref().and_then(|name| self.port_of(name)).map(|place| PortId(place as u16));
+        let port = route
+            .port
+            .as_ref()
+            .and_then(|name| self.port_of(name))
+            .map(|port_index| PortId(port_index as u16));
         let groups = [
             (route.blackhole, Group::Blackhole),
             (route.unreachable, Group::Unreachable),
@@ -128,7 +135,7 @@ impl Config {
         }
     }
 
-    /// `[[static_route]]` as the control side wants it.
+    /// `[[static_route]]` in the form of the control side.
     pub fn static_routes(&self) -> Vec<StaticRoute> {
         self.routes.iter().filter_map(|route| self.route(route).ok()).collect()
     }

@@ -1,4 +1,4 @@
-//! Wrong configurations, each with the line that the operator reads.
+//! Invalid configurations, each with the line that the operator sees.
 
 use fibcast_fib::{Group, VrfId};
 
@@ -76,15 +76,13 @@ fn an_unknown_port_is_named() {
 #[test]
 fn two_tap_interfaces_cannot_have_one_name() {
     let long = "a-very-long-port-name";
-    let text = GOOD.replacen("name = \"p0\"", &format!("name = \"{long}1\"\nhost_path = true"), 1);
+    let text = GOOD.replacen("name = \"p0\"", &format!("name = \"{long}1\"\nexception_path = true"), 1);
     let text = text.replacen("port = \"p0\"", &format!("port = \"{long}1\""), 1);
     check(&text).unwrap();
-    let text = format!("{text}[[port]]\nname = \"{long}2\"\ndevice = \"net_null1\"\nhost_path = true\n");
-    assert!(
-        check(&text)
-            .unwrap_err()
-            .contains("port[1].host_path: another port's TAP interface is called fc-a-very-long-")
-    );
+    let text = format!("{text}[[port]]\nname = \"{long}2\"\ndevice = \"net_null1\"\nexception_path = true\n");
+    assert!(check(&text).unwrap_err().contains(
+        "port[1].exception_path: the TAP interface of another port already has the name fc-a-very-long-"
+    ));
 }
 
 #[test]
@@ -93,7 +91,7 @@ fn one_pci_device_in_two_forms_is_one_device() {
     let text = format!("{text}[[port]]\nname = \"p1\"\ndevice = \"03:00.0\"\n");
     let error = check(&text).unwrap_err();
     assert!(
-        error.contains("port[1].device: expected a device of its own, found \"0000:03:00.0\""),
+        error.contains("port[1].device: expected a device that no other port uses, found \"0000:03:00.0\""),
         "{error}"
     );
 }
@@ -129,7 +127,7 @@ fn a_route_must_say_where_to() {
 fn a_core_for_two_workers_is_refused() {
     assert_eq!(
         error("cores = [1]", "cores = [1, 1]"),
-        "x.toml:4: workers.cores: core 1 stands twice: each worker needs its own"
+        "x.toml:4: workers.cores: core 1 is listed twice: each worker needs its own core"
     );
 }
 

@@ -8,36 +8,36 @@ use serde::Deserialize;
 use super::Config;
 use crate::worker::idle::Policy;
 
-/// Most workers; far beyond what one machine has.
+/// Most workers; more than one machine has cores for.
 const MAX_WORKERS: usize = 64;
 
 /// `[workers]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workers {
-    /// One worker on each of these CPU cores.
+    /// CPU cores; one worker runs on each.
     pub cores: Vec<usize>,
-    /// What they do when nothing comes.
+    /// What workers do without traffic.
     #[serde(default)]
     pub idle: Policy,
-    /// Flows of a port with fewer receive queues than there are workers.
+    /// Software RSS: whether flows of a port with fewer receive queues than workers are spread over all workers.
     #[serde(default)]
-    pub spread: Spread,
-    /// Packets that wait for each transmit queue that takes no more.
+    pub spread: SoftwareRssPolicy,
+    /// Most packets that wait for each transmit queue whose device takes no more.
     #[serde(default = "Workers::default_backlog")]
     pub tx_backlog: usize,
 }
 
-/// Whether the worker that polls a queue shares its flows with the others.
+/// Software RSS: whether the worker that polls a queue shares its flows with the other workers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Spread {
-    /// Where some worker would have no queue at all.
+pub enum SoftwareRssPolicy {
+    /// Only if some worker would have no queue at all.
     #[default]
     Auto,
-    /// Of each port that has fewer queues than there are workers.
+    /// For each port that has fewer queues than there are workers.
     On,
-    /// Never: a queue's packets are its worker's.
+    /// Never: the worker that polls a queue handles all of its packets.
     Off,
 }
 
@@ -57,7 +57,9 @@ impl Config {
         }
         let mut seen = HashSet::new();
         if let Some(core) = cores.iter().find(|core| !seen.insert(**core)) {
-            return Err(loaded.error(&key, format!("core {core} stands twice: each worker needs its own")));
+            return Err(
+                loaded.error(&key, format!("core {core} is listed twice: each worker needs its own core"))
+            );
         }
         if !(64..=65_536).contains(&self.workers.tx_backlog) {
             let found = self.workers.tx_backlog;

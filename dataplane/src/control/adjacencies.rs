@@ -1,4 +1,4 @@
-//! Neighbors and links to adjacencies, which workers write packets by. A change here touches no trie.
+//! Turns neighbors and link states into adjacencies, by which workers rewrite packets. A change here touches no trie.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,19 +10,19 @@ use super::Control;
 use crate::neighbor;
 use crate::packet::ethernet::Mac;
 
-/// How long a publication waits for the first answer of next hops that nobody used before, so that traffic does not move to a next hop
-/// that cannot be sent to yet.
+/// How long a publication waits for the first answers of next hops that came into use, so that traffic does not move to a next hop whose
+/// MAC address is unknown.
 const HOLD: Duration = Duration::from_millis(100);
 
 /// New next hops whose first answer a publication waits for.
 #[derive(Debug, Default)]
-pub(super) struct Hold {
+pub(super) struct PublicationHold {
     pub(super) until: Option<Instant>,
     pub(super) waiting: HashSet<neighbor::Key>,
 }
 
 impl Control {
-    /// Finds the neighbors that next hops which came into use mean.
+    /// Resolves the next hops that came into use.
     pub(super) fn resolve_new(&mut self, now: Instant) {
         for next_hop in self.fib.take_new_next_hops() {
             let key = self.next_hops.resolve(next_hop, &self.ports);
@@ -30,7 +30,7 @@ impl Control {
         }
     }
 
-    /// Points a next hop to the neighbor that it means; none: packets to it have no way.
+    /// Points a next hop to its neighbor. Without one, packets to the next hop are dropped.
     fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
         let Some(key) = key else {
             let nowhere = Adjacency {
@@ -57,38 +57,38 @@ impl Control {
         }
     }
 
-    /// A device's link went up or down: its next hops, and those of its sub-interfaces, count as silent until it is back. The next
-    /// publication moves their groups, and touches no trie.
+    /// The link of a device went up or down. Its next hops, and those of its sub-interfaces, are unreachable while it is down. The next
+    /// publication moves their groups and touches no trie.
     pub fn set_link(&mut self, device: usize, up: bool, now: Instant) {
-        let mut places = HashSet::new();
-        for (place, port) in self.ports.iter().enumerate() {
+        let mut changed = HashSet::new();
+        for (port_index, port) in self.ports.iter().enumerate() {
             if usize::from(port.link.device) == device
-                && let Some(down) = self.down.get_mut(place)
+                && let Some(down) = self.down.get_mut(port_index)
                 && std::mem::replace(down, !up) == up
             {
                 tracing::warn!("port {}: link is {}", port.name, if up { "up" } else { "down" });
-                places.insert(place as u16);
+                changed.insert(port_index as u16);
             }
         }
-        if places.is_empty() {
+        if changed.is_empty() {
             return;
         }
-        let keys: Vec<_> = self.neighbors.iter().filter(|(key, _)| places.contains(&key.0.0)).collect();
+        let keys: Vec<_> = self.neighbors.iter().filter(|(key, _)| changed.contains(&key.0.0)).collect();
         let keys: Vec<_> = keys.into_iter().map(|(key, entry)| (*key, entry.mac)).collect();
         for (key, mac) in keys {
             self.neighbor_changed(key, mac);
         }
         if up {
-            self.neighbors.probe(|key| places.contains(&key.0.0), now);
+            self.neighbors.probe(|key| changed.contains(&key.0.0), now);
         }
     }
 
-    /// Whether the link of the port at this place is up, as far as anybody said.
-    pub fn link_up(&self, place: usize) -> bool {
-        !self.down.get(place).copied().unwrap_or(false)
+    /// Whether the link of the port with this index is up, as last reported.
+    pub fn link_up(&self, port_index: usize) -> bool {
+        !self.down.get(port_index).copied().unwrap_or(false)
     }
 
-    /// A changed neighbor touches neighbors and adjacencies, never a trie.
+    /// A changed neighbor updates neighbors and adjacencies, never a trie.
     pub(super) fn neighbor_changed(&mut self, key: neighbor::Key, mac: Option<Mac>) {
         self.hold.waiting.remove(&key);
         let (port, address) = key;
@@ -102,7 +102,7 @@ impl Control {
         }
     }
 
-    /// A neighbor that the table has no room for stays unknown to workers, which go on asking for it.
+    /// A neighbor that the table has no room for stays unknown to the workers, which keep requesting its resolution.
     fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
         match self.fib.set_neighbor(port, address, adjacency) {
             Ok(changed) => {
@@ -110,9 +110,9 @@ impl Control {
                 changed
             }
             Err(error) => {
-                // Once, until there was room again: a scan of a subnet must not fill the log.
+                // Logged once until there is room again: a scan of a subnet must not fill the log.
                 if !std::mem::replace(&mut self.neighbors_full, true) {
-                    tracing::error!("{error}; packets to it wait or are dropped");
+                    tracing::error!("{error}; packets to it are held or dropped");
                 }
                 false
             }

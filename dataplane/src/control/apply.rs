@@ -1,4 +1,4 @@
-//! Batches into the table, each whole; what one cannot do now it does later, together with what came after it.
+//! Applies batches to the table, each as a whole. A batch that fails is retried later, merged with those that came after it.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use fibcast_fib::{Change, GroupLabel};
 
 use super::{Control, pending};
 
-/// Pause before a batch that could not be applied is tried again.
+/// Pause before a failed batch is retried.
 const RETRY: Duration = Duration::from_secs(1);
-/// Batches that are applied in one turn, so that neighbors and operators are heard in between.
+/// Most batches applied in one turn, so that neighbors and operators get their share.
 const BATCHES: usize = 16;
 
 /// A commit of the table that feeds this host.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// What it changes.
+    /// The changes.
     pub changes: Vec<Change>,
-    /// Its serial.
+    /// Serial of the commit.
     pub serial: u64,
-    /// It holds the whole table: what it does not name is gone.
+    /// The batch holds the whole table: what it does not name is to be removed.
     pub replaces: bool,
 }
 
-/// Why the batch in front waits.
+/// Why the first batch waits.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) text: String,
@@ -30,11 +30,11 @@ pub(super) struct Failure {
 }
 
 impl Control {
-    /// Takes a batch; it is applied in a turn.
+    /// Queues a batch; a later turn applies it.
     pub fn push(&mut self, mut batch: Batch) {
         self.own.filter(&mut batch);
-        // A VRF without a port here forwards nothing, and its routes are kept for the tier below alike. One that does not fit is
-        // refused with the batch.
+        // Routes of a VRF without a port here forward nothing, but are kept for the tier below. A VRF that does not fit is refused with the
+        // batch.
         for change in &batch.changes {
             if let Change::Announce { vrf, .. } | Change::Withdraw { vrf, .. } = change {
                 let _ = self.fib.create_vrf(*vrf);
@@ -43,17 +43,17 @@ impl Control {
         self.pending.push_back(batch);
     }
 
-    /// Batches that wait to be applied.
+    /// Number of batches that wait.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether another batch may be pushed: while one cannot be applied, the others wait where they come from.
+    /// Whether another batch may be queued. While one cannot be applied, the others stay with their sender.
     pub fn wants_batches(&self) -> bool {
         self.pending.len() < BATCHES
     }
 
-    /// Batches into the table. One that fails stays, becomes one with all behind it, and is tried again.
+    /// Applies batches. One that fails stays, is merged with all behind it, and is retried.
     pub(super) fn apply(&mut self, now: Instant) -> bool {
         if let Some(failure) = &self.failure {
             if now < failure.retry_at {
@@ -64,8 +64,8 @@ impl Control {
         let mut applied = false;
         for _ in 0..BATCHES {
             let Some(batch) = self.pending.front_mut() else { break };
-            // In the words of this table; what it said before is kept where that differs, for another try.
-            let said = self.recursion.prepare(&mut batch.changes, batch.replaces, &self.ports, &self.fib);
+            // Translates the batch into this table's groups; keeps the original, where that differs, for a retry.
+            let original = self.recursion.prepare(&mut batch.changes, batch.replaces, &self.ports, &self.fib);
             let replaces = batch.replaces;
             if std::mem::take(&mut batch.replaces) {
                 self.own.complete(batch, &self.fib);
@@ -81,7 +81,7 @@ impl Control {
             match self.fib.apply(&batch.changes, batch.serial) {
                 Ok(_) => {
                     if self.failure.take().is_some() {
-                        tracing::info!("serial {}: the batch that had failed is applied", batch.serial);
+                        tracing::info!("serial {}: applied the batch that had failed", batch.serial);
                     }
                     self.recursion.note(&batch.changes);
                     self.pending.pop_front();
@@ -98,8 +98,8 @@ impl Control {
                         );
                     }
                     self.failure = Some(Failure { text, retry_at: now + RETRY });
-                    if let (Some(said), Some(batch)) = (said, self.pending.front_mut()) {
-                        (batch.changes, batch.replaces) = (said, replaces);
+                    if let (Some(original), Some(batch)) = (original, self.pending.front_mut()) {
+                        (batch.changes, batch.replaces) = (original, replaces);
                     }
                     break;
                 }
@@ -112,14 +112,14 @@ impl Control {
         applied
     }
 
-    /// Writes groups anew whose gateways are elsewhere by now; it is published together with what moved them.
+    /// Rewrites groups whose gateways moved; published together with the change that moved them.
     fn resolve_groups(&mut self) {
         let changes = self.recursion.resolve(&self.ports, &self.fib);
         if changes.is_empty() {
             return;
         }
         if let Err(error) = self.fib.apply(&changes, self.fib.serial()) {
-            tracing::error!("groups with gateways behind other routes stay as they were: {error}");
+            tracing::error!("cannot update groups with recursive gateways: {error}");
             self.recursion.again();
         }
         self.dirty = true;

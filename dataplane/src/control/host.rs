@@ -1,4 +1,4 @@
-//! What the router says for itself: answers to ARP, ND and pings, and questions about neighbors.
+//! Protocols of the router itself: answers to ARP, ND and pings, and requests for neighbors.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,10 +18,10 @@ use crate::pipeline::icmp_error::{Limiter, Limits};
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Between two lines in the log about the same address that somebody else claims.
+/// Interval between two log lines about the same address conflict.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
-/// What is remembered between frames.
+/// State between frames.
 #[derive(Debug)]
 pub struct Host {
     limiter: Limiter,
@@ -30,12 +30,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// For so many ports.
+    /// For `ports` ports.
     pub fn new(ports: usize) -> Host {
         Host { limiter: Limiter::new(Limits::default(), ports), conflicts: HashMap::new(), seen: 0 }
     }
 
-    /// Times that another station claimed an own address (RFC 5227 §2.4, RFC 4862 §5.4).
+    /// Address conflicts seen: another station claimed an address of the router (RFC 5227 §2.4, RFC 4862 §5.4).
     pub fn conflicts(&self) -> u64 {
         self.seen
     }
@@ -49,7 +49,7 @@ impl Host {
         }
     }
 
-    /// Learns from a frame that was given to the router itself, and answers it where an answer is due.
+    /// Learns neighbors from a frame addressed to the router, and answers it if an answer is due.
     pub fn handle(
         &mut self,
         frame: &HostFrame,
@@ -67,7 +67,7 @@ impl Host {
         answer.or_else(|| self.refuse(frame, ports, now))
     }
 
-    /// RFC 1122 §3.2.2.1, RFC 4443 §3.1: nobody listens here, and who asked is told (traceroute waits for it).
+    /// RFC 1122 §3.2.2.1, RFC 4443 §3.1: nothing listens here; the sender gets port unreachable (traceroute relies on it).
     fn refuse(&mut self, frame: &HostFrame, ports: &[PortSetup], now: Instant) -> Option<HostFrame> {
         self.limiter.refill(now);
         let ethernet = Frame::new_checked(frame.bytes()).ok()?;
@@ -122,7 +122,7 @@ fn handle(
         if port.owns(address) {
             *claimed = Some((address, mac));
         }
-        // Who is not on this link cannot be its neighbor.
+        // A station that is not on this link cannot be its neighbor.
         if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
             neighbors.heard((PortId(frame.port), address), mac, create, now, actions);
         }
@@ -130,9 +130,9 @@ fn handle(
     let bytes = ethernet.payload();
     let answer = match ethernet.ethertype() {
         ethernet::ARP => {
-            let packet = arp::Packet::new_checked(bytes).ok()?;
+            let packet = arp::ArpPacket::new_checked(bytes).ok()?;
             let for_us = port.owns(packet.target.into());
-            // RFC 826: merge what is known, add only if we are the target. RFC 5227: a probe has no sender yet.
+            // RFC 826: update a known entry, add a new one only if we are the target. RFC 5227: a probe has no sender address yet.
             if !packet.sender.is_unspecified() {
                 heard(packet.sender.into(), packet.sender_mac, for_us);
             }
@@ -170,7 +170,7 @@ fn neighbor_discovery(
             }
             let source = header.source();
             if source.is_unspecified() {
-                // RFC 4862 §5.4.3: somebody else wants our address; it learns that it is taken.
+                // RFC 4862 §5.4.3: another node probes our address; the answer tells it that the address is taken.
                 return Some(nd::advertisement(port.mac, target, source, Mac::BROADCAST));
             }
             let mac = source_mac?;
@@ -178,19 +178,19 @@ fn neighbor_discovery(
             Some(nd::advertisement(port.mac, target, source, mac))
         }
         nd::Message::Advertisement { target, target_mac, .. } => {
-            // RFC 4861 §7.2.5: who was not asked for is not added.
+            // RFC 4861 §7.2.5: an unsolicited advertisement creates no entry.
             heard(target.into(), target_mac?, false);
             None
         }
     }
 }
 
-/// The frame that asks for a neighbor.
+/// The request for a neighbor: ARP request or neighbor solicitation.
 pub fn question(key: Key, known: Option<Mac>, ports: &[PortSetup]) -> Option<HostFrame> {
     let (PortId(number), target) = key;
     let port = ports.get(usize::from(number))?;
     let frame = match (target, port.source_for(target)?) {
-        (IpAddr::V4(target), IpAddr::V4(own)) => arp::Packet::request(port.mac, own, target, known),
+        (IpAddr::V4(target), IpAddr::V4(own)) => arp::ArpPacket::request(port.mac, own, target, known),
         (IpAddr::V6(target), IpAddr::V6(own)) => nd::solicitation(port.mac, own, target, known),
         _ => return None,
     };

@@ -1,16 +1,18 @@
 //! The control side of the dataplane: one owner of table, publisher and neighbors.
 //!
-//! [`Control::turn`] is one pass: batches into the table, frames from the links into the neighbor table, what changed into the table
-//! again, and at most one publication. It does not block and takes the time as an argument; [`thread`] calls it with a real clock.
+//! [`Control::turn`] is one pass: apply batches to the table, read frames from the workers into the neighbor table, apply what changed, and
+//! publish at most once. It does not block and takes the time as an argument; [`thread`] calls it with a real clock.
 //!
-//! * `apply`, `pending`: batches into the table; one that fails waits, and becomes one with those behind it;
-//! * [`own_routes`]: routes that the host has by itself: its addresses, its subnets, those of its configuration;
-//! * [`recursion`]: gateways that have to be looked for, by the table's own routes and in VRFs;
-//! * [`next_hops`]: which neighbor a next hop means; `adjacencies`: what workers write for it;
-//! * [`host`]: answers to ARP, ND and pings;
-//! * [`orders`]: what an operator changes while the router runs;
-//! * [`sink`]: batches of the agent on their way here;
-//! * [`show`], [`trace`]: what an operator sees.
+//! | module | role |
+//! |---|---|
+//! | `apply`, `pending` | apply batches; merge the ones that wait behind a failed one |
+//! | [`own_routes`] | the host's own routes: addresses, connected subnets, static routes |
+//! | [`recursion`] | recursive next hops, and gateways in other VRFs |
+//! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
+//! | [`host`] | answers to ARP, ND and pings |
+//! | [`orders`] | changes by an operator at run time |
+//! | [`sink`] | batches from the agent |
+//! | [`show`], [`trace`] | what an operator sees |
 
 mod adjacencies;
 mod apply;
@@ -34,12 +36,12 @@ use std::time::{Duration, Instant};
 use fibcast_fib::{Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId};
 use ipnet::IpNet;
 
-use crate::counters::{Taken, WorkerCounters};
+use crate::counters::{Traffic, WorkerCounters};
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
-use adjacencies::Hold;
+use adjacencies::PublicationHold;
 pub use apply::Batch;
 use apply::Failure;
 use next_hops::NextHops;
@@ -47,33 +49,33 @@ use own_routes::{OwnRoutes, StaticRoute};
 pub use port::PortSetup;
 use recursion::Recursion;
 
-/// Questions about neighbors in one turn; more wait a turn.
+/// Most neighbor requests in one turn; the rest wait for the next turn.
 const QUESTIONS: usize = 64;
-/// Between two looks at which next hops are in use no more.
+/// Interval between two checks for next hops that are no longer in use.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Between two looks at which neighbors packets went to.
+/// Interval between two checks which neighbors packets went to.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What a control side is made of.
+/// Parts of a control side.
 #[derive(Debug)]
 pub struct Setup {
-    /// All ports, by place.
+    /// All ports, by port index.
     pub ports: Vec<PortSetup>,
     /// `[[static_route]]`.
     pub routes: Vec<StaticRoute>,
-    /// `[[static_neighbor]]`: place of the port, address, MAC address.
+    /// `[[static_neighbor]]`: port index, address, MAC address.
     pub neighbors: Vec<(usize, IpAddr, Mac)>,
-    /// What the table may grow to.
+    /// Limits of the table.
     pub limits: Limits,
     /// Rings of each worker.
     pub rings: Vec<Rings>,
-    /// What each worker counts.
+    /// Counters of each worker.
     pub counters: Vec<Arc<WorkerCounters>>,
 }
 
-/// Why a control side cannot start.
+/// Why the control side cannot start.
 #[derive(Debug, thiserror::Error)]
-#[error("own routes do not fit into the table: {0}")]
+#[error("the host's own routes do not fit into the table: {0}")]
 pub struct SetupError(#[from] fibcast_fib::ApplyError);
 
 /// Table, publisher and neighbors.
@@ -89,23 +91,26 @@ pub struct Control {
     rings: Vec<Rings>,
     pending: VecDeque<Batch>,
     failure: Option<Failure>,
-    /// The last neighbor did not fit into the table.
+    /// The table had no room for the last neighbor.
     neighbors_full: bool,
     dirty: bool,
-    hold: Hold,
+    hold: PublicationHold,
     sweep_at: Instant,
     look_at: Instant,
     actions: Vec<Action>,
-    /// By place of the port: its link is down.
+    /// By port index: whether its link is down.
     down: Vec<bool>,
     host: host::Host,
     counters: Vec<Arc<WorkerCounters>>,
-    /// Where counters of groups stood when the group was made, unless at zero.
-    baselines: HashMap<GroupLabel, Taken>,
+    /// Values of group counters when the group was created, unless zero.
+    baselines: HashMap<GroupLabel, Traffic>,
 }
 
 impl Control {
-    /// Own routes are applied, and the first generation is ready to be used by workers.
+    /// Applies the host's own routes and creates the first generation.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the host's own routes do not fit into the table.
     pub fn new(setup: Setup, now: Instant) -> Result<Control, SetupError> {
         let mut fib = Fib::new(setup.limits);
         let of_routes = setup.routes.iter().map(|route| route.vrf);
@@ -136,7 +141,7 @@ impl Control {
             failure: None,
             neighbors_full: false,
             dirty: false,
-            hold: Hold::default(),
+            hold: PublicationHold::default(),
             sweep_at: now + SWEEP,
             look_at: now + LOOK,
             actions: Vec::new(),
@@ -151,12 +156,12 @@ impl Control {
         Ok(control)
     }
 
-    /// A worker's view of the generations.
+    /// Creates the generation reader of a worker.
     pub fn reader(&mut self, worker: &str) -> fibcast_fib::Reader {
         self.publisher.register(worker)
     }
 
-    /// One pass; returns whether there was something to do.
+    /// One pass; returns whether there was work.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut busy = self.apply(now);
         busy |= self.hear(now);
@@ -178,19 +183,19 @@ impl Control {
         busy
     }
 
-    /// Frames from the links and neighbors that packets asked for.
+    /// Reads frames from the workers and their requests for neighbors.
     fn hear(&mut self, now: Instant) -> bool {
         let mut busy = false;
-        for place in 0..self.rings.len() {
-            let Some(rings) = self.rings.get(place).cloned() else { break };
-            // As many as there are now: a flood must not keep a turn from its end.
+        for port_index in 0..self.rings.len() {
+            let Some(rings) = self.rings.get(port_index).cloned() else { break };
+            // Only as many as are there now: a flood must not keep a turn from ending.
             for _ in 0..rings.host.len() {
                 let Some(frame) = rings.host.pop() else { break };
                 busy = true;
                 let answer =
                     self.host.handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
                 if let Some(answer) = answer {
-                    // A full ring: who asked asks again.
+                    // A full ring: the sender will ask again.
                     let _ = rings.originate.push(answer);
                 }
             }
@@ -203,7 +208,7 @@ impl Control {
         busy
     }
 
-    /// Does what the neighbor table wants.
+    /// Performs the actions of the neighbor table.
     fn perform(&mut self) -> bool {
         let busy = !self.actions.is_empty();
         let mut actions = std::mem::take(&mut self.actions);
@@ -222,7 +227,7 @@ impl Control {
         busy
     }
 
-    /// At most one publication a turn, however much changed.
+    /// At most one publication per turn, however much changed.
     fn publish(&mut self, now: Instant) {
         if !self.dirty {
             return;
@@ -231,19 +236,19 @@ impl Control {
             if !self.hold.waiting.is_empty() && now < until {
                 return;
             }
-            self.hold = Hold::default();
+            self.hold = PublicationHold::default();
         }
         self.dirty = false;
         if self.publisher.publish(self.fib.generation()) == Visibility::Deferred {
             tracing::warn!(
-                "serial {}: workers still hold {} older generations; this one waits for room",
+                "serial {}: workers still hold {} older generations; this one is pending",
                 self.fib.serial(),
                 self.publisher.stats().retired
             );
         }
     }
 
-    /// The group that a prefix leads to, as the table has it.
+    /// The group of a prefix in the table.
     pub fn route(&self, prefix: IpNet) -> Option<GroupLabel> {
         self.fib.get(VrfId::DEFAULT, prefix)
     }

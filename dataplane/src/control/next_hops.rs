@@ -1,6 +1,6 @@
-//! Which neighbor a next hop means: the gateway itself, on the port that is named or on the connected subnet of the default VRF.
+//! Maps a next hop to a neighbor: the gateway itself, on the named port or on the connected subnet of the default VRF.
 //!
-//! Gateways that have to be looked for are [`super::recursion`]'s: by the time that they come here they have a port, or lead nowhere.
+//! Recursive gateways are resolved by [`super::recursion`] before: here they have a port or are unresolvable.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ pub struct NextHops {
 }
 
 impl NextHops {
-    /// The neighbor of a next hop that came into use; `None` for a connected subnet and for a gateway that nothing leads to.
+    /// The neighbor of a next hop that came into use; `None` for a connected subnet and for an unresolvable gateway.
     pub fn resolve(&mut self, next_hop: NextHop, ports: &[PortSetup]) -> Option<Key> {
         let gateway = next_hop.gateway?;
         let port = match next_hop.port {
@@ -36,12 +36,12 @@ impl NextHops {
         Some((port, gateway))
     }
 
-    /// The next hops that mean this neighbor.
+    /// The next hops that use this neighbor.
     pub fn of(&self, key: &Key) -> &[NextHop] {
         self.neighbors.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// Forgets next hops that no group uses any more, and releases their neighbors.
+    /// Forgets next hops that no group uses, and releases their neighbors.
     pub fn sweep(&mut self, fib: &Fib, neighbors: &mut Table) {
         let used: HashSet<NextHop> = fib.next_hops().collect();
         self.neighbors.retain(|key, users| {
@@ -53,12 +53,12 @@ impl NextHops {
         });
     }
 
-    /// Next hops that mean a neighbor.
+    /// Number of next hops with a neighbor.
     pub fn len(&self) -> usize {
         self.neighbors.values().map(Vec::len).sum()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.neighbors.is_empty()
     }
@@ -69,20 +69,24 @@ impl NextHops {
     }
 }
 
-/// The port of a VRF with the longest subnet around an address.
+/// The port of a VRF with the longest matching subnet of an address.
 pub fn connected(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> Option<PortId> {
-    // RFC 4291 §2.5.6: every link has these, so the address does not say which.
+    // RFC 4291 §2.5.6: every link has these addresses, so they do not determine a port.
     if matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
         return None;
     }
-    let subnets = ports.iter().enumerate().filter(|(_, port)| port.vrf == vrf).flat_map(|(place, port)| {
-        port.addresses.iter().filter(|subnet| subnet.contains(&address)).map(move |subnet| (subnet, place))
-    });
+    let subnets =
+        ports.iter().enumerate().filter(|(_, port)| port.vrf == vrf).flat_map(|(port_index, port)| {
+            port.addresses
+                .iter()
+                .filter(|subnet| subnet.contains(&address))
+                .map(move |subnet| (subnet, port_index))
+        });
     let longest = subnets.max_by_key(|(subnet, _)| IpNet::prefix_len(subnet));
-    longest.map(|(_, place)| PortId(place as u16))
+    longest.map(|(_, port_index)| PortId(port_index as u16))
 }
 
-/// Whether the router itself has an address in a VRF.
+/// Whether an address of a VRF is one of the router's own.
 pub fn owned(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> bool {
     ports.iter().any(|port| port.vrf == vrf && port.owns(address))
 }

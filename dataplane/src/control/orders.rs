@@ -1,4 +1,4 @@
-//! What an operator changes while the router runs: neighbors and routes of the host's own.
+//! Changes by an operator at run time: static neighbors and routes of the host.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -11,19 +11,19 @@ use super::{Batch, Control};
 use crate::packet::ethernet::Mac;
 
 impl Control {
-    /// A static neighbor, from now on.
+    /// Adds a static neighbor.
     pub fn add_neighbor(&mut self, port: PortId, address: IpAddr, mac: Mac, now: Instant) {
         self.neighbors.set_static((port, address), mac, now, &mut self.actions);
     }
 
-    /// Takes a static neighbor back; false where there was none.
+    /// Removes a static neighbor; false if there was none.
     pub fn remove_neighbor(&mut self, port: PortId, address: IpAddr, now: Instant) -> bool {
         let key = (port, address);
         let needed = !self.next_hops.of(&key).is_empty();
         self.neighbors.remove_static(key, needed, now, &mut self.actions)
     }
 
-    /// A route that wins over those from servers; it is in force with one of the next turns.
+    /// Adds a route that takes precedence over those from servers. One of the next turns publishes it.
     pub fn add_route(&mut self, route: &StaticRoute) {
         let before = if self.own.contains(route.vrf, route.prefix) {
             None
@@ -35,14 +35,17 @@ impl Control {
         self.put(changes);
     }
 
-    /// Takes a route of the host's own back.
+    /// Removes one of the host's own routes.
+    ///
+    /// # Errors
+    /// [`RemoveError`] if there is no such route, or it follows from a port's address.
     pub fn remove_route(&mut self, vrf: VrfId, prefix: IpNet) -> Result<(), RemoveError> {
         let changes = self.own.remove(vrf, prefix)?;
         self.put(changes);
         Ok(())
     }
 
-    /// What servers say about a prefix, with all that waits to be applied.
+    /// The servers' latest route to a prefix, waiting batches included.
     fn last_word(&self, vrf: VrfId, prefix: IpNet) -> Option<GroupLabel> {
         let waiting = self.pending.iter().rev().flat_map(|batch| batch.changes.iter().rev());
         let mut about = waiting.filter_map(|change| match change {

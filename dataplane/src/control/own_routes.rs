@@ -1,4 +1,4 @@
-//! Routes that the host has by itself: own addresses, connected subnets, `[[static_route]]`. They win over those from servers.
+//! The host's own routes: addresses, connected subnets, `[[static_route]]`. They take precedence over routes from servers.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -9,44 +9,44 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::{Batch, PortSetup};
 
-/// High half of the labels of own groups. Labels from servers are hashes; meeting one of these would take 2^32 groups.
+/// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
 const OWN: u64 = 0xf1bc_a570_0000_0000;
 const OWN_MASK: u64 = 0xffff_ffff_0000_0000;
 
-/// Whether a label is one of the host's own groups.
+/// Whether a label belongs to one of the host's own groups.
 pub(super) fn is_own(label: GroupLabel) -> bool {
     label.0 & OWN_MASK == OWN
 }
 
-/// A route of the configuration.
+/// A static route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticRoute {
-    /// Routing and forwarding instance.
+    /// VRF.
     pub vrf: VrfId,
-    /// Destination.
+    /// Destination prefix.
     pub prefix: IpNet,
-    /// Next hops, or what else becomes of packets.
+    /// Next hops, or how packets are dropped.
     pub group: Group,
 }
 
 /// The host's own routes.
 #[derive(Debug)]
 pub struct OwnRoutes {
-    /// What puts those of the start into an empty table.
+    /// The changes that put the initial routes into an empty table.
     pub changes: Vec<Change>,
-    /// With the group of those that are no address or subnet of a port, and can be taken back.
+    /// Routes that can be removed, with their groups: neither addresses nor subnets of ports.
     prefixes: HashMap<(VrfId, IpNet), Option<GroupLabel>>,
-    /// Groups made so far.
+    /// Groups created so far.
     groups: u64,
-    /// What servers say about prefixes for which the host has a route of its own.
+    /// Server routes that are overridden by own routes.
     shadowed: HashMap<(VrfId, IpNet), GroupLabel>,
 }
 
-/// Why a route cannot be taken back.
+/// Why a route cannot be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RemoveError {
-    /// There is none.
-    #[error("vrf {}: expected a route of this host's own, found none to {prefix}", vrf.0)]
+    /// There is no such route.
+    #[error("vrf {}: this host has no route of its own to {prefix}", vrf.0)]
     Unknown {
         /// VRF.
         vrf: VrfId,
@@ -54,7 +54,7 @@ pub enum RemoveError {
         prefix: IpNet,
     },
     /// It follows from a port's address.
-    #[error("vrf {}: {prefix} follows from an address of a port, and goes with it", vrf.0)]
+    #[error("vrf {}: {prefix} belongs to an address of a port and cannot be removed by itself", vrf.0)]
     OfPort {
         /// VRF.
         vrf: VrfId,
@@ -64,7 +64,7 @@ pub enum RemoveError {
 }
 
 impl OwnRoutes {
-    /// In the order of precedence: an own address wins over a subnet, a subnet over a static route to the same prefix.
+    /// In order of precedence: a local address before a subnet, a subnet before a static route to the same prefix.
     pub fn new(ports: &[PortSetup], routes: &[StaticRoute]) -> OwnRoutes {
         let mut own =
             OwnRoutes { changes: Vec::new(), prefixes: HashMap::new(), groups: 0, shadowed: HashMap::new() };
@@ -75,13 +75,13 @@ impl OwnRoutes {
                 own.announce(port.vrf, IpNet::from(address.addr()), local);
             }
         }
-        for (place, port) in ports.iter().enumerate() {
-            let next_hop = NextHop::connected(PortId(place as u16));
+        for (port_index, port) in ports.iter().enumerate() {
+            let next_hop = NextHop::connected(PortId(port_index as u16));
             let Ok(group) = Group::one(next_hop) else { continue };
             let connected = own.group(group);
             for address in &port.addresses {
                 if let IpNet::V4(v4) = address {
-                    // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are off.
+                    // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
                     for edge in edges(v4) {
                         own.announce(port.vrf, edge, blackhole);
                     }
@@ -98,7 +98,7 @@ impl OwnRoutes {
         own
     }
 
-    /// Adds a route, or gives it another group; `before` is the server's group that it puts aside.
+    /// Adds a route or changes its group; `before` is the server's group that it overrides.
     pub fn add(&mut self, route: &StaticRoute, before: Option<GroupLabel>) -> Vec<Change> {
         let (label, put) = self.made(route.group.clone());
         let key = (route.vrf, route.prefix);
@@ -111,7 +111,10 @@ impl OwnRoutes {
         changes
     }
 
-    /// Takes a route back: the server's to the same prefix, if there is one, is used again.
+    /// Removes a route. A server's route to the same prefix is used again.
+    ///
+    /// # Errors
+    /// [`RemoveError`] if there is no such route, or it follows from a port's address.
     pub fn remove(&mut self, vrf: VrfId, prefix: IpNet) -> Result<Vec<Change>, RemoveError> {
         let key = (vrf, prefix);
         let label = match self.prefixes.get(&key) {
@@ -127,7 +130,7 @@ impl OwnRoutes {
         Ok(vec![server, Change::DeleteGroup { label }])
     }
 
-    /// Takes out of a batch what the host has by itself, and remembers what it said about that.
+    /// Removes routes from a batch that the host overrides, and remembers them.
     pub fn filter(&mut self, batch: &mut Batch) {
         if batch.replaces {
             self.shadowed.clear();
@@ -146,12 +149,12 @@ impl OwnRoutes {
         });
     }
 
-    /// Whether the host has this route by itself.
+    /// Whether the host has a route of its own to the prefix.
     pub fn contains(&self, vrf: VrfId, prefix: IpNet) -> bool {
         self.prefixes.contains_key(&(vrf, prefix))
     }
 
-    /// Adds to a batch that holds the whole table the removal of what the table holds beside it and the host's own.
+    /// Completes a batch that holds the whole table by deletions of everything that it and the host do not have.
     pub fn complete(&self, batch: &mut Batch, fib: &Fib) {
         let (mut routes, mut groups) = (HashSet::new(), HashSet::new());
         for change in &batch.changes {
@@ -195,7 +198,7 @@ impl OwnRoutes {
     }
 }
 
-/// Network and broadcast address of a subnet that has them: one of two addresses or less has none (RFC 3021).
+/// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021).
 fn edges(subnet: &Ipv4Net) -> Vec<IpNet> {
     if subnet.prefix_len() > 30 {
         return Vec::new();

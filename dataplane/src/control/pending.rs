@@ -1,8 +1,8 @@
 //! Batches that wait to be applied.
 //!
-//! A batch that the table refuses stays, and the others must not wait behind it for ever: what makes room for it, or sets it right, may
-//! be among them. So once one failed, all that wait become one batch with the last word on each route and group. It is a table that the
-//! server did commit, that of the last of them, and it is no larger than the table, however long the failure lasts.
+//! The other batches must not wait forever behind a refused one: they may make the room that it needs, or correct it. So after a failure
+//! all waiting batches are merged into one with the last change of each route and group. The result is a table that the server committed
+//! (that of the last batch), and is never larger than the table, however long the failure lasts.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,26 +11,28 @@ use ipnet::IpNet;
 
 use super::Batch;
 
-/// What a change is about.
+/// The key of a change.
 #[derive(PartialEq, Eq, Hash)]
-enum Key {
+enum ChangeKey {
     Group(GroupLabel),
     Route(VrfId, IpNet),
 }
 
-fn key(change: &Change) -> Key {
+fn key(change: &Change) -> ChangeKey {
     match *change {
-        Change::PutGroup { label, .. } | Change::DeleteGroup { label } => Key::Group(label),
-        Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } => Key::Route(vrf, prefix),
+        Change::PutGroup { label, .. } | Change::DeleteGroup { label } => ChangeKey::Group(label),
+        Change::Announce { vrf, prefix, .. } | Change::Withdraw { vrf, prefix } => {
+            ChangeKey::Route(vrf, prefix)
+        }
     }
 }
 
-/// Makes one batch of all.
+/// Merges all batches into one.
 pub fn coalesce(batches: &mut VecDeque<Batch>) {
     if batches.len() < 2 {
         return;
     }
-    // What came before a batch that holds the whole table is of no account.
+    // What precedes a batch with the whole table is irrelevant.
     let first = batches.iter().rposition(|batch| batch.replaces).unwrap_or(0);
     let replaces = batches.get(first).is_some_and(|batch| batch.replaces);
     let serial = batches.back().map_or(0, |batch| batch.serial);

@@ -1,4 +1,4 @@
-//! Ports as the control side knows them.
+//! Ports as configured, for the control side.
 
 use std::net::IpAddr;
 
@@ -8,29 +8,29 @@ use ipnet::IpNet;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::port::{Link, PortFacts, ReversePath};
 
-/// A port as the control side knows it.
+/// A port as configured.
 #[derive(Debug, Clone)]
 pub struct PortSetup {
-    /// Name in the configuration.
+    /// Name.
     pub name: String,
-    /// Own MAC address.
+    /// MAC address.
     pub mac: Mac,
-    /// Own addresses with the length of their subnet.
+    /// Addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u16,
-    /// Routing and forwarding instance.
+    /// VRF.
     pub vrf: VrfId,
-    /// Device and tag.
+    /// Device and VLAN.
     pub link: Link,
     /// Reverse-path check.
     pub reverse_path: ReversePath,
-    /// Packets for the router itself go to its TAP interface in the kernel.
-    pub host_path: bool,
+    /// Packets for the router itself go to its TAP interface in the kernel (exception path).
+    pub exception_path: bool,
 }
 
 impl PortSetup {
-    /// What workers know of it.
+    /// The part of it that workers need.
     pub fn facts(&self) -> PortFacts {
         PortFacts {
             mac: self.mac,
@@ -39,12 +39,12 @@ impl PortSetup {
             addresses: self.addresses.clone().into(),
             mtu: self.mtu,
             reverse_path: self.reverse_path,
-            host_path: self.host_path,
+            exception_path: self.exception_path,
             ipv4_checksum: false,
         }
     }
 
-    /// The own address on the subnet of `target`, or the link-local one where the target is such.
+    /// The own address on the subnet of `target`, or the link-local address if `target` is link-local.
     pub fn source_for(&self, target: IpAddr) -> Option<IpAddr> {
         let same = self.addresses.iter().find(|own| own.contains(&target)).map(IpNet::addr);
         match target {
@@ -55,7 +55,7 @@ impl PortSetup {
         }
     }
 
-    /// Whether the address is this port's.
+    /// Whether the address belongs to this port.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| own.addr() == address) || address == IpAddr::V6(self.mac.link_local())
     }

@@ -1,11 +1,11 @@
-//! Groups whose gateways have to be looked for: on no connected subnet, or in a VRF of their own.
+//! Recursive next hops: gateways that are on no connected subnet, or in another VRF.
 //!
-//! A group of a server names gateways by address. Where such an address is depends on the VRF of the route that uses the group, and a gateway
-//! on no connected subnet is where the table's own route to it leads: through at most [`LEVELS`] routes, never in a circle, over all members of
-//! each. Both are settled here by writing the group anew with what its gateways come to, so that workers, link-down and reverse-path checks
-//! know ordinary groups alone. Routes never change for it: a VRF other than the default one uses a copy of the group under a label of its own.
+//! A server's group names gateways by address. The VRF of the route that uses the group decides where that address is, and a gateway on no
+//! connected subnet is reached by the table's own route to it: through at most [`LEVELS`] routes, without loops, over all members of each.
+//! Both are resolved here by rewriting the group with the resolved next hops, so workers, link-down handling and reverse-path checks see
+//! ordinary groups only. Routes do not change for it: a VRF other than the default one uses a copy of the group under a label of its own.
 //!
-//! What the way went by is remembered; a batch that touches none of it costs one look into a set per change.
+//! The prefixes on the way are remembered; a batch that touches none of them costs one set lookup per change.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,38 +17,38 @@ use super::PortSetup;
 use super::next_hops::{connected, owned};
 use super::own_routes::is_own;
 
-/// Most routes between a gateway and the neighbor that it means.
+/// Most routes between a gateway and the neighbor that it resolves to.
 pub const LEVELS: usize = 4;
-/// Most gateways that are looked at for one group: routes of many members behind each other must not multiply without end.
+/// Most gateways followed for one group, so that nested multipath routes cannot multiply without bound.
 const STEPS: usize = 4_096;
-/// Largest weight where shares are no small whole ratios.
+/// Largest weight if shares are not small integer ratios.
 const FINEST: f64 = 4_096.0;
 
-/// A group as it was said to be, and in which VRF its gateways are.
+/// A group as the server defined it, and the VRF of its gateways.
 #[derive(Debug)]
-struct Wanted {
+struct RecursiveGroup {
     vrf: VrfId,
-    /// Of the server's group; the key itself but for copies.
+    /// Label of the server's group: the key itself, except for copies.
     label: GroupLabel,
     group: Group,
-    /// Members that lead nowhere at the moment.
+    /// Members that cannot be resolved at the moment.
     lost: usize,
 }
 
-/// See the module.
+/// Resolver of recursive groups; see the module's documentation.
 #[derive(Debug, Default)]
 pub struct Recursion {
     /// By the label in the table.
-    wanted: HashMap<GroupLabel, Wanted>,
-    /// VRFs besides the default one that use a group, by the server's label.
+    wanted: HashMap<GroupLabel, RecursiveGroup>,
+    /// VRFs other than the default that use a group, by the server's label.
     copies: HashMap<GroupLabel, Vec<VrfId>>,
-    /// Every prefix that covers an address that was asked for: a change of none of them changes nothing.
+    /// Prefixes that a resolution depends on.
     watched: HashSet<(VrfId, IpNet)>,
     labels: HashSet<GroupLabel>,
     stale: bool,
 }
 
-/// A walk from one group's gateways to neighbors.
+/// Resolution of one group's gateways to neighbors.
 struct Walk<'a> {
     ports: &'a [PortSetup],
     fib: &'a Fib,
@@ -59,7 +59,7 @@ struct Walk<'a> {
 }
 
 impl Recursion {
-    /// The host's own groups, each of which is used in one VRF.
+    /// Registers the host's own groups, each of which belongs to one VRF.
     pub fn adopt(&mut self, changes: &[Change], ports: &[PortSetup]) {
         for change in changes {
             if let Change::Announce { vrf, label, .. } = change
@@ -71,9 +71,9 @@ impl Recursion {
         }
     }
 
-    /// Gives routes of other VRFs than the default one copies of the groups that they name, and notes which groups are to be resolved. A batch
-    /// that `replaces` holds all groups there are. Returns the batch as it was, where it is another now. It may be called again for a batch
-    /// that could not be applied: copies are forgotten by [`note`](Self::note).
+    /// Points routes of VRFs other than the default to copies of their groups, and records which groups need resolution. A batch that
+    /// `replaces` holds all groups. Returns the original batch if it changed. May be called again for a batch that could not be applied:
+    /// [`note`](Self::note) drops unused copies.
     pub fn prepare(
         &mut self,
         changes: &mut Vec<Change>,
@@ -90,7 +90,7 @@ impl Recursion {
                 matches!(change, Change::Announce { vrf, label, .. } if *vrf != VrfId::DEFAULT && !is_own(*label))
             });
         if !needed {
-            // The usual case: the batch stays as it is.
+            // Usual case: the batch stays as it is.
             for change in changes.iter() {
                 if let Change::PutGroup { label, group } = change {
                     self.want_server(*label, group, ports);
@@ -101,10 +101,10 @@ impl Recursion {
         }
         self.adopt(changes, ports);
         let before = changes.clone();
-        let said = std::mem::take(changes);
+        let original = std::mem::take(changes);
         let mut puts: HashMap<GroupLabel, Group> = HashMap::new();
         let mut copied: HashSet<GroupLabel> = HashSet::new();
-        for change in said {
+        for change in original {
             match change {
                 Change::PutGroup { label, group } => {
                     self.want_server(label, &group, ports);
@@ -126,9 +126,10 @@ impl Recursion {
                     let there = copied.contains(&copy)
                         || (fib.group_index(copy).is_some() && !puts.contains_key(&label));
                     if !there {
-                        let group = puts.get(&label).cloned().or_else(|| self.said(label, fib).cloned());
+                        let group =
+                            puts.get(&label).cloned().or_else(|| self.definition(label, fib).cloned());
                         let Some(group) = group else {
-                            // Names a group that nobody has: refused with its own label in the message.
+                            // Names an unknown group: refused with its own label in the message.
                             changes.push(Change::Announce { vrf, prefix, label });
                             continue;
                         };
@@ -159,7 +160,7 @@ impl Recursion {
         Change::PutGroup { label: copy, group: group.clone() }
     }
 
-    /// Notes a group that has to be looked after; forgets it where it has not.
+    /// Records a group that needs resolution, or forgets one that does not.
     fn want(
         &mut self,
         label: GroupLabel,
@@ -174,21 +175,21 @@ impl Recursion {
             }
             _ => true,
         };
-        // Copies stay noted whatever they say: by them an operator sees the server's label.
+        // Copies stay recorded whatever their content: they map to the server's label for operators.
         if label == server && group.members().iter().all(found_at_once) {
             self.wanted.remove(&label);
             return;
         }
-        self.wanted.insert(label, Wanted { vrf, label: server, group: group.clone(), lost: 0 });
+        self.wanted.insert(label, RecursiveGroup { vrf, label: server, group: group.clone(), lost: 0 });
         self.stale = true;
     }
 
-    /// What a server says about a group.
-    fn said<'a>(&'a self, label: GroupLabel, fib: &'a Fib) -> Option<&'a Group> {
+    /// The content of a group as the server defined it.
+    fn definition<'a>(&'a self, label: GroupLabel, fib: &'a Fib) -> Option<&'a Group> {
         self.wanted.get(&label).map(|wanted| &wanted.group).or_else(|| fib.group(label))
     }
 
-    /// Looks whether a batch that was applied may change where gateways are.
+    /// Checks whether an applied batch may change the resolution of gateways.
     pub fn note(&mut self, changes: &[Change]) {
         for change in changes {
             if let Change::DeleteGroup { label } = change {
@@ -207,7 +208,7 @@ impl Recursion {
             });
     }
 
-    /// The groups that are to be written anew, where anything changed since the last call.
+    /// The groups to rewrite, if anything changed since the last call.
     pub fn resolve(&mut self, ports: &[PortSetup], fib: &Fib) -> Vec<Change> {
         if !std::mem::take(&mut self.stale) {
             return Vec::new();
@@ -223,7 +224,7 @@ impl Recursion {
             if let Some(wanted) = self.wanted.get_mut(&label) {
                 if lost > wanted.lost {
                     tracing::warn!(
-                        "group {:016x}: {lost} of its gateways are on no connected subnet of vrf {} and no route leads to them",
+                        "group {:016x}: {lost} gateways cannot be resolved in vrf {}: no connected subnet and no route",
                         wanted.label.0,
                         vrf.0
                     );
@@ -237,12 +238,12 @@ impl Recursion {
         changes
     }
 
-    /// Something failed: all is looked at again.
+    /// After a failure: resolve everything again.
     pub fn again(&mut self) {
         self.stale = true;
     }
 
-    /// A group with its gateways followed to neighbors, and how many of them lead nowhere.
+    /// A group with its gateways resolved to neighbors, and the number of unresolvable ones.
     fn expand(&mut self, vrf: VrfId, group: Group, ports: &[PortSetup], fib: &Fib) -> (Group, usize) {
         if group.members().is_empty() {
             return (group, 0);
@@ -261,9 +262,9 @@ impl Recursion {
         }
         match (weigh(walk.found), vrf) {
             (Some(resolved), _) => (resolved, lost),
-            // Waits for a way, as any next hop that does not answer.
+            // Held, like any next hop that does not answer.
             (None, VrfId::DEFAULT) => (group, lost),
-            // As it stands it would be looked for in the default VRF.
+            // Unchanged, it would be resolved in the default VRF.
             (None, _) => (Group::Unreachable, lost),
         }
     }
@@ -275,7 +276,7 @@ impl Recursion {
         }
         if let Some(port) = connected(gateway, walk.vrf, walk.ports) {
             if !owned(gateway, walk.vrf, walk.ports) {
-                // As a group says it that needs none of this, so that its flows stay where they are when another member does.
+                // Same form as a group without recursion, so that its flows stay in place when another member recurses.
                 let plain = walk.path.is_empty() && walk.vrf == VrfId::DEFAULT;
                 let port = (!plain).then_some(port);
                 walk.found.push((NextHop { gateway: Some(gateway), port }, share));
@@ -288,7 +289,7 @@ impl Recursion {
         }
         let Some((_, label)) = walk.fib.longest_match(walk.vrf, gateway) else { return };
         self.labels.insert(label);
-        let Some(group) = self.said(label, walk.fib) else { return };
+        let Some(group) = self.definition(label, walk.fib) else { return };
         let members: Vec<Member> = group.members().to_vec();
         let sum: f64 = members.iter().map(|member| f64::from(member.weight)).sum();
         walk.path.push(gateway);
@@ -317,13 +318,13 @@ impl Recursion {
         self.wanted.get(&label).map_or(label, |wanted| wanted.label)
     }
 
-    /// Gateways that lead nowhere.
+    /// Gateways that cannot be resolved.
     pub fn lost(&self) -> usize {
         self.wanted.values().map(|wanted| wanted.lost).sum()
     }
 }
 
-/// What a batch says last about a group.
+/// The last change to a group in a batch.
 fn latest(changes: &[Change], label: GroupLabel) -> Option<&Group> {
     changes.iter().rev().find_map(|change| match change {
         Change::PutGroup { label: put, group } if *put == label => Some(group),
@@ -331,7 +332,7 @@ fn latest(changes: &[Change], label: GroupLabel) -> Option<&Group> {
     })
 }
 
-/// The label of a VRF's copy of a group: spread over all labels as those of servers are, and never one of the host's own.
+/// Label of a VRF's copy of a group: distributed like servers' labels, and never one of the host's own.
 fn copy_of(label: GroupLabel, vrf: VrfId) -> GroupLabel {
     let mixed = (label.0 ^ (u64::from(vrf.0) << 32 | 0x5bd1_e995)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -339,7 +340,7 @@ fn copy_of(label: GroupLabel, vrf: VrfId) -> GroupLabel {
     if is_own(copy) { GroupLabel(copy.0 ^ 1 << 63) } else { copy }
 }
 
-/// Shares as weights, each next hop once; none where there is no next hop.
+/// Turns shares into weights, each next hop once; none without a next hop.
 fn weigh(found: Vec<(NextHop, f64)>) -> Option<Group> {
     let mut merged: Vec<(NextHop, f64)> = Vec::new();
     for (next_hop, share) in found {

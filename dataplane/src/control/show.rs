@@ -1,4 +1,4 @@
-//! What the control side shows to an operator: routes, groups, neighbors, state of forwarding.
+//! What operators see of the control side: routes, groups, neighbors, forwarding state.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use fibcast_control::tables::{
 use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop};
 
 use super::Control;
-use crate::counters::{Taken, WorkerCounters};
+use crate::counters::{Traffic, WorkerCounters};
 
 impl Control {
-    /// State of forwarding.
+    /// Forwarding state.
     pub fn forwarding(&self) -> ForwardingStatus {
         let stats = self.publisher.stats();
         let unreachable = |next_hop: &&NextHop| {
@@ -35,12 +35,12 @@ impl Control {
         }
     }
 
-    /// Trie destructors that ran on each worker, by its name; anything but 0 is a defect.
+    /// Trie destructors that ran on each worker, by its name. Anything but 0 is a bug.
     pub fn destructors(&self) -> Vec<(String, u64)> {
         self.publisher.stats().workers.into_iter().map(|worker| (worker.name, worker.freed)).collect()
     }
 
-    /// Routes as the table has them, those of the host itself included, VRF by VRF.
+    /// The routes of the table, VRF by VRF, the host's own included.
     pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
         let found = self.fib.vrfs().flat_map(|vrf| {
             let (all, one) = match *query {
@@ -74,7 +74,8 @@ impl Control {
         GroupList { groups: groups.into_iter().map(entry).collect() }
     }
 
-    /// What workers forwarded by a group since it was made. Group indices are used again: what a counter stood at then is taken off.
+    /// Packets and bytes forwarded by a group since it was created. Group indices are reused, so the counter's value at creation is
+    /// subtracted.
     fn traffic(&self, label: GroupLabel, workers: &[Arc<WorkerCounters>]) -> Option<GroupTraffic> {
         let index = self.fib.group_index(label)?;
         let before = self.baselines.get(&label).copied().unwrap_or_default();
@@ -85,7 +86,7 @@ impl Control {
         })
     }
 
-    /// Notes where the counters of groups stand that a batch is about to make.
+    /// Records the counter values of groups that a batch is about to create.
     pub(super) fn note_baselines(&mut self, new: &[GroupLabel]) {
         for label in new {
             let stands = self.fib.group_index(*label).and_then(|index| total(index, &self.counters));
@@ -129,15 +130,15 @@ impl Control {
         words.join(" ")
     }
 
-    pub(super) fn port_name(&self, place: usize) -> String {
-        self.ports.get(place).map_or_else(|| place.to_string(), |port| port.name.clone())
+    pub(super) fn port_name(&self, port_index: usize) -> String {
+        self.ports.get(port_index).map_or_else(|| port_index.to_string(), |port| port.name.clone())
     }
 }
 
-/// What all workers counted for a group's index.
-fn total(index: GroupIndex, workers: &[Arc<WorkerCounters>]) -> Option<Taken> {
-    workers.iter().try_fold(Taken::default(), |sum, worker| {
+/// Sum of all workers' counters of a group index.
+fn total(index: GroupIndex, workers: &[Arc<WorkerCounters>]) -> Option<Traffic> {
+    workers.iter().try_fold(Traffic::default(), |sum, worker| {
         let one = worker.of_group(index.0)?;
-        Some(Taken { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes })
+        Some(Traffic { packets: sum.packets + one.packets, bytes: sum.bytes + one.bytes })
     })
 }

@@ -1,4 +1,4 @@
-//! The agent's sink: batches of records, put into the trie's words, on their way to the control thread.
+//! The agent's sink: translates batches of records and passes them to the control thread.
 
 use fibcast_fib::PortId;
 use fibcast_sync_agent::agent::{Sink, SinkError};
@@ -6,44 +6,44 @@ use fibcast_sync_agent::fib_changes::translate;
 
 use super::Batch;
 use super::thread::ControlHandle;
-use crate::agent_guard::Term;
+use crate::agent_guard::FencingToken;
 
-/// Gives the agent's batches to the control thread. While that is behind, the agent is told to come again later, with one batch that
-/// covers all since the last it gave: so what waits here is bounded, and a laggard gets the net of many commits.
+/// Passes the agent's batches to the control thread. While that is busy, the agent is asked to retry later with one batch of everything
+/// since the last accepted one. So memory here is bounded, and a slow sink gets the net of many commits.
 #[derive(Debug)]
 pub struct ControlSink {
     control: ControlHandle,
     ports: Vec<String>,
     replaces: bool,
-    term: Option<Term>,
+    token: Option<FencingToken>,
 }
 
 impl ControlSink {
-    /// `ports` are the names of the ports by place.
+    /// `ports` are the port names by port index.
     pub fn new(control: ControlHandle, ports: Vec<String>) -> ControlSink {
-        ControlSink { control, ports, replaces: false, term: None }
+        ControlSink { control, ports, replaces: false, token: None }
     }
 
-    /// The same for one of several agents that follow each other: it gives nothing when its term is over, and its first batch holds the
-    /// whole table.
-    pub fn of_term(control: ControlHandle, ports: Vec<String>, term: Term) -> ControlSink {
-        ControlSink { control, ports, replaces: true, term: Some(term) }
+    /// The sink of one in a sequence of agents: it passes nothing on once its token is void, and its first batch holds the whole table.
+    pub fn fenced(control: ControlHandle, ports: Vec<String>, token: FencingToken) -> ControlSink {
+        ControlSink { control, ports, replaces: true, token: Some(token) }
     }
 }
 
 impl Sink for ControlSink {
     fn apply(&mut self, batch: &fibcast_sync_proto::Batch<'_>) -> Result<(), SinkError> {
-        // Looked at first: the agent's thread is the only one that gives batches, so there is room until it has.
+        // Checked first: the agent's thread is the only sender, so there is room until it has sent.
         if self.control.is_full() {
             return Err(SinkError::Busy);
         }
-        let port =
-            |name: &str| self.ports.iter().position(|port| port == name).map(|place| PortId(place as u16));
-        let mut report = |problem| tracing::warn!("{problem}; its routes say unreachable");
+        let port = |name: &str| {
+            self.ports.iter().position(|port| port == name).map(|port_index| PortId(port_index as u16))
+        };
+        let mut report = |problem| tracing::warn!("{problem}; its routes become unreachable");
         let changes = batch.changes().filter_map(|change| translate(&change, &port, &mut report)).collect();
         let batch = Batch { changes, serial: batch.commit().serial, replaces: self.replaces };
-        let given = match &self.term {
-            Some(term) => term
+        let given = match &self.token {
+            Some(token) => token
                 .within(|| self.control.push(batch))
                 .ok_or_else(|| SinkError::Failed("another agent has taken over".to_owned()))?,
             None => self.control.push(batch),

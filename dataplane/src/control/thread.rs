@@ -1,4 +1,4 @@
-//! The control side on its thread: batches and questions come by channel, frames by the workers' rings.
+//! The control thread: batches and queries arrive by channel, frames by the workers' rings.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -8,18 +8,18 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::{Batch, Control};
 
-/// Longest pause between two looks at the workers' rings; bounds the delay of an answer to ARP.
+/// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Batches that wait in the channel; few, because a sender that comes later brings the net of several.
+/// Most batches in the channel. Few, because a later sender brings the net of several.
 const BATCHES: usize = 4;
 
-/// A question, answered on the control thread.
+/// A query, run on the control thread.
 pub type Question = Box<dyn FnOnce(&Control) + Send>;
 
-/// An order, carried out on the control thread.
+/// A command, run on the control thread.
 pub type Order = Box<dyn FnOnce(&mut Control) + Send>;
 
-/// The ways to the control thread.
+/// Handle to the control thread.
 #[derive(Debug, Clone)]
 pub struct ControlHandle {
     batches: Sender<Batch>,
@@ -28,22 +28,22 @@ pub struct ControlHandle {
 }
 
 impl ControlHandle {
-    /// Gives a batch; waits while too many are on their way. False: the control thread has ended.
+    /// Sends a batch; waits while the channel is full. False if the control thread has ended.
     pub fn push(&self, batch: Batch) -> bool {
         self.batches.send(batch).is_ok()
     }
 
-    /// Whether a batch would have to wait.
+    /// Whether sending a batch would wait.
     pub fn is_full(&self) -> bool {
         self.batches.is_full()
     }
 
-    /// Gives an order, which is carried out within about [`PAUSE`] unless a large batch is being applied.
+    /// Sends a command. It runs within about [`PAUSE`], unless a large batch is being applied.
     pub fn order(&self, order: impl FnOnce(&mut Control) + Send + 'static) {
         let _ = self.orders.send(Box::new(order));
     }
 
-    /// As [`ask`](Self::ask), of a question that may stage a generation.
+    /// Like [`ask`](Self::ask), for a query that may stage a generation.
     pub fn ask_mut<A: Send + 'static>(
         &self,
         timeout: Duration,
@@ -56,7 +56,7 @@ impl ControlHandle {
         answered.recv_timeout(timeout).ok()
     }
 
-    /// Asks and waits for the answer at most `timeout`.
+    /// Sends a query and waits for the answer, at most for `timeout`.
     pub fn ask<A: Send + 'static>(
         &self,
         timeout: Duration,
@@ -71,17 +71,20 @@ impl ControlHandle {
     }
 }
 
-/// A control thread that runs; it ends when `stop` is dropped.
+/// A running control thread; it ends when `stop` is dropped.
 #[derive(Debug)]
 pub struct ControlThread {
-    /// Ways to it.
+    /// Handle to it.
     pub handle: ControlHandle,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ControlThread {
-    /// Starts it.
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's error if the thread cannot be created.
     pub fn spawn(control: Control) -> io::Result<ControlThread> {
         let (batches, batch_inlet) = bounded(BATCHES);
         let (questions, question_inlet) = bounded(64);
@@ -101,7 +104,7 @@ impl Drop for ControlThread {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the control thread had panicked");
+            tracing::error!("the control thread panicked");
         }
     }
 }
@@ -129,7 +132,7 @@ fn run(
         if busy {
             continue;
         }
-        // While a batch cannot be applied, the others stay in the channel and hold back their sender.
+        // While a batch cannot be applied, the others stay in the channel and block their sender.
         if !control.wants_batches() {
             std::thread::sleep(PAUSE);
             continue;

@@ -1,4 +1,4 @@
-//! What would happen to a packet, by the same table, hash and neighbors that workers use, without sending one.
+//! Traces a packet through the same table, flow hash and neighbors that workers use, without sending one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,12 +9,12 @@ use super::Control;
 use crate::neighbor::Key as Neighbor;
 use crate::packet::{checksum, ipv4, ipv6, put};
 use crate::pipeline::classify::LinkDestination;
-use crate::pipeline::family_batch::{FamilyBatch, Key};
+use crate::pipeline::family_batch::{Destination, FamilyBatch};
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
 impl Control {
-    /// Follows a packet to `address` from `from`, without ports; `seed` is that of the flow hash.
+    /// Traces a packet without ports from `from` to `address`; `seed` is that of the flow hash.
     pub fn trace(&mut self, vrf: VrfId, address: IpAddr, from: Option<IpAddr>, seed: u64) -> Trace {
         let generation = self.fib.generation();
         let mut trace =
@@ -44,12 +44,12 @@ impl Control {
                 trace.port = Some(self.port_name(usize::from(port.0)));
                 match generation.neighbor(port, address) {
                     Some(known) if known.state == AdjacencyState::Reachable => (Some(*known), "sent"),
-                    _ => (None, "held: the neighbor does not answer yet"),
+                    _ => (None, "held: the neighbor has not answered yet"),
                 }
             }
             Forward::Incomplete { next_hop } => {
                 trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
-                (None, "held: the neighbor does not answer yet")
+                (None, "held: the neighbor has not answered yet")
             }
             Forward::Local => (None, "host"),
             Forward::NoRoute => (None, "dropped: no_route"),
@@ -78,7 +78,7 @@ impl Control {
     }
 }
 
-/// Why a packet between two addresses does not even come to the table.
+/// Why a packet between two addresses is dropped before the lookup.
 fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
     let verdict = match (address, from) {
         (IpAddr::V4(to), from) => {
@@ -116,7 +116,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
     }
 }
 
-/// Sources of packets that nobody named one for: from RFC 5737 and RFC 3849.
+/// Source of packets for which none was named: from RFC 5737 and RFC 3849.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 0);
 const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
 
@@ -138,7 +138,7 @@ fn packet_v6(from: Ipv6Addr, to: Ipv6Addr) -> [u8; ipv6::HEADER] {
     bytes
 }
 
-/// The flow hash of a packet between two addresses without ports; from the unspecified address where none is named.
+/// The flow hash of a packet between two addresses without ports; from the unspecified address if none is named.
 fn hash(address: IpAddr, from: Option<IpAddr>, seed: u64) -> u32 {
     match address {
         IpAddr::V4(to) => {

@@ -1,8 +1,8 @@
-//! What a worker counts: written by that worker alone, read by anybody without disturbing it.
+//! Counters of a worker: written by that worker alone, read by others without disturbing it.
 //!
-//! A worker gathers a burst's figures in a [`Tally`] of its own and adds them to its [`WorkerCounters`] at once. The version number
-//! around the additions (a sequence lock) lets a reader see the state between two bursts and never a half-added one, so
-//! received = sent + dropped + host + held in every [`Snapshot`].
+//! A worker collects a burst's figures in its own [`Tally`] and then adds them to its [`WorkerCounters`]. The version number around the
+//! additions (a sequence lock) gives readers the state between two bursts and never a half-added one, so received = sent + dropped + host +
+//! held in every [`Snapshot`].
 
 mod snapshot;
 mod tally;
@@ -17,12 +17,12 @@ use crate::reason::Reason;
 use crate::used::Used;
 pub use snapshot::{PortSnapshot, QueueSnapshot, Snapshot};
 use tally::PortTally;
-pub use tally::{Taken, Tally};
+pub use tally::{Tally, Traffic};
 
-/// Looks in quick succession; a worker's additions take some ten nanoseconds.
-const QUICK_LOOKS: u32 = 64;
-/// Pauses of a microsecond and more between further looks, for a worker that lost its core in the middle of an addition.
-const PATIENT_LOOKS: u32 = 10_000;
+/// Read attempts in quick succession; a worker's additions take some ten nanoseconds.
+const FAST_ATTEMPTS: u32 = 64;
+/// Further attempts, each after a pause of a microsecond or more, for a worker that was preempted in the middle of an update.
+const SLOW_ATTEMPTS: u32 = 10_000;
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -55,12 +55,12 @@ struct PortCounters {
     drops: [Counter; Reason::COUNT],
 }
 
-/// A receive queue, as its worker counts it.
+/// Counters of a receive queue.
 #[derive(Debug, Default)]
 struct QueueCounters {
     packets: Counter,
     full: Counter,
-    handed: Counter,
+    steered: Counter,
 }
 
 /// The counters of one worker.
@@ -87,34 +87,34 @@ pub struct WorkerCounters {
     queues: Box<[CachePadded<QueueCounters>]>,
     groups: Box<[GroupCounter]>,
     used: Used,
-    /// The worker's thread, as the system knows it; 0: not started.
+    /// Kernel thread id of the worker; 0 before the start.
     thread: AtomicU64,
 }
 
-/// Traffic of one group, as forwarding counts it.
+/// Traffic of one group.
 #[derive(Debug, Default)]
 struct GroupCounter {
     packets: Counter,
     bytes: Counter,
 }
 
-/// Groups that are counted each by itself, by their index; those beyond share the last counter.
+/// Groups with a counter of their own, by index; those beyond share the last counter.
 const GROUPS: usize = 1 << 16;
 
-/// The additions of one burst; the worker's figures become visible when it ends.
+/// The update after one burst; readers see the new figures when it is dropped.
 #[derive(Debug)]
-pub struct Adding<'a> {
+pub struct BurstUpdate<'a> {
     counters: &'a WorkerCounters,
     version: usize,
 }
 
 impl WorkerCounters {
-    /// All zero, for a router of `ports` ports.
+    /// All zero, for a router with `ports` ports.
     pub fn new(ports: usize) -> Self {
         WorkerCounters::with_queues(ports, 0)
     }
 
-    /// The same for a worker that polls so many receive queues.
+    /// The same for a worker that polls `queues` receive queues.
     pub fn with_queues(ports: usize, queues: usize) -> Self {
         let port = || PortCounters {
             rx_packets: Counter::default(),
@@ -150,54 +150,54 @@ impl WorkerCounters {
         }
     }
 
-    /// Begins to add. The worker alone may call this.
+    /// Begins an update. Only the worker may call this.
     #[inline]
-    pub fn add(&self) -> Adding<'_> {
+    pub fn add(&self) -> BurstUpdate<'_> {
         let version = self.version.load(Ordering::Relaxed).wrapping_add(1);
         self.version.store(version, Ordering::Relaxed);
         fence(Ordering::Release);
-        Adding { counters: self, version }
+        BurstUpdate { counters: self, version }
     }
 
-    /// A poll found nothing.
+    /// A poll found no packet.
     #[inline]
     pub fn idle_poll(&self) {
         self.idle_polls.add(1);
     }
 
-    /// The serial of the generation that the worker forwards by.
+    /// Sets the serial of the generation that the worker uses.
     #[inline]
     pub fn serial(&self, serial: u64) {
         self.serial.set(serial);
     }
 
-    /// Whether the worker sleeps and holds no generation.
+    /// Sets whether the worker sleeps without a generation.
     pub fn idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::Relaxed);
     }
 
-    /// A sign of life, given every few turns.
+    /// Counts a turn as progress; called every few turns.
     #[inline]
     pub fn tick(&self) {
         self.ticks.add(1);
     }
 
-    /// Signs of life so far: a worker whose figure does not change does nothing.
+    /// Progress counter: a worker whose value does not change is stalled.
     pub fn ticks(&self) -> u64 {
         self.ticks.get()
     }
 
-    /// Time spent on turns that brought packets.
+    /// Adds time spent on turns that received packets.
     pub fn busy(&self, time: Duration) {
         self.busy_ns.add(time.as_nanos() as u64);
     }
 
-    /// Nanoseconds spent on turns that brought packets.
+    /// Nanoseconds spent on turns that received packets.
     pub fn busy_ns(&self) -> u64 {
         self.busy_ns.get()
     }
 
-    /// The worker's thread has ended, in order or not.
+    /// The worker's thread has ended, normally or by a panic.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -207,7 +207,7 @@ impl WorkerCounters {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Counts a packet that goes by a group. The worker alone may call this.
+    /// Counts a packet forwarded by a group. Only the worker may call this.
     #[inline]
     pub fn group(&self, index: u32, bytes: u16) {
         if let Some(group) = self.groups.get((index as usize).min(GROUPS - 1)) {
@@ -216,26 +216,26 @@ impl WorkerCounters {
         }
     }
 
-    /// The worker runs on this thread, as the system knows it.
+    /// Sets the kernel thread id of the worker.
     pub fn set_thread(&self, thread: u64) {
         self.thread.store(thread, Ordering::Relaxed);
     }
 
-    /// The thread that the worker runs on; none before its start.
+    /// Kernel thread id of the worker; none before its start.
     pub fn thread(&self) -> Option<u64> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
     }
 
-    /// Which directly connected hosts packets went to.
+    /// Directly connected hosts that packets went to.
     #[inline]
     pub fn used(&self) -> &Used {
         &self.used
     }
 
-    /// Packets and bytes that went by a group since the worker's start; none for groups that share the last counter.
-    pub fn of_group(&self, index: u32) -> Option<Taken> {
+    /// Packets and bytes forwarded by a group since the worker's start; none for groups that share the last counter.
+    pub fn of_group(&self, index: u32) -> Option<Traffic> {
         let group = self.groups.get(index as usize).filter(|_| (index as usize) < GROUPS - 1)?;
-        Some(Taken { packets: group.packets.get(), bytes: group.bytes.get() })
+        Some(Traffic { packets: group.packets.get(), bytes: group.bytes.get() })
     }
 
     /// The state between two bursts.
@@ -245,7 +245,7 @@ impl WorkerCounters {
             queues: self.queues.iter().map(|_| QueueSnapshot::default()).collect(),
             ..Snapshot::default()
         };
-        for look in 0..QUICK_LOOKS + PATIENT_LOOKS {
+        for look in 0..FAST_ATTEMPTS + SLOW_ATTEMPTS {
             let before = self.version.load(Ordering::Acquire);
             if before.is_multiple_of(2) {
                 self.copy(&mut snapshot);
@@ -254,7 +254,7 @@ impl WorkerCounters {
                     break;
                 }
             }
-            if look < QUICK_LOOKS {
+            if look < FAST_ATTEMPTS {
                 std::hint::spin_loop();
             } else {
                 std::thread::sleep(Duration::from_micros(1));
@@ -284,7 +284,7 @@ impl WorkerCounters {
             *to = QueueSnapshot {
                 packets: queue.packets.get(),
                 full: queue.full.get(),
-                handed: queue.handed.get(),
+                steered: queue.steered.get(),
             };
         }
         for (port, to) in self.ports.iter().zip(&mut to.ports) {
@@ -321,8 +321,8 @@ impl PortCounters {
     }
 }
 
-impl Adding<'_> {
-    /// A burst's tally, which is empty afterwards.
+impl BurstUpdate<'_> {
+    /// Adds a burst's tally and clears it.
     #[inline]
     pub fn burst(&self, tally: &mut Tally) {
         let counters = self.counters;
@@ -330,7 +330,7 @@ impl Adding<'_> {
         self.work(tally);
     }
 
-    /// What was done without a burst: packets that had been held, and those of the router's own.
+    /// Adds what happened outside of a burst: packets that had been held, and those of the router itself.
     #[inline]
     pub fn work(&self, tally: &mut Tally) {
         let counters = self.counters;
@@ -355,9 +355,9 @@ impl Adding<'_> {
         }
     }
 
-    /// What a port's transmit queue took: packets that were sent on, and those of the router's own.
+    /// Adds what a port's transmit queue took: forwarded packets, and the router's own.
     #[inline]
-    pub fn sent(&self, port: usize, taken: Taken, own: Taken) {
+    pub fn sent(&self, port: usize, taken: Traffic, own: Traffic) {
         self.counters.sent.add(taken.packets);
         self.counters.originated.add(own.packets);
         if let Some(port) = self.counters.ports.get(port) {
@@ -366,39 +366,39 @@ impl Adding<'_> {
         }
     }
 
-    /// A burst of one of the worker's queues, and how many of its packets went to other workers.
+    /// Counts a burst of one receive queue, and its packets that went to other workers (software RSS).
     #[inline]
-    pub fn queue(&self, place: usize, received: usize, handed: u32) {
-        if let Some(queue) = self.counters.queues.get(place) {
+    pub fn queue(&self, queue_index: usize, received: usize, steered: u32) {
+        if let Some(queue) = self.counters.queues.get(queue_index) {
             queue.packets.add(received as u64);
             if received >= BURST {
                 queue.full.add(1);
             }
-            if handed != 0 {
-                queue.handed.add(u64::from(handed));
+            if steered != 0 {
+                queue.steered.add(u64::from(steered));
             }
         }
     }
 
-    /// A port's driver took fewer packets than it was offered, so many times.
+    /// Counts that a port's driver took fewer packets than offered (TX backpressure).
     pub fn backpressure(&self, port: usize, times: u64) {
         if let Some(port) = self.counters.ports.get(port) {
             port.tx_backpressure.add(times);
         }
     }
 
-    /// Packets of the router's own that no transmit queue had room for, or that had no way.
+    /// Counts packets of the router itself that had no room in a transmit queue, or no route.
     pub fn originate_failed(&self, packets: u64) {
         self.counters.originate_failed.add(packets);
     }
 
-    /// Packets that wait for room in transmit queues, as of now.
+    /// Sets the number of packets that currently wait for room in transmit queues.
     #[inline]
     pub fn held(&self, packets: usize) {
         self.counters.held.set(packets as u64);
     }
 
-    /// Packets that were held when the worker stopped, counted at the port where they waited.
+    /// Counts packets that were held when the worker stopped, at the port where they waited.
     pub fn stopped(&self, port: usize, packets: u64) {
         if let Some(counter) =
             self.counters.ports.get(port).and_then(|port| port.drops.get(Reason::Stopped as usize))
@@ -408,7 +408,7 @@ impl Adding<'_> {
     }
 }
 
-impl Drop for Adding<'_> {
+impl Drop for BurstUpdate<'_> {
     #[inline]
     fn drop(&mut self) {
         self.counters.version.store(self.version.wrapping_add(1), Ordering::Release);
@@ -434,7 +434,7 @@ mod tests {
                     tally.drop(0, Reason::NoRoute);
                     let adding = counters.add();
                     adding.burst(&mut tally);
-                    adding.sent(0, Taken { packets: 1, bytes: 60 }, Taken::default());
+                    adding.sent(0, Traffic { packets: 1, bytes: 60 }, Traffic::default());
                     drop(adding);
                     // The work of a burst, of which a reader uses the time.
                     (0..200).for_each(|step| {

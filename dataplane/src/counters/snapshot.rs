@@ -1,4 +1,4 @@
-//! The counters of a worker as a reader has them.
+//! A consistent copy of a worker's counters.
 
 use crate::reason::Reason;
 
@@ -7,25 +7,25 @@ use crate::reason::Reason;
 pub struct Snapshot {
     /// Packets received.
     pub received: u64,
-    /// Packets sent on.
+    /// Packets forwarded.
     pub sent: u64,
-    /// Packets given to the router itself.
+    /// Packets for the router itself.
     pub host: u64,
     /// Packets that wait for room in a transmit queue or for a neighbor's answer.
     pub held: u64,
-    /// Packets of the router's own that were sent.
+    /// Packets sent by the router itself.
     pub originated: u64,
-    /// Packets of the router's own that no transmit queue had room for, or that had no way.
+    /// Packets of the router itself that had no room in a transmit queue, or no route.
     pub originate_failed: u64,
     /// ICMP errors sent.
     pub icmp_sent: u64,
-    /// ICMP errors that were due and not sent: rate limit, no buffer, no way back.
+    /// ICMP errors that were due but not sent: rate limit, no buffer, no route back.
     pub icmp_limited: u64,
-    /// Pieces made of packets, besides the first of each.
+    /// Fragments created, without the first of each packet.
     pub fragments: u64,
-    /// Signs of life.
+    /// Progress counter.
     pub ticks: u64,
-    /// Nanoseconds spent on turns that brought packets.
+    /// Nanoseconds spent on turns that received packets.
     pub busy_ns: u64,
     /// The thread has ended.
     pub ended: bool,
@@ -35,11 +35,11 @@ pub struct Snapshot {
     pub idle_polls: u64,
     /// Serial of the generation in use.
     pub serial: u64,
-    /// Sleeps and holds no generation.
+    /// The worker sleeps and holds no generation.
     pub idle: bool,
-    /// By place of the port.
+    /// By port index.
     pub ports: Vec<PortSnapshot>,
-    /// Its receive queues, in the order in which it polls them.
+    /// Its receive queues, in polling order.
     pub queues: Vec<QueueSnapshot>,
 }
 
@@ -48,10 +48,10 @@ pub struct Snapshot {
 pub struct QueueSnapshot {
     /// Packets received.
     pub packets: u64,
-    /// Bursts that were full, behind which more packets may have waited.
+    /// Full bursts, after which more packets may have waited.
     pub full: u64,
-    /// Of the packets, handed to other workers.
-    pub handed: u64,
+    /// Of these, packets steered to other workers (software RSS).
+    pub steered: u64,
 }
 
 /// A worker's counters of one port.
@@ -61,13 +61,13 @@ pub struct PortSnapshot {
     pub rx_packets: u64,
     /// Bytes received.
     pub rx_bytes: u64,
-    /// Packets sent, those of the router's own included.
+    /// Packets sent, including the router's own.
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Times that the driver took fewer packets than it was offered; the others waited, or were dropped as `tx_full`.
+    /// Times that the driver took fewer packets than offered (TX backpressure); the rest waited, or was dropped as `tx_full`.
     pub tx_backpressure: u64,
-    /// Dropped packets of those received here, by [`Reason`] number.
+    /// Packets received here and dropped, by [`Reason`] number.
     pub drops: [u64; Reason::COUNT],
 }
 
@@ -90,12 +90,12 @@ impl Snapshot {
         self.ports.iter().flat_map(|port| port.drops).sum()
     }
 
-    /// How many were dropped for a reason, all ports.
+    /// Packets dropped for a reason, all ports.
     pub fn drops(&self, reason: Reason) -> u64 {
         self.ports.iter().filter_map(|port| port.drops.get(reason as usize)).sum()
     }
 
-    /// The rule that no packet escapes: received = sent + dropped + host + held.
+    /// The invariant that no packet is unaccounted for: received = sent + dropped + host + held.
     pub fn adds_up(&self) -> bool {
         self.received == self.sent + self.dropped() + self.host + self.held
     }

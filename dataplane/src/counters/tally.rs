@@ -1,22 +1,22 @@
-//! What one burst did, gathered by its worker before anybody sees it.
+//! Figures of one burst, collected by its worker before others see them.
 
 use crate::reason::Reason;
 
-/// What one burst did, gathered without touching shared memory.
+/// Figures of one burst, collected without touching shared memory.
 ///
-/// What a port received and dropped is counted at the port; what came with a VLAN tag, also at the sub-interface. Only
-/// [`received`](Self::received) and [`host`](Self::host) go into the worker's sums.
+/// Received and dropped packets count at their port; packets with a VLAN tag also at the sub-interface. Only [`received`](Self::received)
+/// and [`host`](Self::host) enter the worker's sums.
 #[derive(Debug)]
 pub struct Tally {
     /// Packets received.
     pub received: u32,
-    /// Packets given to the router itself.
+    /// Packets for the router itself.
     pub host: u32,
     /// ICMP errors sent.
     pub icmp_sent: u32,
-    /// ICMP errors that were due and not sent, because of the rate limit or for want of a buffer or a way.
+    /// ICMP errors that were due but not sent: rate limit, no buffer, no route back.
     pub icmp_limited: u32,
-    /// Pieces made of packets, besides the first of each.
+    /// Fragments created, without the first of each packet.
     pub fragments: u32,
     pub(super) touched: [u64; 4],
     pub(super) ports: Box<[PortTally]>,
@@ -29,19 +29,19 @@ const _: () = assert!(Reason::COUNT <= u64::BITS as usize);
 pub(super) struct PortTally {
     pub(super) received: u32,
     pub(super) bytes: u64,
-    pub(super) sent: Taken,
-    /// Reasons that were counted: a bit for each.
+    pub(super) sent: Traffic,
+    /// Reasons with a count: one bit each.
     pub(super) dropped: u64,
     pub(super) drops: [u32; Reason::COUNT],
 }
 
 impl Tally {
-    /// Nothing happened yet at any of `ports` ports.
+    /// An empty tally for `ports` ports.
     pub fn new(ports: usize) -> Tally {
         let port = PortTally {
             received: 0,
             bytes: 0,
-            sent: Taken::default(),
+            sent: Traffic::default(),
             dropped: 0,
             drops: [0; Reason::COUNT],
         };
@@ -64,7 +64,7 @@ impl Tally {
         self.ports.get_mut(usize::from(port))
     }
 
-    /// Counts a dropped packet that came in by `port`.
+    /// Counts a dropped packet that arrived on `port`.
     #[inline]
     pub fn drop(&mut self, port: u16, reason: Reason) {
         if let Some(port) = self.port(port) {
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    /// Counts packets at the port that they came in by.
+    /// Counts packets on their port of arrival.
     #[inline]
     pub fn arrived(&mut self, port: u16, packets: u32, bytes: u64) {
         if let Some(port) = self.port(port) {
@@ -93,35 +93,35 @@ impl Tally {
     }
 }
 
-/// Packets and bytes that a transmit queue took.
+/// Packets and bytes, for instance those that a transmit queue took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct Traffic {
     /// Packets.
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
 }
 
-impl std::ops::AddAssign for Taken {
+impl std::ops::AddAssign for Traffic {
     #[inline]
-    fn add_assign(&mut self, more: Taken) {
+    fn add_assign(&mut self, more: Traffic) {
         self.packets += more.packets;
         self.bytes += more.bytes;
     }
 }
 
-impl std::ops::SubAssign for Taken {
+impl std::ops::SubAssign for Traffic {
     #[inline]
-    fn sub_assign(&mut self, less: Taken) {
+    fn sub_assign(&mut self, less: Traffic) {
         *self = *self - less;
     }
 }
 
-impl std::ops::Sub for Taken {
-    type Output = Taken;
+impl std::ops::Sub for Traffic {
+    type Output = Traffic;
 
     #[inline]
-    fn sub(self, less: Taken) -> Taken {
-        Taken { packets: self.packets - less.packets, bytes: self.bytes - less.bytes }
+    fn sub(self, less: Traffic) -> Traffic {
+        Traffic { packets: self.packets - less.packets, bytes: self.bytes - less.bytes }
     }
 }

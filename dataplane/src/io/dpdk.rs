@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, TryLockError};
 
 use dpdk::{Mempool, RxQueue, TxQueue};
 
-use super::{BURST, Burst, Deal, Io, Packet, Places, Pool, Receive, Transmit};
+use super::{BURST, Burst, Deal, Io, Packet, PacketMask, Pool, Receive, Transmit};
 
-/// Packets in mbufs.
+/// Packet I/O with mbufs.
 #[derive(Debug)]
 pub struct Dpdk;
 
@@ -104,12 +104,12 @@ impl Deal<MbufBurst> for dpdk::Deal<'_, BURST> {
     }
 
     #[inline]
-    fn give(&mut self, places: Places, to: &mut MbufBurst) {
-        dpdk::Deal::give(self, places, to);
+    fn give(&mut self, mask: PacketMask, to: &mut MbufBurst) {
+        dpdk::Deal::give(self, mask, to);
     }
 
     #[inline]
-    fn left(&self) -> Places {
+    fn left(&self) -> PacketMask {
         dpdk::Deal::left(self)
     }
 }
@@ -121,12 +121,12 @@ impl Receive<MbufBurst> for RxQueue {
     }
 }
 
-/// A transmit queue of a worker's own, or one that several share where a device has fewer than there are workers.
+/// A worker's own transmit queue, or one shared by several workers if the device has fewer than workers.
 #[derive(Debug)]
 pub enum Tx {
-    /// Nobody else sends by it.
+    /// Exclusive to one worker.
     Own(TxQueue),
-    /// Whoever finds it taken keeps its packets, in order, and offers them again: nobody waits.
+    /// Shared. A worker that finds it locked keeps its packets in order and offers them again: nobody waits.
     Shared(Arc<Mutex<TxQueue>>),
 }
 

@@ -1,9 +1,9 @@
-//! Packet I/O on plain memory: queues that a test fills and reads, with a transmit side that can be made to refuse.
+//! Packet I/O in plain memory: queues that a test fills and reads, and whose transmit side can be made to refuse.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{BURST, Burst, Deal, Io, Packet, Places, Pool, Receive, Transmit, each};
+use super::{BURST, Burst, Deal, Io, Packet, PacketMask, Pool, Receive, Transmit, each};
 
 /// Packets as byte vectors.
 #[derive(Debug)]
@@ -90,53 +90,53 @@ impl Deal<MemoryBurst> for MemoryDeal {
         self.0.get_mut(at)?.take()
     }
 
-    fn give(&mut self, places: Places, to: &mut MemoryBurst) {
-        for at in each(places) {
+    fn give(&mut self, mask: PacketMask, to: &mut MemoryBurst) {
+        for at in each(mask) {
             if to.0.len() < BURST {
                 to.0.extend(self.take(at));
             }
         }
     }
 
-    fn left(&self) -> Places {
-        let places = self.0.iter().enumerate().filter(|(_, packet)| packet.is_some());
-        places.fold(0, |places, (at, _)| places | 1 << at)
+    fn left(&self) -> PacketMask {
+        let mask = self.0.iter().enumerate().filter(|(_, packet)| packet.is_some());
+        mask.fold(0, |mask, (at, _)| mask | 1 << at)
     }
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     packets: VecDeque<Vec<u8>>,
-    /// How many more packets are taken; none: no limit.
+    /// How many more packets are accepted; none: unlimited.
     room: Option<usize>,
 }
 
-/// A queue; clones are handles to the same one, so that a test holds the other end.
+/// A queue. Clones refer to the same queue, so a test holds the other end.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryQueue(Arc<Mutex<Queue>>);
 
 impl MemoryQueue {
-    /// Puts a packet in.
+    /// Appends a packet.
     pub fn put(&self, packet: Vec<u8>) {
         self.lock().packets.push_back(packet);
     }
 
-    /// Takes the oldest packet out.
+    /// Removes the oldest packet.
     pub fn take(&self) -> Option<Vec<u8>> {
         self.lock().packets.pop_front()
     }
 
-    /// Packets inside.
+    /// Number of packets.
     pub fn len(&self) -> usize {
         self.lock().packets.len()
     }
 
-    /// Whether there is none inside.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// As a transmit queue: takes `room` packets from now on and then refuses; `None` takes all.
+    /// As a transmit queue: accepts `room` more packets and then refuses; `None` removes the limit.
     pub fn limit(&self, room: Option<usize>) {
         self.lock().room = room;
     }
@@ -165,12 +165,12 @@ impl Transmit<MemoryBurst> for MemoryQueue {
     }
 }
 
-/// Runs out only when a test says so; clones are handles to the same one.
+/// A pool that is exhausted only on a test's request. Clones refer to the same pool.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryPool(Arc<Mutex<Option<usize>>>);
 
 impl MemoryPool {
-    /// Gives `left` more packets; `None`: as many as anybody wants.
+    /// Provides `left` more packets; `None` removes the limit.
     pub fn limit(&self, left: Option<usize>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = left;
     }

@@ -1,31 +1,31 @@
-//! What the pipeline asks of packet I/O, so that it runs on DPDK and on plain memory alike.
+//! The packet I/O interface of the pipeline, which therefore runs on DPDK and on plain memory alike.
 //!
-//! [`Io`] names the types of one kind of I/O. [`memory`] is that of the tests, `dpdk` that of the binary.
+//! [`Io`] bundles the types of one implementation: [`memory`] for tests, `dpdk` for the daemon.
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod memory;
 
-/// Most packets that are received, looked up and handled together.
+/// Most packets received, looked up and processed together.
 pub const BURST: usize = 64;
 
-/// One packet, owned.
+/// An owned packet.
 pub trait Packet: Send + Sized {
-    /// Its bytes from the Ethernet header on, at least as far as the headers go.
+    /// Its bytes from the Ethernet header on. At least the headers are contiguous.
     fn data(&self) -> &[u8];
 
-    /// The same, to change.
+    /// Its bytes, mutable.
     fn data_mut(&mut self) -> &mut [u8];
 
-    /// Length of the whole frame; more than [`data`](Self::data) has where the frame is in several buffers.
+    /// Length of the whole frame; more than [`data`](Self::data) holds if the frame is segmented.
     fn length(&self) -> usize;
 
-    /// Whether the device checked the IPv4 header checksum and found it good; false says nothing.
+    /// Whether the device verified the IPv4 header checksum. False means unknown, not wrong.
     fn has_good_ipv4_checksum(&self) -> bool {
         false
     }
 
-    /// Copies the whole frame to `to`; false, and anything in it, where their lengths differ.
+    /// Copies the whole frame to `to`. False, with undefined content, if their lengths differ.
     fn copy_to(&self, to: &mut [u8]) -> bool {
         let same = self.data().len() == to.len();
         if same {
@@ -34,16 +34,16 @@ pub trait Packet: Send + Sized {
         same
     }
 
-    /// Asks the processor to fetch its first bytes.
+    /// Prefetches its first bytes.
     fn prefetch(&self) {}
 
-    /// Cuts the frame to this length; false, and nothing done, where it is shorter or in several buffers.
+    /// Truncates the frame to `length` bytes. False, without effect, if it is shorter or segmented.
     fn truncate(&mut self, length: usize) -> bool;
 
-    /// Makes room for `count` bytes in front; false, and nothing done, where there is none. Their content is anything.
+    /// Prepends `count` bytes of undefined content. False, without effect, if there is no headroom.
     fn grow_front(&mut self, count: usize) -> bool;
 
-    /// Takes `count` bytes off the front; false, and nothing done, where there are fewer.
+    /// Removes `count` bytes from the front. False, without effect, if there are fewer.
     fn trim_front(&mut self, count: usize) -> bool;
 }
 
@@ -52,69 +52,72 @@ pub trait Burst: Default + Send {
     /// The packets.
     type Packet: Packet;
 
-    /// All of them.
+    /// All packets.
     fn packets(&self) -> &[Self::Packet];
 
-    /// All of them, to change.
+    /// All packets, mutable.
     fn packets_mut(&mut self) -> &mut [Self::Packet];
 
-    /// Adds one at the end, or gives it back where there is no room.
+    /// Appends a packet.
+    ///
+    /// # Errors
+    /// The packet itself, if the burst is full.
     fn push(&mut self, packet: Self::Packet) -> Result<(), Self::Packet>;
 
-    /// Takes them out by their places; those that are not taken are freed.
+    /// Takes packets out by index; those that are not taken are freed.
     fn deal(&mut self) -> impl Deal<Self>;
 
-    /// Frees all.
+    /// Frees all packets.
     fn clear(&mut self);
 }
 
-/// Places in a burst: bit n for the packet at place n.
-pub type Places = u64;
+/// Selects packets of a burst: bit n stands for the packet with index n.
+pub type PacketMask = u64;
 
-/// [`Places`] has a bit for each packet of a burst.
-const _: () = assert!(BURST <= Places::BITS as usize);
+/// [`PacketMask`] has a bit for each packet of a burst.
+const _: () = assert!(BURST <= PacketMask::BITS as usize);
 
-/// Each place in order.
+/// The indices of the set bits, in order.
 #[inline]
-pub fn each(mut places: Places) -> impl Iterator<Item = usize> {
+pub fn each(mut mask: PacketMask) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
-        let at = (places != 0).then(|| places.trailing_zeros() as usize);
-        places &= places.wrapping_sub(1);
+        let at = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
         at
     })
 }
 
-/// The packets of a burst while they are dealt out.
+/// The packets of a burst while they are distributed.
 pub trait Deal<B: Burst> {
-    /// Takes the packet at a place; `None` where it was taken before, or there never was one.
+    /// Takes the packet with index `at`; `None` if it was taken before, or never existed.
     fn take(&mut self, at: usize) -> Option<B::Packet>;
 
-    /// Moves the packets at `places` to the end of another burst, in order, as many as there is room for.
-    fn give(&mut self, places: Places, to: &mut B);
+    /// Appends the packets of `mask` to another burst, in order, as far as there is room.
+    fn give(&mut self, mask: PacketMask, to: &mut B);
 
-    /// The places that still have their packets.
-    fn left(&self) -> Places;
+    /// The packets that were not taken yet.
+    fn left(&self) -> PacketMask;
 }
 
 /// A receive queue.
 pub trait Receive<B>: Send {
-    /// Adds the packets that wait to an empty burst; returns how many.
+    /// Receives waiting packets into an empty burst; returns their number.
     fn receive(&mut self, burst: &mut B) -> usize;
 }
 
 /// A transmit queue.
 pub trait Transmit<B>: Send {
-    /// Hands packets over from the front; returns how many were taken. The others stay in the burst.
+    /// Passes packets to the driver, from the front; returns how many it took. The rest stays in the burst.
     fn send(&mut self, burst: &mut B) -> usize;
 }
 
-/// Where packets of the router's own come from.
+/// A source of packet buffers for the router's own packets.
 pub trait Pool<P>: Send {
-    /// A packet with this content; `None` where there is no buffer, or none large enough.
+    /// A packet with this content; `None` if there is no buffer, or none large enough.
     fn packet(&mut self, bytes: &[u8]) -> Option<P>;
 }
 
-/// One kind of packet I/O.
+/// An implementation of packet I/O.
 pub trait Io: 'static {
     /// Its bursts.
     type Burst: Burst;
@@ -126,5 +129,5 @@ pub trait Io: 'static {
     type Pool: Pool<PacketOf<Self>>;
 }
 
-/// The packets of a kind of I/O.
+/// The packet type of an I/O implementation.
 pub type PacketOf<I> = <<I as Io>::Burst as Burst>::Packet;

@@ -1,10 +1,11 @@
-//! Neighbors: which MAC address has an address on a link, kept by asking (ARP, RFC 826; ND, RFC 4861).
+//! Neighbor tables: the MAC address of an address on a link, by ARP (RFC 826) and ND (RFC 4861).
 //!
-//! [`Table`] is a state machine without sockets and clocks: it is told what was heard and what time it is, and says what to ask and
-//! what changed. The control thread owns it.
+//! [`Table`] is a state machine without sockets and clocks: its inputs are what was heard and the time, its outputs are requests and
+//! changes. The control thread owns it.
 //!
-//! An entry that worked keeps working while it is asked again; only [`PROBES`] questions without an answer end it. An entry that a
-//! next hop needs is never given up, it is asked with growing pauses. Any other is asked again only where packets went to it since its last
+//! A reachable entry stays usable while it is probed; only [`PROBES`] unanswered requests end it. An entry that a next hop needs is never
+//! deleted, but requested with growing pauses. Any other is probed only if packets used it since its last answer; otherwise it becomes
+//! stale, and is deleted after [`STALE`] without use.
 //! answer; else it turns stale, and is forgotten when nobody wanted it for [`STALE`].
 
 use std::collections::{HashMap, VecDeque};
@@ -15,43 +16,43 @@ use fibcast_fib::PortId;
 
 use crate::packet::ethernet::Mac;
 
-/// Questions without an answer after which a neighbor is taken for gone.
+/// Unanswered requests after which a neighbor is unreachable.
 pub const PROBES: u32 = 3;
-/// Pause between questions to a neighbor that is not known yet, or may be gone (RFC 4861 §10, RETRANS_TIMER).
+/// Pause between requests to a neighbor that is unresolved or being probed (RFC 4861 §10, RETRANS_TIMER).
 pub const RETRY: Duration = Duration::from_secs(1);
-/// Longest pause between questions to a neighbor that does not answer.
+/// Longest pause between requests to a neighbor that does not answer.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// How long an answer is believed before the neighbor is asked again (RFC 4861 §10, REACHABLE_TIME).
+/// How long an answer is valid before the neighbor is probed (RFC 4861 §10, REACHABLE_TIME).
 pub const REFRESH: Duration = Duration::from_secs(30);
-/// How long an entry is kept that no packet went to; usable all the while (RFC 4861 §7.3.2, STALE).
+/// How long an unused entry is kept; it stays usable (RFC 4861 §7.3.2, STALE).
 pub const STALE: Duration = Duration::from_secs(120);
-/// Most entries of one port that packets caused and nobody answered for yet: who scans a subnet has these, and no more. The newest are kept.
+/// Most unresolved entries of one port that packets caused. The scan of a subnet gets these and no more; the newest are kept.
 pub const UNANSWERED_LIMIT: usize = 1_024;
-/// Most entries that packets and other stations may cause; next hops and static entries have their place besides.
+/// Most entries caused by packets and other stations. Next hops and static entries do not count.
 pub const LEARNED_LIMIT: usize = 16_384;
 
 /// An address on a link.
 pub type Key = (PortId, IpAddr);
 
-/// Whether a neighbor can be sent to.
+/// State of a neighbor (compare RFC 4861 §7.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// From the configuration: never solicited, never changed.
     Static,
-    /// Answered lately.
+    /// REACHABLE: answered recently.
     Reachable,
-    /// Known, and being asked whether it is still there; used all the while.
+    /// PROBE: being probed, still used.
     Probing,
-    /// Known, but no packet went to it lately: used when one does, and asked then.
+    /// STALE: no packet used it recently. Used by the next packet, and probed then.
     Stale,
-    /// Not known yet; being asked.
+    /// INCOMPLETE: being resolved.
     Incomplete,
-    /// Did not answer; asked again with growing pauses.
+    /// FAILED: did not answer; requested again with growing pauses.
     Failed,
 }
 
 impl State {
-    /// As shown.
+    /// The name shown to operators.
     pub fn name(self) -> &'static str {
         match self {
             State::Static => "static",
@@ -67,34 +68,34 @@ impl State {
 /// A neighbor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Whether it can be sent to.
+    /// Its state.
     pub state: State,
-    /// Its MAC address; present in the states in which it is used.
+    /// Its MAC address, in the states in which it is used.
     pub mac: Option<Mac>,
     /// A next hop needs it.
     pub needed: bool,
-    /// Packets went to it since its last answer.
+    /// Packets used it since its last answer.
     used: bool,
     questions: u32,
     pause: Duration,
     due: Instant,
 }
 
-/// What the table wants.
+/// Output of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Ask who has the address; the station itself where its MAC address is known.
+    /// Send a request: to all stations, or to the neighbor itself if its MAC address is known.
     Ask {
         /// Port and address.
         key: Key,
-        /// Where it was.
+        /// Its last MAC address.
         known: Option<Mac>,
     },
-    /// The neighbor's MAC address is this from now on; none: it is not known any more.
+    /// The neighbor's MAC address changed; none if it became unknown.
     Changed {
         /// Port and address.
         key: Key,
-        /// Where it is.
+        /// The new MAC address.
         mac: Option<Mac>,
     },
 }
@@ -104,14 +105,14 @@ pub enum Action {
 pub struct Table {
     entries: HashMap<Key, Entry>,
     learned: usize,
-    /// By port: entries that packets caused, oldest first; those that were answered for since are still among them.
+    /// By port: entries caused by packets, oldest first. May include entries that were answered since.
     unanswered: HashMap<PortId, VecDeque<Key>>,
     refused: u64,
     next: Option<Instant>,
 }
 
 impl Table {
-    /// A neighbor from the configuration.
+    /// Adds a static neighbor.
     pub fn set_static(&mut self, key: Key, mac: Mac, now: Instant, actions: &mut Vec<Action>) {
         let entry = Entry {
             state: State::Static,
@@ -128,7 +129,7 @@ impl Table {
         actions.push(Action::Changed { key, mac: Some(mac) });
     }
 
-    /// A next hop needs this neighbor from now on: it is asked at once, and for ever.
+    /// A next hop needs this neighbor: it is requested at once and for as long as it is needed.
     pub fn need(&mut self, key: Key, now: Instant) {
         match self.entries.get_mut(&key) {
             Some(entry) => {
@@ -152,7 +153,7 @@ impl Table {
         }
     }
 
-    /// A static neighbor is one no longer; false where it was none. It is asked for like any other from now on, where anybody needs it.
+    /// Removes the static property of a neighbor; false if it had none. It is resolved like any other from now on, if `needed`.
     pub fn remove_static(&mut self, key: Key, needed: bool, now: Instant, actions: &mut Vec<Action>) -> bool {
         if self.entries.get(&key).is_none_or(|entry| entry.state != State::Static) {
             return false;
@@ -165,7 +166,7 @@ impl Table {
         true
     }
 
-    /// A packet needed this neighbor.
+    /// A packet needs this neighbor.
     pub fn missed(&mut self, key: Key, now: Instant) {
         if self.entries.contains_key(&key) {
             return;
@@ -190,7 +191,7 @@ impl Table {
         self.wake(now);
     }
 
-    /// Notes which entries packets went to. One that was stale is asked at once whether it is still there.
+    /// Records which entries packets used. A stale one is probed at once.
     pub fn mark_used(&mut self, marks: impl Fn(&Key) -> bool, now: Instant) {
         let mut woken = false;
         for (key, entry) in &mut self.entries {
@@ -208,8 +209,8 @@ impl Table {
         }
     }
 
-    /// The station itself said where it is: in an answer, or by asking us. `create`: also if nobody wanted to know
-    /// (RFC 826: yes, if it asked for us; RFC 4861 §7.2.5: not by an unsolicited advertisement).
+    /// The station itself announced its address: by an answer, or by a request to us. `create`: also add an unknown neighbor (RFC 826: yes,
+    /// if the request was for us; RFC 4861 §7.2.5: not by an unsolicited advertisement).
     pub fn heard(&mut self, key: Key, mac: Mac, create: bool, now: Instant, actions: &mut Vec<Action>) {
         if !mac.is_unicast() {
             return;
@@ -240,7 +241,7 @@ impl Table {
         self.wake(now + REFRESH);
     }
 
-    /// What is due by now, at most `limit` questions; the others come with the next call.
+    /// What is due by now, at most `limit` requests; the rest comes with the next call.
     pub fn poll(&mut self, now: Instant, limit: usize, actions: &mut Vec<Action>) {
         if self.next.is_none_or(|next| now < next) {
             return;
@@ -273,7 +274,7 @@ impl Table {
         }
     }
 
-    /// Asks those neighbors at once whether they are still there; they are used all the while.
+    /// Probes the selected neighbors at once; they stay usable.
     pub fn probe(&mut self, which: impl Fn(&Key) -> bool, now: Instant) {
         for (_, entry) in self.entries.iter_mut().filter(|(key, _)| which(key)) {
             if matches!(entry.state, State::Reachable | State::Stale | State::Failed) {
@@ -283,22 +284,22 @@ impl Table {
         self.wake(now);
     }
 
-    /// When [`poll`](Self::poll) has something to do again.
+    /// When [`poll`](Self::poll) has to be called next.
     pub fn next_due(&self) -> Option<Instant> {
         self.next
     }
 
-    /// What is known about a neighbor.
+    /// The entry of a neighbor.
     pub fn get(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key)
     }
 
-    /// All, in no order.
+    /// All entries, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.entries.iter()
     }
 
-    /// Entries that were not made because of [`LEARNED_LIMIT`].
+    /// Entries refused because of [`LEARNED_LIMIT`].
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -318,7 +319,7 @@ fn incomplete(needed: bool, now: Instant) -> Entry {
     Entry { state: State::Incomplete, mac: None, needed, used: false, questions: 0, pause: RETRY, due: now }
 }
 
-/// The next step of an entry whose time has come; false: forget it.
+/// Next step of an entry whose timer expired; false: delete it.
 fn advance(key: Key, entry: &mut Entry, now: Instant, actions: &mut Vec<Action>) -> bool {
     match entry.state {
         State::Static => return true,

@@ -1,4 +1,4 @@
-//! The state machine under a clock that the tests move.
+//! The state machine under a clock that the tests control.
 
 use super::*;
 
@@ -9,14 +9,14 @@ fn key() -> Key {
     (PortId(1), IpAddr::from([192, 0, 2, 9]))
 }
 
-struct ForwardingContext {
+struct TestTable {
     table: Table,
     now: Instant,
 }
 
-impl ForwardingContext {
-    fn new() -> ForwardingContext {
-        ForwardingContext { table: Table::default(), now: Instant::now() }
+impl TestTable {
+    fn new() -> TestTable {
+        TestTable { table: Table::default(), now: Instant::now() }
     }
 
     fn after(&mut self, seconds: u64) -> Vec<Action> {
@@ -43,7 +43,7 @@ const fn ask(key: Key, known: Option<Mac>) -> Action {
 
 #[test]
 fn a_next_hop_is_asked_for_at_once_and_used_when_it_answers() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.table.need(key(), context.now);
     assert_eq!(context.after(0), [ask(key(), None)]);
     assert_eq!(context.after(0), [], "one question, then a pause");
@@ -54,7 +54,7 @@ fn a_next_hop_is_asked_for_at_once_and_used_when_it_answers() {
 
 #[test]
 fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.table.need(key(), context.now);
     let mut asked_at = Vec::new();
     for second in 0..300 {
@@ -72,8 +72,8 @@ fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
 }
 
 #[test]
-fn a_working_neighbour_is_refreshed_without_ever_being_dropped() {
-    let mut context = ForwardingContext::new();
+fn a_working_neighbor_is_refreshed_without_ever_being_dropped() {
+    let mut context = TestTable::new();
     context.table.need(key(), context.now);
     context.hear(MAC, false);
     for _ in 0..5 {
@@ -86,7 +86,7 @@ fn a_working_neighbour_is_refreshed_without_ever_being_dropped() {
 
 #[test]
 fn only_questions_without_an_answer_end_a_working_neighbor() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.table.need(key(), context.now);
     context.hear(MAC, false);
     for question in 0..PROBES {
@@ -99,7 +99,7 @@ fn only_questions_without_an_answer_end_a_working_neighbor() {
 
 #[test]
 fn who_is_not_needed_is_forgotten_when_it_does_not_answer() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.table.missed(key(), context.now);
     for _ in 0..PROBES {
         assert_eq!(context.after(1), [ask(key(), None)]);
@@ -109,8 +109,8 @@ fn who_is_not_needed_is_forgotten_when_it_does_not_answer() {
 }
 
 #[test]
-fn a_gratuitous_word_changes_known_neighbours_only() {
-    let mut context = ForwardingContext::new();
+fn a_gratuitous_word_changes_known_neighbors_only() {
+    let mut context = TestTable::new();
     assert_eq!(context.hear(MAC, false), []);
     assert_eq!(context.state(), None);
     assert_eq!(context.hear(MAC, true), [Action::Changed { key: key(), mac: Some(MAC) }], "it asked for us");
@@ -118,8 +118,8 @@ fn a_gratuitous_word_changes_known_neighbours_only() {
 }
 
 #[test]
-fn a_static_neighbour_is_neither_asked_nor_changed() {
-    let mut context = ForwardingContext::new();
+fn a_static_neighbor_is_neither_asked_nor_changed() {
+    let mut context = TestTable::new();
     let mut actions = Vec::new();
     context.table.set_static(key(), MAC, context.now, &mut actions);
     assert_eq!(actions, [Action::Changed { key: key(), mac: Some(MAC) }]);
@@ -130,22 +130,22 @@ fn a_static_neighbour_is_neither_asked_nor_changed() {
 
 #[test]
 fn a_group_address_is_nobodys_mac() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     assert_eq!(context.hear(Mac::BROADCAST, true), []);
     assert_eq!(context.state(), None);
 }
 
 #[test]
 fn a_host_that_packets_go_to_is_asked_again_and_another_is_not() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.hear(MAC, true);
     context.table.mark_used(|asked| *asked == key(), context.now);
     assert_eq!(context.after(30), [ask(key(), Some(MAC))]);
     assert_eq!(context.hear(MAC, false), []);
-    // No packet since that answer: it stays usable, and nobody asks.
+    // No packet since that answer: it stays usable and is not probed.
     assert_eq!(context.after(30), []);
     assert_eq!((context.state(), context.table.get(&key()).unwrap().mac), (Some(State::Stale), Some(MAC)));
-    // A packet: asked at once, used all the while.
+    // A packet: probed at once, still used.
     context.table.mark_used(|_| true, context.now);
     assert_eq!(context.after(0), [ask(key(), Some(MAC))]);
     assert_eq!(context.state(), Some(State::Probing));
@@ -153,7 +153,7 @@ fn a_host_that_packets_go_to_is_asked_again_and_another_is_not() {
 
 #[test]
 fn a_host_that_nobody_wants_is_forgotten_without_a_question() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     context.hear(MAC, true);
     assert_eq!(context.after(30), []);
     assert_eq!(context.after(119), []);
@@ -163,19 +163,19 @@ fn a_host_that_nobody_wants_is_forgotten_without_a_question() {
 
 #[test]
 fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_the_newest_are_kept() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     for host in 0..100_000u32 {
         context.table.missed((PortId(0), IpAddr::V4(host.into())), context.now);
     }
     assert_eq!(context.table.iter().count(), UNANSWERED_LIMIT);
     assert!(context.table.get(&(PortId(0), IpAddr::V4(99_999.into()))).is_some());
     assert_eq!(context.table.refused(), 100_000 - UNANSWERED_LIMIT as u64);
-    // Other ports, hosts that speak and next hops have their place all the same.
+    // Other ports, stations that announce themselves and next hops are not affected.
     context.table.missed(key(), context.now);
     assert_eq!(context.state(), Some(State::Incomplete));
     context.hear(MAC, false);
     assert_eq!(context.state(), Some(State::Reachable));
-    // And when nobody answered, all of them are gone.
+    // Without answers, all of them are deleted.
     for _ in 0..200 {
         context.after(1);
     }
@@ -184,7 +184,7 @@ fn a_scan_of_a_subnet_cannot_exhaust_the_table_and_the_newest_are_kept() {
 
 #[test]
 fn stations_that_speak_are_bounded_too() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     let mut actions = Vec::new();
     for host in 0..LEARNED_LIMIT as u32 + 10 {
         context.table.heard((PortId(0), IpAddr::V4(host.into())), MAC, true, context.now, &mut actions);
@@ -195,8 +195,8 @@ fn stations_that_speak_are_bounded_too() {
 }
 
 #[test]
-fn a_static_neighbour_that_is_taken_back_is_asked_for_where_it_is_needed() {
-    let mut context = ForwardingContext::new();
+fn a_static_neighbor_that_is_taken_back_is_asked_for_where_it_is_needed() {
+    let mut context = TestTable::new();
     let mut actions = Vec::new();
     context.table.set_static(key(), MAC, context.now, &mut actions);
     actions.clear();
@@ -208,7 +208,7 @@ fn a_static_neighbour_that_is_taken_back_is_asked_for_where_it_is_needed() {
 
 #[test]
 fn questions_beyond_the_limit_come_with_the_next_call() {
-    let mut context = ForwardingContext::new();
+    let mut context = TestTable::new();
     for host in 0..100u32 {
         context.table.need((PortId(0), IpAddr::V4(host.into())), context.now);
     }

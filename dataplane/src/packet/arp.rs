@@ -10,7 +10,7 @@ pub const LENGTH: usize = 28;
 /// Hardware type Ethernet, protocol type IPv4, lengths 6 and 4.
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// What an ARP packet wants.
+/// Operation of an ARP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Who has the target address?
@@ -21,8 +21,8 @@ pub enum Operation {
 
 /// An ARP packet for IPv4 over Ethernet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet {
-    /// What it wants.
+pub struct ArpPacket {
+    /// Operation.
     pub operation: Operation,
     /// MAC address of the sender.
     pub sender_mac: Mac,
@@ -34,9 +34,12 @@ pub struct Packet {
     pub target: Ipv4Addr,
 }
 
-impl Packet {
-    /// Reads what follows the Ethernet header; other hardware, protocols and operations are refused.
-    pub fn new_checked(bytes: &[u8]) -> Result<Packet, Malformed> {
+impl ArpPacket {
+    /// Parses what follows the Ethernet header.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is shorter than [`LENGTH`], not IPv4 over Ethernet, or neither request nor reply.
+    pub fn new_checked(bytes: &[u8]) -> Result<ArpPacket, Malformed> {
         let wrong = |expected, found| Malformed { layer: "ARP", expected, found };
         let bytes = take::<LENGTH>(bytes, 0).ok_or(wrong("at least 28 bytes", bytes.len()))?;
         let [kind @ .., _, code] = take::<8>(bytes, 0).copied().unwrap_or_default();
@@ -49,7 +52,7 @@ impl Packet {
             _ => return Err(wrong("request (1) or reply (2)", usize::from(code))),
         };
         let mac = |at| Mac(take::<6>(bytes, at).copied().unwrap_or_default());
-        Ok(Packet {
+        Ok(ArpPacket {
             operation,
             sender_mac: mac(8),
             sender: ipv4_at(bytes, 14),
@@ -58,7 +61,7 @@ impl Packet {
         })
     }
 
-    /// The frame that carries it to `destination`.
+    /// The Ethernet frame with this packet to `destination`.
     pub fn build(&self, destination: Mac) -> Vec<u8> {
         let mut bytes = [0; LENGTH];
         put(&mut bytes, 0, &ETHERNET_IPV4);
@@ -74,9 +77,9 @@ impl Packet {
         ethernet::build(destination, self.sender_mac, ethernet::ARP, &bytes)
     }
 
-    /// A question, to everybody or, to see whether it is still there, to one station.
+    /// An ARP request: broadcast, or unicast to `known` to probe a neighbor (RFC 1122 §2.3.2.1).
     pub fn request(mac: Mac, address: Ipv4Addr, target: Ipv4Addr, known: Option<Mac>) -> Vec<u8> {
-        let packet = Packet {
+        let packet = ArpPacket {
             operation: Operation::Request,
             sender_mac: mac,
             sender: address,
@@ -86,9 +89,9 @@ impl Packet {
         packet.build(known.unwrap_or(Mac::BROADCAST))
     }
 
-    /// The answer to this question by who has `mac`.
+    /// The reply to this request, from `mac`.
     pub fn reply(&self, mac: Mac) -> Vec<u8> {
-        let packet = Packet {
+        let packet = ArpPacket {
             operation: Operation::Reply,
             sender_mac: mac,
             sender: self.target,
@@ -107,13 +110,13 @@ mod tests {
     #[test]
     fn a_request_reads_as_built() {
         let (mac, own, target) = (Mac([2, 0, 0, 0, 0, 1]), [192, 0, 2, 1].into(), [192, 0, 2, 9].into());
-        let frame = Packet::request(mac, own, target, None);
-        let packet = Packet::new_checked(&frame[14..]).unwrap();
+        let frame = ArpPacket::request(mac, own, target, None);
+        let packet = ArpPacket::new_checked(&frame[14..]).unwrap();
         assert_eq!(
             (packet.operation, packet.sender, packet.target, packet.sender_mac),
             (Operation::Request, own, target, mac)
         );
-        let answer = Packet::new_checked(&packet.reply(Mac([4; 6]))[14..]).unwrap();
+        let answer = ArpPacket::new_checked(&packet.reply(Mac([4; 6]))[14..]).unwrap();
         assert_eq!(
             (answer.operation, answer.sender, answer.sender_mac, answer.target),
             (Operation::Reply, target, Mac([4; 6]), own)
@@ -123,7 +126,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Packet::new_checked(&bytes);
+            let _ = ArpPacket::new_checked(&bytes);
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::Ipv6Addr;
 
-/// Sum of the 16-bit words of `bytes` in ones' complement, not yet complemented. An odd last byte is padded with zero.
+/// Ones' complement sum of the 16-bit words of `bytes`, not complemented. An odd last byte is padded with zero.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
-    // RFC 1071 §2: the order of bytes does not matter to the sum, and carries may be deferred.
+    // RFC 1071 §2: the sum does not depend on byte order, and carries may be deferred.
     let (words, rest) = bytes.as_chunks::<4>();
     let mut total: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
     let mut last = [0; 4];
@@ -25,12 +25,12 @@ fn fold(mut total: u64) -> u16 {
     total as u16
 }
 
-/// The checksum field for `bytes` in which that field is zero.
+/// The checksum of `bytes`, in which the checksum field is zero.
 pub fn checksum(bytes: &[u8]) -> u16 {
     !sum(bytes)
 }
 
-/// The checksum field of an upper-layer packet over IPv6 (RFC 8200 §8.1) in which that field is zero.
+/// The checksum of an upper-layer packet over IPv6 with its pseudo-header (RFC 8200 §8.1); the checksum field is zero.
 pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, next_header: u8, payload: &[u8]) -> u16 {
     let parts = [
         u64::from(sum(&source.octets())),
@@ -42,9 +42,9 @@ pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, next_header: u8, paylo
     !fold(parts.iter().sum())
 }
 
-/// The checksum field after one 16-bit word of the header changed from `old` to `new`.
+/// The checksum after one 16-bit word of the header changed from `old` to `new`.
 ///
-/// RFC 1624 §3, equation 3: `HC' = ~(~HC + ~m + m')`. Equation 4 of RFC 1141 goes wrong where the result is zero.
+/// RFC 1624 §3, equation 3: `HC' = ~(~HC + ~m + m')`. Equation 4 of RFC 1141 is wrong if the result is zero.
 #[inline]
 pub fn update(field: u16, old: u16, new: u16) -> u16 {
     let total = u32::from(!field) + u32::from(!old) + u32::from(new);

@@ -1,4 +1,4 @@
-//! Answers to pings of own addresses: ICMP echo (RFC 792) and ICMPv6 echo (RFC 4443 §4.2).
+//! Echo replies for own addresses: ICMP echo (RFC 792) and ICMPv6 echo (RFC 4443 §4.2).
 
 use super::ethernet::{self, Frame, Mac};
 use super::{checksum, ipv4, ipv6, nd, put};
@@ -8,13 +8,13 @@ const REQUEST: u8 = 8;
 const REPLY: u8 = 0;
 const REQUEST_V6: u8 = 128;
 const REPLY_V6: u8 = 129;
-/// Time to live of what the router itself sends (RFC 1700).
+/// Time to live of packets that the router itself sends (RFC 1700).
 const TTL: u8 = 64;
 
-/// The answer to an echo request over IPv4, sent back to where the frame came from; `None` for all else.
+/// The reply to an IPv4 echo request, to the frame's sender; `None` for anything else.
 pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
     let request = header.payload();
-    // RFC 1122 §3.2.2.6: not to a broadcast; a fragment would have to be put together first.
+    // RFC 1122 §3.2.2.6: no reply to a broadcast. Fragments are not reassembled.
     if header.protocol() != ICMP || header.is_fragment() || frame.destination().is_multicast() {
         return None;
     }
@@ -34,7 +34,7 @@ pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac) -> Optio
     Some(ethernet::build(frame.source(), mac, ethernet::IPV4, &packet))
 }
 
-/// As [`reply_v4`] over IPv6.
+/// Like [`reply_v4`] for IPv6.
 pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
     let request = header.payload();
     let (source, destination) = (header.source(), header.destination());
@@ -59,7 +59,7 @@ pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac) -> Optio
     Some(ethernet::build(frame.source(), mac, ethernet::IPV6, &packet))
 }
 
-/// Identifier, sequence number and data come back as they were; the checksum is left zero.
+/// Identifier, sequence number and data are returned; the checksum is left zero.
 fn answer(request: &[u8], wanted: u8, reply: u8) -> Option<Vec<u8>> {
     let &[kind, code, ..] = request.first_chunk::<8>()?;
     if kind != wanted || code != 0 {

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use super::{Malformed, put, take};
 
-/// Length of the header: destination, source, EtherType.
+/// Length of the header in bytes: destination, source, EtherType.
 pub const HEADER: usize = 14;
-/// Shortest frame on the wire without its checksum; shorter ones are padded with zeros.
+/// Shortest frame in bytes without frame check sequence; shorter ones are padded with zeros.
 pub const MIN_FRAME: usize = 60;
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -24,21 +24,21 @@ pub const IPV6: u16 = 0x86dd;
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// Everybody on the link.
+    /// The broadcast address.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
-    /// A group address; broadcast is one too.
+    /// Whether it is a group address; broadcast is one.
     #[inline]
     pub fn is_multicast(self) -> bool {
         self.0[0] & 1 != 0
     }
 
-    /// An address that one station can have: neither a group nor all zeros.
+    /// Whether a single station can have it: neither a group address nor all zeros.
     pub fn is_unicast(self) -> bool {
         !self.is_multicast() && self != Mac::default()
     }
 
-    /// Where frames to an IPv6 multicast group go (RFC 2464 §7).
+    /// The MAC address of an IPv6 multicast group (RFC 2464 §7).
     pub fn of_group(group: Ipv6Addr) -> Mac {
         let [.., a, b, c, d] = group.octets();
         Mac([0x33, 0x33, a, b, c, d])
@@ -83,7 +83,7 @@ impl FromStr for Mac {
     }
 }
 
-/// A frame with a whole header.
+/// A frame with a complete header.
 #[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     header: &'a [u8; HEADER],
@@ -91,7 +91,10 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Takes the header off.
+    /// Parses the header.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is shorter than [`HEADER`].
     #[inline]
     pub fn new_checked(bytes: &'a [u8]) -> Result<Frame<'a>, Malformed> {
         match bytes.split_first_chunk::<HEADER>() {
@@ -100,35 +103,35 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Who it is for.
+    /// Destination MAC address.
     #[inline]
     pub fn destination(&self) -> Mac {
         let [a, b, c, d, e, f, ..] = *self.header;
         Mac([a, b, c, d, e, f])
     }
 
-    /// Who sent it.
+    /// Source MAC address.
     #[inline]
     pub fn source(&self) -> Mac {
         let [.., a, b, c, d, e, f, _, _] = *self.header;
         Mac([a, b, c, d, e, f])
     }
 
-    /// What it carries.
+    /// EtherType of the payload.
     #[inline]
     pub fn ethertype(&self) -> u16 {
         let [.., high, low] = *self.header;
         u16::from_be_bytes([high, low])
     }
 
-    /// What follows the header, padding included.
+    /// Bytes after the header, padding included.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 }
 
-/// A frame around `payload`, padded to [`MIN_FRAME`].
+/// A frame with `payload`, padded to [`MIN_FRAME`].
 pub fn build(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0; (HEADER + payload.len()).max(MIN_FRAME)];
     put(&mut frame, 0, &destination.0);
@@ -138,12 +141,12 @@ pub fn build(destination: Mac, source: Mac, ethertype: u16, payload: &[u8]) -> V
     frame
 }
 
-/// Four bytes as an IPv4 address; 0.0.0.0 where the bytes end before, which no caller that checked a length sees.
+/// Four bytes as an IPv4 address; 0.0.0.0 if there are fewer, which cannot happen after a length check.
 pub(crate) fn ipv4_at(bytes: &[u8], at: usize) -> Ipv4Addr {
     take::<4>(bytes, at).copied().unwrap_or_default().into()
 }
 
-/// As [`ipv4_at`] for IPv6.
+/// Like [`ipv4_at`] for IPv6.
 pub(crate) fn ipv6_at(bytes: &[u8], at: usize) -> Ipv6Addr {
     take::<16>(bytes, at).copied().unwrap_or_default().into()
 }

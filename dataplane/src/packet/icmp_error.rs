@@ -1,38 +1,38 @@
-//! ICMP and ICMPv6 error messages (RFC 792, RFC 1191 §4; RFC 4443 §3): which packets may have one, and the message itself.
+//! ICMP and ICMPv6 error messages (RFC 792, RFC 1191 §4; RFC 4443 §3): which packets may cause one, and the message itself.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{checksum, ethernet, ipv4, ipv6, nd, put};
 
-/// What an IPv4 error says.
+/// Type, code and parameter of an IPv4 error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     /// ICMP type.
     pub kind: u8,
     /// ICMP code.
     pub code: u8,
-    /// The 32 bits after the checksum: next-hop MTU, pointer, or zero.
+    /// The 32 bits after the checksum: next-hop MTU, pointer or zero.
     pub argument: u32,
 }
 
 const ICMP: u8 = 1;
-/// RFC 1812 §4.3.2.3: an error message is no longer than this.
+/// RFC 1812 §4.3.2.3: largest IPv4 error message in bytes.
 const MAX_V4: usize = 576;
-/// RFC 4443 §2.4 (c): as much as fits into the least MTU of IPv6.
+/// RFC 4443 §2.4 (c): largest IPv6 error message, the minimum MTU of IPv6.
 const MAX_V6: usize = 1_280;
 const TTL: u8 = 64;
-/// RFC 1812 §4.3.2.5: errors have precedence 6 (internetwork control), unless the packet asked for less attention than that.
+/// RFC 1812 §4.3.2.5: errors have precedence 6 (internetwork control), unless the packet had a lower one.
 const PRECEDENCE: u8 = 0xc0;
 const ICMP_HEADER: usize = 8;
 
-/// RFC 1812 §4.3.2.7: never about an error, a piece other than the first, a broadcast or multicast, or a source that is nobody in
-/// particular. Whether the frame was a broadcast, and whether the source is a martian, was looked at when the packet came in.
+/// RFC 1812 §4.3.2.7: no error about an error, a fragment other than the first, a broadcast or multicast, or a source that is not a single
+/// host. Link-layer broadcasts and martian sources were checked on input.
 pub fn may_answer_v4(header: &ipv4::Header<'_>) -> bool {
     let [first, ..] = header.source().octets();
     let (source, destination) = (header.source(), header.destination());
     let nobody = first == 0 || first == 127 || first >= 224;
     let error = header.protocol() == ICMP
-        // RFC 792, RFC 950, RFC 1256: echo, router discovery, timestamp, information, address mask; all other types are errors.
+        // RFC 792, RFC 950, RFC 1256: echo, router discovery, timestamp, information, address mask. All other types are errors.
         && !matches!(header.payload().first(), Some(0 | 8..=10 | 13..=18));
     header.fragment_offset() == 0
         && !nobody
@@ -42,8 +42,8 @@ pub fn may_answer_v4(header: &ipv4::Header<'_>) -> bool {
         && !error
 }
 
-/// RFC 4443 §2.4 (e): never about an error or a redirect, to a group (with the exception of `to_groups`), or from a source that is
-/// nobody in particular.
+/// RFC 4443 §2.4 (e): no error about an error or redirect, to a group (except with `to_groups`), or from a source that is not a single
+/// host.
 pub fn may_answer_v6(header: &ipv6::Header<'_>, to_groups: bool) -> bool {
     let source = header.source();
     !source.is_unspecified()
@@ -53,15 +53,15 @@ pub fn may_answer_v6(header: &ipv6::Header<'_>, to_groups: bool) -> bool {
         && !is_error_v6(header)
 }
 
-/// Whether the packet is an ICMPv6 error, behind extension headers too (RFC 8200 §4). What cannot be walked is no error.
+/// Whether the packet is an ICMPv6 error, also behind extension headers (RFC 8200 §4). Headers that cannot be parsed are no error.
 fn is_error_v6(header: &ipv6::Header<'_>) -> bool {
     let (mut next, mut bytes) = (header.next_header(), header.payload());
     for _ in 0..8 {
         let length = match (next, bytes) {
             (nd::ICMPV6, [kind, ..]) => return *kind < 128 || *kind == 137,
-            // Hop-by-hop, routing, destination options: length in units of 8 bytes without the first.
+            // Hop-by-hop, routing, destination options: length in units of 8 bytes, not counting the first.
             (0 | 43 | 60, [_, units, ..]) => 8 + usize::from(*units) * 8,
-            // A piece other than the first does not show what it is of.
+            // The protocol of a fragment other than the first is unknown.
             (44, [_, _, high, low, ..]) if u16::from_be_bytes([*high, *low]) & 0xfff8 == 0 => 8,
             _ => return false,
         };
@@ -71,9 +71,9 @@ fn is_error_v6(header: &ipv6::Header<'_>) -> bool {
     false
 }
 
-/// A frame with the message, MAC addresses left zero, into `room`, which is emptied first.
+/// Writes a frame with the message into `room`, MAC addresses left zero. `room` is cleared first.
 ///
-/// `original` is the IP packet as it came in, as far as it is at hand.
+/// `original` is the IP packet as received, as far as it is contiguous.
 pub fn build_v4(
     room: &mut Vec<u8>,
     error: Error,
@@ -103,7 +103,7 @@ pub fn build_v4(
     put(message, 2, &field.to_be_bytes());
 }
 
-/// As [`build_v4`].
+/// Like [`build_v4`] for IPv6.
 pub fn build_v6(
     room: &mut Vec<u8>,
     error: Error,

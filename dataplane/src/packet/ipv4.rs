@@ -1,16 +1,16 @@
-//! The IPv4 header (RFC 791), checked as RFC 1812 §5.2.2 asks of a router.
+//! The IPv4 header (RFC 791), validated as RFC 1812 §5.2.2 requires of a router.
 
 use std::net::Ipv4Addr;
 
 use super::checksum;
 
-/// Length of a header without options.
+/// Length of a header without options, in bytes.
 pub const HEADER: usize = 20;
 
-/// Which check of RFC 1812 §5.2.2 a packet failed, in the order of the RFC.
+/// The check of RFC 1812 §5.2.2 that a packet failed, in the order of the RFC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
-    /// (1) The link layer gave fewer bytes than a header has.
+    /// (1) Shorter than a header.
     Short,
     /// (2) The header checksum is wrong.
     Checksum,
@@ -18,11 +18,11 @@ pub enum Invalid {
     Version,
     /// (4) The header length is less than 20 bytes.
     HeaderLength,
-    /// (5) The total length is less than the header's, or more than the link layer gave.
+    /// (5) The total length is less than the header length, or more than the frame holds.
     TotalLength,
 }
 
-/// A header whose lengths and checksum are right.
+/// A header with valid lengths and checksum.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
     fixed: &'a [u8; HEADER],
@@ -30,9 +30,12 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Checks the header at the beginning of `bytes`, of a packet that is `length` bytes long on the link.
+    /// Validates the header at the start of `bytes`, of a packet that has `length` bytes in the frame.
     ///
-    /// The checksum comes last here: it can be computed only over a header whose length is right.
+    /// The checksum comes last here, because it needs a valid header length.
+    ///
+    /// # Errors
+    /// [`Invalid`]: the first failed check.
     #[inline]
     pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
         let header = Header::measured(bytes, length)?;
@@ -46,7 +49,10 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
-    /// All checks but that of the checksum, for packets that passed it before.
+    /// All checks except the checksum, for packets that passed it before.
+    ///
+    /// # Errors
+    /// [`Invalid`]: the first failed check.
     #[inline]
     pub fn measured(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
         let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
@@ -65,13 +71,13 @@ impl<'a> Header<'a> {
         Ok(Header { fixed, bytes })
     }
 
-    /// Header length in bytes, options included.
+    /// Header length in bytes, with options.
     #[inline]
     pub fn header_length(&self) -> usize {
         usize::from(self.fixed[0] & 0x0f) * 4
     }
 
-    /// Length of header and payload in bytes.
+    /// Total length of header and payload in bytes.
     #[inline]
     pub fn total_length(&self) -> u16 {
         u16::from_be_bytes([self.fixed[2], self.fixed[3]])
@@ -89,36 +95,36 @@ impl<'a> Header<'a> {
         self.fixed[9]
     }
 
-    /// The header with its options, as far as it is in the same buffer.
+    /// The header with its options, as far as it is contiguous.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes.get(..self.header_length()).unwrap_or_default()
     }
 
-    /// Type of service (RFC 1349; RFC 2474 reads it otherwise).
+    /// Type of service (RFC 1349), now the DS field (RFC 2474).
     #[inline]
     pub fn tos(&self) -> u8 {
         self.fixed[1]
     }
 
-    /// Not to be fragmented on the way (RFC 791 §3.1).
+    /// The DF flag: do not fragment (RFC 791 §3.1).
     #[inline]
     pub fn dont_fragment(&self) -> bool {
         self.fixed[6] & 0x40 != 0
     }
 
-    /// Where in the larger packet its payload begins, in units of 8 bytes.
+    /// Offset of its payload in the original packet, in units of 8 bytes.
     #[inline]
     pub fn fragment_offset(&self) -> u16 {
         u16::from_be_bytes([self.fixed[6], self.fixed[7]]) & 0x1fff
     }
 
-    /// More pieces follow.
+    /// The MF flag: more fragments follow.
     #[inline]
     pub fn more_fragments(&self) -> bool {
         self.fixed[6] & 0x20 != 0
     }
 
-    /// One piece of a larger packet, the first included.
+    /// Whether it is a fragment, including the first one.
     #[inline]
     pub fn is_fragment(&self) -> bool {
         u16::from_be_bytes([self.fixed[6], self.fixed[7]]) & 0x3fff != 0
@@ -138,7 +144,7 @@ impl<'a> Header<'a> {
         Ipv4Addr::new(a, b, c, d)
     }
 
-    /// What follows the header, as far as it is in the same buffer, padding excluded.
+    /// Bytes after the header without padding, as far as they are contiguous.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         let end = usize::from(self.total_length()).min(self.bytes.len());

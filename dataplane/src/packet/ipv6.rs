@@ -2,21 +2,21 @@
 
 use std::net::Ipv6Addr;
 
-/// Length of the header.
+/// Length of the header in bytes.
 pub const HEADER: usize = 40;
 
-/// What is wrong with a packet.
+/// The check that a packet failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
-    /// The link layer gave fewer bytes than a header has.
+    /// Shorter than a header.
     Short,
     /// The version is not 6.
     Version,
-    /// The payload length is more than the link layer gave.
+    /// The payload length is more than the frame holds.
     PayloadLength,
 }
 
-/// A header whose lengths are right.
+/// A header with valid lengths.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
     fixed: &'a [u8; HEADER],
@@ -24,7 +24,10 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Checks the header at the beginning of `bytes`, of a packet that is `length` bytes long on the link.
+    /// Validates the header at the start of `bytes`, of a packet that has `length` bytes in the frame.
+    ///
+    /// # Errors
+    /// [`Invalid`]: the first failed check.
     #[inline]
     pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
         let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
@@ -38,13 +41,13 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
-    /// Length of header and payload in bytes.
+    /// Total length of header and payload in bytes.
     #[inline]
     pub fn total_length(&self) -> usize {
         HEADER + usize::from(u16::from_be_bytes([self.fixed[4], self.fixed[5]]))
     }
 
-    /// Protocol of what follows: an extension header or an upper layer.
+    /// Next header: an extension header or the upper-layer protocol.
     #[inline]
     pub fn next_header(&self) -> u8 {
         self.fixed[6]
@@ -74,14 +77,14 @@ impl<'a> Header<'a> {
         self.fixed.last_chunk::<16>().copied().unwrap_or_default().into()
     }
 
-    /// What follows the header, as far as it is in the same buffer, padding excluded.
+    /// Bytes after the header without padding, as far as they are contiguous.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         self.bytes.get(HEADER..self.total_length().min(self.bytes.len())).unwrap_or_default()
     }
 }
 
-/// fe80::/10, which is never forwarded (RFC 4291 §2.5.6).
+/// Whether it is in fe80::/10, which is never forwarded (RFC 4291 §2.5.6).
 #[inline]
 pub fn is_link_local(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.octets();

@@ -1,14 +1,16 @@
-//! Packets as bytes: views that validate lengths once, and builders for the few packets that the router itself sends.
+//! Protocol headers: views that validate lengths once, and builders for the few packets that the router itself sends.
 //!
-//! Every view is made by `new_checked`, which proves all lengths; its accessors then cannot fail. Nothing here keeps state or
-//! knows about ports, routes or buffers. Values are in host byte order unless said otherwise.
+//! `new_checked` of a view validates all lengths; its accessors cannot fail afterwards. Nothing here has state or knows about ports, routes
+//! or buffers. Values are in host byte order unless stated otherwise.
 //!
-//! * [`ethernet`]: frame header and MAC addresses;
-//! * [`ipv4`], [`ipv6`]: network headers;
-//! * [`arp`], [`nd`]: address resolution, parsed and built;
-//! * [`echo`]: answers to pings of own addresses;
-//! * [`icmp_error`]: which packets may have an error, and the message;
-//! * [`checksum`]: the Internet checksum, whole and incremental.
+//! | module | protocol |
+//! |---|---|
+//! | [`ethernet`] | frame header and MAC addresses |
+//! | [`ipv4`], [`ipv6`] | network headers |
+//! | [`arp`], [`nd`] | address resolution |
+//! | [`echo`] | replies to pings of own addresses |
+//! | [`icmp_error`] | which packets may cause an error, and the message |
+//! | [`checksum`] | the Internet checksum, full and incremental |
 
 pub mod arp;
 pub mod checksum;
@@ -19,43 +21,43 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod nd;
 
-/// Why bytes are not the packet they should be.
+/// Why bytes cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{layer}: expected {expected}, found {found}")]
 pub struct Malformed {
     /// Name of the protocol.
     pub layer: &'static str,
-    /// What it should be.
+    /// What was expected.
     pub expected: &'static str,
-    /// A length or a field's value.
+    /// The length or field value that was found.
     pub found: usize,
 }
 
-/// The first `N` bytes from `at`; `None` where the bytes end before.
+/// The first `N` bytes from `at`; `None` if there are fewer.
 #[inline]
 pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk()
 }
 
-/// The first `N` bytes; all zero, which is no packet of any kind, where there are fewer. No branch: the fast path checks later.
+/// The first `N` bytes; all zero, which is no valid packet, if there are fewer. Branch-free: the fast path checks later.
 #[inline]
 pub(crate) fn head<const N: usize>(bytes: &[u8]) -> &[u8; N] {
     bytes.first_chunk().unwrap_or(&[0; N])
 }
 
-/// Eight bytes of a head at once, the first as the lowest. The compiler sees both bounds and checks nothing.
+/// Eight bytes at `at` in little-endian order. Both bounds are constant, so no bounds check remains.
 #[inline]
 pub(crate) fn le64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
     u64::from_le_bytes(take::<8>(head, at).copied().unwrap_or_default())
 }
 
-/// As [`le64`] for four bytes.
+/// Like [`le64`] for four bytes.
 #[inline]
 pub(crate) fn le32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_le_bytes(take::<4>(head, at).copied().unwrap_or_default())
 }
 
-/// Writes `value` at `at`, as far as there is room: for builders, whose buffers are made large enough.
+/// Writes `value` at `at`, as far as there is room: for builders, whose buffers are large enough.
 pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(room) = bytes.get_mut(at..at + value.len()) {
         room.copy_from_slice(value);

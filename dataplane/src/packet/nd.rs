@@ -1,4 +1,4 @@
-//! Neighbor solicitation and advertisement (RFC 4861 §4.3, §4.4), parsed with the checks of §7.1 and built.
+//! Neighbor solicitations and advertisements (RFC 4861 §4.3, §4.4), parsed with the checks of §7.1, and built.
 
 use std::net::Ipv6Addr;
 
@@ -11,43 +11,46 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
-/// Fixed part: type, code, checksum, flags, target.
+/// Bytes of the fixed part: type, code, checksum, flags, target.
 const FIXED: usize = 24;
-/// A link-layer address option of Ethernet.
+/// Bytes of a link-layer address option for Ethernet.
 const OPTION: usize = 8;
 
-/// What a neighbor says.
+/// A neighbor discovery message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Who has the target?
+    /// Neighbor solicitation: who has the target?
     Solicitation {
-        /// Address asked for.
+        /// Target address.
         target: Ipv6Addr,
-        /// MAC address of who asks; none when it only checks that nobody has the address (RFC 4862 §5.4).
+        /// MAC address of the sender; none in a duplicate address detection (RFC 4862 §5.4).
         source_mac: Option<Mac>,
     },
-    /// The sender has the target.
+    /// Neighbor advertisement: the sender has the target.
     Advertisement {
-        /// Address spoken of.
+        /// Target address.
         target: Ipv6Addr,
         /// Its MAC address.
         target_mac: Option<Mac>,
-        /// It answers a solicitation.
+        /// S flag: it answers a solicitation.
         solicited: bool,
-        /// It replaces what was known.
+        /// O flag: it overrides a cached address.
         overrides: bool,
     },
 }
 
 impl Message {
-    /// Reads an IPv6 packet; what is no valid solicitation or advertisement is refused.
+    /// Parses an IPv6 packet.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no valid solicitation or advertisement (RFC 4861 §7.1).
     pub fn new_checked(header: &ipv6::Header<'_>) -> Result<Message, Malformed> {
         let wrong = |expected, found| Malformed { layer: "ND", expected, found };
         let payload = header.payload();
         if header.next_header() != ICMPV6 {
             return Err(wrong("ICMPv6", usize::from(header.next_header())));
         }
-        // RFC 4861 §7.1.1, §7.1.2: a packet from beyond the link cannot have this hop limit.
+        // RFC 4861 §7.1.1, §7.1.2: a packet from another link cannot have this hop limit.
         if header.hop_limit() != 255 {
             return Err(wrong("a hop limit of 255", usize::from(header.hop_limit())));
         }
@@ -57,7 +60,7 @@ impl Message {
             return Err(wrong("code 0", usize::from(code)));
         }
         if checksum::pseudo_v6(header.source(), header.destination(), ICMPV6, payload) != 0 {
-            return Err(wrong("a right checksum", 0));
+            return Err(wrong("a valid checksum", 0));
         }
         let target = ipv6_at(payload, 8);
         if target.is_multicast() {
@@ -83,7 +86,7 @@ impl Message {
     }
 }
 
-/// Walks the options: each has a length in units of 8 bytes, of which 0 is invalid (RFC 4861 §4.6).
+/// Finds an option; each has a length in units of 8 bytes, of which 0 is invalid (RFC 4861 §4.6).
 fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> {
     let mut found = None;
     while let [kind, units, ..] = *options {
@@ -103,22 +106,22 @@ fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> 
     Ok(found)
 }
 
-/// ff02::1:ffXX:XXXX, the group that who has `target` listens to (RFC 4291 §2.7.1).
+/// ff02::1:ffXX:XXXX, the solicited-node multicast address of `target` (RFC 4291 §2.7.1).
 pub fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = target.octets();
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
-/// A question, to the solicited-node group or, to see whether it is still there, to one station.
+/// A neighbor solicitation: to the solicited-node group, or unicast to `known` to probe a neighbor.
 pub fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr, known: Option<Mac>) -> Vec<u8> {
     let destination = if known.is_some() { target } else { solicited_node(target) };
     let to = known.unwrap_or_else(|| Mac::of_group(destination));
     build(Envelope { to, mac, source, destination }, SOLICITATION, 0, target, SOURCE_LINK_LAYER)
 }
 
-/// The answer of who has `mac` to a question about `target` that came from `asker`.
+/// The neighbor advertisement for `target` from `mac`, in answer to a solicitation from `asker`.
 pub fn advertisement(mac: Mac, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: Mac) -> Vec<u8> {
-    // RFC 4861 §7.2.4: to all nodes, and not as solicited, where the asker has no address yet.
+    // RFC 4861 §7.2.4: to all nodes and not marked as solicited if the asker has no address yet.
     let (destination, to, solicited) = if asker.is_unspecified() {
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         (all_nodes, Mac::of_group(all_nodes), 0)
@@ -182,9 +185,9 @@ mod tests {
         let (own, asker): (Ipv6Addr, Ipv6Addr) =
             ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
         let frame = advertisement(OWN, own, asker, Mac([4; 6]));
-        let said =
+        let message =
             Message::Advertisement { target: own, target_mac: Some(OWN), solicited: true, overrides: true };
-        assert_eq!(read(&frame), Ok(said));
+        assert_eq!(read(&frame), Ok(message));
     }
 
     #[test]

@@ -1,39 +1,39 @@
-//! Ethernet: is the frame for us, and which protocol does it carry?
+//! Ethernet: is the frame for this router, and which protocol does it carry?
 //!
-//! [`sort`] parts a burst without a branch that depends on a packet. What is neither plain IPv4 nor plain IPv6 to our own address, or
-//! does not pass the checks of its family there, is looked at by itself in [`classify`], which knows every reason by name.
+//! [`sort`] splits a burst without branches that depend on a packet. Packets that are not plain IPv4 or IPv6 to our own MAC address, or
+//! fail the checks of their family there, are examined one by one in [`classify`], which names every reason.
 
 use super::family_batch::FamilyBatch;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input};
-use crate::io::{BURST, Packet, Places};
+use crate::io::{BURST, Packet, PacketMask};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::{head, le64};
 use crate::reason::Reason;
 
-/// How the frame reached us.
+/// Kind of the destination MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkDestination {
-    /// To our MAC address.
+    /// Our own MAC address.
     Unicast,
-    /// To a group of stations or all of them.
+    /// Multicast or broadcast.
     Multicast,
 }
 
-/// A burst, parted.
+/// A burst, split by protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sorted {
-    /// IPv4 to our MAC address, not looked at any further.
-    pub v4: Places,
+    /// IPv4 to our own MAC address, not yet validated.
+    pub v4: PacketMask,
     /// The same for IPv6.
-    pub v6: Places,
-    /// All else.
-    pub others: Places,
-    /// Length of all frames.
+    pub v6: PacketMask,
+    /// All other packets.
+    pub others: PacketMask,
+    /// Total length of all frames in bytes.
     pub bytes: u64,
 }
 
-/// Parts a burst that came in by a port with this MAC address.
+/// Splits a burst that arrived on a port with this MAC address.
 #[inline]
 pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
     let [a, b, c, d, e, f] = mac.0;
@@ -43,15 +43,15 @@ pub fn sort<P: Packet>(packets: &[P], mac: Mac) -> Sorted {
         let head = head::<{ ethernet::HEADER }>(packet.data());
         let ours = (le64(head, 0) ^ own) << 16 == 0;
         let ethertype = u16::from_be_bytes([head[12], head[13]]);
-        v4 |= Places::from(ours & (ethertype == ethernet::IPV4)) << at;
-        v6 |= Places::from(ours & (ethertype == ethernet::IPV6)) << at;
+        v4 |= PacketMask::from(ours & (ethertype == ethernet::IPV4)) << at;
+        v6 |= PacketMask::from(ours & (ethertype == ethernet::IPV6)) << at;
         all |= 1 << at;
         bytes += packet.length() as u64;
     }
     Sorted { v4, v6, others: all & !(v4 | v6), bytes }
 }
 
-/// A verdict where there is one already; `None` for packets that went into a family's batch, to be looked up.
+/// The verdict if it is already known; `None` for packets that were added to a family's batch for lookup.
 pub fn classify<P: Packet>(
     packet: &P,
     port: &PortFacts,
@@ -70,7 +70,7 @@ pub fn classify<P: Packet>(
     } else if packet.data().starts_with(&[0; ethernet::HEADER]) {
         return Some(Verdict::Drop(Reason::ZeroFrame));
     } else {
-        return Some(Verdict::Drop(Reason::OtherStation));
+        return Some(Verdict::Drop(Reason::OtherHost));
     };
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);

@@ -1,10 +1,10 @@
-//! The packets of one address family in a burst, side by side, as the lookup wants them.
+//! The packets of one address family in a burst, in the layout that the lookup needs.
 
 use fibcast_fib::{Generation, GroupIndex, VrfId};
 
 use crate::io::BURST;
 
-/// Destinations of a burst and what belongs to each.
+/// Destinations of a burst with the metadata of each packet.
 #[derive(Debug)]
 pub struct FamilyBatch<A> {
     destinations: [A; BURST],
@@ -13,27 +13,27 @@ pub struct FamilyBatch<A> {
     len: usize,
 }
 
-/// What is remembered of a packet from validation to rewriting.
+/// Packet metadata from validation to rewriting.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PacketMeta {
-    /// Place in the burst.
+    /// Index in the burst.
     pub at: u8,
-    /// What keeps it off the fast path; 0 for almost all.
+    /// Flags that keep the packet off the fast path; 0 for almost all.
     pub flags: u8,
-    /// Length of the IP packet in bytes; no longer than 65,575, so larger ones are capped.
+    /// Length of the IP packet in bytes, capped to 16 bits.
     pub length: u16,
 }
 
-/// [`PacketMeta::flags`]: the time to live or hop limit does not allow another hop.
+/// [`PacketMeta::flags`]: the time to live or hop limit expires here.
 pub const TTL_EXPIRED: u8 = 1;
-/// [`PacketMeta::flags`]: IPv4 options to look at.
+/// [`PacketMeta::flags`]: the IPv4 header has options.
 pub const OPTIONS: u8 = 2;
-/// [`PacketMeta::flags`]: an address that is not known beyond the link: IPv6 sources, IPv4 sources and destinations.
+/// [`PacketMeta::flags`]: a link-local address: an IPv6 source, an IPv4 source or destination.
 pub const LINK_LOCAL: u8 = 4;
-/// [`PacketMeta::flags`]: the reverse-path check refused it.
+/// [`PacketMeta::flags`]: the reverse-path check failed.
 pub const REVERSE_PATH: u8 = 8;
 
-/// A place beyond the last is written at and not counted: no branch, no bounds to check.
+/// Writes past the end go to a masked index and are not counted: neither a branch nor a bounds check.
 const _: () = assert!(BURST.is_power_of_two());
 
 impl<A: Copy + Default> Default for FamilyBatch<A> {
@@ -47,35 +47,35 @@ impl<A: Copy + Default> Default for FamilyBatch<A> {
     }
 }
 
-/// An address family that can be looked up.
-pub trait Key: Copy + Default {
-    /// All destinations of one VRF.
+/// A destination address type that the table can look up.
+pub trait Destination: Copy + Default {
+    /// Looks up destinations in one VRF.
     fn look_up(generation: &Generation, vrf: VrfId, destinations: &[Self], groups: &mut [GroupIndex]);
 }
 
-impl Key for u32 {
+impl Destination for u32 {
     #[inline]
     fn look_up(generation: &Generation, vrf: VrfId, destinations: &[u32], groups: &mut [GroupIndex]) {
         generation.lookup_v4(vrf, destinations, groups);
     }
 }
 
-impl Key for u128 {
+impl Destination for u128 {
     #[inline]
     fn look_up(generation: &Generation, vrf: VrfId, destinations: &[u128], groups: &mut [GroupIndex]) {
         generation.lookup_v6(vrf, destinations, groups);
     }
 }
 
-/// Adds packets to a family's batch one after the other; its length lives in a register meanwhile.
+/// Appends packets to a family's batch; keeps the length in a register.
 #[derive(Debug)]
-pub struct Adding<'a, A> {
+pub struct Appender<'a, A> {
     batch: &'a mut FamilyBatch<A>,
     len: usize,
 }
 
-impl<A: Copy> Adding<'_, A> {
-    /// Adds a packet where it is `good`, without a branch. It has room for a whole burst.
+impl<A: Copy> Appender<'_, A> {
+    /// Appends a packet if it is `good`, without a branch. There is room for a whole burst.
     #[inline]
     pub fn add(&mut self, destination: A, meta: PacketMeta, good: bool) {
         let at = self.len % BURST;
@@ -85,28 +85,28 @@ impl<A: Copy> Adding<'_, A> {
     }
 }
 
-impl<A> Drop for Adding<'_, A> {
+impl<A> Drop for Appender<'_, A> {
     #[inline]
     fn drop(&mut self) {
         self.batch.len = self.len.min(BURST);
     }
 }
 
-impl<A: Key> FamilyBatch<A> {
-    /// Forgets the burst before.
+impl<A: Destination> FamilyBatch<A> {
+    /// Empties the batch.
     #[inline]
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
-    /// To add packets.
+    /// Starts appending.
     #[inline]
-    pub fn adding(&mut self) -> Adding<'_, A> {
-        Adding { len: self.len, batch: self }
+    pub fn adding(&mut self) -> Appender<'_, A> {
+        Appender { len: self.len, batch: self }
     }
 
-    /// Looks all destinations up in the VRF of their port; `vrf_of` says it by the packet's place, and is asked only where the burst
-    /// came by more than one.
+    /// Looks up all destinations, each in the VRF of its port. `vrf_of` maps a packet's index to its VRF; it is called only if the burst
+    /// arrived on several ports.
     #[inline]
     pub fn look_up(
         &mut self,
@@ -128,14 +128,14 @@ impl<A: Key> FamilyBatch<A> {
         }
     }
 
-    /// Each packet with its destination and group.
+    /// Each packet's metadata with its destination and group.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = (PacketMeta, A, GroupIndex)> {
         let packets = self.metas.iter().zip(&self.destinations).zip(&self.groups).take(self.len);
         packets.map(|((meta, destination), group)| (*meta, *destination, *group))
     }
 
-    /// Metadata of all packets, to add flags to.
+    /// Metadata of all packets, to set flags.
     pub fn metas_mut(&mut self) -> impl Iterator<Item = &mut PacketMeta> {
         self.metas.iter_mut().take(self.len)
     }

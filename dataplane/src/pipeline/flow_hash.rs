@@ -1,4 +1,4 @@
-//! The flow hash: equal for all packets of a flow, so that they keep one path and their order.
+//! The flow hash: the same for all packets of a flow, so that a flow keeps its path and its order.
 //!
 //! Over addresses, protocol and ports, for IPv6 also the flow label (RFC 6438). A fragment has no ports except in its first piece,
 //! so ports are left out for every piece of a fragmented packet.
@@ -22,7 +22,7 @@ pub fn of_ipv6(bytes: &[u8], seed: u64) -> u32 {
     ipv6::Header::new_checked(bytes, usize::MAX).map_or(0, |header| ipv6(&header, seed))
 }
 
-/// Of an IPv4 packet.
+/// For an IPv4 packet.
 #[inline]
 pub fn ipv4(header: &ipv4::Header<'_>, seed: u64) -> u32 {
     let ports = if header.is_fragment() { 0 } else { ports(header.protocol(), header.payload()) };
@@ -30,7 +30,7 @@ pub fn ipv4(header: &ipv4::Header<'_>, seed: u64) -> u32 {
     finish(mix(addresses, seed), header.protocol(), ports)
 }
 
-/// Of an IPv6 packet. An extension header in front hides the ports; flow label and addresses then decide alone.
+/// For an IPv6 packet. An extension header hides the ports; flow label and addresses decide alone then.
 #[inline]
 pub fn ipv6(header: &ipv6::Header<'_>, seed: u64) -> u32 {
     let halves = |bits: u128| [(bits >> 64) as u64, bits as u64];
@@ -48,7 +48,7 @@ fn ports(protocol: u8, payload: &[u8]) -> u32 {
     }
 }
 
-/// Both halves of a wide product: each input bit reaches every output bit.
+/// XOR of both halves of a wide product: each input bit affects every output bit.
 #[inline]
 fn mix(a: u64, b: u64) -> u64 {
     let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b | 1);

@@ -1,4 +1,4 @@
-//! Group and flow hash to adjacency, and the packet written for it.
+//! From group and flow hash to an adjacency, and the packet rewritten for it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,10 +15,10 @@ use crate::io::Packet;
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 
-/// A host on a connected subnet whose MAC address a packet needed and nobody knew.
+/// A host on a connected subnet that has to be resolved, because a packet needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Miss {
-    /// The subnet's port.
+    /// Port of the subnet.
     pub port: PortId,
     /// The host.
     pub address: IpAddr,
@@ -27,21 +27,21 @@ pub struct Miss {
 /// What forwarding reads besides the packets.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardingContext<'a> {
-    /// The table.
+    /// The generation of the table.
     pub generation: &'a Generation,
-    /// All ports by place.
+    /// All ports by port index.
     pub ports: &'a [PortFacts],
-    /// Of the flow hash.
+    /// Seed of the flow hash.
     pub seed: u64,
-    /// Where neighbors are asked for; none: nobody is asked.
+    /// Ring for resolution requests; none: no requests.
     pub misses: Option<&'a ArrayQueue<Miss>>,
-    /// Where groups' traffic is counted.
+    /// Counters of groups and workers.
     pub counters: &'a WorkerCounters,
-    /// Ports whose link is down, where there is one.
+    /// Links that are down, if any.
     pub down: Option<&'a Links>,
 }
 
-/// Every IPv4 packet of a burst.
+/// Forwards the IPv4 packets of a burst.
 #[inline]
 pub fn ipv4<P: Packet>(
     packets: &mut [P],
@@ -66,7 +66,7 @@ pub fn ipv4<P: Packet>(
     verdicts.on(ports);
 }
 
-/// Every IPv6 packet of a burst.
+/// Forwards the IPv6 packets of a burst.
 #[inline]
 pub fn ipv6<P: Packet>(
     packets: &mut [P],
@@ -91,7 +91,7 @@ pub fn ipv6<P: Packet>(
     verdicts.on(ports);
 }
 
-/// An IPv4 packet whose group has several next hops, or that something else keeps off the fast path.
+/// Forwards an IPv4 packet off the fast path: its group has several next hops, or a flag is set.
 #[inline(never)]
 fn ipv4_exception<P: Packet>(
     packet: &mut P,
@@ -121,7 +121,7 @@ fn ipv4_exception<P: Packet>(
     if too_big { Verdict::Fragment { port, mtu } } else { Verdict::Send(port) }
 }
 
-/// As [`ipv4_exception`].
+/// Like [`ipv4_exception`] for IPv6.
 #[inline(never)]
 fn ipv6_exception<P: Packet>(
     packet: &mut P,
@@ -149,7 +149,7 @@ fn ipv6_exception<P: Packet>(
     Verdict::Send(adjacency.port.0)
 }
 
-/// What few packets have: see the flags of [`super::family_batch`].
+/// Handles the flags of [`super::family_batch`].
 fn flagged<P: Packet>(
     packet: &mut P,
     meta: PacketMeta,
@@ -163,7 +163,7 @@ fn flagged<P: Packet>(
     if meta.flags & LINK_LOCAL != 0 {
         return Err(Reason::LinkLocal);
     }
-    // RFC 1812 §5.3.1, RFC 8200 §3: the packet's time ends here.
+    // RFC 1812 §5.3.1, RFC 8200 §3: the time to live expires here.
     if meta.flags & TTL_EXPIRED != 0 {
         return Err(Reason::TtlExceeded);
     }
@@ -187,12 +187,15 @@ fn dont_fragment_v4(frame: &[u8]) -> bool {
     take::<1>(frame, ethernet::HEADER + 6).is_none_or(|[flags]| flags & 0x40 != 0)
 }
 
-/// Whether a packet may not be cut on the way: by its flag, or because it is no IPv4 (RFC 8200 §5).
+/// Whether a packet must not be fragmented: by its DF flag, or because it is IPv6 (RFC 8200 §5).
 pub fn dont_fragment(frame: &[u8]) -> bool {
     take::<2>(frame, 12) != Some(&ethernet::IPV4.to_be_bytes()) || dont_fragment_v4(frame)
 }
 
-/// Where the packet goes, or what else becomes of it. The hash is made only where a group has several members.
+/// The next hop's adjacency, or another verdict. Computes the hash only if the group has several members.
+///
+/// # Errors
+/// The verdict for a packet that is not sent: no route, blackhole, held, and so on.
 pub fn adjacency<'a>(
     context: ForwardingContext<'a>,
     group: GroupIndex,
@@ -207,7 +210,7 @@ pub fn adjacency<'a>(
     match context.generation.forward_by(group, hash) {
         Forward::Via(adjacency) => match context.down {
             Some(links) if links.is_down(adjacency.port) => {
-                // Nobody else: it waits, as for a neighbor, until the link is back or the control thread knows better.
+                // No other member: the packet is held, as for a neighbor, until the link is back or the control thread updates the group.
                 links.instead(context.generation, group, hashed).ok_or(Verdict::Hold(group.0))
             }
             _ => Ok(adjacency),
@@ -222,7 +225,10 @@ pub fn adjacency<'a>(
     }
 }
 
-/// The destination itself is on the link of `port`.
+/// The destination is directly connected to `port`.
+///
+/// # Errors
+/// The verdict for a packet that is held until the host is resolved.
 pub fn connected(
     context: ForwardingContext<'_>,
     port: PortId,
@@ -243,7 +249,7 @@ pub fn connected(
     }
 }
 
-/// What packets that wait for the same next hop have in common. Next hops that happen to share it share a bound, no more.
+/// Hold-queue key of a next hop. Next hops with equal keys share one bound, nothing else.
 fn key(next_hop: &NextHop) -> u32 {
     let bits = match next_hop.gateway {
         Some(IpAddr::V4(v4)) => u128::from(v4.to_bits()),

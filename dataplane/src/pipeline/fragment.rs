@@ -1,16 +1,16 @@
-//! IPv4 fragmentation on the way (RFC 791 §2.3, §3.2; RFC 1812 §4.2.2.7).
+//! IPv4 fragmentation by a router (RFC 791 §2.3, §3.2; RFC 1812 §4.2.2.7).
 
 use crate::io::{Packet, Pool};
 use crate::packet::{checksum, ethernet, ipv4, put};
 use crate::reason::Reason;
 
-/// RFC 791 §3.1: options with this bit go into every piece.
+/// RFC 791 §3.1: options with this bit are copied into every fragment.
 const COPIED: u8 = 0x80;
 const MORE: u16 = 0x2000;
 const HEADER: usize = ethernet::HEADER;
 
-/// The same frame in one buffer of `pool`; `None` where it is in one already, or none is large enough. Drivers whose buffers have fixed sizes
-/// (e1000) receive a large frame in several.
+/// Copies a segmented frame into one buffer of `pool`; `None` if it is contiguous already, or no buffer is large enough. Drivers with fixed
+/// buffer sizes (e1000) receive a large frame in several buffers.
 pub fn gather<P: Packet>(frame: &P, pool: &mut impl Pool<P>, room: &mut Vec<u8>) -> Option<P> {
     let length = frame.length();
     if frame.data().len() == length || length > room.capacity() {
@@ -20,8 +20,11 @@ pub fn gather<P: Packet>(frame: &P, pool: &mut impl Pool<P>, room: &mut Vec<u8>)
     frame.copy_to(room).then(|| pool.packet(room)).flatten()
 }
 
-/// Cuts a frame, rewritten already, into pieces of at most `mtu` bytes of IP. The first is the frame itself, shortened; the others come from
-/// `pool` and are added to `made` in order. An error, and nothing added, where a buffer is missing, or the frame itself lies in several.
+/// Splits a rewritten frame into fragments of at most `mtu` bytes of IP. The frame itself, shortened, is the first; the others come from
+/// `pool` and are appended to `made` in order. An error, with nothing appended, if a buffer is missing or the frame is segmented.
+///
+/// # Errors
+/// The drop reason, with nothing appended to `made`: a packet buffer is missing, or the frame is segmented.
 pub fn fragment<P: Packet>(
     frame: &mut P,
     mtu: u16,
@@ -37,7 +40,7 @@ pub fn fragment<P: Packet>(
     let packet = bytes.get(HEADER..).ok_or(Reason::ShortPacket)?;
     let header = ipv4::Header::new_checked(packet, packet.len()).map_err(|_| Reason::BadLength)?;
     let (length, payload) = (header.header_length(), header.payload());
-    // RFC 791 §3.2: all pieces but the last are whole units of 8 bytes.
+    // RFC 791 §3.2: all fragments but the last are multiples of 8 bytes.
     let each = usize::from(mtu).saturating_sub(length) & !7;
     if each == 0 {
         return Err(Reason::TooBig);
@@ -74,7 +77,7 @@ pub fn fragment<P: Packet>(
     Ok(())
 }
 
-/// Writes what differs from piece to piece.
+/// Writes the fields that differ between fragments.
 fn seal(ip: &mut [u8], header_length: usize, total: usize, field: u16) {
     put(ip, 0, &[0x40 | (header_length / 4) as u8]);
     put(ip, 2, &(total as u16).to_be_bytes());
@@ -84,7 +87,7 @@ fn seal(ip: &mut [u8], header_length: usize, total: usize, field: u16) {
     put(ip, 10, &sum.to_be_bytes());
 }
 
-/// The options of pieces other than the first, padded to whole words.
+/// The options of fragments other than the first, padded to 32-bit words.
 struct Copied {
     bytes: [u8; 40],
     length: usize,

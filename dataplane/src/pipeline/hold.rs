@@ -1,32 +1,33 @@
-//! Packets that wait until their next hop's MAC address is known (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
+//! Packets that wait for their next hop's MAC address (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
 //!
-//! Bounded for each next hop and in all; a newer packet takes the place of the oldest. Who waited too long is handed back as unreachable.
+//! The queue is bounded for each next hop and in total; a newer packet replaces the oldest. A packet that waited too long is returned as
+//! unreachable.
 
 use std::time::{Duration, Instant};
 
 use crate::reason::Reason;
 
-/// Most packets that wait for one next hop, of one worker.
+/// Most packets of one worker that wait for one next hop.
 pub const PER_NEXT_HOP: usize = 16;
-/// Most packets that wait in all, of one worker.
+/// Most packets of one worker that wait in total.
 pub const IN_ALL: usize = 512;
-/// Longest wait: that of [`crate::neighbor::PROBES`] questions, a second apart.
+/// Longest wait: [`crate::neighbor::PROBES`] requests, one second each.
 pub const LONGEST: Duration = Duration::from_secs(3);
 
-/// A packet that waits.
+/// A held packet.
 #[derive(Debug)]
 pub struct Held<P> {
-    /// As it came in, nothing rewritten.
+    /// The packet as received.
     pub packet: P,
-    /// Place of the port that it came in by.
+    /// Index of the port of arrival.
     pub port: u16,
-    /// The router's own: not counted as received.
+    /// Sent by the router itself: not counted as received.
     pub own: bool,
     next_hop: u32,
     until: Option<Instant>,
 }
 
-/// Oldest first. The default has no room yet; [`Hold::new`] has all that it will need.
+/// Oldest first. The default is without storage; [`Hold::new`] allocates everything.
 #[derive(Debug)]
 pub struct Hold<P> {
     held: Vec<Held<P>>,
@@ -40,12 +41,12 @@ impl<P> Default for Hold<P> {
 }
 
 impl<P> Hold<P> {
-    /// Empty, with room for [`IN_ALL`].
+    /// Empty, with storage for [`IN_ALL`] packets.
     pub fn new() -> Self {
         Hold { held: Vec::with_capacity(IN_ALL + 1), received: 0 }
     }
 
-    /// Keeps a packet; returns the one that lost its place.
+    /// Adds a packet; returns the one that it displaced.
     pub fn push(&mut self, packet: P, port: u16, own: bool, next_hop: u32) -> Option<Held<P>> {
         let mut same = self.held.iter().enumerate().filter(|(_, held)| held.next_hop == next_hop);
         let oldest = same.next().map(|(at, _)| at).filter(|_| same.count() + 1 >= PER_NEXT_HOP);
@@ -57,7 +58,7 @@ impl<P> Hold<P> {
         lost
     }
 
-    /// Takes out up to `limit` packets that are `ready`, or whose wait is over, in order; `gone` is true for the latter.
+    /// Takes up to `limit` packets that are `ready` or expired, in order; `gone` is true for expired ones.
     pub fn take(
         &mut self,
         now: Instant,
@@ -69,7 +70,7 @@ impl<P> Hold<P> {
         while taken < limit
             && let Some(held) = self.held.get_mut(at)
         {
-            // The clock is read when somebody looks, not when a packet comes.
+            // The clock is read by the consumer, not for each packet.
             let over = *held.until.get_or_insert(now + LONGEST) <= now;
             let is_ready = ready(held);
             if !is_ready && !over {
@@ -83,24 +84,24 @@ impl<P> Hold<P> {
         }
     }
 
-    /// Packets that had been received and wait.
+    /// Number of received packets that wait.
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// Whether nobody waits.
+    /// Whether no packet waits.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Lets all go, for a worker that stops.
+    /// Removes all packets, when a worker stops.
     pub fn drain(&mut self) -> impl Iterator<Item = Held<P>> {
         self.received = 0;
         self.held.drain(..)
     }
 }
 
-/// Why a packet lost its place or its patience.
+/// Drop reason of a packet that expired (`gone`) or was displaced.
 pub fn reason(gone: bool) -> Reason {
     if gone { Reason::NeighborUnreachable } else { Reason::HoldFull }
 }

@@ -1,7 +1,7 @@
-//! Copies of frames on their way between workers and other threads, which never hold a packet buffer.
+//! Copies of frames on their way between workers and other threads, which never hold packet buffers.
 //!
-//! Almost all are short and lie in the ring itself. Those of ports with a large MTU are in a buffer of a [`LongFrames`] store and go back
-//! there when they are dropped, so that a worker neither allocates nor frees memory.
+//! Most are short and stored in the ring itself. Those of ports with a large MTU use a buffer of a [`LongFrames`] store and return there
+//! when dropped, so a worker neither allocates nor frees memory.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::io::Packet;
 
-/// Largest frame that lies in a ring itself: that of an MTU of 1,500 and some more.
+/// Largest frame stored in a ring itself: an MTU of 1,500 and some more.
 const SHORT: usize = 2_032;
-/// Long frames that are on their way at once; the exception path carries few of them.
+/// Most long frames in flight; the exception path carries few of them.
 const LONG_FRAMES: usize = 256;
 
-/// Buffers for long frames. Clones are handles to the same store; an empty one, where all ports have usual MTUs, has none.
+/// Buffers for long frames. Clones refer to the same store. Without jumbo ports it is empty.
 #[derive(Debug, Clone)]
 pub struct LongFrames {
     store: Arc<ArrayQueue<Box<[u8]>>>,
@@ -28,7 +28,7 @@ impl Default for LongFrames {
 }
 
 impl LongFrames {
-    /// For frames of up to so many bytes.
+    /// For frames of up to `longest` bytes.
     pub fn new(longest: usize) -> LongFrames {
         if longest <= SHORT {
             return LongFrames::default();
@@ -40,17 +40,17 @@ impl LongFrames {
         LongFrames { store: Arc::new(store), longest }
     }
 
-    /// Whether a frame of any length that it is made for can be copied now.
+    /// Whether a frame of the largest length can be copied now.
     pub fn has_room(&self) -> bool {
         self.longest <= SHORT || !self.store.is_empty()
     }
 
-    /// Length of the longest frame.
+    /// Length of the longest frame in bytes.
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// A copy of a frame; `None` where it is too long, or too many long ones are on their way.
+    /// Copies a frame; `None` if it is too long, or too many long ones are in flight.
     pub fn copy(&self, port: u16, frame: &[u8]) -> Option<HostFrame> {
         self.fill(port, frame.len(), |room| {
             room.copy_from_slice(frame);
@@ -58,7 +58,7 @@ impl LongFrames {
         })
     }
 
-    /// A copy of a packet, of all of its buffers.
+    /// Copies a packet with all of its segments.
     pub fn copy_packet<P: Packet>(&self, port: u16, packet: &P) -> Option<HostFrame> {
         self.fill(port, packet.length(), |room| packet.copy_to(room))
     }
@@ -81,9 +81,9 @@ impl LongFrames {
 /// A frame on its way between a worker and another thread.
 #[derive(Debug)]
 pub struct HostFrame {
-    /// Index of the port that it came in by or goes out of.
+    /// Index of the port of arrival or departure.
     pub port: u16,
-    /// On the way out: the table says where to, and the MAC addresses are written then.
+    /// On output: to be routed by the table, which also supplies the MAC addresses.
     pub routed: bool,
     length: u16,
     bytes: Bytes,
@@ -117,7 +117,7 @@ impl std::fmt::Debug for Bytes {
     }
 }
 
-/// A buffer of a store that it goes back to.
+/// A buffer that returns to its store when dropped.
 struct Long {
     bytes: Box<[u8]>,
     frames: LongFrames,
@@ -125,20 +125,20 @@ struct Long {
 
 impl Drop for Long {
     fn drop(&mut self) {
-        // The store has room for each of its buffers.
+        // The store has room for all of its buffers.
         let _ = self.frames.store.push(std::mem::take(&mut self.bytes));
     }
 }
 
 impl HostFrame {
-    /// A copy of a frame of usual length; `None` where it is longer.
+    /// Copies a frame of usual length; `None` if it is longer.
     pub fn new(port: u16, frame: &[u8]) -> Option<HostFrame> {
         let mut bytes = [0; SHORT];
         bytes.get_mut(..frame.len())?.copy_from_slice(frame);
         Some(HostFrame { port, routed: false, length: frame.len() as u16, bytes: Bytes::Short(bytes) })
     }
 
-    /// An answer to this frame, by the same port; a long one takes a buffer of the store that this frame's is from.
+    /// An answer to this frame, by the same port; a long one uses a buffer of the same store.
     pub fn answer(&self, frame: &[u8]) -> Option<HostFrame> {
         match &self.bytes {
             Bytes::Short(_) => HostFrame::new(self.port, frame),
@@ -146,7 +146,7 @@ impl HostFrame {
         }
     }
 
-    /// The same as a packet of the router's own that goes the way the table says.
+    /// Marks it as a packet of the router itself that is routed by the table.
     pub fn routed(self) -> HostFrame {
         HostFrame { routed: true, ..self }
     }
@@ -156,7 +156,7 @@ impl HostFrame {
         self.bytes.as_ref().get(..usize::from(self.length)).unwrap_or_default()
     }
 
-    /// The same, to change.
+    /// The frame, mutable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.as_mut().get_mut(..usize::from(self.length)).unwrap_or_default()
     }

@@ -1,7 +1,7 @@
-//! What a source is told about a dropped packet, and how often at most.
+//! ICMP errors about dropped packets, and their rate limits.
 //!
-//! RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f): a token bucket for each port and one for all, so that bursts (traceroute) are answered and
-//! floods are not. Which packets are never answered says [`crate::packet::icmp_error`].
+//! RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f): a token bucket for each port and one for all, so that bursts (traceroute) are answered and floods
+//! are not. [`crate::packet::icmp_error`] decides which packets may cause an error.
 
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,15 @@ use crate::packet::icmp_error::{Error, build_v4, build_v6, may_answer_v4, may_an
 use crate::packet::{ipv4, ipv6};
 use crate::reason::Reason;
 
-/// `[icmp]`: how many errors are sent.
+/// `[icmp]`: rate limits of ICMP errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Errors per second about packets of one port.
     pub per_port: u32,
-    /// Errors per second in all.
+    /// Errors per second in total.
     pub total: u32,
-    /// Errors that may come at once after a quiet time, for each of the two.
+    /// Burst size of both token buckets.
     pub burst: u32,
 }
 
@@ -33,14 +33,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The share of one of several workers.
+    /// The share of one of `workers` workers.
     pub fn share(self, workers: u32) -> Limits {
         let part = |whole: u32| whole.div_ceil(workers.max(1));
         Limits { per_port: part(self.per_port), total: part(self.total), burst: part(self.burst) }
     }
 }
 
-/// Thousandths of a token, so that low rates refill too.
+/// Tokens are counted in thousandths, so that low rates refill too.
 const TOKEN: u64 = 1_000;
 
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Bucket {
     }
 }
 
-/// The limits at work.
+/// The token buckets.
 #[derive(Debug)]
 pub struct Limiter {
     total: Bucket,
@@ -70,7 +70,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Full, for so many ports.
+    /// Full buckets for `ports` ports.
     pub fn new(limits: Limits, ports: usize) -> Limiter {
         Limiter {
             total: Bucket::new(limits.total, limits.burst.max(1)),
@@ -79,7 +79,7 @@ impl Limiter {
         }
     }
 
-    /// Time passes.
+    /// Refills the buckets by the elapsed time.
     pub fn refill(&mut self, now: Instant) {
         let Some(before) = self.filled else {
             self.filled = Some(now);
@@ -93,7 +93,7 @@ impl Limiter {
         }
     }
 
-    /// Takes a token of the port and one of all; false where one of them has none.
+    /// Takes one token of the port and one of all; false if either is empty.
     pub fn allows(&mut self, port: u16) -> bool {
         let Some(bucket) = self.ports.get_mut(usize::from(port)) else { return false };
         if bucket.level < TOKEN || self.total.level < TOKEN {
@@ -105,7 +105,7 @@ impl Limiter {
     }
 }
 
-/// Whether anybody is told about packets dropped for this reason.
+/// Whether this drop reason causes an ICMP error.
 #[inline]
 pub fn is_told(reason: Reason) -> bool {
     matches!(
@@ -156,7 +156,7 @@ fn error_v6(reason: Reason, mtu: u16) -> Option<Error> {
     })
 }
 
-/// The error about a frame as it came in by the port at place `port`, without MAC addresses, into `room`; false where none is due.
+/// Writes the error about a frame that arrived on the port with index `port` into `room`, without MAC addresses; false if none is due.
 pub fn write(
     room: &mut Vec<u8>,
     frame: &[u8],
@@ -193,8 +193,8 @@ pub fn write(
     }
 }
 
-/// "Too big" about a packet of this host's own, into `room` as [`write()`] does. It seems to come from where the packet was to go: a kernel
-/// takes nothing that comes in from an address of its own.
+/// Writes "too big" about a packet of this host itself into `room`, as [`write()`] does. Its source is the packet's destination: a kernel
+/// drops packets from its own addresses.
 pub fn write_to_self(room: &mut Vec<u8>, frame: &[u8], mtu: u16) -> bool {
     let Ok(frame) = Frame::new_checked(frame) else { return false };
     let bytes = frame.payload();

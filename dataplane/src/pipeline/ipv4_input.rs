@@ -1,4 +1,4 @@
-//! IPv4: header checks (RFC 1812 §5.2.2) and addresses that no packet on a wire may have (§5.3.7, §5.3.4).
+//! IPv4 input: header validation (RFC 1812 §5.2.2) and martian addresses (§5.3.7, §5.3.4).
 
 use std::net::Ipv4Addr;
 
@@ -6,35 +6,36 @@ use super::Verdict;
 use super::classify::LinkDestination;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
 use super::options;
-use crate::io::{Packet, Places, each};
+use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet;
 use crate::packet::ipv4::{HEADER, Header, Invalid};
 use crate::packet::{head, le32, le64};
 use crate::reason::Reason;
 
-/// Where the header is in a frame.
+/// Offset of the IP header in a frame.
 const IP: usize = ethernet::HEADER;
 
 /// 169.254.0.0/16, not forwarded (RFC 3927 §7).
 const LINK_LOCAL_NET: [u8; 2] = [169, 254];
-/// 224.0.0.0/24, spoken on a link by routing protocols among others (RFC 5771 §4).
+/// 224.0.0.0/24, the local network control block, used by routing protocols (RFC 5771 §4).
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
-/// All checks of [`ipv4_input`] at once, for frames to our own MAC address: good packets without options go into the family's batch. Returns the
-/// others, whose reason somebody else finds. With `OFFLOAD` a checksum that the device found good is not computed again.
+/// Fast path: all checks of [`ipv4_input`] at once, for frames to our own MAC address. Valid packets without options are added to the
+/// family's batch. Returns the other packets, which take the exception path. With `OFFLOAD`, a checksum that the device verified is not
+/// computed again.
 #[inline]
 pub fn fast<P: Packet, const OFFLOAD: bool>(
     packets: &[P],
-    places: Places,
+    mask: PacketMask,
     batch: &mut FamilyBatch<u32>,
-) -> Places {
+) -> PacketMask {
     let mut others = 0;
     let mut batch = batch.adding();
-    for at in each(places) {
+    for at in each(mask) {
         let Some(packet) = packets.get(at) else { continue };
         let head = head::<{ IP + HEADER }>(packet.data());
         let (first, second, destination) = (le64(head, IP), le64(head, IP + 8), le32(head, IP + 16));
-        // RFC 1071 §2: in ones' complement the order of bytes does not matter, and a sum that verifies is divisible by 65,535.
+        // RFC 1071 §2: the ones' complement sum does not depend on byte order; a valid header's sum is divisible by 65,535.
         let halves = |word: u64| (word >> 32) + (word & 0xffff_ffff);
         let sum = || halves(first) + halves(second) + u64::from(destination);
         let checked = OFFLOAD && packet.has_good_ipv4_checksum();
@@ -49,12 +50,12 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
         let flags = if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 };
         batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
-        others |= Places::from(!good) << at;
+        others |= PacketMask::from(!good) << at;
     }
     others
 }
 
-/// `None`: the packet is in the family's batch. The time to live is looked at when it is known that the packet goes on.
+/// Exception path. `None`: the packet is in the family's batch. Its time to live is checked once it is known to be forwarded.
 pub fn ipv4_input(
     bytes: &[u8],
     length: usize,
@@ -91,7 +92,7 @@ pub fn ipv4_input(
     None
 }
 
-/// RFC 1812 §5.3.7, §4.2.2.11: "this network", loopback, multicast, class E and broadcast are never a source. Their first byte says so.
+/// RFC 1812 §5.3.7, §4.2.2.11: "this network", loopback, multicast, class E and broadcast are invalid sources. The first byte decides.
 #[inline]
 fn is_unicast(first: u8) -> bool {
     (first.wrapping_sub(1) < 223) & (first != 127)
@@ -102,19 +103,19 @@ fn is_martian_source(address: Ipv4Addr) -> bool {
     !is_unicast(first)
 }
 
-/// RFC 3927 §2.7, §7: no router forwards packets from or to these, whatever their time to live.
+/// RFC 3927 §2.7, §7: a router forwards no packets from or to these addresses, whatever their time to live.
 #[inline]
 fn is_link_local(address: Ipv4Addr) -> bool {
     address.to_bits() >> 16 == 0xa9fe
 }
 
-/// The same for a destination, of which groups have a meaning of their own.
+/// The same for a destination; multicast groups are handled separately.
 fn is_special(address: Ipv4Addr) -> bool {
     is_martian_source(address)
 }
 
-/// Groups of the link may be for a routing protocol of this host; beyond it there is no multicast routing, and a limited broadcast is
-/// for this link only, of which we ask nothing by it.
+/// Link-local groups may be for a routing protocol of this host. Beyond the link there is no multicast routing, and a limited broadcast is
+/// for this link only; the router uses none.
 #[cold]
 fn special(destination: Ipv4Addr) -> Verdict {
     if destination.octets().starts_with(&LINK_GROUPS) {
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
     use crate::packet::checksum;
 
-    /// A frame, and what its device says of the checksum.
+    /// A frame, and whether its device verified the checksum.
     struct Checked(Vec<u8>, bool);
 
     impl Packet for Checked {

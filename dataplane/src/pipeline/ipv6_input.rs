@@ -1,25 +1,25 @@
-//! IPv6: header checks (RFC 8200 §3) and addresses with a scope or meaning of their own (RFC 4291).
+//! IPv6 input: header validation (RFC 8200 §3) and special addresses (RFC 4291).
 
 use std::net::Ipv6Addr;
 
 use super::Verdict;
 use super::classify::LinkDestination;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
-use crate::io::{Packet, Places, each};
+use crate::io::{Packet, PacketMask, each};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
 use crate::packet::{ethernet, head, le64, nd};
 use crate::reason::Reason;
 
-/// Where the header is in a frame.
+/// Offset of the IP header in a frame.
 const IP: usize = ethernet::HEADER;
 
-/// All checks of [`ipv6_input`] at once, for frames to our own MAC address: good packets between global addresses go into the family's batch.
-/// Returns the others, whose reason somebody else finds.
+/// Fast path: all checks of [`ipv6_input`] at once, for frames to our own MAC address. Valid packets between global addresses are added to
+/// the family's batch. Returns the other packets, which take the exception path.
 #[inline]
-pub fn fast<P: Packet>(packets: &[P], places: Places, batch: &mut FamilyBatch<u128>) -> Places {
+pub fn fast<P: Packet>(packets: &[P], mask: PacketMask, batch: &mut FamilyBatch<u128>) -> PacketMask {
     let mut others = 0;
     let mut batch = batch.adding();
-    for at in each(places) {
+    for at in each(mask) {
         let Some(packet) = packets.get(at) else { continue };
         let head = head::<{ IP + HEADER }>(packet.data());
         let half = |at: usize| le64(head, IP + at).swap_bytes();
@@ -33,19 +33,19 @@ pub fn fast<P: Packet>(packets: &[P], places: Places, batch: &mut FamilyBatch<u1
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
         batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
-        others |= Places::from(!good) << at;
+        others |= PacketMask::from(!good) << at;
     }
     others
 }
 
-/// By its upper half an address is neither unspecified nor loopback (RFC 4291 §2.5.2, §2.5.3: both are in ::/64), nor link-local (§2.5.6)
-/// nor anything above it, which groups are (§2.7).
+/// By its upper half the address is neither unspecified nor loopback (RFC 4291 §2.5.2, §2.5.3: both are in ::/64), nor link-local (§2.5.6)
+/// or above, which includes multicast (§2.7).
 #[inline]
 fn is_plain(upper: u64) -> bool {
     (upper != 0) & (upper >> 48 < 0xfe80)
 }
 
-/// `None`: the packet is in the family's batch. The hop limit is looked at when it is known that the packet goes on.
+/// Exception path. `None`: the packet is in the family's batch. Its hop limit is checked once it is known to be forwarded.
 pub fn ipv6_input(
     bytes: &[u8],
     length: usize,
@@ -58,14 +58,15 @@ pub fn ipv6_input(
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
     let (source, destination) = (header.source(), header.destination());
-    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a group never sends.
+    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a multicast address is never a source.
     if source.is_multicast() || source.is_loopback() {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
     if destination.is_multicast() {
         return Some(to_group(&header, destination));
     }
-    // §2.5.2: nobody sends to "no address"; from it only to groups, before it has one. RFC 6890 §2.2.3: mapped addresses stay in a host.
+    // §2.5.2: the unspecified address is never a destination, and a source only of packets to groups. RFC 6890 §2.2.3: mapped addresses
+    // never appear on a wire.
     if destination.is_loopback() || destination.is_unspecified() || is_mapped(destination) {
         return Some(Verdict::Drop(Reason::MartianDestination));
     }
@@ -75,7 +76,7 @@ pub fn ipv6_input(
     if link == LinkDestination::Multicast {
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
-    // RFC 4291 §2.5.6: never forwarded, so it can only be for ourselves.
+    // RFC 4291 §2.5.6: never forwarded, so it can only be for this router.
     if is_link_local(destination) {
         return Some(to_link_local(&header));
     }
@@ -88,13 +89,13 @@ pub fn ipv6_input(
     None
 }
 
-/// RFC 4291 §2.5.5.2: an IPv4 address inside of a program.
+/// RFC 4291 §2.5.5.2: an IPv4-mapped address.
 #[inline]
 fn is_mapped(address: Ipv6Addr) -> bool {
     address.to_bits() >> 32 == 0xffff
 }
 
-/// Neighbor discovery and routing protocols come to link-local groups; all else to groups has no business here.
+/// Neighbor discovery and routing protocols use link-local groups; other multicast is dropped.
 #[cold]
 fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
     let [_, scope, ..] = destination.octets();
@@ -105,7 +106,7 @@ fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
     }
 }
 
-/// RFC 4861 §4: solicitations and advertisements are for the control thread, whoever else gets packets for the router itself.
+/// RFC 4861 §4: solicitations and advertisements go to the control thread, all other packets to the host.
 fn to_link_local(header: &Header<'_>) -> Verdict {
     if header.next_header() == nd::ICMPV6 && matches!(header.payload().first(), Some(133..=137)) {
         Verdict::Control

@@ -1,16 +1,16 @@
-//! Ports whose link is down, as whoever watches the links saw it last.
+//! Ports whose link is down, as last reported by the watch thread.
 //!
-//! The control thread moves groups off such a port, which takes one of its turns; while it applies a large batch that may be a while. Until then
-//! workers look here, once per burst, and draw another member of the group themselves.
+//! The control thread moves groups off such a port in one of its turns, which a large batch may delay. Until then workers check here, once
+//! per burst, and select another member of the group themselves.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fibcast_fib::{Adjacency, Forward, Generation, GroupIndex, PortId};
 
-/// Other members that are drawn for a flow before it waits.
+/// Attempts to select another member for a flow before it is held.
 const DRAWS: u32 = 64;
 
-/// See the module; by place of the port.
+/// Link states by port index; see the module's documentation.
 #[derive(Debug, Default)]
 pub struct Links {
     any: AtomicBool,
@@ -18,10 +18,10 @@ pub struct Links {
 }
 
 impl Links {
-    /// A port's link went down or came up.
-    pub fn set(&self, place: u16, up: bool) {
-        let bit = 1 << (place & 63);
-        if let Some(word) = self.down.get(usize::from(place >> 6)) {
+    /// Records that a port's link went up or down.
+    pub fn set(&self, port_index: u16, up: bool) {
+        let bit = 1 << (port_index & 63);
+        if let Some(word) = self.down.get(usize::from(port_index >> 6)) {
             if up {
                 word.fetch_and(!bit, Ordering::Release);
             } else {
@@ -32,7 +32,7 @@ impl Links {
         self.any.store(any, Ordering::Release);
     }
 
-    /// Itself, where any link is down.
+    /// Itself, if any link is down.
     #[inline]
     pub fn if_any_down(&self) -> Option<&Links> {
         self.any.load(Ordering::Relaxed).then_some(self)
@@ -44,7 +44,7 @@ impl Links {
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (port.0 & 63) & 1 == 1)
     }
 
-    /// Another member for a flow whose own is behind a link that is down.
+    /// Another member for a flow whose own member is behind a link that is down.
     #[cold]
     pub fn instead<'a>(
         &self,

@@ -1,18 +1,18 @@
-//! The path of a packet, whole: [`Pipeline::run`] is the page to read.
+//! The complete path of a packet: [`Pipeline::run`] is the function to read.
 //!
-//! A burst passes each stage together, so that the cache misses of one stage overlap. No stage allocates, locks, calls the system
-//! or logs, and none can panic on any bytes. Each packet ends with exactly one [`Verdict`].
+//! A burst passes each stage as a whole, so that the cache misses of a stage overlap. No stage allocates, locks, logs or makes a system
+//! call, and none can panic on any input. Each packet ends with exactly one [`Verdict`].
 //!
 //! | stage | file | what it does |
 //! |---|---|---|
-//! | classify | [`classify`] | Ethernet: for us? which protocol? |
+//! | classify | [`classify`] | Ethernet: for this router? which protocol? |
 //! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
-//! | others | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; what is wrong with it? |
-//! | source | [`reverse_path`] | RFC 3704, where a port asks for it |
+//! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
+//! | source | [`reverse_path`] | RFC 3704, if the port enables it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
-//! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), packets that wait ([`hold`]) |
+//! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
 pub mod classify;
 pub mod family_batch;
@@ -44,7 +44,7 @@ use fibcast_control::capture::Direction;
 use fibcast_fib::{Generation, PortId};
 
 use crate::counters::{Tally, WorkerCounters};
-use crate::io::{BURST, Burst, Io, Packet, Places, each};
+use crate::io::{BURST, Burst, Io, Packet, PacketMask, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 use crate::worker::spread::Dealt;
@@ -59,14 +59,14 @@ pub use verdict::Verdict;
 use verdict::Verdicts;
 use vlan::Vlans;
 
-/// The stages and what they keep between them; one per worker.
+/// The stages and their state; one per worker.
 #[derive(Debug)]
 pub struct Pipeline<I: Io> {
     state: RouterState,
     vlans: Vlans,
     /// Any port has a reverse-path check.
     checks_sources: bool,
-    /// The place of the port that each packet of the burst came in by.
+    /// The index of the port that each packet of the burst came in by.
     arrived: [u16; BURST],
     verdicts: Verdicts,
     v4: FamilyBatch<u32>,
@@ -75,7 +75,7 @@ pub struct Pipeline<I: Io> {
     tally: Tally,
 }
 
-/// What the router is, beside its table: of this a [`ForwardingContext`] is made for each burst.
+/// State of the router besides its table; a [`ForwardingContext`] is built from it for each burst.
 #[derive(Debug)]
 struct RouterState {
     ports: Box<[PortFacts]>,
@@ -103,7 +103,7 @@ impl RouterState {
 }
 
 impl<I: Io> Pipeline<I> {
-    /// `seed` goes into the flow hash: different on each host, so that tiers do not all choose alike.
+    /// `seed` is mixed into the flow hash: different on each host, so that tiers do not make correlated choices.
     pub fn new(
         ports: Vec<PortFacts>,
         seed: u64,
@@ -124,7 +124,7 @@ impl<I: Io> Pipeline<I> {
         }
     }
 
-    /// Takes a burst that the port at place `port` received all the way; the burst is empty afterwards.
+    /// Processes a burst that arrived on the port with index `port`; the burst is empty afterwards.
     #[inline]
     pub fn run(
         &mut self,
@@ -141,7 +141,7 @@ impl<I: Io> Pipeline<I> {
         &mut self.tally
     }
 
-    /// Counts packets that another worker should have handled and had no room for; a burst follows.
+    /// Counts packets that had no room in another worker's ring.
     #[inline]
     pub fn refuse(&mut self, port: u16, dealt: &Dealt) {
         if dealt.refused != 0 {
@@ -151,7 +151,7 @@ impl<I: Io> Pipeline<I> {
         }
     }
 
-    /// The stages, one after the other; returns the length of all frames.
+    /// Runs the stages; returns the length of all frames.
     #[inline]
     fn pass(
         &mut self,
@@ -188,7 +188,8 @@ impl<I: Io> Pipeline<I> {
         }
 
         let (ports, arrived) = (&self.state.ports, &self.arrived);
-        let facts_of = |at: u8| arrived.get(usize::from(at)).and_then(|&place| ports.get(usize::from(place)));
+        let facts_of =
+            |at: u8| arrived.get(usize::from(at)).and_then(|&port_index| ports.get(usize::from(port_index)));
         if self.checks_sources {
             let asked = |at: u8| {
                 let facts = facts_of(at).filter(|facts| facts.reverse_path != ReversePath::Off)?;
@@ -214,10 +215,10 @@ impl<I: Io> Pipeline<I> {
         sorted.bytes
     }
 
-    /// Packets that are not plain IP to our own MAC address: tagged, for somebody else or for everybody, or wrong in some way. Each gets its
-    /// verdict or goes into a family's batch; true where any had a tag.
+    /// Exception path of the input: packets that are not plain IP to our own MAC address: tagged, for another station, broadcast, or
+    /// invalid. Each gets its verdict or joins a family's batch; true if any had a tag.
     #[inline(never)]
-    fn look_closer(&mut self, port: u16, others: Places, burst: &mut I::Burst) -> bool {
+    fn look_closer(&mut self, port: u16, others: PacketMask, burst: &mut I::Burst) -> bool {
         let mut tagged = false;
         for at in each(others) {
             let slots = (burst.packets_mut().get_mut(at), self.arrived.get_mut(at));
@@ -226,7 +227,7 @@ impl<I: Io> Pipeline<I> {
                 tagged = true;
                 let length = packet.length() as u64;
                 match self.vlans.strip(port, packet) {
-                    Ok(place) => *arrived = place,
+                    Ok(port_index) => *arrived = port_index,
                     Err(reason) => {
                         self.verdicts.set(at, Verdict::Drop(reason));
                         continue;
@@ -247,7 +248,7 @@ impl<I: Io> Pipeline<I> {
         tagged
     }
 
-    /// Lets packets go on whose next hop is known by now, and drops those that waited too long.
+    /// Releases held packets whose next hop is resolved, and drops the expired ones.
     pub fn release(
         &mut self,
         now: Instant,
@@ -256,7 +257,7 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> &mut Tally {
-        // A burst for each port that packets had come in by.
+        // One burst for each port of arrival.
         for _ in 0..=self.state.ports.len() {
             let context = self.state.context(generation, counters);
             let port = self.slow.release(now, burst, context, output, &mut self.tally);
@@ -270,7 +271,7 @@ impl<I: Io> Pipeline<I> {
         &mut self.tally
     }
 
-    /// Sends frames of the control thread and of the kernel.
+    /// Sends frames of the control thread and the kernel.
     pub fn originate(
         &mut self,
         frames: impl Iterator<Item = host_frame::HostFrame>,
@@ -287,7 +288,7 @@ impl<I: Io> Pipeline<I> {
         &mut self.tally
     }
 
-    /// What waits and what failed off the fast path.
+    /// The slow path with its held packets.
     #[inline]
     pub fn slow(&mut self) -> &mut SlowPath<I> {
         &mut self.slow

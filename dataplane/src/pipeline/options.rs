@@ -1,7 +1,7 @@
-//! IPv4 options (RFC 791 §3.1) of packets that pass: record route is filled in, source routes are refused, all else is left alone.
+//! IPv4 options (RFC 791 §3.1) of forwarded packets: record route is filled in, source routes are refused, all others are ignored.
 //!
-//! RFC 1812 §5.2.4.1 lets a router refuse source routes, and RFC 7126 §4.3, §4.4 asks it to. §4.2.2.6, §5.2.4.2: a router records its route.
-//! Timestamps (§5.2.4.3) are passed on unchanged.
+//! RFC 1812 §5.2.4.1 lets a router refuse source routes, and RFC 7126 §4.3, §4.4 recommends it. §4.2.2.6, §5.2.4.2: a router records its
+//! route. Timestamps (§5.2.4.3) are forwarded unchanged.
 
 use std::net::Ipv4Addr;
 
@@ -14,16 +14,19 @@ const RECORD_ROUTE: u8 = 7;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
 const STRICT_SOURCE_ROUTE: u8 = 137;
 
-/// Why a packet with options goes no further.
+/// Why a packet with options is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// The drop reason.
     pub reason: Reason,
-    /// Where in the IP header it is; what ICMP parameter problem points to.
+    /// Offset in the IP header: the pointer of the ICMP parameter problem.
     pub pointer: u8,
 }
 
-/// Walks the options of a header; returns where the record route option begins, if there is one.
+/// Validates the options of a header; returns the offset of the record route option, if any.
+///
+/// # Errors
+/// [`Refused`]: a source route, or an option with an invalid length or pointer.
 #[cold]
 pub fn check(header: &ipv4::Header<'_>) -> Result<Option<usize>, Refused> {
     let bytes = header.bytes();
@@ -57,7 +60,7 @@ pub fn check(header: &ipv4::Header<'_>) -> Result<Option<usize>, Refused> {
     Ok(record)
 }
 
-/// Writes the address of the outgoing port into a record route option with room, and the header's checksum anew.
+/// Writes the outgoing port's address into a record route option with room, and updates the checksum.
 #[cold]
 pub fn record_route(frame: &mut [u8], own: Ipv4Addr) {
     let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };

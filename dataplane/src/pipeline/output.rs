@@ -1,5 +1,5 @@
-//! Where packets leave the fast path: a transmit buffer per device, a ring to the control thread or the kernel, the pool they came
-//! from, or the jobs of the slow path.
+//! Output of the pipeline: a transmit buffer per device, a ring to the control thread or the kernel, the pool, or the jobs of the slow
+//! path.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::tx_buffer::TxBuffer;
 use super::verdict::{Verdict, Verdicts};
 use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
-use crate::counters::{Adding, Tally};
+use crate::counters::{BurstUpdate, Tally};
 use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
 use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
@@ -24,11 +24,11 @@ struct Exit {
     vlan: Option<u16>,
 }
 
-/// All ways out, of one worker.
+/// All outputs of one worker.
 pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
-    host_paths: Box<[bool]>,
+    exception_paths: Box<[bool]>,
     rings: Rings,
     freed: I::Burst,
     hub: Arc<Hub>,
@@ -36,8 +36,8 @@ pub struct Output<I: Io> {
 }
 
 impl<I: Io> Output<I> {
-    /// `queues` are the worker's transmit queues by place of the port; sub-interfaces have none. `limit` packets wait for each that takes
-    /// no more.
+    /// `queues` are the worker's transmit queues by port index; sub-interfaces have none. Up to `limit` packets wait for each queue that
+    /// takes no more.
     pub fn new(
         queues: Vec<Option<I::Tx>>,
         ports: &[PortFacts],
@@ -46,19 +46,19 @@ impl<I: Io> Output<I> {
         hub: Arc<Hub>,
     ) -> Output<I> {
         let mut buffers = Vec::new();
-        let mut places = Vec::new();
+        let mut buffer_of = Vec::new();
         for queue in queues {
-            places.push(buffers.len() as u16);
+            buffer_of.push(buffers.len() as u16);
             buffers.extend(queue.map(|queue| TxBuffer::new(queue, limit)));
         }
         let exit = |port: &PortFacts| Exit {
-            device: places.get(usize::from(port.link.device)).copied().unwrap_or(u16::MAX),
+            device: buffer_of.get(usize::from(port.link.device)).copied().unwrap_or(u16::MAX),
             vlan: port.link.vlan,
         };
         Output {
             exits: ports.iter().map(exit).collect(),
             buffers,
-            host_paths: ports.iter().map(|port| port.host_path).collect(),
+            exception_paths: ports.iter().map(|port| port.exception_path).collect(),
             rings,
             freed: I::Burst::default(),
             hub,
@@ -66,14 +66,14 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Looks whether somebody captures: once for each burst.
+    /// Checks for a running capture, once per burst.
     #[inline]
     pub(crate) fn look_for_capture(&mut self) -> Option<&Session> {
         self.capture = self.hub.session();
         self.capture.as_deref()
     }
 
-    /// Shows a dropped packet to who captures.
+    /// Copies a dropped packet to a running capture.
     #[inline]
     pub(crate) fn show_drop(&self, port: u16, reason: Reason, packet: &PacketOf<I>) {
         if let Some(capture) = &self.capture {
@@ -81,7 +81,7 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Puts a frame into the transmit buffer of a port.
+    /// Appends a frame to the transmit buffer of a port.
     #[inline]
     pub(crate) fn send(
         &mut self,
@@ -103,7 +103,7 @@ impl<I: Io> Output<I> {
         })
     }
 
-    /// A tag, where the port is a sub-interface, and a copy for who captures.
+    /// Adds the VLAN tag of a sub-interface, and copies the packet to a capture.
     #[inline(never)]
     fn dress(
         &self,
@@ -124,14 +124,14 @@ impl<I: Io> Output<I> {
         Ok(())
     }
 
-    /// One call for all: freeing one by one costs a lookup of the pool's cache each.
+    /// Frees in bulk: freeing one by one costs a lookup of the pool cache each.
     #[cold]
     fn free(&mut self, packet: PacketOf<I>) {
         let _ = self.freed.push(packet);
     }
 
-    /// Does with each packet of a burst what its verdict says, and hands the transmit buffers to the drivers. What the fast path
-    /// cannot do becomes a job.
+    /// Executes the verdict of each packet of a burst, and passes the transmit buffers to the drivers. What the fast path cannot do becomes
+    /// a job.
     #[inline]
     pub(crate) fn dispatch(
         &mut self,
@@ -144,7 +144,7 @@ impl<I: Io> Output<I> {
         let mut deal = burst.deal();
         for port in verdicts.ports() {
             if let Some(buffer) = self.direct(port) {
-                deal.give(verdicts.places(port), &mut buffer.staged);
+                deal.give(verdicts.port_mask(port), &mut buffer.staged);
             }
         }
         for at in each(deal.left()) {
@@ -162,7 +162,7 @@ impl<I: Io> Output<I> {
         self.flush();
     }
 
-    /// The transmit buffer of a port whose packets need nothing more, and wait for none.
+    /// The transmit buffer of a port whose packets need no further work and none of which waits.
     #[inline]
     fn direct(&mut self, port: usize) -> Option<&mut TxBuffer<I>> {
         let exit = self.exits.get(port).filter(|exit| exit.vlan.is_none() & self.capture.is_none())?;
@@ -208,27 +208,27 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// What is for the router itself goes to the TAP interface where the port has one, else to the control thread, which answers
-    /// pings. Address resolution (RFC 826, RFC 4861) is the control thread's in both cases.
+    /// Packets for the router itself go to the TAP interface if the port has one, otherwise to the control thread, which answers pings.
+    /// Address resolution (RFC 826, RFC 4861) always goes to the control thread.
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
-        let host_path = self.host_paths.get(usize::from(port)).copied().unwrap_or(false);
+        let exception_path = self.exception_paths.get(usize::from(port)).copied().unwrap_or(false);
         let ring = match verdict {
-            Verdict::Host if host_path && is_discovery(packet.data()) => &self.rings.host,
-            Verdict::Host | Verdict::PuntMulticast if host_path => &self.rings.kernel,
+            Verdict::Host if exception_path && is_discovery(packet.data()) => &self.rings.host,
+            Verdict::Host | Verdict::PuntMulticast if exception_path => &self.rings.kernel,
             Verdict::PuntMulticast => return Err(Reason::Multicast),
             _ => &self.rings.host,
         };
         self.rings.give(ring, port, packet)
     }
 
-    /// Gives the kernel a frame of the router's own by the TAP interface of a port; a full ring loses it.
+    /// Passes a frame of the router itself to the kernel by a port's TAP interface; dropped if the ring is full.
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
         if let Some(frame) = self.rings.long_frames.copy(port, frame) {
             let _ = self.rings.kernel.push(frame);
         }
     }
 
-    /// Frees a burst that nobody can handle.
+    /// Frees a burst that cannot be processed.
     pub(crate) fn discard(&mut self, port: u16, burst: &mut I::Burst, tally: &mut Tally) {
         for packet in burst.packets() {
             tally.arrived(port, 1, packet.length() as u64);
@@ -237,7 +237,7 @@ impl<I: Io> Output<I> {
         burst.clear();
     }
 
-    /// Offers the drivers what waits, and gives back what was dropped.
+    /// Passes waiting packets to the drivers, and frees dropped ones.
     #[inline]
     pub fn flush(&mut self) {
         self.freed.clear();
@@ -254,17 +254,17 @@ impl<I: Io> Output<I> {
         self.buffers.iter().map(TxBuffer::held).sum()
     }
 
-    /// Whether anything waits.
+    /// Whether any packet waits.
     #[inline]
     pub fn is_waiting(&self) -> bool {
         self.buffers.iter().any(|buffer| !buffer.is_empty())
     }
 
-    /// Counts what the drivers took since the last call, and what waits now: here, and `elsewhere`.
+    /// Counts what the drivers took since the last call, and what waits now, here and `elsewhere`.
     #[inline]
-    pub fn count(&mut self, adding: &Adding<'_>, elsewhere: usize) {
+    pub fn count(&mut self, adding: &BurstUpdate<'_>, elsewhere: usize) {
         let mut held = elsewhere;
-        for (place, exit) in self.exits.iter().enumerate() {
+        for (port_index, exit) in self.exits.iter().enumerate() {
             if exit.vlan.is_some() {
                 continue;
             }
@@ -272,20 +272,20 @@ impl<I: Io> Output<I> {
             held += buffer.held();
             if buffer.taken.passed.packets | buffer.taken.own.packets != 0 {
                 let taken = std::mem::take(&mut buffer.taken);
-                adding.sent(place, taken.passed, taken.own);
+                adding.sent(port_index, taken.passed, taken.own);
             }
             if buffer.backpressure != 0 {
-                adding.backpressure(place, std::mem::take(&mut buffer.backpressure));
+                adding.backpressure(port_index, std::mem::take(&mut buffer.backpressure));
             }
         }
         adding.held(held);
     }
 
-    /// Frees what still waits when the worker stops.
-    pub fn stop(&mut self, adding: &Adding<'_>) {
-        for (place, exit) in self.exits.iter().enumerate().filter(|(_, exit)| exit.vlan.is_none()) {
+    /// Frees the waiting packets when the worker stops.
+    pub fn stop(&mut self, adding: &BurstUpdate<'_>) {
+        for (port_index, exit) in self.exits.iter().enumerate().filter(|(_, exit)| exit.vlan.is_none()) {
             let Some(buffer) = self.buffers.get_mut(usize::from(exit.device)) else { continue };
-            adding.stopped(place, buffer.held() as u64);
+            adding.stopped(port_index, buffer.held() as u64);
             adding.originate_failed(buffer.clear() as u64);
         }
         adding.held(0);
@@ -298,7 +298,7 @@ impl<I: Io> std::fmt::Debug for Output<I> {
     }
 }
 
-/// RFC 4861: answers to the router's own questions come to its global addresses.
+/// RFC 4861: answers to the router's own requests arrive at its global addresses.
 fn is_discovery(frame: &[u8]) -> bool {
     take::<2>(frame, 12) == Some(&ethernet::IPV6.to_be_bytes())
         && frame.get(ethernet::HEADER + 6) == Some(&nd::ICMPV6)

@@ -1,4 +1,4 @@
-//! What the pipeline knows of a port: its addresses, where its frames leave, which checks it asks for.
+//! What the pipeline knows about a port: addresses, device and checks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,50 +12,50 @@ use crate::packet::ethernet::Mac;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReversePath {
-    /// Sources are not looked at.
+    /// No check.
     #[default]
     Off,
-    /// Somewhere there is a way back.
+    /// Loose (RFC 3704 §2.4): a route back exists.
     Loose,
-    /// The way back is by this port.
+    /// Strict (§2.2): the route back leaves by this port.
     Strict,
 }
 
-/// Where a port's frames come from and go to.
+/// The device and VLAN of a port's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// Place of the port that has the device: its own, or that of the port it is a sub-interface of.
+    /// Index of the port that owns the device: its own, or that of its parent port.
     pub device: u16,
-    /// IEEE 802.1Q VLAN of a sub-interface.
+    /// VLAN id of a sub-interface (IEEE 802.1Q).
     pub vlan: Option<u16>,
 }
 
-/// What the pipeline knows of a port.
+/// The facts about a port that the pipeline needs.
 #[derive(Debug, Clone)]
 pub struct PortFacts {
-    /// Own MAC address.
+    /// MAC address.
     pub mac: Mac,
-    /// Routing and forwarding instance.
+    /// VRF.
     pub vrf: VrfId,
-    /// Device and tag.
+    /// Device and VLAN.
     pub link: Link,
-    /// Own addresses with their subnets.
+    /// Addresses with their subnets.
     pub addresses: Box<[IpNet]>,
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u16,
     /// Reverse-path check.
     pub reverse_path: ReversePath,
-    /// Packets for the router itself go to its TAP interface in the kernel.
-    pub host_path: bool,
-    /// The device checks IPv4 header checksums and says which are good.
+    /// Packets for the router itself go to its TAP interface in the kernel (exception path).
+    pub exception_path: bool,
+    /// The device verifies IPv4 header checksums.
     pub ipv4_checksum: bool,
 }
 
-/// RFC 7600 §4.8: what an IPv6-only router says IPv4 errors from.
+/// RFC 7600 §4.8: source of IPv4 errors from an IPv6-only router.
 const DUMMY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 impl PortFacts {
-    /// The own address that `peer` sees on its subnet, else the first of the peer's family.
+    /// The own address on the subnet of `peer`, otherwise the first one of the peer's family.
     fn address_towards(&self, peer: IpAddr) -> Option<IpAddr> {
         let family = |own: &&IpNet| own.addr().is_ipv4() == peer.is_ipv4();
         let mut of_family = self.addresses.iter().filter(family);
@@ -64,8 +64,8 @@ impl PortFacts {
     }
 }
 
-/// RFC 1812 §4.3.2.4, RFC 4443 §2.2: errors come from an address of the port that the packet came in by; where it has none, from
-/// one of another port of the VRF.
+/// RFC 1812 §4.3.2.4, RFC 4443 §2.2: the source of an error is an address of the port of arrival; if it has none, one of another port of
+/// the VRF.
 pub fn error_source_v4(ports: &[PortFacts], port: &PortFacts, peer: Ipv4Addr) -> Ipv4Addr {
     let others = ports.iter().filter(|other| other.vrf == port.vrf);
     let found = std::iter::once(port).chain(others).find_map(|port| port.address_towards(peer.into()));
@@ -75,7 +75,7 @@ pub fn error_source_v4(ports: &[PortFacts], port: &PortFacts, peer: Ipv4Addr) ->
     }
 }
 
-/// As [`error_source_v4`]; a port without a global address has its link-local one, and says so to neighbors on the link only.
+/// Like [`error_source_v4`] for IPv6. A port without a global address uses its link-local one, towards neighbors on the link only.
 pub fn error_source_v6(ports: &[PortFacts], port: &PortFacts, peer: Ipv6Addr) -> Ipv6Addr {
     if crate::packet::ipv6::is_link_local(peer) {
         return port.mac.link_local();

@@ -1,16 +1,16 @@
-//! Reverse-path check (RFC 3704): a packet is taken only where the table knows the way back to its source.
+//! Reverse-path check (RFC 3704): a packet is accepted only if the table has a route back to its source.
 //!
-//! Strict (§2.2): by the port that it came in by. Loose (§2.4): by any. A default route is a way back. Sources that are known on the link
-//! alone (IPv6 link-local) are not asked about; they cannot be forwarded anyway.
+//! Strict (§2.2): by the port of arrival. Loose (§2.4): by any port. A default route counts. Link-local IPv6 sources are not checked; they
+//! cannot be forwarded anyway.
 
 use fibcast_fib::{Forward, Generation, GroupIndex, PortId, VrfId};
 
-use super::family_batch::{FamilyBatch, Key, LINK_LOCAL, REVERSE_PATH};
+use super::family_batch::{Destination, FamilyBatch, LINK_LOCAL, REVERSE_PATH};
 use super::port::ReversePath;
 use crate::io::{BURST, Packet};
 use crate::packet::{ethernet, take};
 
-/// The port of a burst, its check, and who sends what came by another.
+/// The check of a burst: its port, and how to find the port of packets that arrived elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     /// The VRF of the port.
@@ -21,7 +21,7 @@ pub struct Asked {
     pub check: ReversePath,
 }
 
-/// Flags each packet of the family's batch whose source fails the check of its port; `of` says it by the packet's place.
+/// Flags each packet of the batch whose source fails the check of its port; `of` maps a packet's index to its port.
 pub fn ipv4<P: Packet>(
     packets: &[P],
     generation: &Generation,
@@ -33,7 +33,7 @@ pub fn ipv4<P: Packet>(
     });
 }
 
-/// As [`ipv4`].
+/// Like [`ipv4`] for IPv6.
 pub fn ipv6<P: Packet>(
     packets: &[P],
     generation: &Generation,
@@ -45,7 +45,7 @@ pub fn ipv6<P: Packet>(
     });
 }
 
-fn check<P: Packet, A: Key>(
+fn check<P: Packet, A: Destination>(
     packets: &[P],
     generation: &Generation,
     batch: &mut FamilyBatch<A>,

@@ -1,11 +1,11 @@
-//! What a router changes in a packet that it forwards: the MAC addresses, and the time to live or hop limit.
+//! What a router changes in a forwarded packet: the MAC addresses, and the time to live or hop limit.
 
 use crate::packet::{ethernet, ipv4, ipv6, le32};
 
 const HEADER: usize = ethernet::HEADER;
 
-/// Writes the new MAC addresses and takes one from the time to live (RFC 1812 §5.3.1), with its checksum (RFC 1624).
-/// The caller has seen that the time to live is more than 1; false where the frame has no whole header.
+/// Writes the new MAC addresses and decrements the time to live (RFC 1812 §5.3.1) with its checksum (RFC 1624). The caller has checked that
+/// the time to live is above 1. False if the frame has no complete header.
 #[inline]
 pub fn ipv4(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     let Some(head) = frame.first_chunk_mut::<{ HEADER + ipv4::HEADER }>() else { return false };
@@ -17,17 +17,17 @@ pub fn ipv4(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     true
 }
 
-/// A checksum field, as read with its first byte lowest, after the time to live lost one.
+/// A checksum field, read little-endian, after the time to live was decremented.
 ///
-/// RFC 1624 §3, equation 3, with m' = m - 0x0100 is an addition of 0x0100 with the carry carried round; with bytes swapped, of 1. The
-/// field's two zeros: 0xffff never comes out, as it never does of equation 3 for a header that is not all zero.
+/// RFC 1624 §3, equation 3, with m' = m - 0x0100 adds 0x0100 with end-around carry; byte-swapped, it adds 1. As for the two zeros of the
+/// field: 0xffff never results, as it never does from equation 3 for a header that is not all zero.
 #[inline]
 fn less(field: u32) -> u32 {
     let more = field + 1;
     (more + u32::from(more >= 0xffff)) & 0xffff
 }
 
-/// Writes the new MAC addresses and takes one from the hop limit (RFC 8200 §3), which no checksum covers. As [`ipv4`] otherwise.
+/// Writes the new MAC addresses and decrements the hop limit (RFC 8200 §3), which no checksum covers. Otherwise like [`ipv4`].
 #[inline]
 pub fn ipv6(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     let Some(head) = frame.first_chunk_mut::<{ HEADER + ipv6::HEADER }>() else { return false };

@@ -10,20 +10,20 @@ use super::links::Links;
 use crate::io::Packet;
 use crate::reason::Reason;
 
-/// The bounded rings between a worker and the control thread.
+/// The bounded rings between a worker and the control and exception-path threads.
 #[derive(Debug, Clone)]
 pub struct Rings {
     /// Frames for the control thread.
     pub host: Arc<ArrayQueue<HostFrame>>,
     /// Frames for the TAP interfaces in the kernel.
     pub kernel: Arc<ArrayQueue<HostFrame>>,
-    /// Frames of the router's own, to be sent.
+    /// Frames of the router itself to be sent.
     pub originate: Arc<ArrayQueue<HostFrame>>,
-    /// Neighbors that packets asked for.
+    /// Neighbors that packets need resolved.
     pub misses: Arc<ArrayQueue<Miss>>,
     /// Ports whose link is down.
     pub links: Arc<Links>,
-    /// Where long frames are copied to.
+    /// Buffers for long frames.
     pub long_frames: LongFrames,
 }
 
@@ -41,14 +41,14 @@ impl Default for Rings {
 }
 
 impl Rings {
-    /// Copies a packet into one of the rings, or says why not.
+    /// Copies a packet into one of the rings, or returns the drop reason.
     pub(super) fn give<P: Packet>(
         &self,
         ring: &ArrayQueue<HostFrame>,
         port: u16,
         packet: &P,
     ) -> Result<(), Reason> {
-        // Looked at first, so that a flood costs no copy.
+        // Checked first, so that a flood costs no copy.
         if ring.is_full() {
             return Err(Reason::HostFull);
         }

@@ -1,14 +1,14 @@
-//! What few packets need: an ICMP error, fragments, a wait for a neighbor; and packets of the router's own, which find their way here.
+//! The slow path: ICMP errors, fragments, held packets, and packets that the router itself sends.
 //!
-//! The fast path hands such packets over as [`Job`]s, at most a burst of them; [`SlowPath::work`] does them when the burst has been
-//! sent. Nothing here allocates: buffers come from the pool, and where it has none the packet is dropped with that reason.
+//! The fast path queues such packets as [`Job`]s, at most a burst of them; [`SlowPath::work`] processes them after the burst has been sent.
+//! Nothing here allocates: buffers come from the pool, and without one the packet is dropped with that reason.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use fibcast_fib::{Adjacency, GroupIndex, PortId};
 
-use super::family_batch::Key;
+use super::family_batch::Destination;
 use super::forward::{self, ForwardingContext};
 use super::hold::{self, Held, Hold};
 use super::icmp_error::{self, Limiter, Limits};
@@ -20,29 +20,29 @@ use crate::packet::ethernet::{self, Frame};
 use crate::packet::{ipv4, ipv6, put};
 use crate::reason::Reason;
 
-/// What is to be done with a packet.
+/// What to do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Dropped and counted already: tell its source. With the next hop's MTU, where that is the reason.
+    /// Dropped and counted already: send an ICMP error, with the next hop's MTU if that is the reason.
     Tell(Reason, u16),
-    /// Rewritten already: cut into pieces for this port and MTU.
+    /// Rewritten already: fragment for this port and MTU.
     Fragment(u16, u16),
-    /// Kept until this next hop is known.
+    /// Hold until this next hop is resolved.
     Hold(u32),
 }
 
-/// A packet off the fast path.
+/// A packet for the slow path.
 #[derive(Debug)]
 pub struct Job<P> {
     /// The packet.
     pub packet: P,
-    /// Place of the port that it came in by.
+    /// Index of the port of arrival.
     pub port: u16,
-    /// What is to be done.
+    /// What to do.
     pub task: Task,
 }
 
-/// See the module.
+/// State of the slow path; see the module's documentation.
 pub struct SlowPath<I: Io> {
     pool: I::Pool,
     jobs: Vec<Job<PacketOf<I>>>,
@@ -54,7 +54,7 @@ pub struct SlowPath<I: Io> {
     failed: u64,
 }
 
-/// Where a packet of the router's own goes.
+/// The route of a packet that the router itself sends.
 enum Way<'a> {
     Out(&'a Adjacency),
     Wait(u32),
@@ -62,7 +62,7 @@ enum Way<'a> {
 }
 
 impl<I: Io> SlowPath<I> {
-    /// For so many ports.
+    /// For `ports` ports.
     pub fn new(pool: I::Pool, limits: Limits, ports: usize) -> SlowPath<I> {
         SlowPath {
             pool,
@@ -76,19 +76,19 @@ impl<I: Io> SlowPath<I> {
         }
     }
 
-    /// Where the fast path puts what it hands over.
+    /// The queue that the fast path fills.
     #[inline]
     pub fn jobs(&mut self) -> &mut Vec<Job<PacketOf<I>>> {
         &mut self.jobs
     }
 
-    /// Whether there is something to do.
+    /// Whether there is work.
     #[inline]
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// Does what was handed over.
+    /// Processes the queued jobs.
     #[cold]
     pub fn work(&mut self, context: ForwardingContext<'_>, output: &mut Output<I>, tally: &mut Tally) {
         let mut jobs = std::mem::take(&mut self.jobs);
@@ -104,7 +104,7 @@ impl<I: Io> SlowPath<I> {
                 }
             }
         }
-        // The same buffer again: its room was made at the start.
+        // The same buffer again: its capacity was reserved at the start.
         self.jobs = jobs;
         output.flush();
     }
@@ -163,8 +163,8 @@ impl<I: Io> SlowPath<I> {
         self.made = made;
     }
 
-    /// Sends a packet of the router's own, an IP packet in a frame without MAC addresses, the way the table says. `port` is the port
-    /// that it belongs to, whose VRF is asked. False where there is no way.
+    /// Sends a packet of the router itself, an IP packet in a frame without MAC addresses, by the table. `port` selects the VRF. False if
+    /// there is no route.
     pub fn send_own(
         &mut self,
         mut packet: PacketOf<I>,
@@ -184,7 +184,7 @@ impl<I: Io> SlowPath<I> {
             }
             Way::Wait(key) => {
                 if let Some(lost) = self.hold.push(packet, port, true, key) {
-                    // Not always one of the router's own: the oldest goes, whoever's it is.
+                    // The displaced packet may be a received one: the oldest goes, whichever it is.
                     output.show_drop(lost.port, hold::reason(false), &lost.packet);
                     self.lost(lost.own, lost.port, tally);
                 }
@@ -194,8 +194,9 @@ impl<I: Io> SlowPath<I> {
         }
     }
 
-    /// A packet of the router's own that is larger than the link it leaves by: cut where it may be, else the kernel is told, where it is
-    /// the kernel's. The kernel knows the MTU of the TAP interface alone, and the table may lead out of any port (RFC 1191 §4, RFC 8201 §4).
+    /// Handles a packet of the router itself that exceeds the MTU of its outgoing link: fragments it if allowed; otherwise notifies the
+    /// kernel if it sent the packet. The kernel only knows the MTU of the TAP interface, while the table may route out of any port (RFC
+    /// 1191 §4, RFC 8201 §4).
     #[cold]
     fn too_big(
         &mut self,
@@ -207,8 +208,8 @@ impl<I: Io> SlowPath<I> {
         tally: &mut Tally,
     ) -> bool {
         if forward::dont_fragment(packet.data()) {
-            let host_path = context.ports.get(usize::from(port)).is_some_and(|port| port.host_path);
-            if host_path
+            let exception_path = context.ports.get(usize::from(port)).is_some_and(|port| port.exception_path);
+            if exception_path
                 && icmp_error::write_to_self(&mut self.room, packet.data(), adjacency.mtu)
                 && let Some(facts) = context.ports.get(usize::from(port))
             {
@@ -230,7 +231,7 @@ impl<I: Io> SlowPath<I> {
         sent
     }
 
-    /// Sends a frame of the control thread or of the kernel: as it is, or, where it is to be routed, the way the table says.
+    /// Sends a frame of the control thread or the kernel: unchanged, or routed by the table.
     pub fn originate(
         &mut self,
         frame: &[u8],
@@ -248,30 +249,30 @@ impl<I: Io> SlowPath<I> {
         self.failed += u64::from(!sent);
     }
 
-    /// Time passes.
+    /// Updates the clock.
     pub fn tick(&mut self, now: Instant) {
         self.limiter.refill(now);
     }
 
-    /// Packets of the router's own that failed since the last call.
+    /// Packets of the router itself that failed since the last call.
     pub fn take_failed(&mut self) -> u64 {
         std::mem::take(&mut self.failed)
     }
 
-    /// Packets that had been received and wait here.
+    /// Number of received packets that wait here.
     #[inline]
     pub fn held(&self) -> usize {
         self.hold.received()
     }
 
-    /// Whether anybody waits.
+    /// Whether any packet waits.
     #[inline]
     pub fn is_waiting(&self) -> bool {
         !self.hold.is_empty()
     }
 
-    /// Looks who may go on: the packets of one port that came by it are put into `burst`, to pass the pipeline again; those of the
-    /// router's own are sent; who waited too long is dropped and its source told. Returns the port of the burst.
+    /// Releases held packets: received packets of one port are put into `burst` to pass the pipeline again; the router's own are sent;
+    /// expired ones are dropped with an ICMP error. Returns the port of the burst.
     pub fn release(
         &mut self,
         now: Instant,
@@ -317,7 +318,7 @@ impl<I: Io> SlowPath<I> {
         chosen
     }
 
-    /// Lets go of all, for a worker that stops; says by which port each packet had come in that had been received.
+    /// Drops all held packets when a worker stops; returns the ports of arrival of the received ones.
     pub fn stop(&mut self) -> Vec<u16> {
         self.jobs.clear();
         self.hold.drain().filter(|held| !held.own).map(|held| held.port).collect()
@@ -330,7 +331,7 @@ impl<I: Io> std::fmt::Debug for SlowPath<I> {
     }
 }
 
-/// Where a packet goes by its destination, in the VRF of `port`.
+/// Routes a packet by its destination, in the VRF of `port`.
 fn way<'a>(frame: &[u8], port: u16, context: ForwardingContext<'a>) -> Way<'a> {
     let (Ok(frame), Some(facts)) = (Frame::new_checked(frame), context.ports.get(usize::from(port))) else {
         return Way::Nowhere;
@@ -366,7 +367,7 @@ fn out(found: Result<&Adjacency, Verdict>) -> Way<'_> {
     }
 }
 
-/// One path for all that the router itself sends to an address.
+/// One path for everything that the router itself sends to an address.
 fn hash(address: IpAddr) -> u32 {
     let bits = match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),

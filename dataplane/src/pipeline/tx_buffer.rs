@@ -1,35 +1,35 @@
-//! The way out of one device for one worker.
+//! Transmit buffer of one device for one worker.
 
 use std::collections::VecDeque;
 
-use crate::counters::Taken;
-use crate::io::{BURST, Burst, Io, Packet, PacketOf, Places, Transmit, each};
+use crate::counters::Traffic;
+use crate::io::{BURST, Burst, Io, Packet, PacketMask, PacketOf, Transmit, each};
 
-/// The way out of one device for one worker: a burst that is handed to the driver when the worker has gone through what it received,
-/// and behind it, for a device that takes no more at the moment, a bounded queue.
+/// Transmit buffer of one device for one worker: a burst that goes to the driver once the worker has processed what it received, and behind
+/// it, for a device that takes no more, a bounded queue.
 pub struct TxBuffer<I: Io> {
     queue: I::Tx,
     /// Older than everything in `backlog`.
     pub(super) staged: I::Burst,
-    /// Which of the staged packets are the router's own: a bit for each.
-    own: Places,
+    /// The staged packets that the router itself sends: one bit each.
+    own: PacketMask,
     backlog: VecDeque<(PacketOf<I>, bool)>,
     own_in_backlog: usize,
     limit: usize,
     pub(super) taken: Sums,
-    /// Times that the driver took fewer packets than it was offered.
+    /// Times that the driver took fewer packets than offered (TX backpressure).
     pub(super) backpressure: u64,
 }
 
-/// Packets that were received, and those of the router's own.
+/// Forwarded packets, and those of the router itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sums {
-    pub(super) passed: Taken,
-    pub(super) own: Taken,
+    pub(super) passed: Traffic,
+    pub(super) own: Traffic,
 }
 
 impl<I: Io> TxBuffer<I> {
-    /// Empty; `limit` packets wait where the queue takes no more.
+    /// Empty; up to `limit` packets wait if the queue takes no more.
     pub(super) fn new(queue: I::Tx, limit: usize) -> TxBuffer<I> {
         TxBuffer {
             queue,
@@ -43,7 +43,7 @@ impl<I: Io> TxBuffer<I> {
         }
     }
 
-    /// Adds a packet behind all others, or gives it back where there is no room.
+    /// Appends a packet, or returns it if there is no room.
     #[inline]
     pub(super) fn push(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
         if !self.backlog.is_empty() {
@@ -52,7 +52,7 @@ impl<I: Io> TxBuffer<I> {
         let at = self.staged.packets().len();
         match self.staged.push(packet) {
             Ok(()) => {
-                self.own |= Places::from(own) << at;
+                self.own |= PacketMask::from(own) << at;
                 Ok(())
             }
             Err(packet) => self.wait(packet, own),
@@ -76,17 +76,17 @@ impl<I: Io> TxBuffer<I> {
         staged + self.backlog.len() - self.own_in_backlog
     }
 
-    /// Whether nothing waits for the driver.
+    /// Whether no packet waits for the driver.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.staged.packets().is_empty()
     }
 
-    /// Offers the driver what waits, and fills up behind it as long as the driver takes all.
+    /// Offers the waiting packets to the driver, and refills as long as it takes all.
     #[inline]
     pub(super) fn flush(&mut self) {
         while !self.is_empty() {
-            // Before the driver has them: afterwards they are its own.
+            // Before the driver owns them.
             let offered = self.staged();
             let sent = self.queue.send(&mut self.staged);
             self.own = self.own.checked_shr(sent as u32).unwrap_or(0);
@@ -104,14 +104,14 @@ impl<I: Io> TxBuffer<I> {
         }
     }
 
-    /// What is staged.
+    /// Sums of the staged packets.
     #[inline]
     fn staged(&self) -> Sums {
         let packets = self.staged.packets();
         let bytes = packets.iter().map(|packet| packet.length() as u64).sum();
-        let mut sums = Sums { passed: Taken { packets: packets.len() as u64, bytes }, ..Sums::default() };
+        let mut sums = Sums { passed: Traffic { packets: packets.len() as u64, bytes }, ..Sums::default() };
         for packet in each(self.own).filter_map(|at| packets.get(at)) {
-            let one = Taken { packets: 1, bytes: packet.length() as u64 };
+            let one = Traffic { packets: 1, bytes: packet.length() as u64 };
             sums.own += one;
             sums.passed -= one;
         }
@@ -124,18 +124,18 @@ impl<I: Io> TxBuffer<I> {
             && let Some((packet, own)) = self.backlog.pop_front()
         {
             self.own_in_backlog -= usize::from(own);
-            self.own |= Places::from(own) << self.staged.packets().len();
+            self.own |= PacketMask::from(own) << self.staged.packets().len();
             let _ = self.staged.push(packet);
         }
     }
 
-    /// Whether all that is pushed now is staged for the next call of the driver.
+    /// Whether everything appended now is staged for the next call of the driver.
     #[inline]
     pub(super) fn has_no_backlog(&self) -> bool {
         self.backlog.is_empty()
     }
 
-    /// Frees what waits; returns how many packets of the router's own were among it.
+    /// Frees the waiting packets; returns how many were the router's own.
     pub(super) fn clear(&mut self) -> usize {
         let own = self.own.count_ones() as usize + self.own_in_backlog;
         self.staged.clear();

@@ -1,70 +1,70 @@
-//! What becomes of each packet of a burst.
+//! The verdict on each packet of a burst.
 
-use crate::io::{BURST, Places};
+use crate::io::{BURST, PacketMask};
 use crate::reason::Reason;
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Sent out of the port at this place; the frame is written already.
+    /// Sent out of the port with this index; the frame is already rewritten.
     Send(u16),
-    /// Written for this port, but too large for it.
+    /// Rewritten for this port, but larger than its MTU.
     Fragment {
-        /// Place of the port.
+        /// Index of the port.
         port: u16,
-        /// What it takes.
+        /// The MTU.
         mtu: u16,
     },
-    /// Larger than this MTU, and not to be fragmented.
+    /// Larger than this MTU, and must not be fragmented.
     TooBig(u16),
-    /// Waits for the next hop with this key.
+    /// Held until the next hop with this key is resolved.
     Hold(u32),
-    /// Given to the control thread: address resolution.
+    /// Address resolution: to the control thread.
     Control,
-    /// Given to the router itself.
+    /// For the router itself.
     Host,
-    /// To a group of the link: given to a routing protocol on this host, if it has a host path.
+    /// Link-local multicast: punted to routing protocols on this host if the port has an exception path.
     PuntMulticast,
-    /// Freed and counted; its source may be told.
+    /// Dropped and counted; may cause an ICMP error.
     Drop(Reason),
 }
 
-/// Ports that have a bit in [`Verdicts::ports`]; packets for ports beyond go one by one.
+/// Ports with a bit in [`Verdicts::ports`]; packets to ports beyond are sent one by one.
 const DIRECT_PORTS: u16 = 64;
-/// Not simply sent: the verdict is in the list.
+/// Not a plain send: the verdict is in the list.
 const LISTED: u8 = u8::MAX;
 
-/// The verdicts of a burst. Of packets that are sent, which almost all are, a byte each; so that they leave port by port and not one by one.
+/// The verdicts of a burst. Sent packets, which are almost all, take one byte each, so that they leave port by port and not one by one.
 #[derive(Debug)]
 pub struct Verdicts {
     exits: [u8; BURST],
     ports: u64,
-    apart: [Verdict; BURST],
+    exceptions: [Verdict; BURST],
 }
 
 impl Default for Verdicts {
     fn default() -> Self {
-        Verdicts { exits: [LISTED; BURST], ports: 0, apart: [Verdict::Drop(Reason::ShortFrame); BURST] }
+        Verdicts { exits: [LISTED; BURST], ports: 0, exceptions: [Verdict::Drop(Reason::ShortFrame); BURST] }
     }
 }
 
 impl Verdicts {
-    /// Forgets the burst before.
+    /// Clears all verdicts.
     #[inline]
     pub fn clear(&mut self) {
         self.exits = [LISTED; BURST];
         self.ports = 0;
     }
 
-    /// Any verdict.
+    /// Sets any verdict.
     #[inline]
     pub fn set(&mut self, at: usize, verdict: Verdict) {
-        if let Some(slot) = self.apart.get_mut(at) {
+        if let Some(slot) = self.exceptions.get_mut(at) {
             *slot = verdict;
         }
     }
 
-    /// [`Verdict::Send`]; returns the port's bit, all of which [`on`](Self::on) takes.
+    /// Sets [`Verdict::Send`]; returns the port's bit for [`on`](Self::on).
     #[inline]
     pub fn send(&mut self, at: usize, port: u16) -> u64 {
         if port >= DIRECT_PORTS {
@@ -77,7 +77,7 @@ impl Verdicts {
         1 << port
     }
 
-    /// Any verdict; returns the bit of the port that the packet is sent on, or none.
+    /// Sets any verdict; returns the bit of the port that the packet is sent to, or 0.
     #[inline]
     pub fn put(&mut self, at: usize, verdict: Verdict) -> u64 {
         match verdict {
@@ -89,31 +89,31 @@ impl Verdicts {
         }
     }
 
-    /// Packets are sent on these ports.
+    /// Records the ports that packets are sent to.
     #[inline]
     pub fn on(&mut self, ports: u64) {
         self.ports |= ports;
     }
 
-    /// The ports that packets are sent on at once.
+    /// The ports that packets are sent to in bulk.
     #[inline]
     pub fn ports(&self) -> impl Iterator<Item = usize> + use<> {
         crate::io::each(self.ports)
     }
 
-    /// The packets that are sent on one of those.
+    /// The packets sent to one of those ports.
     #[inline]
-    pub fn places(&self, port: usize) -> Places {
+    pub fn port_mask(&self, port: usize) -> PacketMask {
         let exits = self.exits.iter().enumerate();
-        exits.fold(0, |places, (at, &exit)| places | Places::from(usize::from(exit) == port) << at)
+        exits.fold(0, |mask, (at, &exit)| mask | PacketMask::from(usize::from(exit) == port) << at)
     }
 
-    /// Of one packet.
+    /// The verdict on one packet.
     #[inline]
     pub fn of(&self, at: usize) -> Verdict {
         match self.exits.get(at) {
             Some(&exit) if exit != LISTED => Verdict::Send(exit.into()),
-            _ => self.apart.get(at).copied().unwrap_or(Verdict::Drop(Reason::ShortFrame)),
+            _ => self.exceptions.get(at).copied().unwrap_or(Verdict::Drop(Reason::ShortFrame)),
         }
     }
 }
@@ -129,12 +129,15 @@ mod tests {
         verdicts.on(bits);
         verdicts.set(1, Verdict::Host);
         assert_eq!(verdicts.ports().collect::<Vec<_>>(), [3, 63]);
-        assert_eq!((verdicts.places(3), verdicts.places(63), verdicts.places(64)), (0b10_0001, 1 << 63, 0));
+        assert_eq!(
+            (verdicts.port_mask(3), verdicts.port_mask(63), verdicts.port_mask(64)),
+            (0b10_0001, 1 << 63, 0)
+        );
         assert_eq!(
             [0, 1, 7, 63].map(|at| verdicts.of(at)),
             [Verdict::Send(3), Verdict::Host, Verdict::Send(64), Verdict::Send(63)]
         );
         verdicts.clear();
-        assert_eq!((verdicts.ports().count(), verdicts.places(3)), (0, 0));
+        assert_eq!((verdicts.ports().count(), verdicts.port_mask(3)), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! DPDK's environment: the arguments that it gets besides those of the configuration.
+//! DPDK's environment abstraction layer (EAL): its arguments in addition to those of the configuration.
 
 use dpdk::Eal;
 use fibcast_daemon::config::{Loaded, Step};
@@ -7,13 +7,16 @@ use fibcast_daemon::exit::Failure;
 use crate::config::{Config, Port};
 use crate::preflight;
 
-/// Options that choose EAL's cores; a value may follow in the same word.
+/// Options that select EAL's cores; a value may follow in the same word.
 const CORES: [&str; 5] = ["-l", "-c", "-S", "--lcores", "-s"];
-/// Options that name devices to take, and such to leave.
+/// Options that list devices to use, or to ignore.
 const ALLOW: [&str; 2] = ["-a", "--allow"];
 const BLOCK: [&str; 2] = ["-b", "--block"];
 
-/// Starts DPDK's environment.
+/// Initializes EAL.
+///
+/// # Errors
+/// [`Failure`] if the arguments are invalid, or EAL does not start.
 pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
     preflight::check(loaded)?;
     let wrong = |step: &[Step], reason| Failure::work(loaded.error(step, reason));
@@ -23,21 +26,21 @@ pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
         .map_err(|error| wrong(&[Step::Key("eal"), Step::Key("args")], error.to_string()))?;
     if let Some(version) = dpdk::untested_version() {
         let tested = dpdk::TESTED_RELEASES.join(", ");
-        tracing::warn!("{version} is not a release that fibcast is tested with ({tested})");
+        tracing::warn!("{version} has not been tested with fibcast ({tested})");
     }
-    // Initialisation pins this thread; control and agent must not share a core with the first worker because of that.
+    // EAL pins this thread; control and agent must not share a core with the first worker because of that.
     eal.restore_affinity();
     Ok(eal)
 }
 
-/// Those of the configuration, one core, and the devices of the ports: EAL takes every device that is bound to a driver for user space
-/// unless it is told which, and so takes them away from other programs. An error comes with the index of its port.
+/// The configured arguments, one core, and the devices of the ports: without a list EAL takes every device that is bound to a user-space
+/// driver, away from other programs. An error comes with the index of its port.
 fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
     let mut arguments = config.eal.args.clone();
     let given = |options: &[&str]| {
         config.eal.args.iter().any(|argument| options.iter().any(|option| argument.starts_with(option)))
     };
-    // Workers are threads of our own: without this DPDK starts one more per core.
+    // Workers are our own threads: without this EAL starts one more per core.
     if !given(&CORES)
         && let Some(core) = config.workers.cores.first()
     {
@@ -47,15 +50,15 @@ fn arguments(config: &Config) -> Result<Vec<String>, (usize, String)> {
         config.ports.iter().enumerate().flat_map(|(index, port)| devices(index, port)).collect();
     let without_pci = given(&["--no-pci"]);
     if let (true, Some((index, device, _))) = (without_pci, on_pci.first()) {
-        let reason = format!("{device} is a PCI device, and [eal] args has --no-pci: take that out");
+        let reason = format!("{device} is a PCI device, but [eal] args has --no-pci: remove it");
         return Err((*index, reason));
     }
-    // Which devices to leave is the operator's word; EAL takes one of both lists.
+    // Devices to ignore are the operator's choice; EAL accepts only one of the two lists.
     if without_pci || given(&BLOCK) {
         return Ok(arguments);
     }
     if on_pci.is_empty() {
-        // Other devices, such as an accelerator, may have been asked for.
+        // Other devices, such as an accelerator, may be listed.
         if !given(&ALLOW) {
             arguments.push("--no-pci".to_owned());
         }

@@ -1,10 +1,12 @@
-//! The router put together on DPDK: ports opened, queues dealt to workers, control side and workers started and stopped in order.
+//! The router assembled on DPDK: opens ports, assigns queues to workers, starts and stops control side and workers in order.
 //!
-//! * [`eal`]: DPDK's environment;
-//! * [`ports`]: devices opened and started, with [`queues`] and packet buffers ([`pools`]);
-//! * [`watch`]: links that go down, stalled workers, and what else devices say ([`state`], [`steering`]);
-//! * [`show`]: what an operator sees of ports, workers and drops;
-//! * [`orders`]: what an operator changes.
+//! | module | role |
+//! |---|---|
+//! | [`eal`] | DPDK's environment |
+//! | [`ports`], [`queues`], [`pools`] | devices with their queues and packet buffers |
+//! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
+//! | [`show`] | what an operator sees of ports, workers and drops |
+//! | [`orders`] | changes by an operator |
 
 pub mod eal;
 pub mod orders;
@@ -26,11 +28,11 @@ use fibcast_daemon::exit::Failure;
 use fibcast_fib::Reader;
 
 use crate::capture::Hub;
-use crate::config::{Config, Spread as SpreadPolicy};
+use crate::config::{Config, SoftwareRssPolicy};
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
-use crate::host_path::HostPath;
+use crate::exception_path::ExceptionPath;
 use crate::io::dpdk::Dpdk;
 use crate::packet::ethernet;
 use crate::pipeline::host_frame::LongFrames;
@@ -41,21 +43,24 @@ use crate::worker::spread::Spread;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues, Started};
 use show::View;
-use watch::{Health, Shown, Watch, Workers};
+use watch::{Health, Shown, Watch, WatchedWorkers};
 
-/// A router at work. Dropping it stops workers first, then the control side, then ports, then DPDK.
+/// A running router. Dropping it stops workers first, then the control side, then ports, then DPDK.
 #[derive(Debug)]
 pub struct Router {
     workers: Vec<JoinHandle<Result<(), String>>>,
     stop: Arc<AtomicBool>,
     watch: Option<Watch>,
-    host_path: Option<HostPath>,
+    exception_path: Option<ExceptionPath>,
     control: Option<ControlThread>,
     view: Arc<View>,
 }
 
 impl Router {
-    /// Starts everything. What is wrong names file, line and key.
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// [`Failure`] with file, line and key of what is wrong, or the error of DPDK or the system.
     pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
         let eal = eal::init(loaded)?;
@@ -84,15 +89,15 @@ impl Router {
             queues.iter().map(|own| own.rx.iter().map(|slot| slot.port).collect()).collect();
         let workers = config.workers.cores.len();
         let software_rss =
-            Some(software_rss).filter(|_| workers > 1 && config.workers.spread != SpreadPolicy::Off);
+            Some(software_rss).filter(|_| workers > 1 && config.workers.spread != SoftwareRssPolicy::Off);
         let mut spreads = software_rss
             .iter()
             .flat_map(|ports| Spread::<Dpdk>::among(workers, ports))
             .collect::<Vec<_>>()
             .into_iter();
 
-        let host_path = HostPath::start(&setups, rings.clone()).map_err(|error| {
-            let key = [Step::Key("port"), Step::At(error.place), Step::Key("host_path")];
+        let exception_path = ExceptionPath::start(&setups, rings.clone()).map_err(|error| {
+            let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
             Failure::work(loaded.error(&key, error.to_string()))
         })?;
         let setup = Setup {
@@ -122,11 +127,11 @@ impl Router {
             handle.clone(),
         );
         let view = Arc::new(view);
-        let watched = Workers { counters: counters.clone(), polled };
+        let watched = WatchedWorkers { counters: counters.clone(), polled };
         let shown = Shown { links, devices, states, health, software_rss, names };
         let stop = Arc::new(AtomicBool::new(false));
         let mut router =
-            Router { workers: Vec::new(), stop, watch: None, host_path, control: Some(control), view };
+            Router { workers: Vec::new(), stop, watch: None, exception_path, control: Some(control), view };
         let seed = seed(&config.node.name);
         let icmp = config.icmp.share(config.workers.cores.len() as u32);
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
@@ -152,24 +157,24 @@ impl Router {
         Ok(router)
     }
 
-    /// A worker that cannot start ends within moments; one that runs does not.
+    /// A worker that cannot start ends within moments.
     fn started(&mut self, loaded: &Loaded<Config>) -> Result<(), Failure> {
         std::thread::sleep(std::time::Duration::from_millis(20));
         let Some(dead) = self.workers.iter().position(JoinHandle::is_finished) else { return Ok(()) };
         let reason = match self.workers.swap_remove(dead).join() {
-            Ok(Ok(())) => "a worker ended at once".to_owned(),
+            Ok(Ok(())) => "a worker ended immediately".to_owned(),
             Ok(Err(reason)) => reason,
             Err(_) => "a worker panicked".to_owned(),
         };
         Err(Failure::work(loaded.error(&[Step::Key("workers"), Step::Key("cores")], reason)))
     }
 
-    /// The way to the control side.
+    /// Handle to the control side.
     pub fn control(&self) -> Option<ControlHandle> {
         self.control.as_ref().map(|control| control.handle.clone())
     }
 
-    /// What an operator sees.
+    /// The operator's view.
     pub fn view(&self) -> Arc<View> {
         self.view.clone()
     }
@@ -177,29 +182,29 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        // Ports close on this thread, after the workers that have their queues.
+        // Ports are closed on this thread, after the workers that use their queues.
         let _ports = self.watch.take().and_then(Watch::stop);
-        self.host_path = None;
+        self.exception_path = None;
         self.stop.store(true, Ordering::Release);
         for worker in self.workers.drain(..) {
             match worker.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => tracing::error!("{reason}"),
-                Err(_) => tracing::error!("a worker had panicked"),
+                Err(_) => tracing::error!("a worker panicked"),
             }
         }
         self.control = None;
     }
 }
 
-/// As the publisher knows a worker.
+/// Name of a worker at the publisher.
 fn worker_name(number: usize) -> String {
     format!("worker {number}")
 }
 
-/// The flow hash differs from host to host by the node's name, and stays the same over a restart.
+/// Seed of the flow hash: differs between hosts by the node's name, and survives a restart.
 fn seed(name: &str) -> u64 {
-    // FNV-1a: any hash that spreads short names will do.
+    // FNV-1a: any hash that distributes short names is good enough.
     name.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -1,4 +1,4 @@
-//! What an operator changes while the router runs, and what a changed configuration file brings.
+//! Changes by an operator at run time, and by a reloaded configuration file.
 
 use std::net::IpAddr;
 use std::sync::{MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use fibcast_control::protocol::OwnRoute;
 use fibcast_fib::{PortId, VrfId};
 use ipnet::IpNet;
 
-use super::show::{PATIENCE, View, late};
+use super::show::{CONTROL_TIMEOUT, View, late};
 use crate::config::{Config, Route, StaticNeighbor, Via};
 use crate::packet::ethernet::Mac;
 
@@ -22,7 +22,7 @@ impl View {
         let place = self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
         let port = PortId(place as u16);
         self.control
-            .ask_mut(PATIENCE, move |c| c.add_neighbor(port, address, mac, Instant::now()))
+            .ask_mut(CONTROL_TIMEOUT, move |c| c.add_neighbor(port, address, mac, Instant::now()))
             .ok_or_else(late)?;
         Ok(format!("{address} is at {mac} on port {}", wanted.port))
     }
@@ -31,13 +31,13 @@ impl View {
     pub(super) fn add_route(&self, route: &OwnRoute) -> Result<String, String> {
         let wanted = as_configured(route)?;
         let made = self.config().route(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
-        self.control.ask_mut(PATIENCE, move |c| c.add_route(&made)).ok_or_else(late)?;
+        self.control.ask_mut(CONTROL_TIMEOUT, move |c| c.add_route(&made)).ok_or_else(late)?;
         Ok(format!("vrf {}: {} is a route of this host", wanted.vrf, wanted.prefix))
     }
 
     /// Takes such a route back.
     pub(super) fn delete_route(&self, vrf: u32, prefix: IpNet) -> Result<String, String> {
-        let removed = self.control.ask_mut(PATIENCE, move |c| c.remove_route(VrfId(vrf), prefix));
+        let removed = self.control.ask_mut(CONTROL_TIMEOUT, move |c| c.remove_route(VrfId(vrf), prefix));
         removed.ok_or_else(late)?.map_err(|error| error.to_string())?;
         Ok(format!("vrf {vrf}: {prefix} is as the servers say"))
     }
@@ -50,9 +50,9 @@ impl View {
     pub(super) fn delete_neighbor(&self, port: &str, address: IpAddr) -> Result<String, String> {
         let place = self.config().port_of(port);
         let place = place.ok_or_else(|| format!("port: expected the name of a [[port]], found {port:?}"))?;
-        let removed = self
-            .control
-            .ask_mut(PATIENCE, move |c| c.remove_neighbor(PortId(place as u16), address, Instant::now()));
+        let removed = self.control.ask_mut(CONTROL_TIMEOUT, move |c| {
+            c.remove_neighbor(PortId(place as u16), address, Instant::now())
+        });
         if removed.ok_or_else(late)? {
             Ok(format!("{address} on port {port} is asked for from now on"))
         } else {
@@ -60,8 +60,11 @@ impl View {
         }
     }
 
-    /// Takes over what may change while the router runs: static routes and neighbors. Refused whole where anything else differs, with
-    /// the sections that do.
+    /// Applies the part of a configuration that may change at run time: static routes and neighbors. If any other section differs, the
+    /// whole change is refused with the names of those sections.
+    ///
+    /// # Errors
+    /// The sections that need a restart, or the first invalid value, as text.
     pub fn reload(&self, new: &Config) -> Result<String, String> {
         let mut config = self.config();
         let differs = [
@@ -77,7 +80,7 @@ impl View {
         let fixed: Vec<&str> =
             differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
         if !fixed.is_empty() {
-            return Err(format!("nothing was changed: {} can change with a restart only", fixed.join(", ")));
+            return Err(format!("nothing was changed: changes of {} need a restart", fixed.join(", ")));
         }
         let gone_routes: Vec<(VrfId, IpNet)> = config
             .routes
@@ -87,25 +90,27 @@ impl View {
             .collect();
         let fresh = new.routes.iter().filter(|route| !config.routes.contains(route));
         let fresh_routes: Vec<_> = fresh.filter_map(|route| new.route(route).ok()).collect();
-        let place = |neighbor: &StaticNeighbor| new.port_of(&neighbor.port).map(|place| PortId(place as u16));
+        let port_id = |neighbor: &StaticNeighbor| {
+            new.port_of(&neighbor.port).map(|port_index| PortId(port_index as u16))
+        };
         let gone = config.neighbors.iter().filter(|old| {
             !new.neighbors.iter().any(|neighbor| (&neighbor.port, neighbor.ip) == (&old.port, old.ip))
         });
-        let gone_neighbors: Vec<_> = gone.filter_map(|old| Some((place(old)?, old.ip))).collect();
+        let gone_neighbors: Vec<_> = gone.filter_map(|old| Some((port_id(old)?, old.ip))).collect();
         let fresh = new.neighbors.iter().filter(|neighbor| !config.neighbors.contains(neighbor));
         let fresh_neighbors: Vec<_> =
-            fresh.filter_map(|neighbor| Some((place(neighbor)?, neighbor.ip, neighbor.mac))).collect();
-        let said = format!(
-            "routes: {} new or changed, {} gone; neighbors: {} new or changed, {} gone",
+            fresh.filter_map(|neighbor| Some((port_id(neighbor)?, neighbor.ip, neighbor.mac))).collect();
+        let summary = format!(
+            "routes: {} added or changed, {} removed; neighbors: {} added or changed, {} removed",
             fresh_routes.len(),
             gone_routes.len(),
             fresh_neighbors.len(),
             gone_neighbors.len()
         );
-        let done = self.control.ask_mut(PATIENCE, move |control| {
+        let done = self.control.ask_mut(CONTROL_TIMEOUT, move |control| {
             let now = Instant::now();
             for (vrf, prefix) in gone_routes {
-                // One that an operator took back by hand is gone already.
+                // An operator may have removed one by hand.
                 let _ = control.remove_route(vrf, prefix);
             }
             fresh_routes.iter().for_each(|route| control.add_route(route));
@@ -118,11 +123,11 @@ impl View {
         });
         done.ok_or_else(late)?;
         *config = new.clone();
-        Ok(said)
+        Ok(summary)
     }
 }
 
-/// A route of an operator as it would stand in the file.
+/// A route of an operator as a section of the file.
 fn as_configured(route: &OwnRoute) -> Result<Route, String> {
     let special = |name: &str| route.special.as_deref() == Some(name);
     if let Some(other) = &route.special

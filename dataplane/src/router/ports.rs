@@ -1,4 +1,4 @@
-//! The ports: devices opened by the configuration, started with the queues and offloads that they need, queues dealt to the workers.
+//! Opens the configured devices, starts them with the queues and offloads that they need, and assigns queues to workers.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use fibcast_daemon::exit::Failure;
 use super::pools::Pools;
 use super::queues::{self, QueuePlan};
 use super::state::{DeviceState, DeviceStates};
-use crate::config::{Config, Spread};
+use crate::config::{Config, SoftwareRssPolicy};
 use crate::io::dpdk::Tx;
 use crate::memory;
 use crate::packet::ethernet::Mac;
@@ -26,45 +26,48 @@ pub struct Queues {
     pub tx: Vec<Option<Tx>>,
 }
 
-/// The NUMA node of a CPU core, as the system says; none where it has one node only.
+/// The NUMA node of a CPU core; none on a machine with one node.
 pub fn node_of(core: usize) -> Option<u32> {
     let entries = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
     let node = |name: String| name.strip_prefix("node")?.parse().ok();
     entries.flatten().find_map(|entry| node(entry.file_name().to_string_lossy().into_owned()))
 }
 
-/// The ports at work. One thread has them, and it alone asks their drivers; see [`super::state`].
+/// The running ports. They belong to one thread, which alone calls their drivers; see [`super::state`].
 #[derive(Debug)]
 pub struct Ports(Vec<Option<Port>>);
 
-/// All that starting the ports came to.
+/// Result of starting the ports.
 #[derive(Debug)]
 pub struct Started {
-    /// For the thread that watches them.
+    /// For the watch thread.
     pub ports: Ports,
-    /// By worker.
+    /// Queues by worker.
     pub queues: Vec<Queues>,
-    /// Where packets come from.
+    /// Packet buffers.
     pub pools: Pools,
-    /// What the devices say.
+    /// State of the devices.
     pub states: DeviceStates,
-    /// Ports whose devices check IPv4 header checksums, by port index.
+    /// Ports whose devices verify IPv4 header checksums, by port index.
     pub ipv4_checksum: Vec<bool>,
-    /// Ports whose flows software spreads over the workers.
+    /// Ports with software RSS.
     pub software_rss: SoftwareRss,
 }
 
-/// A device before it starts; none for a sub-interface.
+/// A device before its start; none for a sub-interface.
 type Opened = Option<(Port, PortInfo)>;
 
 impl Ports {
-    /// Opens and starts all ports, and deals their queues to as many workers as there are cores.
+    /// Opens and starts all ports, and assigns their queues to the workers, one per core.
+    ///
+    /// # Errors
+    /// [`Failure`] with file, line and key if a device cannot be opened, configured or started.
     pub fn start(eal: &Eal, loaded: &Loaded<Config>) -> Result<Started, Failure> {
         let config = &loaded.value;
         let workers = config.workers.cores.len();
         let opened = open(eal, loaded)?;
         let infos = || opened.iter().flatten().map(|(_, info)| info);
-        // A frame in several buffers may leave by any port, so it takes one that brings such frames to need them everywhere.
+        // A segmented frame may leave by any port, so one port that receives such frames requires multi-segment transmission on all.
         let segments =
             config.ports.iter().any(|port| memory::is_jumbo(port.mtu)) || infos().any(queues::may_chain);
         let nodes: Vec<Option<u32>> =
@@ -95,7 +98,7 @@ impl Ports {
                 rss: info.rss,
                 segments,
                 one_pool: pools.is_one(),
-                // Where software would check it, our own code does.
+                // If software had to verify it, our own code does.
                 ipv4_checksum: info.ipv4_checksum && info.bus == "pci",
             };
             let (rx, tx) = start(&mut device, &setup, pool, &port.name).map_err(failed)?;
@@ -109,7 +112,7 @@ impl Ports {
             for (worker, queue) in dealt.iter_mut().zip(share(tx, workers)) {
                 worker.tx.push(Some(queue));
             }
-            // Neighbor discovery comes by multicast. Devices that cannot be asked for it, mostly virtual ones, give everything.
+            // Neighbor discovery needs multicast. Devices that cannot filter it, mostly virtual ones, deliver everything.
             if device.set_all_multicast(true).is_err() && device.set_promiscuous(true).is_err() {
                 tracing::debug!("{}: neither multicast nor promiscuous mode", port.name);
             }
@@ -132,22 +135,22 @@ impl Ports {
         Ok(Started { ports: all, queues: dealt, pools, states: states.into(), ipv4_checksum, software_rss })
     }
 
-    /// How many there are, sub-interfaces included.
+    /// Number of ports, sub-interfaces included.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the link of a port with a device is up; none where there is no device, or it does not say.
+    /// Link state of a port; none without a device, or if it does not report one.
     pub fn link_up(&mut self, index: usize) -> Option<bool> {
         self.0.get_mut(index)?.as_mut()?.link().ok().map(|link| link.up)
     }
 
-    /// The counters of a port's driver.
+    /// Counters of a port's driver.
     pub fn stats(&mut self, index: usize) -> Option<Stats> {
         self.0.get_mut(index)?.as_mut()?.stats().ok()
     }
@@ -169,7 +172,7 @@ fn open(eal: &Eal, loaded: &Loaded<Config>) -> Result<Vec<Opened>, Failure> {
     loaded.value.ports.iter().enumerate().map(one).collect()
 }
 
-/// Starts a device; with one receive queue where it names several and cannot be started with them.
+/// Starts a device. If it reports several receive queues but cannot start with them, it gets one.
 fn start(
     device: &mut Port,
     setup: &PortConfig,
@@ -179,14 +182,14 @@ fn start(
     let pools = std::slice::from_ref(pool);
     match device.start(setup, pools) {
         Err(error) if setup.rx_queues > 1 => {
-            tracing::warn!("port {name}: {error} with {} receive queues; it gets one", setup.rx_queues);
+            tracing::warn!("port {name}: {error} with {} receive queues; using one", setup.rx_queues);
             device.start(&PortConfig { rx_queues: 1, rss: false, ..setup.clone() }, pools)
         }
         other => other,
     }
 }
 
-/// A transmit queue for each worker, its own or a shared one.
+/// A transmit queue for each worker, exclusive or shared.
 fn share(queues: Vec<TxQueue>, workers: usize) -> Vec<Tx> {
     if queues.len() >= workers {
         return queues.into_iter().map(Tx::Own).collect();
@@ -195,21 +198,21 @@ fn share(queues: Vec<TxQueue>, workers: usize) -> Vec<Tx> {
     shared.iter().cycle().take(workers).map(|queue| Tx::Shared(queue.clone())).collect()
 }
 
-/// Which ports begin with flows that software spreads: of those with fewer receive queues than there are workers.
-fn software_rss(spread: Spread, fewer: &[bool], dealt: &[Queues]) -> SoftwareRss {
+/// Ports that start with software RSS: of those with fewer receive queues than workers.
+fn software_rss(spread: SoftwareRssPolicy, fewer: &[bool], dealt: &[Queues]) -> SoftwareRss {
     let idle = dealt.iter().any(|worker| worker.rx.is_empty());
     let on = match spread {
-        Spread::Auto => idle,
-        Spread::On => true,
-        Spread::Off => false,
+        SoftwareRssPolicy::Auto => idle,
+        SoftwareRssPolicy::On => true,
+        SoftwareRssPolicy::Off => false,
     };
     if idle && !on {
         tracing::warn!(
-            "more workers than receive queues, and [workers] spread is off: some have nothing to do"
+            "more workers than receive queues, and [workers] spread is off: some workers stay idle"
         );
     }
     if on && fewer.contains(&true) {
-        tracing::info!("flows of ports with fewer receive queues than workers are spread by software");
+        tracing::info!("software RSS is on for ports with fewer receive queues than workers");
     }
     fewer.iter().map(|fewer| AtomicBool::new(on && *fewer)).collect()
 }

@@ -1,4 +1,4 @@
-//! How many queues a port gets: what its device can, not what it would be nice to have.
+//! Number of queues of a port: limited by what its device can do.
 
 use dpdk::PortInfo;
 
@@ -13,13 +13,16 @@ pub struct QueuePlan {
     pub tx: u16,
 }
 
-/// What is wrong with a key of a port.
+/// A wrong key of a port, with the reason.
 pub type Wrong = (&'static str, String);
 
 impl QueuePlan {
-    /// A queue for each worker where flows are spread over them: by the device (RSS), or, on devices that are no hardware, by who is on
-    /// the other side. Elsewhere one, whatever number the driver names: e1000 has two receive queues, uses the first, and sends by
-    /// only one on some devices. Keys of the configuration win, within what the device has.
+    /// A queue for each worker if flows are spread over them: by the device (RSS) or, on virtual devices, by the peer. Otherwise one,
+    /// whatever the driver reports: e1000 has two receive queues but uses the first, and transmits by only one on some devices. Configured
+    /// values take precedence, within the device's limits.
+    ///
+    /// # Errors
+    /// The key and the reason if a configured value exceeds the device's limit.
     pub fn new(port: &Port, info: &PortInfo, workers: usize) -> Result<QueuePlan, Wrong> {
         let workers = u16::try_from(workers).unwrap_or(u16::MAX).max(1);
         let several = info.rss || spreads_by_peer(info);
@@ -49,13 +52,12 @@ impl QueuePlan {
     }
 }
 
-/// Virtual devices: their peer (a vhost, the kernel, a file) chooses the queue. The same goes for virtio on PCI.
+/// Virtual devices, and virtio on PCI: the peer (a vhost, the kernel, a file) selects the queue.
 fn spreads_by_peer(info: &PortInfo) -> bool {
     info.bus != "pci" || info.driver.starts_with("net_virtio")
 }
 
-/// Whether the device may receive a frame in several buffers although it fits into one: virtual devices take what their peer sends,
-/// of whatever size.
+/// Whether the device may segment a frame that would fit one buffer: virtual devices take whatever their peer sends.
 pub fn may_chain(info: &PortInfo) -> bool {
     spreads_by_peer(info)
 }

@@ -1,4 +1,4 @@
-//! What an operator sees of ports, workers and drops, read from counters without asking a worker.
+//! What an operator sees of ports, workers and drops, read from counters without involving a worker.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use fibcast_fib::VrfId;
 use super::state::{DeviceState, DeviceStates};
 use super::watch::Health;
 use super::worker_name;
-use crate::capture::{Hub, Wanted};
+use crate::capture::{CaptureOptions, Hub};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
 use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
 use crate::reason::Reason;
 
-/// How long the control thread may take to answer; a full table takes it a second to apply.
-pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the control thread may take to answer. It needs a second to apply a full table.
+pub(super) const CONTROL_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) fn late() -> String {
     "the control thread does not answer".to_owned()
@@ -37,10 +37,10 @@ pub struct View {
     capture: Arc<Hub>,
     seed: u64,
     counters: Vec<Arc<WorkerCounters>>,
-    /// By worker: the places of the ports that its queues belong to.
+    /// By worker: the indices of the ports that its queues belong to.
     polled: Vec<Vec<usize>>,
     pub(super) control: ControlHandle,
-    /// As it is in force: the file, and what a reload took over from it.
+    /// The configuration in force: the file with what a reload changed.
     pub(super) config: Mutex<Config>,
 }
 
@@ -70,20 +70,20 @@ impl View {
 
     /// Routes that the host forwards by.
     pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
-        self.control.ask(PATIENCE, move |control| control.routes(&query, limit)).ok_or_else(late)
+        self.control.ask(CONTROL_TIMEOUT, move |control| control.routes(&query, limit)).ok_or_else(late)
     }
 
     /// Next-hop groups, and what was forwarded by each.
     pub fn groups(&self) -> Result<GroupList, String> {
         let counters = self.counters.clone();
-        self.control.ask(PATIENCE, move |control| control.groups(&counters)).ok_or_else(late)
+        self.control.ask(CONTROL_TIMEOUT, move |control| control.groups(&counters)).ok_or_else(late)
     }
 
     /// Answers what a dataplane alone can be asked.
     pub fn answer(&self, request: DataplaneRequest) -> Result<Answer, String> {
         match request {
             DataplaneRequest::Neighbors => {
-                let neighbors = self.control.ask(PATIENCE, |control| control.neighbor_list());
+                let neighbors = self.control.ask(CONTROL_TIMEOUT, |control| control.neighbor_list());
                 neighbors.map(Answer::Neighbors).ok_or_else(late)
             }
             DataplaneRequest::Ports => Ok(Answer::Ports(self.ports())),
@@ -93,11 +93,11 @@ impl View {
                 let seed = self.seed;
                 let trace = self
                     .control
-                    .ask_mut(PATIENCE, move |control| control.trace(VrfId(vrf), address, from, seed));
+                    .ask_mut(CONTROL_TIMEOUT, move |control| control.trace(VrfId(vrf), address, from, seed));
                 trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
             DataplaneRequest::CaptureStart { port, directions, filter } => {
-                self.capture.start(&Wanted { port, directions, filter }).map(Answer::Captured)
+                self.capture.start(&CaptureOptions { port, directions, filter }).map(Answer::Captured)
             }
             DataplaneRequest::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
             DataplaneRequest::CaptureStop { id } => self.capture.stop(id).map(Answer::Captured),
@@ -112,13 +112,13 @@ impl View {
         }
     }
 
-    /// State of forwarding; none while the control thread does not answer.
+    /// Forwarding state; none if the control thread does not answer.
     pub fn forwarding(&self) -> Option<ForwardingStatus> {
-        let forwarding = self.control.ask(PATIENCE, |control| control.forwarding())?;
+        let forwarding = self.control.ask(CONTROL_TIMEOUT, |control| control.forwarding())?;
         Some(ForwardingStatus { workers_stalled: self.stalled() as u64, ..forwarding })
     }
 
-    /// Workers that are stalled or have ended.
+    /// Number of workers that are stalled or have ended.
     pub fn stalled(&self) -> usize {
         self.health.iter().filter(|health| health.is_stalled()).count()
     }
@@ -130,31 +130,31 @@ impl View {
 
     fn ports(&self) -> PortList {
         let snapshots = self.snapshots();
-        let device = |place: usize| {
-            let parent = self.configured.get(place).and_then(|port| port.parent.as_ref());
+        let device = |port_index: usize| {
+            let parent = self.configured.get(port_index).and_then(|port| port.parent.as_ref());
             let parent = parent.and_then(|name| self.configured.iter().position(|port| port.name == *name));
-            self.devices.get(parent.unwrap_or(place))
+            self.devices.get(parent.unwrap_or(port_index))
         };
-        let status = |(place, port): (usize, &Port)| {
+        let status = |(port_index, port): (usize, &Port)| {
             let mut status = PortStatus {
                 name: port.name.clone(),
                 device: port.device.clone().unwrap_or_else(|| {
                     let (parent, vlan) = (port.parent.as_deref().unwrap_or_default(), port.vlan.unwrap_or(0));
                     format!("{parent} vlan {vlan}")
                 }),
-                driver: device(place).map(|device| device.driver.clone()).unwrap_or_default(),
-                mac: device(place).map(|device| device.mac.to_string()).unwrap_or_default(),
-                link_up: device(place).and_then(DeviceState::link_up).unwrap_or(false),
+                driver: device(port_index).map(|device| device.driver.clone()).unwrap_or_default(),
+                mac: device(port_index).map(|device| device.mac.to_string()).unwrap_or_default(),
+                link_up: device(port_index).and_then(DeviceState::link_up).unwrap_or(false),
                 mtu: port.mtu,
                 addresses: port.addresses.clone(),
                 rx_packets: 0,
                 rx_bytes: 0,
                 tx_packets: 0,
                 tx_bytes: 0,
-                rx_missed: self.devices.get(place).map_or(0, DeviceState::missed),
+                rx_missed: self.devices.get(port_index).map_or(0, DeviceState::missed),
                 tx_backpressure: 0,
             };
-            for port in snapshots.iter().filter_map(|worker| worker.ports.get(place)) {
+            for port in snapshots.iter().filter_map(|worker| worker.ports.get(port_index)) {
                 status.rx_packets += port.rx_packets;
                 status.rx_bytes += port.rx_bytes;
                 status.tx_packets += port.tx_packets;
@@ -167,7 +167,8 @@ impl View {
     }
 
     fn workers(&self) -> WorkerList {
-        let destructors = self.control.ask(PATIENCE, |control| control.destructors()).unwrap_or_default();
+        let destructors =
+            self.control.ask(CONTROL_TIMEOUT, |control| control.destructors()).unwrap_or_default();
         let status = |(worker, (snapshot, &core)): (usize, (Snapshot, &usize))| WorkerStatus {
             worker,
             core,
@@ -201,13 +202,14 @@ impl View {
 
     fn queues(&self, worker: usize, snapshot: &Snapshot) -> Vec<QueueStatus> {
         let ports = self.polled.get(worker).map_or(&[][..], Vec::as_slice);
-        let name =
-            |place: &usize| self.configured.get(*place).map(|port| port.name.clone()).unwrap_or_default();
+        let name = |port_index: &usize| {
+            self.configured.get(*port_index).map(|port| port.name.clone()).unwrap_or_default()
+        };
         let status = |(port, queue): (&usize, &QueueSnapshot)| QueueStatus {
             port: name(port),
             packets: queue.packets,
             full_bursts: queue.full,
-            software_rss: queue.handed,
+            software_rss: queue.steered,
         };
         ports.iter().zip(&snapshot.queues).map(status).collect()
     }
@@ -222,9 +224,10 @@ impl View {
             list.dropped += snapshot.dropped();
             list.held += snapshot.held;
         }
-        for (place, port) in self.configured.iter().enumerate() {
+        for (port_index, port) in self.configured.iter().enumerate() {
             for reason in Reason::ALL {
-                let count = |worker: &Snapshot| worker.ports.get(place)?.drops.get(*reason as usize).copied();
+                let count =
+                    |worker: &Snapshot| worker.ports.get(port_index)?.drops.get(*reason as usize).copied();
                 let packets = snapshots.iter().filter_map(count).sum();
                 if packets != 0 {
                     let (port, reason) = (port.name.clone(), reason.name().to_owned());

@@ -1,7 +1,7 @@
-//! What the devices of the ports say, as the watch thread saw it last.
+//! State of the ports' devices, as last seen by the watch thread.
 //!
-//! Drivers are asked by that thread alone: several (e1000) read registers in steps and give a false answer to two askers at once.
-//! Everybody else reads what stands here, and no question of an operator reaches a driver.
+//! Only that thread calls drivers: several (e1000) read registers in steps and return wrong values to concurrent callers. All others read
+//! this state, and no operator's query reaches a driver.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ const UNKNOWN: u8 = 0;
 const DOWN: u8 = 1;
 const UP: u8 = 2;
 
-/// Of one port; by default that of a port without a device.
+/// State of one port's device; the default is that of a port without a device.
 #[derive(Debug, Default)]
 pub struct DeviceState {
     /// Name of the driver.
@@ -25,16 +25,16 @@ pub struct DeviceState {
     missed: AtomicU64,
 }
 
-/// Of all ports, by port index.
+/// By port index.
 pub type DeviceStates = Arc<[DeviceState]>;
 
 impl DeviceState {
-    /// Of a device that was not asked yet.
+    /// Of a device that has not been polled yet.
     pub fn new(driver: String, mac: Mac) -> DeviceState {
         DeviceState { driver, mac, ..DeviceState::default() }
     }
 
-    /// Whether the link is up; none where there is no device, or it does not say.
+    /// Whether the link is up; none without a device, or if it does not report one.
     pub fn link_up(&self) -> Option<bool> {
         match self.link.load(Ordering::Relaxed) {
             UNKNOWN => None,

@@ -1,4 +1,4 @@
-//! Looks after ports and workers: links that go up or down, workers that are stalled or end.
+//! Watches ports and workers: link state, stalled or ended workers, device counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -7,73 +7,73 @@ use std::time::{Duration, Instant};
 
 use super::ports::Ports;
 use super::state::DeviceStates;
-use super::steering::{self, Verdict};
+use super::steering::{self, Steering};
 use crate::control::thread::ControlHandle;
 use crate::counters::{Snapshot, WorkerCounters};
 use crate::pipeline::links::Links;
 use crate::reason::Reason;
 use crate::worker::spread::SoftwareRss;
 
-/// Between two looks at the links: what a link that goes down costs before its groups move is this, and a turn of the control thread.
+/// Interval between two polls of the links: a link-down event costs this and a turn of the control thread until its groups move.
 const LINKS: Duration = Duration::from_millis(4);
-/// Between two looks at a link that is down. Longer, because a look is dear there: virtio-user sets an alarm each time it finds that its
-/// peer is gone, and DPDK's interrupt thread then spins for the alarms' lock while the thread that holds it waits for the same core.
+/// Interval between two polls of a link that is down. Longer, because such a poll is expensive: virtio-user sets an alarm whenever its peer
+/// is gone, and DPDK's interrupt thread then spins for the alarm lock while its holder waits for the same core.
 const DOWN: Duration = Duration::from_millis(100);
-/// Between two looks at the workers and at the drivers' counters.
+/// Interval between two checks of the workers and the drivers' counters.
 const WORKERS: Duration = Duration::from_millis(250);
-/// Between two lines in the log about frames of zeros of one port.
+/// Interval between two log lines about all-zero frames of one port.
 const ZERO_FRAMES: Duration = Duration::from_secs(60);
-/// A worker that gives no sign of life for so long is stalled.
+/// A worker without progress for this long is stalled.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// What was seen of a worker lately.
+/// Recent state of a worker.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Stands still, or has ended.
+    /// The worker is stalled or has ended.
     stalled: AtomicBool,
-    /// Share of its time that it spent on packets, in thousandths, over the last look.
+    /// Share of its time spent on packets in the last interval, in thousandths.
     busy: AtomicU32,
-    /// Share of a CPU that its thread used over the last look, in thousandths.
+    /// Share of a CPU used by its thread in the last interval, in thousandths.
     cpu: AtomicU32,
 }
 
 impl Health {
-    /// Percent of a CPU that its thread used lately.
+    /// CPU usage of its thread in percent.
     pub fn cpu_percent(&self) -> f64 {
         f64::from(self.cpu.load(Ordering::Relaxed)) / 10.0
     }
 
-    /// Stands still, or has ended.
+    /// Whether the worker is stalled or has ended.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    /// Percent of its time that it spent on packets lately.
+    /// Share of its time spent on packets, in percent.
     pub fn busy_percent(&self) -> f64 {
         f64::from(self.busy.load(Ordering::Relaxed)) / 10.0
     }
 }
 
-/// What the thread writes: what was seen, for those who read it.
+/// State that the watch thread publishes.
 #[derive(Debug)]
 pub struct Shown {
     /// Links that are down, for workers, by port index.
     pub links: Arc<Links>,
-    /// By port index: the index of the port that has the device.
+    /// By port index: index of the port that owns the device.
     pub devices: Vec<u16>,
-    /// What the devices say.
+    /// State of the devices.
     pub states: DeviceStates,
-    /// What the workers do.
+    /// State of the workers.
     pub health: Arc<[Health]>,
-    /// Ports whose flows software spreads; none where it must not.
+    /// Ports with software RSS; none if it is disabled.
     pub software_rss: Option<SoftwareRss>,
-    /// Names of the ports.
+    /// Port names.
     pub names: Vec<String>,
 }
 
-/// What the thread looks at besides the ports.
+/// What the thread watches besides the ports.
 #[derive(Debug)]
-pub struct Workers {
+pub struct WatchedWorkers {
     /// Their counters.
     pub counters: Vec<Arc<WorkerCounters>>,
     /// By worker: the indices of the ports that its receive queues belong to.
@@ -90,7 +90,7 @@ impl Shown {
     }
 }
 
-/// The thread that looks. It has the ports, so that nobody else asks a driver.
+/// The watch thread. It owns the ports, so that nobody else calls a driver.
 #[derive(Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
@@ -98,11 +98,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to look.
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's error if the thread cannot be created.
     pub fn start(
         ports: Ports,
         shown: Shown,
-        workers: Workers,
+        workers: WatchedWorkers,
         control: ControlHandle,
     ) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -113,7 +116,7 @@ impl Watch {
         Ok(Watch { stop, thread: Some(thread) })
     }
 
-    /// Ends it; gives the ports back, which must not close before their queues are let go.
+    /// Stops it and returns the ports, which must not be closed before their queues are dropped.
     pub fn stop(mut self) -> Option<Ports> {
         self.stop.store(true, Ordering::Release);
         self.thread.take()?.join().ok()
@@ -126,15 +129,15 @@ impl Drop for Watch {
     }
 }
 
-/// What is known of a link. Down means something only of one that has been up: a device may not know, or nobody may have come yet.
-struct Link {
+/// State of a link. Down only counts for a link that was up before: a device may not report it, or no peer may have connected yet.
+struct LinkState {
     up: Option<bool>,
-    /// The next look.
+    /// Time of the next poll.
     due: Instant,
 }
 
-impl Link {
-    /// Asks, where it is time; returns what it changed to.
+impl LinkState {
+    /// Polls the link if it is time; returns the new state if it changed.
     fn look(&mut self, now: Instant, ask: impl FnOnce() -> Option<bool>) -> Option<bool> {
         if now < self.due {
             return None;
@@ -146,7 +149,7 @@ impl Link {
     }
 }
 
-struct Seen {
+struct WorkerSample {
     ticks: u64,
     since: Instant,
     busy: u64,
@@ -154,7 +157,7 @@ struct Seen {
     at: Instant,
 }
 
-/// Nanoseconds that a thread of this process ran, as the scheduler counts them.
+/// CPU time of a thread of this process in nanoseconds, from the scheduler.
 fn ran(thread: u64) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
     text.split_whitespace().next()?.parse().ok()
@@ -163,14 +166,17 @@ fn ran(thread: u64) -> Option<u64> {
 fn run(
     mut ports: Ports,
     shown: &Shown,
-    workers: &Workers,
+    workers: &WatchedWorkers,
     control: &ControlHandle,
     stop: &AtomicBool,
 ) -> Ports {
     let now = Instant::now();
-    let mut links: Vec<Link> = (0..ports.len()).map(|_| Link { up: None, due: now }).collect();
-    let mut seen: Vec<Seen> =
-        workers.counters.iter().map(|_| Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }).collect();
+    let mut links: Vec<LinkState> = (0..ports.len()).map(|_| LinkState { up: None, due: now }).collect();
+    let mut seen: Vec<WorkerSample> = workers
+        .counters
+        .iter()
+        .map(|_| WorkerSample { ticks: 0, since: now, busy: 0, cpu: 0, at: now })
+        .collect();
     let mut zeros: Vec<ZeroFrames> = (0..ports.len()).map(|_| ZeroFrames::default()).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
@@ -212,58 +218,58 @@ fn run(
     ports
 }
 
-/// How many packets of a port were dropped for a reason.
+/// Packets of a port dropped for a reason.
 fn dropped(snapshots: &[Snapshot], port: usize, reason: Reason) -> u64 {
     let of = |worker: &Snapshot| worker.ports.get(port)?.drops.get(reason as usize).copied();
     snapshots.iter().filter_map(of).sum()
 }
 
-/// Has software spread the flows of ports whose device does not, although it has several queues; see [`steering`].
+/// Turns on software RSS for ports whose device does not spread flows over its queues; see [`steering`].
 fn spread(software_rss: &SoftwareRss, names: &[String], snapshots: &[Snapshot], polled: &[Vec<usize>]) {
     for (port, (on, name)) in software_rss.iter().zip(names).enumerate() {
         let queues = snapshots.iter().zip(polled).flat_map(|(worker, ports)| worker.queues.iter().zip(ports));
         let packets: Vec<u64> =
             queues.filter(|(_, of)| **of == port).map(|(queue, _)| queue.packets).collect();
         match steering::judge(&packets, polled.len(), on.load(Ordering::Relaxed)) {
-            Verdict::Keep => {}
-            Verdict::Spread => {
+            Steering::Keep => {}
+            Steering::Spread => {
                 on.store(true, Ordering::Relaxed);
                 tracing::warn!(
-                    "port {name}: all packets come by one of {} receive queues; software spreads its flows over the workers",
+                    "port {name}: all packets arrive on one of {} receive queues; software RSS is on",
                     packets.len()
                 );
             }
-            Verdict::Leave => {
+            Steering::Leave => {
                 on.store(false, Ordering::Relaxed);
-                tracing::info!("port {name}: its device spreads flows by itself, software no longer does");
+                tracing::info!("port {name}: the device spreads flows itself; software RSS is off");
             }
         }
     }
 }
 
-/// Frames of zeros of one port, as told last.
+/// All-zero frames of one port, as last logged.
 #[derive(Debug, Default)]
 struct ZeroFrames {
-    told: u64,
+    logged: u64,
     at: Option<Instant>,
 }
 
 impl ZeroFrames {
     fn look(&mut self, port: &str, count: u64, now: Instant) {
         let quiet = self.at.is_some_and(|at| now.saturating_duration_since(at) < ZERO_FRAMES);
-        if count == self.told || quiet {
+        if count == self.logged || quiet {
             return;
         }
         tracing::error!(
             "port {port}: {} received frames hold zeros only: its device does not reach the packet buffers by DMA. Look for IOMMU faults \
              (dmesg | grep -e DMAR -e AMD-Vi), and check that the device is bound to vfio-pci",
-            count - self.told
+            count - self.logged
         );
-        (self.told, self.at) = (count, Some(now));
+        (self.logged, self.at) = (count, Some(now));
     }
 }
 
-fn look(worker: usize, counters: &WorkerCounters, seen: &mut Seen, health: &Health, now: Instant) {
+fn look(worker: usize, counters: &WorkerCounters, seen: &mut WorkerSample, health: &Health, now: Instant) {
     let (ticks, busy) = (counters.ticks(), counters.busy_ns());
     if ticks != seen.ticks {
         (seen.ticks, seen.since) = (ticks, now);
@@ -273,7 +279,9 @@ fn look(worker: usize, counters: &WorkerCounters, seen: &mut Seen, health: &Heal
     if health.stalled.swap(stalled, Ordering::Relaxed) != stalled {
         match (stalled, counters.has_ended()) {
             (true, true) => tracing::error!("worker {worker} has ended"),
-            (true, false) => tracing::error!("worker {worker} is stalled for {} ms", silent.as_millis()),
+            (true, false) => {
+                tracing::error!("worker {worker} has been stalled for {} ms", silent.as_millis())
+            }
             (false, _) => tracing::warn!("worker {worker} has recovered"),
         }
     }
@@ -297,13 +305,13 @@ mod tests {
     #[test]
     fn a_link_is_told_of_when_it_changes_and_asked_less_often_while_it_is_down() {
         let start = Instant::now();
-        let mut link = Link { up: None, due: start };
-        let mut look = |ms, said| link.look(start + Duration::from_millis(ms), || said);
+        let mut link = LinkState { up: None, due: start };
+        let mut look = |ms, state| link.look(start + Duration::from_millis(ms), || state);
         assert_eq!(look(0, Some(false)), None, "never up before: not down");
         assert_eq!(look(100, Some(true)), None, "up is what all believed");
         assert_eq!(look(104, None), None, "the device does not say");
         assert_eq!(look(108, Some(true)), None);
-        assert_eq!(look(112, Some(false)), Some(false), "down is told at the next look");
+        assert_eq!(look(112, Some(false)), Some(false), "down is logged at the next look");
         assert_eq!(look(116, Some(true)), None, "not asked yet");
         assert_eq!(look(212, Some(false)), None);
         assert_eq!(look(312, Some(true)), Some(true));
@@ -318,7 +326,7 @@ mod tests {
         let polled = [vec![0, 1], vec![0, 1]];
         let worker = |packets: [u64; 2]| Snapshot {
             queues: packets
-                .map(|packets| crate::counters::QueueSnapshot { packets, full: 0, handed: 0 })
+                .map(|packets| crate::counters::QueueSnapshot { packets, full: 0, steered: 0 })
                 .into(),
             ..Snapshot::default()
         };
@@ -335,20 +343,20 @@ mod tests {
     #[test]
     fn frames_of_zeros_are_told_once_in_a_while() {
         let (mut zeros, start) = (ZeroFrames::default(), Instant::now());
-        let mut told = |count, seconds| {
+        let mut logged = |count, seconds| {
             zeros.look("p0", count, start + Duration::from_secs(seconds));
-            zeros.told
+            zeros.logged
         };
-        assert_eq!((told(0, 0), told(3, 1), told(9, 2)), (0, 3, 3));
-        assert_eq!(told(9, 70), 9);
+        assert_eq!((logged(0, 0), logged(3, 1), logged(9, 2)), (0, 3, 3));
+        assert_eq!(logged(9, 70), 9);
     }
 
-    fn seen(now: Instant) -> Seen {
-        Seen { ticks: 0, since: now, busy: 0, cpu: 0, at: now }
+    fn seen(now: Instant) -> WorkerSample {
+        WorkerSample { ticks: 0, since: now, busy: 0, cpu: 0, at: now }
     }
 
     #[test]
-    fn a_worker_without_a_sign_of_life_for_more_than_a_second_stands_still_until_it_gives_one() {
+    fn a_worker_without_progress_for_a_second_is_stalled_until_it_makes_some() {
         let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
         let mut seen = seen(start);
         let mut at = |ms: u64| {
@@ -362,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_thread_has_ended_stands_still_at_once() {
+    fn a_worker_whose_thread_has_ended_is_stalled_at_once() {
         let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
         counters.tick();
         counters.end();

@@ -1,4 +1,4 @@
-//! What a worker does when nothing comes: [`Policy`] as configured, [`Rest`] as it goes.
+//! What a worker does without traffic: [`Policy`] as configured, [`Rest`] as its state.
 
 use std::time::Duration;
 
@@ -8,51 +8,50 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// Polls without a pause: shortest delay, a core of its own.
+    /// Polls without pause: lowest latency, needs a core of its own.
     #[default]
     Spin,
-    /// Lets others run between polls that found nothing.
+    /// Yields the CPU between empty polls.
     Yield,
-    /// Sleeps between polls that found nothing, longer and longer up to [`LONGEST`], and shorter the more packets come.
+    /// Sleeps between empty polls: longer while nothing arrives, up to [`LONGEST`], shorter the more packets arrive.
     Sleep,
 }
 
-/// Longest sleep, which bounds the delay that the policy adds.
+/// Longest sleep; bounds the latency that the policy adds.
 pub const LONGEST: Duration = Duration::from_micros(100);
 const SHORTEST: Duration = Duration::from_micros(5);
-/// Packets in one turn that are a burst: more will follow, and the receive queue must not overflow meanwhile.
+/// Packets in one turn that count as a burst: more will follow, and the receive queue must not overflow.
 const BURST: usize = 16;
-/// Polls that find nothing before the first sleep after a burst: a gap between bursts is no idleness.
+/// Empty polls before the first sleep after a burst: a gap between bursts is not idleness.
 const AFTER_BURST: u32 = 64;
-/// The same after less. A poll of several virtual ports costs half a microsecond: for packets that come one by one that would be the most
-/// that the worker does.
+/// The same after fewer packets. A poll of several virtual ports costs half a microsecond, which would dominate the load of single packets.
 const AFTER_FEW: u32 = 4;
-/// Sleeps after which a worker counts as asleep and lets go of its generation.
+/// Sleeps after which a worker drops its generation.
 const ASLEEP: u32 = 1_000;
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// The next turn at once.
+pub enum IdleAction {
+    /// Poll again at once.
     Poll,
-    /// Let others run first.
+    /// Yield the CPU first.
     Yield,
     /// Sleep first.
     Sleep(Duration),
-    /// Sleep first, without a generation.
+    /// Sleep first, without holding a generation.
     SleepDeeply(Duration),
 }
 
-/// How long nothing has come, and how long the next sleep is.
+/// How long nothing has arrived, and how long the next sleep is.
 ///
-/// A sleep in vain doubles the next one, a few packets halve it, so that there come to be about as many sleeps as there are arrivals.
+/// A sleep without packets doubles the next one, a few packets halve it, so there are about as many sleeps as arrivals.
 #[derive(Debug)]
 pub struct Rest {
     policy: Policy,
-    /// Polls that may still find nothing before the next sleep.
+    /// Empty polls left before the next sleep.
     polls: u32,
     pause: Duration,
-    /// Sleeps since something came.
+    /// Sleeps since the last packet.
     sleeps: u32,
 }
 
@@ -64,7 +63,7 @@ impl Rest {
 
     /// What to do after a turn that brought `packets`.
     #[inline]
-    pub fn after(&mut self, packets: usize) -> Action {
+    pub fn after(&mut self, packets: usize) -> IdleAction {
         if packets != 0 {
             self.sleeps = 0;
             (self.polls, self.pause) = if packets >= BURST {
@@ -72,20 +71,20 @@ impl Rest {
             } else {
                 (AFTER_FEW, (self.pause / 2).max(SHORTEST))
             };
-            return Action::Poll;
+            return IdleAction::Poll;
         }
         match self.policy {
-            Policy::Spin => Action::Poll,
-            Policy::Yield => Action::Yield,
+            Policy::Spin => IdleAction::Poll,
+            Policy::Yield => IdleAction::Yield,
             Policy::Sleep if self.polls != 0 => {
                 self.polls -= 1;
-                Action::Poll
+                IdleAction::Poll
             }
             Policy::Sleep => {
                 let pause = self.pause;
                 self.pause = (pause * 2).min(LONGEST);
                 self.sleeps = self.sleeps.saturating_add(1);
-                if self.sleeps > ASLEEP { Action::SleepDeeply(pause) } else { Action::Sleep(pause) }
+                if self.sleeps > ASLEEP { IdleAction::SleepDeeply(pause) } else { IdleAction::Sleep(pause) }
             }
         }
     }
@@ -99,15 +98,15 @@ mod tests {
     fn spin_never_sleeps_and_yield_always_yields() {
         let (mut spin, mut gentle) = (Rest::new(Policy::Spin), Rest::new(Policy::Yield));
         for _ in 0..10_000 {
-            assert_eq!((spin.after(0), gentle.after(0)), (Action::Poll, Action::Yield));
+            assert_eq!((spin.after(0), gentle.after(0)), (IdleAction::Poll, IdleAction::Yield));
         }
     }
 
-    /// What it does in turns that find nothing, until the next sleep.
+    /// Number of empty turns until the next sleep, and its length.
     fn until_sleep(rest: &mut Rest) -> (u32, Duration) {
         (0..)
             .find_map(|polls| match rest.after(0) {
-                Action::Sleep(pause) | Action::SleepDeeply(pause) => Some((polls, pause)),
+                IdleAction::Sleep(pause) | IdleAction::SleepDeeply(pause) => Some((polls, pause)),
                 _ => None,
             })
             .unwrap()
@@ -125,8 +124,8 @@ mod tests {
             })
             .collect();
         assert!(slept.is_sorted() && slept.last() == Some(&LONGEST));
-        assert_eq!(rest.after(0), Action::SleepDeeply(LONGEST));
-        assert_eq!(rest.after(BURST), Action::Poll);
+        assert_eq!(rest.after(0), IdleAction::SleepDeeply(LONGEST));
+        assert_eq!(rest.after(BURST), IdleAction::Poll);
         assert_eq!(until_sleep(&mut rest), (AFTER_BURST, SHORTEST));
     }
 
@@ -138,7 +137,7 @@ mod tests {
             while packets < 1_000 {
                 let arrived = (slept.as_nanos() / gap.as_nanos()) as usize - packets;
                 packets += arrived;
-                if let Action::Sleep(pause) | Action::SleepDeeply(pause) = rest.after(arrived) {
+                if let IdleAction::Sleep(pause) | IdleAction::SleepDeeply(pause) = rest.after(arrived) {
                     slept += pause;
                     sleeps += 1;
                 }

@@ -1,7 +1,7 @@
-//! A poll-mode worker: receives, runs the pipeline, sends what the control thread gives it, and rests as its policy says.
+//! A poll-mode worker: receives, runs the pipeline, sends the control thread's frames, and idles by its policy.
 //!
-//! [`Worker::turn`] is one pass over its queues and does not block, [`Worker::tick`] tells it the time; tests call them, [`thread`] calls
-//! them for ever.
+//! [`Worker::turn`] is one pass over its queues and does not block, [`Worker::tick`] updates its clock. Tests call them directly,
+//! [`thread`] calls them in a loop.
 
 pub mod idle;
 pub mod spread;
@@ -22,42 +22,42 @@ use crate::pipeline::port::PortFacts;
 use crate::pipeline::slow::SlowPath;
 use spread::{Dealt, Spread};
 
-/// Packets of the router's own that are sent in one turn, so that they never delay traffic by much.
+/// Most packets of the router itself that are sent in one turn, so that they never delay traffic much.
 const ORIGINATE_BURST: usize = 32;
-/// Between two looks at packets that wait for a neighbor, besides those after each new generation.
+/// Interval between two checks of held packets, besides those after each new generation.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A receive queue and the port that it belongs to.
 #[derive(Debug)]
 pub struct RxSlot<Q> {
-    /// Place of the port.
+    /// Index of the port.
     pub port: usize,
     /// The queue.
     pub queue: Q,
 }
 
-/// What a worker is made of.
+/// Parts of a worker.
 #[derive(Debug)]
 pub struct Parts<I: Io> {
     /// Its receive queues.
     pub rx: Vec<RxSlot<I::Rx>>,
-    /// Its transmit queues, by place of the port; sub-interfaces have none of their own.
+    /// Its transmit queues, by port index; sub-interfaces have none of their own.
     pub tx: Vec<Option<I::Tx>>,
-    /// Where packets of the router's own come from.
+    /// Packet buffers for packets of the router itself.
     pub pool: I::Pool,
     /// All ports.
     pub ports: Vec<PortFacts>,
     /// Seed of the flow hash.
     pub seed: u64,
-    /// Packets that may wait for each transmit queue that takes no more.
+    /// Most packets that wait for each transmit queue that takes no more.
     pub backlog: usize,
-    /// How many ICMP errors it may send.
+    /// Rate limits of ICMP errors.
     pub icmp: Limits,
-    /// Where captures are found.
+    /// Entry point to captures.
     pub capture: Arc<Hub>,
     /// The published generation.
     pub reader: Reader,
-    /// What it counts.
+    /// Its counters.
     pub counters: Arc<WorkerCounters>,
     /// Rings to and from the control thread.
     pub rings: Rings,
@@ -67,7 +67,7 @@ pub struct Parts<I: Io> {
 #[derive(Debug)]
 pub struct Worker<I: Io> {
     rx: Vec<RxSlot<I::Rx>>,
-    /// Where flows are shared among workers by software.
+    /// Software RSS, if it is used.
     spread: Option<Spread<I>>,
     pipeline: Pipeline<I>,
     output: Output<I>,
@@ -76,13 +76,13 @@ pub struct Worker<I: Io> {
     counters: Arc<WorkerCounters>,
     rings: Rings,
     serial: u64,
-    /// The generation by which packets that wait were last looked at, and when.
+    /// Generation and time of the last check of held packets.
     looked: (usize, Option<Instant>),
     busy_since: Option<Instant>,
 }
 
 impl<I: Io> Worker<I> {
-    /// Ready for its first turn.
+    /// A worker ready for its first turn.
     pub fn new(parts: Parts<I>) -> Worker<I> {
         let slow = SlowPath::new(parts.pool, parts.icmp, parts.ports.len());
         Worker {
@@ -106,16 +106,16 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// From now on it shares flows with other workers.
+    /// Enables software RSS between workers.
     pub fn share(&mut self, spread: Option<Spread<I>>) {
         self.spread = spread;
     }
 
-    /// Polls each receive queue once; returns how many packets came.
+    /// Polls each receive queue once; returns the number of packets.
     #[inline]
     pub fn turn(&mut self) -> usize {
         let mut seen = 0;
-        for (place, slot) in self.rx.iter_mut().enumerate() {
+        for (queue_index, slot) in self.rx.iter_mut().enumerate() {
             let received = slot.queue.receive(&mut self.burst);
             if received == 0 {
                 continue;
@@ -143,12 +143,12 @@ impl<I: Io> Worker<I> {
             );
             let adding = self.counters.add();
             adding.burst(tally);
-            adding.queue(place, received, dealt.handed);
+            adding.queue(queue_index, received, dealt.steered);
             self.output.count(&adding, self.pipeline.slow().held());
             adding.originate_failed(self.pipeline.slow().take_failed());
         }
         if self.spread.as_ref().is_some_and(|spread| !spread.is_empty()) {
-            seen += self.handed_over();
+            seen += self.receive_steered();
         }
         if seen == 0 {
             self.rest();
@@ -159,9 +159,9 @@ impl<I: Io> Worker<I> {
         seen
     }
 
-    /// Handles what other workers handed over: as much as came in one turn, at most a ring's worth.
+    /// Processes packets that other workers steered here: as many as arrived in one turn, at most a ring.
     #[cold]
-    fn handed_over(&mut self) -> usize {
+    fn receive_steered(&mut self) -> usize {
         let mut seen = 0;
         if self.busy_since.is_none() {
             self.busy_since = Some(Instant::now());
@@ -181,7 +181,7 @@ impl<I: Io> Worker<I> {
         seen
     }
 
-    /// Nothing came: follow the generations all the same, and offer the drivers what waits.
+    /// Without packets: follows the generations nevertheless, and offers waiting packets to the drivers.
     fn rest(&mut self) {
         if self.busy_since.is_some() {
             self.count_busy(Instant::now());
@@ -205,7 +205,7 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Time passed: called every few turns, and after each sleep.
+    /// Updates the clock; called every few turns and after each sleep.
     pub fn tick(&mut self, now: Instant) {
         self.counters.tick();
         self.pipeline.slow().tick(now);
@@ -247,7 +247,7 @@ impl<I: Io> Worker<I> {
         sent
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn counters(&self) -> Arc<WorkerCounters> {
         self.counters.clone()
     }
@@ -260,7 +260,7 @@ impl<I: Io> Worker<I> {
         self.counters.idle(asleep);
     }
 
-    /// Frees what it holds. Nothing is received any more.
+    /// Frees everything that it holds. It receives nothing afterwards.
     pub fn stop(&mut self) {
         let adding = self.counters.add();
         for port in self.pipeline.slow().stop() {

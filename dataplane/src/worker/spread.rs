@@ -1,8 +1,8 @@
-//! Flows of a port whose device has fewer queues than there are workers, dealt to all workers by software.
+//! Software RSS: spreads the flows of a port over all workers if its device has fewer queues than there are workers.
 //!
-//! The worker that polls the queue looks at each packet's flow and hands it to the worker whose flow it is, by a bounded ring for each; packets of a
-//! flow take one ring and keep their order. A packet counts as received where it is handled: one in a ring is like one in the device's
-//! queue. A full ring drops, and says so by [`Reason::SpreadFull`](crate::reason::Reason::SpreadFull).
+//! The worker that polls the queue hashes each packet's flow and passes it to the flow's worker by a bounded ring; packets of a flow use
+//! one ring and keep their order. A packet counts as received where it is processed: a ring is like a device queue. A full ring drops with
+//! [`Reason::SpreadFull`](crate::reason::Reason::SpreadFull).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,41 +13,41 @@ use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
 use crate::packet::{ethernet, take};
 use crate::pipeline::{flow_hash, vlan};
 
-/// Packets that wait for one worker.
+/// Most packets that wait for one worker.
 pub const RING: usize = 1_024;
 
 /// Another than that of next hops, or each worker would have the flows of few of them.
 const SEED: u64 = u64::from_be_bytes(*b"soft RSS");
 
-/// A packet and the place of the port that it came in by.
-type Handed<I> = (u16, PacketOf<I>);
+/// A packet and the index of its port of arrival.
+type Steered<I> = (u16, PacketOf<I>);
 
-/// Ports whose flows are spread by software, by port index. Whoever watches the ports may change it while workers run.
+/// Ports with software RSS, by port index. The watch thread may change it while workers run.
 pub type SoftwareRss = Arc<[AtomicBool]>;
 
-/// One worker's part in it.
+/// Software RSS of one worker.
 pub struct Spread<I: Io> {
-    rings: Arc<[ArrayQueue<Handed<I>>]>,
+    rings: Arc<[ArrayQueue<Steered<I>>]>,
     me: usize,
     ports: SoftwareRss,
-    /// Taken out of the ring, but of another port than the burst before it.
-    next: Option<Handed<I>>,
+    /// Taken from the ring, but of another port than the burst before it.
+    next: Option<Steered<I>>,
     mine: I::Burst,
 }
 
-/// What dealing a burst came to.
+/// Result of steering a burst.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dealt {
-    /// Packets for other workers.
-    pub handed: u32,
-    /// Packets whose ring was full, and their bytes.
+    /// Packets steered to other workers.
+    pub steered: u32,
+    /// Packets dropped because of a full ring.
     pub refused: u32,
-    /// See `refused`.
+    /// Bytes of the dropped packets.
     pub bytes: u64,
 }
 
 impl<I: Io> Spread<I> {
-    /// One for each of so many workers.
+    /// One for each of `workers` workers.
     pub fn among(workers: usize, ports: &SoftwareRss) -> Vec<Spread<I>> {
         let rings: Arc<[_]> = (0..workers).map(|_| ArrayQueue::new(RING)).collect();
         let one = |me| Spread {
@@ -60,13 +60,13 @@ impl<I: Io> Spread<I> {
         (0..workers).map(one).collect()
     }
 
-    /// Whether flows of this port are spread by software.
+    /// Whether this port uses software RSS.
     #[inline]
     pub fn deals(&self, port: usize) -> bool {
         self.ports.get(port).is_some_and(|port| port.load(Ordering::Relaxed))
     }
 
-    /// Hands on what is another worker's; the rest stays in the burst, in order.
+    /// Steers packets to other workers; the rest stays in the burst, in order.
     pub fn deal(&mut self, port: u16, burst: &mut I::Burst) -> Dealt {
         let mut dealt = Dealt::default();
         let mut hand = burst.deal();
@@ -79,7 +79,7 @@ impl<I: Io> Spread<I> {
             }
             let bytes = packet.length() as u64;
             match self.rings.get(to).map(|ring| ring.push((port, packet))) {
-                Some(Ok(())) => dealt.handed += 1,
+                Some(Ok(())) => dealt.steered += 1,
                 _ => {
                     dealt.refused += 1;
                     dealt.bytes += bytes;
@@ -91,24 +91,24 @@ impl<I: Io> Spread<I> {
         dealt
     }
 
-    /// Fills an empty burst with what others handed over, of one port, which is returned.
+    /// Fills an empty burst with packets that others steered here, of one port, which is returned.
     pub fn take(&mut self, burst: &mut I::Burst) -> Option<u16> {
         let ring = self.rings.get(self.me)?;
         let (port, first) = self.next.take().or_else(|| ring.pop())?;
         let _ = burst.push(first);
         while burst.packets().len() < BURST
-            && let Some(handed) = ring.pop()
+            && let Some(steered) = ring.pop()
         {
-            if handed.0 != port {
-                self.next = Some(handed);
+            if steered.0 != port {
+                self.next = Some(steered);
                 break;
             }
-            let _ = burst.push(handed.1);
+            let _ = burst.push(steered.1);
         }
         Some(port)
     }
 
-    /// Whether others handed something over.
+    /// Whether no steered packet waits here.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.next.is_none() && self.rings.get(self.me).is_none_or(ArrayQueue::is_empty)

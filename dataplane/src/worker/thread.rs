@@ -1,4 +1,4 @@
-//! A worker on its thread: pinned to its core, running until it is asked to stop.
+//! The thread of a worker: pinned to its core, running until it is asked to stop.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -10,14 +10,17 @@ use std::time::Instant;
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_current_timer_slack};
 
 use super::Worker;
-use super::idle::{Action, Policy, Rest};
+use super::idle::{IdleAction, Policy, Rest};
 use crate::counters::WorkerCounters;
 use crate::io::Io;
 
-/// Turns between two looks at the stop flag and the policy's finer points.
+/// Turns between two checks of the stop flag and the idle policy.
 const TURNS: usize = 32;
 
 /// Pins the calling thread to a core.
+///
+/// # Errors
+/// The system's error, or `InvalidInput` if the core does not exist.
 pub fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     if core >= CpuSet::MAX_CPU {
@@ -28,8 +31,11 @@ pub fn pin(core: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a worker. `build` runs on the new thread, already pinned, and returns the worker with whatever must live as long as it does
-/// (a thread's registration with DPDK); what it fails with comes back through the handle.
+/// Starts a worker. `build` runs on the new thread, already pinned, and returns the worker with what must live as long (a thread's
+/// registration with DPDK). Its error comes back through the handle.
+///
+/// # Errors
+/// The system's error if the thread cannot be created.
 pub fn spawn<I, G, B>(
     number: usize,
     core: usize,
@@ -43,20 +49,20 @@ where
 {
     std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
         pin(core).map_err(|error| format!("worker {number}: cannot run on core {core}: {error}"))?;
-        // The default slack of 50 µs would come on top of each sleep.
+        // The default timer slack of 50 µs would be added to each sleep.
         let _ = set_current_timer_slack(NonZeroU64::new(1_000));
         let (mut worker, _guard) = build()?;
         worker.counters().set_thread(gettid().as_raw_nonzero().get() as u64);
         let _ending = Ending(worker.counters());
         run(&mut worker, policy, &stop);
         worker.stop();
-        // The worker's packets go back before the thread's registration ends.
+        // The worker's packets are freed before the thread's registration ends.
         drop(worker);
         Ok(())
     })
 }
 
-/// Says that the thread has ended, also where it panics.
+/// Marks the thread as ended, also after a panic.
 struct Ending(Arc<WorkerCounters>);
 
 impl Drop for Ending {
@@ -65,26 +71,26 @@ impl Drop for Ending {
     }
 }
 
-/// Polls until `stop`.
+/// Polls until `stop` is set.
 fn run<I: Io>(worker: &mut Worker<I>, policy: Policy, stop: &AtomicBool) {
     let mut rest = Rest::new(policy);
     let mut deep = false;
     while !stop.load(Ordering::Acquire) {
         for _ in 0..TURNS {
             let action = rest.after(worker.turn());
-            if deep && !matches!(action, Action::SleepDeeply(_)) {
+            if deep && !matches!(action, IdleAction::SleepDeeply(_)) {
                 worker.sleep(false);
                 deep = false;
             }
             match action {
-                Action::Poll => {}
-                Action::Yield => std::thread::yield_now(),
-                Action::Sleep(pause) => {
+                IdleAction::Poll => {}
+                IdleAction::Yield => std::thread::yield_now(),
+                IdleAction::Sleep(pause) => {
                     std::thread::sleep(pause);
                     worker.tick(Instant::now());
                 }
-                Action::SleepDeeply(pause) => {
-                    // Again each time: a turn takes the newest generation.
+                IdleAction::SleepDeeply(pause) => {
+                    // Every time: a turn takes the newest generation.
                     worker.sleep(true);
                     deep = true;
                     std::thread::sleep(pause);

@@ -1,4 +1,4 @@
-//! A capture that nobody takes away, as by a disk that stands still: it loses its own packets, and no packet that is forwarded.
+//! A capture that nobody takes away, for instance because of a stalled disk: it loses its own packets, but no forwarded ones.
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ impl Router {
         Router { node, folder }
     }
 
-    /// Writes the file anew.
+    /// Rewrites the file.
     pub fn rewrite(&self, cores: &str, keys: &str, rest: &str) {
         let path = self.folder.path();
         std::fs::write(path.join("nh-test.toml"), text(path, cores, keys, rest)).unwrap();

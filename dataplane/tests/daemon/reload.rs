@@ -10,14 +10,16 @@ fn reason(router: &Router, reason: &str) -> u64 {
 }
 
 #[test]
-fn routes_and_neighbours_of_the_file_change_at_work() {
+fn routes_and_neighbors_of_the_file_change_at_work() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
     wait_until("forwarding", || router.drops().sent > 100);
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
     let said = router.ask(Request::Reload).unwrap();
     assert_eq!(
-        said,
-        Answer::Done("routes: 1 new or changed, 0 gone; neighbors: 0 new or changed, 0 gone".into())
+        answer,
+        Answer::Done(
+            "routes: 1 added or changed, 0 removed; neighbors: 0 added or changed, 0 removed".into()
+        )
     );
     wait_until("the new route", || reason(&router, "prohibited") > 100);
     router.rewrite("0", "", "");
@@ -36,7 +38,7 @@ fn routes_and_neighbours_of_the_file_change_at_work() {
 }
 
 #[test]
-fn an_operators_route_and_neighbour_come_and_go() {
+fn an_operators_route_and_neighbor_come_and_go() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", "");
     wait_until("no route", || reason(&router, "no_route") > 100);
     let neighbor = |mac: &str| DataplaneRequest::NeighborAdd {

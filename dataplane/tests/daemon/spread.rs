@@ -14,7 +14,7 @@ fn a_worker_without_a_queue_gets_its_share_of_flows() {
         router.drops();
     }
     let list = router.workers().workers;
-    // Asked for later: workers are looked at one after the other. The burst that was handed over last may not be counted yet.
+    // Asked for later: workers are looked at one after the other. The burst that was steered last may not be counted yet.
     let later = router.workers().workers;
     let handed: u64 = later.iter().flat_map(|worker| &worker.queues).map(|queue| queue.software_rss).sum();
     let polled = list.iter().position(|worker| worker.queues.iter().any(|queue| queue.port == "p0")).unwrap();

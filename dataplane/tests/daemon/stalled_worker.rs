@@ -36,7 +36,7 @@ fn get(http: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn a_worker_that_stands_still_is_shown_until_it_goes_on() {
+fn a_stalled_worker_is_shown_until_it_recovers() {
     let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let frames = [frame([10, 1, 2, 3], 1, 64)];
     let router = Router::start_with_http(&frames, http, ROUTE);
@@ -51,8 +51,8 @@ fn a_worker_that_stands_still_is_shown_until_it_goes_on() {
         eprintln!("skipped: no python3");
         return;
     };
-    let mut said = [0; 7];
-    if tracer.stdout.as_mut().unwrap().read_exact(&mut said).is_err() {
+    let mut line = [0; 7];
+    if tracer.stdout.as_mut().unwrap().read_exact(&mut line).is_err() {
         let mut why = String::new();
         tracer.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
         let _ = tracer.wait();
@@ -75,13 +75,13 @@ fn a_worker_that_stands_still_is_shown_until_it_goes_on() {
         metrics.contains("fibcast_workers_stalled 1")
             && metrics.contains("fibcast_worker_stalled{worker=\"0\"} 1")
     );
-    // The counters of one that stands still are as they were.
+    // The counters of a stalled worker do not change.
     let before = router.drops();
     assert_eq!(router.drops(), before);
 
     drop(tracer.stdin.take());
     assert!(tracer.wait().unwrap().success());
-    wait_until("the worker to go on", || stalled() == 0);
+    wait_until("the worker to recover", || stalled() == 0);
     assert!(router.drops().received > before.received);
     assert!(get(http, "/healthz").starts_with("HTTP/1.1 200"));
 }

@@ -53,7 +53,7 @@ fn the_sums_hold_at_every_instant_under_load() {
 
 #[test]
 fn a_received_packet_that_loses_its_place_to_one_of_the_routers_own_is_counted() {
-    // Nobody is known: what is received waits, and so do the words to its source, which take the places of the oldest.
+    // Nobody is known: what is received waits, and so do the words to its source, which take the mask of the oldest.
     let mut stage = Stage::with_neighbors(Vec::new());
     for number in 0..600u32 {
         stage.send(0, ipv4(&format!("198.51.100.{}", 20 + number % 200)));

@@ -20,7 +20,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         Just(tagged(ipv6("2001:db8::1"), 5)),
         Just(options(&[7, 7, 4, 0, 0, 0, 0, 0])),
         Just(options(&[131, 7, 4, 1, 2, 3, 4, 0])),
-        Just(fibcast_dataplane::packet::arp::Packet::request(
+        Just(fibcast_dataplane::packet::arp::ArpPacket::request(
             HOST,
             [192, 0, 2, 7].into(),
             [192, 0, 2, 1].into(),
@@ -81,7 +81,7 @@ fn with_features(features: u8) -> Stage {
             setup.ports[1].mtu = 40;
         }
         if has(4) {
-            setup.ports[0].host_path = true;
+            setup.ports[0].exception_path = true;
         }
         if has(5) {
             // Recursive, and over a neighbor that nobody knows.

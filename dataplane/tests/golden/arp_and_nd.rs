@@ -9,8 +9,8 @@ use std::time::Duration;
 const NOW: Duration = Duration::ZERO;
 const HOLD: Duration = Duration::from_millis(100);
 
-fn read_arp(frame: &[u8]) -> arp::Packet {
-    arp::Packet::new_checked(Frame::new_checked(frame).unwrap().payload()).unwrap()
+fn read_arp(frame: &[u8]) -> arp::ArpPacket {
+    arp::ArpPacket::new_checked(Frame::new_checked(frame).unwrap().payload()).unwrap()
 }
 
 fn read_nd(frame: &[u8]) -> nd::Message {
@@ -32,8 +32,8 @@ fn questions(stage: &mut Stage) -> (Vec<u8>, Vec<u8>) {
 fn an_arp_request_for_an_own_address_is_answered_and_others_are_not() {
     let mut stage = Stage::new();
     let host = Ipv4Addr::new(192, 0, 2, 7);
-    stage.send(0, arp::Packet::request(HOST, host, [192, 0, 2, 1].into(), None));
-    stage.send(0, arp::Packet::request(HOST, host, [192, 0, 2, 77].into(), None));
+    stage.send(0, arp::ArpPacket::request(HOST, host, [192, 0, 2, 1].into(), None));
+    stage.send(0, arp::ArpPacket::request(HOST, host, [192, 0, 2, 77].into(), None));
     stage.after(NOW);
     let answer = stage.out(0).expect("an answer");
     assert_eq!(answer[..6], HOST.0);
@@ -53,10 +53,11 @@ fn a_solicitation_for_an_own_address_is_answered() {
         stage.after(NOW);
         let answer = stage.out(0).expect("an answer");
         assert_eq!(answer[..6], HOST.0);
-        let nd::Message::Advertisement { target: said, target_mac, solicited, .. } = read_nd(&answer) else {
+        let nd::Message::Advertisement { target: announced, target_mac, solicited, .. } = read_nd(&answer)
+        else {
             panic!("expected an advertisement");
         };
-        assert_eq!((said, target_mac, solicited), (target, Some(PORT[0]), true));
+        assert_eq!((announced, target_mac, solicited), (target, Some(PORT[0]), true));
     }
 }
 
@@ -110,7 +111,7 @@ fn a_working_gateway_is_asked_again_by_unicast_and_never_dropped_meanwhile() {
 fn a_stranger_on_another_subnet_teaches_us_nothing() {
     let mut stage = Stage::with_neighbors(Vec::new());
     questions(&mut stage);
-    let lie = arp::Packet {
+    let lie = arp::ArpPacket {
         operation: arp::Operation::Reply,
         sender_mac: HOST,
         sender: [198, 51, 100, 9].into(),

@@ -30,7 +30,7 @@ fn packets_wait_for_room_and_go_out_in_order() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted_and_the_other_port_goes_on() {
+fn excess_is_counted_and_the_other_port_keeps_forwarding() {
     let mut stage = Stage::new();
     stage.tx[1].limit(Some(0));
     fill(&mut stage, 300);

@@ -2,10 +2,10 @@
 
 use crate::stage::*;
 use fibcast_control::capture::Direction;
-use fibcast_dataplane::capture::Wanted;
+use fibcast_dataplane::capture::CaptureOptions;
 
-fn wanted(filter: &str) -> Wanted {
-    Wanted { port: None, directions: Vec::new(), filter: filter.to_owned() }
+fn wanted(filter: &str) -> CaptureOptions {
+    CaptureOptions { port: None, directions: Vec::new(), filter: filter.to_owned() }
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_packet_is_seen_coming_in_and_going_out_and_a_dropped_one_with_its_reason() 
 #[test]
 fn port_direction_and_filter_choose() {
     let mut stage = Stage::new();
-    let wanted = Wanted {
+    let wanted = CaptureOptions {
         port: Some("p1".to_owned()),
         directions: vec![Direction::Out],
         filter: "udp and dst net 10.0.0.0/8".to_owned(),
@@ -67,7 +67,7 @@ fn one_capture_at_a_time_and_wrong_wishes_say_why() {
     assert!(stage.capture.start(&wanted("")).unwrap_err().contains("another capture is running"));
     stage.capture.stop(id).unwrap();
     assert!(stage.capture.start(&wanted("nonsense")).is_err());
-    let unknown = Wanted { port: Some("p9".to_owned()), ..wanted("") };
+    let unknown = CaptureOptions { port: Some("p9".to_owned()), ..wanted("") };
     assert!(stage.capture.start(&unknown).unwrap_err().contains("expected one of p0, p1"));
 }
 

@@ -11,7 +11,7 @@ fn a_host_on_a_connected_subnet_is_asked_for_by_the_first_packet_and_reached_by_
     stage.expect_held(ipv4("198.51.100.50"));
     stage.after(Duration::ZERO);
     let question = stage.out(1).expect("a question");
-    let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
+    let question = arp::ArpPacket::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
     assert_eq!(question.target.octets(), [198, 51, 100, 50]);
     let mac = Mac([2, 0, 0, 0, 3, 50]);
     stage.send(1, question.reply(mac));
@@ -23,7 +23,7 @@ fn a_host_on_a_connected_subnet_is_asked_for_by_the_first_packet_and_reached_by_
 fn a_host_that_asks_us_is_known_at_once() {
     let mut stage = Stage::new();
     let mac = Mac([2, 0, 0, 0, 3, 51]);
-    stage.send(1, arp::Packet::request(mac, [198, 51, 100, 51].into(), [198, 51, 100, 1].into(), None));
+    stage.send(1, arp::ArpPacket::request(mac, [198, 51, 100, 51].into(), [198, 51, 100, 1].into(), None));
     stage.after(Duration::ZERO);
     assert!(stage.out(1).is_some(), "the answer");
     assert_eq!(stage.expect_forward(ipv4("198.51.100.51"))[..6], mac.0);

@@ -30,7 +30,7 @@ fn probe(target: Ipv6Addr) -> Vec<u8> {
 #[test]
 fn a_gratuitous_claim_is_counted_and_not_believed() {
     let mut stage = Stage::new();
-    let claim = arp::Packet {
+    let claim = arp::ArpPacket {
         operation: arp::Operation::Reply,
         sender_mac: OTHER,
         sender: OWN.into(),
@@ -46,7 +46,7 @@ fn a_gratuitous_claim_is_counted_and_not_believed() {
 #[test]
 fn a_probe_of_an_own_address_is_answered_so_that_the_other_gives_way() {
     let mut stage = Stage::new();
-    stage.send(0, arp::Packet::request(OTHER, [0, 0, 0, 0].into(), OWN.into(), None));
+    stage.send(0, arp::ArpPacket::request(OTHER, [0, 0, 0, 0].into(), OWN.into(), None));
     stage.after(Duration::ZERO);
     assert_eq!(stage.out(0).expect("an answer")[..6], OTHER.0);
     let own: Ipv6Addr = "2001:db8::1".parse().unwrap();

@@ -130,7 +130,7 @@ fn workers_leave_a_link_that_is_down_before_the_control_thread_has_a_turn() {
     for (was, is) in before.iter().zip(&after) {
         assert!(if was.is_multiple_of(2) { was == is } else { is.is_multiple_of(2) });
     }
-    // All members behind links that are down: packets wait, and go on when one is back.
+    // All members behind links that are down: packets are held, and sent when one is back.
     stage.rings.links.set(1, false);
     stage.expect_held(flow(1));
     stage.rings.links.set(1, true);

@@ -4,10 +4,10 @@ use crate::stage::*;
 use fibcast_dataplane::reason::Reason;
 
 #[test]
-fn a_frame_for_another_station_is_not_ours() {
+fn a_frame_for_another_host_is_not_ours() {
     let mut packet = ipv4("10.1.2.3");
     packet[5] ^= 1;
-    Stage::new().expect_drop(packet, Reason::OtherStation);
+    Stage::new().expect_drop(packet, Reason::OtherHost);
 }
 
 #[test]

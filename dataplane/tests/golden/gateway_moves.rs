@@ -9,7 +9,7 @@ const MOVED: Mac = Mac([2, 0, 0, 0, 4, 9]);
 
 fn answer(stage: &mut Stage, mac: Mac) {
     let question = stage.out(1).expect("a question");
-    let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
+    let question = arp::ArpPacket::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
     stage.send(1, question.reply(mac));
     stage.after(Duration::ZERO);
 }
@@ -21,7 +21,7 @@ fn a_gateway_with_a_new_mac_address_flips_its_adjacency_without_a_batch() {
     answer(&mut stage, HOST);
     assert_eq!(stage.expect_forward(ipv4("172.16.0.1"))[..6], HOST.0);
     let before = stage.control.forwarding();
-    let gratuitous = arp::Packet {
+    let gratuitous = arp::ArpPacket {
         operation: arp::Operation::Reply,
         sender_mac: MOVED,
         sender: [198, 51, 100, 20].into(),
@@ -47,7 +47,7 @@ fn traffic_stays_on_the_old_gateway_until_the_new_one_answers() {
     assert_eq!(stage.tx[1].len(), 1, "a question");
     let question = stage.out(1).unwrap();
     assert_eq!(stage.expect_forward(ipv4("172.16.0.1"))[..6], GATEWAY.0, "still");
-    let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
+    let question = arp::ArpPacket::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
     stage.send(1, question.reply(MOVED));
     stage.after(Duration::ZERO);
     assert_eq!(stage.expect_forward(ipv4("172.16.0.1"))[..6], MOVED.0);

@@ -1,4 +1,4 @@
-//! Packets wait for a neighbor's answer: a bounded number for each, the newest, in order, and they go on as if nothing had been.
+//! Packets wait for a neighbor's answer: a bounded number for each, the newest ones; then they are forwarded in order.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::arp;
@@ -18,13 +18,13 @@ fn numbered(number: u8) -> Vec<u8> {
 fn answer(stage: &mut Stage) {
     stage.after(Duration::ZERO);
     let question = stage.out(1).expect("a question");
-    let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
+    let question = arp::ArpPacket::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
     stage.send(1, question.reply(MAC));
     stage.after(Duration::ZERO);
 }
 
 #[test]
-fn the_first_packets_to_a_neighbour_arrive_when_it_answers() {
+fn the_first_packets_to_a_neighbor_arrive_when_it_answers() {
     let mut stage = Stage::new();
     (0..4).for_each(|number| stage.expect_held(numbered(number)));
     answer(&mut stage);
@@ -64,7 +64,7 @@ fn packets_to_a_gateway_wait_as_those_to_a_host_do() {
     stage.after(Duration::ZERO);
     stage.expect_held(ipv4("10.1.2.3"));
     let question = std::iter::from_fn(|| stage.out(1)).find(|frame| frame[12..14] == [8, 6]).unwrap();
-    let question = arp::Packet::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
+    let question = arp::ArpPacket::new_checked(Frame::new_checked(&question).unwrap().payload()).unwrap();
     stage.send(1, question.reply(GATEWAY));
     stage.after(Duration::from_millis(100));
     let packet = std::iter::from_fn(|| stage.out(1)).find(|frame| frame[12..14] == [8, 0]);

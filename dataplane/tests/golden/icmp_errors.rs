@@ -1,4 +1,4 @@
-//! RFC 792, RFC 1812 §4.3, RFC 4443: who is told about a dropped packet, what, from where, how often, and about what never.
+//! RFC 792, RFC 1812 §4.3, RFC 4443: which dropped packets cause an error, its content, source and rate.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::{checksum, icmp_error, ipv4, ipv6};

@@ -8,9 +8,9 @@ use std::time::Duration;
 const MAC: Mac = Mac([2, 0, 0, 0, 3, 50]);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn question(stage: &mut Stage) -> Option<arp::Packet> {
+fn question(stage: &mut Stage) -> Option<arp::ArpPacket> {
     let frame = std::iter::from_fn(|| stage.out(1)).find(|frame| frame[12..14] == [8, 6])?;
-    arp::Packet::new_checked(Frame::new_checked(&frame).unwrap().payload()).ok()
+    arp::ArpPacket::new_checked(Frame::new_checked(&frame).unwrap().payload()).ok()
 }
 
 /// A host that answered once.
@@ -100,7 +100,7 @@ fn a_scan_of_a_large_subnet_leaves_room_for_hosts_that_are_there() {
     for _ in 0..60 {
         stage.after(Duration::from_millis(10));
         found = found.or(std::iter::from_fn(|| stage.out(1)).find_map(|frame| {
-            let asked = arp::Packet::new_checked(Frame::new_checked(&frame).ok()?.payload()).ok()?;
+            let asked = arp::ArpPacket::new_checked(Frame::new_checked(&frame).ok()?.payload()).ok()?;
             (asked.target.octets() == [10, 33, 1, 1]).then_some(asked)
         }));
     }

@@ -74,7 +74,7 @@ fn routes_of_the_configuration_can_be_taken_back_and_those_of_addresses_cannot()
 }
 
 #[test]
-fn a_neighbour_is_used_at_once_and_asked_for_when_it_is_taken_back() {
+fn a_neighbor_is_used_at_once_and_asked_for_when_it_is_taken_back() {
     let mut stage = Stage::new();
     let address = "198.51.100.77".parse().unwrap();
     let now = stage.now;

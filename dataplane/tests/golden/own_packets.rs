@@ -1,4 +1,4 @@
-//! Packets of the host's own, through the TAP interface of a port: by the router's table, and told where they are larger than the way out.
+//! Packets of the host's own, through the TAP interface of a port: by the router's table, with an error if they exceed the MTU of the outgoing link.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::{checksum, ipv4, ipv6};
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Port 0 has a TAP interface; the way to 10.0.0.0/8 and 2001:db8:f::/48 takes 1,400 bytes.
 fn stage() -> Stage {
     Stage::with(|setup| {
-        setup.ports[0].host_path = true;
+        setup.ports[0].exception_path = true;
         setup.ports[1].mtu = 1_400;
     })
 }
@@ -64,10 +64,10 @@ fn what_may_not_be_cut_is_refused_and_the_kernel_told_the_mtu() {
     let packet = large_v4(0x40);
     from_kernel(&mut stage, &packet);
     assert_eq!(stage.out(1), None);
-    let told = stage.rings.kernel.pop().expect("a word to the kernel");
-    let told = told.bytes();
-    assert_eq!((&told[..6], &told[12..14]), (&PORT[0].0[..], &[8, 0][..]));
-    let header = ipv4::Header::new_checked(&told[14..], told.len() - 14).unwrap();
+    let error = stage.rings.kernel.pop().expect("a word to the kernel");
+    let error = error.bytes();
+    assert_eq!((&error[..6], &error[12..14]), (&PORT[0].0[..], &[8, 0][..]));
+    let header = ipv4::Header::new_checked(&error[14..], error.len() - 14).unwrap();
     assert_eq!((header.source().octets(), header.destination().octets()), ([10, 1, 2, 3], [192, 0, 2, 1]));
     let message = header.payload();
     assert_eq!((message[0], message[1], &message[6..8]), (3, 4, &1_400u16.to_be_bytes()[..]));
@@ -79,15 +79,15 @@ fn what_may_not_be_cut_is_refused_and_the_kernel_told_the_mtu() {
     packet.resize(14 + 1_450, 7);
     packet[18..20].copy_from_slice(&1_410u16.to_be_bytes());
     from_kernel(&mut stage, &packet);
-    let told = stage.rings.kernel.pop().expect("a word to the kernel");
-    let header = ipv6::Header::new_checked(&told.bytes()[14..], told.bytes().len() - 14).unwrap();
+    let error = stage.rings.kernel.pop().expect("a word to the kernel");
+    let header = ipv6::Header::new_checked(&error.bytes()[14..], error.bytes().len() - 14).unwrap();
     let message = header.payload();
     assert_eq!((message[0], &message[4..8]), (2, &1_400u32.to_be_bytes()[..]));
     assert_eq!(checksum::pseudo_v6(header.source(), header.destination(), 58, message), 0);
 }
 
 #[test]
-fn without_a_twin_there_is_nobody_to_tell() {
+fn without_a_tap_interface_there_is_nobody_to_notify() {
     let mut stage = Stage::with(|setup| setup.ports[1].mtu = 1_400);
     from_kernel(&mut stage, &large_v4(0x40));
     assert!(stage.rings.kernel.is_empty() && stage.out(1).is_none());

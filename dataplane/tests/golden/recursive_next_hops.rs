@@ -1,4 +1,4 @@
-//! A gateway that is on no connected subnet is reached as the table says, and anew when that changes.
+//! A gateway that is on no connected subnet is resolved by the table, and again when that changes.
 
 use crate::stage::*;
 use fibcast_dataplane::control::recursion::LEVELS;
@@ -153,7 +153,7 @@ fn a_gateway_that_leads_nowhere_leaves_its_share_to_the_others() {
 
 const IN_VRF: Mac = Mac([2, 0, 0, 0, 7, 9]);
 
-/// Port 1 has a twin on VLAN 7 in VRF 7 with the same subnet and the same gateway's address, and port 0 one on VLAN 7 as well.
+/// Port 1 has a sub-interface on VLAN 7 in VRF 7 with the same subnet and the same gateway's address, and port 0 one on VLAN 7 as well.
 fn vrf_stage() -> Stage {
     Stage::with(|setup| {
         for (port, neighbor, mac) in [(0, "192.0.2.7", HOST), (1, "198.51.100.9", IN_VRF)] {

@@ -66,15 +66,15 @@ impl Stage {
 
     fn made(neighbors: Vec<(usize, std::net::IpAddr, Mac)>, change: impl FnOnce(&mut Setup)) -> Stage {
         let now = Instant::now();
-        let port = |place: usize, addresses: [&str; 2]| PortSetup {
-            name: format!("p{place}"),
-            mac: PORT[place],
+        let port = |port_index: usize, addresses: [&str; 2]| PortSetup {
+            name: format!("p{port_index}"),
+            mac: PORT[port_index],
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             mtu: 1_500,
             vrf: VrfId::DEFAULT,
-            link: Link { device: place as u16, vlan: None },
+            link: Link { device: port_index as u16, vlan: None },
             reverse_path: ReversePath::Off,
-            host_path: false,
+            exception_path: false,
         };
         let mut setup = Setup {
             ports: vec![
@@ -185,7 +185,7 @@ impl Stage {
         assert_eq!(after.drops(reason) - before.drops(reason), 1, "{}: {after:?}", reason.name());
         assert_eq!((after.dropped() - before.dropped(), after.sent - before.sent), (1, 0));
         assert_eq!(self.out(1), None);
-        // What its source is told is looked at by the tests of ICMP errors.
+        // The tests of ICMP errors check the error to its source.
         assert_eq!(u64::from(self.out(0).is_some()), after.originated - before.originated);
     }
 

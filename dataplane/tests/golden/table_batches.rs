@@ -114,7 +114,7 @@ fn groups_and_memory_that_do_not_fit_are_waited_for_alike() {
         assert_eq!((forwarding.serial, forwarding.pending_batches), (0, 1), "{word}");
         assert!(forwarding.apply_error.as_ref().unwrap().contains(word), "{:?}", forwarding.apply_error);
         stage.expect_forward(ipv4("10.1.2.3"));
-        // A table that begins anew takes the place of what waits.
+        // A new table replaces what waits.
         stage.replace(vec![put(7, "198.51.100.9"), announce("172.16.0.0/12", 7)]);
         stage.after(Duration::from_secs(1));
         assert_eq!(stage.control.forwarding().apply_error, None);
@@ -123,7 +123,7 @@ fn groups_and_memory_that_do_not_fit_are_waited_for_alike() {
 }
 
 #[test]
-fn a_neighbour_beyond_the_limit_is_not_sent_to_directly_and_no_next_hop_suffers() {
+fn a_neighbor_beyond_the_limit_is_not_sent_to_directly_and_no_next_hop_suffers() {
     let mut stage = Stage::with(|setup| setup.limits.max_neighbors = setup.neighbors.len() - 1);
     stage.expect_forward(ipv4("198.51.100.9"));
     stage.expect_held(ipv6("2001:db8:1::9"));
@@ -138,7 +138,7 @@ fn a_batch_of_nothing_known_is_no_reason_to_end() {
 }
 
 #[test]
-fn a_table_that_began_anew_replaces_the_servers_routes_and_leaves_the_hosts_own() {
+fn a_new_table_replaces_the_servers_routes_and_keeps_the_hosts_own() {
     let mut stage = Stage::new();
     stage.batch(vec![put(7, "198.51.100.9"), announce("172.16.0.0/12", 7), announce("172.20.0.0/16", 7)]);
     stage.replace(vec![put(8, "198.51.100.9"), announce("172.20.0.0/16", 8)]);

@@ -14,7 +14,7 @@ fn a_ttl_of_1_or_0_ends_here() {
 }
 
 #[test]
-fn a_ttl_of_2_goes_on_as_1() {
+fn a_ttl_of_2_is_forwarded_as_1() {
     let mut packet = ipv4("10.1.2.3");
     packet[22] = 2;
     assert_eq!(Stage::new().expect_forward(seal(packet))[22], 1);

@@ -1,4 +1,4 @@
-//! IEEE 802.1Q sub-interfaces: the tag says which, and goes on again on the way out.
+//! IEEE 802.1Q sub-interfaces: the tag selects it, and is added again on output.
 
 use crate::stage::*;
 use fibcast_dataplane::packet::arp;
@@ -81,7 +81,7 @@ fn drops_count_at_the_sub_interface() {
 #[test]
 fn a_sub_interface_is_asked_for_its_own_address_with_its_tag() {
     let mut stage = stage();
-    let request = arp::Packet::request(GATEWAY, [203, 0, 113, 9].into(), [203, 0, 113, 1].into(), None);
+    let request = arp::ArpPacket::request(GATEWAY, [203, 0, 113, 9].into(), [203, 0, 113, 1].into(), None);
     stage.send(1, tagged(request.clone(), 100));
     stage.after(Duration::ZERO);
     let answer = stage.out(1).expect("an answer");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 const TAP: &str = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\n\
     [[static_neighbor]]\nport = \"tap\"\nip = \"10.8.0.2\"\nmac = \"02:00:00:00:08:02\"\n";
 
-fn comes(lab: &Lab, place: usize, up: bool) -> bool {
+fn comes(lab: &Lab, port_index: usize, up: bool) -> bool {
     let start = Instant::now();
-    while lab.ports().ports[place].link_up != up {
+    while lab.ports().ports[port_index].link_up != up {
         if start.elapsed() > Duration::from_secs(5) {
             return false;
         }
@@ -17,8 +17,8 @@ fn comes(lab: &Lab, place: usize, up: bool) -> bool {
     true
 }
 
-fn wait_for(lab: &Lab, place: usize, up: bool) {
-    assert!(comes(lab, place, up), "port {place}: link up {up}");
+fn wait_for(lab: &Lab, port_index: usize, up: bool) {
+    assert!(comes(lab, port_index, up), "port {port_index}: link up {up}");
 }
 
 #[test]

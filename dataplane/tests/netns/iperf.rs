@@ -1,4 +1,4 @@
-//! TCP and UDP by iperf3 through the router: it goes on, and nothing is unaccounted for.
+//! TCP and UDP by iperf3 through the router: it keeps flowing, and every packet is accounted for.
 
 use crate::lab::{Lab, has};
 

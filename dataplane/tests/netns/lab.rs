@@ -124,12 +124,12 @@ impl Lab {
         *trace
     }
 
-    /// A command that goes on in the router's namespace until it is dropped.
+    /// A command that runs in the router's namespace until it is dropped.
     pub fn in_router(&self, command: &str) -> Running {
         Running::start(self.router.name(), command)
     }
 
-    /// A command that goes on on a host until it is dropped.
+    /// A command that runs on a host until it is dropped.
     pub fn in_host(&self, host: usize, command: &str) -> Running {
         Running::start(self.hosts[host].name(), command)
     }
@@ -163,14 +163,14 @@ impl Running {
     /// Reads until a line is just this.
     pub fn wait_for(&mut self, word: &str) {
         let mut lines = BufReader::new(self.0.stdout.as_mut().unwrap()).lines();
-        let mut said = String::new();
+        let mut output = String::new();
         while let Some(Ok(line)) = lines.next() {
             if line == word {
                 return;
             }
-            said += &(line + "\n");
+            output += &(line + "\n");
         }
-        panic!("ended without {word:?}: {said}");
+        panic!("ended without {word:?}: {output}");
     }
 }
 

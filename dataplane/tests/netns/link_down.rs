@@ -91,7 +91,7 @@ fn groups_move_within_ten_milliseconds_of_a_link_that_goes_down() {
 #[test]
 fn the_tap_interface_of_a_port_has_a_carrier_while_the_port_has_a_link() {
     let Some(mut lab) = Lab::new(2) else { return };
-    let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\nhost_path = true\n";
+    let rest = "[[port]]\nname = \"tap\"\ndevice = \"net_tap0,iface=ft0\"\naddresses = [\"10.8.0.1/24\"]\nexception_path = true\n";
     lab.start(&|_| "", rest);
     for (change, wanted) in [("up", "1"), ("down", "0"), ("up", "1")] {
         lab.on_router(&format!("ip link set ft0 {change}"));

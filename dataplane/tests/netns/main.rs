@@ -8,7 +8,7 @@
 mod lab;
 
 mod ecmp_spreads;
-mod host_path;
+mod exception_path;
 mod hot_unplug;
 mod iperf;
 mod link_down;

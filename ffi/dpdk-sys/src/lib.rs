@@ -1,7 +1,7 @@
-//! Raw bindings to the installed DPDK, generated when the crate is built; `dpdk` is the safe way to use them.
+//! Raw bindings to the installed DPDK, generated at build time; `dpdk` is their safe wrapper.
 //!
-//! Static inline functions come through `shim.c` under the prefix `fc_`. They are called once per burst.
-//! Fields whose place in the bindings differs between releases come as offsets (`mbuf_fields.h`) or through the shim.
+//! Static inline functions are exported by `shim.c` with the prefix `fc_`. They are called once per burst. Fields whose offset or name
+//! differs between releases are accessed by offset (`mbuf_fields.h`) or through the shim.
 
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals, missing_docs)]
 #![allow(clippy::all, unsafe_op_in_unsafe_fn)]

@@ -1,10 +1,10 @@
-//! The releases of DPDK that the tests are run with. The build script and the daemons read this list.
+//! DPDK releases that the tests run with. The build script and the daemons use this list.
 
 /// Long-term support releases, oldest first; `make test-dpdk` runs the tests with each.
 pub const TESTED: &[&str] = &["22.11", "24.11", "25.11"];
 
-/// Whether `version`, as `pkg-config` or `rte_version` give it (`24.11.2`, `DPDK 24.11.2`), is of a tested release.
-/// A release candidate is not.
+/// Whether `version`, in the form of `pkg-config` or `rte_version` (`24.11.2`, `DPDK 24.11.2`), belongs to a tested release. A release
+/// candidate does not.
 pub fn is_tested(version: &str) -> bool {
     let number = version.strip_prefix("DPDK ").unwrap_or(version);
     TESTED.iter().any(|release| {

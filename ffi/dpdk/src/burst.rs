@@ -1,4 +1,4 @@
-//! A fixed-size buffer of owned packets, the unit in which packets are received, handled and sent.
+//! A fixed-size buffer of owned packets: the unit of receiving, processing and sending.
 
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
@@ -8,8 +8,8 @@ use dpdk_sys as sys;
 
 use crate::packet::Packet;
 
-/// Up to `N` packets, kept inside the value without a heap allocation. Reads like a slice of [`Packet`].
-/// Dropping it frees what it still holds, in one call.
+/// Up to `N` packets, stored inline without heap allocation. Derefs to a slice of [`Packet`]. Dropping it frees all remaining packets in
+/// one call.
 pub struct Burst<const N: usize = 32> {
     slots: [MaybeUninit<Packet>; N],
     /// The first `len` slots hold packets.
@@ -27,19 +27,22 @@ impl<const N: usize> Burst<N> {
         N
     }
 
-    /// How many more packets fit.
+    /// Number of packets that still fit.
     #[inline]
     pub fn room(&self) -> usize {
         N - self.len
     }
 
-    /// True when no packet fits any more.
+    /// Whether no more packet fits.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.len == N
     }
 
-    /// Adds a packet at the end, or gives it back when the burst is full.
+    /// Appends a packet.
+    ///
+    /// # Errors
+    /// The packet itself, if the burst is full.
     #[inline]
     pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
         match self.slots.get_mut(self.len) {
@@ -52,7 +55,7 @@ impl<const N: usize> Burst<N> {
         }
     }
 
-    /// Takes the last packet.
+    /// Removes the last packet.
     #[inline]
     pub fn pop(&mut self) -> Option<Packet> {
         let last = self.len.checked_sub(1)?;
@@ -69,14 +72,14 @@ impl<const N: usize> Burst<N> {
         free(&mut self.slots[..count]);
     }
 
-    /// Takes all packets out, in order. What the iterator has not yielded when dropped is freed.
+    /// Removes all packets, in order. Packets that the iterator has not yielded when dropped are freed.
     #[inline]
     pub fn drain(&mut self) -> Drain<'_> {
         let count = std::mem::take(&mut self.len);
         Drain { slots: &mut self.slots[..count], next: 0 }
     }
 
-    /// Takes packets out by their places. For bursts of up to 64 packets.
+    /// Takes packets out by index. For bursts of up to 64 packets.
     #[inline]
     pub fn deal(&mut self) -> Deal<'_, N> {
         const { assert!(N <= 64) };
@@ -85,7 +88,7 @@ impl<const N: usize> Burst<N> {
         Deal { slots: &mut self.slots, left }
     }
 
-    /// Moves as many packets as fit from the front of `other` to the end of this. Returns how many.
+    /// Moves packets from the front of `other` to the end of this burst, as many as fit. Returns their number.
     pub fn append<const M: usize>(&mut self, other: &mut Burst<M>) -> usize {
         let count = self.room().min(other.len);
         // SAFETY: `count` initialised slots at the front of `other`, `count` free ones at the end of `self`,
@@ -98,7 +101,7 @@ impl<const N: usize> Burst<N> {
         count
     }
 
-    /// Lets `writer` put packets into the free slots; it returns how many it wrote, from the first on.
+    /// Lets `writer` fill the free slots from the first on; it returns how many it filled.
     #[inline]
     pub(crate) fn fill(&mut self, writer: impl FnOnce(&mut [MaybeUninit<Packet>]) -> usize) -> usize {
         let added = writer(&mut self.slots[self.len..]);
@@ -107,14 +110,14 @@ impl<const N: usize> Burst<N> {
         added
     }
 
-    /// The packets as DPDK wants them. The callee may take over a prefix, to be told to `forget_front`.
+    /// The packets in DPDK's form. The callee may take ownership of a prefix, which the caller then passes to `forget_front`.
     #[inline]
     pub(crate) fn as_mbufs(&mut self) -> (*mut *mut sys::rte_mbuf, usize) {
         // Packet is a transparent wrapper of a pointer to an mbuf.
         (self.slots.as_mut_ptr().cast(), self.len)
     }
 
-    /// Forgets the first `count` packets, which now belong to someone else, and closes the gap.
+    /// Forgets the first `count` packets, which have another owner now, and closes the gap.
     #[inline]
     pub(crate) fn forget_front(&mut self, count: usize) {
         debug_assert!(count <= self.len);
@@ -163,29 +166,29 @@ impl<const N: usize> std::fmt::Debug for Burst<N> {
     }
 }
 
-/// Takes packets out of a [`Burst`] by their places. What nobody has taken when it is dropped is freed.
+/// Takes packets out of a [`Burst`] by index. Packets that remain when it is dropped are freed.
 #[derive(Debug)]
 pub struct Deal<'a, const N: usize> {
     slots: &'a mut [MaybeUninit<Packet>; N],
-    /// Bit n: the slot at place n still holds its packet.
+    /// Bit n: the slot with index n still holds its packet.
     left: u64,
 }
 
 impl<const N: usize> Deal<'_, N> {
-    /// Takes the packet at place `at`; `None` where it was taken before, or there never was one.
+    /// Takes the packet with index `at`; `None` if it was taken before, or never existed.
     #[inline]
     pub fn take(&mut self, at: usize) -> Option<Packet> {
         let bit = 1u64.checked_shl(at as u32)? & self.left;
         let slot = self.slots.get(at).filter(|_| bit != 0)?;
         self.left &= !bit;
-        // SAFETY: the bit said that the slot is initialised, and is cleared so that it is read once.
+        // SAFETY: the bit shows that the slot is initialised, and is cleared so that it is read once.
         Some(unsafe { slot.assume_init_read() })
     }
 
-    /// Moves the packets at `places` (bit n: the one at place n) to the end of another burst, in order, as many as there is room for.
+    /// Appends the packets of `mask` (bit n: index n) to another burst, in order, as many as fit.
     #[inline]
-    pub fn give<const M: usize>(&mut self, places: u64, to: &mut Burst<M>) {
-        let mut rest = places & self.left;
+    pub fn give<const M: usize>(&mut self, mask: u64, to: &mut Burst<M>) {
+        let mut rest = mask & self.left;
         let mut len = to.len;
         for slot in &mut to.slots[len..] {
             if rest == 0 {
@@ -198,10 +201,10 @@ impl<const N: usize> Deal<'_, N> {
             len += 1;
         }
         to.len = len;
-        self.left &= !places | rest;
+        self.left &= !mask | rest;
     }
 
-    /// The places that still have their packets.
+    /// The slots that still have their packets.
     #[inline]
     pub fn left(&self) -> u64 {
         self.left

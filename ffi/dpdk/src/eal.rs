@@ -1,4 +1,4 @@
-//! The life of DPDK's environment in this process: initialisation, threads, cleanup.
+//! Lifetime of DPDK's environment in this process: initialisation, threads, cleanup.
 
 use std::collections::HashSet;
 use std::ffi::{CString, c_char};
@@ -15,7 +15,7 @@ use crate::log;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// DPDK's environment abstraction layer, initialised. Clones are handles to the same one.
+/// DPDK's environment abstraction layer, initialised. Clones refer to the same environment.
 ///
 /// Every pool, port, queue and registered thread holds such a handle. When the last handle is dropped, EAL
 /// is cleaned up, if that is safe: on the thread that initialised it, and with every mbuf back in its pool.
@@ -28,7 +28,7 @@ pub struct Eal {
 
 struct Inner {
     initialiser: ThreadId,
-    /// Where the initialising thread was allowed to run before EAL pinned it.
+    /// CPU affinity of the initialising thread before EAL pinned it.
     affinity: Option<libc::cpu_set_t>,
     open_ports: Mutex<HashSet<u16>>,
     pools: Mutex<Vec<PoolPointer>>,
@@ -47,6 +47,9 @@ impl Eal {
     /// Possible once per process. EAL pins the calling thread to the first core of `-l`/`--lcores`;
     /// [`restore_affinity`](Self::restore_affinity) undoes that. Call it before other threads are started,
     /// because new threads inherit the mask.
+    ///
+    /// # Errors
+    /// [`Error`](crate::Error) if EAL was initialised before, an argument contains a NUL byte or is invalid, or EAL cannot start.
     pub fn init<I, S>(arguments: I) -> Result<Self>
     where
         I: IntoIterator<Item = S>,
@@ -89,7 +92,7 @@ impl Eal {
         })
     }
 
-    /// Lets the calling thread run again where the initialising thread could before [`init`](Self::init).
+    /// Restores the CPU affinity that the initialising thread had before [`init`](Self::init), for the calling thread.
     pub fn restore_affinity(&self) {
         if let Some(set) = &self.inner.affinity {
             // SAFETY: `set` is a whole cpu_set_t; pid 0 is the calling thread.
@@ -99,6 +102,9 @@ impl Eal {
 
     /// Makes the calling thread known to EAL, which gives it a mempool cache (about 8 times faster
     /// allocation). The thread that called [`init`](Self::init) has one already.
+    ///
+    /// # Errors
+    /// [`Error`](crate::Error) if EAL has no free thread id.
     pub fn register_thread(&self) -> Result<RegisteredThread> {
         // SAFETY: EAL is initialised as long as `self` lives.
         if unsafe { sys::rte_thread_register() } < 0 {
@@ -108,7 +114,7 @@ impl Eal {
         Ok(RegisteredThread { _eal: self.clone(), _not_send: PhantomData })
     }
 
-    /// Notes that a port is open, false when it already was.
+    /// Records that a port is open; false if it already was.
     pub(crate) fn claim_port(&self, port: u16) -> bool {
         lock(&self.inner.open_ports).insert(port)
     }
@@ -117,7 +123,7 @@ impl Eal {
         lock(&self.inner.open_ports).remove(&port);
     }
 
-    /// A number that no other pool has.
+    /// A unique pool number.
     pub(crate) fn pool_number(&self) -> u32 {
         self.inner.next_pool.fetch_add(1, Ordering::Relaxed)
     }
@@ -135,8 +141,8 @@ impl std::fmt::Debug for Eal {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Another thread's cache may not be read safely, nor may an mbuf point to unmapped memory: both
-        // cases leave EAL to the end of the process.
+        // Another thread's cache cannot be read safely, and no mbuf may point to unmapped memory: in both cases EAL stays until the process
+        // ends.
         if thread::current().id() != self.initialiser {
             return;
         }
@@ -153,7 +159,7 @@ impl Drop for Inner {
     }
 }
 
-/// While this lives, the thread that made it is known to EAL.
+/// While this exists, its thread is registered with EAL.
 #[derive(Debug)]
 pub struct RegisteredThread {
     _eal: Eal,

@@ -1,49 +1,49 @@
-//! What can go wrong, with the operation, the device and DPDK's own words.
+//! Errors, with the operation, the device and DPDK's own message.
 
 use std::ffi::{CStr, CString};
 
 use crate::log;
 
-/// The result of an operation on DPDK.
+/// Result of an operation on DPDK.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why DPDK, or this wrapper, refused.
+/// Why DPDK or this wrapper refused an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// DPDK returned an error.
-    #[error("cannot {operation} {subject}: {reason} (errno {errno}){}", quoted(said))]
+    #[error("cannot {operation} {subject}: {reason} (errno {errno}){}", quoted(log))]
     Call {
-        /// What was tried, as a verb: `probe`, `start`.
+        /// The operation as a verb: `probe`, `start`.
         operation: &'static str,
-        /// The device, pool or argument that it was tried on.
+        /// The device, pool or argument that it concerned.
         subject: String,
         /// The positive errno.
         errno: i32,
         /// DPDK's text for it.
         reason: String,
-        /// What DPDK complained about in its log meanwhile, oldest first.
-        said: Vec<String>,
+        /// DPDK's log messages during the operation, oldest first.
+        log: Vec<String>,
     },
-    /// EAL can be initialised once per process, also after it was cleaned up.
+    /// EAL can be initialised only once per process, even after cleanup.
     #[error("EAL was already initialised in this process")]
     AlreadyInitialised,
-    /// Another [`Port`](crate::Port) has this device.
+    /// Another [`Port`](crate::Port) has opened this device.
     #[error("device {0} is already open in this process")]
     DeviceInUse(String),
-    /// The device was probed, and no Ethernet port came of it.
+    /// The device was probed but has no Ethernet port.
     #[error("device {0} was probed but has no Ethernet port")]
     NoPort(String),
-    /// A string with a NUL byte inside cannot be handed to DPDK.
+    /// A string with a NUL byte cannot be passed to DPDK.
     #[error("{0:?} holds a NUL byte")]
     NulByte(String),
-    /// A port cannot be stopped while a queue handle of it lives.
+    /// A port cannot be stopped while one of its queue handles exists.
     #[error("port {0} still has queue handles in use")]
     QueuesInUse(String),
-    /// The port must be stopped for this, or must not be started twice.
+    /// The port must be stopped for this operation, or is started already.
     #[error("port {0} is already started")]
     AlreadyStarted(String),
-    /// Devices cannot reach packet buffers by DMA.
+    /// Devices cannot reach the packet buffers by DMA.
     #[error(
         "pool {pool}: {unreachable} of {size} buffers have no IOVA in memory that is registered with the devices, so no device could \
          read or write them"
@@ -56,16 +56,16 @@ pub enum Error {
         /// How many buffers the pool has.
         size: u32,
     },
-    /// A number is outside of what the device or DPDK allows.
+    /// A value is outside the range that the device or DPDK allows.
     #[error("{subject}: {what} is {found}, expected {expected}")]
     OutOfRange {
         /// The device or pool.
         subject: String,
         /// Which setting.
         what: &'static str,
-        /// The value that was asked for.
+        /// The requested value.
         found: u64,
-        /// What would be allowed.
+        /// The allowed range.
         expected: String,
     },
 }
@@ -74,7 +74,7 @@ impl Error {
     /// From the negative errno that most functions return, or from `rte_errno` where that is -1 or 0.
     pub(crate) fn call(operation: &'static str, subject: impl Into<String>, returned: i32) -> Self {
         let errno = if returned < -1 { -returned } else { last_errno() };
-        Self::Call { operation, subject: subject.into(), errno, reason: text(errno), said: log::complaints() }
+        Self::Call { operation, subject: subject.into(), errno, reason: text(errno), log: log::complaints() }
     }
 
     /// From `rte_errno` alone.
@@ -83,11 +83,11 @@ impl Error {
     }
 }
 
-fn quoted(said: &[String]) -> String {
-    if said.is_empty() { String::new() } else { format!("; EAL said: {}", said.join("; ")) }
+fn quoted(log: &[String]) -> String {
+    if log.is_empty() { String::new() } else { format!("; EAL log: {}", log.join("; ")) }
 }
 
-/// `Ok` for zero and above, else the error.
+/// `Ok` for zero and above, otherwise the error.
 pub(crate) fn check(returned: i32, operation: &'static str, subject: &str) -> Result<i32> {
     if returned >= 0 { Ok(returned) } else { Err(Error::call(operation, subject, returned)) }
 }

@@ -1,7 +1,6 @@
-//! DPDK's log: each line becomes one event of `tracing`, and what a call complained about becomes part of its error.
+//! DPDK's log: each line becomes a `tracing` event, and the errors logged during a failed call become part of its error.
 //!
-//! DPDK logs on the thread that calls it. So the lines that a failed call left are those that this thread's log took since
-//! [`forget`].
+//! DPDK logs on the calling thread. So the messages of a failed call are those that this thread logged since [`forget`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use dpdk_sys as sys;
 
-/// Complaints that are kept for an error.
+/// Most messages kept for an error.
 const KEPT: usize = 4;
-/// A complaint that is older belongs to something else, which succeeded in the end.
+/// Older messages belong to an operation that finally succeeded.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// rte_log.h.
@@ -22,51 +21,51 @@ const NOTICE: u32 = 6;
 const INFO: u32 = 7;
 
 thread_local! {
-    static HEARD: RefCell<Heard> = RefCell::default();
+    static THREAD_LOG: RefCell<ThreadLog> = RefCell::default();
 }
 
-/// Takes over DPDK's log. Called before EAL is initialised.
+/// Redirects DPDK's log. Called before EAL is initialised.
 pub(crate) fn start() {
-    // Where there is no memory for a stream, DPDK logs as it would without us.
+    // Without memory for the stream, DPDK logs to its default output.
     // SAFETY: `take` may be called from any thread at any time.
     unsafe { sys::fc_log_to(Some(take)) };
 }
 
-/// Forgets what was complained about, before a call whose complaints are wanted.
+/// Discards this thread's messages before a call whose messages matter.
 pub(crate) fn forget() {
-    let _ = HEARD.try_with(|heard| heard.borrow_mut().complaints.clear());
+    let _ = THREAD_LOG.try_with(|thread_log| thread_log.borrow_mut().complaints.clear());
 }
 
-/// What was complained about on this thread lately, oldest first; forgotten then.
+/// Takes this thread's recent error messages, oldest first.
 pub(crate) fn complaints() -> Vec<String> {
-    let taken = HEARD.try_with(|heard| std::mem::take(&mut heard.borrow_mut().complaints));
+    let taken = THREAD_LOG.try_with(|thread_log| std::mem::take(&mut thread_log.borrow_mut().complaints));
     let fresh = |at: &Instant| at.elapsed() < FRESH;
     taken.unwrap_or_default().into_iter().filter(|(at, _)| fresh(at)).map(|(_, line)| line).collect()
 }
 
-/// Called by the shim with bytes of the log.
+/// Called by the shim with log bytes.
 extern "C" fn take(level: u32, bytes: *const c_char, length: usize) {
     if bytes.is_null() {
         return;
     }
     // SAFETY: stdio hands over `length` readable bytes, and changes them only after this returned.
     let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), length) };
-    let _ = HEARD.try_with(|heard| {
-        if let Ok(mut heard) = heard.try_borrow_mut() {
-            heard.take(level, bytes, &mut tell);
+    let _ = THREAD_LOG.try_with(|thread_log| {
+        if let Ok(mut thread_log) = thread_log.try_borrow_mut() {
+            thread_log.take(level, bytes, &mut tell);
         }
     });
 }
 
-/// What one thread has logged.
+/// Log state of one thread.
 #[derive(Debug, Default)]
-struct Heard {
-    /// A line that has no end yet.
+struct ThreadLog {
+    /// An incomplete line.
     begun: Vec<u8>,
     complaints: VecDeque<(Instant, String)>,
 }
 
-impl Heard {
+impl ThreadLog {
     fn take(&mut self, level: u32, bytes: &[u8], tell: &mut dyn FnMut(u32, &str)) {
         self.begun.extend_from_slice(bytes);
         while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
@@ -76,7 +75,7 @@ impl Heard {
     }
 
     fn line(&mut self, level: u32, line: &str, tell: &mut dyn FnMut(u32, &str)) {
-        // DPDK 22.11 writes what is fatal to standard error and to the log, and reads its arguments twice.
+        // DPDK 22.11 writes fatal messages to standard error and to the log, and reads its arguments twice.
         let again = || self.complaints.back().is_some_and(|(_, last)| last == line);
         let twice = level == sys::FC_LOG_STDERR && (line.starts_with("EAL: FATAL: ") || again());
         if line.is_empty() || twice {
@@ -107,27 +106,28 @@ mod tests {
     use super::*;
 
     fn lines(pieces: &[(u32, &str)]) -> (Vec<(u32, String)>, Vec<String>) {
-        let (mut heard, mut told) = (Heard::default(), Vec::new());
+        let (mut thread_log, mut logged) = (ThreadLog::default(), Vec::new());
         for (level, piece) in pieces {
-            heard.take(*level, piece.as_bytes(), &mut |level, line| told.push((level, line.to_owned())));
+            thread_log
+                .take(*level, piece.as_bytes(), &mut |level, line| logged.push((level, line.to_owned())));
         }
-        (told, heard.complaints.into_iter().map(|(_, line)| line).collect())
+        (logged, thread_log.complaints.into_iter().map(|(_, line)| line).collect())
     }
 
     #[test]
     fn a_line_is_told_when_it_is_whole_and_once() {
-        let (told, complaints) =
+        let (logged, complaints) =
             lines(&[(INFO, "EAL: Detected"), (INFO, " CPU\n\nEAL: more\n"), (INFO, "rest")]);
-        assert_eq!(told, [(INFO, "EAL: Detected CPU".to_owned()), (INFO, "EAL: more".to_owned())]);
+        assert_eq!(logged, [(INFO, "EAL: Detected CPU".to_owned()), (INFO, "EAL: more".to_owned())]);
         assert!(complaints.is_empty());
     }
 
     #[test]
     fn what_is_fatal_is_not_told_twice_and_other_words_on_standard_error_are() {
         let wrong = "fibcast: unrecognized option '--x'\n";
-        let (told, complaints) =
+        let (logged, complaints) =
             lines(&[(0, wrong), (0, wrong), (0, "EAL: FATAL: Invalid\n"), (ERR, "EAL: Invalid\n")]);
-        assert_eq!(told, [(0, wrong.trim().to_owned()), (ERR, "EAL: Invalid".to_owned())]);
+        assert_eq!(logged, [(0, wrong.trim().to_owned()), (ERR, "EAL: Invalid".to_owned())]);
         assert_eq!(complaints, [wrong.trim(), "Invalid"]);
     }
 

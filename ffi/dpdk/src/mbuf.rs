@@ -1,18 +1,17 @@
-//! The fields of an mbuf, by the offsets that the C compiler takes from DPDK's headers (`dpdk-sys/mbuf_fields.h`).
+//! The fields of an mbuf, by offsets that the C compiler computes from DPDK's headers (`dpdk-sys/mbuf_fields.h`).
 //!
-//! An offset is a constant, so each accessor is one load or store, as a field of a Rust structure would be. bindgen's own
-//! structure has other names for these fields in each release of DPDK, which is why it is opaque.
+//! An offset is a constant, so each accessor is one load or store. bindgen's structure has other field names in each release of DPDK, which
+//! is why it is opaque.
 
 use std::ptr::NonNull;
 
 use dpdk_sys as sys;
 
-/// The pointer to an initialised mbuf that belongs to whoever has this value: nobody else reads or writes it. Dropping the value
-/// frees nothing; [`Packet`](crate::Packet) does.
+/// Pointer to an initialised mbuf with one owner. Dropping it frees nothing; [`Packet`](crate::Packet) does.
 #[repr(transparent)]
 pub(crate) struct Mbuf(NonNull<sys::rte_mbuf>);
 
-/// The getter of a field, and its setter where it has one.
+/// Defines the getter of a field, and its setter if it has one.
 macro_rules! field {
     ($offset:ident, $type:ty, $get:ident $(, $set:ident)?) => {
         #[inline(always)]

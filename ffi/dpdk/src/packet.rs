@@ -1,4 +1,4 @@
-//! One packet, owned.
+//! An owned packet.
 
 use std::slice;
 
@@ -6,11 +6,11 @@ use dpdk_sys as sys;
 
 use crate::mbuf::Mbuf;
 
-/// A packet in an mbuf, or a chain of them. Dropping it returns all of its buffers to their pool.
+/// A packet in an mbuf, or a chain of mbufs. Dropping it returns all of its buffers to their pool.
 ///
-/// Nothing else refers to the mbuf: the wrapper never clones one, and drivers give away what they receive.
-/// The data of the methods below is that of the first segment; drivers make more than one only when a frame
-/// is larger than the pool's data room (see [`segments`](Self::segments)).
+/// Nothing else refers to the mbuf: the wrapper never clones one, and drivers give up what they receive. The methods below refer to the
+/// first segment unless stated otherwise; drivers create more segments only if a frame exceeds the pool's data room (see
+/// [`segments`](Self::segments)).
 #[repr(transparent)]
 pub struct Packet {
     mbuf: Mbuf,
@@ -28,38 +28,38 @@ impl Packet {
         segment(&self.mbuf)
     }
 
-    /// The bytes of the first segment, to change.
+    /// The bytes of the first segment, mutable.
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as for `data`; the buffer is owned and borrowed mutably.
         unsafe { slice::from_raw_parts_mut(self.mbuf.start(), usize::from(self.mbuf.data_len())) }
     }
 
-    /// Length of the whole packet in bytes, over all segments.
+    /// Length of the whole packet in bytes, all segments.
     #[inline]
     pub fn len(&self) -> usize {
         self.mbuf.pkt_len() as usize
     }
 
-    /// True for a packet without data.
+    /// Whether the packet has no data.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// True when [`data`](Self::data) is the whole packet.
+    /// Whether [`data`](Self::data) is the whole packet.
     #[inline]
     pub fn is_contiguous(&self) -> bool {
         self.mbuf.nb_segs() == 1
     }
 
-    /// The DPDK number of the port that received it.
+    /// DPDK's id of the port that received it.
     #[inline]
     pub fn port(&self) -> u16 {
         self.mbuf.port()
     }
 
-    /// True when the device checked the IPv4 header checksum and found it good. False says nothing: it may not have looked.
+    /// Whether the device verified the IPv4 header checksum. False means unknown: it may not have been checked.
     #[inline]
     pub fn has_good_ipv4_checksum(&self) -> bool {
         self.mbuf.ol_flags() & sys::FC_RX_IP_CKSUM_MASK == sys::FC_RX_IP_CKSUM_GOOD
@@ -71,7 +71,7 @@ impl Packet {
         usize::from(self.mbuf.data_off())
     }
 
-    /// Free bytes after the data of the first segment, 0 when there are more segments.
+    /// Free bytes after the data of the first segment; 0 if there are more segments.
     #[inline]
     pub fn tailroom(&self) -> usize {
         let mbuf = &self.mbuf;
@@ -82,8 +82,7 @@ impl Packet {
             .saturating_sub(usize::from(mbuf.data_off()) + usize::from(mbuf.data_len()))
     }
 
-    /// Makes the data `count` bytes longer at its end and returns them, or `None` if there is no room.
-    /// Their content is whatever was there.
+    /// Extends the data by `count` bytes at the end and returns them, with undefined content; `None` if there is no room.
     #[inline]
     pub fn append(&mut self, count: usize) -> Option<&mut [u8]> {
         if count > self.tailroom() {
@@ -97,7 +96,7 @@ impl Packet {
         self.data_mut().get_mut(old..)
     }
 
-    /// Makes the data `count` bytes longer at its front and returns them, or `None` if there is no room.
+    /// Extends the data by `count` bytes at the front and returns them, with undefined content; `None` if there is no room.
     #[inline]
     pub fn prepend(&mut self, count: usize) -> Option<&mut [u8]> {
         if count > self.headroom() {
@@ -111,7 +110,7 @@ impl Packet {
         self.data_mut().get_mut(..count)
     }
 
-    /// Removes `count` bytes from the front; false (and nothing done) if the first segment has fewer.
+    /// Removes `count` bytes from the front. False, without effect, if the first segment has fewer.
     #[inline]
     pub fn trim_front(&mut self, count: usize) -> bool {
         let mbuf = &mut self.mbuf;
@@ -124,8 +123,7 @@ impl Packet {
         true
     }
 
-    /// Shortens a contiguous packet to `length` bytes; false (and nothing done) if it is not contiguous or
-    /// already shorter.
+    /// Truncates a contiguous packet to `length` bytes. False, without effect, if it is segmented or shorter.
     #[inline]
     pub fn truncate(&mut self, length: usize) -> bool {
         let mbuf = &mut self.mbuf;
@@ -137,7 +135,7 @@ impl Packet {
         true
     }
 
-    /// Replaces the data of a contiguous packet by `bytes`; false (and nothing done) if they do not fit.
+    /// Replaces the data of a contiguous packet. False, without effect, if `bytes` do not fit.
     pub fn set_data(&mut self, bytes: &[u8]) -> bool {
         if !self.is_contiguous() || bytes.len() > self.data().len() + self.tailroom() {
             return false;
@@ -157,7 +155,7 @@ impl Packet {
         std::iter::successors(Some(&self.mbuf), |mbuf| mbuf.next()).map(segment)
     }
 
-    /// The hint that the packet will be read soon: asks the CPU to fetch its first cache line of data.
+    /// Prefetches the first cache line of its data.
     #[inline]
     pub fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Pools of packet buffers.
+//! Packet buffer pools.
 
 use std::ptr::NonNull;
 
@@ -13,10 +13,10 @@ use crate::packet::Packet;
 /// Bytes kept free before the data of a fresh packet, for headers that are prepended later.
 pub const HEADROOM: u16 = dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
 
-/// A pool of mbufs. Clones are handles to the same pool.
+/// A pool of mbufs. Clones refer to the same pool.
 ///
-/// The memory goes back to the system when EAL is cleaned up, not before: a thread may be about to return an
-/// mbuf at any time. So make pools at start, not per connection.
+/// Its memory is freed when EAL is cleaned up, not before: a thread may return an mbuf at any time. So create pools at start, not per
+/// connection.
 #[derive(Clone, Debug)]
 pub struct Mempool {
     pool: NonNull<sys::rte_mempool>,
@@ -31,9 +31,12 @@ unsafe impl Send for Mempool {}
 unsafe impl Sync for Mempool {}
 
 impl Mempool {
-    /// `size` buffers of `data_room` bytes for packet data (plus [`HEADROOM`]), each thread caching up to
-    /// `cache` of them (at most 512, and at most two thirds of `size`). `socket` is the NUMA node, or `None`
-    /// for any. The best `size` is a power of two minus one.
+    /// Creates `size` buffers with `data_room` bytes for packet data (plus [`HEADROOM`]), of which each thread caches up to `cache` (at
+    /// most 512, and at most two thirds of `size`). `socket` is the NUMA node, or `None` for any. The best `size` is a power of two minus
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error`] if `data_room` is out of range, memory is short, or buffers cannot be reached by DMA.
     pub fn new(
         eal: &Eal,
         name: &str,
@@ -69,8 +72,8 @@ impl Mempool {
         Ok(Self { pool, data_room, size, _eal: eal.clone() })
     }
 
-    /// Adds up to `count` empty packets to `burst`, as many as there is room for, all of them or none.
-    /// Returns how many: 0 when the pool has too few left.
+    /// Appends `count` empty packets to `burst`, at most as many as fit: all of them or none. Returns their number; 0 if the pool has too
+    /// few left.
     pub fn allocate<const N: usize>(&self, burst: &mut Burst<N>, count: usize) -> usize {
         burst.fill(|spare| {
             let wanted = spare.len().min(count);
@@ -82,26 +85,25 @@ impl Mempool {
         })
     }
 
-    /// One empty packet, or `None` when the pool is empty. For the slow path.
+    /// One empty packet, or `None` if the pool is exhausted. For the slow path.
     pub fn allocate_one(&self) -> Option<Packet> {
         let mut one = Burst::<1>::new();
         self.allocate(&mut one, 1);
         one.pop()
     }
 
-    /// How many buffers are outside of the pool: in packets, bursts and the rings of drivers. A snapshot
-    /// that is exact when no other thread is at work. Slow.
+    /// Number of buffers outside of the pool: in packets, bursts and driver rings. Exact only while no other thread is active. Slow.
     pub fn in_use(&self) -> u32 {
         // SAFETY: the pool lives as long as EAL.
         unsafe { sys::rte_mempool_in_use_count(self.pool.as_ptr()) }
     }
 
-    /// How many buffers the pool was made with.
+    /// Number of buffers of the pool.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// How many bytes of packet data one buffer holds, without the headroom.
+    /// Bytes of packet data that one buffer holds, without headroom.
     pub fn data_room(&self) -> u16 {
         self.data_room
     }

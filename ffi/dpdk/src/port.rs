@@ -1,4 +1,4 @@
-//! Ethernet ports: found by devargs or PCI address, configured, started, stopped.
+//! Ethernet ports: opened by devargs or PCI address, configured, started, stopped.
 
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::stats::{Link, Stats};
 
 const FRAME_OVERHEAD: u32 = 14 + 4 + 8;
 
-/// What to ask of a port.
+/// Configuration of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConfig {
     /// Receive queues.
     pub rx_queues: u16,
     /// Transmit queues.
     pub tx_queues: u16,
-    /// Descriptors of each receive queue; adjusted to what the driver allows.
+    /// Descriptors of each receive queue; adjusted to the driver's limits.
     pub rx_descriptors: u16,
-    /// Descriptors of each transmit queue; adjusted to what the driver allows.
+    /// Descriptors of each transmit queue; adjusted to the driver's limits.
     pub tx_descriptors: u16,
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u16,
-    /// Spread flows over the receive queues by a hash of addresses and ports, where the device can.
+    /// RSS: spread flows over the receive queues by a hash of addresses and ports, if the device can.
     pub rss: bool,
-    /// Packets of several buffers are received where a frame exceeds one, and sent. Many drivers leave their fastest code for it.
+    /// Receive frames larger than a buffer in several segments, and send such packets. Many drivers have a faster path without it.
     pub segments: bool,
-    /// Every packet sent by the port is from one pool, in one buffer, and referred to once: drivers may free packets in bulk.
+    /// All packets that the port sends come from one pool, have one segment and one reference: drivers may free them in bulk.
     pub one_pool: bool,
-    /// The device checks IPv4 header checksums; see [`Packet::has_good_ipv4_checksum`](crate::Packet::has_good_ipv4_checksum).
+    /// The device verifies IPv4 header checksums; see [`Packet::has_good_ipv4_checksum`](crate::Packet::has_good_ipv4_checksum).
     pub ipv4_checksum: bool,
 }
 
@@ -53,7 +53,7 @@ impl Default for PortConfig {
     }
 }
 
-/// What a device is and can.
+/// Properties of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortInfo {
     /// Name of the driver, for example `net_virtio_user`.
@@ -64,36 +64,36 @@ pub struct PortInfo {
     pub max_rx_queues: u16,
     /// Most transmit queues.
     pub max_tx_queues: u16,
-    /// Largest IP packet in bytes.
+    /// Largest MTU in bytes.
     pub max_mtu: u16,
-    /// Whether the device spreads flows over its receive queues by a hash that it computes (RSS).
+    /// Whether the device supports RSS.
     pub rss: bool,
-    /// Whether the device checks IPv4 header checksums.
+    /// Whether the device can verify IPv4 header checksums.
     pub ipv4_checksum: bool,
     /// NUMA node of the device, if it has one.
     pub socket: Option<u32>,
 }
 
-/// An Ethernet port that this process owns. Closed, and unplugged if it was plugged in by [`Port::open`],
-/// when the port and all of its queue handles are dropped.
+/// An Ethernet port that this process owns. When the port and all of its queue handles are dropped, it is closed, and unplugged if
+/// [`Port::open`] plugged it in.
 #[derive(Debug)]
 pub struct Port {
-    // Declared before `device`: a started port must stop before it is closed.
+    // Declared before `device`: a started port must be stopped before it is closed.
     started: Option<Arc<Started>>,
     device: Arc<Device>,
 }
 
-/// The opened device.
+/// An open device.
 #[derive(Debug)]
 struct Device {
     eal: Eal,
     port: u16,
     name: String,
-    /// Whether to take the device away on close.
+    /// Whether to unplug the device on close.
     plugged: bool,
 }
 
-/// The started state. Queue handles hold it, so a port cannot stop under them.
+/// The started state. Queue handles hold it, so a port cannot be stopped while they exist.
 #[derive(Debug)]
 pub(crate) struct Started {
     device: Arc<Device>,
@@ -101,8 +101,11 @@ pub(crate) struct Started {
 }
 
 impl Port {
-    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address (`0000:03:00.0`, with its domain), or by the name of
-    /// one that came with EAL's `--vdev`. What is not there yet is plugged in.
+    /// Opens a device by devargs (`net_null0,copy=1`), by PCI address with domain (`0000:03:00.0`), or by the name of an EAL `--vdev`. A
+    /// device that does not exist yet is plugged in.
+    ///
+    /// # Errors
+    /// [`Error`] if the device cannot be probed, has no Ethernet port, or is open already.
     pub fn open(eal: &Eal, devargs: &str) -> Result<Self> {
         log::forget();
         let name = devargs.split(',').next().unwrap_or(devargs);
@@ -126,8 +129,10 @@ impl Port {
         Ok(Self { started: None, device: Arc::new(device) })
     }
 
-    /// Configures and starts the port. Receive queue *i* takes its buffers from `pools[i]`, or from the last
-    /// pool when there are fewer.
+    /// Configures and starts the port. Receive queue *i* takes its buffers from `pools[i]`, or from the last pool if there are fewer.
+    ///
+    /// # Errors
+    /// [`Error`] if the port is started, `pools` is empty, a setting is out of range, or the driver refuses.
     pub fn start(&mut self, config: &PortConfig, pools: &[Mempool]) -> Result<(Vec<RxQueue>, Vec<TxQueue>)> {
         if self.started.is_some() {
             return Err(Error::AlreadyStarted(self.device.name.clone()));
@@ -149,8 +154,10 @@ impl Port {
         Ok((rx, tx))
     }
 
-    /// Stops the port, which can then be started again, perhaps with another configuration. Refused while a
-    /// queue handle lives. Does nothing on a port that is not started.
+    /// Stops the port, which can then be started again, also with another configuration. Does nothing if it is not started.
+    ///
+    /// # Errors
+    /// [`Error`] if a queue handle still exists, or the driver refuses.
     pub fn stop(&mut self) -> Result<()> {
         match self.started.take().map(Arc::try_unwrap) {
             Some(Err(shared)) => {
@@ -165,7 +172,7 @@ impl Port {
         }
     }
 
-    /// The DPDK number of the port.
+    /// DPDK's id of the port.
     pub fn id(&self) -> u16 {
         self.device.port
     }
@@ -175,7 +182,10 @@ impl Port {
         &self.device.name
     }
 
-    /// What the device is and can.
+    /// Properties of the device.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot be queried.
     pub fn info(&self) -> Result<PortInfo> {
         let raw = self.device.info()?;
         let text = |text: *const c_char| {
@@ -203,6 +213,9 @@ impl Port {
     }
 
     /// The MAC address.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot be queried.
     pub fn mac(&self) -> Result<[u8; 6]> {
         let mut raw = sys::rte_ether_addr::default();
         // SAFETY: the port is open, `raw` is writable.
@@ -210,7 +223,10 @@ impl Port {
         Ok(raw.addr_bytes)
     }
 
-    /// Sets the MAC address. Some drivers want the port started or not; they say so in the error.
+    /// Sets the MAC address. Some drivers require the port to be started, or stopped; their error says so.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver refuses.
     pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<()> {
         let mut raw = sys::rte_ether_addr { addr_bytes: mac };
         // SAFETY: the port is open, the address is copied.
@@ -218,7 +234,10 @@ impl Port {
         check(returned, "set MAC of", self.name()).map(drop)
     }
 
-    /// The MTU in force.
+    /// The current MTU in bytes.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot be queried.
     pub fn mtu(&self) -> Result<u16> {
         let mut mtu = 0;
         // SAFETY: the port is open, `mtu` is writable.
@@ -226,8 +245,11 @@ impl Port {
         Ok(mtu)
     }
 
-    /// The state of the link, without waiting for it to settle. Exclusive like all that asks the driver while the port is at work: some
-    /// drivers (e1000) read the PHY without a lock, and two callers get a false answer.
+    /// The current link state, without waiting for it to settle. Exclusive, like all driver calls on a running port: some drivers (e1000)
+    /// read the PHY without a lock and return wrong values to concurrent callers.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot be queried.
     pub fn link(&mut self) -> Result<Link> {
         let mut raw = sys::fc_link::default();
         // SAFETY: the port is open, `raw` is writable.
@@ -236,7 +258,10 @@ impl Port {
         Ok(raw.into())
     }
 
-    /// Brings the link up or down, where the driver can.
+    /// Sets the link up or down, if the driver can.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot.
     pub fn set_link(&mut self, up: bool) -> Result<()> {
         let port = self.device.port;
         // SAFETY: the port is open.
@@ -246,7 +271,10 @@ impl Port {
         check(returned, if up { "bring up" } else { "bring down" }, self.name()).map(drop)
     }
 
-    /// Receives frames for every MAC address, or only for its own.
+    /// Promiscuous mode: receives frames for every MAC address, or only for its own.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot.
     pub fn set_promiscuous(&mut self, on: bool) -> Result<()> {
         let port = self.device.port;
         // SAFETY: the port is open.
@@ -256,7 +284,10 @@ impl Port {
         check(returned, "set promiscuous mode of", self.name()).map(drop)
     }
 
-    /// Receives frames for every multicast group (neighbour discovery needs it), or for none.
+    /// All-multicast mode: receives frames for every multicast group (neighbor discovery needs it), or for none.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot.
     pub fn set_all_multicast(&mut self, on: bool) -> Result<()> {
         let port = self.device.port;
         // SAFETY: the port is open.
@@ -267,6 +298,9 @@ impl Port {
     }
 
     /// The counters.
+    ///
+    /// # Errors
+    /// [`Error`] if the driver cannot be queried.
     pub fn stats(&mut self) -> Result<Stats> {
         let mut raw = sys::rte_eth_stats::default();
         // SAFETY: the port is open, `raw` is writable.
@@ -307,7 +341,7 @@ impl Device {
         conf.rxmode.mtu = config.mtu.into();
         (conf.rxmode.offloads, conf.txmode.offloads) =
             offloads(config, (info.rx_offload_capa, info.tx_offload_capa), data_room);
-        // Where the device cannot hash, asking for it is an error of some drivers.
+        // Some drivers refuse RSS if the device cannot hash.
         if config.rss && config.rx_queues > 1 && info.flow_type_rss_offloads != 0 {
             conf.rxmode.mq_mode = sys::FC_MQ_RX_RSS;
             conf.rxmode.offloads |= info.rx_offload_capa & sys::FC_RX_OFFLOAD_RSS_HASH;
@@ -371,14 +405,14 @@ impl Drop for Device {
     }
 }
 
-/// Receive and transmit offloads to ask a device for, of those that it has. By need only: most drivers choose their fastest code by
-/// what was not asked for.
+/// Receive and transmit offloads to request, of those that the device has. Only the needed ones: most drivers choose their fastest path by
+/// what was not requested.
 fn offloads(config: &PortConfig, (rx, tx): (u64, u64), data_room: u16) -> (u64, u64) {
     let exceeds = u32::from(config.mtu) + FRAME_OVERHEAD > u32::from(data_room);
     let needed = |wanted: bool, offload: u64| if wanted { offload } else { 0 };
     let receive = needed(config.segments && exceeds, sys::FC_RX_OFFLOAD_SCATTER)
         | needed(config.ipv4_checksum, sys::FC_RX_OFFLOAD_IPV4_CKSUM);
-    // Packets in several buffers are not freed in bulk.
+    // Segmented packets are not freed in bulk.
     let transmit = needed(config.segments, sys::FC_TX_OFFLOAD_MULTI_SEGS)
         | needed(config.one_pool && !config.segments, sys::FC_TX_OFFLOAD_MBUF_FAST_FREE);
     (rx & receive, tx & transmit)

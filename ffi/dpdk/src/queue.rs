@@ -7,7 +7,7 @@ use dpdk_sys as sys;
 use crate::burst::Burst;
 use crate::port::Started;
 
-/// One receive queue of a started port. It has one owner and may move between threads.
+/// A receive queue of a started port. It has one owner, and can move between threads.
 #[derive(Debug)]
 pub struct RxQueue {
     port: u16,
@@ -20,8 +20,8 @@ impl RxQueue {
         Self { port: started.port(), queue, _started: started }
     }
 
-    /// Adds the packets that wait, as many as there is room for, to `burst`. Returns how many. Some drivers
-    /// give nothing when there is room for fewer than 4 (vector receive), so leave more.
+    /// Appends waiting packets to `burst`, as many as fit. Returns their number. Some drivers return nothing if there is room for fewer
+    /// than 4 (vector receive), so leave more.
     #[inline]
     pub fn receive<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         burst.fill(|spare| {
@@ -33,7 +33,7 @@ impl RxQueue {
         })
     }
 
-    /// The DPDK number of the port.
+    /// DPDK's id of the port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -44,7 +44,7 @@ impl RxQueue {
     }
 }
 
-/// One transmit queue of a started port. It has one owner and may move between threads.
+/// A transmit queue of a started port. It has one owner, and can move between threads.
 #[derive(Debug)]
 pub struct TxQueue {
     port: u16,
@@ -57,8 +57,8 @@ impl TxQueue {
         Self { port: started.port(), queue, _started: started }
     }
 
-    /// Hands packets from the front of `burst` to the driver. Returns how many it took: those belong to the
-    /// driver now and have left the burst. The others are still in it, in order.
+    /// Passes packets from the front of `burst` to the driver. Returns how many it took: the driver owns those. The others stay in the
+    /// burst, in order.
     #[inline]
     pub fn send<const N: usize>(&mut self, burst: &mut Burst<N>) -> usize {
         let (mbufs, len) = burst.as_mbufs();
@@ -73,7 +73,7 @@ impl TxQueue {
         sent
     }
 
-    /// The DPDK number of the port.
+    /// DPDK's id of the port.
     pub fn port(&self) -> u16 {
         self.port
     }

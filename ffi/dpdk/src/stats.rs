@@ -1,4 +1,4 @@
-//! What a port tells about itself: counters and link.
+//! Counters and link state of a port.
 
 use dpdk_sys as sys;
 
@@ -19,7 +19,7 @@ pub struct Stats {
     pub rx_errors: u64,
     /// Packets that failed to be sent.
     pub tx_errors: u64,
-    /// Receive failures for want of an mbuf.
+    /// Receive failures because no mbuf was available.
     pub rx_no_buffer: u64,
 }
 
@@ -38,14 +38,14 @@ impl From<sys::rte_eth_stats> for Stats {
     }
 }
 
-/// The state of a port's link.
+/// Link state of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
-    /// Whether there is someone on the other side.
+    /// Whether the link is up.
     pub up: bool,
-    /// Mbit/s, or `None` when unknown. Virtual devices report a made-up value.
+    /// Speed in Mbit/s, or `None` if unknown. Virtual devices report a made-up value.
     pub speed_mbps: Option<u32>,
-    /// Full duplex.
+    /// Whether the link is full duplex.
     pub full_duplex: bool,
 }
 

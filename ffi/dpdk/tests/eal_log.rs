@@ -35,21 +35,22 @@ fn a_wrong_argument_is_named_without_the_usage_of_all() {
     let (stdout, stderr) = run(&format!("{PLAIN} --nosuchoption"));
     // EAL of 25.11 ends the process by itself where it does not know an argument; then the log alone tells.
     if let Some(error) = stdout.lines().find(|line| line.starts_with("error: ")) {
-        assert!(error.contains("EAL said: ") && error.contains("nosuchoption"), "{error}");
+        assert!(error.contains("EAL log: ") && error.contains("nosuchoption"), "{error}");
     }
     assert!(
         !stdout.contains("EAL common options") && !stderr.contains("EAL common options"),
         "{stdout}{stderr}"
     );
-    let told = stderr.lines().filter(|line| line.contains("ERROR") && line.contains("nosuchoption")).count();
-    assert_eq!(told, 1, "{stdout}{stderr}");
+    let reported =
+        stderr.lines().filter(|line| line.contains("ERROR") && line.contains("nosuchoption")).count();
+    assert_eq!(reported, 1, "{stdout}{stderr}");
 }
 
 #[test]
 fn a_core_that_is_not_there_is_named() {
     let (stdout, stderr) = run(&format!("{PLAIN} -l 127"));
     let error = stdout.lines().find(|line| line.starts_with("error: ")).unwrap();
-    assert!(error.contains("127") && error.contains("EAL said: "), "{error}");
+    assert!(error.contains("127") && error.contains("EAL log: "), "{error}");
     let fatal = stderr.lines().filter(|line| line.contains("nvalid")).collect::<Vec<_>>();
     let texts: Vec<&str> =
         fatal.iter().filter_map(|line| line.split_once("EAL: ")).map(|(_, text)| text).collect();

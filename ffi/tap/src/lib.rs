@@ -1,7 +1,7 @@
 //! TAP interfaces of the kernel: Ethernet frames read and written through a file descriptor.
 //!
-//! [`Tap::open`] makes one, [`setup`] gives it addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame, [`watch`] tells of
-//! MAC addresses that change. An interface goes away with its [`Tap`]; [`rules`] looks after what does not.
+//! [`Tap::open`] creates an interface, [`setup`] configures addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame,
+//! [`watch`] reports changed MAC addresses. An interface disappears with its [`Tap`]; [`rules`] cleans up what does not.
 
 mod netlink;
 pub mod rules;
@@ -12,13 +12,13 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Longest name of an interface, as the kernel has it.
+/// Longest interface name in bytes, as defined by the kernel.
 pub const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
 /// `linux/if_tun.h`, since Linux 5.0.
 const TUNSETCARRIER: libc::Ioctl = 0x4004_54e2;
 
-/// A TAP interface that this process made.
+/// A TAP interface that this process created.
 #[derive(Debug)]
 pub struct Tap {
     file: OwnedFd,
@@ -27,7 +27,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Makes an interface of this name, down and without addresses. Reading and writing do not block.
+    /// Creates an interface with this name, down and without addresses. Reads and writes do not block.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the name is too long or has a '/'; otherwise the system's error: no /dev/net/tun, no CAP_NET_ADMIN, or the name is
+    /// in use.
     pub fn open(name: &str) -> io::Result<Tap> {
         if name.is_empty() || name.len() > MAX_NAME || name.bytes().any(|byte| byte == 0 || byte == b'/') {
             let text = format!("expected 1 to {MAX_NAME} bytes without '/', found {name:?}");
@@ -64,12 +68,15 @@ impl Tap {
         &self.name
     }
 
-    /// Its number in the kernel.
+    /// Its interface index.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// Its MAC address as it is now.
+    /// Its current MAC address.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn mac(&self) -> io::Result<[u8; 6]> {
         // SAFETY: ifreq is plain data, for which zero is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -86,7 +93,10 @@ impl Tap {
         Ok(mac)
     }
 
-    /// Plugs the interface in or pulls it out (`ip link` says `NO-CARRIER`). A new one is plugged in.
+    /// Sets its carrier (`ip link` shows `NO-CARRIER` without). A new interface has one.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn set_carrier(&self, up: bool) -> io::Result<()> {
         let up = libc::c_int::from(up);
         // SAFETY: the descriptor is open, and the kernel reads one int.
@@ -96,7 +106,10 @@ impl Tap {
         Ok(())
     }
 
-    /// Takes a frame that the kernel sent; `None` where there is none.
+    /// Reads a frame that the kernel sent; `None` if there is none.
+    ///
+    /// # Errors
+    /// The system's error, for instance if the interface was deleted.
     pub fn read(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
         // SAFETY: `room` is writable for its length.
         let count = unsafe { libc::read(self.file.as_raw_fd(), room.as_mut_ptr().cast(), room.len()) };
@@ -109,7 +122,10 @@ impl Tap {
         }
     }
 
-    /// Hands the kernel a frame as if it had come from the wire.
+    /// Passes a frame to the kernel as if it came from the wire.
+    ///
+    /// # Errors
+    /// The system's error, for instance if the interface is down.
     pub fn write(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: `frame` is readable for its length.
         let count = unsafe { libc::write(self.file.as_raw_fd(), frame.as_ptr().cast(), frame.len()) };

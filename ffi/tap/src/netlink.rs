@@ -1,14 +1,14 @@
-//! Requests to rtnetlink that are acknowledged, and dumps (rtnetlink(7), netlink(7)).
+//! Acknowledged rtnetlink requests, and dumps (rtnetlink(7), netlink(7)).
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use fibcast_netlink::{Dumped, Message, Received, Socket, Writer, flag, kind};
 
-/// Room for what the kernel says; a dump comes in portions of 32 KiB.
+/// Receive buffer in bytes; a dump comes in portions of 32 KiB.
 const ROOM: usize = 256 * 1024;
-/// Longest wait for an acknowledgement. Others may hold the kernel's routing lock for as long as a full table takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for an acknowledgement. Others may hold the kernel's routing lock while they change a full table.
+const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The routing side of the kernel.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Kernel {
         writer.flag(flag::REQUEST | flag::ACK);
         self.socket.send(writer.bytes())?;
         loop {
-            if !self.socket.wait(PATIENCE)? {
+            if !self.socket.wait(ACK_TIMEOUT)? {
                 return Err(io::Error::new(ErrorKind::TimedOut, "the kernel did not acknowledge a request"));
             }
             let Received::Messages(messages) = self.socket.receive()? else { continue };
@@ -61,6 +61,6 @@ impl Kernel {
                 return Ok(found);
             }
         }
-        Err(io::Error::new(ErrorKind::ResourceBusy, "what the kernel has changed during each of five dumps"))
+        Err(io::Error::new(ErrorKind::ResourceBusy, "the kernel's data changed during each of five dumps"))
     }
 }

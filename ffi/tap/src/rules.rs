@@ -1,10 +1,10 @@
-//! Policy rules (ip-rule(8)): what is sent from an address of a port asks a table of ours. They outlive the process that made them, so
-//! the next one looks for what was left.
+//! Policy rules (ip-rule(8)): traffic from a port's addresses uses our routing table. Rules outlive the process that created them, so the
+//! next one removes what was left.
 //!
-//! A rule belongs to a process at work as long as its address is on an interface that such a process made. [`setup::apply`] adds the
-//! address before the rule, an orderly end removes the rule before the interface, and the interface goes away with its process however that
-//! ends. So [`clear`] may remove a rule of ours whose address is on none of these interfaces, whichever process made it, and never one of
-//! another process at work.
+//! A rule belongs to a running process as long as its address is on an interface that such a process created. [`setup::apply`] adds the
+//! address before the rule, an orderly exit removes the rule before the interface, and the interface disappears with its process in any
+//! case. So [`clear`] may remove one of our rules whose address is on none of these interfaces, whichever process created it, but never one
+//! of another running process.
 //!
 //! [`setup::apply`]: crate::setup::apply
 
@@ -19,8 +19,8 @@ use fibcast_netlink::{Address, Family, PROTOCOL, Rule, kind};
 use crate::netlink::Kernel;
 use crate::setup::Setup;
 
-/// Priority of all rules: before those that get theirs from the kernel (32765 and below), with room in front for an operator's. A fixed
-/// one, because the kernel takes two rules that differ in it alone for two.
+/// Priority of all rules: before those that the kernel numbers itself (32765 and below), with room before for an operator's. It is fixed,
+/// because the kernel treats two rules that differ only in priority as different.
 const PRIORITY: u32 = 7_830;
 
 /// A rule as fibcast makes it.
@@ -35,16 +35,16 @@ pub(crate) fn delete(rule: &Rule, kernel: &mut Kernel) -> io::Result<()> {
 /// Addresses of this host.
 #[derive(Debug, Default)]
 struct Addresses {
-    /// On interfaces that a process like this one made.
+    /// On interfaces created by a process like this one.
     at_work: HashSet<IpAddr>,
     /// On any other interface.
     others: HashSet<IpAddr>,
 }
 
-/// Which of the rules that are there were left by a process that is no more, by the addresses that there are and what is wanted.
+/// The existing rules that a terminated process left, judged by the existing addresses and the wanted rules.
 fn leftovers(found: &[Rule], tables: &Range<u32>, addresses: &Addresses, wanted: &[Rule]) -> Vec<Rule> {
-    // Versions before the mark said no protocol, and an operator may say none. So a rule without is only taken for ours in a table that is
-    // in use, where its address is to be ours, or is nowhere on this host, so that the rule is of no use to anybody.
+    // Older versions did not set a protocol, and an operator may not set one. A rule without protocol is only removed if its table is in
+    // use and its address is to be ours, or is nowhere on this host, so that the rule has no effect.
     let in_use = |table| table == tables.start || wanted.iter().any(|rule| rule.table == table);
     let to_be_ours = |source| wanted.iter().any(|rule| rule.source == source);
     let ours = |rule: &Rule| match rule.protocol {
@@ -57,18 +57,21 @@ fn leftovers(found: &[Rule], tables: &Range<u32>, addresses: &Addresses, wanted:
     found.iter().filter(dead).copied().collect()
 }
 
-/// Removes the rules into `tables` that a process left which could not end in order, and says how many. `prefix` is how the names of the
-/// interfaces begin that such processes make; rules that `wanted` asks for stay, to be taken over. Call it before [`setup::apply`].
+/// Removes the rules into `tables` that a killed process left, and returns their number. `prefix` is the name prefix of the interfaces that
+/// such processes create. Rules that `wanted` needs stay. Call it before [`setup::apply`].
 ///
 /// [`setup::apply`]: crate::setup::apply
+///
+/// # Errors
+/// The system's error, for instance without CAP_NET_ADMIN.
 pub fn clear(tables: &Range<u32>, prefix: &str, wanted: &[&Setup]) -> io::Result<usize> {
     let mut kernel = Kernel::open()?;
-    // Rules before addresses: of a process that starts meanwhile both are seen, or the address alone.
+    // Rules before addresses: of a process that starts in between, both are seen or only the address.
     let mut found = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
         match kernel.dump(|writer, sequence| Rule::dump(writer, sequence, family), Rule::read) {
             Ok(rules) => found.extend(rules),
-            // A kernel without IPv6 has none of its rules.
+            // A kernel without IPv6 has no IPv6 rules.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             Err(error) => return Err(error),
         }

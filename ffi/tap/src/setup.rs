@@ -1,4 +1,4 @@
-//! Gives an interface its MAC address, MTU, addresses and the routes of what the host sends from them.
+//! Configures an interface: MAC address, MTU, addresses, and the routes for traffic from them.
 
 use std::io;
 
@@ -9,21 +9,21 @@ use crate::Tap;
 use crate::netlink::Kernel;
 use crate::rules;
 
-/// What an interface is to have.
+/// Configuration of an interface.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// MAC address.
     pub mac: [u8; 6],
-    /// Largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u16,
     /// Addresses with their subnets.
     pub addresses: Vec<IpNet>,
-    /// Routing table for what the host sends from these addresses: a default route out of this interface.
+    /// Routing table for traffic from these addresses: a default route out of this interface.
     pub table: u32,
 }
 
 impl Setup {
-    /// What is sent from one of the addresses asks the table.
+    /// Traffic from these addresses uses the table.
     pub(crate) fn rules(&self) -> impl Iterator<Item = Rule> {
         self.addresses.iter().map(|address| rules::rule_for(address.addr(), self.table))
     }
@@ -41,7 +41,10 @@ fn change(kernel: &mut Kernel, link: Link) -> io::Result<()> {
     kernel.ask(|writer, sequence| link.write(writer, 0, sequence))
 }
 
-/// Sets the interface up and brings it up. Rules come last: one that is there has its address on an interface that is there.
+/// Configures the interface and sets it up. Rules come last: the address of an existing rule is on an existing interface.
+///
+/// # Errors
+/// The system's error, for instance without CAP_NET_ADMIN.
 pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
     let link = Link { index: tap.index(), ..Link::default() };
@@ -71,12 +74,18 @@ pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets the MAC address alone.
+/// Sets only the MAC address.
+///
+/// # Errors
+/// The system's error.
 pub fn set_mac(tap: &Tap, mac: [u8; 6]) -> io::Result<()> {
     change(&mut Kernel::open()?, Link { index: tap.index(), mac: Some(mac), ..Link::default() })
 }
 
-/// Takes back what does not go away with the interface.
+/// Removes what does not disappear with the interface.
+///
+/// # Errors
+/// The system's error.
 pub fn take_back(setup: &Setup) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
     setup.rules().map(|rule| rules::delete(&rule, &mut kernel)).fold(Ok(()), io::Result::and)

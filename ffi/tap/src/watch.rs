@@ -1,4 +1,4 @@
-//! Tells which interfaces got another MAC address. udev may give a TAP interface one of its own (`MACAddressPolicy`), and an operator may.
+//! Reports interfaces whose MAC address changed, by udev (`MACAddressPolicy`) or an operator.
 
 use std::io;
 
@@ -6,25 +6,31 @@ use fibcast_netlink::{Link, Received, Socket, group};
 
 use crate::Tap;
 
-/// Room for what the kernel says between two looks.
+/// Receive buffer in bytes, for what the kernel reports between two reads.
 const ROOM: usize = 256 * 1024;
 
-/// What the kernel says of links, from when it was opened.
+/// Link notifications of the kernel, from the time of opening.
 #[derive(Debug)]
 pub struct Links {
     socket: Socket,
 }
 
 impl Links {
-    /// Begins to listen.
+    /// Subscribes to link notifications.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn open() -> io::Result<Links> {
         let socket = Socket::open(ROOM)?;
         socket.subscribe(group::LINK)?;
         Ok(Links { socket })
     }
 
-    /// Calls `changed` with the index and the MAC address of each interface that the kernel told of since the last call, changed or not.
-    /// Does not wait. Where the kernel told more than there was room for, each of `taps` is asked.
+    /// Calls `changed` with index and MAC address of each interface that the kernel reported since the last call, changed or not. Does not
+    /// block. After an overrun each of `taps` is queried.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn look<'a>(
         &mut self,
         taps: impl Iterator<Item = &'a Tap>,

@@ -1,9 +1,9 @@
-//! The hand-off itself, of anything: who may look, who frees, and when.
+//! The hand-off of any value from one publisher to many readers: who may read it, who frees it, and when.
 //!
-//! Two guards keep a destructor out of the workers. *Stamps*: a reader lets go of its reference before it moves its stamp, so a value
-//! older than every stamp is held by nobody who is awake; they also say who is behind. *Counts*: a value is freed when `Arc::get_mut`
-//! finds no other reference, which covers a reader that wakes up and holds a value before its stamp says so. `tests/loom/` runs this
-//! file under a model checker, and shows what goes wrong when a guard is missing or in the wrong order.
+//! Two guards keep destructors out of the workers. *Stamps*: a reader drops its reference before it moves its stamp, so no awake reader
+//! holds a value older than every stamp; stamps also show who lags. *Counts*: a value is freed when `Arc::get_mut` finds no other
+//! reference, which covers a reader that wakes up and holds a value before its stamp says so. `tests/loom/` runs this file under a model
+//! checker, and shows what fails when a guard is missing or in the wrong order.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -15,13 +15,13 @@ pub(crate) const IDLE: u64 = 0;
 /// The stamp of a reader that was dropped.
 pub(crate) const GONE: u64 = u64::MAX;
 
-/// What the model leaves out to show that it would be missed. The product leaves out nothing.
+/// Guards that the model switches off to show that each is needed. The product uses all of them.
 pub(crate) trait Guards {
-    /// Nothing is freed that a stamp says is held.
+    /// Nothing is freed that a stamp marks as held.
     const STAMPS: bool = true;
-    /// Nothing is freed that somebody refers to.
+    /// Nothing is freed that has another reference.
     const COUNTS: bool = true;
-    /// A stamp moves after the reference is given back.
+    /// A stamp moves only after the reference is dropped.
     const IN_ORDER: bool = true;
 }
 
@@ -34,17 +34,17 @@ impl Guards for All {}
 /// A value and its number.
 #[derive(Debug)]
 pub(crate) struct Published<T> {
-    /// Counts publications from 1 on; what the stamps speak of.
+    /// Number of the publication, from 1 on. Stamps refer to it.
     pub(crate) sequence: u64,
     pub(crate) value: T,
 }
 
-/// What a reader says of itself.
+/// The published state of a reader.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    /// The number of the value that it holds.
+    /// Number of the value that it holds.
     pub(crate) stamp: AtomicU64,
-    /// The thread that it was last seen on; 0 before its first look.
+    /// The thread that it last ran on; 0 before its first read.
     pub(crate) thread: AtomicUsize,
 }
 
@@ -64,14 +64,14 @@ impl<T, G: Guards> Handoff<T, G> {
         Handoff { current, sequence: 1, retired: VecDeque::new(), freed: 0, guards: PhantomData }
     }
 
-    /// A reader's end; idle until its first look.
+    /// Creates a reader, idle until its first read.
     pub(crate) fn reader(&self) -> HandoffReader<T, G> {
         let seat = Seat { stamp: AtomicU64::new(IDLE), thread: AtomicUsize::new(0) };
         let seat = Arc::new(CachePadded::new(seat));
         HandoffReader { current: self.current.clone(), cache: None, seat, stamped: IDLE, guards: PhantomData }
     }
 
-    /// The number of the value in force.
+    /// Number of the current value.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -86,23 +86,23 @@ impl<T, G: Guards> Handoff<T, G> {
         self.freed
     }
 
-    /// Looks at the value in force.
+    /// Reads the current value.
     pub(crate) fn with_current<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.current.load().value)
     }
 
-    /// Puts a value in force, at one instant for all readers, and retires the one before.
+    /// Makes a value current at one instant for all readers, and retires the previous one.
     pub(crate) fn swap(&mut self, value: T) {
         self.sequence += 1;
         let next = Arc::new(Published { sequence: self.sequence, value });
         self.retired.push_back(self.current.swap(next));
     }
 
-    /// Frees what no reader can hold, given all readers' seats.
+    /// Frees the retired values that no reader can hold, given the seats of all readers.
     pub(crate) fn free<'a>(&mut self, seats: impl Iterator<Item = &'a Seat>) {
         let held = seats.map(|seat| seat.stamp.load(Ordering::Acquire));
         let oldest_held = held.filter(|&stamp| stamp != IDLE && stamp != GONE).min().unwrap_or(GONE);
-        // Oldest first, and none out of turn: what it is made of may be shared with the next.
+        // Oldest first and strictly in order: a value may share parts with the next one.
         while let Some(oldest) = self.retired.front_mut() {
             let stamped = G::STAMPS && oldest.sequence >= oldest_held;
             if stamped || (G::COUNTS && Arc::get_mut(oldest).is_none()) {
@@ -114,7 +114,7 @@ impl<T, G: Guards> Handoff<T, G> {
     }
 }
 
-/// A reader's end. It may be sent to a thread, not shared between threads.
+/// The reader's end. It can be sent to another thread, but not shared between threads.
 #[derive(Debug)]
 pub(crate) struct HandoffReader<T, G = All> {
     current: Arc<Swap<Published<T>>>,
@@ -125,11 +125,11 @@ pub(crate) struct HandoffReader<T, G = All> {
 }
 
 impl<T, G: Guards> HandoffReader<T, G> {
-    /// The value in force.
+    /// The current value.
     #[inline]
     pub(crate) fn look(&mut self) -> &T {
         if !G::IN_ORDER {
-            // What the model must object to.
+            // The mutation that the model must detect.
             self.seat.stamp.store(self.current.load().sequence, Ordering::Release);
         }
         let cache = self.cache.get_or_insert_with(|| {
@@ -138,14 +138,14 @@ impl<T, G: Guards> HandoffReader<T, G> {
         });
         let published = cache.load();
         if published.sequence != self.stamped {
-            // Release: the reference to the value before is given back by now, and must be seen so.
+            // Release: the previous reference is dropped by now, and other threads must see it so.
             self.seat.stamp.store(published.sequence, Ordering::Release);
             self.stamped = published.sequence;
         }
         &published.value
     }
 
-    /// Lets go of the value.
+    /// Drops the value.
     pub(crate) fn idle(&mut self) {
         if self.cache.take().is_some() {
             self.stamped = IDLE;

@@ -1,15 +1,15 @@
-//! The hand-off: one thread swaps generations in, workers look once per burst, and only that one thread frees.
+//! Publishing generations: one thread swaps them in, workers read once per burst, and only that one thread frees.
 //!
-//! [`Publisher`] puts a new [`Generation`] in place with one pointer swap and keeps the one before on its retired
-//! list. Each worker has a [`Reader`], which caches the pointer and stamps the number of the generation it holds.
-//! [`Publisher::collect`] frees a retired generation when every stamp is past it (or idle) *and* no other reference
-//! is left, so that its destructor, which may give back a whole trie, runs here and never in a worker ([`handoff`]).
-//! Debug builds assert it, release builds count it, for each worker ([`PublisherStats`]).
+//! [`Publisher`] makes a new [`Generation`] current with one pointer swap and moves the previous one to its retired list. Each worker has a
+//! [`Reader`], which caches the pointer and stamps the number of the generation that it holds.
+//! [`Publisher::collect`] frees a retired generation when every stamp is past it (or idle) *and* no other reference is left. So its
+//! destructor, which may free a whole trie, runs here and never in a worker ([`handoff`]). Debug builds assert this, release builds count
+//! violations for each worker ([`PublisherStats`]).
 //!
-//! The retired list is bounded. At the bound the publisher does not wait and no worker does: the new generation is
-//! kept as pending, in place of one that was pending before, and goes out as soon as a retired one is freed. So a
-//! worker that stands still holds at most [`RETIRED_LIMIT`] generations, all others forward by the newest of them,
-//! and when it moves on they see the net of what came since. A worker that sleeps or has ended holds nothing.
+//! The retired list is bounded. At the bound neither the publisher nor a worker waits: the new generation stays pending, replacing an
+//! earlier pending one, and is published as soon as a retired one is freed. So a stalled worker holds at most [`RETIRED_LIMIT`]
+//! generations, the others forward by the newest published one, and after the stall all see the net result of what came in between. A
+//! worker that sleeps or has ended holds nothing.
 
 mod handoff;
 
@@ -18,7 +18,7 @@ use crate::audit::Audit;
 use crate::generation::Generation;
 use crate::sync::{Arc, CachePadded, Ordering};
 
-/// Retired generations that may wait for workers, unless [`Publisher::with_retired_limit`] says otherwise.
+/// Retired generations that may wait for workers, unless [`Publisher::with_retired_limit`] sets another bound.
 pub const RETIRED_LIMIT: usize = 64;
 
 #[derive(Debug)]
@@ -27,46 +27,46 @@ struct Worker {
     seat: Arc<CachePadded<Seat>>,
 }
 
-/// Whether a generation is visible to workers yet.
+/// Whether workers can see a generation yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visibility {
     /// The next burst of each worker uses it.
     Now,
-    /// The retired list is full; it goes out with a later [`Publisher::collect`], unless a newer one takes its place.
+    /// The retired list is full. A later [`Publisher::collect`] publishes it, unless a newer generation replaces it first.
     Deferred,
 }
 
-/// Where a worker was last seen.
+/// How far a worker has followed the publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerStamp {
-    /// The name it was registered by.
+    /// The name given to [`Publisher::register`].
     pub name: String,
-    /// Publications behind the newest one; none when it is idle and holds nothing.
+    /// Publications that it is behind the newest one; none if it is idle and holds nothing.
     pub behind: Option<u64>,
-    /// Generations that it freed; anything but 0 is a defect.
+    /// Generations that it freed. Anything but 0 is a bug.
     pub freed: u64,
 }
 
-/// What the publisher did and what waits.
+/// Counters and state of the publisher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublisherStats {
     /// Generations that became visible.
     pub published: u64,
-    /// Times that the retired list was full, so that a generation had to wait.
+    /// Times that a generation had to wait because the retired list was full.
     pub deferred: u64,
     /// Retired generations that a worker may still hold.
     pub retired: usize,
     /// Retired generations that were freed.
     pub freed: u64,
-    /// Generations that a worker freed; anything but 0 is a bug.
+    /// Generations that a worker freed. Anything but 0 is a bug.
     pub freed_by_workers: u64,
     /// Serial of the visible generation.
     pub serial: u64,
-    /// The workers, by registration.
+    /// The workers in the order of registration.
     pub workers: Vec<WorkerStamp>,
 }
 
-/// Publishes generations and frees retired ones. One thread owns it, together with the [`crate::Fib`].
+/// Publishes generations and frees retired ones. The thread that owns the [`crate::Fib`] owns it.
 #[derive(Debug)]
 pub struct Publisher {
     handoff: Handoff<Arc<Generation>>,
@@ -78,7 +78,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts with `first` in force.
+    /// Starts with `first` as the current generation.
     pub fn new(first: Arc<Generation>) -> Self {
         let audit = Arc::new(Audit::new());
         audit.enter();
@@ -93,20 +93,20 @@ impl Publisher {
         }
     }
 
-    /// Bounds the retired list; at least 1.
+    /// Sets the bound of the retired list; at least 1.
     pub fn with_retired_limit(mut self, limit: usize) -> Self {
         self.retired_limit = limit.max(1);
         self
     }
 
-    /// Gives a worker its reader; idle until its first burst.
+    /// Creates a reader for the worker `name`. It is idle until its first burst.
     pub fn register(&mut self, name: &str) -> Reader {
         let reader = self.handoff.reader();
         self.workers.push(Worker { name: name.to_owned(), seat: reader.seat.clone() });
         Reader { handoff: reader }
     }
 
-    /// Makes a generation visible to every worker at one instant, and frees what can be freed.
+    /// Makes a generation visible to every worker at one instant, and frees the retired ones that nobody holds.
     pub fn publish(&mut self, generation: Arc<Generation>) -> Visibility {
         self.collect();
         if self.handoff.retired() >= self.retired_limit {
@@ -120,8 +120,8 @@ impl Publisher {
         Visibility::Now
     }
 
-    /// Frees the retired generations that all workers are past; publishes a pending one when there is room.
-    /// Call it on a timer too, so that memory is given back when nothing is published.
+    /// Frees the retired generations that all workers have passed, and publishes a pending one when there is room. Call it on a timer as
+    /// well, so that memory is freed when nothing is published.
     pub fn collect(&mut self) {
         self.audit.enter();
         self.workers.retain(|worker| worker.seat.stamp.load(Ordering::Acquire) != GONE);
@@ -134,7 +134,7 @@ impl Publisher {
         }
     }
 
-    /// What was done, what waits, and where the workers are.
+    /// Counters, retired generations, and how far each worker is.
     pub fn stats(&self) -> PublisherStats {
         let stamp = |worker: &Worker| {
             let stamp = worker.seat.stamp.load(Ordering::Acquire);
@@ -173,20 +173,20 @@ impl Drop for Publisher {
     }
 }
 
-/// A worker's view of the current generation. It may be sent to a thread, not shared between threads.
+/// A worker's view of the current generation. It can be sent to another thread, but not shared between threads.
 #[derive(Debug)]
 pub struct Reader {
     handoff: HandoffReader<Arc<Generation>>,
 }
 
 impl Reader {
-    /// The generation for one burst of packets: call it once per burst, also for an empty one.
+    /// The generation for one burst of packets. Call it once per burst, even for an empty one.
     #[inline]
     pub fn burst(&mut self) -> &Generation {
         self.handoff.look()
     }
 
-    /// Lets go of the generation: a worker that sleeps holds no memory.
+    /// Drops the generation, so that a sleeping worker holds no memory.
     pub fn idle(&mut self) {
         self.handoff.idle();
     }

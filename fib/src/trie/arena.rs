@@ -1,11 +1,10 @@
 //! The memory of all tries of a table: one reserved region, blocks of whole or half cache lines that are written once.
 //!
-//! A block is written while it is allocated and never again, so that a generation that refers to it needs no lock
-//! and no reference count per block. A block that a batch replaces is *retired*: generations taken so far may still
-//! reach it. Each generation holds a [`Token`]; a retired block is used again when the token of the newest
-//! generation that can reach it, and of every older one, is held by nobody else. A handle is the *place* of a block: its
-//! distance in bytes from the region's start, 4 bytes where a pointer takes 8, and no shift on the way to an address.
-//! Place 0 and the 32 KiB from there on are zero for ever: "nothing here", at every level.
+//! A block is written while it is allocated and never again, so a generation that refers to it needs no lock and no reference count per
+//! block. A block that a batch replaces is *retired*: earlier generations may still reach it. Each generation holds a [`Token`]; a retired
+//! block is reused when nobody else holds the token of the newest generation that can reach it, nor that of any older one. A handle is the
+//! *offset* of a block in bytes from the region's start: 4 bytes where a pointer takes 8, and no shift to form an address. Offset 0 and the
+//! 32 KiB after it stay zero forever: "no route", at every level.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
@@ -16,21 +15,21 @@ use std::sync::Arc;
 pub(crate) const LINE: usize = 16;
 /// Bytes in a line.
 const LINE_BYTES: usize = 64;
-/// Lines that stay zero: what a lookup may touch from place 0 on, and no block is larger.
+/// Lines that stay zero: everything that a lookup may touch from offset 0 on. No block is larger.
 const ZERO_LINES: usize = 512;
-/// Classes of blocks by size.
+/// Size classes of blocks.
 const CLASSES: usize = ZERO_LINES + 1;
-/// Blocks of this class and above are not broken up. They are pages, of which every batch needs some: those that the batch before
-/// replaced are what lets one that withdraws go in when all else is used.
+/// Blocks of this class and above are not split. They are pages, of which every batch needs some: those that the previous batch replaced
+/// allow a withdrawing batch when everything else is used.
 const WHOLE: usize = 64;
-/// Least and most lines of a region; a place has 32 bits.
+/// Least and most lines of a region: an offset has 32 bits.
 const MIN_LINES: usize = 1 << 16;
 const MAX_LINES: usize = 1 << 26;
 
-/// Reserved address space; the system gives memory to the pages that are written.
+/// Reserved address space. The system provides memory for the pages that are written.
 #[derive(Debug)]
 pub(crate) struct Region {
-    /// What the system gave.
+    /// The allocation.
     start: NonNull<u8>,
     /// The first line in it.
     base: NonNull<u8>,
@@ -45,14 +44,14 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn layout(lines: usize) -> Option<Layout> {
-        // With the alignment of any allocation it is the system that zeroes, page by page when they are touched; with
-        // a larger one the library would write all of it. So there is one line more, to align by hand.
+        // With the alignment of any allocation the system zeroes page by page on first touch; with a larger alignment the allocator would
+        // write all of it. So there is one line more, to align by hand.
         Layout::from_size_align((lines + 1) * LINE_BYTES, 16).ok()
     }
 
     fn reserve(bytes: usize) -> Option<Region> {
         let mut lines = (bytes / LINE_BYTES).clamp(MIN_LINES, MAX_LINES);
-        // A machine that does not hand out so much address space gets a smaller table.
+        // A machine that does not grant so much address space gets a smaller table.
         while lines >= MIN_LINES {
             // SAFETY: the layout is not of size zero.
             if let Some(start) = NonNull::new(unsafe { alloc_zeroed(Self::layout(lines)?) }) {
@@ -66,7 +65,7 @@ impl Region {
         None
     }
 
-    /// Where the kernels count from.
+    /// Base address of all offsets.
     #[inline]
     pub(crate) fn base(&self) -> *const u8 {
         self.base.as_ptr()
@@ -82,8 +81,8 @@ impl Drop for Region {
     }
 }
 
-/// Asks for pages of 2 MiB: lookups go all over the region, and with pages of 4 KiB many of them wait for an address to be translated.
-/// A wish: where the system has none, lookups are a little slower.
+/// Requests pages of 2 MiB: lookups touch the whole region, and with pages of 4 KiB many of them wait for the TLB. Only a hint: without
+/// such pages lookups are a little slower.
 fn want_large_pages(base: NonNull<u8>, bytes: usize) {
     #[cfg(all(target_os = "linux", not(miri)))]
     {
@@ -96,38 +95,38 @@ fn want_large_pages(base: NonNull<u8>, bytes: usize) {
     let _ = (base, bytes);
 }
 
-/// Held by a generation as long as it may reach the blocks of its time.
+/// Held by a generation while it may reach the blocks of its era.
 #[derive(Debug)]
 pub(crate) struct Token;
 
 #[derive(Debug)]
 struct Era {
     token: Arc<Token>,
-    /// Blocks that this era's generation is the last one to reach.
+    /// Blocks whose last possible reader is this era's generation.
     retired: Vec<(u32, u32)>,
 }
 
-/// Hands out blocks; owned by the control side.
+/// Allocates blocks; owned by the control side.
 #[derive(Debug)]
 pub(crate) struct Arena {
     region: Arc<Region>,
     /// Lines of the region, and the first that was never used.
     limit: usize,
     next: usize,
-    /// Places of free blocks by size: half a line, then by lines.
+    /// Offsets of free blocks by size: half a line, then by lines.
     free: Vec<Vec<u32>>,
-    /// Oldest first; the last one is the present.
+    /// Oldest first; the last one is the current era.
     eras: VecDeque<Era>,
     /// Half lines in use.
     used: usize,
-    /// Whether the batch in hand needs more than the lines that were never used.
+    /// Whether the current batch needs more than the lines that were never used.
     short: bool,
 }
 
-/// The blocks that a batch may ask for, at most.
+/// Upper bound of the blocks that a batch may allocate.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
-    /// How many of each class.
+    /// Number of blocks of each class.
     blocks: [usize; CLASSES],
     lines: usize,
 }
@@ -137,7 +136,7 @@ impl Demand {
         Demand { blocks: [0; CLASSES], lines: 0 }
     }
 
-    /// A block of at most so many words, `times` over.
+    /// Adds `times` blocks of at most `words` words.
     pub(crate) fn add(&mut self, words: usize, times: usize) {
         let size = Size::of(words);
         if let Some(blocks) = self.blocks.get_mut(size.class()) {
@@ -146,7 +145,7 @@ impl Demand {
         self.lines += size.halves().div_ceil(2) * times;
     }
 
-    /// Bytes in all.
+    /// Total bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.lines * LINE_BYTES
     }
@@ -176,7 +175,7 @@ impl Size {
         }
     }
 
-    /// Its list of free blocks.
+    /// Index of its list of free blocks.
     fn class(self) -> usize {
         match self {
             Size::Half => 0,
@@ -201,11 +200,11 @@ impl Arena {
         })
     }
 
-    /// Whether all of `demand` can be handed out: from fresh lines where they suffice, or else by breaking up larger free blocks, so
-    /// that there is a free one for each that may be asked for.
+    /// Whether all of `demand` can be allocated: from fresh lines if they suffice, otherwise by splitting larger free blocks until there is
+    /// a free one for each.
     ///
-    /// What is asked for in the end may be smaller and comes in any order. It then takes the smallest free block that will do, so
-    /// that whoever was to have that one finds another at least as large.
+    /// The blocks that are finally allocated may be smaller and come in any order. Each takes the smallest free block that fits, so the one
+    /// it displaces finds another at least as large.
     pub(crate) fn reserve(&mut self, demand: &Demand) -> bool {
         self.short = demand.lines > self.limit - self.next;
         if !self.short {
@@ -231,7 +230,7 @@ impl Arena {
         true
     }
 
-    /// Makes a block of `lines` free as one of a smaller class and what is left.
+    /// Splits a free block of `lines` lines into one of a smaller class and the rest.
     fn split(&mut self, place: u32, class: usize, lines: usize) {
         self.give(place, class as u32);
         if class == 0 {
@@ -262,10 +261,10 @@ impl Arena {
         self.used * LINE_BYTES / 2
     }
 
-    /// What a generation holds.
+    /// What a generation holds of the arena.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         let token = match self.eras.back() {
-            // Nothing was retired since the last one: both reach the same blocks.
+            // Nothing was retired since the last snapshot: both reach the same blocks.
             Some(era) if era.retired.is_empty() => era.token.clone(),
             _ => {
                 let token = Arc::new(Token);
@@ -276,11 +275,11 @@ impl Arena {
         Snapshot { region: self.region.clone(), _token: token }
     }
 
-    /// Makes retired blocks free again that no generation reaches.
+    /// Frees the retired blocks that no generation reaches.
     pub(crate) fn reclaim(&mut self) {
         while self.eras.len() > 1 {
             let Some(oldest) = self.eras.front_mut() else { break };
-            // Acquire, by `get_mut`: the last reader's last look was before it gave the token back.
+            // Acquire, by `get_mut`: the last reader's last read happened before it dropped the token.
             if Arc::get_mut(&mut oldest.token).is_none() {
                 return;
             }
@@ -298,12 +297,12 @@ impl Arena {
         }
     }
 
-    /// A new block, filled by `write`: words that it leaves hold anything. `reserve` was asked before the batch began.
-    /// Blocks of more than half a line begin with a line.
+    /// Allocates a block and fills it by `write`; words that it leaves unwritten are undefined. The batch called `reserve` before. Blocks
+    /// of more than half a line are aligned to a line.
     pub(crate) fn alloc(&mut self, words: usize, write: impl FnOnce(&mut [u32])) -> u32 {
         let size = Size::of(words);
         let Some(place) = self.take(size).map(|place| place as usize) else {
-            debug_assert!(false, "a batch needed more lines than it asked for");
+            debug_assert!(false, "a batch allocated more lines than it reserved");
             return 0;
         };
         self.used += size.halves();
@@ -321,7 +320,7 @@ impl Arena {
         place as u32
     }
 
-    /// A new block of as many words as `before`, with what that holds (nothing, if it has no words) and then what `edit` changes.
+    /// Allocates a block of as many words as `before`, copies its content (if it has any words) and applies `edit`.
     pub(crate) fn alloc_copy(
         &mut self,
         words: usize,
@@ -338,7 +337,7 @@ impl Arena {
         })
     }
 
-    /// A free place for a block of this size.
+    /// A free block of this size.
     fn take(&mut self, size: Size) -> Option<u32> {
         let class = size.class();
         let lines = class.max(1);
@@ -360,7 +359,7 @@ impl Arena {
         }
     }
 
-    /// Says that what is built from now on does not refer to this block.
+    /// Retires a block: later generations do not refer to it.
     pub(crate) fn retire(&mut self, place: u32, words: usize) {
         if place == 0 {
             return;
@@ -372,8 +371,8 @@ impl Arena {
         }
     }
 
-    /// Whether a batch of so many changes fits into fresh lines for certain, without a look at what it touches: it may write every block
-    /// anew, with each value in its long form, and each change may at most lead to a node's table, or to pages and uniform blocks.
+    /// Whether a batch of so many changes certainly fits into fresh lines, without looking at what it touches. It may rewrite every block
+    /// with each value in its long form, and each change may add at most a node's table, or pages and uniform blocks.
     pub(crate) fn surely_has_room(&mut self, changes: usize) -> bool {
         const CHANGE: usize = 1_024;
         let fresh = self.limit - self.next;
@@ -382,7 +381,7 @@ impl Arena {
         sure
     }
 
-    /// The blocks that are written.
+    /// Read access to the written blocks.
     #[cfg(test)]
     pub(crate) fn blocks(&self) -> Blocks<'_> {
         Blocks { region: &self.region }
@@ -402,18 +401,18 @@ pub(crate) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// `words` words of a block that is written.
+    /// The `words` words of a written block.
     pub(crate) fn words(self, place: u32, words: usize) -> &'a [u32] {
         assert!(place as usize + words * 4 <= self.region.lines * LINE_BYTES && place.is_multiple_of(4));
-        // SAFETY: inside the region, which is initialized (zero) memory; written blocks are never written again, and
-        // a block under construction has no place yet that a caller could know.
+        // SAFETY: inside the region, which is initialized (zero) memory; written blocks are never written again, and a block under
+        // construction has no offset yet that a caller could know.
         unsafe {
             std::slice::from_raw_parts(self.region.base.as_ptr().add(place as usize).cast::<u32>(), words)
         }
     }
 }
 
-/// Keeps the blocks of a generation as they are.
+/// Keeps the blocks of a generation unchanged.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) region: Arc<Region>,

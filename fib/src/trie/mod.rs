@@ -1,8 +1,8 @@
-//! The tries of a VRF: the tree of all routes on the control side, and the blocks made from it that workers read.
+//! The tries of a VRF: the control side's tree of all routes, and the blocks made from it that workers read.
 //!
-//! [`shape`] says which bits each level covers, [`node`] is the tree, [`encode`] makes blocks from what changed in it, [`arena`] is
-//! their memory, [`kernel`] reads them. The only module of the crate with `unsafe` in it: a handle of 4 bytes in place of a counted pointer of 8 is
-//! what keeps the lookup in the caches and the copy of a root at a few microseconds (figures in the README).
+//! [`shape`] defines the bits of each level, [`node`] is the tree, [`encode`] makes blocks of what changed, [`arena`] is their memory,
+//! [`kernel`] reads them. This is the only module of the crate with `unsafe`: a 4-byte handle instead of an 8-byte counted pointer keeps
+//! the lookup in the caches and the copy of a root at a few microseconds (figures in the README).
 #![allow(unsafe_code)]
 
 pub(crate) mod arena;
@@ -25,7 +25,7 @@ use crate::types::GroupIndex;
 #[derive(Debug)]
 pub(crate) struct Family {
     shape: &'static Shape,
-    /// Group of the default route, which is no part of the tree.
+    /// Group of the default route, which is not part of the tree.
     default: u32,
     root: Node,
     count: usize,
@@ -43,7 +43,7 @@ impl Family {
         Family { shape, default: 0, root: Node::new(shape, 0), count: 0 }
     }
 
-    /// Points a prefix to a group (`NO_ROUTE` removes it); returns what was there.
+    /// Points a prefix to a group (`NO_ROUTE` removes it); returns the previous group.
     pub(crate) fn set(&mut self, bits: u128, len: u8, group: GroupIndex) -> GroupIndex {
         let before = match len {
             0 => std::mem::replace(&mut self.default, group.0),
@@ -54,7 +54,7 @@ impl Family {
         GroupIndex(before)
     }
 
-    /// Asks the memory for what [`Family::set`] will look at.
+    /// Prefetches what [`Family::set`] will read.
     pub(crate) fn fetch(&self, bits: u128, len: u8) {
         self.root.fetch_path(self.shape, bits, len);
     }
@@ -75,7 +75,7 @@ impl Family {
         self.count
     }
 
-    /// Up to `limit` prefixes in order, from (`bits`, `len`) on.
+    /// Up to `limit` prefixes in order, starting at (`bits`, `len`).
     pub(crate) fn page(&self, from: (u128, u8), limit: usize) -> Vec<(u128, u8, GroupIndex)> {
         let mut found = Vec::new();
         if from == (0, 0) && self.default != 0 {
@@ -85,21 +85,21 @@ impl Family {
         found.into_iter().map(|(bits, len, group)| (bits, len, GroupIndex(group))).collect()
     }
 
-    /// Adds the blocks that [`Family::encode`] may ask for.
+    /// Adds the blocks that [`Family::encode`] may allocate.
     pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
         if !self.is_clean() {
             encoder.demand(self.shape, 0, &self.root, false, demand);
         }
     }
 
-    /// Brings the blocks up to date.
+    /// Encodes the changed nodes.
     pub(crate) fn encode(&mut self, encoder: &mut Encoder) {
         if !self.is_clean() {
             encoder.encode(self.shape, 0, &mut self.root, 0);
         }
     }
 
-    /// Forgets what changed since the blocks were made, after all of it was changed back.
+    /// Discards the record of changes after a roll-back.
     pub(crate) fn settle(&mut self) {
         let made = self.root.words > 0;
         self.root.settle();

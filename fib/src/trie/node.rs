@@ -1,12 +1,12 @@
 //! The control side's tree: every route once, 8 bytes each, sorted inside a node that covers a few bits of the address.
 //!
-//! A node at offset `off` covers `width` bits. Prefixes that end inside those bits are its entries, longer ones belong
-//! to a child at their slot. Entries sort as (slot, length): parents come right before what they cover.
+//! A node at bit offset `off` covers `width` bits. Prefixes that end inside those bits are its entries; longer ones belong to the child at
+//! their slot. Entries sort by (slot, length), so a prefix comes right before what it covers.
 
 use super::kernel::fetch;
 use super::shape::{Kind, Level, Shape};
 
-/// What a node's entry is: slot in the node's bits (prefix bits first, then zeros), length below the node, group.
+/// An entry of a node: slot in the node's bits (prefix bits first, then zeros), length below the node, group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry(u64);
 
@@ -32,42 +32,42 @@ impl Entry {
     }
 }
 
-/// Children that are asked for before it is their turn.
+/// Children that are prefetched ahead of their turn.
 const AHEAD: usize = 4;
 
-/// Asks for the lines of a slice, up to so many bytes of it.
+/// Prefetches the cache lines of a slice, up to so many bytes.
 fn fetch_all<T>(slice: &[T], bytes: usize) {
     let bytes = size_of_val(slice).min(bytes);
     (0..bytes).step_by(64).for_each(|at| fetch(slice.as_ptr().cast(), at));
 }
 
-/// Children of a node: by slot where they are many, sorted where they are few.
+/// Children of a node: by slot if there are many, sorted if there are few.
 #[derive(Debug)]
 pub(crate) enum Children {
     Dense(Box<[Option<Box<Node>>]>),
     Sparse(Vec<(u32, Box<Node>)>),
 }
 
-/// See the module.
+/// A node of the tree; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) entries: Vec<Entry>,
     pub(crate) children: Children,
-    /// Slots and lengths of entries that changed since the node was encoded, where a part of its block can be made anew.
+    /// Slots and lengths of entries that changed since the node was encoded, for blocks that can be updated in part.
     pub(crate) dirty: Vec<(u32, u8)>,
-    /// Slots of children that are not encoded as they are.
+    /// Slots of children whose blocks are out of date.
     pub(crate) dirty_children: Vec<u32>,
     /// Whether the parent's list of dirty children holds this node.
     pub(crate) listed: bool,
-    /// All of it must be encoded: it never was, the covering group changed, or its kind of block is made as a whole.
+    /// The whole node must be encoded: it never was, the covering group changed, or its kind of block is always rewritten.
     pub(crate) fresh: bool,
     /// Group of the address space that no entry covers.
     pub(crate) cover: u32,
-    /// What the parent's encoding holds for this node: a group, or a tagged block.
+    /// The value in the parent's block for this node: a group, or a tagged handle.
     pub(crate) leaf: u32,
-    /// Words of the node's own block; 0 for none.
+    /// Size of the node's own block in words; 0 for none.
     pub(crate) words: u32,
-    /// What a dense node, or one in two steps, keeps for each of its slots or parts.
+    /// The values of a dense node by slot, or of a split node by part.
     pub(crate) parts: Option<Box<[u32]>>,
 }
 
@@ -98,7 +98,7 @@ impl Node {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the node has neither entries nor children.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
             && match &self.children {
@@ -161,7 +161,7 @@ impl Node {
         }
     }
 
-    /// Writes an entry (group 0 removes it); returns the group that was there.
+    /// Writes an entry (group 0 removes it); returns the previous group.
     fn put(&mut self, slot: u32, len: u8, group: u32) -> u32 {
         let new = Entry::new(slot, len, group);
         // Sorted input appends.
@@ -185,7 +185,7 @@ impl Node {
         }
     }
 
-    /// Points a prefix of `len` ≥ 1 bits to a group (0 removes it); returns the group that was there.
+    /// Points a prefix of `len` ≥ 1 bits to a group (0 removes it); returns the previous group.
     pub(crate) fn set(
         &mut self,
         shape: &Shape,
@@ -216,7 +216,7 @@ impl Node {
         before
     }
 
-    /// Asks the memory for what [`Node::set`] will look at.
+    /// Prefetches what [`Node::set`] will read.
     pub(crate) fn fetch_path(&self, shape: &Shape, bits: u128, len: u8) {
         let (mut node, mut off) = (self, 0);
         for &Level { width, .. } in shape.levels {
@@ -230,7 +230,7 @@ impl Node {
         node.fetch_entries();
     }
 
-    /// Asks the memory for what will be looked at of the children in `slots` behind place `at`.
+    /// Prefetches the children in `slots` after index `at`.
     pub(crate) fn fetch_children(&self, slots: &[u32], at: usize) {
         let child = |ahead: usize| self.child(*slots.get(at + ahead)?);
         if let Some(child) = child(2 * AHEAD) {
@@ -245,7 +245,8 @@ impl Node {
         fetch_all(&self.entries, 256);
     }
 
-    /// Forgets what changed, after all of it was changed back: blocks are as they should be. Drops children that only the changes made.
+    /// Discards the record of changes after a roll-back, whose blocks are up to date. Drops children that only the rolled-back changes
+    /// created.
     pub(crate) fn settle(&mut self) {
         for slot in std::mem::take(&mut self.dirty_children) {
             let Some(child) = self.child_mut(slot) else { continue };
@@ -273,7 +274,7 @@ impl Node {
         })
     }
 
-    /// The place of the first entry at or behind `slot`.
+    /// Index of the first entry at or after `slot`.
     pub(crate) fn first_at(&self, slot: u32) -> usize {
         self.entries.partition_point(|entry| entry.slot() < slot)
     }
@@ -292,7 +293,7 @@ impl Node {
         None
     }
 
-    /// The longest prefix that covers an address: its length and group.
+    /// Longest-prefix match of an address: length and group.
     pub(crate) fn longest(&self, shape: &Shape, bits: u128) -> Option<(u8, u32)> {
         let (mut node, mut off, mut best) = (self, 0, None);
         for &Level { width, .. } in shape.levels {
@@ -307,7 +308,7 @@ impl Node {
         best
     }
 
-    /// Prefixes in order from (`bits`, `len`) on, as (bits, len, group); as many as `out` has room for up to `limit`.
+    /// Prefixes in order starting at (`bits`, `len`), as (bits, length, group); up to `limit`.
     pub(crate) fn page(&self, shape: &Shape, from: (u128, u8), limit: usize, out: &mut Vec<(u128, u8, u32)>) {
         self.page_below(shape, 0, 0, 0, from, limit, out);
     }

@@ -1,6 +1,6 @@
-//! Levels of the two families: which bits of an address each covers, and in what kind of block they are read.
+//! Levels of the two families: which bits of an address each covers, and the kind of block that holds them.
 
-/// How a node's slots are kept for lookups (the blocks are described in [`super::encode`]).
+/// How a node's slots are stored for lookups (the blocks are described in [`super::encode`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// A handle for each slot.
@@ -9,13 +9,13 @@ pub(crate) enum Kind {
     Narrow,
     /// 64 slots as runs, values of 4 bytes.
     Wide,
-    /// 256 slots as runs, values of 4 bytes: what few IPv4 prefixes are long enough for.
+    /// 256 slots as runs, values of 4 bytes: for the few IPv4 prefixes that are longer than /24.
     Long,
     /// 65,536 slots as sorted starts.
     Deep,
 }
 
-/// One step of a trie.
+/// One level of a trie.
 #[derive(Debug)]
 pub(crate) struct Level {
     pub(crate) width: u8,

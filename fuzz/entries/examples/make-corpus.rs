@@ -1,4 +1,4 @@
-//! Writes the corpus: `cargo run -p fibcast-fuzz-entries --example make-corpus` makes every file anew from golden inputs.
+//! Writes the corpus: `cargo run -p fibcast-fuzz-entries --example make-corpus` rewrites every file from golden inputs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -304,7 +304,7 @@ fn packets() -> Vec<(&'static str, Vec<Packet>)> {
         ("forward-ipv4", vec![(2, ipv4([10, 1, 2, 3], 64)), (2, ipv4([10, 1, 2, 4], 1))]),
         ("forward-ipv6", vec![(6, ipv6("2001:db8:f::1"))]),
         ("to-the-router", vec![(2, ipv4([192, 0, 2, 1], 64)), (0x86, ipv6("2001:db8::1"))]),
-        ("unknown-neighbour", vec![(2, ipv4([198, 51, 100, 77], 64)), (0x82, ipv4([198, 51, 100, 77], 64))]),
+        ("unknown-neighbor", vec![(2, ipv4([198, 51, 100, 77], 64)), (0x82, ipv4([198, 51, 100, 77], 64))]),
         ("blackhole", vec![(2, ipv4([10, 66, 0, 1], 64)), (2, ipv4([203, 0, 113, 1], 64))]),
         ("arp", vec![(0, arp)]),
     ]

@@ -17,7 +17,7 @@ pub fn mrt(data: &[u8]) {
     while let Some(route) = reader.next() {
         routes += 1;
         if route.is_err() {
-            assert!(reader.next().is_none(), "a reader goes on after an error");
+            assert!(reader.next().is_none(), "a reader continues after an error");
             return;
         }
         if routes > 1_000_000 {

@@ -63,7 +63,7 @@ pub fn origins(data: &[u8]) {
                 origins.heard(now, &value).expect("a good description");
                 if origins.describe(id).is_some_and(|known| (known.epoch, known.sequence) == age) {
                     let known = newest.entry(id).or_insert((age, now));
-                    // One that was forgotten for want of room may come anew.
+                    // One that was forgotten for lack of room may return.
                     if age > known.0 || known.1 + Duration::from_secs(1_300) < now {
                         *known = (age, now);
                     }

@@ -46,7 +46,7 @@ fn router(flags: u8) -> Router {
         vrf: VrfId::DEFAULT,
         link: Link { device: place as u16, vlan: None },
         reverse_path: [ReversePath::Off, ReversePath::Loose, ReversePath::Strict][usize::from(flags % 3)],
-        host_path: false,
+        exception_path: false,
     };
     let route = |prefix: &str, group: Group| StaticRoute {
         vrf: VrfId::DEFAULT,

@@ -2,7 +2,7 @@
 
 use fibcast_sync_proto::codec::{Decoder, Encoder};
 use fibcast_sync_proto::frame::{Frame, Inbox};
-use fibcast_sync_proto::sketch::{Decoder as SketchDecoder, Sketch, Symbol, Toggle};
+use fibcast_sync_proto::sketch::{Sketch, SketchDecoder, Symbol, Toggle};
 use fibcast_sync_proto::{Change, Table};
 
 use crate::Input;

@@ -10,7 +10,7 @@ GROUP = Group()
 def forwards_large_packets(bed):
     bed.router.start(mtu=9000)
     bed.reset_hosts(9000)
-    want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.patience) is not None, "no echo comes back through the router")
+    want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.time_factor) is not None, "no echo comes back through the router")
     for host, other in (bed.hosts, bed.hosts[::-1]):
         # Around the size of one buffer too, where a packet begins to take two.
         for size in (1472, 1600, 2000, 2100, 4000, 8972):

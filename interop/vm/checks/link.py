@@ -10,7 +10,7 @@ LIMIT = 5
 def wait_for_link(bed, up):
     """Seconds until the router reports this state of p1, None where it does not."""
     began = time.monotonic()
-    while time.monotonic() - began < LIMIT * bed.guest.patience:
+    while time.monotonic() - began < LIMIT * bed.guest.time_factor:
         if bed.router.port("p1")["link_up"] == up:
             return time.monotonic() - began
         time.sleep(0.1)
@@ -31,7 +31,7 @@ def link_down_and_up(bed):
         bed.machine.set_link(bed.kind, 1, True)
     up = wait_for_link(bed, True)
     want(up is not None, f"show ports still says down {LIMIT} s after the cable was plugged in")
-    again = bed.host0.wait_ping(bed.host1.v4, LIMIT * bed.guest.patience)
+    again = bed.host0.wait_ping(bed.host1.v4, LIMIT * bed.guest.time_factor)
     want(again is not None, f"forwards nothing {LIMIT} s after the link was reported up")
     return f"down seen after {down:.1f} s, up after {up:.1f} s, forwards {again:.1f} s later"
 

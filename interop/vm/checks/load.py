@@ -20,7 +20,7 @@ def needless(host):
 def transfer(bed, address, family, port):
     """Runs iperf3 from host 0 to host 1: Mbit/s, and retransmissions of what was lost.
 
-    Where the machine stands still for 200 ms, as an emulated one does, TCP sends again what is only late: that is not a loss.
+    If the machine pauses for 200 ms, as an emulated one does, TCP retransmits delayed segments: that is not a loss.
     """
     server = bed.host1.namespace.start(f"exec timeout 60 iperf3 -s -1 {family} -p {port} >/dev/null 2>&1")
     try:

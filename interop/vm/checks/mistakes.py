@@ -1,9 +1,9 @@
-"""What is set up wrongly is told in a few words: which port, which device, which command mends it. And `doctor` tells no tales."""
+"""Wrong setups are reported briefly: port, device, and the command that fixes it; `doctor` reports nothing wrong."""
 from lab import config
 from lab.check import Group, want
 
 GROUP = Group()
-# Lines that EAL logs by itself on the way; the mistake is told beside them.
+# Lines that EAL logs by itself on the way; the mistake is reported next to them.
 EAL_LOG = ("EAL: ", "TELEMETRY: ")
 MOST_LINES = 3
 

@@ -15,7 +15,7 @@ def starts(bed):
 
 @GROUP.check("without an IOMMU: forwards IPv4 and IPv6")
 def forwards_both_families(bed):
-    want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.patience) is not None, "no echo comes back through the router")
+    want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.time_factor) is not None, "no echo comes back through the router")
     forwards(bed)
     ping_own_address(bed)
 

@@ -39,8 +39,8 @@ def answers_arp(bed):
     with frames.Wire(bed.host0) as wire:
         ask = frames.arp(frames.ARP_REQUEST, wire.mac, "192.0.2.77", bytes(6), "192.0.2.1")
         wire.send(frames.ethernet(frames.BROADCAST, wire.mac, frames.ARP, ask))
-        told = frames.arp(frames.ARP_REPLY, bed.mac(0), "192.0.2.1", wire.mac, "192.0.2.77")
-        reply = wire.receive(lambda frame: frame[12:14] == frames.ARP and frame[14:42] == told)
+        payload = frames.arp(frames.ARP_REPLY, bed.mac(0), "192.0.2.1", wire.mac, "192.0.2.77")
+        reply = wire.receive(lambda frame: frame[12:14] == frames.ARP and frame[14:42] == payload)
         want(reply is not None, "no ARP reply for 192.0.2.1 within 3 s")
 
 
@@ -86,7 +86,7 @@ def forwards_by_a_static_route(bed):
 
 
 @GROUP.check("drops frames for other stations")
-def drops_frames_for_other_stations(bed):
+def drops_frames_for_other_hosts(bed):
     with frames.Wire(bed.host0) as sender, frames.Wire(bed.host1) as receiver:
         for target, data in ((b"\x02\0\0\0\0\x99", b"stranger's"), (bed.mac(0), b"router's")):
             packet = frames.ipv4(bed.host0.v4, bed.host1.v4, frames.UDP, frames.udp(5, 6, data))

@@ -15,8 +15,8 @@ def wait_forwarding(bed, limit=LIMIT):
     """Seconds until packets go by the server's routes, in both families."""
     began = time.monotonic()
     for target in TARGETS:
-        waited = bed.host0.wait_ping(target, limit * bed.guest.patience)
-        want(waited is not None, f"{target} does not answer through the router within {limit * bed.guest.patience} s\n{bed.guest.run('fibcast --socket /run/fibcast/vm.sock show status')[1]}")
+        waited = bed.host0.wait_ping(target, limit * bed.guest.time_factor)
+        want(waited is not None, f"{target} does not answer through the router within {limit * bed.guest.time_factor} s\n{bed.guest.run('fibcast --socket /run/fibcast/vm.sock show status')[1]}")
     return time.monotonic() - began
 
 

@@ -32,7 +32,7 @@ def as_a_user_with_four_capabilities(bed):
         allowed = sum(1 << bit for _, bit in CAPABILITIES)
         want(int(fields["CapEff"], 16) & ~allowed == 0, f"more capabilities than the four: {fields['CapEff']}")
         bed.reset_hosts()
-        want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.patience) is not None, "no echo comes back through the router")
+        want(bed.host0.wait_ping(bed.host1.v4, 5 * bed.guest.time_factor) is not None, "no echo comes back through the router")
         forwards(bed)
         ping_own_address(bed)
     finally:

@@ -41,7 +41,7 @@ def flows_of_a_port_reach_both(bed):
         bed.router.start(workers=2, spread="on", rx_queues=1)
     bed.reset_hosts()
     for address in (bed.host1.v4, bed.host1.v6):
-        want(bed.host0.wait_ping(address, 5 * bed.guest.patience) is not None, f"{address} does not answer through the router")
+        want(bed.host0.wait_ping(address, 5 * bed.guest.time_factor) is not None, f"{address} does not answer through the router")
     before = processed(bed)
     send_flows(bed)
     grown = [now - then for now, then in zip(processed(bed), before)]

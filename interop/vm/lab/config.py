@@ -6,7 +6,7 @@ name = "{name}"
 device = "{device}"
 addresses = ["{v4}", "{v6}"]
 mtu = {mtu}
-host_path = true
+exception_path = true
 {queues}"""
 
 # VLAN 100 on p1. Its MTU is smaller than the other port's: path MTU and fragmentation show there.

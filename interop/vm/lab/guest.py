@@ -14,10 +14,10 @@ class CommandFailed(Exception):
 
 
 class Guest:
-    def __init__(self, path, alive, patience):
-        """path: QEMU's socket; alive: says why QEMU ended, or None; patience: factor on every limit (TCG is slow)."""
+    def __init__(self, path, alive, time_factor):
+        """path: QEMU's socket; alive: says why QEMU ended, or None; time_factor: factor on every limit (TCG is slow)."""
         self.alive = alive
-        self.patience = patience
+        self.time_factor = time_factor
         self.rest = b""
         # The machine's time at its last answer.
         self.now = 0.0
@@ -97,8 +97,8 @@ class Guest:
 
     def run(self, command, timeout=20):
         """Exit code and output, errors included, of a shell command; 124 when it took longer."""
-        timeout *= self.patience
-        answer = self._ask({"run": command, "timeout": timeout}, timeout + 15 * self.patience, command)
+        timeout *= self.time_factor
+        answer = self._ask({"run": command, "timeout": timeout}, timeout + 15 * self.time_factor, command)
         return answer["code"], answer["out"]
 
     def do(self, command, timeout=20):
@@ -109,7 +109,7 @@ class Guest:
         return out
 
     def write(self, path, text):
-        self._ask({"write": path, "text": text}, 15 * self.patience, f"write {os.path.basename(path)}")
+        self._ask({"write": path, "text": text}, 15 * self.time_factor, f"write {os.path.basename(path)}")
 
     def ask(self, what, socket_path="/run/fibcast/vm.sock", timeout=20):
         """What `fibcast --json …` answers."""

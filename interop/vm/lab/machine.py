@@ -14,7 +14,7 @@ from .nic import Nics
 KVM_CREATE_VM = 0xAE01
 PR_SET_PDEATHSIG = 1
 # TCG runs the machine some ten times slower.
-TCG_PATIENCE = 4
+TCG_TIME_FACTOR = 4
 BOOT_LIMIT = {"kvm": 60, "tcg": 300}
 libc = ctypes.CDLL(None)
 
@@ -67,8 +67,8 @@ class Machine:
             finally:
                 for fd in sum(taps.values(), []):
                     os.close(fd)
-            patience = 1 if self.accelerator == "kvm" else TCG_PATIENCE
-            self.guest = Guest(self._path("agent.sock"), self._ended, patience)
+            time_factor = 1 if self.accelerator == "kvm" else TCG_TIME_FACTOR
+            self.guest = Guest(self._path("agent.sock"), self._ended, time_factor)
             self.wait_up()
             self.boot_seconds = time.monotonic() - self.began
         except BaseException:

@@ -28,7 +28,7 @@ class Report:
             del self.results[key]
 
     def run(self, column, check, bed):
-        """Runs one check; a hang of the machine goes on to the caller."""
+        """Runs one check; a hang of the machine is passed to the caller."""
         began = time.monotonic()
         mark = bed.router.mark()
         try:

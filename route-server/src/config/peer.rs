@@ -10,9 +10,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
-    /// `host:port`; a name is looked up anew at each connection.
+    /// `host:port`; a name is resolved at each connection.
     pub address: String,
-    /// `primary`: each peer brings origins of its own, so there is no standby among them.
+    /// Only `primary`: each peer has origins of its own, so there is no standby among them.
     #[serde(default = "primary")]
     pub role: String,
 }
@@ -32,7 +32,7 @@ pub(super) fn check<T>(
         let key = |name| [Step::Key("peer"), Step::At(at), Step::Key(name)];
         if peer.role != "primary" {
             let reason =
-                "expected \"primary\": each peer brings origins of its own, so none stands by for another";
+                "expected \"primary\": each peer has its own origins, so none is the standby of another";
             return Err(loaded.error(&key("role"), reason));
         }
         let port = peer.address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
@@ -41,11 +41,11 @@ pub(super) fn check<T>(
                 loaded.error(&key("address"), format!("expected host:port, found {:?}", peer.address))
             );
         }
-        // A name may mean any machine.
+        // A name may resolve to any machine.
         let named = peer.address.parse::<SocketAddr>().is_err() && !peer.address.starts_with("localhost:");
         if named && !tls.insecure && !tls.is_on() {
             let reason =
-                "a name may lead beyond loopback: expected cert, key and ca in [tls], or insecure = true";
+                "a name may resolve beyond loopback: expected cert, key and ca in [tls], or insecure = true";
             return Err(loaded.error(&key("address"), reason));
         }
         if node.listen.iter().any(|own| own.to_string() == peer.address) {

@@ -1,4 +1,4 @@
-//! `[[source]]`: protocol instances, of which some are live ([`live`]) and others read files.
+//! `[[source]]`: protocol instances, either live ([`live`]) or from files.
 
 mod live;
 
@@ -22,22 +22,22 @@ pub struct Source {
     pub kind: String,
     /// Administrative distance; by default 1 for `static`, 20 for the others.
     pub distance: Option<u8>,
-    /// Routing instance.
+    /// VRF of its routes.
     #[serde(default)]
     pub vrf: u32,
-    /// More routes than this stop the source; what it had stays.
+    /// Route limit: one more route stops the source; its routes stay.
     pub max_prefixes: Option<u64>,
-    /// Prefix lengths that are let in.
+    /// Accepted prefix lengths.
     #[serde(default)]
     pub lengths: LengthKeys,
-    /// Which prefixes are let in: the first entry that fits decides.
+    /// Prefix list: the first matching entry decides.
     #[serde(default)]
     pub filter: Vec<FilterKeys>,
     /// The file of a `static` source, the table of an `mrt` source.
     pub path: Option<PathBuf>,
     /// `mrt`: updates to replay.
     pub updates: Option<PathBuf>,
-    /// `mrt`: `"recorded"` or changes per second.
+    /// `mrt`: `"recorded"` or a number of changes per second.
     pub pace: Option<PaceKey>,
     /// `mrt`: when the first update is due, in seconds since 1970.
     pub start_at: Option<f64>,
@@ -45,23 +45,23 @@ pub struct Source {
     pub peer: Option<IpAddr>,
     /// `fpm`: where zebra connects.
     listen: live::Listen,
-    /// `fpm`: who may connect beside this host.
+    /// `fpm`: addresses that may connect besides this host.
     allow: live::Allow,
-    /// `netlink`: the kernel table that is mirrored.
+    /// `netlink`: number of the kernel table to mirror.
     table: Option<u32>,
-    /// `fpm`: kernel tables beside the main one, and the routing instance of each.
+    /// `fpm`: kernel tables besides the main one, with their VRFs.
     vrfs: live::Vrfs,
-    /// `fpm`, `netlink`: who installed the routes.
+    /// `fpm`, `netlink`: accepted protocols (`rtm_protocol`).
     protocol: Option<live::ProtocolKey>,
-    /// `fpm`, `netlink`: interfaces, and the port of NIC hosts that each stands for.
+    /// `fpm`, `netlink`: interfaces, with the port of NIC hosts that each stands for.
     ports: live::PortNames,
     /// `fpm`: `"either"`, `"sentinel"` or `"quiet"`.
     end_of_table: Option<String>,
-    /// `fpm`: the route that tells the end of the table.
+    /// `fpm`: the route that marks the end of the table.
     sentinel: live::Sentinel,
-    /// `fpm`, `netlink`: quiet time that is taken for the end of the table, in seconds.
+    /// `fpm`, `netlink`: quiet time in seconds that counts as the end of the table.
     quiet_s: Option<u64>,
-    /// `fpm`: for so long the routes of a zebra that is gone stay, in seconds; 0: for ever.
+    /// `fpm`: how long the routes of a lost zebra stay, in seconds; 0: forever.
     hold_s: Option<u64>,
 }
 
@@ -75,14 +75,14 @@ pub enum PaceKey {
     Word(String),
 }
 
-/// A source that can be started.
+/// A checked source, ready to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourcePlan {
     /// Name of the protocol instance.
     pub origin: String,
     /// Administrative distance.
     pub distance: u8,
-    /// What it is made from.
+    /// Its kind, with options.
     pub kind: Kind,
 }
 
@@ -145,7 +145,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan,
     let of_live = live::given(source).into_iter().filter(|_| !is_live);
     let of_file = source.path.iter().filter(|_| is_live).map(|_| "path");
     if let Some(name) = of_mrt.chain(of_live).chain(of_file).next() {
-        return error(name, format!("is of no use in a source of kind {kind:?}"));
+        return error(name, format!("is not used by a source of kind {kind:?}"));
     }
     if is_live {
         let kind = match kind {
@@ -193,7 +193,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan,
     };
     for (name, given) in [("pace", source.pace.is_some()), ("start_at", source.start_at.is_some())] {
         if given && source.updates.is_none() {
-            return error(name, "is of no use without `updates`".to_owned());
+            return error(name, "has no effect without `updates`".to_owned());
         }
     }
     let updates = source.updates.clone();
@@ -201,7 +201,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan,
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 
-/// The filter that a source's keys describe.
+/// The filter of a source's keys.
 pub(super) fn filter_of(source: &Source) -> Result<Filter, Wrong> {
     Filter::new(&source.filter, &source.lengths, source.max_prefixes)
 }

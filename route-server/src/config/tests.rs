@@ -1,4 +1,4 @@
-//! Files as they may be written, and wrong ones, each with the line that the operator reads.
+//! Valid and invalid files, the latter with the line that the operator sees.
 
 use std::time::Duration;
 
@@ -70,12 +70,12 @@ fn an_fpm_source_gets_its_tables_ports_and_ends() {
 fn wrong_values_of_live_sources_name_line_and_key() {
     let fpm_elsewhere = fpm("").replace("127.0.0.1", "0.0.0.0");
     let cases = [
-        (fpm("path = \"Cargo.toml\""), "x.toml:8: source[0].path: is of no use in a source of kind \"fpm\""),
+        (fpm("path = \"Cargo.toml\""), "x.toml:8: source[0].path: is not used by a source of kind \"fpm\""),
         (
             fpm("updates = \"Cargo.toml\""),
-            "x.toml:8: source[0].updates: is of no use in a source of kind \"fpm\"",
+            "x.toml:8: source[0].updates: is not used by a source of kind \"fpm\"",
         ),
-        (fpm("table = 254"), "x.toml:8: source[0].table: is of no use in a source of kind \"fpm\""),
+        (fpm("table = 254"), "x.toml:8: source[0].table: is not used by a source of kind \"fpm\""),
         (fpm("protocol = \"bpg\""), "x.toml:8: source[0].protocol: expected a number or one of redirect, "),
         (fpm("vrfs = { main = 0 }"), "x.toml:8: source[0].vrfs: expected numbers of kernel tables"),
         (fpm("end_of_table = \"eor\""), "x.toml:8: source[0].end_of_table: expected \"either\", "),
@@ -85,7 +85,7 @@ fn wrong_values_of_live_sources_name_line_and_key() {
             "x.toml:8: source[0].sentinel: expected a prefix without host",
         ),
         (fpm("ports = { eth1 = \"\" }"), "x.toml:8: source[0].ports: eth1: expected the name of a port"),
-        (fpm_elsewhere, "x.toml:7: source[0].listen: FPM knows no passwords"),
+        (fpm_elsewhere, "x.toml:7: source[0].listen: FPM has no authentication"),
         ("[[source]]\norigin = \"a\"\nkind = \"fpm\"\n".to_owned(), "x.toml:4: source[0].listen: missing"),
         (
             fpm("") + &fpm("").replace("bgp", "ospf"),
@@ -94,10 +94,10 @@ fn wrong_values_of_live_sources_name_line_and_key() {
         (fpm("") + &fpm(""), "x.toml:9: source[1].origin: source[0] has the origin \"bgp\" already"),
         (netlink(""), "x.toml:4: source[0].table: expected the number of a kernel table"),
         (netlink("table = 0"), "x.toml:7: source[0].table: expected the number of a kernel table"),
-        (netlink("listen = \"[::1]:1\""), "x.toml:7: source[0].listen: is of no use in a source of kind"),
+        (netlink("listen = \"[::1]:1\""), "x.toml:7: source[0].listen: is not used by a source of kind"),
         (
             source("kind = \"static\"\nlisten = \"127.0.0.1:1\""),
-            "x.toml:8: source[0].listen: is of no use in a source of kind \"static\"",
+            "x.toml:8: source[0].listen: is not used by a source of kind \"static\"",
         ),
     ];
     for (text, expected) in cases {
@@ -132,7 +132,7 @@ fn wrong_filters_name_line_key_and_what_was_expected() {
         ),
         (
             "action = \"deny\", prefix = \"::/0\", family = \"ipv6\"",
-            "9: source[0].filter[0].family: is of no use with a prefix",
+            "9: source[0].filter[0].family: has no effect with a prefix",
         ),
         ("action = \"drop\", prefix = \"::/0\"", "9: source[0].filter[0].action: unknown variant `drop`"),
         ("action = \"deny\", family = \"ip\"", "9: source[0].filter[0].family: unknown variant `ip`"),
@@ -160,7 +160,7 @@ fn wrong_values_name_line_and_key() {
         ),
         (
             source("kind = \"static\"\npace = 5"),
-            "x.toml:8: source[0].pace: is of no use in a source of kind \"static\"",
+            "x.toml:8: source[0].pace: is not used by a source of kind \"static\"",
         ),
         (
             source("kind = \"mrt\"\npace = \"fast\""),
@@ -168,7 +168,7 @@ fn wrong_values_name_line_and_key() {
         ),
         (
             source("kind = \"mrt\"\nstart_at = 1.0"),
-            "x.toml:8: source[0].start_at: is of no use without `updates`",
+            "x.toml:8: source[0].start_at: has no effect without `updates`",
         ),
         (source("kind = \"mrt\"\ndistance = 256"), "x.toml:8: source[0].distance: "),
         (source("kind = \"mrt\"\ncolour = 1"), "x.toml:8: source[0].colour: unknown field"),
@@ -192,7 +192,10 @@ fn wrong_values_name_line_and_key() {
             "[[peer]]\naddress = \"rs-b\"\n".to_owned(),
             "x.toml:5: peer[0].address: expected host:port, found \"rs-b\"",
         ),
-        ("[[peer]]\naddress = \"rs-b:1\"\n".to_owned(), "x.toml:5: peer[0].address: a name may lead beyond"),
+        (
+            "[[peer]]\naddress = \"rs-b:1\"\n".to_owned(),
+            "x.toml:5: peer[0].address: a name may resolve beyond",
+        ),
         ("[sync]\nheartbeat_ms = 1\n".to_owned(), "x.toml:5: sync.heartbeat_ms: expected 50 to 60000"),
         ("[rib]\norigin_lease_ms = 50\n".to_owned(), "x.toml:5: rib.origin_lease_ms: expected 100 to 600000"),
         ("[rib]\norigin_hold_ms = \"1s\"\n".to_owned(), "x.toml:5: rib.origin_hold_ms: invalid type"),

@@ -1,4 +1,4 @@
-//! Catalogs of the route servers that this one is registered with.
+//! Catalogs of the route servers that this server is registered with.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ impl Engine {
             match change {
                 Change::Put(Key::Opaque(key), Value::Opaque(value)) => opaque.push((key, value)),
                 Change::Put(Key::Origin(_), Value::Origin(value)) => origins.push(value),
-                // What is gone there ends here by its lease.
+                // What was removed there ends here with its lease.
                 _ => {}
             }
         }
@@ -47,7 +47,7 @@ impl Engine {
         peer.synced_once |= synced;
     }
 
-    /// The server behind an address has said its name.
+    /// The server at an address has sent its name.
     pub(super) fn peer_named(&mut self, at: usize, name: &str) {
         if let Some(peer) = self.peers.get_mut(at) {
             peer.name = Some(name.to_owned());
@@ -55,11 +55,11 @@ impl Engine {
         self.prefer(at, name);
     }
 
-    /// What readiness still waits for, in words.
+    /// What readiness still waits for, as text.
     pub(super) fn missing(&self) -> impl Iterator<Item = String> + '_ {
         let peers = self.peers.iter().filter(|p| !p.synced_once).map(|p| format!("peer {}", p.address));
         let origins = self.origins.others().filter_map(|(id, value, state)| {
-            let is_in = self.others.get(&id).is_some_and(|other| other.synced_once);
+            let is_in = self.remotes.get(&id).is_some_and(|other| other.synced_once);
             match state {
                 OriginState::Loading { .. } if value.name == PRESENCE => {
                     Some(format!("the peers of {}", value.server))

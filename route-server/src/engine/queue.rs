@@ -1,4 +1,4 @@
-//! Prefixes whose best path has to be looked at again, in slices.
+//! Prefixes that need a new best path selection, in slices.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,9 +15,9 @@ pub(super) enum Work {
     Sweep {
         /// The origin.
         of: OriginId,
-        /// The last one that was looked at.
+        /// The last prefix processed.
         after: Option<Key>,
-        /// Not before this.
+        /// Not before this time.
         from: Duration,
     },
 }
@@ -28,7 +28,7 @@ impl Work {
     }
 }
 
-/// Work in the order in which it came; sweeps that are not due yet are passed over.
+/// Work in order of arrival; sweeps that are not due are skipped.
 #[derive(Debug, Default)]
 pub(super) struct Queue(VecDeque<Work>);
 
@@ -48,12 +48,12 @@ impl Queue {
         })
     }
 
-    /// Whether something can be done by now.
+    /// Whether any work is due.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.due(now).is_some()
     }
 
-    /// When the first sweep begins.
+    /// When the first sweep is due.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let from = |work: &Work| match work {
             Work::List(_) => None,
@@ -62,17 +62,17 @@ impl Queue {
         self.0.iter().filter_map(from).min()
     }
 
-    /// Whether a sweep over an origin's routes is not over.
+    /// Whether the sweep over an origin's routes is unfinished.
     pub(super) fn is_sweeping(&self, id: OriginId) -> bool {
         self.0.iter().any(|work| matches!(work, Work::Sweep { of, .. } if *of == id))
     }
 
-    /// Drops what is left of the sweep over an origin's routes: a new one begins.
+    /// Cancels the sweep over an origin's routes: a new one begins.
     pub(super) fn forget_sweep(&mut self, id: OriginId) {
         self.0.retain(|work| !matches!(work, Work::Sweep { of, .. } if *of == id));
     }
 
-    /// Takes up to `limit` prefixes off the first piece of work that is due.
+    /// Takes up to `limit` prefixes from the first due work item.
     pub(super) fn slice<'t>(
         &mut self,
         limit: usize,

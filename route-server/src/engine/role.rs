@@ -1,4 +1,4 @@
-//! The engine as its node sees it: tables that clients fill and sessions serve, what happened to clients, and time.
+//! The engine as the role of its node: tables for clients and sessions, client events, and time.
 
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ impl Tables for Engine {
         if let Some(source) = self.sources.iter().find(|source| source.id == id) {
             return Some(Served { table: &source.table, ready: source.whole, path: &[] });
         }
-        // Who asks knows of the origin earlier than we do, or later: there is nothing yet, or no more.
-        let served = self.others.get(&id).map(|o| Served { table: &o.table, ready: o.synced, path: &o.path });
+        // A peer may request an origin before we know it or after it expired: the table is empty then.
+        let served =
+            self.remotes.get(&id).map(|o| Served { table: &o.table, ready: o.synced, path: &o.path });
         Some(served.unwrap_or(Served { table: &self.nothing, ready: false, path: &[] }))
     }
 
-    fn goes_round(&self, name: &str) -> bool {
+    fn allow_loops(&self, name: &str) -> bool {
         origin_of(name).is_some()
     }
 }
@@ -38,7 +39,7 @@ impl Role for Engine {
         if client < self.peers.len() {
             return self.peers.get_mut(client).map_or(&mut self.nothing, |peer| &mut peer.catalog);
         }
-        match self.origin_at(client).and_then(|id| self.others.get_mut(&id)) {
+        match self.origin_at(client).and_then(|id| self.remotes.get_mut(&id)) {
             Some(other) => &mut other.table,
             None => &mut self.nothing,
         }
@@ -63,7 +64,7 @@ impl Role for Engine {
             if at < self.peers.len() {
                 self.watch_peer(at, client);
             } else {
-                self.watch_other(now, at, client);
+                self.watch_remote(now, at, client);
             }
         }
         let outcome = self.work(now);
@@ -91,7 +92,7 @@ impl Engine {
         }
     }
 
-    /// Does a slice of the waiting work, and what is due by `now`.
+    /// Does a slice of the waiting work, and everything due by `now`.
     fn work(&mut self, now: Duration) -> Result<(), EngineError> {
         self.origins.handle_timeout(now).map_err(rib_error)?;
         self.follow_origins(now)?;
@@ -102,7 +103,7 @@ impl Engine {
     }
 
     fn set_timers(&mut self, now: Duration) {
-        let eligibility = self.others.values().filter_map(|other| other.due()).min();
+        let eligibility = self.remotes.values().filter_map(|other| other.due()).min();
         let ready_at = self.started + self.ready_timeout;
         self.timers.set(Timer::Lease, self.origins.poll_timeout());
         self.timers.set(Timer::Eligibility, eligibility);

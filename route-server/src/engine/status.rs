@@ -1,4 +1,4 @@
-//! What an operator sees of the tables, sources, peers and origins.
+//! What operators see of tables, sources, peers and origins.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use fibcast_sync_proto::origins::OriginState;
 use fibcast_sync_proto::{Label, OriginId, OriginValue};
 use ipnet::IpNet;
 
-use super::others::{Counted, conflict};
+use super::remote_origins::{Eligibility, conflict};
 use super::{Engine, PRESENCE, contenders};
 use crate::rib::{Contender, Contenders, Rank};
 
@@ -61,8 +61,8 @@ impl Engine {
     }
 
     fn one_peer(&self, peer: &super::Peer) -> PeerStatus {
-        let beside = self.others.iter().filter(|(_, other)| Some(&other.server) == peer.name.as_ref());
-        let counting = || beside.clone().filter(|(_, other)| other.counted != Counted::Out);
+        let beside = self.remotes.iter().filter(|(_, other)| Some(&other.server) == peer.name.as_ref());
+        let counting = || beside.clone().filter(|(_, other)| other.eligibility != Eligibility::Ineligible);
         let stale = peer.synced_once && !peer.synced && counting().next().is_some();
         PeerStatus {
             address: peer.address.clone(),
@@ -84,14 +84,14 @@ impl Engine {
         }
     }
 
-    /// Each origin, own ones first.
+    /// Status of each origin, own ones first.
     pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
         let own = self.sources.iter().filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = if value.ready { "live" } else { "loading" };
             Some(OriginStatus {
                 routes: source.table.counts().routes(),
-                counted: "live".to_owned(),
+                eligibility: "live".to_owned(),
                 ..self.one_origin(source.id, value, state, None)
             })
         });
@@ -104,14 +104,14 @@ impl Engine {
                 OriginState::Expired { .. } => ("expired", None),
             };
             let shown = self.one_origin(id, value, state, until.map(|until| until.saturating_sub(now)));
-            let Some(other) = self.others.get(&id) else { return shown };
-            let counted = match other.counted {
-                Counted::Live => "live",
-                Counted::Stale => "stale",
-                Counted::Out => "out",
+            let Some(other) = self.remotes.get(&id) else { return shown };
+            let eligibility = match other.eligibility {
+                Eligibility::Live => "live",
+                Eligibility::Stale => "stale",
+                Eligibility::Ineligible => "ineligible",
             };
             OriginStatus {
-                counted: counted.to_owned(),
+                eligibility: eligibility.to_owned(),
                 routes: other.table.counts().routes(),
                 path: other.path.clone(),
                 ..shown
@@ -135,7 +135,7 @@ impl Engine {
             epoch: value.epoch,
             sequence: value.sequence,
             state: state.to_owned(),
-            counted: "out".to_owned(),
+            eligibility: "ineligible".to_owned(),
             routes: 0,
             lease_left_ms: left.map(|left| left.as_millis() as u64),
             path: Vec::new(),
@@ -143,9 +143,9 @@ impl Engine {
         }
     }
 
-    /// Routes that an operator asked for, each with the origin it is from.
+    /// Forwarding routes for an operator, each with its origin.
     pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let contenders = contenders(&self.sources, &self.others);
+        let contenders = contenders(&self.sources, &self.remotes);
         let mut list = show::routes(&self.fib, query, limit);
         for route in &mut list.routes {
             let best = contenders.best(route.vrf, route.prefix);
@@ -156,7 +156,7 @@ impl Engine {
 
     /// Each origin's route for the prefixes that an operator asked for, the best first, and why it is.
     pub(crate) fn candidates(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let contenders = contenders(&self.sources, &self.others);
+        let contenders = contenders(&self.sources, &self.remotes);
         let mut list = show::routes(&self.fib, query, limit);
         let prefixes = list.routes.iter().map(|route| (route.vrf, route.prefix));
         list.routes =

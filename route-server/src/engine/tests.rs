@@ -1,4 +1,4 @@
-//! Engines in pairs, chains, rings and meshes: same routes, same forwarding table, and nothing of the dead is left.
+//! Engines in pairs, chains, rings and meshes: same routes, same forwarding table, and nothing of a dead server remains.
 
 mod net;
 
@@ -71,7 +71,7 @@ fn routes_of_a_dead_server_give_way_at_once_stay_alone_for_lease_and_hold_time_a
     let mut net = pair();
     net.kill(0);
     net.settle();
-    // 10.0.0.0/8 was changed lately by the own source: looked at first, before the sweep.
+    // 10.0.0.0/8 was changed recently by the own source: selected first, before the sweep.
     assert_eq!(net.shows(1)[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
     assert_eq!(net.origin(1, "bgp"), "bgp live stale [a]");
     net.run(3.2);
@@ -182,7 +182,7 @@ fn server_without_sources_is_not_ready_before_it_knows_what_its_peers_peers_know
     assert!(!net.nodes[1].engine().ready() && !net.nodes[2].engine().ready());
     net.mend();
     net.run(4.0);
-    assert!(!net.nodes[2].engine().ready(), "o0 has not handed over its table");
+    assert!(!net.nodes[2].engine().ready(), "o0 has not reached the end of its table");
     net.end_of_table(0);
     net.settle();
     assert!(net.nodes.iter().all(|node| node.engine().ready() && node.engine().fib().counts().routes() == 1));
@@ -198,7 +198,7 @@ fn two_servers_with_one_origin_name_are_reported_with_both_names_and_agree_on_th
     net.run(0.5);
     for node in &net.nodes {
         let all = node.engine().origin_status(net.now);
-        let text = "origin \"bgp\" is configured at a and at b: give it another name at one of them";
+        let text = "origin \"bgp\" is configured at a and at b: rename one of them";
         assert!(all.iter().all(|o| o.conflict.as_deref() == Some(text)), "{all:?}");
     }
     assert!(net.all_equal());
@@ -210,7 +210,7 @@ fn every_origins_route_is_shown_with_what_decided() {
     let query = RouteQuery::Prefix("10.0.0.0/8".parse().unwrap());
     let lists = [0, 1].map(|n| net.nodes[n].engine().candidates(&query, 10));
     assert_eq!(lists[0], lists[1]);
-    let told: Vec<String> = lists[0]
+    let decisions: Vec<String> = lists[0]
         .routes
         .iter()
         .map(|route| {
@@ -219,7 +219,7 @@ fn every_origins_route_is_shown_with_what_decided() {
             format!("{origin}@{} {} {} {}", choice.server, choice.best, choice.distance, choice.decided_by)
         })
         .collect();
-    assert_eq!(told, ["bgp@a true 20 distance", "ospf@b false 110 distance"]);
+    assert_eq!(decisions, ["bgp@a true 20 distance", "ospf@b false 110 distance"]);
     let query = RouteQuery::Prefix("10.1.0.0/16".parse().unwrap());
     let list = net.nodes[1].engine().candidates(&query, 10);
     assert_eq!(list.routes[0].choice.as_ref().unwrap().decided_by, "only route");

@@ -1,15 +1,15 @@
-//! Hands a live source's changes to the RIB without ever waiting for it.
+//! Passes a live source's changes to the RIB without ever waiting for it.
 
 use std::time::{Duration, Instant};
 
 use super::outlet::{Event, Outlet, Report, RouteChange, Stopped};
 
-/// Distance of reports.
+/// Interval of reports.
 const REPORT: Duration = Duration::from_millis(500);
-/// Events handed over in one go, between two looks at the socket.
+/// Most events in a row between two reads of the socket.
 const EVENTS: usize = 16;
 
-/// The outlet of a source that must not wait: what the channel has no room for is kept, and nothing new is made meanwhile.
+/// The outlet of a source that must not wait: what the channel has no room for is kept, and nothing new is produced meanwhile.
 pub struct Feed<'a> {
     outlet: &'a Outlet,
     waiting: Option<Event>,
@@ -20,7 +20,7 @@ pub struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// Nothing waits.
+    /// An empty feed.
     pub fn new(outlet: &'a Outlet) -> Self {
         Self {
             outlet,
@@ -32,17 +32,20 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// There is more to hand over; pump again soon.
+    /// Whether there is more to send; pump again soon.
     pub fn is_busy(&self) -> bool {
         self.busy
     }
 
-    /// The end of the table follows the changes that are there now.
+    /// Marks the end of the table after the current changes.
     pub fn end_of_table(&mut self) {
         self.end_of_table = true;
     }
 
-    /// Hands over what `changes` gives, until that is empty or the channel is full.
+    /// Sends what `changes` returns, until that is empty or the channel is full.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the owner of the RIB is gone.
     pub fn pump(&mut self, mut changes: impl FnMut() -> Vec<RouteChange>) -> Result<(), Stopped> {
         self.busy = true;
         for _ in 0..EVENTS {
@@ -65,7 +68,7 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// Reports now and then, if there is something new.
+    /// Sends a report from time to time, if anything has changed.
     pub fn report(
         &mut self,
         now: Instant,

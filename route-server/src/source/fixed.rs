@@ -1,4 +1,4 @@
-//! The `static` source: routes from a text file, one on each line.
+//! The `static` source: routes from a text file, one per line.
 //!
 //! ```text
 //! # comment
@@ -18,27 +18,27 @@ use ipnet::IpNet;
 
 use super::outlet::{BATCH, End, Event, Group, Outlet, RouteChange};
 
-/// Next hops that one route may have.
+/// Most next hops of a route.
 const MAX_HOPS: usize = 256;
 
-/// What the source is made from.
+/// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The file.
     pub path: PathBuf,
-    /// Routing instance of its routes.
+    /// VRF of its routes.
     pub vrf: u32,
 }
 
-/// A file of routes that cannot be used.
+/// Why a file of routes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StaticError {
-    /// The system refused.
+    /// The file cannot be read.
     #[error("{path}: cannot read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A line that is not a route.
@@ -48,12 +48,12 @@ pub enum StaticError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What should be there.
+        /// What was expected.
         expected: &'static str,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// A prefix stands there twice.
+    /// A prefix occurs twice.
     #[error("{path}:{line}: {prefix} is already on line {first}")]
     Twice {
         /// The file.
@@ -62,12 +62,15 @@ pub enum StaticError {
         line: usize,
         /// The prefix.
         prefix: IpNet,
-        /// Where it stood first.
+        /// Line of its first occurrence.
         first: usize,
     },
 }
 
-/// Reads a file of routes: all of it, or an error with the line.
+/// Reads a file of routes completely.
+///
+/// # Errors
+/// [`StaticError`] with the line of the first error.
 pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| StaticError::Unreadable { path: path.to_owned(), source })?;
@@ -95,7 +98,7 @@ pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
     Ok(routes)
 }
 
-/// What was expected, and what stands there.
+/// What was expected, and what was found.
 type Wrong<'a> = (&'static str, &'a str);
 
 fn route(text: &str) -> Result<(IpNet, GroupValue), Wrong<'_>> {
@@ -178,9 +181,9 @@ mod tests {
             "# routes\n\n192.0.2.0/24 via 198.18.1.1\n198.51.100.0/24\tvia 198.18.1.1, 198.19.1.1*2 # two\n\
              2001:db8::/32 via 2001:2::1\n203.0.113.0/24 blackhole\n0.0.0.0/0 unreachable\n::/0 prohibit\n",
         );
-        let said = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
-        assert!(matches!(said[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
-        let state = net_state(&said);
+        let received = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        assert!(matches!(received[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
+        let state = net_state(&received);
         assert_eq!(state.len(), 6);
         assert_eq!(state[0], "0.0.0.0/0 Unreachable 0");
         assert!(state[2].contains("weight: 1") && state[2].contains("weight: 2"), "{}", state[2]);
@@ -218,7 +221,10 @@ mod tests {
     #[test]
     fn a_source_with_a_wrong_line_fails_without_a_route_and_without_an_end_of_table() {
         let file = file("192.0.2.0/24 via 198.18.1.1\nrubbish\n");
-        let said = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
-        assert!(matches!(&said[..], [Event::Failed(reason)] if reason.contains(":2: expected")), "{said:?}");
+        let received = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        assert!(
+            matches!(&received[..], [Event::Failed(reason)] if reason.contains(":2: expected")),
+            "{received:?}"
+        );
     }
 }

@@ -1,11 +1,11 @@
-//! Keeps a log from growing as fast as somebody's mistakes.
+//! Rate limit of log lines about bad input.
 
 use std::time::{Duration, Instant};
 
 /// Lines in one second.
 const LINES: u32 = 10;
 
-/// Allows some lines a second.
+/// Allows a few lines per second.
 #[derive(Debug, Default)]
 pub struct Limit {
     second: Option<Instant>,

@@ -1,4 +1,4 @@
-//! Where routes come from: each source runs on its own thread and hands batches to whoever owns the RIB.
+//! Sources of routes: each runs on its own thread and sends batches to the owner of the RIB.
 //!
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
 
-/// What a source is made from.
+/// Kind of a source, with its options.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A text file with routes.
@@ -47,6 +47,9 @@ impl Kind {
 }
 
 /// Spawns a source's thread.
+///
+/// # Errors
+/// The system's error if the thread cannot be created.
 pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
     let name = format!("source {}", outlet.source());
     std::thread::Builder::new().name(name).spawn(move || {
@@ -61,14 +64,14 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
             Err(End::Stopped) => return,
             Err(End::Failed(reason)) => Event::Failed(reason),
         };
-        // If the receiver is gone, so is everybody who could be told.
+        // Without the receiver there is nobody to report to.
         let _ = outlet.send(last);
     })
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! Runs a source and collects what it says.
+    //! Runs a source and collects its events.
 
     use std::sync::Arc;
 

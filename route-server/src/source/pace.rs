@@ -1,13 +1,13 @@
-//! When an update of a replay is due.
+//! When a replayed update is due.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How fast recorded updates are played.
+/// Pace of a replay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pace {
-    /// With the distances in time that were recorded.
+    /// With the recorded time intervals.
     Recorded,
-    /// So many changes per second, whatever was recorded.
+    /// This many changes per second.
     PerSecond(f64),
 }
 
@@ -17,7 +17,7 @@ pub fn now_us() -> u64 {
     since.as_micros() as u64
 }
 
-/// Maps each change of a replay to the instant it is due.
+/// Maps each change of a replay to its due time.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     pace: Pace,
@@ -28,12 +28,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule that begins at `begin_us` with the change that was recorded at `first_us`.
+    /// A schedule that starts at `begin_us` with the change recorded at `first_us`.
     pub fn new(pace: Pace, begin_us: u64, first_us: u64) -> Self {
         Self { pace, begin_us, first_us }
     }
 
-    /// When change number `k`, recorded at `recorded_us`, is due: microseconds since 1970.
+    /// Due time of change number `k`, recorded at `recorded_us`, in microseconds since 1970.
     pub fn due_us(&self, k: u64, recorded_us: u64) -> u64 {
         let after = match self.pace {
             Pace::Recorded => recorded_us.saturating_sub(self.first_us),

@@ -1,11 +1,11 @@
-//! The `mrt` source: a recorded table, and recorded updates played at their time.
+//! The `mrt` source: a recorded table, and a replay of recorded updates.
 //!
-//! With `start_at`, the time of every update is fixed before anything starts. A server that starts late, or again, then does what a
-//! real router does that comes back: it learns the present. Updates that are due already are reduced to the last one of each
-//! prefix and handed over before the end of the table; the others come at their time.
+//! With `start_at`, the time of every update is fixed in advance. A server that starts late, or again, then behaves like a real router that
+//! returns: it learns the present state. Updates that are already due are reduced to the last one of each prefix and sent before the end of
+//! the table; the others follow on time.
 //!
-//! Where a file has several peers' routes of one prefix, the peer is chosen with `peer`; without it a table's first entry of each prefix
-//! counts, and of updates whatever was said last.
+//! If a file has several peers' routes for a prefix, `peer` selects one; without it, the first entry of each prefix in the table and the
+//! latest update count.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,29 +20,29 @@ use super::outlet::{BATCH, End, Event, Group, Outlet, RouteChange};
 use super::pace::{Pace, Schedule, now_us};
 use fibcast_mrt::{self as mrt, MrtError, Reader, Route};
 
-/// Changes that are due within this of each other go in one batch.
+/// Changes that are due within this time of each other form one batch.
 const TICK_US: u64 = 1_000;
-/// Longest sleep, after which the thread looks whether it should stop.
+/// Longest sleep before the thread checks whether it should stop.
 const NAP_US: u64 = 50_000;
 
-/// What the source is made from.
+/// Options of the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The table: a RIB dump or a full transfer.
     pub path: PathBuf,
     /// Updates to play after it.
     pub updates: Option<PathBuf>,
-    /// How fast.
+    /// Pace of the updates.
     pub pace: Pace,
-    /// When the first update is due, microseconds since 1970; none: when the table was handed over.
+    /// Due time of the first update in microseconds since 1970; none: the end of the table.
     pub start_at_us: Option<u64>,
-    /// Only this peer's routes.
+    /// Only routes of this peer.
     pub peer: Option<IpAddr>,
-    /// Routing instance of the routes.
+    /// VRF of the routes.
     pub vrf: u32,
 }
 
-/// Turns routes of files into changes, with one shared group for each next hop.
+/// Turns recorded routes into changes, with one shared group for each next hop.
 struct Translator<'a> {
     options: &'a Options,
     groups: HashMap<IpAddr, Arc<Group>>,
@@ -81,7 +81,7 @@ impl<'a> Translator<'a> {
 
 pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
     let mut translator = Translator::new(options);
-    // Read once before anything is handed over: an updates file that is damaged should stop the start, not the replay.
+    // Validated first: a damaged updates file should prevent the start, not stop the replay.
     let first_us = match &options.updates {
         Some(path) => first_time(path)?,
         None => None,
@@ -97,7 +97,7 @@ pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
     }
 }
 
-/// Time of the first route of a file; reads all of it.
+/// Time of the first route of a file; validates all of it.
 fn first_time(path: &std::path::Path) -> Result<Option<u64>, MrtError> {
     let mut first = None;
     for route in Reader::open(path)? {
@@ -112,7 +112,7 @@ fn table(options: &Options, translator: &mut Translator<'_>, outlet: &Outlet) ->
     let mut last: Option<(IpNet, IpAddr)> = None;
     for route in Reader::open(&options.path)? {
         let route = route?;
-        // In a RIB dump all peers' entries of a prefix follow each other; the first peer's counts.
+        // In a RIB dump all peers' entries of a prefix are adjacent; the first peer's counts.
         let another_peers = last.is_some_and(|(prefix, peer)| prefix == route.prefix && peer != route.peer);
         if !translator.wanted(&route) || another_peers {
             continue;
@@ -139,7 +139,7 @@ fn updates(
     });
     let mut next = due.next().transpose()?;
 
-    // What is past by now: the net state of it.
+    // The net state of all past updates.
     let mut past: HashMap<IpNet, RouteChange> = HashMap::new();
     while let Some((_, route)) = next.take_if(|(at, _)| *at <= now_us()) {
         if translator.wanted(&route) {
@@ -163,7 +163,7 @@ fn updates(
             batch.push(translator.change(&route));
         }
         next = due.next().transpose()?;
-        // A batch ends where nothing more is due within a tick, so that a steady stream makes one batch per tick, not one per change.
+        // A batch ends when nothing more is due within a tick, so a steady stream makes one batch per tick, not one per change.
         let now = now_us();
         let more_is_due = next.as_ref().is_some_and(|(at, _)| *at <= now);
         if batch.len() >= BATCH || !more_is_due {

@@ -14,7 +14,7 @@ use fibcast_testbed::{Node, config};
 use ipnet::IpNet;
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A folder for one test.
 pub struct Folder(tempfile::TempDir);
@@ -62,7 +62,7 @@ pub fn run(mut command: Command) -> (i32, String) {
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > WAIT_LIMIT {
             child.kill().unwrap();
             child.wait().unwrap();
             panic!("the server does not end");
@@ -102,7 +102,7 @@ impl Server {
             if let Some(status) = status.as_ref().filter(|s| pleases(s)) {
                 return status.clone();
             }
-            assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}; last status: {status:#?}");
+            assert!(begin.elapsed() < WAIT_LIMIT, "waited in vain: {what}; last status: {status:#?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

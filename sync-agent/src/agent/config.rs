@@ -12,27 +12,27 @@ use serde::Deserialize;
 
 use crate::checkpoint::Checkpoint;
 
-/// `[sync]`: which servers fill the table.
+/// `[sync]`: the servers that fill the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sync {
     /// Servers, at most one of them the primary.
     pub servers: Vec<SyncServer>,
-    /// Interval of heartbeats; three missed ones mean that a server is gone.
+    /// Interval of heartbeats; a server that misses three is considered lost.
     #[serde(default = "heartbeat_ms")]
     pub heartbeat_ms: u64,
-    /// For how long the primary must have been capable before it is used again; 0 for never.
+    /// Failback time in seconds: how long the primary must have been capable before it is used again; 0 for never.
     #[serde(default = "failback_s")]
     pub failback_s: u64,
-    /// Routes are withdrawn from what forwards by them after so long without a capable server; 0 for never.
+    /// Routes are withdrawn from the forwarding plane after this many seconds without a capable server; 0 for never.
     #[serde(default)]
     pub expire_s: u64,
-    /// Which part of the table is wanted; the whole unless said.
+    /// The requested subset of the table; all of it by default.
     #[serde(default, deserialize_with = "super::subset::read")]
     pub subset: Subset,
-    /// Where the table is kept for the next start.
+    /// File in which the table is kept for the next start.
     pub checkpoint: Option<PathBuf>,
-    /// It is written at most so often.
+    /// Shortest interval in seconds between two checkpoints.
     #[serde(default = "checkpoint_interval_s")]
     pub checkpoint_interval_s: u64,
 }
@@ -41,7 +41,7 @@ pub struct Sync {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SyncServer {
-    /// `host:port`; a name is looked up anew at each connection.
+    /// `host:port`; a name is resolved at each connection.
     pub address: String,
     /// `primary` or `secondary`.
     pub role: Role,
@@ -60,7 +60,10 @@ fn failback_s() -> u64 {
 }
 
 impl Sync {
-    /// What types alone cannot say. `prefix` is where the section stands in the file.
+    /// Checks what types cannot express. `prefix` is the path of the section in the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let error = |key: &str, reason: String| Err(loaded.error(&["sync".into(), key.into()], reason));
         if self.servers.is_empty() {
@@ -84,7 +87,7 @@ impl Sync {
             if self.servers.iter().take(i).any(|other| other.address == server.address) {
                 return Err(loaded.error(
                     &["sync".into(), "servers".into(), i.into(), "address".into()],
-                    format!("{} stands there twice", server.address),
+                    format!("{} is listed twice", server.address),
                 ));
             }
         }
@@ -132,8 +135,11 @@ impl Sync {
         (self.expire_s > 0).then(|| Duration::from_secs(self.expire_s))
     }
 
-    /// Refuses plain TCP to servers beyond loopback that nobody asked for (a name counts as beyond, but `localhost`), and
-    /// certificates without a list of those who may be server.
+    /// Refuses plain TCP to servers beyond loopback without `insecure` (names count as beyond, except `localhost`), and certificates
+    /// without a list of allowed servers.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the address of the server, or the key of `[tls]` that is missing.
     pub fn check_tls<T>(&self, tls: &Tls, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let mut literal = Vec::new();
         for (i, server) in self.servers.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What an agent's event loop has to do with others than peers: the sink, the checkpoint, the commands of other threads.
+//! The part of an agent's event loop that does not concern peers: sink, checkpoint, commands from other threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::checkpoint::Checkpoint;
 use crate::shell::{Host, ShellState};
 use crate::sink::Sink;
 
-/// What other threads ask.
+/// Commands from other threads.
 pub(super) enum Command {
     Status(Sender<Status>),
     Routes(RouteQuery, usize, Sender<RouteList>),
@@ -48,7 +48,7 @@ impl<'s> AgentHost<'s> {
         Self { sink, checkpoint, commands, beats, watchers: Watchers::default() }
     }
 
-    /// Gives the sink what it has not taken yet.
+    /// Passes to the sink what it has not accepted yet.
     fn deliver(&mut self, now: Duration, agent: &mut AgentCore) {
         while let Some(next) = agent.poll_sink(now) {
             if next.replaces {
@@ -64,7 +64,7 @@ impl<'s> AgentHost<'s> {
 
     fn command(&mut self, now: Duration, command: Command, node: &mut Node<AgentCore>, state: &ShellState) {
         let table = node.role().table();
-        // Who asked may have lost patience.
+        // The sender may have stopped waiting.
         match command {
             Command::Status(answer) => drop(answer.try_send(self.status(node, state))),
             Command::Routes(query, limit, answer) => {
@@ -104,7 +104,7 @@ impl<'s> AgentHost<'s> {
 impl Host<AgentCore> for AgentHost<'_> {
     fn client_event(&mut self, now: Duration, node: &mut Node<AgentCore>, _: ClientId, event: &ClientEvent) {
         if let ClientEvent::Committed(_) = event {
-            // At once, not at the turn's end: the worker is to see it as soon as it can.
+            // Immediately, not at the end of the turn: the worker should see it as soon as possible.
             self.deliver(now, node.role_mut());
         }
     }
@@ -135,12 +135,12 @@ fn log(event: &AgentEvent) {
             "no capable server for {} s (sync.expire_s): routes are withdrawn",
             after.as_secs()
         ),
-        AgentEvent::Recovered => tracing::info!("a capable server is back: its table is in force again"),
+        AgentEvent::Recovered => tracing::info!("a capable server is back: its table is used again"),
         AgentEvent::SinkFailed { serial, reason } => {
-            tracing::error!("batch to serial {serial} stays pending: {reason}");
+            tracing::error!("batch to serial {serial} is pending: {reason}");
         }
         AgentEvent::SinkBehindHorizon(serial) => tracing::error!(
-            "the table at serial {serial} has forgotten what the sink lacks; the sink gets all of it again"
+            "the table at serial {serial} has forgotten what the sink lacks; the sink gets the whole table again"
         ),
     }
 }

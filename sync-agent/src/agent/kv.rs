@@ -1,4 +1,4 @@
-//! Opaque records of a table for operators: one, many, and those who wait for changes.
+//! Opaque records of a table for operators: get, list, and watch for changes.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use fibcast_control::kv::{KvEntry, KvList, KvValue};
 use fibcast_control::protocol::Answer;
 use fibcast_sync_proto::{Change, Key, Table, Value};
 
-/// How long somebody waits for a change before an empty answer says that there was none.
+/// How long a watcher waits for a change before it gets an empty answer.
 const WAIT: Duration = Duration::from_secs(3);
-/// Most that wait.
+/// Most watchers.
 const MAX_WAITING: usize = 64;
 /// Most records in one answer.
 const MAX_RECORDS: usize = 10_000;
@@ -28,7 +28,7 @@ fn list_of(table: &Table, whole: bool, entries: Vec<KvEntry>) -> KvList {
     KvList { epoch: table.epoch(), serial: table.serial(), whole, entries }
 }
 
-/// One record, or none.
+/// The record with this key, or none.
 pub fn get(table: &Table, key: &str) -> KvList {
     let found = match table.get(&opaque(key.as_bytes())) {
         Some(Value::Opaque(value)) => vec![entry(key.as_bytes(), Some(&value))],
@@ -47,11 +47,11 @@ pub fn list(table: &Table, prefix: &str, limit: usize) -> KvList {
         (Key::Opaque(key), Value::Opaque(value)) => Some(entry(key, Some(value))),
         _ => None,
     });
-    // A prefix of no letters is no key.
+    // An empty prefix is not a valid key.
     list_of(table, true, first.into_iter().chain(rest).take(limit).collect())
 }
 
-/// What has changed among those records since a serial; none if nothing did.
+/// Changes among those records since a serial; none if nothing changed.
 fn changes(table: &Table, prefix: &str, epoch: u64, serial: u64) -> Option<KvList> {
     let since = (epoch == table.epoch()).then(|| table.changes_since(serial)).flatten();
     let Some(batch) = since else { return Some(list(table, prefix, MAX_RECORDS)) };
@@ -68,7 +68,7 @@ fn changes(table: &Table, prefix: &str, epoch: u64, serial: u64) -> Option<KvLis
     (!entries.is_empty()).then(|| list_of(table, false, entries))
 }
 
-/// Those who wait for a change.
+/// Watchers that wait for a change.
 #[derive(Debug, Default)]
 pub struct Watchers(Vec<Watcher>);
 
@@ -82,7 +82,7 @@ struct Watcher {
 }
 
 impl Watchers {
-    /// Somebody wants to know what changes after a serial.
+    /// Adds a watcher for changes after a serial.
     pub fn add(&mut self, now: Duration, prefix: String, epoch: u64, serial: u64, reply: Reply) {
         if self.0.len() >= MAX_WAITING {
             let _ = reply.try_send(Err(format!("expected at most {MAX_WAITING} watchers at once")));
@@ -91,12 +91,12 @@ impl Watchers {
         self.0.push(Watcher { prefix, epoch, serial, until: now + WAIT, reply });
     }
 
-    /// Answers those for whom there is something, or whose time is over. When to come again, if somebody waits.
+    /// Answers watchers with changes, or whose time is over. Returns the time of the next call, if any watcher is left.
     pub fn turn(&mut self, now: Duration, table: &Table) -> Option<Duration> {
         self.0.retain_mut(|w| {
             let fresh = w.epoch != table.epoch() || w.serial != table.serial();
             let mut news = if fresh { changes(table, &w.prefix, w.epoch, w.serial) } else { None };
-            // What was looked at once is not looked at again.
+            // Changes that were examined once are not examined again.
             (w.epoch, w.serial) = (table.epoch(), table.serial());
             if news.is_none() && now >= w.until {
                 news = Some(list_of(table, false, Vec::new()));

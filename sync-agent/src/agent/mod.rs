@@ -1,4 +1,4 @@
-//! The agent: a client of route servers, keeper of one copy of the table, server of the tier below, feeder of a sink.
+//! The agent: a client of route servers that keeps one copy of the table, serves it to the tier below, and feeds a sink.
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
 //! it is sound; if not, it begins empty and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
@@ -36,27 +36,27 @@ use host::{AgentHost, Command};
 
 /// Name of the table that agents keep and serve.
 const TABLE: &str = "fib";
-/// How long other threads wait for an answer of the agent's thread.
+/// How long other threads wait for an answer of the agent.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long the end of an agent waits for its thread.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// What an agent needs to know.
+/// Parameters of an agent.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// Node name.
     pub name: String,
-    /// Where the tier below registers; empty for none.
+    /// Listen addresses for the tier below; may be empty.
     pub listen: Vec<SocketAddr>,
-    /// Servers and times.
+    /// Servers and timers.
     pub sync: Sync,
-    /// Certificates and allow lists; none: plain TCP.
+    /// Certificates and allow lists; none for plain TCP.
     pub security: Option<Arc<Security>>,
-    /// What peers may cost.
+    /// Limits on what peers may consume.
     pub limits: Limits,
 }
 
-/// Makes agents.
+/// Constructor of agents.
 #[derive(Debug)]
 pub struct Agent;
 
@@ -73,16 +73,16 @@ pub struct AgentHandle {
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
-    /// Ends the loop that runs at the moment, to begin another or none.
+    /// Ends the current event loop.
     halt: AtomicBool,
-    /// Its owner gave it up: nobody waits for its thread any more.
+    /// The agent was abandoned: nobody waits for its thread any more.
     abandoned: AtomicBool,
     panics: AtomicU64,
-    /// Turns of the loop.
+    /// Turns of the event loop.
     beats: AtomicU64,
-    /// Second handles to the listeners, by which they can be closed when the loop stands still.
+    /// Duplicate handles to the listeners, to close them while the loop is stalled.
     listeners: Mutex<Vec<OwnedFd>>,
-    /// How to reach the loop that runs at the moment.
+    /// Handle to the current event loop.
     door: Mutex<Option<Door>>,
     bound: Mutex<Vec<SocketAddr>>,
 }
@@ -105,12 +105,15 @@ impl Shared {
 
 fn epoch() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    // Unlike any other start's, and never 0, which means "none" on the wire.
+    // Different for each start, and never 0, which means "none" on the wire.
     RandomState::new().hash_one(std::process::id()).max(1)
 }
 
 impl Agent {
-    /// Opens the listeners, so that an address in use is an error here, and starts the agent's thread.
+    /// Opens the listeners and starts the agent's thread.
+    ///
+    /// # Errors
+    /// [`ShellError`] if a listen address cannot be used, or a thread or event loop cannot be created.
     pub fn spawn(config: AgentConfig, sink: Box<dyn Sink>) -> Result<AgentHandle, ShellError> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
@@ -135,7 +138,7 @@ impl Agent {
     }
 }
 
-/// A loop with its listeners, ready to run.
+/// An event loop with its listeners, ready to run.
 fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Command>), ShellError> {
     shared.listeners().clear();
     let mut shell = Shell::secure(&config.name, config.limits, config.security.clone())?;
@@ -149,7 +152,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
     Ok((shell, commands))
 }
 
-/// What the core needs of the configuration.
+/// Parameters of the core from the configuration.
 fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
@@ -164,7 +167,7 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
 }
 
-/// Runs the loop, and again if it panics: what forwards packets must not notice.
+/// Runs the loop, and restarts it after a panic: packet forwarding must not notice.
 fn supervise(
     config: AgentConfig,
     mut sink: Box<dyn Sink>,
@@ -181,7 +184,7 @@ fn supervise(
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
             Err(e) => {
-                tracing::error!("agent cannot start again: {e}; retrying");
+                tracing::error!("cannot restart the agent: {e}; retrying");
                 std::thread::sleep(Duration::from_secs(1));
                 continue;
             }
@@ -195,10 +198,10 @@ fn supervise(
         let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::error!("agent: {e}; starting it again"),
+            Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),
             Err(_) => {
                 shared.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("agent panicked (see above); starting it again");
+                tracing::error!("agent panicked (see above); restarting");
             }
         }
         drop(host);
@@ -208,7 +211,9 @@ fn supervise(
             let torn;
             (core, torn) = core.restart(epoch());
             if torn {
-                tracing::error!("the agent's table was caught in the middle of a batch; it begins empty");
+                tracing::error!(
+                    "the agent's table was left in the middle of a batch; starting with an empty table"
+                );
             }
             if let Some(checkpoint) = &mut checkpoint {
                 checkpoint.abandon();
@@ -216,30 +221,30 @@ fn supervise(
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-    // One that was given up has a successor, whose checkpoint is newer.
+    // An abandoned agent has a successor with a newer checkpoint.
     if let Some(checkpoint) = checkpoint.as_mut().filter(|_| !shared.abandoned.load(Ordering::Acquire)) {
         checkpoint.finish(core.table());
     }
 }
 
 impl AgentHandle {
-    /// Addresses in use for the tier below; they matter where the configuration says port 0.
+    /// Listen addresses in use; needed if the configuration has port 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.shared.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often the agent's thread panicked and was started again.
+    /// Number of panics and restarts of the agent's thread.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Turns of the agent's loop so far: at least one in a second, unless its thread stands still.
+    /// Turns of the agent's event loop so far: at least one per second, unless it is stalled.
     pub fn beats(&self) -> u64 {
         self.shared.beats.load(Ordering::Relaxed)
     }
 
-    /// Gives up an agent whose thread stands still: its listeners are closed, and nobody waits for the thread. Should it ever go on, it
-    /// ends; until then its sink may still be called.
+    /// Abandons an agent whose thread is stalled: closes its listeners without waiting for the thread. If the thread ever resumes, it ends;
+    /// until then its sink may still be called.
     pub fn abandon(&self) {
         self.shared.abandoned.store(true, Ordering::Release);
         self.ask_to_end();
@@ -249,19 +254,28 @@ impl AgentHandle {
         }
     }
 
-    /// Compares the table with the servers' over new connections, and gives the sink all of it.
+    /// Compares the table with the servers' over new connections, and passes the whole table to the sink.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
     pub fn resync(&self) -> Result<(), String> {
         self.ask(Command::Resync)
     }
 
-    /// A status of kind `agent`; a dataplane adds what it knows.
+    /// A status of kind `agent`; a dataplane adds its own part.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
     pub fn status(&self) -> Result<Status, String> {
         let status = self.ask(Command::Status)?;
         let uptime_ms = self.started.elapsed().as_millis() as u64;
         Ok(Status { name: self.name.clone(), uptime_ms, ..status })
     }
 
-    /// Forwarding routes, up to a limit.
+    /// Forwarding routes, up to `limit`.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
     pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
         self.ask(|answer| Command::Routes(query, limit, answer))
     }
@@ -282,7 +296,7 @@ impl AgentHandle {
                 if let Some(security) = &self.security {
                     security.reload();
                 }
-                Ok(Answer::Done("certificates are read again; nothing else changes without a restart".into()))
+                Ok(Answer::Done("reloading the certificates; other changes need a restart".into()))
             }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {
@@ -308,7 +322,7 @@ impl AgentHandle {
     }
 
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, String> {
-        let gone = || "the agent is just being started again".to_owned();
+        let gone = || "the agent is restarting".to_owned();
         let door = self.shared.door().clone().ok_or_else(gone)?;
         let (sender, receiver) = bounded(1);
         door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
@@ -338,7 +352,7 @@ impl AgentHandle {
                 return;
             }
             if Instant::now() >= until {
-                tracing::error!("the agent's thread stands still; it is left behind");
+                tracing::error!("the agent's thread is stalled; not waiting for it");
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -1,4 +1,4 @@
-//! The agent's table and machines in the types that operators see.
+//! State of the agent's table and state machines in the types that operators see.
 
 use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
@@ -9,7 +9,7 @@ use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
 
 use crate::shell::ShellState;
 
-/// One copy of a table; `changes` is what its owner counted.
+/// Status of one copy of a table; `changes` is its owner's counter.
 pub fn table_status(table: &Table, changes: u64) -> TableStatus {
     let counts = table.counts();
     let digest = table.digest();
@@ -96,7 +96,7 @@ pub fn clients<R: Role>(node: &Node<R>, state: &ShellState) -> Vec<ClientStatus>
         .collect()
 }
 
-/// Connections that were not let in.
+/// Refused connections.
 pub fn refused(state: &ShellState) -> Refused {
     let r = state.refusals;
     Refused { turned_away: r.turned_away, handshake: r.handshake, not_allowed: r.not_allowed }
@@ -157,7 +157,7 @@ fn via(table: &Table, label: Label) -> Vec<String> {
     table.group(label).map(|g| words(&g)).unwrap_or_default()
 }
 
-/// A group in words.
+/// The next hops of a group as text.
 pub fn words(group: &GroupValue) -> Vec<String> {
     let hops = match group {
         GroupValue::Blackhole => return vec!["blackhole".into()],

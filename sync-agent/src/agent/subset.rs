@@ -1,4 +1,4 @@
-//! `[sync.subset]`: the part of the table that a node wants, in an operator's words.
+//! `[sync.subset]`: the requested subset of the table in configuration syntax.
 
 use fibcast_sync_proto::subset::{Family, MAX_RANGES, MAX_VRFS, PrefixRange, Subset};
 use ipnet::IpNet;
@@ -46,7 +46,7 @@ impl TryFrom<String> for Range {
     }
 }
 
-/// Reads the section.
+/// Deserializes the section.
 pub(super) fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Subset, D::Error> {
     let Keys { vrfs, family, prefixes } = Keys::deserialize(from)?;
     for (what, found, most) in [("vrfs", vrfs.len(), MAX_VRFS), ("prefixes", prefixes.len(), MAX_RANGES)] {

@@ -20,7 +20,7 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, default_value = "/etc/fibcast/agent.toml")]
     config: PathBuf,
-    /// Checks the configuration and ends.
+    /// Check the configuration and exit.
     #[arg(long)]
     check_config: bool,
 }

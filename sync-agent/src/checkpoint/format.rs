@@ -1,4 +1,4 @@
-//! The file: what it begins with, how it is checked, and how it becomes a table again.
+//! The checkpoint file: format, validation, and loading.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | … | frames of the sync protocol: Hello, Begin (snapshot), Records …, Commit |
 //! | 16 | SipHash-1-3, 128 bits, of everything before |
 //!
-//! The Commit holds the root digest, so that the table is proven twice: as bytes and as records.
+//! The Commit contains the root digest, so the table is verified twice: as bytes and as records.
 
 use std::fs::File;
 use std::io::Read;
@@ -24,23 +24,23 @@ const MAGIC: [u8; 8] = *b"FIBCKPT\n";
 const VERSION: u32 = 1;
 /// Bytes of the checksum.
 pub(super) const SUM: usize = 16;
-/// Largest file that is read; the whole Internet takes some 5 MB.
+/// Largest file that is read; a full Internet table takes some 5 MB.
 const MAX_FILE: u64 = 2 << 30;
-/// Changes that are committed together.
+/// Changes per commit while loading.
 const BATCH: usize = 16 * 1024;
 
-/// Why a file is not used.
+/// Why a checkpoint is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It is something else, or not whole.
+    /// The file is not a checkpoint, or is incomplete.
     #[error("{path}: {reason}")]
     Refused {
         /// The file.
@@ -50,7 +50,7 @@ pub enum CheckpointError {
     },
 }
 
-/// What a file of this table begins with.
+/// The start of the file for this table.
 pub(super) fn head(table: &str) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_be_bytes());
@@ -72,7 +72,10 @@ pub(super) fn sum() -> SipHasher13 {
     SipHasher13::new_with_keys(0x6669_6263_6173_7421, 0x636b_7074_2d2d_2d31)
 }
 
-/// Reads a file. None if there is none.
+/// Loads a checkpoint. None if there is none.
+///
+/// # Errors
+/// [`CheckpointError`] if the file cannot be read, is damaged, or belongs to another table or version.
 pub fn load(path: &Path, table: &str, epoch: u64) -> Result<Option<Table>, CheckpointError> {
     let unreadable = |source| CheckpointError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {

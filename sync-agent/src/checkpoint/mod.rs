@@ -1,10 +1,10 @@
-//! The table on disk, so that a restarted host forwards at once and its server sends only the difference.
+//! Checkpoints: the table on disk, so that a restarted host forwards at once and its server sends only the difference.
 //!
-//! `format` is the file: a snapshot in the frames of the sync protocol, with version, table name and checksum around it. [`Checkpoint`]
-//! belongs to the thread that owns the table: at most every interval it walks the table in pieces of a millisecond or so, between
-//! which the event loop goes on, and ends with what has changed meanwhile, so that the file is the table as of one commit. Pieces
-//! go to `writer`, a thread that writes a temporary file, syncs it, renames it over the old one and syncs the folder: whatever
-//! ends the process at whatever instant, the file is a whole one, at most one interval old.
+//! `format` is the file: a snapshot in the frames of the sync protocol, with version, table name and checksum. [`Checkpoint`] belongs to
+//! the thread that owns the table: at most once per interval it walks the table in pieces of about a millisecond, between which the event
+//! loop continues, and ends with the changes since then, so the file is the table as of one commit. The pieces go to `writer`, a thread
+//! that writes a temporary file, syncs it, renames it over the old one and syncs the directory: whenever the process ends, the file is
+//! complete and at most one interval old.
 
 mod format;
 mod writer;
@@ -23,7 +23,7 @@ use writer::{Piece, Writer};
 
 /// Records of one piece of the walk.
 const PIECE: usize = 2048;
-/// While the writer has no room, it is asked again after this time.
+/// Pause before a busy writer is retried.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Writes checkpoints of one table.
@@ -35,7 +35,7 @@ pub struct Checkpoint {
     writer: Option<Writer>,
     job: Option<Job>,
     next_at: Duration,
-    /// Serial of the table in the file, or on its way there.
+    /// Serial of the table in the file, or in the file being written.
     serial: u64,
     loaded: u64,
     refused: Option<String>,
@@ -46,18 +46,18 @@ pub struct Checkpoint {
 #[derive(Debug)]
 struct Job {
     after: Option<Key>,
-    /// Serial when it began: what has changed since comes at the end.
+    /// Serial at its start: later changes follow at the end.
     high: u64,
-    /// Groups that the file has already: a route that came meanwhile may use a newer one.
+    /// Groups that the file already has: a route that changed during the walk may use a newer one.
     labels: HashSet<Label>,
     encoder: Encoder,
-    /// What the writer had no room for.
+    /// A piece that the writer had no room for.
     held: Option<Piece>,
     walked: bool,
 }
 
 impl Checkpoint {
-    /// Checkpoints of the table of this name.
+    /// Checkpoints of the table with this name.
     pub fn new(path: &Path, table: &str, interval: Duration) -> Self {
         Self {
             path: path.to_owned(),
@@ -73,7 +73,7 @@ impl Checkpoint {
         }
     }
 
-    /// The table of the last run; none where there is none, or none that can be used, which the log says.
+    /// The table of the last run; none if there is no usable checkpoint (the log says why).
     pub fn load(&mut self, epoch: u64) -> Option<Table> {
         let begin = Instant::now();
         match load(&self.path, &self.table, epoch) {
@@ -100,7 +100,7 @@ impl Checkpoint {
         }
     }
 
-    /// Begins a checkpoint if one is due, or goes on with it. When to call again.
+    /// Starts a due checkpoint, or continues one. Returns the time of the next call.
     pub fn turn(&mut self, now: Duration, table: &Table) -> Option<Duration> {
         if self.job.is_none() {
             if table.serial() == self.serial || table.serial() == 0 {
@@ -122,12 +122,12 @@ impl Checkpoint {
         }
     }
 
-    /// Deletions after this serial must be remembered by the table.
+    /// The table must remember deletions after this serial.
     pub fn pin(&self) -> u64 {
         self.job.as_ref().map_or(u64::MAX, |job| job.high)
     }
 
-    /// Forgets a checkpoint in the middle, and what the file may have had in common with the table.
+    /// Cancels a running checkpoint, and forgets which serial the file has.
     pub fn abandon(&mut self) {
         if self.job.take().is_some()
             && let Some(writer) = &self.writer
@@ -147,11 +147,11 @@ impl Checkpoint {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }
-        // The writer ends when it has done what it was given.
+        // The writer ends after its last piece.
         self.writer = None;
     }
 
-    /// For operators.
+    /// State for operators.
     pub fn status(&self) -> CheckpointStatus {
         let written = self.writer.as_ref().map(Writer::outcome).unwrap_or_default();
         CheckpointStatus {
@@ -188,8 +188,11 @@ impl Checkpoint {
         } else {
             let piece = if job.walked { job.end(table) } else { Some(job.walk(table)) };
             let Some(piece) = piece else {
-                // Deletions since the walk began were forgotten: it was worth nothing.
-                tracing::warn!("checkpoint {}: the table changed too much meanwhile", self.path.display());
+                // Deletions since the start of the walk were forgotten: the walk is useless.
+                tracing::warn!(
+                    "checkpoint {}: the table changed too much during the checkpoint",
+                    self.path.display()
+                );
                 self.abandon();
                 return More::No;
             };
@@ -233,7 +236,7 @@ impl Job {
                 self.encoder.push(&group, &mut bytes);
             }
             match &key {
-                // A route that came while the walk was among groups has brought it along.
+                // A route that changed while the walk was among the groups has included its group.
                 Key::Group(label) if !self.labels.insert(*label) => continue,
                 _ => {}
             }
@@ -245,7 +248,7 @@ impl Job {
         Piece::Bytes(bytes)
     }
 
-    /// What has changed since the walk began, and the commit that the file is equal to.
+    /// The changes since the start of the walk, and the commit that the file equals.
     fn end(&mut self, table: &Table) -> Option<Piece> {
         let rest = table.changes_since(self.high)?;
         let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! The thread that writes: temporary file, sync, rename, sync of the folder.
+//! The writer thread: temporary file, sync, rename, sync of the directory.
 
 use std::fs::{File, OpenOptions};
 use std::hash::Hasher;
@@ -14,12 +14,12 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::format::sum;
 
-/// Pieces that may wait for the disk.
+/// Pieces that can wait for the disk.
 const QUEUE: usize = 8;
 
 #[derive(Debug)]
 pub(super) enum Piece {
-    /// A new file, with its first bytes.
+    /// A new file with its first bytes.
     Begin(Vec<u8>),
     Bytes(Vec<u8>),
     /// The last bytes: the file is the table as of this serial.
@@ -27,11 +27,11 @@ pub(super) enum Piece {
         bytes: Vec<u8>,
         serial: u64,
     },
-    /// The file that was begun is not wanted.
+    /// Discard the file in progress.
     Abandon,
 }
 
-/// What came of it so far.
+/// Result so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outcome {
     pub at: Option<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Outcome {
     pub error: Option<String>,
 }
 
-/// Dropping it waits for what it was given.
+/// Handle to the thread. Dropping it waits for the pending pieces.
 #[derive(Debug)]
 pub(super) struct Writer {
     to: Option<Sender<Piece>>,
@@ -61,7 +61,7 @@ impl Writer {
         Self { to: Some(to), thread: thread.ok(), outcome }
     }
 
-    /// Gives a piece to the thread, or back if there is no room.
+    /// Passes a piece to the thread, or returns it if there is no room.
     pub fn offer(&self, piece: Piece) -> Option<Piece> {
         match self.to.as_ref()?.try_send(piece) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
@@ -69,10 +69,10 @@ impl Writer {
         }
     }
 
-    /// Gives a piece to the thread. For pieces that come when the queue has room or the loop can wait.
+    /// Passes a piece to the thread, for pieces that have room, or if the caller can wait.
     pub fn send(&self, piece: Piece) {
         if let Some(to) = &self.to {
-            // Without a thread nothing is written, which was said.
+            // Without a thread nothing is written, as already logged.
             let _ = to.send(piece);
         }
     }
@@ -91,7 +91,7 @@ impl Drop for Writer {
     }
 }
 
-/// A file that is being written under another name.
+/// A file in progress under a temporary name.
 struct Draft {
     file: File,
     sum: SipHasher13,
@@ -103,7 +103,7 @@ impl Draft {
         if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;
         }
-        // Routes tell about a network: they are for the daemon alone.
+        // Routes reveal a network: only the daemon may read them.
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         Ok(Self { file, sum: sum(), bytes: 0 })
     }
@@ -119,7 +119,7 @@ impl Draft {
         self.file.write_all(&sum)?;
         self.file.sync_all()?;
         std::fs::rename(draft, path)?;
-        // Without this the new name may be lost with the power.
+        // Without this a power failure may lose the new name.
         let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
         Ok(self.bytes + sum.len() as u64)
@@ -135,7 +135,7 @@ fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>) {
         let text = format!("{}: {error}", path.display());
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         if outcome.error.as_ref() != Some(&text) {
-            tracing::error!("checkpoint {text}; it is tried again");
+            tracing::error!("checkpoint {text}; retrying");
         }
         outcome.error = Some(text);
     };

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use serde::Deserialize;
 
-/// Tables that the kernel fills itself, and 0, which means "none".
-const TAKEN: [u32; 4] = [0, 253, 254, 255];
+/// Tables that the kernel maintains itself, and 0, which means "none".
+const RESERVED: [u32; 4] = [0, 253, 254, 255];
 
 /// `[kernel]`: which kernel table the routes go to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
-    /// The table of VRF 0, one of our own. `ip rule add lookup N` makes the host forward by it.
+    /// The routing table for VRF 0; fibcast must be its only user. `ip rule add lookup N` makes the host forward by it.
     pub table: u32,
-    /// Tables of other VRFs, by the number of the VRF. Routes of VRFs without a table are left out and counted.
+    /// Tables of other VRFs, by VRF number. Routes of VRFs without a table are skipped and counted.
     #[serde(default)]
     pub vrfs: BTreeMap<String, u32>,
     /// Metric of the routes in the kernel.
@@ -23,15 +23,18 @@ pub struct Kernel {
 }
 
 fn metric() -> u32 {
-    // What IPv6 takes where nothing is said.
+    // The kernel's default for IPv6.
     1024
 }
 
 impl Kernel {
-    /// What types alone cannot say.
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let error = |key: &str, reason: String| Err(loaded.error(&["kernel".into(), key.into()], reason));
-        if TAKEN.contains(&self.table) {
+        if RESERVED.contains(&self.table) {
             let reason = "expected a table of our own: not 0, 253 (default), 254 (main) or 255 (local)";
             return error("table", format!("{reason}, found {}", self.table));
         }
@@ -43,7 +46,7 @@ impl Kernel {
                 return error("vrfs", format!("expected numbers of VRFs from 1 as keys, found {vrf:?}"));
             }
             let twice = self.vrfs.iter().any(|(other, t)| other != vrf && t == table);
-            if TAKEN.contains(table) || *table == self.table || twice {
+            if RESERVED.contains(table) || *table == self.table || twice {
                 return error("vrfs", format!("{vrf}: expected a table of its own, found {table}"));
             }
         }

@@ -1,8 +1,8 @@
-//! The kernel sink: a host without DPDK gets the forwarding table into a kernel table of its own.
+//! The kernel sink: writes the forwarding table to a kernel routing table, for hosts without DPDK.
 //!
-//! [`KernelSink`] is the agent's sink. It hands each batch to a thread and says "busy" until that is done, so that the agent's heartbeats
-//! never wait for the kernel, and what comes meanwhile is one batch of net changes later. The thread (`worker`) writes routes a few hundred
-//! to a call, without waiting for each answer; `table` is what should be in the kernel and what is, `route` how a route is written.
+//! [`KernelSink`] is the agent's sink. It passes each batch to a thread and is "busy" until that is done, so the agent's heartbeats never
+//! wait for the kernel, and changes in the meantime become one batch of net changes. The thread (`worker`) writes a few hundred routes per
+//! system call, without waiting for each acknowledgement; `table` holds wanted and actual state, `route` encodes a route.
 //!
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
@@ -25,44 +25,47 @@ pub use config::Kernel;
 
 use crate::sink::{Sink, SinkError};
 
-/// A step for the thread.
+/// Commands for the thread.
 enum Work {
-    /// Changes, in order. With `anew`, what they do not name is to go.
-    Changes { changes: Vec<Change>, anew: bool },
+    /// Changes, in order. With `replaces`, everything that they do not name is to be deleted.
+    Changes { changes: Vec<Change>, replaces: bool },
     /// The agent ends.
     End,
 }
 
-/// See the module's documentation.
+/// The kernel sink; see the module's documentation.
 #[derive(Debug)]
 pub struct KernelSink {
     to: Sender<Work>,
     status: Arc<Mutex<KernelStatus>>,
-    /// The next batch does not build on those before.
-    anew: bool,
+    /// The next batch replaces everything.
+    replaces: bool,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Reads how the sink is, from any thread.
+/// Access to the sink's status from any thread.
 #[derive(Debug, Clone)]
 pub struct KernelView(Arc<Mutex<KernelStatus>>);
 
 impl KernelView {
-    /// How the sink is.
+    /// Current status.
     pub fn status(&self) -> KernelStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl KernelSink {
-    /// Opens the socket, finds what a former life left behind, and starts the thread.
+    /// Opens the socket, finds routes of an earlier run, and starts the thread.
+    ///
+    /// # Errors
+    /// The system's error.
     pub fn start(config: &Kernel) -> std::io::Result<Self> {
         let status = Arc::new(Mutex::new(KernelStatus { table: config.table, ..KernelStatus::default() }));
         let worker = worker::Worker::open(config, status.clone())?;
-        // Room for none: a batch is taken when the one before is done.
+        // No queue: a batch is accepted when the previous one is done.
         let (to, from) = bounded(0);
         let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&from))?;
-        Ok(Self { to, status, anew: true, thread: Some(thread) })
+        Ok(Self { to, status, replaces: true, thread: Some(thread) })
     }
 
     fn set_busy(&self, busy: bool) {
@@ -88,11 +91,11 @@ impl Sink for KernelSink {
             )
         };
         let changes = batch.changes().filter(wanted).collect();
-        // Before the thread can say that it is done.
+        // Before the thread can report completion.
         self.set_busy(true);
-        match self.to.try_send(Work::Changes { changes, anew: self.anew }) {
+        match self.to.try_send(Work::Changes { changes, replaces: self.replaces }) {
             Ok(()) => {
-                self.anew = false;
+                self.replaces = false;
                 Ok(())
             }
             Err(error) => {
@@ -108,7 +111,7 @@ impl Sink for KernelSink {
     }
 
     fn reset(&mut self) {
-        self.anew = true;
+        self.replaces = true;
     }
 }
 

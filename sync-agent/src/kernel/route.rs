@@ -1,4 +1,4 @@
-//! A route in the kernel's words.
+//! A route as the kernel stores it.
 
 use std::net::IpAddr;
 
@@ -14,20 +14,20 @@ const LINK_SCOPE: u8 = 253;
 /// Largest weight: `rtnh_hops` has one byte.
 const MAX_WEIGHT: u32 = 256;
 
-/// Where a route leads, as the kernel has it: comparable, whatever the order of the hops was.
+/// Target of a route in the kernel, comparable independently of the order of next hops.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Lead {
     Special(Special),
-    /// Gateway, interface (0: the kernel finds it), weight. Sorted.
+    /// Gateway, interface index (0: chosen by the kernel), weight. Sorted.
     Hops(Vec<(Option<IpAddr>, u32, u16)>),
 }
 
 /// Why a group cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unfit {
-    /// Routes to the host itself are the kernel's own business.
+    /// Routes to the host itself are maintained by the kernel.
     Local,
-    /// A next hop names a port that is no interface of this host.
+    /// A next hop names a port that is not an interface of this host.
     Port(String),
     /// A next hop has neither a gateway nor a port.
     NoGateway,
@@ -44,7 +44,7 @@ impl std::fmt::Display for Unfit {
 }
 
 impl Lead {
-    /// A group in the kernel's words. `interface` finds the number of an interface by its name.
+    /// Converts a group. `interface` finds an interface index by name.
     pub fn of(group: &GroupValue, interface: &dyn Fn(&str) -> Option<u32>) -> Result<Self, Unfit> {
         Ok(match group {
             GroupValue::Blackhole => Lead::Special(Special::Blackhole),
@@ -60,7 +60,7 @@ impl Lead {
                         None => 0,
                         Some(name) => interface(name).ok_or_else(|| Unfit::Port(name.to_owned()))?,
                     };
-                    // Shares that are too large for a byte are scaled, none of them to nothing.
+                    // Weights that do not fit one byte are scaled, none of them to zero.
                     let weight = match u32::from(hop.weight) {
                         weight if heaviest <= MAX_WEIGHT => weight,
                         weight => weight * MAX_WEIGHT / heaviest,
@@ -68,7 +68,7 @@ impl Lead {
                     Ok((hop.gateway, output, weight.clamp(1, MAX_WEIGHT) as u16))
                 };
                 let mut hops = hops.iter().map(hop).collect::<Result<Vec<_>, _>>()?;
-                // The kernel says 1 for the weight of a hop that is alone.
+                // The kernel reports weight 1 for a single next hop.
                 if let [(_, _, weight)] = hops.as_mut_slice() {
                     *weight = 1;
                 }
@@ -78,7 +78,7 @@ impl Lead {
         })
     }
 
-    /// What a route that was read from the kernel leads to; none: nothing that we write.
+    /// Target of a route read from the kernel; none if we do not write such routes.
     pub fn read(route: &Route) -> Option<Self> {
         match route.target {
             Target::Special(special) => Some(Lead::Special(special)),
@@ -92,7 +92,7 @@ impl Lead {
         }
     }
 
-    /// Whether the kernel has what is wanted. It fills in the interface where none was named.
+    /// Whether the kernel has the wanted target. It fills in the interface if none was given.
     pub fn is_met_by(&self, found: &Lead) -> bool {
         match (self, found) {
             (Lead::Hops(wanted), Lead::Hops(found)) => {
@@ -107,7 +107,7 @@ impl Lead {
         }
     }
 
-    /// Whether IPv6 can replace one by the other in one step: it does so only among routes with gateways and among those without.
+    /// Whether IPv6 can replace one by the other in one step: only among routes with gateways, or among those without.
     pub fn is_like(&self, other: &Lead) -> bool {
         matches!(self, Lead::Special(_)) == matches!(other, Lead::Special(_))
     }

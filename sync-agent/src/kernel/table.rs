@@ -1,4 +1,4 @@
-//! What should be in the kernel, what is, and what is to be done about the difference. No socket, no clock.
+//! Wanted and actual state of the kernel's table, and the steps between them. No socket, no clock.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,17 +7,17 @@ use ipnet::IpNet;
 
 use super::route::{Lead, Unfit};
 
-/// A route's place: VRF and prefix.
+/// Key of a route: VRF and prefix.
 pub(super) type Place = (u32, IpNet);
 
-/// What the kernel has at a place.
+/// Actual state of a route in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Has {
-    /// Nothing of ours.
+    /// None of ours.
     Nothing,
-    /// What a former life, or an interrupted step, left: replace it, whatever it is.
+    /// Left by an earlier run or an interrupted step: replace it in any case.
     Something,
-    /// What this label was when it was written: `version` of the group.
+    /// Written with this label at this `version` of the group.
     Label(Label, u32),
 }
 
@@ -31,24 +31,24 @@ struct Entry {
 struct Group {
     lead: Result<Lead, Unfit>,
     value: GroupValue,
-    /// Grows with its content.
+    /// Incremented with each change of content.
     version: u32,
 }
 
-/// A step that brings one place right.
+/// A step that corrects one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Write it where nothing is.
+    /// Add it; there is none.
     Add(Lead),
-    /// Write it over what is there; `fresh` where that has to go first.
+    /// Replace the existing one; `fresh`: it has to be deleted first.
     Replace { lead: Lead, fresh: bool },
-    /// Take it out.
+    /// Delete it.
     Remove,
-    /// It cannot be written, for this reason; take out what is there.
+    /// It cannot be written for this reason; delete the existing one.
     Unfit { reason: Unfit, remove: bool },
 }
 
-/// See the module's documentation.
+/// Wanted and actual routes; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     routes: HashMap<Place, Entry>,
@@ -56,21 +56,21 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A route of ours was found in the kernel.
+    /// One of our routes was found in the kernel.
     pub fn found(&mut self, place: Place) {
         self.routes.entry(place).or_insert(Entry { want: None, has: Has::Nothing }).has = Has::Something;
     }
 
-    /// Takes changes in; places that may need a step.
+    /// Applies changes; returns the routes that may need a step.
     pub fn change(
         &mut self,
         changes: Vec<Change>,
-        anew: bool,
+        replaces: bool,
         interface: &dyn Fn(&str) -> Option<u32>,
     ) -> HashSet<Place> {
         let mut places = HashSet::new();
-        if anew {
-            // What is not named again is to go.
+        if replaces {
+            // What is not named again is to be deleted.
             self.routes.values_mut().for_each(|entry| entry.want = None);
             places.extend(self.routes.keys().copied());
         }
@@ -110,7 +110,7 @@ impl Table {
         places
     }
 
-    /// Interfaces came or went: finds leads anew. Places that may need a step.
+    /// Interfaces were added or removed: recomputes targets. Returns the routes that may need a step.
     pub fn interfaces_changed(&mut self, interface: &dyn Fn(&str) -> Option<u32>) -> HashSet<Place> {
         let mut changed = HashSet::new();
         for (label, group) in &mut self.groups {
@@ -124,12 +124,12 @@ impl Table {
         self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place).collect()
     }
 
-    /// What to do at a place; none: it is right.
+    /// The step that a route needs; none: it is up to date.
     pub fn step(&self, place: &Place) -> Option<Step> {
         let entry = self.routes.get(place)?;
         let there = entry.has != Has::Nothing;
         let Some(label) = entry.want else { return there.then_some(Step::Remove) };
-        // A route without its group cannot be; the table checks that.
+        // A route without its group is impossible; the sync table checks that.
         let group = self.groups.get(&label)?;
         if entry.has == Has::Label(label, group.version) {
             return None;
@@ -145,12 +145,12 @@ impl Table {
                 self.groups.get(&old).filter(|g| g.version == version).and_then(|g| g.lead.as_ref().ok())
             }
         };
-        // IPv6 puts a new route beside an old one of another kind.
+        // IPv6 would add a new route next to an old one of another kind.
         let fresh = matches!(place.1, IpNet::V6(_)) && old.is_none_or(|old| !old.is_like(&lead));
         Some(Step::Replace { lead, fresh })
     }
 
-    /// A step was done.
+    /// A step succeeded.
     pub fn done(&mut self, place: &Place) {
         let Some(entry) = self.routes.get_mut(place) else { return };
         match entry.want.and_then(|label| Some((label, self.groups.get(&label)?))) {
@@ -162,14 +162,14 @@ impl Table {
         }
     }
 
-    /// A step failed; `there` says whether the kernel may have a route of ours there now.
+    /// A step failed; `there` tells whether the kernel may have the route.
     pub fn failed(&mut self, place: &Place, there: bool) {
         if let Some(entry) = self.routes.get_mut(place) {
             entry.has = if there { Has::Something } else { Has::Nothing };
         }
     }
 
-    /// Compares with all routes of ours that the kernel has: places that need a step.
+    /// Compares with all of our routes in the kernel; returns those that need a step.
     pub fn audit(&mut self, found: &HashMap<Place, Lead>) -> HashSet<Place> {
         let mut wrong = HashSet::new();
         for (place, entry) in &mut self.routes {
@@ -199,7 +199,7 @@ impl Table {
         wrong
     }
 
-    /// Routes that the kernel has as they should be.
+    /// Number of routes that the kernel has as wanted.
     pub fn right(&self) -> u64 {
         self.routes.values().filter(|entry| matches!(entry.has, Has::Label(..))).count() as u64
     }

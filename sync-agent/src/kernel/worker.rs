@@ -15,32 +15,32 @@ use super::route::{self, Lead};
 use super::table::{Place, Step, Table};
 use super::{Kernel, Work};
 
-/// Room for the kernel's answers and words.
+/// Receive buffer for acknowledgements and notifications.
 const ROOM: usize = 4 << 20;
-/// Bytes of messages in one call: the kernel works on them before it looks at anything else of ours.
+/// Bytes of messages per system call: the kernel processes all of them before anything else of ours.
 const PORTION: usize = 64 * 1024;
-/// Messages in one call, so that all answers fit into the room.
+/// Messages per system call, so that all acknowledgements fit the buffer.
 const MESSAGES: usize = 512;
-/// Longest wait of the thread for something to do.
+/// Longest wait for a command.
 const NAP: Duration = Duration::from_millis(100);
-/// Longest wait for the kernel's answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Routes that were refused are tried again after this time, which doubles up to the longest.
+/// Longest wait for an acknowledgement.
+const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Refused routes are retried after this time, which doubles up to the longest.
 const RETRY: Duration = Duration::from_secs(1);
 /// See [`RETRY`].
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// Links and addresses that change come in flocks.
+/// Changes of links and addresses come in bursts.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Lines in the log for each second.
+/// Log lines per second.
 const LINES: u32 = 10;
 
 pub(super) struct Worker {
     config: Kernel,
     socket: Socket,
-    /// Hears of links and addresses.
+    /// Notifications about links and addresses.
     monitor: Socket,
     table: Table,
-    /// What a former life left behind, until the first table is there.
+    /// Routes of an earlier run, until the first table is complete.
     leftovers: Option<HashMap<Place, Lead>>,
     refused: HashSet<Place>,
     unfit: HashSet<Place>,
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     log: (Option<Instant>, u32),
 }
 
-/// Finds the number of an interface by its name.
+/// Index of an interface by its name.
 fn interface(name: &str) -> Option<u32> {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
     rustix::net::netdevice::name_to_index(socket.as_fd(), name).ok()
@@ -105,8 +105,8 @@ impl Worker {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
-                Ok(Work::Changes { changes, anew }) => {
-                    self.changes(changes, anew);
+                Ok(Work::Changes { changes, replaces }) => {
+                    self.changes(changes, replaces);
                     self.status().busy = false;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -126,7 +126,7 @@ impl Worker {
         }
     }
 
-    fn changes(&mut self, mut changes: Vec<Change>, anew: bool) {
+    fn changes(&mut self, mut changes: Vec<Change>, replaces: bool) {
         changes.retain(|change| match change.key() {
             Key::Route { vrf, prefix } if self.config.table_of(*vrf).is_none() => {
                 match change {
@@ -137,13 +137,13 @@ impl Worker {
             }
             _ => true,
         });
-        let mut places = self.table.change(changes, anew, &interface);
+        let mut places = self.table.change(changes, replaces, &interface);
         if let Some(found) = self.leftovers.take() {
-            // What a former life wrote and is still right stays untouched.
+            // Routes of an earlier run that are still right stay untouched.
             places = self.table.audit(&found);
             let kept = found.len() - found.keys().filter(|place| places.contains(*place)).count();
             tracing::info!(
-                "kernel table {}: {} routes of a former life, {kept} still right",
+                "kernel table {}: {} routes of an earlier run, {kept} still right",
                 self.config.table,
                 found.len()
             );
@@ -152,7 +152,7 @@ impl Worker {
         self.status().batches += 1;
     }
 
-    /// Brings these places right.
+    /// Corrects these routes.
     fn write(&mut self, places: Vec<Place>) {
         let mut writer = Writer::default();
         let mut sent: BTreeMap<u32, (Place, bool)> = BTreeMap::new();
@@ -207,7 +207,7 @@ impl Worker {
         (status.unfit, status.left_out) = (unfit, left_out);
     }
 
-    /// Sends what was written, and hears what the kernel has against it.
+    /// Sends the messages, and handles the kernel's refusals.
     fn flush(&mut self, writer: &mut Writer, sent: &mut BTreeMap<u32, (Place, bool)>) {
         let Some((&last, _)) = sent.last_key_value() else { return };
         writer.flag(flag::ACK);
@@ -218,7 +218,7 @@ impl Worker {
             Ok(refusals) => {
                 for (sequence, error) in refusals {
                     let Some((place, counts)) = sent.remove(&sequence) else { continue };
-                    // Gone already, which is what was wanted (ESRCH).
+                    // Already gone, as wanted (ESRCH).
                     if error.raw_os_error() == Some(3) {
                         if counts {
                             self.table.done(&place);
@@ -227,7 +227,7 @@ impl Worker {
                     }
                     there.insert(place);
                     refused += 1;
-                    // Somebody else's route is there, or nothing of ours is: both times an addition is what to try again.
+                    // Another route is there, or ours is missing: in both cases an addition is to be retried.
                     let ours = !matches!(self.table.step(&place), Some(Step::Add(_)));
                     self.table.failed(&place, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
                     self.complain(place, &error.to_string());
@@ -240,8 +240,8 @@ impl Worker {
                 self.refused.extend(there);
             }
             Err(error) => {
-                // Nobody knows what was done: read the table and mend it.
-                tracing::error!("kernel table {}: {error}; the table will be read", self.config.table);
+                // The result is unknown: read the table and repair it.
+                tracing::error!("kernel table {}: {error}; the table will be read back", self.config.table);
                 let text = error.to_string();
                 for (place, _) in sent.values() {
                     self.table.failed(place, true);
@@ -262,7 +262,7 @@ impl Worker {
         self.socket.send(bytes)?;
         let mut refusals = Vec::new();
         loop {
-            if !self.socket.wait(PATIENCE)? {
+            if !self.socket.wait(ACK_TIMEOUT)? {
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the kernel does not answer"));
             }
             match self.socket.receive()? {
@@ -282,7 +282,7 @@ impl Worker {
         }
     }
 
-    /// All routes of ours in our tables; none: the kernel's table changed meanwhile.
+    /// All of our routes in our tables; none: the table changed during the dump.
     fn dump(&mut self) -> std::io::Result<Option<HashMap<Place, Lead>>> {
         let mut found = HashMap::new();
         let metric = self.config.metric;
@@ -297,7 +297,7 @@ impl Worker {
                         && route.read(message) == Ok(true)
                         && (route.table, route.protocol, route.metric) == (table, PROTOCOL, metric)
                     {
-                        // Routes that we do not write ourselves, but bear our number, are to go.
+                        // Routes with our protocol number that we would not write are to be deleted.
                         let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
                         found.insert((vrf, route.prefix), lead);
                     }
@@ -306,7 +306,7 @@ impl Worker {
                 match outcome {
                     Ok(Dumped::Whole) => {}
                     Ok(Dumped::Interrupted) => return Ok(None),
-                    // No such table yet.
+                    // The table does not exist yet.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }
@@ -315,7 +315,7 @@ impl Worker {
         Ok(Some(found))
     }
 
-    /// Hears of links and addresses.
+    /// Reads notifications about links and addresses.
     fn listen(&mut self) {
         let mut heard = false;
         loop {
@@ -326,12 +326,12 @@ impl Worker {
         }
         if heard {
             self.audit_at.get_or_insert(Instant::now() + SETTLE);
-            // A gateway may have come within reach.
+            // A gateway may have become reachable.
             self.retry = RETRY;
         }
     }
 
-    /// Reads the kernel's table and mends what is not as it should be.
+    /// Reads the kernel's table and repairs it.
     fn audit(&mut self) {
         if self.leftovers.is_some() {
             return;

@@ -1,4 +1,4 @@
-//! Who may come in: limits on accepted connections, and a log that a flood cannot fill.
+//! Admission of connections: limits, and a log that a flood cannot fill.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 pub use fibcast_daemon::sections::Limits;
 
-/// Counters of the door.
+/// Counters of refused connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// Connections turned away because of a limit.
+    /// Connections refused because of a limit.
     pub turned_away: u64,
-    /// Handshakes that failed or took too long, plain peers where TLS is wanted and the reverse.
+    /// Failed or slow handshakes, and plain peers where TLS is required or the reverse.
     pub handshake: u64,
-    /// Peers whose certificate is fine, but not on the allow list for what they want.
+    /// Peers with a valid certificate that the allow lists do not permit.
     pub not_allowed: u64,
 }
 
-/// Counts accepted connections by address and by whether they have registered.
+/// Counts accepted connections by address and registration.
 #[derive(Debug)]
 pub(super) struct Gate {
     pub limits: Limits,
@@ -31,7 +31,7 @@ impl Gate {
         Self { limits, addresses: HashMap::new(), open: 0, half_open: 0 }
     }
 
-    /// Lets a connection in, as half open, or says which limit it met.
+    /// Admits a connection as half open, or returns the limit that it exceeds.
     pub fn enter(&mut self, address: IpAddr) -> Result<(), String> {
         let of_address = self.addresses.get(&address).copied().unwrap_or(0);
         let Limits { connections, per_address, half_open, .. } = self.limits;
@@ -50,12 +50,12 @@ impl Gate {
         Ok(())
     }
 
-    /// The other end has registered.
+    /// The peer has registered.
     pub fn registered(&mut self) {
         self.half_open = self.half_open.saturating_sub(1);
     }
 
-    /// The connection is closed.
+    /// The connection was closed.
     pub fn leave(&mut self, address: IpAddr, registered: bool) {
         self.open = self.open.saturating_sub(1);
         if !registered {
@@ -70,10 +70,10 @@ impl Gate {
     }
 }
 
-/// Lines that one second may have.
+/// Log lines per second.
 const LINES: u32 = 10;
 
-/// Lets the first lines of a second through and counts the rest, so that strangers cannot fill a disk.
+/// Passes the first lines of each second and counts the rest, so that strangers cannot fill a disk.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     since: Duration,
@@ -82,7 +82,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Whether a line may be written now, and how many were kept back before it.
+    /// Whether a line may be written now, and the number of suppressed lines before it.
     pub fn line(&mut self, now: Duration) -> Option<u64> {
         if now >= self.since + Duration::from_secs(1) {
             self.since = now;
@@ -96,11 +96,11 @@ impl Throttle {
         Some(std::mem::take(&mut self.kept_back))
     }
 
-    /// Writes a warning about a peer, or counts it.
+    /// Logs a warning about a peer, or counts it.
     pub fn warn(&mut self, now: Duration, peer: &str, reason: &str) {
         match self.line(now) {
             Some(0) => tracing::warn!("{peer}: {reason}"),
-            Some(n) => tracing::warn!("{peer}: {reason} ({n} lines like this were left out)"),
+            Some(n) => tracing::warn!("{peer}: {reason} ({n} similar lines suppressed)"),
             None => {}
         }
     }

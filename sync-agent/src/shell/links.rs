@@ -1,6 +1,6 @@
-//! Connections to servers: opens them when a client machine asks, and moves bytes.
+//! Connections to servers: opened on a client's request, and moved bytes.
 //!
-//! A name is looked up on a thread of its own, because the resolver may block for seconds.
+//! Names are resolved on a separate thread, because the resolver may block for seconds.
 
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -27,26 +27,26 @@ const REPEAT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Connection {
     stream: Stream,
-    /// What of its counters is in the slot's wire already.
+    /// Bytes that the slot's counters already include.
     noted: (u64, u64),
     client: ClientId,
     link: LinkId,
-    /// TCP is open.
+    /// TCP is connected.
     connected: bool,
-    /// The machine has it: connected, and the TLS handshake is over.
+    /// Connected, and the TLS handshake is complete.
     ready: bool,
     readable: bool,
     writable: bool,
 }
 
-/// For a client in one of its lives.
+/// A resolved address, for one generation of a client.
 type Found = (ClientId, u64, LinkId, Result<SocketAddr, String>);
 
 /// All outgoing connections.
 #[derive(Debug)]
 pub(super) struct Links {
     all: HashMap<Token, Connection>,
-    /// Where servers are, by index.
+    /// Addresses of the servers by index.
     servers: Vec<String>,
     buffer: Vec<u8>,
     waker: ShellWaker,
@@ -75,7 +75,7 @@ impl Links {
         self.all.values().any(|c| c.readable && c.connected)
     }
 
-    /// Does what the node asks for, and passes what happened to its clients to the host.
+    /// Executes the node's requests, and passes client events to the host.
     pub fn act<R: Role, H: Host<R>>(&mut self, context: &mut Context<'_, R, H>) {
         while let Ok((client, life, link, found)) = self.found.1.try_recv() {
             if context.state.clients.get(client).is_none_or(|links| links.life != life) {
@@ -107,7 +107,7 @@ impl Links {
         }
     }
 
-    /// Forgets the connections of an earlier client of this index.
+    /// Forgets the connections of an earlier client with this index.
     fn renew<R: Role, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
         self.drop_connections(|c| c.client == client);
         let servers = context.node.upstream(client).iter();
@@ -272,7 +272,7 @@ impl Links {
                         node.sent_to_server(c.client, c.link, n);
                     }
                     Err(Flow::Closed(_)) => {
-                        // The read side learns of it, after what the server still said.
+                        // The read side reports it, after the server's last bytes.
                         c.readable = true;
                         c.writable = false;
                     }
@@ -286,7 +286,7 @@ impl Links {
         }
     }
 
-    /// Whether a socket that takes bytes has some waiting.
+    /// Whether any writable socket has bytes to send.
     pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
         self.all.values().filter(|c| c.ready && c.writable).any(|c| {
             let waiting = |machine: &fibcast_sync_proto::client::Client| !machine.transmit(c.link).is_empty();
@@ -296,7 +296,7 @@ impl Links {
 }
 
 impl Connection {
-    /// Adds what went over the wire to the slot's counters.
+    /// Adds transferred bytes to the slot's counters.
     fn note(&mut self, wires: &mut [Wire]) {
         let Some(wire) = wires.get_mut(self.link) else { return };
         let (received, sent) = (self.stream.received, self.stream.sent);
@@ -306,7 +306,7 @@ impl Connection {
     }
 }
 
-/// Goes on with a handshake. The server's names once it is over.
+/// Continues a handshake. Returns the server's names once it is complete.
 fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<String>>, String> {
     match c.stream.shake() {
         Flow::Blocked => {
@@ -323,7 +323,7 @@ fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<
     Ok(Some(names))
 }
 
-/// Whether a connection that was begun is open.
+/// Whether a pending connection is established.
 fn connected(stream: &TcpStream) -> Result<bool, String> {
     if let Ok(Some(e)) | Err(e) = stream.take_error() {
         return Err(e.to_string());

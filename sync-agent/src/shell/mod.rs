@@ -1,15 +1,15 @@
 //! The event loop around a [`Node`]: sockets, clock, and a waker for other threads.
 //!
-//! A daemon makes a [`Shell`], opens its listeners, says where the node's servers are, and gives [`Shell::run`] the node and a [`Host`].
-//! The loop calls both on its own thread only:
+//! A daemon creates a [`Shell`], opens its listeners, sets the servers' addresses, and passes the node and a [`Host`] to [`Shell::run`].
+//! The loop calls both only on its own thread:
 //!
-//! 1. sockets are read, in portions, so that no peer delays another, and timers that are due come after that; what happens to the
-//!    node's clients goes to [`Host::client_event`] at once;
-//! 2. [`Host::input`] gives the node what came from elsewhere: commands, routes of sources;
-//! 3. the node advances, then [`Host::output`] takes what it has for others than peers: batches for a sink;
-//! 4. sockets are written.
+//! 1. reads sockets in portions, so that no peer delays another, then handles due timers; client events go to [`Host::client_event`] at
+//!    once;
+//! 2. [`Host::input`] passes other input to the node: commands, routes of sources;
+//! 3. advances the node, then [`Host::output`] takes its output for others than peers: batches for a sink;
+//! 4. writes sockets.
 //!
-//! Other threads send commands through a channel of the host's and call [`ShellWaker::wake`].
+//! Other threads send commands through a channel of the host and call [`ShellWaker::wake`].
 
 mod context;
 mod gate;
@@ -40,22 +40,22 @@ use tls::Security;
 
 /// Connections accepted in one turn.
 const ACCEPT_TURN: usize = 64;
-/// After the system had no file descriptor left, accepting begins again after this time.
+/// Pause of accepting after the system ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const WAKER: Token = Token(0);
 
 /// Why a shell cannot be set up or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// A listening address cannot be used.
+    /// A listen address cannot be used.
     #[error("listen {address}: {}", reason(source))]
     Listen {
-        /// As configured.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system refused a poll.
+    /// The system refused to poll.
     #[error("event loop: {0}")]
     Poll(#[from] io::Error),
 }
@@ -74,7 +74,7 @@ struct Listener {
     socket: TcpListener,
     /// Connections may be waiting.
     waiting: bool,
-    /// Not before this: the system had no file descriptor left.
+    /// Pause after the system ran out of file descriptors.
     from: Duration,
 }
 
@@ -92,12 +92,18 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// A loop for the node of this name, on plain TCP with the usual limits.
+    /// An event loop for the node with this name, with plain TCP and default limits.
+    ///
+    /// # Errors
+    /// [`ShellError::Poll`] if the system refuses.
     pub fn new(name: &str) -> Result<Self, ShellError> {
         Self::secure(name, Limits::default(), None)
     }
 
-    /// A loop for the node of this name.
+    /// An event loop for the node with this name.
+    ///
+    /// # Errors
+    /// [`ShellError::Poll`] if the system refuses.
     pub fn secure(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Result<Self, ShellError> {
         let poll = Poll::new()?;
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
@@ -113,22 +119,25 @@ impl Shell {
         })
     }
 
-    /// For other threads.
+    /// The waker for other threads.
     pub fn waker(&self) -> ShellWaker {
         self.waker.clone()
     }
 
-    /// Time since the loop was made: the `now` of all calls.
+    /// Time since the loop was created: the `now` of all calls.
     pub fn now(&self) -> Duration {
         self.clock.now()
     }
 
-    /// Where the node's servers are, as `host:port`, by their index.
+    /// Addresses of the node's servers as `host:port`, by index.
     pub fn set_servers(&mut self, addresses: Vec<String>) {
         self.links.set_servers(addresses);
     }
 
-    /// Serves the node's tables at an address. Gives the address in use, which matters for port 0.
+    /// Serves the node's tables at an address. Returns the address in use, which matters for port 0.
+    ///
+    /// # Errors
+    /// [`ShellError`] if the address cannot be used.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, ShellError> {
         let failed = |source| ShellError::Listen { address, source };
         let mut socket = stream::listen(address).map_err(failed)?;
@@ -140,12 +149,15 @@ impl Shell {
         Ok(bound)
     }
 
-    /// Second handles to all listeners, for who has to close them while the loop stands still.
+    /// Duplicate handles to all listeners, to close them while the loop is stalled.
     pub fn listeners(&self) -> Vec<std::os::fd::OwnedFd> {
         self.listeners.iter().filter_map(|l| l.socket.as_fd().try_clone_to_owned().ok()).collect()
     }
 
-    /// Runs until `stop` is set (and the waker woken).
+    /// Runs until `stop` is set (and the loop woken).
+    ///
+    /// # Errors
+    /// [`ShellError`] if the system refuses to poll.
     pub fn run<R: Role, H: Host<R>>(
         &mut self,
         node: &mut Node<R>,
@@ -154,7 +166,7 @@ impl Shell {
     ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
         let Self { poll, listeners, sessions, links, state, clock, next_token, .. } = self;
-        // A first turn at once: what the node has wanted since it was made would wake nobody.
+        // A first turn at once: nothing would wake the loop for the node's initial requests.
         let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
             match poll.poll(&mut events, wait) {
@@ -177,7 +189,7 @@ impl Shell {
             links.read(&mut context);
             links.act(&mut context);
 
-            // Timers come after input: bytes that wait in a socket are a sign of life.
+            // Timers after input: bytes that wait in a socket prove that the peer is alive.
             let now = clock.now();
             context.node.handle_timeout(now);
             links.act(&mut context);
@@ -218,13 +230,13 @@ fn timeout<R: Role, H>(
     let wait = match due {
         None => longest,
         Some(due) if due <= now => Duration::ZERO,
-        // A fraction is rounded up, or the loop would spin for the last millisecond.
+        // Rounded up, or the loop would spin in the last millisecond.
         Some(due) => due - now + Duration::from_micros(500),
     };
     wait.min(longest)
 }
 
-/// Takes some of the connections that wait.
+/// Accepts some of the waiting connections.
 fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, context: &mut Context<'_, R, H>) {
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
@@ -236,9 +248,9 @@ fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, conte
                     break;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Too many open files, or no memory: those who wait are asked again a little later.
+                // Out of file descriptors or memory: waiting peers are accepted a little later.
                 Err(e) => {
-                    tracing::warn!("accept: {e}; again in {} ms", ACCEPT_PAUSE.as_millis());
+                    tracing::warn!("accept: {e}; retrying in {} ms", ACCEPT_PAUSE.as_millis());
                     listener.from = now + ACCEPT_PAUSE;
                     break;
                 }

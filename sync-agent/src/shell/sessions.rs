@@ -1,8 +1,8 @@
-//! Accepted connections: bytes between sockets and the server machine.
+//! Accepted connections: moves bytes between sockets and the server state machine.
 //!
-//! Each connection goes through *shaking* (TLS), then the server machine has it, which wants Hello and Register in time. Each turn
-//! gives every socket a bounded number of bytes, and all of them together a bounded number, beginning each time where the turn
-//! before ended: so no peer, however slow or greedy, holds up the others or the timers.
+//! A connection starts in *shaking* (TLS handshake); then it belongs to the server state machine, which expects Hello and Register in time.
+//! Each turn serves every socket with a bounded number of bytes, and all together with a bounded number, starting where the previous turn
+//! was cut short: so no peer, however slow or greedy, delays the others or the timers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::IoSlice;
@@ -22,7 +22,7 @@ use super::state::{Peer, ShellState};
 use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
 use super::tls::Security;
 
-/// Clients say little: bytes read from one of them before the next one has its turn.
+/// Bytes read from one client before the next one has its turn. Clients send little.
 const READ_BUDGET: usize = 32 * 1024;
 /// Bytes read from all clients in one turn.
 const READ_TURN: usize = 1024 * 1024;
@@ -31,35 +31,35 @@ const WRITE_TURN: usize = 8 * 1024 * 1024;
 /// A client that asks for more and more and reads nothing is given up when so many bytes wait for it. The largest single answer,
 /// the difference of two tables, is a fraction of this.
 const MAX_QUEUE: usize = 32 * 1024 * 1024;
-/// A session that is over has so long to take its last word.
+/// How long an ended session may take to receive its last frame.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Stage {
-    /// The TLS handshake; closed if it is not over by then.
+    /// TLS handshake, until this deadline.
     Shaking { until: Duration },
-    /// The machine has it.
+    /// The server state machine owns it.
     Session(SessionId),
-    /// The machine ended the session: what is left is sent, then the connection is closed.
+    /// The session ended: the remaining bytes are sent, then the connection is closed.
     Ending { id: SessionId, until: Duration },
-    /// Refused by the allow list: these bytes, then the end.
+    /// Refused by the allow list: these bytes are sent, then the connection is closed.
     Refused { last: Vec<u8>, until: Duration },
 }
 
 #[derive(Debug)]
-struct Connection {
+struct SessionConnection {
     stream: Stream,
     address: SocketAddr,
     stage: Stage,
     registered: bool,
-    /// The machine's first bytes, Hello, went out.
+    /// The first bytes of the state machine, Hello, were sent.
     greeted: bool,
     readable: bool,
     writable: bool,
     closed: Option<String>,
 }
 
-impl Connection {
+impl SessionConnection {
     fn id(&self) -> Option<SessionId> {
         match self.stage {
             Stage::Session(id) | Stage::Ending { id, .. } => Some(id),
@@ -71,7 +71,7 @@ impl Connection {
 /// All accepted connections.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    all: BTreeMap<Token, Connection>,
+    all: BTreeMap<Token, SessionConnection>,
     tokens: HashMap<SessionId, Token>,
     buffer: Vec<u8>,
     gate: Gate,
@@ -79,7 +79,7 @@ pub(super) struct Sessions {
     security: Option<Arc<Security>>,
     /// Name of this node.
     name: String,
-    /// Where the next turn begins to read and to write.
+    /// Where the next turn starts reading and writing.
     read_from: Token,
     write_from: Token,
 }
@@ -104,7 +104,7 @@ impl Sessions {
         let Context { registry, state, node, .. } = context;
         if let Err(reason) = self.gate.enter(address.ip()) {
             state.refusals.turned_away += 1;
-            self.throttle.warn(now, &address.to_string(), &format!("turned away: {reason}"));
+            self.throttle.warn(now, &address.to_string(), &format!("refused: {reason}"));
             return;
         }
         let _ = tcp.set_nodelay(true);
@@ -122,7 +122,7 @@ impl Sessions {
             }
         };
         let until = now + Duration::from_millis(self.gate.limits.handshake_ms);
-        let mut connection = Connection {
+        let mut connection = SessionConnection {
             stage: Stage::Shaking { until },
             stream,
             address,
@@ -138,7 +138,7 @@ impl Sessions {
         self.all.insert(token, connection);
     }
 
-    /// Notes what the system says about a socket. False if the token is not of a session.
+    /// Records the system's events of a socket. False if the token is not a session's.
     pub fn mark(&mut self, token: Token, readable: bool, writable: bool) -> bool {
         let Some(c) = self.all.get_mut(&token) else { return false };
         c.readable |= readable;
@@ -179,7 +179,7 @@ impl Sessions {
                 }
             }
             let Some(id) = c.id() else {
-                // Refused: what it still says goes nowhere, and costs nothing.
+                // Refused: further input is discarded.
                 c.readable = false;
                 continue;
             };
@@ -188,7 +188,7 @@ impl Sessions {
             });
             left = left.saturating_sub(n.max(64));
             if node.server().queued(id) > MAX_QUEUE {
-                c.closed = Some(format!("reads nothing while {MAX_QUEUE} bytes wait for it"));
+                c.closed = Some(format!("does not read, with {MAX_QUEUE} bytes queued"));
             }
             match flow {
                 Flow::More => {}
@@ -254,7 +254,7 @@ impl Sessions {
         let Context { clock, state, node, .. } = context;
         self.events(*clock, state, node);
         let (mut left, mut drained) = (WRITE_TURN, false);
-        let wants = |c: &Connection| c.writable && c.closed.is_none() && has_output(c, node);
+        let wants = |c: &SessionConnection| c.writable && c.closed.is_none() && has_output(c, node);
         for token in turn_from(&self.all, &mut self.write_from, wants) {
             let Some(c) = self.all.get_mut(&token) else { continue };
             if left == 0 {
@@ -266,19 +266,19 @@ impl Sessions {
             left = left.saturating_sub(n);
         }
         if drained {
-            // Room in the queues: those who are behind get more, and the loop comes back at once.
+            // Room in the queues: they are refilled, and the loop comes back at once.
             node.fill_sessions();
         }
     }
 
-    /// Whether a socket that takes bytes has some waiting.
+    /// Whether any writable socket has bytes to send.
     pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
         self.all.values().any(|c| c.writable && c.closed.is_none() && has_output(c, node))
     }
 
-    /// When a connection's patience ends next.
+    /// Earliest deadline of a connection.
     pub fn due(&self) -> Option<Duration> {
-        let until = |c: &Connection| match c.stage {
+        let until = |c: &SessionConnection| match c.stage {
             Stage::Shaking { until } | Stage::Ending { until, .. } | Stage::Refused { until, .. } => {
                 Some(until)
             }
@@ -287,7 +287,7 @@ impl Sessions {
         self.all.values().filter_map(until).min()
     }
 
-    /// Closes what is over.
+    /// Closes what has ended.
     pub fn reap<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         let now = clock.now();
@@ -341,11 +341,11 @@ impl Sessions {
     }
 }
 
-/// The machine has the connection from now on.
+/// The server state machine owns the connection from now on.
 fn begin<R: Role>(
     now: Duration,
     token: Token,
-    c: &mut Connection,
+    c: &mut SessionConnection,
     tokens: &mut HashMap<SessionId, Token>,
     state: &mut ShellState,
     node: &mut Node<R>,
@@ -357,8 +357,11 @@ fn begin<R: Role>(
     c.stage = Stage::Session(id);
 }
 
-/// Goes on with a handshake. The names once it is over; an error with whether that was only the handshake.
-fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<String>>, (bool, String)> {
+/// Continues a handshake. Returns the names once it is complete; an error tells whether only the handshake failed.
+fn shaken(
+    c: &mut SessionConnection,
+    security: Option<&Security>,
+) -> Result<Option<Vec<String>>, (bool, String)> {
     match c.stream.shake() {
         Flow::Blocked => {
             c.readable = false;
@@ -374,8 +377,8 @@ fn shaken(c: &mut Connection, security: Option<&Security>) -> Result<Option<Vec<
     Ok(Some(names))
 }
 
-/// Ends a connection that the machine does not have; a peer that can read it is told why, in the name of this node.
-fn refuse(now: Duration, c: &mut Connection, node: Option<&String>, reason: &str) {
+/// Refuses a connection that has not reached the state machine; a peer that can read it gets the reason, in the name of this node.
+fn refuse(now: Duration, c: &mut SessionConnection, node: Option<&String>, reason: &str) {
     let mut last = Vec::new();
     if let Some(node) = node {
         if !c.greeted {
@@ -387,12 +390,12 @@ fn refuse(now: Duration, c: &mut Connection, node: Option<&String>, reason: &str
     c.stage = Stage::Refused { last, until: now + LAST_WORD };
 }
 
-/// Whether bytes may be waiting that somebody wants.
-fn wants_reading<R: Role>(c: &Connection, node: &Node<R>) -> bool {
+/// Whether bytes may be available that are to be read.
+fn wants_reading<R: Role>(c: &SessionConnection, node: &Node<R>) -> bool {
     c.readable && c.closed.is_none() && c.id().is_none_or(|id| node.server().listens(id))
 }
 
-fn has_output<R: Role>(c: &Connection, node: &Node<R>) -> bool {
+fn has_output<R: Role>(c: &SessionConnection, node: &Node<R>) -> bool {
     c.stream.has_output()
         || match &c.stage {
             Stage::Shaking { .. } => false,
@@ -401,8 +404,8 @@ fn has_output<R: Role>(c: &Connection, node: &Node<R>) -> bool {
         }
 }
 
-/// Writes up to a socket's share of a turn; the number of bytes.
-fn write_some<R: Role>(c: &mut Connection, node: &mut Node<R>) -> usize {
+/// Writes up to a socket's share of a turn; returns the number of bytes.
+fn write_some<R: Role>(c: &mut SessionConnection, node: &mut Node<R>) -> usize {
     let mut total = 0;
     while total < WRITE_BUDGET {
         let outcome = match &mut c.stage {
@@ -457,11 +460,11 @@ fn flushed(stream: &mut Stream) -> Result<usize, Flow> {
     }
 }
 
-/// The connections that want something, beginning where the turn before was cut short.
+/// The connections with work, starting where the previous turn was cut short.
 fn turn_from(
-    all: &BTreeMap<Token, Connection>,
+    all: &BTreeMap<Token, SessionConnection>,
     from: &mut Token,
-    wants: impl Fn(&Connection) -> bool,
+    wants: impl Fn(&SessionConnection) -> bool,
 ) -> Vec<Token> {
     let from = std::mem::replace(from, Token(0));
     let order = all.range(from..).chain(all.range(..from));

@@ -1,4 +1,4 @@
-//! One TCP connection, plain or under TLS: bounded reads and vectored writes, so that nobody waits for it.
+//! A TCP connection, plain or with TLS: bounded reads and vectored writes that never block.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -10,30 +10,30 @@ use rustls::Connection;
 
 use super::tls::{self, explain, looks_like_tls};
 
-/// Pieces that one system call takes.
+/// Pieces per system call.
 pub(super) const PIECES: usize = 32;
 /// Bytes written to one socket before the next one has its turn.
 pub(super) const WRITE_BUDGET: usize = 256 * 1024;
 
-/// State of a read or a write.
+/// Result of a read or write.
 #[derive(Debug)]
 pub(super) enum Flow {
     /// The budget is used up; there may be more.
     More,
-    /// The system has nothing, or takes nothing, at the moment.
+    /// The system has no data, or takes none, at the moment.
     Blocked,
-    /// The connection is over.
+    /// The connection is closed.
     Closed(String),
 }
 
-/// A connection that moves bytes.
+/// A connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     tcp: TcpStream,
     tls: Option<Box<Connection>>,
-    /// Bytes that came over the wire.
+    /// Bytes received on the wire.
     pub received: u64,
-    /// Bytes that went over the wire.
+    /// Bytes sent on the wire.
     pub sent: u64,
 }
 
@@ -50,6 +50,8 @@ impl Stream {
         &self.tcp
     }
 
+    /// # Errors
+    /// The system's error.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.tcp.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
@@ -59,12 +61,12 @@ impl Stream {
         self.tls.as_deref().map(tls::peer_names)
     }
 
-    /// Whether the other side is still to be known.
+    /// Whether the TLS handshake is incomplete.
     pub fn is_shaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Goes on with the handshake: More when it is over, Blocked while bytes are missing.
+    /// Continues the handshake: More when it is complete, Blocked while bytes are missing.
     pub fn shake(&mut self) -> Flow {
         while self.is_shaking() {
             match self.pull() {
@@ -78,7 +80,7 @@ impl Stream {
         }
     }
 
-    /// One read of TLS records from the socket.
+    /// Reads TLS records from the socket once.
     fn pull(&mut self) -> Flow {
         let Some(tls) = &mut self.tls else { return Flow::Blocked };
         if tls.wants_write()
@@ -101,7 +103,7 @@ impl Stream {
         }
         if let Err(e) = tls.process_new_packets() {
             let reason = explain(&e);
-            // The alert that tells the other side.
+            // Sends the alert to the peer.
             let _ = self.flush();
             return Flow::Closed(reason);
         }
@@ -114,14 +116,14 @@ impl Stream {
         Flow::More
     }
 
-    /// Reads up to about `budget` bytes in portions, each given to `take`.
+    /// Reads up to about `budget` bytes in portions, each passed to `take`.
     pub fn read(&mut self, buffer: &mut [u8], budget: usize, mut take: impl FnMut(&[u8])) -> (usize, Flow) {
         let mut total = 0;
         if self.tls.is_none() {
             return self.read_plain(buffer, budget, take);
         }
         loop {
-            // First what has been decrypted already.
+            // First the bytes that are already decrypted.
             let Some(tls) = &mut self.tls else { return (total, Flow::Blocked) };
             loop {
                 match tls.reader().read(buffer) {
@@ -171,7 +173,10 @@ impl Stream {
         (total, Flow::More)
     }
 
-    /// Writes some of the pieces, in order; the number of bytes taken.
+    /// Writes some of the pieces, in order; returns the number of bytes accepted.
+    ///
+    /// # Errors
+    /// [`Flow`]: blocked or closed.
     pub fn write(&mut self, pieces: &[IoSlice<'_>]) -> Result<usize, Flow> {
         if self.tls.is_none() {
             let n = again(|| self.tcp.write_vectored(pieces))?;
@@ -190,7 +195,7 @@ impl Stream {
         }
     }
 
-    /// Gives encrypted bytes to the socket. More: all are gone.
+    /// Writes encrypted bytes to the socket. More: all are written.
     pub fn flush(&mut self) -> Flow {
         while let Some(tls) = self.tls.as_mut().filter(|tls| tls.wants_write()) {
             match again(|| tls.write_tls(&mut self.tcp)) {
@@ -206,7 +211,7 @@ impl Stream {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
-    /// Says goodbye, as far as that needs no waiting.
+    /// Sends close_notify, as far as that does not block.
     pub fn close(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -226,7 +231,7 @@ fn again(mut f: impl FnMut() -> io::Result<usize>) -> Result<usize, Flow> {
     }
 }
 
-/// A listener that can be opened again right after its program was killed.
+/// A listener that can be reopened right after its program was killed.
 pub(super) fn listen(address: SocketAddr) -> io::Result<mio::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;

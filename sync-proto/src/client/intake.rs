@@ -1,4 +1,4 @@
-//! What servers send: greeting and state, then batches and sketches of the one in use.
+//! What servers send: greetings and states of all, batches and sketches of the active one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,35 +9,35 @@ use crate::codec;
 use crate::frame::{Frame, MAX_WANT, Mode, State};
 use crate::mutation::{Mutation, on};
 use crate::record::{Change, Key};
-use crate::sketch::{Decoder, RootDigest, SYMBOLS, Symbol};
+use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol};
 use crate::table::{Table, TableError};
 use crate::wire::ProtocolError;
 
-/// Most changes of a batch that is held until its Commit, or records of a copy.
+/// Most changes of a batch before its Commit, or records of a copy.
 const MAX_PENDING: usize = 1 << 24;
 
-/// Mismatches are forgotten when so long there was none. What a resync says proves nothing: a server whose commits lead to their digests
-/// and whose heartbeats then say another one would keep its client busy for ever.
+/// Mismatches are forgotten after this time without one. A successful resync alone does not reset them: a server whose commits match their
+/// digests, but whose heartbeats announce another one, would keep its client busy forever.
 const MEND: Duration = Duration::from_secs(60);
 
-/// A batch that is coming in.
+/// An incomplete batch.
 #[derive(Debug)]
 struct Incoming {
     mode: Mode,
     from: u64,
     decoder: codec::Decoder,
-    /// Of a snapshot: the copy that grows aside.
+    /// Of a snapshot: the new copy under construction.
     copy: Option<Table>,
-    /// Of the other modes: held until Commit.
+    /// Of the other modes: changes until Commit.
     pending: Vec<Change>,
     routes: u64,
 }
 
-/// State of the server in use.
+/// State of the active server.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     batch: Option<Incoming>,
-    sketch: Decoder,
+    sketch: SketchDecoder,
     /// Identities that only our table has, once the sketch is decoded.
     ours: HashSet<u64>,
     decoded: bool,
@@ -89,7 +89,7 @@ impl Client {
             _ => {}
         }
         match &mut link.phase {
-            // Data that was on its way when it was deactivated.
+            // Data that was in flight when the server was deactivated.
             Phase::Stopping { .. } => Ok(()),
             Phase::Active { intake, progress, .. } => {
                 *progress = now;
@@ -100,12 +100,12 @@ impl Client {
         }
     }
 
-    /// Refuses a server whose table comes through ourselves, or takes it for not ready.
+    /// Refuses a server whose table comes through this node, or treats it as not ready.
     fn check_path(&self, id: LinkId, mut state: State) -> Result<State, ProtocolError> {
         if !state.path.contains(&self.config.name) {
             return Ok(state);
         }
-        if self.config.goes_round {
+        if self.config.allow_loops {
             state.ready = false;
             return Ok(state);
         }
@@ -137,7 +137,8 @@ impl Client {
         Ok(())
     }
 
-    /// Compares anew with the server in use; after two failures wants a copy, after three gives it up, so that another one is activated.
+    /// Compares again with the active server. After two failures it requests a copy, after three it drops the server so that another one is
+    /// activated.
     fn mismatch(&mut self, now: Duration, id: LinkId, reason: &TableError) -> Result<(), ProtocolError> {
         self.counters.digest_mismatches += 1;
         if now > self.mismatch_at + MEND {
@@ -158,7 +159,7 @@ impl Client {
         Ok(())
     }
 
-    /// The server says that the table is now like its own at some serial.
+    /// The server states that the table now equals its own at some serial.
     fn end(&mut self, now: Duration, id: LinkId, end: End, table: &mut Table) -> Result<(), ProtocolError> {
         let Some(link) = self.links.get_mut(id) else { return Ok(()) };
         let Phase::Active { synced, asked, intake, .. } = &mut link.phase else { return Ok(()) };
@@ -228,7 +229,7 @@ impl Client {
     }
 }
 
-/// A batch is complete, or there is none to send.
+/// A batch is complete, or there was none to send.
 #[derive(Debug)]
 pub(super) struct End {
     epoch: u64,
@@ -238,7 +239,7 @@ pub(super) struct End {
 }
 
 impl Intake {
-    /// Takes a frame of the server in use.
+    /// Handles a data frame of the active server.
     fn data(
         &mut self,
         out: &mut crate::outbox::Outbox,
@@ -279,7 +280,7 @@ impl Intake {
             return Ok(());
         }
         if first == 0 {
-            self.sketch = Decoder::new();
+            self.sketch = SketchDecoder::new();
         }
         if first != self.sketch.len() as u64 || self.sketch.len() + symbols.len() > SYMBOLS {
             let (at, n) = (self.sketch.len(), symbols.len());
@@ -292,14 +293,14 @@ impl Intake {
         if !self.sketch.is_done() {
             let len = self.sketch.len();
             let next = if len < 1024 { len * 3 / 2 } else { len * 5 / 4 };
-            // Past the last symbol that is kept, the server answers with a copy.
+            // Beyond the last stored symbol the server answers with a copy.
             let until = if len >= SYMBOLS { SYMBOLS + 1 } else { next.min(SYMBOLS) } as u64;
             out.frame(&Frame::More { until });
             return Ok(());
         }
         self.decoded = true;
         let difference = self.sketch.difference();
-        self.sketch = Decoder::new();
+        self.sketch = SketchDecoder::new();
         self.ours = difference.ours.into_iter().collect();
         let mut rest = difference.theirs.as_slice();
         loop {
@@ -327,7 +328,7 @@ impl Incoming {
             return Err(refused(format!("batch: expected at most {MAX_PENDING} changes, found more")));
         }
         if let Some(copy) = &mut self.copy {
-            // A server that never comes to an end must not fill the memory either.
+            // A server that never finishes must not fill the memory.
             if copy.len() > MAX_PENDING as u64 {
                 return Err(refused(format!("snapshot: expected at most {MAX_PENDING} records, found more")));
             }
@@ -345,7 +346,7 @@ fn commit(
     digest: RootDigest,
 ) -> Result<(), TableError> {
     let Some(copy) = batch.copy else {
-        // Records that only we have go, unless the batch says something newer of the same key.
+        // Records that only we have are deleted, unless the batch has a newer value for the key.
         let keep = on(Mutation::KeepOwnRecords);
         if on(Mutation::PublishHalf) && batch.pending.len() > 1 {
             let half = batch.pending.len() / 2;
@@ -374,7 +375,7 @@ fn commit(
     table.commit_expecting(gone.into_iter().chain(new), digest).map(|_| ())
 }
 
-/// Identities that only the one and only the other table has.
+/// Identities that only one of the two tables has.
 fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
     let sorted = |table: &Table| {
         let mut ids = Vec::with_capacity(table.len() as usize);

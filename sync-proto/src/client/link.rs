@@ -1,4 +1,4 @@
-//! One connection to a server: from Connecting to Active.
+//! One connection to a server, from Connecting to Active.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::wire::ProtocolError;
 
 /// Heartbeats that may be missed.
 const MISSED: u32 = 3;
-/// Time for the connection and for the greeting.
+/// Timeout for connection setup and greeting.
 const GREETING: Duration = Duration::from_secs(5);
-/// Time between two pieces of data of a server that was activated.
+/// Longest pause between two data frames of an activated server.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) enum Phase {
         since: Duration,
     },
     Standby,
-    /// Deactivated; what comes before the server's Welcome belongs to the past.
+    /// Deactivated: frames before the server's Welcome are outdated.
     Stopping {
         since: Duration,
     },
@@ -48,7 +48,7 @@ pub(super) struct Link {
     pub out: Outbox,
     pub name: Option<String>,
     pub state: Option<State>,
-    /// Since when it has been ready without a break.
+    /// Time since which it has been ready without interruption.
     pub ready_since: Option<Duration>,
     pub heard: Duration,
     pub received: u64,
@@ -81,8 +81,8 @@ impl Link {
         self.out.frame(&Frame::Hello { name: config.name.clone() });
         let (table, role, heartbeat_ms) =
             (config.table.clone(), self.role, config.heartbeat.as_millis() as u64);
-        // The path is empty: who gets its table from this server alone cannot close a loop by that. What it gets
-        // from others is checked by the server's own state, which carries the path of the table that it serves.
+        // The path is empty: a client that gets its table only from this server cannot close a loop. What it gets from others is checked by
+        // the server's own state, which carries the path of the served table.
         let (path, subset) = (Vec::new(), config.subset.clone());
         self.out.frame(&Frame::Register { table, role, heartbeat_ms, path, subset });
         self.heard = now;
@@ -97,7 +97,7 @@ impl Link {
         self.is_registered() && self.state.as_ref().is_some_and(|s| s.ready || on(Mutation::AcceptUnready))
     }
 
-    /// The server says that nobody capable fills its table.
+    /// The server reports that its table has no capable source.
     pub fn is_stale(&self) -> bool {
         self.state.as_ref().is_some_and(|s| s.stale)
     }
@@ -149,7 +149,7 @@ impl Link {
             _ => {}
         }
         if now >= self.next_heartbeat {
-            // A call that comes late by itself says nothing about the server.
+            // A delayed call on our side says nothing about the server.
             if now > self.next_heartbeat + heartbeat * 2 && self.next_heartbeat > Duration::ZERO {
                 self.heard = now;
             }

@@ -1,14 +1,14 @@
-//! The client's side: connections to a primary and to secondaries, and one copy of the table.
+//! The client side: connections to a primary and to secondaries, and one copy of the table.
 //!
-//! [`Client`] is a machine without sockets or clock. Its owner
-//! * asks [`Client::poll_action`] which connections to open and to close, and says what came of it with
-//!   [`Client::handle_connected`] and [`Client::handle_disconnected`];
-//! * gives [`Client::handle_bytes`], and [`Client::handle_timeout`] when [`Client::poll_timeout`] is due;
-//! * takes [`Client::transmit`] / [`Client::sent`] and [`Client::poll_event`].
+//! [`Client`] is a state machine without sockets or clock. Its owner
+//! * opens and closes connections as [`Client::poll_action`] requests, and reports with [`Client::handle_connected`] and
+//!   [`Client::handle_disconnected`];
+//! * passes received bytes to [`Client::handle_bytes`], and calls [`Client::handle_timeout`] when [`Client::poll_timeout`] is due;
+//! * sends [`Client::transmit`], confirms with [`Client::sent`], and reads [`Client::poll_event`].
 //!
-//! The table belongs to the owner, who lends it and writes nothing else into it. A batch is applied whole, and only if
-//! it leads to the digest that the server announced. Servers stand in order of preference: the first is the primary.
-//! `link` is one connection, `intake` assembles what it brings, `select` decides which one is used.
+//! The table belongs to the owner, who lends it and does not change it otherwise. A batch is applied as a whole, and only if it results in
+//! the digest that the server announced. Servers are in order of preference: the first is the primary. `link` is one connection, `intake`
+//! assembles its frames, `select` chooses the active server.
 
 mod intake;
 mod link;
@@ -24,28 +24,28 @@ use crate::table::{Commit, Table};
 use crate::wire::ProtocolError;
 use link::{Link, Phase};
 
-/// A server by its place in the list that the client was made with.
+/// A server by its index in the client's list.
 pub type LinkId = usize;
 
-/// What a client is, and how patient.
+/// Configuration of a client.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
     /// Name of the node.
     pub name: String,
     /// Table to register for.
     pub table: String,
-    /// Which part of it.
+    /// Subset of the table.
     pub subset: Subset,
-    /// Nodes give the table to each other in circles: a server whose table comes through ourselves is taken for not ready. Else the
-    /// connection to it ends.
-    pub goes_round: bool,
+    /// Allow loops: nodes relay the table in a cycle. A server whose table comes through this node counts as not ready. Otherwise the
+    /// connection to it is closed.
+    pub allow_loops: bool,
     /// Roles of the servers, in order of preference.
     pub servers: Vec<Role>,
     /// Interval of heartbeats; three missed ones mean that the server is gone.
     pub heartbeat: Duration,
-    /// For how long a better server must have been capable before it is used again. None: never.
+    /// How long a preferred server must have been capable before the client fails back to it. None: never.
     pub failback: Option<Duration>,
-    /// How long the first choice is waited for at the start before another one is taken.
+    /// How long the client waits at the start for its first choice before it uses another server.
     pub grace: Duration,
     /// Pause before the first reconnection; doubles up to `retry_max`.
     pub retry_min: Duration,
@@ -54,13 +54,13 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// Defaults of the protocol.
+    /// The defaults of the protocol.
     pub fn new(name: impl Into<String>, table: impl Into<String>, servers: Vec<Role>) -> Self {
         Self {
             name: name.into(),
             table: table.into(),
             subset: Subset::default(),
-            goes_round: false,
+            allow_loops: false,
             servers,
             heartbeat: Duration::from_millis(300),
             failback: Some(Duration::from_secs(30)),
@@ -71,73 +71,73 @@ impl ClientConfig {
     }
 }
 
-/// What the owner is to do.
+/// Requests to the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Open a connection.
     Connect(LinkId),
-    /// Close the connection, if it is open. No [`Client::handle_disconnected`] is needed.
+    /// Close the connection if it is open. No [`Client::handle_disconnected`] is needed.
     Disconnect(LinkId),
 }
 
-/// How the table was brought up to date by a newly activated server.
+/// How a newly activated server brought the table up to date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Nothing was sent: the digests were equal, or the serial was the server's.
+    /// Nothing was sent: the digests were equal, or the serial was current.
     Equal,
     /// Changes since the client's serial in the same epoch.
     Changes,
-    /// The difference, found by sketch.
+    /// The difference, found by sketches.
     Reconcile,
-    /// A whole copy.
+    /// A full copy.
     Snapshot,
 }
 
-/// What the owner should know.
+/// Events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// A server answered and is registered with.
+    /// A server answered; the client is registered with it.
     Registered {
         /// The server.
         link: LinkId,
         /// Its name.
         name: String,
     },
-    /// A connection is over, by itself or because of what came over it.
+    /// A connection ended, by itself or because of an error.
     Lost {
         /// The server.
         link: LinkId,
         /// Why.
         error: ProtocolError,
-        /// It was the one in use.
+        /// It was the active server.
         active: bool,
     },
-    /// Another server is in use and the table is equal to its table.
+    /// Another server is active, and the table equals its table.
     Activated {
         /// The server.
         link: LinkId,
-        /// How the table got equal.
+        /// How the table was brought up to date.
         how: How,
-        /// Since the one before was lost, or since this one was asked.
+        /// Time since the previous server was lost, or since this one was activated.
         took: Duration,
-        /// Routes in which the tables differed.
+        /// Number of routes in which the tables differed.
         differing: u64,
     },
     /// The table has changed.
     Committed(Commit),
-    /// A batch did not lead to the digest announced; it was not applied, and the table is compared anew.
+    /// A batch did not result in the announced digest. It was not applied; the table is compared again.
     Mismatch {
         /// The server.
         link: LinkId,
-        /// What was expected and found.
+        /// The expected and the found digest.
         reason: String,
     },
 }
 
-/// Figures since the start.
+/// Counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientCounters {
-    /// Routes received as part of whole copies.
+    /// Routes received in full copies.
     pub routes_copied: u64,
     /// Of those, in the last failover or failback.
     pub last_failover_routes_copied: u64,
@@ -145,28 +145,28 @@ pub struct ClientCounters {
     pub routes_differing: u64,
     /// Routes changed by committed batches.
     pub routes_applied: u64,
-    /// Times that another server was activated than the one before.
+    /// Number of failovers and failbacks.
     pub failovers: u64,
-    /// From the loss of the server in use to the next one in use, the last time.
+    /// Time from the loss of the active server to the next active one, last time.
     pub last_failover: Option<Duration>,
-    /// Batches and heartbeats whose digest was not ours.
+    /// Batches and heartbeats with another digest than ours.
     pub digest_mismatches: u64,
 }
 
-/// A connection as an operator sees it.
+/// State of a connection, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// As configured.
+    /// Role as configured.
     pub role: Role,
     /// The server's name, once known.
     pub name: Option<String>,
-    /// State in a word.
+    /// State as one word.
     pub state: &'static str,
-    /// The server says that it is ready.
+    /// The server reports that it is ready.
     pub ready: bool,
-    /// The server says that nobody capable fills its table.
+    /// The server reports that its table has no capable source.
     pub stale: bool,
-    /// Epoch and serial of the server's table, as it announced them last.
+    /// Epoch and serial that the server announced last.
     pub announced: Option<(u64, u64)>,
     /// Bytes received since the start.
     pub received_bytes: u64,
@@ -174,20 +174,20 @@ pub struct LinkStatus {
     pub last_error: Option<String>,
 }
 
-/// See the module's documentation.
+/// The client state machine; see the module's documentation.
 #[derive(Debug)]
 pub struct Client {
     config: ClientConfig,
     links: Vec<Link>,
     started: Duration,
     active: Option<LinkId>,
-    /// The one in use before, to tell a failover from a reconnection.
+    /// The previously active server, to distinguish a failover from a reconnection.
     last_active: Option<LinkId>,
-    /// Epoch and serial of the server's table that ours is equal to.
+    /// Epoch and serial of the server's table that ours equals.
     base: Option<(u64, u64)>,
-    /// When the server in use was lost.
+    /// Time at which the active server was lost.
     lost_at: Option<Duration>,
-    /// Digest mismatches, none of them more than [`intake::MEND`] after the one before.
+    /// Digest mismatches, each at most [`intake::MEND`] after the previous one.
     mismatches: u32,
     mismatch_at: Duration,
     actions: VecDeque<Action>,
@@ -196,7 +196,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that wants to connect to all its servers.
+    /// A client that will connect to all of its servers.
     pub fn new(config: ClientConfig, now: Duration) -> Self {
         let links = config.servers.iter().map(|&role| Link::new(role, now)).collect();
         let mut client = Self {
@@ -224,7 +224,7 @@ impl Client {
         }
     }
 
-    /// The connection is gone, or could not be opened.
+    /// The connection ended, or could not be opened.
     pub fn handle_disconnected(&mut self, now: Duration, id: LinkId, reason: &str, table: &mut Table) {
         if on(Mutation::EmptyOnLoss) && self.active == Some(id) {
             let all: Vec<_> = table.iter().map(|(key, _)| crate::record::Change::Delete(key)).collect();
@@ -234,7 +234,7 @@ impl Client {
         self.select(now, table);
     }
 
-    /// Bytes came in.
+    /// Handles received bytes.
     pub fn handle_bytes(&mut self, now: Duration, id: LinkId, bytes: &[u8], table: &mut Table) {
         let Some(link) = self.links.get_mut(id) else { return };
         if matches!(link.phase, Phase::Down { .. } | Phase::Connecting { .. }) {
@@ -269,7 +269,7 @@ impl Client {
         self.select(now, table);
     }
 
-    /// Heartbeats, silence, reconnection, failback.
+    /// Handles heartbeats, silence, reconnection and failback.
     pub fn handle_timeout(&mut self, now: Duration, table: &mut Table) {
         let heartbeat = self.config.heartbeat;
         let mut failed = Vec::new();
@@ -292,7 +292,7 @@ impl Client {
         [links, self.selection_due()].into_iter().flatten().min()
     }
 
-    /// The next thing to do.
+    /// The next request.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -307,57 +307,57 @@ impl Client {
         self.links.get(id).map_or(&[], |l| l.out.front())
     }
 
-    /// The same and what follows it, in pieces: for one vectored write.
+    /// The same with the following pieces: for one vectored write.
     pub fn transmit_pieces(&self, id: LinkId) -> impl Iterator<Item = &[u8]> {
         self.links.get(id).into_iter().flat_map(|l| l.out.pieces())
     }
 
-    /// So many bytes of [`Self::transmit`] were sent.
+    /// Confirms that `n` bytes of [`Self::transmit`] were sent.
     pub fn sent(&mut self, id: LinkId, n: usize) {
         if let Some(link) = self.links.get_mut(id) {
             link.out.consume(n);
         }
     }
 
-    /// What it was made with.
+    /// Its configuration.
     pub fn config(&self) -> &ClientConfig {
         &self.config
     }
 
-    /// The server in use, whose table ours is equal to or is being made equal to.
+    /// The active server, whose table ours equals or is being synchronized with.
     pub fn active(&self) -> Option<LinkId> {
         self.active
     }
 
-    /// A capable server is in use and the table is equal to its table as of some commit.
+    /// Whether a capable server is active and the table equals its table as of some commit.
     pub fn is_synced(&self) -> bool {
         self.active
             .and_then(|id| self.links.get(id))
             .is_some_and(|l| l.is_ready() && matches!(l.phase, Phase::Active { synced: true, .. }))
     }
 
-    /// Nobody capable fills the table: no server is in use, or the one in use says so of itself.
+    /// Whether the table has no capable source: no server is active, or the active one reports so.
     pub fn is_stale(&self) -> bool {
         !self.is_synced() || self.active.and_then(|id| self.links.get(id)).is_some_and(Link::is_stale)
     }
 
-    /// The nodes that the table comes through, nearest last: what this node is to announce when it serves it on.
+    /// The nodes that the table comes through, nearest last: what this node announces when it relays the table.
     pub fn path(&self) -> Vec<String> {
         let from = self.active.or(self.last_active);
         from.and_then(|id| self.links.get(id)).map(Link::path).unwrap_or_default()
     }
 
-    /// Whether some server could be used: it is registered with and ready.
+    /// Whether some server is capable: registered and ready.
     pub fn has_capable(&self) -> bool {
         self.links.iter().any(Link::is_ready)
     }
 
-    /// Epoch and serial of the server's table that ours is equal to.
+    /// Epoch and serial of the server's table that ours equals.
     pub fn base(&self) -> Option<(u64, u64)> {
         self.base
     }
 
-    /// Figures since the start.
+    /// Counters since the start.
     pub fn counters(&self) -> ClientCounters {
         self.counters
     }

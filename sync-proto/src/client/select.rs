@@ -1,7 +1,7 @@
-//! Which server is used: the first capable one, where *capable* is alive and ready.
+//! Selection of the active server: the first capable one, where *capable* means alive and ready.
 //!
-//! The one in use is left when it is gone, or when it is not ready while another one is; for a better one only after
-//! that has been capable for the failback time. The table stays as it is all the while.
+//! The active server is left when its connection is lost, or when it is not ready while another one is; for a preferred one only after that
+//! has been capable for the failback time. The table stays unchanged meanwhile.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Client {
         self.events.push_back(ClientEvent::Lost { link: id, error, active });
     }
 
-    /// Activates the server that is to be used, if it is not in use yet.
+    /// Activates the selected server, if it is not active yet.
     pub(super) fn select(&mut self, now: Duration, table: &mut Table) {
         let Some(best) = self.choose(now) else { return };
         if let Some(old) = self.active.filter(|&old| old != best)
@@ -52,7 +52,7 @@ impl Client {
         self.activate(now, best, table);
     }
 
-    /// Asks a server that stands by for data.
+    /// Requests data from a server in standby.
     pub(super) fn activate(&mut self, now: Duration, id: LinkId, table: &Table) {
         let Some(link) = self.links.get_mut(id) else { return };
         let epoch_here = link.state.as_ref().map(|s| s.epoch);
@@ -61,14 +61,14 @@ impl Client {
         if on(Mutation::IgnoreEpoch) && epoch != 0 {
             epoch = epoch_here.unwrap_or(epoch);
         }
-        // Of this server, and of late: another one, or the same after a while, is compared with like any other.
+        // Mismatches count only for this server, and recent ones: otherwise it is compared like any other.
         let copy = self.mismatches >= 2;
         link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
         let intake = Box::new(Intake::default());
         link.phase = Phase::Active { intake, asked: now, progress: now, synced: false };
     }
 
-    /// The server to change to; none if all stays as it is.
+    /// The server to switch to; none to keep the current state.
     fn choose(&self, now: Duration) -> Option<LinkId> {
         let capable = |id: LinkId| {
             self.links.get(id).is_some_and(|l| matches!(l.phase, Phase::Standby) && l.is_ready())
@@ -95,7 +95,7 @@ impl Client {
         (best < active && now >= due).then_some(best)
     }
 
-    /// When [`Self::choose`] may come to another result without input.
+    /// Time at which [`Self::choose`] may have another result without input.
     pub(super) fn selection_due(&self) -> Option<Duration> {
         let Some(active) = self.active else {
             let waiting = self.last_active.is_none()

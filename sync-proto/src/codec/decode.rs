@@ -1,4 +1,4 @@
-//! From `Records` frames to changes.
+//! Decodes `Records` frames into changes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,22 +11,25 @@ use super::{
 use crate::record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 use crate::wire::{MAX_HOPS, MAX_NAME, MAX_OPAQUE, ProtocolError, Reader};
 
-/// Labels of one batch.
+/// Most labels of one batch.
 const MAX_LABELS: usize = 1 << 22;
 
-/// Reads the `Records` frames of one batch.
+/// Decodes the `Records` frames of one batch.
 #[derive(Debug, Default)]
 pub struct Decoder {
     labels: Vec<Label>,
 }
 
 impl Decoder {
-    /// For a new batch.
+    /// A decoder for a new batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives each change of a frame's body to `take`, in order.
+    /// Passes each change of a frame's body to `take`, in order.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] with the field that cannot be decoded. Changes before it were passed to `take`.
     pub fn decode(&mut self, body: &[u8], mut take: impl FnMut(Change)) -> Result<(), ProtocolError> {
         let r = &mut Reader::new("Records", body);
         while !r.is_empty() {

@@ -1,4 +1,4 @@
-//! From changes to `Records` frames.
+//! Encodes changes into `Records` frames.
 
 use std::net::IpAddr;
 
@@ -13,9 +13,9 @@ use crate::frame::{RECORDS, begin_frame, end_frame};
 use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
 use crate::wire::{MAX_NAME, put_blob, put_text, put_varint, put_wide};
 
-/// A frame is closed when its body has come this far: the largest record still fits.
+/// A frame is closed when its body reaches this size: the largest record still fits.
 const SPLIT: usize = 24 * 1024;
-/// What the routes of a run have in common.
+/// The common fields of a run of routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RunKey {
     tag: u8,
@@ -25,7 +25,7 @@ struct RunKey {
     metric: u32,
 }
 
-/// Writes the records of one batch as `Records` frames.
+/// Encodes the records of one batch as `Records` frames.
 #[derive(Debug, Clone, Default)]
 pub struct Encoder {
     labels: HashMap<Label, u32>,
@@ -37,7 +37,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// For a new batch.
+    /// An encoder for a new batch.
     pub fn new() -> Self {
         Self::default()
     }
@@ -47,8 +47,8 @@ impl Encoder {
         self.count
     }
 
-    /// Appends a change; opens and closes frames as needed. Changes whose value is of another kind than the key,
-    /// which no table holds, are left out.
+    /// Appends a change; opens and closes frames as needed. Changes whose value does not match the kind of their key, which no table
+    /// contains, are skipped.
     pub fn push(&mut self, change: &Change, out: &mut Vec<u8>) {
         if self.frame_at.is_some_and(|at| out.len() - at >= SPLIT) {
             self.flush(out);
@@ -133,7 +133,7 @@ impl Encoder {
         };
         let len = prefix.prefix_len();
         let shift = u32::from(width - len);
-        // A shift by 128 is the default route's, whose address is always 0.
+        // A shift by 128 is that of the default route, whose address is always 0.
         let (now, before) =
             (bits.checked_shr(shift).unwrap_or(0), self.address.checked_shr(shift).unwrap_or(0));
         let label = to.map(|(label, _, _)| label);

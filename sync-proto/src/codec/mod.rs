@@ -1,11 +1,10 @@
-//! Bodies of `Records` frames: runs of changes, prefixes as differences, labels as references.
+//! Bodies of `Records` frames: runs of changes, delta-encoded prefixes, labels by reference.
 //!
-//! A batch has one label dictionary on both sides: a label travels in 8 bytes when it is first named and as a small
-//! number from then on. Routes of one kind, origin, VRF and preference share a run's header; within a run a prefix is
-//! the distance from the one before it, counted in its own size, so that a sorted table takes three to four bytes per
-//! route. Order is free: an unsorted batch is only longer.
+//! A batch has one label dictionary on both sides: a label takes 8 bytes when it is first named, and is a small number from then on. Routes
+//! of one kind, origin, VRF and preference share a run header. Within a run a prefix is encoded as the distance from the previous one, in
+//! units of its own size, so a sorted table takes three to four bytes per route. Any order is allowed: an unsorted batch is only longer.
 //!
-//! `encode` writes, `decode` reads; the tags are here.
+//! `encode` and `decode` are the two directions; the tags are here.
 
 mod decode;
 mod encode;
@@ -21,7 +20,7 @@ const ORIGIN: u8 = 6;
 const ORIGIN_GONE: u8 = 7;
 const OPAQUE: u8 = 8;
 const OPAQUE_GONE: u8 = 9;
-/// Added to a run's tag: routes of an origin; withdrawn routes.
+/// Flag in a run's tag: routes of an origin; withdrawn routes.
 const RIB: u8 = 16;
 const GONE: u8 = 32;
 

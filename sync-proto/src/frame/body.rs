@@ -1,4 +1,4 @@
-//! The fields of each frame, as `PROTOCOL.md` draws them.
+//! The fields of each frame, as specified in `PROTOCOL.md`.
 
 use super::{
     Frame, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, Role, State, VERSION, begin_frame,
@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 impl Frame<'_> {
-    /// Appends header and body.
+    /// Appends the encoded frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let at = begin_frame(out, self.kind());
         match self {
@@ -178,7 +178,7 @@ fn put_state(out: &mut Vec<u8>, s: &State) {
 
 fn state(r: &mut Reader<'_>) -> Result<State, ProtocolError> {
     let (epoch, serial, digest) = (r.u64("epoch")?, r.varint("serial")?, digest(r)?);
-    // Further bits are for later versions.
+    // Further bits are reserved for later versions.
     let flags = r.u8("flags")?;
     Ok(State { epoch, serial, digest, ready: flags & 1 != 0, stale: flags & 2 != 0, path: r.names("path")? })
 }

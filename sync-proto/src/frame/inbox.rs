@@ -1,9 +1,9 @@
-//! From a stream of bytes to frames.
+//! Splits a byte stream into frames.
 
 use super::{Frame, MAGIC, name_of, not_fibcast};
 use crate::wire::{HEADER, MAX_BODY, ProtocolError};
 
-/// Cuts a stream of bytes into frames, whatever the portions in which they come.
+/// Splits a byte stream, received in arbitrary portions, into frames.
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: Vec<u8>,
@@ -12,7 +12,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Takes bytes as they came. Call [`Inbox::next`] until it gives none before adding more.
+    /// Appends received bytes. Call [`Inbox::next`] until it returns none before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.at == self.buffer.len() {
             self.buffer.clear();
@@ -24,7 +24,7 @@ impl Inbox {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Type of the next whole frame that [`Inbox::next`] would give; none where there is none, or an error.
+    /// Type of the frame that [`Inbox::next`] would return; none if there is none, or an error.
     pub(crate) fn peek(&self) -> Option<u8> {
         let mut rest = self.buffer.get(self.at..).filter(|_| self.greeted)?;
         loop {
@@ -38,12 +38,15 @@ impl Inbox {
         }
     }
 
-    /// The next whole frame. After an error the session is over.
+    /// The next complete frame. After an error the session must end.
+    ///
+    /// # Errors
+    /// [`ProtocolError`] if the peer does not speak this protocol or version, or a frame cannot be decoded.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, ProtocolError> {
         loop {
             let rest = self.buffer.get(self.at..).unwrap_or_default();
-            // A peer that speaks something else is told apart at once, not when a "frame" is complete.
+            // A peer with another protocol is detected at once, not when a "frame" is complete.
             if !self.greeted {
                 let wrong = |i: usize, want: u8| rest.get(i).is_some_and(|&b| b != want);
                 if wrong(0, 1) || wrong(1, 0) || (0..4).any(|i| wrong(HEADER + i, MAGIC[i])) {

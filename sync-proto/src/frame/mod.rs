@@ -1,8 +1,8 @@
-//! Frames: the units of a session. All but `Records`, whose body is in [`crate::codec`].
+//! Frames: the units of a session, except `Records`, whose body is in [`crate::codec`].
 //!
-//! A frame is type (one byte), length of the body (three bytes, network order), body. Types from 128 on are optional:
-//! who does not know them skips them. Bytes that follow the known fields of a known frame are skipped, too, so that
-//! a later version may add fields. `body` writes and reads the fields, `inbox` cuts a stream into frames.
+//! A frame has a type (one byte), the length of its body (three bytes, network order) and the body. Types from 128 on are optional: a
+//! receiver that does not know them skips them. Bytes after the known fields of a known frame are skipped as well, so later versions may
+//! add fields. `body` encodes and decodes the fields, `inbox` splits a stream into frames.
 
 mod body;
 mod inbox;
@@ -18,77 +18,76 @@ pub const VERSION: u64 = 1;
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
-/// Types of frames that each have a large answer of their own: More and Want. What an Activate asks for takes the place of what the one before
-/// asked for.
+/// Types of frames that each cause a large answer: More and Want. An Activate replaces the previous one.
 pub(crate) const COSTLY: [u8; 2] = [11, 12];
 /// Most symbols in one frame.
 pub const MAX_SYMBOLS: usize = 2048;
 /// Most identities in one Want.
 pub const MAX_WANT: usize = 8000;
-/// Highest index of a coded symbol that may be asked for.
+/// Highest index of a coded symbol that may be requested.
 pub const MAX_SYMBOL_INDEX: u64 = 1 << 20;
 
-/// What a client uses a server as.
+/// The role of a server for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Its first choice.
+    /// First choice.
     Primary,
-    /// Its standby.
+    /// Standby.
     Secondary,
 }
 
-/// How a batch is to be understood.
+/// Kind of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Net changes since the client's serial.
     Changes,
-    /// The whole table; what is not in it does not exist.
+    /// The whole table; records that are not in it do not exist.
     Snapshot,
-    /// The records that the client asked for, and what changed since the sketch was taken.
+    /// The records that the client requested, and the changes since the sketch.
     Reconcile,
 }
 
-/// A frame without its header.
+/// A decoded frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// First frame of both sides.
+    /// First frame in both directions.
     Hello {
         /// Node name.
         name: String,
     },
-    /// The client says what it wants to be served.
+    /// The client names what it wants.
     Register {
-        /// Table by name.
+        /// Name of the table.
         table: String,
-        /// What this server is for the client.
+        /// Role of this server for the client.
         role: Role,
         /// Interval of heartbeats, both directions.
         heartbeat_ms: u64,
         /// The nodes that the client's own table comes through, nearest last.
         path: Vec<String>,
-        /// Which part of the table.
+        /// Subset of the table.
         subset: Subset,
     },
-    /// The server's answer: registered, standing by.
+    /// The server's answer: registered, in standby.
     Welcome(State),
-    /// The client wants data, and says what it has.
+    /// The client requests data, and states what it has.
     Activate {
         /// Epoch from which its table comes; 0 for none.
         epoch: u64,
         /// Serial within the epoch.
         serial: u64,
-        /// Digest of its table.
+        /// Digest of the client's table.
         digest: RootDigest,
-        /// It wants a copy whatever the digests say.
+        /// It requests a copy whatever the digests are.
         copy: bool,
     },
     /// The client wants no more data.
     Deactivate,
     /// A batch begins.
     Begin {
-        /// How to understand it.
+        /// Kind of the batch.
         mode: Mode,
-        /// Serial of the base: the client's, or that of the sketch.
+        /// Base serial: the client's, or that of the sketch.
         from: u64,
     },
     /// Part of a batch; see [`crate::codec`].
@@ -97,23 +96,23 @@ pub enum Frame<'a> {
     Commit {
         /// The table's epoch.
         epoch: u64,
-        /// Serial that the client is at once the batch is applied.
+        /// Serial of the client once it has applied the batch.
         serial: u64,
         /// Number of records in the batch.
         count: u64,
         /// Digest of the table at this serial.
         digest: RootDigest,
     },
-    /// The client's table is equal to that of this serial: nothing to send.
+    /// The client's table equals that of this serial: nothing to send.
     Equal {
         /// The table's epoch.
         epoch: u64,
         /// The serial.
         serial: u64,
     },
-    /// Coded symbols `first..`; the first frame of them (first = 0) fixes the table that they describe.
+    /// Coded symbols from index `first` on; the first such frame (first = 0) fixes the table that they describe.
     Symbols {
-        /// Serial of the table that is described.
+        /// Serial of the described table.
         serial: u64,
         /// Number of records in it.
         count: u64,
@@ -122,9 +121,9 @@ pub enum Frame<'a> {
         /// The symbols.
         symbols: Vec<Symbol>,
     },
-    /// The client has not decoded the difference yet and asks for symbols up to an index.
+    /// The client has not decoded the difference yet, and requests symbols up to an index.
     More {
-        /// First index not wanted.
+        /// First index that it does not want.
         until: u64,
     },
     /// The records that the client lacks, by identity.
@@ -134,11 +133,11 @@ pub enum Frame<'a> {
         /// Identities.
         ids: Vec<u64>,
     },
-    /// Alive; the server adds its state.
+    /// Heartbeat; the server adds its state.
     Heartbeat(Option<State>),
-    /// Why the session ends.
+    /// Reason of the end of the session.
     Error {
-        /// For people.
+        /// Text for people.
         text: String,
     },
 }
@@ -152,16 +151,16 @@ pub struct State {
     pub serial: u64,
     /// Its digest.
     pub digest: RootDigest,
-    /// The server has all that its table is made of: with alive, this is *capable*.
+    /// The server has everything that its table is made of. Alive and ready means *capable*.
     pub ready: bool,
-    /// Nobody capable fills the server's table at the moment: it serves what it has. For people; it decides nothing.
+    /// The server's table has no capable source at the moment; it serves what it has. For operators only: nothing depends on it.
     pub stale: bool,
     /// The nodes that the table comes through, nearest last; the server itself is not in it.
     pub path: Vec<String>,
 }
 
 impl Frame<'_> {
-    /// Name for errors.
+    /// Name for error messages.
     pub fn name(&self) -> &'static str {
         name_of(self.kind())
     }

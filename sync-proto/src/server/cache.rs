@@ -1,4 +1,4 @@
-//! Encode once: sessions at the same serial of the same table share the bytes of the batch, and of its sketch.
+//! Encode once: sessions at the same serial of a table share the encoded batch, and the sketch.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,10 +13,10 @@ use crate::record::{Change, Key};
 use crate::sketch::Symbol;
 use crate::table::Table;
 
-/// Batches of one table that are kept, each from another serial.
+/// Cached batches of one table, each from another serial.
 const BATCHES: usize = 64;
 
-/// A batch, ready to send.
+/// An encoded batch.
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
     pub bytes: Arc<[u8]>,
@@ -37,21 +37,21 @@ struct PerTable {
     serial: u64,
     batches: HashMap<u64, Encoded>,
     frozen: Option<Frozen>,
-    /// The last answer to a sketch: serial of the sketch, the records that were wanted, the batch.
+    /// The last answer to a sketch: serial of the sketch, requested records, batch.
     reconciled: Option<(u64, HashSet<u64>, Encoded)>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     tables: BTreeMap<Wanted, PerTable>,
-    /// Copies that sessions are sending.
+    /// Copies that are being sent.
     copies: BTreeMap<Wanted, Weak<Mutex<Copy>>>,
 }
 
 impl Cache {
     fn entry(&mut self, wanted: &Wanted, table: &Table) -> &mut PerTable {
         if self.tables.len() > 2 * MAX_VIEWS && !self.tables.contains_key(wanted) {
-            // Most are of views that are gone; the others are made again when they are asked for.
+            // Most belong to dropped views; the others are rebuilt on demand.
             self.tables.clear();
         }
         let entry = self.tables.entry(wanted.clone()).or_default();
@@ -68,7 +68,7 @@ impl Cache {
             return Some(found.clone());
         }
         if entry.batches.len() >= BATCHES {
-            // More laggards than that are at few serials, unless they make them up.
+            // More slow clients than that are at few serials, unless they invent them.
             entry.batches.clear();
         }
         let changes = table.changes_since(from)?.changes();
@@ -77,8 +77,8 @@ impl Cache {
         Some(encoded)
     }
 
-    /// The wanted records that still exist, and all that has changed since the sketch's serial. Clients that were equal before they
-    /// came over want the same. None beyond the horizon.
+    /// The requested records that still exist, and all changes since the sketch's serial. Clients that were equal before a failover request
+    /// the same. None beyond the horizon.
     pub fn reconciled(
         &mut self,
         wanted: &Wanted,
@@ -102,7 +102,7 @@ impl Cache {
         Some(batch)
     }
 
-    /// A copy that a session may begin to send: one that others send already, or a new one.
+    /// A copy for a session: one that others are already sending, or a new one.
     pub fn copy(&mut self, wanted: &Wanted, table: &Table, limits: Limits) -> Arc<Mutex<Copy>> {
         let fresh = |copy: &Arc<Mutex<Copy>>| {
             copy.lock().unwrap_or_else(PoisonError::into_inner).is_fresh(table, limits)
@@ -116,7 +116,7 @@ impl Cache {
         copy
     }
 
-    /// The symbols of the table as it is now.
+    /// The symbols of the current table.
     pub fn frozen(&mut self, wanted: &Wanted, table: &Table) -> Frozen {
         let entry = self.entry(wanted, table);
         entry

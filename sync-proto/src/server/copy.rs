@@ -1,7 +1,7 @@
-//! A copy of a table as several sessions send it: walked and encoded once, piece by piece, as the fastest of them goes on.
+//! A full copy of a table shared by several sessions: walked and encoded once, piece by piece, at the pace of the fastest.
 //!
-//! It holds the records that had last changed when it began. Each session adds what has changed since, and ends with a commit of its own,
-//! so that a session may join as long as that is little. The pieces are kept as long as a session sends them, and no longer.
+//! It contains the records that had last changed when it began. Each session appends the changes since then and ends with a commit of its
+//! own, so a session may join while those are few. Pieces are kept only as long as a session needs them.
 
 use super::Limits;
 use super::cache::{Encoded, is_route};
@@ -9,18 +9,18 @@ use crate::codec::Encoder;
 use crate::record::{Change, Key};
 use crate::table::Table;
 
-/// Bytes of a piece, about.
+/// Approximate bytes of a piece.
 const PIECE: usize = 32 * 1024;
-/// Slots between two looks at the size of a piece.
+/// Slots between two checks of a piece's size.
 const STEP: usize = 512;
 
-/// See the module's documentation.
+/// A shared copy; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Copy {
     epoch: u64,
-    /// Serial of the table when it began.
+    /// Serial of the table at its beginning.
     pub high: u64,
-    /// Goes on where the last piece ended.
+    /// Key after which the next piece begins.
     pub encoder: Encoder,
     at: Option<Key>,
     over: bool,
@@ -33,7 +33,7 @@ impl Copy {
         Self { epoch, high, encoder: Encoder::new(), at: None, over: false, pieces: Vec::new() }
     }
 
-    /// Whether a session that begins now may send it.
+    /// Whether a new session may join.
     pub fn is_fresh(&self, table: &Table, limits: Limits) -> bool {
         self.epoch == table.epoch()
             && self.high <= table.serial()
@@ -46,7 +46,8 @@ impl Copy {
         self.over && next >= self.pieces.len()
     }
 
-    /// A piece, made if nobody has sent it yet; none at the end, or where a whole portion has changed since the copy began. Adds the slots that it looked at to `made`.
+    /// A piece, encoded if no session has sent it yet; none at the end, or if a whole portion has changed since the copy began. Adds the
+    /// visited slots to `made`.
     pub fn piece(&mut self, next: usize, table: &Table, limits: Limits, made: &mut usize) -> Option<Encoded> {
         if let Some(piece) = self.pieces.get(next) {
             return Some(piece.clone());
@@ -59,7 +60,7 @@ impl Copy {
         while !self.over && bytes.len() < size && looked < limits.portion.max(1) {
             let slots: Vec<_> = table.slots_after(self.at.as_ref()).take(step).collect();
             for &slot in &slots {
-                // Groups are never left out, so that no route comes before its group.
+                // Groups are never skipped, so no route precedes its group.
                 let high = if slot.is_group() { u64::MAX } else { self.high };
                 if let Some(change @ Change::Put(..)) = table.change_between(slot, 0, high) {
                     routes += u64::from(is_route(&change));

@@ -1,11 +1,10 @@
-//! What an active session sends of its table: small batches whole and shared, copies shared piece by piece ([`super::copy`]), large
-//! batches of changes by a walk in portions.
+//! The output of an active session: small batches as a whole and shared, copies shared piece by piece ([`super::copy`]), large batches of
+//! changes by an incremental walk.
 //!
-//! The walk needs no copy and no pause: it goes from key to key, skips what has changed since it began, and ends with
-//! the changes since. Its memory is the session's queue. A reader so slow that much has changed meanwhile gets these changes by a
-//! second walk, and what has changed during that one at once, however much it is: so every walk ends, and the most that waits in a
-//! queue is one encoding of the table. Groups are never skipped, so that no
-//! route comes before its group.
+//! The walk needs no copy and no pause: it proceeds from key to key, skips what has changed since it began, and ends with those changes.
+//! Its memory is the session's queue. If a slow reader causes many changes in the meantime, a second walk sends these, and the changes
+//! during that one are sent at once, however many: so every walk ends, and a queue holds at most one encoding of the table. Groups are
+//! never skipped, so no route precedes its group.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,45 +19,45 @@ use crate::outbox::Outbox;
 use crate::record::{Change, Key};
 use crate::table::Table;
 
-/// Slots between two looks at the queue.
+/// Slots between two checks of the queue.
 const STEP: usize = 512;
 
-/// A walk through a table.
+/// An incremental walk through a table.
 #[derive(Debug)]
 struct Walk {
-    /// The key up to which all is sent.
+    /// The key up to which everything is sent.
     at: Option<Key>,
     over: bool,
-    /// Only what changed after this: 0 for a snapshot.
+    /// Only records that changed after this serial: 0 for a snapshot.
     low: u64,
-    /// Only what had changed by the beginning of the walk.
+    /// Only records that had last changed when the walk began.
     high: u64,
     mode: Mode,
-    /// It is the walk through what changed during the first one.
+    /// The second walk, through the changes during the first one.
     again: bool,
-    /// Groups deleted after this are named at the end, after all routes that left them.
+    /// Groups deleted after this serial are sent at the end, after all routes that left them.
     groups_from: u64,
     encoder: Encoder,
 }
 
-/// Where a session is.
+/// State of a session's output.
 #[derive(Debug)]
 pub(super) struct Feed {
-    /// Last serial whose commit is in the queue.
+    /// Last serial whose commit is queued.
     pub serial: u64,
     walk: Option<Walk>,
-    /// The copy that is being sent, and how many of its pieces are in the queue.
+    /// The copy in progress, and the number of its queued pieces.
     copy: Option<(Arc<Mutex<Copy>>, usize)>,
 }
 
 impl Walk {
-    /// So much has changed meanwhile that the end is a walk, too.
+    /// So much has changed that the end is another walk.
     fn once_more(&mut self, table: &Table) {
         (self.at, self.over, self.low) = (None, false, self.high);
         self.high = table.serial();
         self.again = true;
         if self.mode == Mode::Snapshot {
-            // From now on deletions matter, which the mode of the walk leaves out; the batch stays a snapshot.
+            // From now on deletions matter, which a snapshot omits; the batch stays a snapshot.
             self.mode = Mode::Reconcile;
         }
     }
@@ -68,10 +67,10 @@ fn locked(copy: &Mutex<Copy>) -> MutexGuard<'_, Copy> {
     copy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a call to [`Feed::pump`] came to.
+/// Result of [`Feed::pump`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pumped {
-    /// The queue is full, or all is sent.
+    /// The queue is full, or everything is sent.
     Rest,
     /// The portion is used up, but there is more.
     More,
@@ -82,7 +81,7 @@ impl Feed {
         Self { serial, walk: None, copy: None }
     }
 
-    /// A copy of the whole table.
+    /// Starts a full copy.
     pub fn snapshot(
         wanted: &Wanted,
         table: &Table,
@@ -117,7 +116,7 @@ impl Feed {
         self.walk = Some(Walk { at: None, over, low, high, mode, again, groups_from, encoder });
     }
 
-    /// Sends further pieces of the copy, and what has changed since it began when all are sent.
+    /// Sends further pieces of the copy, and at the end the changes since it began.
     fn go_on_with_copy(
         &mut self,
         wanted: &Wanted,
@@ -130,7 +129,7 @@ impl Feed {
         let Some((shared, next)) = &mut self.copy else { return Pumped::Rest };
         let shared = Arc::clone(shared);
         let mut copy = locked(&shared);
-        // What was deleted since the copy began must still be known when it ends.
+        // Deletions since the copy began must still be known when it ends.
         if table.horizon() > copy.high {
             drop(copy);
             self.begin_copy(wanted, table, cache, out, limits);
@@ -199,7 +198,7 @@ impl Feed {
                 self.serial = table.serial();
                 return Pumped::Rest;
             }
-            // Beyond the horizon: deletions were forgotten, so only a whole copy is sure.
+            // Beyond the horizon: deletions were forgotten, so only a full copy is correct.
             self.begin_copy(wanted, table, cache, out, limits);
         } else if self.serial < table.horizon() {
             self.begin_copy(wanted, table, cache, out, limits);
@@ -219,7 +218,7 @@ impl Feed {
         limits: Limits,
     ) -> Pumped {
         let Some(walk) = &mut self.walk else { return Pumped::Rest };
-        // What was deleted since the walk began must still be known when it ends, and what the walk itself tells of deletions since then.
+        // Deletions since the walk began must still be known when it ends.
         let since = if walk.mode == Mode::Changes || walk.again { walk.low } else { walk.high };
         if table.horizon() > since {
             out.write(|bytes| walk.encoder.flush(bytes));
@@ -237,7 +236,7 @@ impl Feed {
                     let high = if slot.is_group() { u64::MAX } else { high };
                     let Some(change) = table.change_between(slot, low, high) else { continue };
                     let gone = matches!(change, Change::Delete(_));
-                    // Deleted groups come after the routes that left them, with the changes at the end.
+                    // Deleted groups follow the routes that left them, with the changes at the end.
                     if gone && (snapshot || matches!(change.key(), Key::Group(_))) {
                         continue;
                     }

@@ -1,14 +1,13 @@
-//! The server's side: many sessions over tables by name.
+//! The server side: many sessions over named tables.
 //!
-//! [`Server`] is a machine without sockets or clock. Its owner
-//! * commands: [`Server::accept`] when a connection comes, [`Server::close`] when it is gone;
-//! * gives input: [`Server::handle_bytes`], and [`Server::handle_timeout`] when [`Server::poll_timeout`] is due;
-//! * calls [`Server::pump`] after a table was committed to, and after bytes were sent;
+//! [`Server`] is a state machine without sockets or clock. Its owner
+//! * opens and closes sessions: [`Server::accept`], [`Server::close`];
+//! * passes input: [`Server::handle_bytes`], and [`Server::handle_timeout`] when [`Server::poll_timeout`] is due;
+//! * calls [`Server::pump`] after commits to a table, and after bytes were sent;
 //! * takes output: [`Server::transmit`] and [`Server::sent`], [`Server::poll_event`].
 //!
-//! `now` is time since any fixed instant, and never goes back. `session` is one connection, `feed` is what it sends of
-//! the table, `cache` holds encoded batches that sessions at the same serial share, `views` the parts of tables that clients
-//! asked for.
+//! `now` is the time since a fixed instant, and never goes back. `session` is one connection, `feed` its output, `cache` holds encoded
+//! batches shared by sessions at the same serial, `views` the requested subsets of tables.
 
 mod cache;
 mod copy;
@@ -28,20 +27,20 @@ use session::Session;
 pub use views::MAX_VIEWS;
 use views::Views;
 
-/// A connection by number.
+/// Id of a session.
 pub type SessionId = u64;
 
-/// Records that are looked through for answers to sketches before all timers and sessions have had a turn: some 20 ms.
+/// Records examined for answers to sketches before all timers and sessions have had a turn: some 20 ms.
 const WORK: u64 = 4 << 20;
 
-/// How much a server holds and does at once for one session.
+/// Limits on what a server holds and does at once for one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// A session's queue is filled up to this, in bytes.
+    /// Bytes up to which a session's queue is filled.
     pub queue: usize,
-    /// Changes up to this number go as one batch that sessions share.
+    /// Most changes of a batch that is encoded at once and shared by sessions.
     pub shared: usize,
-    /// Records that one call looks at, so that a walk through unchanged ones does not hold up other sessions.
+    /// Most records that one call examines, so that a walk through unchanged ones does not delay other sessions.
     pub portion: usize,
 }
 
@@ -51,12 +50,12 @@ impl Default for Limits {
     }
 }
 
-/// A table as it is served.
+/// A served table.
 #[derive(Debug, Clone, Copy)]
 pub struct Served<'t> {
     /// The table.
     pub table: &'t Table,
-    /// It has all that it is made of. Only then do clients use it.
+    /// It has everything that it is made of. Only then do clients use it.
     pub ready: bool,
     /// The nodes that it comes through, nearest last; without this one.
     pub path: &'t [String],
@@ -67,81 +66,81 @@ pub trait Tables {
     /// The table of this name.
     fn served(&self, name: &str) -> Option<Served<'_>>;
 
-    /// The part that the table of this name itself is, if it is not a whole one. Clients get no more than that.
+    /// The subset that the named table itself is, if it is not complete. Clients can get no more than that.
     fn subset(&self, _name: &str) -> Option<&Subset> {
         None
     }
 
-    /// Whether nobody capable fills the table of this name at the moment. Clients are told, for their operators.
+    /// Whether the named table has no capable source at the moment. Clients get it, for their operators.
     fn is_stale(&self, _name: &str) -> bool {
         false
     }
 
-    /// Whether nodes give the table of this name to each other in circles, as route servers do with origins. A client through which it
-    /// comes is told "not ready" then; else it is refused.
-    fn goes_round(&self, _name: &str) -> bool {
+    /// Allow loops: whether nodes relay the named table in a cycle, as route servers do with origins. A client through which it comes is
+    /// sent "not ready" then; otherwise it is refused.
+    fn allow_loops(&self, _name: &str) -> bool {
         false
     }
 }
 
-/// What the owner should know.
+/// Events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerEvent {
     /// A client registered.
     Registered {
-        /// Its session.
+        /// The session.
         session: SessionId,
-        /// Its name.
+        /// The client's name.
         name: String,
         /// The table.
         table: String,
-        /// What this server is for it.
+        /// Role of this server.
         role: Role,
     },
-    /// A client wants data from now on.
+    /// A client activated this server.
     Activated {
-        /// Its session.
+        /// The session.
         session: SessionId,
-        /// How it is brought up to date, in a word.
+        /// How it is brought up to date, in a few words.
         how: &'static str,
     },
-    /// The session is over: send what [`Server::transmit`] still has, then close the connection.
+    /// The session ended: send what [`Server::transmit`] still has, then close the connection.
     Ended {
         /// The session.
         session: SessionId,
-        /// Name, once known.
+        /// The client's name, once known.
         name: Option<String>,
         /// Why.
         error: ProtocolError,
     },
 }
 
-/// A session as an operator sees it.
+/// State of a session, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStatus {
     /// The session.
     pub session: SessionId,
-    /// The client's name; empty before it has said it.
+    /// The client's name; empty before its Hello.
     pub name: String,
     /// The table.
     pub table: String,
-    /// The part of it.
+    /// The subset.
     pub subset: Subset,
-    /// What this server is for it.
+    /// Role of this server.
     pub role: Role,
-    /// State in a word.
+    /// State as one word.
     pub state: &'static str,
-    /// It gets data.
+    /// Whether it gets data.
     pub active: bool,
     /// Last serial sent.
     pub serial: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
-    /// Bytes that wait for the connection.
+    /// Bytes in the send queue.
     pub queued_bytes: u64,
 }
 
-/// See the module's documentation.
+/// The server state machine; see the module's documentation.
 #[derive(Debug)]
 pub struct Server {
     name: String,
@@ -153,13 +152,13 @@ pub struct Server {
     routes_passed_on: u64,
     /// See [`WORK`].
     work: u64,
-    /// The session after which deferred ones are next heard.
+    /// The session after which deferred ones are handled next.
     heard_last: SessionId,
     limits: Limits,
 }
 
 impl Server {
-    /// A server by its node's name.
+    /// A server of the node `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -175,14 +174,14 @@ impl Server {
         }
     }
 
-    /// Same, with other limits.
+    /// The same with other limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// A connection came in.
+    /// A connection was accepted.
     pub fn accept(&mut self, now: Duration) -> SessionId {
         let id = self.next;
         self.next += 1;
@@ -190,12 +189,12 @@ impl Server {
         id
     }
 
-    /// The connection is gone. Makes no event.
+    /// The connection was closed. Causes no event.
     pub fn close(&mut self, id: SessionId) {
         self.sessions.remove(&id);
     }
 
-    /// Bytes came in.
+    /// Handles received bytes.
     pub fn handle_bytes(&mut self, now: Duration, id: SessionId, bytes: &[u8], tables: &dyn Tables) {
         self.handle(id, tables, |session, context| session.handle_bytes(now, bytes, context));
     }
@@ -204,10 +203,10 @@ impl Server {
         &mut self,
         id: SessionId,
         tables: &dyn Tables,
-        input: impl FnOnce(&mut Session, &mut session::Context<'_>) -> Result<(), ProtocolError>,
+        input: impl FnOnce(&mut Session, &mut session::SessionContext<'_>) -> Result<(), ProtocolError>,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let mut context = session::Context {
+        let mut context = session::SessionContext {
             id,
             server: &self.name,
             tables,
@@ -224,11 +223,11 @@ impl Server {
         }
     }
 
-    /// Produces what active sessions can take. Call it after commits, and when a session's queue has shrunk.
+    /// Produces output for active sessions. Call it after commits, and when a session's queue has shrunk.
     pub fn pump(&mut self, tables: &dyn Tables) {
         self.follow(tables);
         for (&id, session) in &mut self.sessions {
-            let pumped = session.pump(&mut session::Context {
+            let pumped = session.pump(&mut session::SessionContext {
                 id,
                 server: &self.name,
                 tables,
@@ -245,7 +244,7 @@ impl Server {
         }
     }
 
-    /// Sends heartbeats and ends sessions that are silent.
+    /// Sends heartbeats and ends silent sessions.
     pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
         self.follow(tables);
         for (&id, session) in &mut self.sessions {
@@ -258,7 +257,7 @@ impl Server {
         self.views.expire(now, |wanted| sessions.values().any(|s| s.uses(wanted)));
     }
 
-    /// Goes on with sessions whose questions had to wait, in turn.
+    /// Continues with sessions whose requests were deferred, in turn.
     fn hear_deferred(&mut self, now: Duration, tables: &dyn Tables) {
         self.work = WORK;
         let limits = self.limits;
@@ -272,19 +271,19 @@ impl Server {
                 return;
             }
             self.heard_last = id;
-            // As if nothing but the bytes that are here already had come.
+            // As if only the bytes that are already here had arrived.
             self.handle(id, tables, |session, context| session.work(now, context));
         }
     }
 
-    /// Brings views up to date, and tells their clients at once what has become of them.
+    /// Updates views, and tells their clients at once about their state.
     fn follow(&mut self, tables: &dyn Tables) {
         if !self.views.follow(tables, (self.limits.portion / 4).max(1)) {
             return;
         }
         for (&id, session) in &mut self.sessions {
             if self.views.is_broken(session.wanted()) {
-                let reason = format!("this part of table {} is made anew", session.wanted().table);
+                let reason = format!("this part of table {} was recreated", session.wanted().table);
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
             } else if !session.wanted().subset.is_all() {
                 session.send_heartbeat(tables, &self.views, self.limits);
@@ -292,7 +291,7 @@ impl Server {
         }
     }
 
-    /// Tells all clients the state of their table now, not at the next heartbeat: its readiness or path changed.
+    /// Tells all clients the state of their table now instead of at the next heartbeat: its readiness or path changed.
     pub fn announce(&mut self, tables: &dyn Tables) {
         let (views, limits) = (&self.views, self.limits);
         self.sessions.values_mut().for_each(|s| s.send_heartbeat(tables, views, limits));
@@ -300,7 +299,7 @@ impl Server {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        // A view that is being filled goes on at once, and so does a client whose questions wait for nothing but their turn.
+        // A view that is being filled continues at once, and so does a client whose requests only wait for their turn.
         let behind = self.views.is_filling() || self.sessions.values().any(|s| s.can_work(self.limits));
         behind.then_some(Duration::ZERO).or_else(|| self.sessions.values().filter_map(Session::due).min())
     }
@@ -310,23 +309,23 @@ impl Server {
         self.sessions.get(&id).map_or(&[], |s| s.out.front())
     }
 
-    /// Whether further bytes of a session are to be read from its connection. Not while questions wait that it has asked already: who reads
-    /// no answers, or asks for very many, is held back where it asks.
+    /// Whether to read further bytes from a session's connection. Not while requests of it are deferred: a client that does not read
+    /// answers, or sends very many requests, is slowed down by TCP.
     pub fn listens(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_none_or(Session::listens)
     }
 
-    /// Bytes that wait for a session's connection.
+    /// Bytes in a session's send queue.
     pub fn queued(&self, id: SessionId) -> usize {
         self.sessions.get(&id).map_or(0, |s| s.out.len())
     }
 
-    /// What [`Self::transmit`] gives and what follows it, in pieces: for one vectored write.
+    /// The bytes of [`Self::transmit`] and the following pieces: for one vectored write.
     pub fn transmit_pieces(&self, id: SessionId) -> impl Iterator<Item = &[u8]> {
         self.sessions.get(&id).into_iter().flat_map(|s| s.out.pieces())
     }
 
-    /// So many bytes of [`Self::transmit`] were sent.
+    /// Confirms that `n` bytes of [`Self::transmit`] were sent.
     pub fn sent(&mut self, id: SessionId, n: usize) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.out.consume(n);
@@ -338,17 +337,17 @@ impl Server {
         self.events.pop_front()
     }
 
-    /// Routes sent to clients, all together: each route counts once per client.
+    /// Routes sent to clients in total: each route counts once per client.
     pub fn routes_passed_on(&self) -> u64 {
         self.routes_passed_on
     }
 
-    /// The parts of tables that clients have, each with its table's name and the number of its routes.
+    /// The subsets in use, with table name and number of routes.
     pub fn views(&self) -> impl Iterator<Item = (&str, &Subset, u64)> + '_ {
         self.views.list()
     }
 
-    /// All sessions that have registered, in the order in which they came.
+    /// All registered sessions, in the order of their ids.
     pub fn sessions(&self) -> Vec<SessionStatus> {
         let mut all: Vec<_> = self.sessions.iter().filter_map(|(&id, s)| s.status(id)).collect();
         all.sort_unstable_by_key(|s| s.session);

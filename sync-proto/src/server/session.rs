@@ -1,4 +1,4 @@
-//! One connection to a client: its states, and what each frame does in them.
+//! One connection to a client: its states, and the effect of each frame.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -14,21 +14,21 @@ use crate::sketch::{RootDigest, SYMBOLS};
 use crate::table::Table;
 use crate::wire::ProtocolError;
 
-/// Time for Hello and Register.
+/// Timeout for Hello and Register.
 const GREETING: Duration = Duration::from_secs(5);
-/// A client is given up after so many silent heartbeats: it may be busy with a whole table.
-const PATIENCE: u32 = 10;
-/// Symbols sent with the first portion, before the client asks for more.
+/// A client is dropped after this many heartbeat intervals of silence: it may be busy with a whole table.
+const SILENT_HEARTBEATS: u32 = 10;
+/// Symbols in the first portion, before the client requests more.
 const FIRST_SYMBOLS: usize = 256;
-/// So many symbols are sent for however small a table.
+/// Symbols that are sent even for a very small table.
 const SMALL_SKETCH: usize = 1024;
-/// Most identities that a client may want of one sketch: each symbol decodes one record at most.
+/// Most identities that a client may request per sketch: each symbol decodes at most one record.
 const WANT_LIMIT: usize = SYMBOLS;
-/// Questions of one client that are answered before others have their turn.
+/// Requests of one client that are answered before others have their turn.
 const QUESTIONS: u32 = 16;
 
 /// What a session uses of its server during a call.
-pub(super) struct Context<'a> {
+pub(super) struct SessionContext<'a> {
     pub id: SessionId,
     pub server: &'a str,
     pub tables: &'a dyn Tables,
@@ -36,17 +36,17 @@ pub(super) struct Context<'a> {
     pub views: &'a mut Views,
     pub events: &'a mut VecDeque<ServerEvent>,
     pub passed_on: &'a mut u64,
-    /// Records that may still be looked through for answers to sketches, before all sessions have had their turn.
+    /// Records that may still be examined for answers to sketches before all sessions have had their turn.
     pub work: &'a mut u64,
     pub limits: Limits,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SessionPhase {
     Greeting,
     Registering,
     Standby,
-    /// The client compares sketches.
+    /// The client is comparing sketches.
     Sketching {
         frozen: Frozen,
         want: HashSet<u64>,
@@ -55,7 +55,7 @@ enum Phase {
     Over,
 }
 
-impl Phase {
+impl SessionPhase {
     fn name(&self) -> &'static str {
         match self {
             Self::Greeting => "greeting",
@@ -70,22 +70,22 @@ impl Phase {
 
 #[derive(Debug)]
 pub(super) struct Session {
-    phase: Phase,
+    phase: SessionPhase,
     inbox: Inbox,
     pub out: Outbox,
     name: String,
     wanted: Wanted,
     role: Role,
     heartbeat: Duration,
-    /// When the next heartbeat is due; before registration, when patience ends.
+    /// Time of the next heartbeat; before registration, end of the greeting timeout.
     next_heartbeat: Duration,
     heard: Duration,
     symbols_sent: usize,
     /// Epoch of the table that it gets.
     fed: u64,
-    /// Questions wait in the inbox, until the queue has room or others have had their turn.
+    /// Requests are deferred until the queue has room or others have had their turn.
     deferred: bool,
-    /// Bytes sent when the client's silence was looked at last.
+    /// Bytes sent when the client's silence was last checked.
     sent_before: u64,
 }
 
@@ -94,7 +94,7 @@ impl Session {
         let mut out = Outbox::default();
         out.frame(&Frame::Hello { name: server.to_owned() });
         Self {
-            phase: Phase::Greeting,
+            phase: SessionPhase::Greeting,
             inbox: Inbox::default(),
             out,
             name: String::new(),
@@ -110,12 +110,12 @@ impl Session {
         }
     }
 
-    /// Ends the session with a last word to the client.
+    /// Ends the session with a last frame to the client.
     pub fn end(&mut self, error: ProtocolError, id: SessionId, events: &mut VecDeque<ServerEvent>) {
-        if matches!(self.phase, Phase::Over) {
+        if matches!(self.phase, SessionPhase::Over) {
             return;
         }
-        self.phase = Phase::Over;
+        self.phase = SessionPhase::Over;
         self.out.frame(&Frame::Error { text: error.to_string() });
         let name = Some(self.name.clone()).filter(|n| !n.is_empty());
         events.push_back(ServerEvent::Ended { session: id, name, error });
@@ -123,10 +123,10 @@ impl Session {
 
     pub fn status(&self, id: SessionId) -> Option<SessionStatus> {
         let (active, serial) = match &self.phase {
-            Phase::Greeting | Phase::Registering | Phase::Over => return None,
-            Phase::Standby => (false, 0),
-            Phase::Sketching { frozen, .. } => (true, frozen.serial),
-            Phase::Active(feed) => (true, feed.serial),
+            SessionPhase::Greeting | SessionPhase::Registering | SessionPhase::Over => return None,
+            SessionPhase::Standby => (false, 0),
+            SessionPhase::Sketching { frozen, .. } => (true, frozen.serial),
+            SessionPhase::Active(feed) => (true, feed.serial),
         };
         Some(SessionStatus {
             session: id,
@@ -146,17 +146,17 @@ impl Session {
         &self.wanted
     }
 
-    /// Whether it gets, or stands by for, this part of a table.
+    /// Whether it gets, or is in standby for, this part of a table.
     pub fn uses(&self, wanted: &Wanted) -> bool {
         self.is_registered() && self.wanted == *wanted
     }
 
     fn is_registered(&self) -> bool {
-        matches!(self.phase, Phase::Standby | Phase::Sketching { .. } | Phase::Active(_))
+        matches!(self.phase, SessionPhase::Standby | SessionPhase::Sketching { .. } | SessionPhase::Active(_))
     }
 
     pub fn due(&self) -> Option<Duration> {
-        (!matches!(self.phase, Phase::Over)).then_some(self.next_heartbeat)
+        (!matches!(self.phase, SessionPhase::Over)).then_some(self.next_heartbeat)
     }
 
     pub fn handle_timeout(
@@ -170,19 +170,19 @@ impl Session {
             return Ok(());
         }
         match self.phase {
-            Phase::Over => return Ok(()),
-            Phase::Greeting | Phase::Registering => {
+            SessionPhase::Over => return Ok(()),
+            SessionPhase::Greeting | SessionPhase::Registering => {
                 return Err(ProtocolError::Silent(now.saturating_sub(self.heard).as_millis() as u64));
             }
             _ => {}
         }
-        // A call that comes late by itself says nothing about the client, and one that takes bytes while we do not listen is alive.
+        // A delayed call on our side says nothing about the client; and a client that takes bytes while we do not read is alive.
         let taken = std::mem::replace(&mut self.sent_before, self.out.sent()) != self.out.sent();
         if now > self.next_heartbeat + self.heartbeat * 2 || (self.deferred && taken) {
             self.heard = now;
         }
         let silent = now.saturating_sub(self.heard);
-        if silent > self.heartbeat * PATIENCE && !on(Mutation::KeepSilentClient) {
+        if silent > self.heartbeat * SILENT_HEARTBEATS && !on(Mutation::KeepSilentClient) {
             return Err(ProtocolError::Silent(silent.as_millis() as u64));
         }
         self.next_heartbeat = now + self.heartbeat;
@@ -191,7 +191,7 @@ impl Session {
     }
 
     pub fn send_heartbeat(&mut self, tables: &dyn Tables, views: &Views, limits: Limits) {
-        // A reader that does not read gets no pile of heartbeats.
+        // A client that does not read gets no pile of heartbeats.
         if !self.is_registered() || self.out.len() > 2 * limits.queue {
             return;
         }
@@ -204,9 +204,9 @@ impl Session {
         &mut self,
         now: Duration,
         bytes: &[u8],
-        context: &mut Context<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
-        if matches!(self.phase, Phase::Over) {
+        if matches!(self.phase, SessionPhase::Over) {
             return Ok(());
         }
         self.heard = now;
@@ -214,18 +214,18 @@ impl Session {
         self.work(now, context)
     }
 
-    /// Whether further bytes of the client are to be read from the connection.
+    /// Whether to read further bytes from the client.
     pub fn listens(&self) -> bool {
         !self.deferred
     }
 
-    /// Whether [`Self::work`] would get somewhere.
+    /// Whether [`Self::work`] would make progress.
     pub fn can_work(&self, limits: Limits) -> bool {
-        self.deferred && !matches!(self.phase, Phase::Over) && self.out.len() < limits.queue
+        self.deferred && !matches!(self.phase, SessionPhase::Over) && self.out.len() < limits.queue
     }
 
-    /// Goes through the frames that have come, as far as their answers have room and others are not held up.
-    pub fn work(&mut self, now: Duration, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+    /// Processes received frames, as far as their answers have room and others are not delayed.
+    pub fn work(&mut self, now: Duration, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut questions = 0;
         self.deferred = false;
@@ -255,37 +255,43 @@ impl Session {
         &mut self,
         now: Duration,
         frame: Frame<'_>,
-        context: &mut Context<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
-        if matches!(self.phase, Phase::Sketching { .. }) {
+        if matches!(self.phase, SessionPhase::Sketching { .. }) {
             self.same_table(context)?;
         }
         match (&mut self.phase, frame) {
             (_, Frame::Error { text }) => return Err(ProtocolError::Peer(text)),
-            (Phase::Greeting, Frame::Hello { name }) => {
+            (SessionPhase::Greeting, Frame::Hello { name }) => {
                 if name == context.server {
                     return Err(refused(format!("node {name} asks to be its own client")));
                 }
                 self.name = name;
-                self.phase = Phase::Registering;
+                self.phase = SessionPhase::Registering;
             }
-            (Phase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
+            (SessionPhase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
                 let heartbeat = Duration::from_millis(heartbeat_ms);
                 self.register(now, Wanted { table, subset }, role, heartbeat, &path, context)?;
             }
-            (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Heartbeat(None)) => {}
             (
-                Phase::Standby | Phase::Active(_) | Phase::Sketching { .. },
+                SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
+                Frame::Heartbeat(None),
+            ) => {}
+            (
+                SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
                 Frame::Activate { epoch, serial, digest, copy },
             ) => self.activate(epoch, serial, digest, copy, context)?,
-            (Phase::Standby | Phase::Active(_) | Phase::Sketching { .. }, Frame::Deactivate) => {
-                self.phase = Phase::Standby;
-                // Tells the client that what it still finds before this belongs to the past.
+            (
+                SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
+                Frame::Deactivate,
+            ) => {
+                self.phase = SessionPhase::Standby;
+                // Tells the client that earlier frames are outdated.
                 let state = state_of(&self.name, &self.wanted, context.tables, context.views)
                     .ok_or_else(|| not_served(&self.wanted))?;
                 self.out.frame(&Frame::Welcome(state));
             }
-            (Phase::Sketching { frozen, .. }, Frame::More { until }) => {
+            (SessionPhase::Sketching { frozen, .. }, Frame::More { until }) => {
                 let (frozen, until) = (frozen.clone(), until as usize);
                 // A symbol takes about 14 bytes, a route in a copy about 3.
                 let pays = (frozen.count as usize * 3 / 14).max(SMALL_SKETCH);
@@ -295,7 +301,7 @@ impl Session {
                     self.send_symbols(&frozen, self.symbols_sent, until);
                 }
             }
-            (Phase::Sketching { want, .. }, Frame::Want { last, ids }) => {
+            (SessionPhase::Sketching { want, .. }, Frame::Want { last, ids }) => {
                 if want.len() + ids.len() > WANT_LIMIT {
                     return Err(refused(format!(
                         "Want: expected at most {WANT_LIMIT} identities, found more"
@@ -306,8 +312,8 @@ impl Session {
                     self.reconcile(context)?;
                 }
             }
-            // Answers to a sketch that cross with its end.
-            (Phase::Standby | Phase::Active(_), Frame::More { .. } | Frame::Want { .. }) => {}
+            // Requests about a sketch that cross its end.
+            (SessionPhase::Standby | SessionPhase::Active(_), Frame::More { .. } | Frame::Want { .. }) => {}
             (phase, frame) => {
                 return Err(ProtocolError::Unexpected { frame: frame.name(), state: phase.name() });
             }
@@ -322,7 +328,7 @@ impl Session {
         role: Role,
         heartbeat: Duration,
         path: &[String],
-        context: &mut Context<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
         if context.tables.served(&wanted.table).is_none() {
             return Err(refused(format!("no table {} is served here", wanted.table)));
@@ -338,7 +344,7 @@ impl Session {
                 path.join(" > ")
             )));
         }
-        if state.path.contains(&self.name) && !context.tables.goes_round(&wanted.table) {
+        if state.path.contains(&self.name) && !context.tables.allow_loops(&wanted.table) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
                 context.server,
@@ -352,20 +358,20 @@ impl Session {
         self.role = role;
         self.heartbeat = heartbeat;
         self.next_heartbeat = now + self.heartbeat;
-        self.phase = Phase::Standby;
+        self.phase = SessionPhase::Standby;
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });
         Ok(())
     }
 
-    /// Chooses the cheapest way from what the client has to what the table is.
+    /// Selects the cheapest way from the client's state to the current table.
     fn activate(
         &mut self,
         epoch: u64,
         serial: u64,
         digest: RootDigest,
         copy: bool,
-        context: &mut Context<'_>,
+        context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
         self.fed = table.epoch();
@@ -373,18 +379,18 @@ impl Session {
             return self.copy("snapshot: asked for", context);
         }
         let how;
-        // A client at our own serial whose table is another one, whatever has come over it, is compared like any other.
+        // A client at our serial with another table, for whatever reason, is compared like any other.
         let same = serial != table.serial() || digest == table.digest();
         if epoch == table.epoch() && serial <= table.serial() && serial >= table.horizon() && same {
             how = "changes since its serial";
             if serial == table.serial() {
                 self.out.frame(&Frame::Equal { epoch, serial });
             }
-            self.phase = Phase::Active(Feed::at(serial));
+            self.phase = SessionPhase::Active(Feed::at(serial));
         } else if digest == table.digest() || on(Mutation::SkipComparison) {
             how = "equal";
             self.out.frame(&Frame::Equal { epoch: table.epoch(), serial: table.serial() });
-            self.phase = Phase::Active(Feed::at(table.serial()));
+            self.phase = SessionPhase::Active(Feed::at(table.serial()));
         } else {
             // Counts alone show a difference that symbols would not pay for.
             let (ours, theirs) = (table.len(), digest.count);
@@ -395,16 +401,16 @@ impl Session {
             let frozen = context.cache.frozen(&self.wanted, table);
             self.symbols_sent = 0;
             self.send_symbols(&frozen, 0, FIRST_SYMBOLS);
-            self.phase = Phase::Sketching { frozen, want: HashSet::new() };
+            self.phase = SessionPhase::Sketching { frozen, want: HashSet::new() };
         }
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
     }
 
-    fn copy(&mut self, how: &'static str, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+    fn copy(&mut self, how: &'static str, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
         let feed = Feed::snapshot(&self.wanted, table, context.cache, &mut self.out, context.limits);
-        self.phase = Phase::Active(feed);
+        self.phase = SessionPhase::Active(feed);
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
     }
@@ -420,10 +426,12 @@ impl Session {
         self.symbols_sent = self.symbols_sent.max(until);
     }
 
-    /// Sends what the client lacks of the table that was sketched, and what has changed since.
-    fn reconcile(&mut self, context: &mut Context<'_>) -> Result<(), ProtocolError> {
+    /// Sends the records that the client lacks, and the changes since the sketch.
+    fn reconcile(&mut self, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
-        let Phase::Sketching { frozen, want } = std::mem::replace(&mut self.phase, Phase::Standby) else {
+        let SessionPhase::Sketching { frozen, want } =
+            std::mem::replace(&mut self.phase, SessionPhase::Standby)
+        else {
             return Ok(());
         };
         let answer = context.cache.reconciled(&self.wanted, table, frozen.serial, want, context.work);
@@ -433,26 +441,26 @@ impl Session {
         *context.passed_on += batch.routes;
         self.out.share(batch.bytes);
         let behind = u64::from(on(Mutation::WrongSerial));
-        self.phase = Phase::Active(Feed::at(table.serial().saturating_sub(behind)));
+        self.phase = SessionPhase::Active(Feed::at(table.serial().saturating_sub(behind)));
         Ok(())
     }
 
-    /// A table of this name that was made anew has other serials: what the client has is of the one before.
-    fn same_table(&self, context: &Context<'_>) -> Result<(), ProtocolError> {
+    /// A recreated table with this name has other serials: the client's serial refers to the previous one.
+    fn same_table(&self, context: &SessionContext<'_>) -> Result<(), ProtocolError> {
         match context.views.served(&self.wanted, context.tables) {
             Some(served) if served.table.epoch() != self.fed => {
-                Err(refused(format!("table {} is made anew", self.wanted.table)))
+                Err(refused(format!("table {} was recreated", self.wanted.table)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Sends what the client can take.
-    pub fn pump(&mut self, context: &mut Context<'_>) -> Result<(), ProtocolError> {
-        if matches!(self.phase, Phase::Active(_) | Phase::Sketching { .. }) {
+    /// Sends as much as the client can take.
+    pub fn pump(&mut self, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
+        if matches!(self.phase, SessionPhase::Active(_) | SessionPhase::Sketching { .. }) {
             self.same_table(context)?;
         }
-        let Phase::Active(feed) = &mut self.phase else { return Ok(()) };
+        let SessionPhase::Active(feed) = &mut self.phase else { return Ok(()) };
         let Some(served) = context.views.served(&self.wanted, context.tables) else { return Ok(()) };
         // One portion per call keeps other sessions from waiting; the owner calls again as the queue drains.
         loop {
@@ -487,7 +495,7 @@ fn table_of<'t>(
     views.served(wanted, tables).map(|served| served.table).ok_or_else(|| not_served(wanted))
 }
 
-/// What a client is told of its table.
+/// The state of its table as announced to a client.
 fn state_of(client: &str, wanted: &Wanted, tables: &dyn Tables, views: &Views) -> Option<State> {
     let through = |path: &[String]| path.iter().any(|node| node == client);
     views.served(wanted, tables).map(|s| State {

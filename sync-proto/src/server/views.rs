@@ -1,9 +1,9 @@
-//! Views: the parts of served tables that clients asked for, each kept once however many clients have it.
+//! Views: the requested subsets of served tables, each kept once for all of its clients.
 //!
-//! A view is a table of its own, with its own change order, sketch, epoch and serial, that follows the table which it is a part of,
-//! commit by commit. It holds only groups that its routes use. The whole table is no view and costs nothing. A new view is filled in
-//! portions, walking like a snapshot does, and its clients are told "not ready" until it is complete. One that nobody has used
-//! for a while goes. There are at most [`MAX_VIEWS`], because each costs the memory of its part.
+//! A view is a table with its own change order, sketch, epoch and serial that follows the whole table commit by commit. It contains only
+//! groups that its routes use. The whole table needs no view. A new view is filled in portions, walking like a snapshot, and its clients
+//! get "not ready" until it is complete. A view that nobody has used for a while is dropped. There are at most [`MAX_VIEWS`], because
+//! each costs the memory of its part.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::subset::Subset;
 use crate::table::Table;
 use crate::wire::ProtocolError;
 
-/// Most views of one server.
+/// Most views of a server.
 pub const MAX_VIEWS: usize = 16;
-/// How long a view without a client is kept: a client that reconnects goes on where it was.
+/// How long a view without clients is kept: a client that reconnects resumes where it was.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// A table by name, and the part of it that is wanted.
+/// A table by name, and the requested subset of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Wanted {
     pub table: String,
     pub subset: Subset,
 }
 
-/// A walk that fills a new view.
+/// The walk that fills a new view.
 #[derive(Debug)]
 struct Build {
-    /// The key up to which all is there.
+    /// The key up to which it is filled.
     at: Option<Key>,
     /// Serial of the whole table when the walk began.
     from: u64,
@@ -40,12 +40,12 @@ struct Build {
 struct View {
     table: Table,
     of_epoch: u64,
-    /// Serial of the whole table that the view has.
+    /// Serial of the whole table that the view has reached.
     seen: u64,
     build: Option<Build>,
-    /// Since when nobody uses it.
+    /// Time since which it is unused.
     idle_since: Option<Duration>,
-    /// It cannot follow any more; its sessions end and it goes.
+    /// It cannot follow any more; its sessions end and it is dropped.
     broken: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Views {
 }
 
 impl Views {
-    /// Makes sure that there is a view, unless the whole table is wanted.
+    /// Creates the view if it does not exist, unless the whole table is requested.
     pub fn open(&mut self, wanted: &Wanted, tables: &dyn Tables) -> Result<(), ProtocolError> {
         let held = tables.subset(&wanted.table).cloned().unwrap_or_default();
         if !held.covers(&wanted.subset) {
@@ -77,7 +77,7 @@ impl Views {
             )));
         }
         self.made += 1;
-        // Another epoch than the whole table's and than an earlier view's, so that no serial of the one is taken for the other's.
+        // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused.
         let epoch = check_of(whole.epoch().wrapping_add(self.made)).max(1);
         let view = View {
             table: Table::new(epoch),
@@ -99,12 +99,12 @@ impl Views {
                 let ready = whole.ready && view.build.is_none() && !view.broken;
                 Some(Served { table: &view.table, ready, path: whole.path })
             }
-            // What the node holds is a part already, the very one that is wanted.
+            // What the node holds is a subset already, exactly the requested one.
             None => Some(whole),
         }
     }
 
-    /// Whether a view must end its sessions.
+    /// Whether the sessions of a view must end.
     pub fn is_broken(&self, wanted: &Wanted) -> bool {
         self.all.get(wanted).is_some_and(|view| view.broken)
     }
@@ -114,17 +114,17 @@ impl Views {
         self.all.values().any(|view| view.build.is_some() && !view.broken)
     }
 
-    /// Brings all views up to date, and fills new ones by a portion. True if one of them has become complete or broken.
+    /// Updates all views, and fills new ones by a portion. True if one has become complete or broken.
     pub fn follow(&mut self, tables: &dyn Tables, portion: usize) -> bool {
         let (mut news, mut filled) = (false, false);
         for (wanted, view) in self.all.iter_mut().filter(|(_, view)| !view.broken) {
             let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { continue };
             let was_filling = view.build.is_some();
-            // One at a time: many new parts at once must not hold up the rest.
+            // One at a time: many new views at once must not delay the rest.
             if was_filling && std::mem::replace(&mut filled, true) {
                 continue;
             }
-            // A table that was made anew has nothing to do with this view.
+            // A recreated table has nothing in common with this view.
             view.broken =
                 whole.epoch() != view.of_epoch || view.follow(whole, &wanted.subset, portion).is_none();
             news |= view.broken || was_filling != view.build.is_some();
@@ -132,7 +132,7 @@ impl Views {
         news
     }
 
-    /// Drops views that nobody has used for a while.
+    /// Drops views that have been unused for a while.
     pub fn expire(&mut self, now: Duration, used: impl Fn(&Wanted) -> bool) {
         self.all.retain(|wanted, view| {
             if used(wanted) {
@@ -143,7 +143,7 @@ impl Views {
         });
     }
 
-    /// The parts in use, with the number of their routes.
+    /// The subsets in use, with the number of their routes.
     pub fn list(&self) -> impl Iterator<Item = (&str, &Subset, u64)> + '_ {
         self.all.iter().map(|(w, view)| (w.table.as_str(), &w.subset, view.table.counts().routes()))
     }
@@ -161,7 +161,7 @@ impl View {
                 build.at = slots.last().and_then(|&slot| whole.key(slot));
                 return Some(());
             }
-            // What has changed during the walk comes like any other change.
+            // Changes during the walk are applied like any other.
             self.seen = build.from;
             self.build = None;
         }
@@ -175,14 +175,14 @@ impl View {
     }
 }
 
-/// The changes that concern a part, and the groups that it lacks.
+/// The changes within a subset, and the groups that it lacks.
 fn part(view: &Table, whole: &Table, subset: &Subset, changes: impl Iterator<Item = Change>) -> Vec<Change> {
     let mut out = Vec::new();
     let mut brought = hashbrown::HashSet::new();
     for change in changes {
         match &change {
             Change::Put(Key::Group(label), _) if view.group(*label).is_none() => continue,
-            // They go with their last route.
+            // They are deleted with their last route.
             Change::Delete(Key::Group(_)) => continue,
             Change::Put(Key::Group(_), _) => {}
             change if !subset.admits(change.key()) => continue,

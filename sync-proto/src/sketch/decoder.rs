@@ -1,11 +1,11 @@
-//! Peeling: from the difference of two sketches to the identities that only one side has.
+//! Peeling: computes from two sketches the identities that only one side has.
 
 use std::collections::HashMap;
 
 use super::mapping::Mapping;
 use super::{Symbol, check_of};
 
-/// What two copies do not share.
+/// The difference of two copies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Difference {
     /// Identities that only the other copy has.
@@ -14,37 +14,36 @@ pub struct Difference {
     pub ours: Vec<u64>,
 }
 
-/// Peels the difference of two sketches as symbols come in.
+/// Peels the difference of two sketches as symbols arrive.
 ///
-/// Feed pairs of symbols in order with [`Decoder::push`]; ask [`Decoder::is_done`] after each portion. Checks are
-/// 32 bits, as they travel. A false match costs a failed reconciliation, which the
-/// root digest of the commit detects: never a wrong table.
+/// Pass pairs of symbols in order to [`SketchDecoder::push`]; check [`SketchDecoder::is_done`] after each portion. Checks have 32 bits, as
+/// on the wire. A false match costs a failed reconciliation, which the root digest of the commit detects: never a wrong table.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct SketchDecoder {
     symbols: Vec<Symbol>,
-    /// Peeled identities with their next index and side, so that later symbols come in already reduced.
+    /// Peeled identities with their next index and side, so that later symbols are reduced on arrival.
     found: Vec<(Mapping, u64, i64)>,
     known: HashMap<u64, i64>,
     open: usize,
 }
 
-impl Decoder {
-    /// A decoder that has seen nothing.
+impl SketchDecoder {
+    /// A decoder without symbols.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many symbols have come in.
+    /// Number of symbols pushed.
     pub fn len(&self) -> usize {
         self.symbols.len()
     }
 
-    /// Whether no symbol has come in.
+    /// Whether no symbol was pushed.
     pub fn is_empty(&self) -> bool {
         self.symbols.is_empty()
     }
 
-    /// Takes the next symbol of the other copy and of our own. Call [`Self::peel`] after a portion of them.
+    /// Adds the next symbol of the other copy and of our own. Call [`Self::peel`] after a portion of them.
     pub fn push(&mut self, theirs: Symbol, ours: Symbol) {
         let mut s = Symbol {
             sum: theirs.sum ^ ours.sum,
@@ -66,7 +65,7 @@ impl Decoder {
         self.symbols.push(s);
     }
 
-    /// Peels all that can be peeled. Linear in what it finds.
+    /// Peels everything that can be peeled, in time linear in the result.
     pub fn peel(&mut self) {
         let mut work: Vec<usize> = (0..self.symbols.len()).collect();
         while let Some(i) = work.pop() {
@@ -75,7 +74,7 @@ impl Decoder {
                 continue;
             }
             let (id, side) = (s.sum, s.count);
-            // Without this a hostile peer's symbols could be peeled for ever.
+            // Without this limit a hostile peer's symbols could be peeled forever.
             if self.known.insert(id, side).is_some() {
                 continue;
             }
@@ -103,7 +102,7 @@ impl Decoder {
         !self.symbols.is_empty() && self.open == 0
     }
 
-    /// What was found; complete when [`Self::is_done`].
+    /// The identities found; complete if [`Self::is_done`].
     pub fn difference(&self) -> Difference {
         let mut d = Difference::default();
         for (_, id, side) in &self.found {

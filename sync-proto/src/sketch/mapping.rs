@@ -1,9 +1,9 @@
-//! In which coded symbols an identity takes part: one at a time, or for several identities side by side.
+//! The coded symbols of an identity: one at a time, or for several identities in parallel.
 //!
-//! Both ways do the same arithmetic in the same order on 32-bit integers and IEEE 754 single floats, whose sum, product, quotient,
-//! square root and rounding up are exact to the last bit everywhere, so every machine gets the same indices.
+//! Both variants do the same arithmetic in the same order on 32-bit integers and IEEE 754 single floats, whose sum, product, quotient,
+//! square root and rounding are exact to the last bit, so every machine computes the same indices.
 
-/// Identities that are worked on side by side: as many 32-bit lanes as an AVX2 register has.
+/// Identities processed in parallel: the number of 32-bit lanes of an AVX2 register.
 pub(super) const LANES: usize = 8;
 
 /// A bijective mixer of 64 bits (the finalizer of SplitMix64).
@@ -13,14 +13,14 @@ pub(super) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Start and step of an identity's sequence of draws. All 64 bits count, so that two identities with equal sequences, which no
-/// sketch could tell apart, are as rare as equal hashes.
+/// Start and step of an identity's sequence of draws. All 64 bits matter, so two identities with equal sequences, which no sketch could
+/// distinguish, are as rare as equal hashes.
 fn seed(id: u64) -> (u32, u32) {
     let s = mix(id.wrapping_add(0x9e37_79b9_7f4a_7c15));
     (s as u32, (s >> 32) as u32)
 }
 
-/// The next draw: a Weyl sequence behind a mixer of 32 bits.
+/// The next draw: a Weyl sequence with a 32-bit mixer.
 #[inline(always)]
 fn draw(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -37,7 +37,7 @@ fn next(index: f32, r: u32) -> f32 {
     index + gap.ceil().max(1.0)
 }
 
-/// The indices of the coded symbols in which an identity takes part, ascending, exact below 2^24.
+/// The indices of the coded symbols of an identity, ascending, exact below 2^24.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapping {
     x: u32,
@@ -61,7 +61,7 @@ impl Mapping {
     }
 }
 
-/// Several identities side by side.
+/// Several identities in parallel.
 pub(super) struct Lanes {
     x: [u32; LANES],
     step: [u32; LANES],
@@ -71,7 +71,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Begins at index 0; lanes without an identity are over from the start. `end` is below 2^22.
+    /// Starts at index 0; lanes without an identity are finished from the start. `end` is below 2^22.
     pub fn new(ids: impl Iterator<Item = u64>, end: u32) -> Self {
         let ends = std::array::from_fn(|lane| (end + lane as u32) as f32);
         let mut lanes = Self { x: [0; LANES], step: [0; LANES], index: ends, ends, end };
@@ -82,15 +82,15 @@ impl Lanes {
         lanes
     }
 
-    /// The next index of each lane; a lane that is over stands at `end` or less than [`LANES`] beyond. None when all are over.
+    /// The next index of each lane; a finished lane is at `end` or less than [`LANES`] beyond. None if all are finished.
     #[inline]
     pub fn advance(&mut self) -> Option<[u32; LANES]> {
         let mut at = [0; LANES];
         for (lane, at) in at.iter_mut().enumerate() {
             self.x[lane] = self.x[lane].wrapping_add(self.step[lane] | 1);
-            // Apart, so that lanes that are over do not wait for each other's writes to one place.
+            // Different indices, so that finished lanes do not wait for each other's writes to one cell.
             self.index[lane] = next(self.index[lane], draw(self.x[lane])).min(self.ends[lane]);
-            // An integer below 2^23 stands in the low bits of its sum with 2^23: a conversion that needs no care for other numbers.
+            // An integer below 2^23 is in the low bits of its sum with 2^23: a conversion without special cases.
             *at = (self.index[lane] + 8_388_608.0).to_bits() & 0x007f_ffff;
         }
         let over = at.iter().fold(true, |over, &at| over & (at >= self.end));

@@ -1,21 +1,21 @@
-//! The rateless set sketch (RIBLT) that proves two copies equal, or finds what differs.
+//! The rateless set sketch (RIBLT) that proves two copies equal, or finds their differences.
 //!
-//! After Yang, Gilad, Alizadeh, "Practical Rateless Set Reconciliation" (SIGCOMM 2024). A record takes part in
-//! coded symbol `i` with probability 1/(1 + i/2), see `mapping`. [`Sketch`] keeps the first [`SYMBOLS`] symbols of a table up
-//! to date; symbol 0 covers every record and is the [`RootDigest`]. [`Decoder`] peels the difference of two
-//! sketches, prefix by prefix, until it knows which identities only one side has.
+//! After Yang, Gilad, Alizadeh, "Practical Rateless Set Reconciliation" (SIGCOMM 2024). A record is part of coded symbol `i` with
+//! probability 1/(1 + i/2), see `mapping`. [`Sketch`] maintains the first [`SYMBOLS`] symbols of a table; symbol 0 covers every record and
+//! is the [`RootDigest`]. [`SketchDecoder`] peels the difference of two sketches, symbol by symbol, until it knows which identities only
+//! one side has.
 
 mod decoder;
 mod mapping;
 
-pub use decoder::{Decoder, Difference};
+pub use decoder::{Difference, SketchDecoder};
 use mapping::{LANES, Lanes, mix};
 
-/// How many coded symbols each copy keeps: enough for some 6,000 changed routes, 0.6 s of drift between two servers at
-/// 10,000 changes/s. A change touches about 19 of them, 16 if there were 4,096.
+/// Coded symbols that each copy maintains: enough for some 6,000 changed routes, 0.6 s of drift between two servers at 10,000 changes/s. A
+/// change touches about 19 of them; 16 if there were 4,096.
 pub const SYMBOLS: usize = 16_384;
 
-/// Digest of a whole table: XOR over all records of identity and check, and how many there are.
+/// Digest of a whole table: XOR over all records of identity and check, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct RootDigest {
     /// Identities in the upper half, checks in the lower.
@@ -30,7 +30,7 @@ impl std::fmt::Display for RootDigest {
     }
 }
 
-/// One coded symbol: the XOR of the identities and checks of the records that take part, and their number.
+/// One coded symbol: the XOR of the identities and checks of its records, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Symbol {
     /// XOR of identities.
@@ -49,22 +49,22 @@ impl Symbol {
     }
 }
 
-/// The check of an identity: a bijective mixer, so that XORs of checks say what XORs of identities hide. Symbols hold its low half,
-/// the root digest all of it.
+/// The check of an identity: a bijective mixer, so that the XOR of checks reveals what the XOR of identities hides. Symbols hold its low
+/// half, the root digest all of it.
 pub fn check_of(id: u64) -> u64 {
     mix(id ^ 0x9fb2_1c65_1e98_df25)
 }
 
-/// A record comes in or goes out.
+/// Insertion or removal of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Toggle {
     /// Its identity.
     pub id: u64,
-    /// In, or out.
+    /// Insertion, or removal.
     pub comes: bool,
 }
 
-/// A symbol as a sketch keeps it: count in the upper half of `rest`, check in the lower, so that it takes a quarter of a cache line.
+/// A symbol in memory: count in the upper half of `rest`, check in the lower, so it takes a quarter of a cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(align(16))]
 struct Cell {
@@ -72,11 +72,11 @@ struct Cell {
     rest: u64,
 }
 
-/// The coded symbols of one copy of a table, kept up to date batch by batch.
+/// The coded symbols of one copy of a table, updated batch by batch.
 #[derive(Debug, Clone)]
 pub struct Sketch {
     root: RootDigest,
-    /// [`SYMBOLS`] cells, of which the first is not used because the root says it, and one for each lane to waste.
+    /// [`SYMBOLS`] cells, of which the first is unused because the root has its content, and one spare cell for each lane.
     cells: Vec<Cell>,
 }
 
@@ -93,7 +93,7 @@ impl PartialEq for Sketch {
 }
 
 impl Sketch {
-    /// What the root digest will be after these.
+    /// The root digest after these changes.
     pub fn root_after(&self, toggles: &[Toggle]) -> RootDigest {
         let (mut hash, mut count) = (0u128, self.root.count);
         for t in toggles {
@@ -103,7 +103,7 @@ impl Sketch {
         RootDigest { hash: self.root.hash ^ hash, count }
     }
 
-    /// Takes records in and out. Eight are worked on side by side, because the next index of one depends on the index before.
+    /// Inserts and removes records. Eight are processed in parallel, because each index depends on the previous one.
     pub fn apply(&mut self, toggles: &[Toggle]) {
         self.root = self.root_after(toggles);
         for some in toggles.chunks(LANES) {
@@ -139,13 +139,13 @@ impl Sketch {
         (first..SYMBOLS).map_while(|i| self.symbol(i))
     }
 
-    /// Symbol 0, with the whole of its check.
+    /// Symbol 0 with its full check.
     pub fn root(&self) -> RootDigest {
         self.root
     }
 }
 
-/// How many records symbol `index` covers on average in a table of `count`: what the wire leaves out.
+/// Expected number of records in symbol `index` of a table with `count`: the wire carries the difference from it.
 pub(crate) fn expected_count(count: u64, index: u64) -> i64 {
     (u128::from(count) * 2 / (2 + u128::from(index))) as i64
 }
@@ -168,7 +168,7 @@ mod tests {
         b.apply(&come(ids(0..shared)));
         a.apply(&come(ids(shared..shared + theirs)));
         b.apply(&come(ids(1 << 40..(1 << 40) + ours)));
-        let mut d = Decoder::new();
+        let mut d = SketchDecoder::new();
         for (x, y) in a.symbols_from(0).zip(b.symbols_from(0)) {
             d.push(x, y);
             if d.len().is_multiple_of(16) {
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn equal_sets_are_done_at_the_first_symbol() {
-        let mut d = Decoder::new();
+        let mut d = SketchDecoder::new();
         let mut a = Sketch::default();
         a.apply(&come(ids(0..100)));
         d.push(a.symbol(0).unwrap(), a.symbol(0).unwrap());
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn garbage_symbols_end_without_a_result() {
-        let mut d = Decoder::new();
+        let mut d = SketchDecoder::new();
         for i in 0..2000u64 {
             let s = Symbol { sum: mix(i), check: mix(i ^ 1) as u32, count: (mix(i ^ 2) % 5) as i64 - 2 };
             d.push(s, Symbol::default());

@@ -1,8 +1,8 @@
-//! Where records live: arenas of compact entries, found by key through hash tables of slot numbers.
+//! Storage of records: arenas of compact entries, found by key through hash tables of slot numbers.
 //!
-//! Forwarding routes and origins' routes share the entries; what they do not share (origin, VRF) is a context
-//! number. A route holds the slot of its group's entry, so a group's entry outlives its users; an entry without a
-//! value is a placeholder for a group that a route named before the group came.
+//! Forwarding routes and origins' routes share the entries; origin and VRF are encoded as a context number. A route holds the slot of its
+//! group's entry, so a group's entry outlives its users; an entry without a value is a placeholder for a group that a route named before
+//! the group arrived.
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::links::Link;
+use super::links::OrderLink;
 use crate::record::{GroupValue, Key, Label, Value};
 
 /// No slot: the end of a list, no group.
@@ -28,7 +28,7 @@ pub(super) enum Arena {
     Misc,
 }
 
-/// A record's place: arena in the upper two bits, index below.
+/// Location of a record: arena in the upper two bits, index below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub(super) u32);
 
@@ -55,9 +55,9 @@ impl Slot {
     }
 }
 
-/// An address as an arena keeps it.
+/// An address as stored in an arena.
 pub(super) trait Address: Copy + Eq + Default + Ord {
-    /// Longest prefix that shares its surroundings with its neighbours; see [`route_hash`].
+    /// Longest prefix that is placed next to its neighbors; see [`route_hash`].
     const NEAR_LEN: u8;
 
     fn mix(self) -> u64;
@@ -101,16 +101,16 @@ impl Address for [u64; 2] {
     }
 }
 
-/// Splits an IPv6 address into the form that the arena keeps.
+/// Splits an IPv6 address into the stored form.
 pub(super) fn halves(net: &Ipv6Net) -> [u64; 2] {
     let bits = u128::from(net.network());
     [(bits >> 64) as u64, bits as u64]
 }
 
-/// A route. It is a tombstone when it has no group.
+/// A route. Without a group it is a tombstone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RouteEntry<A> {
-    pub link: Link,
+    pub link: OrderLink,
     pub addr: A,
     /// Index of the group's entry, or [`NONE`].
     pub group: u32,
@@ -120,7 +120,7 @@ pub(super) struct RouteEntry<A> {
     pub distance: u8,
 }
 
-/// All routes of one family. Identities lie apart, so that a search for them reads nothing else.
+/// All routes of one family. Identities are stored separately, so that a search for them reads nothing else.
 #[derive(Debug)]
 pub(super) struct Routes<A> {
     pub entries: Vec<RouteEntry<A>>,
@@ -136,15 +136,15 @@ impl<A> Default for Routes<A> {
     }
 }
 
-/// Keeps a peer from choosing prefixes that fall into one bucket.
+/// A random seed, so that a peer cannot choose prefixes that collide.
 fn seed() -> u64 {
     std::hash::RandomState::new().hash_one(0u8)
 }
 
-/// Prefixes that lie beside each other fall beside each other in the index, 256 places to a run, because tables are loaded, sent and
-/// walked in the order of prefixes: the next look-up then finds its cache line there. Runs begin at places that a peer cannot
-/// foresee, and longer prefixes, of which very many fit into one place, are spread one by one. The upper 7 bits, by which the index
-/// tells apart what shares a place, come from the whole key.
+/// Adjacent prefixes are adjacent in the index, 256 buckets to a run, because tables are loaded, sent and walked in the order of prefixes:
+/// the next lookup then hits the same cache line. Runs start at buckets that a peer cannot predict, and longer prefixes, of which many
+/// would share one bucket, are spread individually. The upper 7 bits, by which the index distinguishes entries of one bucket, come from the
+/// whole key.
 fn route_hash<A: Address>(seed: u64, context: u16, addr: A, len: u8) -> u64 {
     let whole = key_hash(seed, context, addr.mix(), len);
     if len > A::NEAR_LEN {
@@ -161,7 +161,7 @@ fn key_hash(seed: u64, context: u16, addr: u64, len: u8) -> u64 {
     fold(x ^ seed.rotate_left(17), 0xd6e8_feb8_6659_fd93)
 }
 
-/// Both halves of the product, so that every bit of the input reaches the upper and the lower bits.
+/// XOR of both halves of the product, so that every input bit affects the upper and the lower bits.
 fn fold(x: u64, by: u64) -> u64 {
     let product = u128::from(x) * u128::from(by);
     (product >> 64) as u64 ^ product as u64
@@ -179,7 +179,7 @@ impl<A: Address> Routes<A> {
             .copied()
     }
 
-    /// The slot of a key, and whether it was given just now. None when all are in use.
+    /// The slot of a key, and whether it is new. None if all are in use.
     pub fn find_or_insert(&mut self, context: u16, addr: A, len: u8) -> Option<(u32, bool)> {
         let (entries, seed) = (&self.entries, self.seed);
         let same = |&i: &u32| {
@@ -196,8 +196,15 @@ impl<A: Address> Routes<A> {
             None => u32::try_from(self.entries.len()).ok().filter(|&i| i < MAX_SLOTS)?,
         };
         vacant.insert(i);
-        let entry =
-            RouteEntry { link: Link::default(), addr, group: NONE, metric: 0, context, len, distance: 0 };
+        let entry = RouteEntry {
+            link: OrderLink::default(),
+            addr,
+            group: NONE,
+            metric: 0,
+            context,
+            len,
+            distance: 0,
+        };
         place(&mut self.entries, &mut self.free, entry)?;
         if self.ids.len() < self.entries.len() {
             self.ids.push(0);
@@ -205,16 +212,16 @@ impl<A: Address> Routes<A> {
         Some((i, true))
     }
 
-    /// Reads what a change of a slot will write, so that it is near when it is needed. Gives something that depends on it.
-    pub fn warm(&self, i: u32) -> (Link, u64) {
+    /// Reads what a change of a slot will write, as a prefetch. Returns a value that depends on it.
+    pub fn warm(&self, i: u32) -> (OrderLink, u64) {
         let link = self.entries.get(i as usize).map(|e| e.link).unwrap_or_default();
         (link, self.ids.get(i as usize).copied().unwrap_or(0))
     }
 
-    /// Takes a slot back.
+    /// Frees a slot.
     pub fn release(&mut self, i: u32) {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
-        e.link = Link::default();
+        e.link = OrderLink::default();
         let hash = route_hash(self.seed, e.context, e.addr, e.len);
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
@@ -235,10 +242,10 @@ fn place<T>(entries: &mut Vec<T>, free: &mut Vec<u32>, entry: T) -> Option<u32> 
     Some(i)
 }
 
-/// A group, or a placeholder or tombstone of one when it has no value.
+/// A group; without a value a placeholder or a tombstone.
 #[derive(Debug)]
 pub(super) struct GroupEntry {
-    pub link: Link,
+    pub link: OrderLink,
     pub label: Label,
     pub value: Option<Arc<GroupValue>>,
     pub users: u32,
@@ -274,7 +281,7 @@ impl Groups {
     }
 
     pub fn insert(&mut self, label: Label) -> Option<u32> {
-        let entry = GroupEntry { link: Link::default(), label, value: None, users: 0, id: 0 };
+        let entry = GroupEntry { link: OrderLink::default(), label, value: None, users: 0, id: 0 };
         let i = place(&mut self.entries, &mut self.free, entry)?;
         let (entries, seed) = (&self.entries, self.seed);
         self.index.insert_unique(key_hash(seed, 0, label.0, 0), i, |&i| {
@@ -286,7 +293,7 @@ impl Groups {
 
     pub fn release(&mut self, i: u32) {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
-        e.link = Link::default();
+        e.link = OrderLink::default();
         e.value = None;
         self.order.remove(&e.label);
         let hash = key_hash(self.seed, 0, e.label.0, 0);
@@ -297,10 +304,10 @@ impl Groups {
     }
 }
 
-/// An origin or an opaque record; a tombstone when it has no value.
+/// An origin or an opaque record; without a value a tombstone.
 #[derive(Debug)]
 pub(super) struct MiscEntry {
-    pub link: Link,
+    pub link: OrderLink,
     pub key: Key,
     pub value: Option<Arc<Value>>,
     pub id: u64,
@@ -320,7 +327,7 @@ impl Misc {
     }
 
     pub fn insert(&mut self, key: Key) -> Option<u32> {
-        let entry = MiscEntry { link: Link::default(), key: key.clone(), value: None, id: 0 };
+        let entry = MiscEntry { link: OrderLink::default(), key: key.clone(), value: None, id: 0 };
         let i = place(&mut self.entries, &mut self.free, entry)?;
         self.index.insert(key, i);
         Some(i)
@@ -328,7 +335,7 @@ impl Misc {
 
     pub fn release(&mut self, i: u32) {
         let Some(e) = self.entries.get_mut(i as usize) else { return };
-        e.link = Link::default();
+        e.link = OrderLink::default();
         e.value = None;
         self.index.remove(&e.key);
         self.free.push(i);

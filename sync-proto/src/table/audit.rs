@@ -1,4 +1,4 @@
-//! Whether what a table keeps up to date is what its records say.
+//! Checks that derived data matches the records.
 
 use super::Table;
 use super::links::OPEN;
@@ -7,8 +7,7 @@ use crate::record::record_id;
 use crate::sketch::{Sketch, Toggle};
 
 impl Table {
-    /// Recomputes from the records what is kept up to date with them: digest, sketch, counts, order. False if a panic caught
-    /// the table in the middle of a batch.
+    /// Recomputes digest, sketch, counts and order from the records and compares. False if a panic left the table in the middle of a batch.
     pub fn is_sound(&self) -> bool {
         let mut sketch = Sketch::default();
         let mut toggles = Vec::new();

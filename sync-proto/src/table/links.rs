@@ -5,9 +5,9 @@
 use super::Table;
 use super::arena::{Arena, NONE, Slot};
 
-/// Place of a record in the change order, kept inside its entry.
+/// Position of a record in the change order, stored in its entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
+pub(super) struct OrderLink {
     pub prev: u32,
     pub next: u32,
     /// Serial of the commit that last changed the record; 0 for a free slot, [`OPEN`] within a transaction.
@@ -17,7 +17,7 @@ pub(super) struct Link {
 /// Serial of a record that the open transaction has touched.
 pub(super) const OPEN: u64 = u64::MAX;
 
-impl Default for Link {
+impl Default for OrderLink {
     fn default() -> Self {
         Self { prev: NONE, next: NONE, serial: 0 }
     }
@@ -36,7 +36,7 @@ impl Default for List {
 }
 
 impl Table {
-    pub(super) fn link(&self, slot: Slot) -> Link {
+    pub(super) fn link(&self, slot: Slot) -> OrderLink {
         let i = slot.index();
         match slot.arena() {
             Arena::V4 => self.v4.entries.get(i).map(|e| e.link),
@@ -47,7 +47,7 @@ impl Table {
         .unwrap_or_default()
     }
 
-    pub(super) fn link_mut(&mut self, slot: Slot) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self, slot: Slot) -> Option<&mut OrderLink> {
         let i = slot.index();
         match slot.arena() {
             Arena::V4 => self.v4.entries.get_mut(i).map(|e| &mut e.link),
@@ -61,9 +61,9 @@ impl Table {
         if matches!(slot.arena(), Arena::Group) { &mut self.group_list } else { &mut self.list }
     }
 
-    /// Takes a record out of the change order. A record that is not in it stays out.
+    /// Removes a record from the change order, if it is in it.
     pub(super) fn unlink(&mut self, slot: Slot) {
-        let Link { prev, next, .. } = self.link(slot);
+        let OrderLink { prev, next, .. } = self.link(slot);
         let list = self.list_mut(slot);
         if prev == NONE && list.head != slot.0 {
             return;
@@ -86,7 +86,7 @@ impl Table {
         }
     }
 
-    /// Makes a record the last that changed.
+    /// Makes a record the last one that changed.
     pub(super) fn touch(&mut self, slot: Slot, serial: u64) {
         self.unlink(slot);
         let list = self.list_mut(slot);
@@ -97,11 +97,11 @@ impl Table {
             link.next = slot.0;
         }
         if let Some(link) = self.link_mut(slot) {
-            *link = Link { prev: tail, next: NONE, serial };
+            *link = OrderLink { prev: tail, next: NONE, serial };
         }
     }
 
-    /// The first record of a list that changed after `serial`, and how many there are, counted up to `limit`.
+    /// The first record of a list that changed after `serial`, and the number of such records, counted up to `limit`.
     pub(super) fn first_after(&self, list: List, serial: u64, limit: usize) -> (u32, usize) {
         let (mut at, mut first, mut n) = (list.tail, NONE, 0);
         while at != NONE && n < limit {

@@ -1,13 +1,12 @@
-//! One copy of a table: records, the order in which they last changed, serial, epoch, digest and sketch.
+//! One copy of a table: records, the order of their last changes, serial, epoch, digest and sketch.
 //!
-//! [`Table`] is the only type most users need: give it batches with [`Table::commit`], read it with
-//! [`Table::get`], [`Table::page`] and [`Table::changes_since`]. Inside, records live in `arena` entries of 32
-//! bytes (IPv4) or 48 (IPv6) that are linked in change order (`links`); a batch is a transaction (`txn`) that is
-//! undone as a whole when anything is wrong with it; `sorted` keeps prefixes in order, `order` walks all records in the order of
-//! snapshots, `read` looks up and pages, `audit` recomputes what is kept up to date.
+//! [`Table`] is the only type that most users need: apply batches with [`Table::commit`], read it with [`Table::get`], [`Table::page`] and
+//! [`Table::changes_since`]. Inside, records are `arena` entries of 32 bytes (IPv4) or 48 (IPv6), linked in change order (`links`); a batch
+//! is a transaction (`txn`) that is rolled back as a whole on any error; `sorted` keeps prefixes in order, `order` walks all records in
+//! snapshot order, `read` looks up and pages, `audit` verifies derived data.
 //!
-//! A deleted record stays as a *tombstone* in the change order, so that a client that was away learns of it. When
-//! there are more than [`TOMBSTONES`], the oldest go and the *horizon* moves up: who is older must reconcile.
+//! A deleted record stays as a *tombstone* in the change order, so that a client that was away learns of it. Beyond [`TOMBSTONES`] the
+//! oldest are dropped and the *horizon* moves up: older clients must reconcile.
 
 mod arena;
 mod audit;
@@ -27,21 +26,21 @@ pub use read::{Batch, Page};
 use sorted::Sorted;
 use txn::Scratch;
 
-/// How many deletions a table remembers.
+/// Deletions that a table remembers.
 pub const TOMBSTONES: usize = 262_144;
 
-/// The instant a batch became visible.
+/// A commit: the instant at which a batch became visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Commit {
     /// Number of the commit in this table's epoch.
     pub serial: u64,
-    /// How many records the batch changed.
+    /// Number of changed records.
     pub count: u64,
     /// Digest of the whole table after it.
     pub digest: RootDigest,
 }
 
-/// How many live records of each kind there are.
+/// Numbers of live records by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Forwarding routes, IPv4.
@@ -67,66 +66,66 @@ impl Counts {
     }
 }
 
-/// Why a batch was refused. The table is as it was before.
+/// Why a batch was refused. The table is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// Key and value are of two kinds.
+    /// Key and value are of different kinds.
     #[error("record {0:?}: expected a value of the key's kind, found another kind")]
     Kind(Key),
-    /// The batch would leave routes that use groups which do not exist.
+    /// The batch would leave routes whose groups do not exist.
     #[error("batch leaves {routes} routes on missing groups, one of them group {label}")]
     MissingGroup {
-        /// How many routes use missing groups.
+        /// Number of such routes.
         routes: u64,
         /// One missing group.
         label: Label,
     },
-    /// There are more combinations of origin and VRF than a table can number.
+    /// More combinations of origin and VRF than a table can number.
     #[error("expected at most 65535 combinations of origin and VRF, found another one: VRF {vrf}")]
     TooManyContexts {
-        /// The VRF of the route that was one too many.
+        /// VRF of the route that exceeded the limit.
         vrf: u32,
     },
-    /// A record is larger than a frame can carry.
+    /// A record is too large for a frame.
     #[error("expected at most {limit} {what}, found {found}")]
     TooLarge {
-        /// What there is too much of.
+        /// What exceeds the limit.
         what: &'static str,
         /// The limit of the protocol.
         limit: usize,
-        /// What the record has.
+        /// The record's value.
         found: usize,
     },
-    /// A name is longer than a frame can carry.
+    /// A name is too long for a frame.
     #[error("expected at most {limit} bytes in the name of {of}, found {found}")]
     LongName {
         /// Whose name.
         of: &'static str,
         /// The limit of the protocol.
         limit: usize,
-        /// What the name has.
+        /// Length of the name.
         found: usize,
     },
-    /// A name that no frame can carry.
+    /// A name with control characters.
     #[error("expected a name of {of} without control characters, found one")]
     Unprintable {
         /// Whose name.
         of: &'static str,
     },
-    /// There are more records of one kind than a table can number.
+    /// More records of a kind than a table can number.
     #[error("expected at most {0} records of a kind, found more")]
     Full(u32),
-    /// The batch does not lead to the digest that it announced.
+    /// The batch does not result in the announced digest.
     #[error("expected digest {expected} after the batch, found {found}")]
     Digest {
-        /// What the sender said.
+        /// The announced digest.
         expected: RootDigest,
-        /// What the batch leads to.
+        /// The resulting digest.
         found: RootDigest,
     },
 }
 
-/// Routes of one origin (none: forwarding routes) in one VRF share this.
+/// The common part of routes of one origin (none: forwarding routes) in one VRF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Context {
     origin: Option<OriginId>,
@@ -147,12 +146,12 @@ impl ContextEntry {
     }
 }
 
-/// One copy of a table. See the module's documentation.
+/// One copy of a table; see the module's documentation.
 #[derive(Debug)]
 pub struct Table {
     epoch: u64,
     serial: u64,
-    /// Serials at or below this may have lost deletions.
+    /// At or below this serial deletions may have been forgotten.
     horizon: u64,
     /// Deletions after this serial are kept beyond the limit, for a reader that must not miss one.
     pin: u64,
@@ -168,13 +167,13 @@ pub struct Table {
     list: List,
     tombstones: VecDeque<(Slot, u64)>,
     tombstone_limit: usize,
-    /// Routes that use a group without a record; not 0 only within a transaction.
+    /// Routes that use a group without a record; 0 except within a transaction.
     dangling: u64,
     scratch: Scratch,
 }
 
 impl Table {
-    /// An empty table. The epoch is new at each start of the server that owns the table.
+    /// An empty table. The epoch must be new at each start of the server that owns the table.
     pub fn new(epoch: u64) -> Self {
         Self {
             epoch,
@@ -198,7 +197,7 @@ impl Table {
         }
     }
 
-    /// Same, with another bound on remembered deletions.
+    /// The same with another limit of remembered deletions.
     #[must_use]
     pub fn with_tombstone_limit(mut self, limit: usize) -> Self {
         self.tombstone_limit = limit;
@@ -215,12 +214,12 @@ impl Table {
         self.serial
     }
 
-    /// Readers at a lower serial cannot be served by [`Table::changes_since`]: deletions were forgotten.
+    /// Readers at a lower serial cannot use [`Table::changes_since`]: deletions were forgotten.
     pub fn horizon(&self) -> u64 {
         self.horizon
     }
 
-    /// Keeps deletions after `serial` whatever their number, for a reader that is behind. `u64::MAX` lifts it.
+    /// Pins deletions after `serial`, whatever their number, for a reader that lags. `u64::MAX` removes the pin.
     pub fn pin(&mut self, serial: u64) {
         self.pin = serial;
     }
@@ -245,16 +244,18 @@ impl Table {
         self.counts
     }
 
-    /// The first coded symbols of the table, see [`crate::sketch`].
+    /// The coded symbols of the table, see [`crate::sketch`].
     pub fn sketch(&self) -> &Sketch {
         &self.sketch
     }
 
-    /// Applies a batch whole or not at all, and numbers it.
+    /// Applies a batch as a whole or not at all, and assigns it a serial.
     ///
-    /// Changes apply in their order; a group may come after a route that uses it within the batch, but when the
-    /// batch ends every route's group must have a record, and no deleted group may have a user. Changes that
-    /// change nothing vanish; if nothing is left there is no commit.
+    /// Changes apply in order. Within the batch a group may follow a route that uses it, but at the end every route's group must exist, and
+    /// no deleted group may have a user. Changes without effect are ignored; if none is left there is no commit.
+    ///
+    /// # Errors
+    /// [`TableError`]; the table is unchanged then.
     pub fn commit(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
@@ -262,9 +263,12 @@ impl Table {
         self.commit_with(changes, None, false)
     }
 
-    /// Like [`Table::commit`], and deletes, in the same commit, groups that lost their last user in it.
+    /// Like [`Table::commit`], and also deletes groups that lost their last user.
     ///
-    /// For the owner of a forwarding table, so that its groups are a function of its routes.
+    /// For the owner of a forwarding table, whose groups are a function of its routes.
+    ///
+    /// # Errors
+    /// [`TableError`]; the table is unchanged then.
     pub fn commit_and_collect(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
@@ -272,7 +276,10 @@ impl Table {
         self.commit_with(changes, None, true)
     }
 
-    /// Like [`Table::commit`], but refuses a batch that does not lead to the expected digest.
+    /// Like [`Table::commit`], but refuses a batch that does not result in the expected digest.
+    ///
+    /// # Errors
+    /// [`TableError`], also for another digest; the table is unchanged then.
     pub fn commit_expecting(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
@@ -281,7 +288,7 @@ impl Table {
         self.commit_with(changes, Some(digest), false)
     }
 
-    /// Takes over another copy whole, as the next commit of this one. Only for a table that was never written.
+    /// Adopts another copy as the next commit of this one. Only for a table that was never written.
     pub(crate) fn adopt(&mut self, mut other: Table) -> Commit {
         other.epoch = self.epoch;
         other.horizon = 0;

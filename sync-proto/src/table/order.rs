@@ -1,6 +1,6 @@
-//! The order of snapshots: groups by label, routes by origin, VRF, family and prefix, the rest by key.
+//! Snapshot order: groups by label, routes by origin, VRF, family and prefix, the rest by key.
 //!
-//! A walk can stop at any key and go on after it later, whatever has changed meanwhile.
+//! A walk can stop at any key and resume later, whatever has changed in between.
 
 use std::cmp::Ordering;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -12,12 +12,12 @@ use super::{Context, Table};
 use crate::record::{Key, OriginId, Value};
 
 impl Table {
-    /// All live records in the order of snapshots.
+    /// All live records in snapshot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, Value)> + '_ {
         self.slots_after(None).filter_map(|s| Some((self.key(s)?, self.value(s)?)))
     }
 
-    /// Slots of all records, also of remembered deletions, after a key.
+    /// Slots of all records after a key, remembered deletions included.
     pub(crate) fn slots_after(&self, after: Option<&Key>) -> impl Iterator<Item = Slot> + '_ {
         let (groups, routes, misc) = match after {
             None => (Some(Unbounded), Some((Unbounded, None)), Some(Unbounded)),
@@ -37,7 +37,7 @@ impl Table {
         let routes = routes.into_iter().flat_map(move |(from, after)| {
             let contexts = self.context_ids.range((from, Unbounded));
             contexts.flat_map(move |(context, &i)| {
-                // The prefix to begin after belongs to the first context.
+                // The prefix to start after belongs to the first context.
                 let begins = matches!(from, Included(first) if first == *context);
                 self.routes_after(i, after.filter(|_| begins))
             })
@@ -60,7 +60,7 @@ impl Table {
     }
 }
 
-/// The order of snapshots among keys.
+/// Snapshot order of two keys.
 pub(super) fn compare(a: &Key, b: &Key) -> Ordering {
     fn rank(key: &Key) -> (u8, Option<OriginId>, u32) {
         match key {

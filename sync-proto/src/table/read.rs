@@ -12,18 +12,18 @@ use super::{Commit, Context, Table};
 use crate::mutation::{Mutation, on};
 use crate::record::{Change, GroupValue, Key, Label, Value};
 
-/// Part of a table in order.
+/// A page of a table in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The records.
     pub records: Vec<(Key, Value)>,
-    /// Give this to [`Table::page`] to go on; none at the end.
+    /// Pass this to [`Table::page`] to continue; none at the end.
     pub next: Option<Key>,
 }
 
-/// The net changes of a table after some serial: what a reader at that serial must do to be equal.
+/// The net changes of a table after some serial: what a reader at that serial must apply.
 ///
-/// Yields records as they are now, groups first, deleted groups last, each record once.
+/// Yields each record once with its current value: groups first, deleted groups last.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'t> {
     table: &'t Table,
@@ -32,7 +32,7 @@ pub struct Batch<'t> {
 }
 
 impl<'t> Batch<'t> {
-    /// The serial that the reader is at.
+    /// Serial of the reader.
     pub fn since(&self) -> u64 {
         self.since
     }
@@ -77,7 +77,7 @@ impl Table {
         self.context_ids.keys().take_while(|context| context.origin.is_none()).map(|context| context.vrf)
     }
 
-    /// The forwarding route of a VRF with the longest prefix that holds the address.
+    /// Longest-prefix match among the forwarding routes of a VRF.
     pub fn longest_match(&self, vrf: u32, addr: IpAddr) -> Option<(IpNet, Label)> {
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         (0..=bits).rev().find_map(|len| {
@@ -89,17 +89,17 @@ impl Table {
         })
     }
 
-    /// Whether everything that changed after `serial` is still known, so that [`Self::changes_since`] gives it.
+    /// Whether all changes after `serial` are still known, so that [`Self::changes_since`] returns them.
     pub fn remembers(&self, serial: u64) -> bool {
         serial <= self.serial && (serial >= self.horizon || self.serial == 0)
     }
 
-    /// What a reader at `serial` lacks. None if it is beyond the horizon or ahead of this table.
+    /// The changes that a reader at `serial` lacks. None if it is beyond the horizon or ahead of this table.
     pub fn changes_since(&self, serial: u64) -> Option<Batch<'_>> {
         self.remembers(serial).then(|| self.batch_since(serial))
     }
 
-    /// All records, for a reader that has nothing and lacks no deletion. The batch may name deleted records as well.
+    /// All records, for a reader that has none. The batch may also contain deletions.
     pub fn everything(&self) -> Batch<'_> {
         self.batch_since(0)
     }
@@ -110,15 +110,15 @@ impl Table {
         Batch { table: self, since: serial, commit }
     }
 
-    /// How many records changed after `serial`, counted up to `limit`.
+    /// Number of records that changed after `serial`, counted up to `limit`.
     pub fn count_since(&self, serial: u64, limit: usize) -> usize {
         let (_, groups) = self.first_after(self.group_list, serial, limit);
         let (_, rest) = self.first_after(self.list, serial, limit.saturating_sub(groups));
         groups + rest
     }
 
-    /// Up to `limit` live records that pass the filter, in the order of snapshots, after a key. Records that do not pass cost a look
-    /// each, so begin at the right place: groups stand first, then routes by origin, VRF and prefix, then the rest.
+    /// Up to `limit` live records that pass the filter, in snapshot order, after a key. Records that do not pass cost a visit each, so
+    /// start at the right key: groups come first, then routes by origin, VRF and prefix, then the rest.
     pub fn page(&self, after: Option<&Key>, limit: usize, pass: impl Fn(&Key) -> bool) -> Page {
         let mut records: Vec<(Key, Value)> = Vec::new();
         for slot in self.slots_after(after) {
@@ -148,12 +148,12 @@ impl Table {
         })
     }
 
-    /// Records among `ids` with their keys: one pass over the identities, nothing else is read.
+    /// Records among `ids` with their keys: one pass over the identities.
     pub fn find_ids(&self, ids: &HashSet<u64>) -> Vec<(u64, Key, Value)> {
         if ids.is_empty() {
             return Vec::new();
         }
-        // A small bitmap turns away nearly all records before the set is asked.
+        // A small bitmap rejects nearly all records before the set is searched.
         let mut sieve = vec![0u64; 1024];
         for id in ids {
             if let Some(word) = sieve.get_mut((id >> 6 & 1023) as usize) {
@@ -174,12 +174,12 @@ impl Table {
         found
     }
 
-    /// Runs `f` on every live record's slot and identity.
+    /// Calls `f` with every live record's slot and identity.
     pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u64)) {
         for (i, e) in self.groups.entries.iter().enumerate().filter(|(_, e)| e.value.is_some()) {
             f(Slot::new(Arena::Group, i as u32), e.id);
         }
-        // A dead route's identity is 0, so that the entries need not be read.
+        // A deleted route's identity is 0, so the entries need not be read.
         for (i, &id) in self.v4.ids.iter().enumerate().filter(|(_, id)| **id != 0) {
             f(Slot::new(Arena::V4, i as u32), id);
         }
@@ -191,15 +191,15 @@ impl Table {
         }
     }
 
-    /// The change that a reader needs for a slot which changed after `low` and not after `high`.
+    /// The change of a slot that changed after `low` and not after `high`, for a reader.
     ///
-    /// A snapshot walks the order as it was at its beginning; what changed since then comes later by change order.
+    /// A snapshot walks the table as of its beginning; later changes follow by change order.
     pub(crate) fn change_between(&self, slot: Slot, low: u64, high: u64) -> Option<Change> {
         let serial = self.link(slot).serial;
         if serial <= low || serial > high { None } else { self.change(slot) }
     }
 
-    /// Groups that were deleted after `serial` and are remembered.
+    /// Remembered groups that were deleted after `serial`.
     pub(crate) fn deleted_groups(&self, serial: u64) -> impl Iterator<Item = Label> + '_ {
         let (first, _) = self.first_after(self.group_list, serial, usize::MAX);
         self.follow(first).filter_map(|c| match c {

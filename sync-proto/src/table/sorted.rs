@@ -1,11 +1,11 @@
-//! Slots in the order of their prefixes, kept up to date prefix by prefix: what snapshots and pages walk.
+//! Slots in the order of their prefixes, for snapshots and pages.
 //!
-//! Blocks of up to [`BLOCK`] sorted entries behind a sorted list of first keys: two levels of a B-tree. Only a new prefix and a
-//! forgotten one cost anything; tables that come in order are appended.
+//! Blocks of up to [`BLOCK`] sorted entries behind a sorted list of first keys: two levels of a B-tree. Only new and forgotten prefixes
+//! cost time; sorted input is appended.
 
 use super::arena::Address;
 
-/// Entries of a full block: few enough to move, many enough that a million routes have some thousand blocks.
+/// Entries of a full block: few enough to move, many enough that a million routes need a few thousand blocks.
 const BLOCK: usize = 512;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl<A> Default for Sorted<A> {
 }
 
 impl<A: Address> Sorted<A> {
-    /// The block where a key is or would be.
+    /// The block of a key, existing or not.
     fn block_of(&self, key: (A, u8)) -> usize {
         match self.firsts.last() {
             Some(last) if key >= *last => self.firsts.len() - 1,
@@ -43,7 +43,7 @@ impl<A: Address> Sorted<A> {
         }
     }
 
-    /// Adds a key that is not there.
+    /// Adds a new key.
     pub fn insert(&mut self, addr: A, len: u8, slot: u32) {
         let key = (addr, len);
         let entry = Entry { addr, slot, len };
@@ -68,7 +68,7 @@ impl<A: Address> Sorted<A> {
             return;
         }
         if last && at == BLOCK {
-            // In order: full blocks stay full.
+            // Sorted input: full blocks stay full.
             let mut block = Vec::with_capacity(BLOCK);
             block.push(entry);
             self.firsts.push(key);
@@ -83,7 +83,7 @@ impl<A: Address> Sorted<A> {
         self.insert(addr, len, slot);
     }
 
-    /// Takes a key out.
+    /// Removes a key.
     pub fn remove(&mut self, addr: A, len: u8) {
         let key = (addr, len);
         let b = self.block_of(key);

@@ -1,4 +1,4 @@
-//! Route changes at exact times: drawn prefixes go to and fro between two gateways.
+//! Route changes at exact times: drawn prefixes alternate between two gateways.
 
 use std::str::FromStr;
 
@@ -6,12 +6,12 @@ use ipnet::IpNet;
 
 use super::{Rule, mix};
 
-/// A stretch of time with a steady rate, written `10000/s:30s`.
+/// A phase with a steady rate, written `10000/s:30s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phase {
     /// Changes per second.
     pub rate: u64,
-    /// Microseconds.
+    /// Duration in microseconds.
     pub lasts_us: u64,
 }
 

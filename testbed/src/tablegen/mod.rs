@@ -1,9 +1,9 @@
-//! Gives the real table's prefixes next hops by a rule that a reader can follow, and makes updates that flap some of them.
+//! Assigns next hops to the real table's prefixes by a documented rule, and creates updates that flap some of them.
 //!
-//! The prefixes are real (`data/README.md`), their next hops are not known. The rule, in [`Rule`]: each covering /14 (IPv4) or /29
-//! (IPv6) has a home gateway, 80 % of its prefixes use it, the others any gateway. All draws are hashes of a seed and the prefix, so
-//! the answer for a prefix depends neither on the order of the file nor on the other prefixes. [`churn`] draws prefixes and lets
-//! each go to and fro between its own gateway and one behind the next port, at exact times.
+//! The prefixes are real (`data/README.md`), their next hops are not known. The rule, in [`Rule`]: each covering /14 (IPv4) or /29 (IPv6)
+//! has a home gateway that 80 % of its prefixes use, the others use any gateway. All draws are hashes of a seed and the prefix, so the
+//! result for a prefix depends neither on the order of the file nor on the other prefixes. [`churn`] draws prefixes and lets each alternate
+//! between its own gateway and one behind the next port, at exact times.
 
 pub mod churn;
 mod prefixes;

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use ipnet::IpNet;
 
-/// A list of prefixes that cannot be used.
+/// Why a list of prefixes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PrefixesError {
-    /// The system or the decompressor refused.
+    /// The file cannot be read.
     #[error("{path}: cannot read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A line is not a prefix.
@@ -25,15 +25,18 @@ pub enum PrefixesError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// There is not one prefix in it.
+    /// The list is empty.
     #[error("{0}: expected at least one prefix, found none")]
     Empty(PathBuf),
 }
 
-/// All prefixes of a file, in its order, host bits cleared; empty lines and line ends of either kind are passed over.
+/// All prefixes of a file in order, host bits cleared; empty lines are skipped, both kinds of line ends are accepted.
+///
+/// # Errors
+/// [`PrefixesError`] if the file cannot be read, a line is not a prefix, or there is none.
 pub fn read_prefixes(path: &Path) -> Result<Vec<IpNet>, PrefixesError> {
     let unreadable = |source| PrefixesError::Unreadable { path: path.to_owned(), source };
     let mut raw = BufReader::new(File::open(path).map_err(unreadable)?);

@@ -1,4 +1,4 @@
-//! Which gateway a prefix goes to.
+//! The gateway of a prefix.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ const AT_HOME: u64 = 80;
 /// Length of the blocks that have a home gateway.
 const HOME_V4: u8 = 14;
 const HOME_V6: u8 = 29;
-/// Place in its subnet before the first gateway: 198.18.1.1 is the first of 198.18.0.0/16.
+/// Host number before the first gateway: 198.18.1.1 is the first of 198.18.0.0/16.
 const BEFORE_FIRST: u32 = 256;
 
 /// The gateways: as many in each subnet, subnet *n* of either family behind port *n*.
@@ -22,10 +22,10 @@ pub struct Gateways {
     per_subnet: u32,
 }
 
-/// Gateways that do not work.
+/// Why gateways cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewaysError {
-    /// No subnet, or not as many of one family as of the other.
+    /// No subnet, or different numbers for the two families.
     #[error("expected as many IPv4 as IPv6 subnets and at least one, found {v4} and {v6}")]
     Subnets {
         /// IPv4 subnets.
@@ -47,6 +47,9 @@ pub enum GatewaysError {
 
 impl Gateways {
     /// `per_subnet` gateways in each of these subnets.
+    ///
+    /// # Errors
+    /// [`GatewaysError`] if the subnets do not match or are too small.
     pub fn new(v4: Vec<Ipv4Net>, v6: Vec<Ipv6Net>, per_subnet: u32) -> Result<Self, GatewaysError> {
         if v4.is_empty() || v4.len() != v6.len() || per_subnet == 0 {
             return Err(GatewaysError::Subnets { v4: v4.len(), v6: v6.len() });
@@ -62,17 +65,17 @@ impl Gateways {
         Ok(Self { v4, v6, per_subnet })
     }
 
-    /// Ports that have gateways behind them.
+    /// Number of ports with gateways.
     pub fn ports(&self) -> u64 {
         self.v4.len() as u64
     }
 
-    /// All gateways of one family.
+    /// Number of gateways of one family.
     pub fn count(&self) -> u64 {
         self.ports() * u64::from(self.per_subnet)
     }
 
-    /// Address of gateway `number` of a family; they are numbered through, port by port.
+    /// Address of gateway `number` of a family; they are numbered consecutively, port by port.
     pub fn address(&self, number: u64, of: IpNet) -> IpAddr {
         let (port, place) = (number / u64::from(self.per_subnet), number % u64::from(self.per_subnet));
         let host = BEFORE_FIRST + 1 + place as u32;
@@ -89,17 +92,17 @@ impl Gateways {
     }
 }
 
-/// The rule that gives each prefix its gateway.
+/// The rule that assigns each prefix its gateway.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Who there is to choose from.
+    /// The gateways.
     pub gateways: Gateways,
-    /// Another seed makes another table.
+    /// Seed of the table.
     pub seed: u64,
 }
 
 impl Rule {
-    /// Number of the gateway that a prefix uses.
+    /// Number of a prefix's gateway.
     pub fn gateway(&self, prefix: IpNet) -> u64 {
         let block = match prefix {
             IpNet::V4(p) => u128::from(u32::from(p.network()) >> (32 - HOME_V4)),
@@ -113,7 +116,7 @@ impl Rule {
         }
     }
 
-    /// Number of the gateway that a prefix flaps to: behind the next port, so that a change of route is a change of port.
+    /// Number of the gateway that a prefix flaps to: behind the next port, so a changed route is a changed port.
     pub fn other_gateway(&self, prefix: IpNet) -> u64 {
         let per_subnet = u64::from(self.gateways.per_subnet);
         let port = (self.gateway(prefix) / per_subnet + 1) % self.gateways.ports();

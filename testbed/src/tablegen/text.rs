@@ -1,4 +1,4 @@
-//! Routes as lines of text, `PREFIX via GATEWAY`: what configurations of other programs are made from, and what a person can write.
+//! Routes as text, `PREFIX via GATEWAY`: for configurations of other programs, and for writing by hand.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-/// A file of routes that cannot be used.
+/// Why a file of routes cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
-    /// The system refused.
+    /// The file cannot be read.
     #[error("{path}: cannot read: {source}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A line is not a route.
@@ -25,22 +25,28 @@ pub enum TextError {
         path: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What is there.
+        /// What was found.
         found: String,
     },
 }
 
-/// Whether a file of this name holds text: it ends in `.txt`.
+/// Whether a file is text by its name: it ends in `.txt`.
 pub fn is_text(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "txt")
 }
 
 /// Writes one line.
+///
+/// # Errors
+/// The error of the underlying writer.
 pub fn write_route(out: &mut impl Write, prefix: IpNet, gateway: IpAddr) -> io::Result<()> {
     writeln!(out, "{prefix} via {gateway}")
 }
 
-/// All routes of a file, in its order, host bits cleared; empty lines and lines that begin with `#` are passed over.
+/// All routes of a file in order, host bits cleared; empty lines and lines starting with `#` are skipped.
+///
+/// # Errors
+/// [`TextError`] if the file cannot be read, or a line is not a route.
 pub fn read_routes(path: &Path) -> Result<Vec<(IpNet, IpAddr)>, TextError> {
     let unreadable = |source| TextError::Unreadable { path: path.to_owned(), source };
     let mut routes = Vec::new();

@@ -52,7 +52,7 @@ pub fn slowdown_together(core: usize, other: usize) -> io::Result<f64> {
     let done = AtomicBool::new(false);
     // In threads of their own: the caller stays where it is.
     let measured = || std::thread::scope(|scope| scope.spawn(|| arithmetic(core)).join());
-    let failed = |_| io::Error::other("a thread ended by a defect");
+    let failed = |_| io::Error::other("a thread panicked");
     let alone = measured().map_err(failed)??;
     let beside = std::thread::scope(|scope| {
         let rival = scope.spawn(|| {

@@ -39,13 +39,13 @@ pub struct Frr {
 /// How far one zebra and its route server are, in seconds since the speaker was started.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
-    /// Routes that zebra has told.
-    told: u64,
+    /// Routes that zebra has sent.
+    sent: u64,
     /// Of those, in the route server's table.
     taken: u64,
-    /// zebra told its first route.
+    /// zebra sent its first route.
     first_s: Option<f64>,
-    /// zebra told its last route.
+    /// zebra sent its last route.
     last_s: f64,
     /// The route server had it.
     taken_s: f64,
@@ -53,11 +53,11 @@ struct Progress {
 
 impl Progress {
     fn note(&mut self, now: f64, sources: &[SourceStatus]) {
-        let told = sources.iter().filter_map(|source| source.counters.get("routes_heard")).sum();
+        let sent = sources.iter().filter_map(|source| source.counters.get("routes_heard")).sum();
         let taken = sources.iter().map(|source| source.routes).sum();
-        if told > self.told {
+        if sent > self.sent {
             self.first_s.get_or_insert(now);
-            (self.told, self.last_s) = (told, now);
+            (self.sent, self.last_s) = (sent, now);
         }
         if taken > self.taken {
             (self.taken, self.taken_s) = (taken, now);
@@ -109,9 +109,9 @@ impl Frr {
             let sources = server.status.as_ref().map_or(&[][..], |status| &status.sources);
             progress.note(now, sources);
             format!(
-                "{seconds:6.1} s  {}  {} routes told by zebra  {} taken  {}",
+                "{seconds:6.1} s  {}  {} routes sent by zebra  {} taken  {}",
                 server.name,
-                grouped(progress.told),
+                grouped(progress.sent),
                 grouped(progress.taken),
                 sources.first().map_or("", |source| &source.state),
             )
@@ -122,12 +122,12 @@ impl Frr {
     /// How long FRR took, and we behind it. An error where a server was ready before it had all routes.
     pub fn summary(&self, routes: u64) -> Result<Vec<String>, String> {
         let each = HOSTS.iter().zip(&self.progress).map(|(host, progress)| {
-            if progress.told != routes {
-                return Err(format!("{host} was ready when zebra had told {} of {routes} routes", progress.told));
+            if progress.sent != routes {
+                return Err(format!("{host} was ready when zebra had sent {} of {routes} routes", progress.sent));
             }
             Ok(format!(
-                "{host}: zebra told {} routes in {:.1} s; the last of them was in the server's table {:.1} s later",
-                grouped(progress.told),
+                "{host}: zebra sent {} routes in {:.1} s; the last of them was in the server's table {:.1} s later",
+                grouped(progress.sent),
                 progress.last_s - progress.first_s.unwrap_or(0.0),
                 (progress.taken_s - progress.last_s).max(0.0),
             ))

@@ -22,10 +22,10 @@ use crate::verdict::{Seen, grouped};
 use crate::watch::{Rate, Watched, all_equal, all_loaded};
 
 /// Longest wait for anything that should take a few seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest wait for FRR to load, and for what it does when it is asked again.
-const PATIENCE_WITH_FRR: Duration = Duration::from_secs(240);
+const READY_TIMEOUT_WITH_FRR: Duration = Duration::from_secs(240);
 
 /// How often the nodes are asked while nothing is timed.
 const TICK: Duration = Duration::from_millis(200);
@@ -231,7 +231,7 @@ impl Story {
     /// A virtio-user port fails at once where its socket is not there yet.
     fn wait_for_links(&mut self) -> Result<(), String> {
         let (folder, stop, generator) = (&self.layout.folder, &self.stop, &mut self.generator);
-        until("the traffic generator opens its ports", PATIENCE, || {
+        until("the traffic generator opens its ports", READY_TIMEOUT, || {
             check_stopped(stop)?;
             generator.iter_mut().try_for_each(|(process, _)| process.check())?;
             Ok::<_, String>(LANS.iter().all(|lan| lan.socket(folder, NIC_HOST).exists()))
@@ -247,7 +247,7 @@ impl Story {
         self.nodes[RS_A].process.kill();
         let killed = Instant::now();
         self.screen.say("killed rs-a, the primary (SIGKILL)");
-        while killed.elapsed() < PATIENCE {
+        while killed.elapsed() < READY_TIMEOUT {
             self.copies[NH_1].refresh();
             if self.copies[NH_1].active() == Some(Role::Secondary) && self.copies[NH_1].failovers() > before {
                 seen.takeover_ms = Some(killed.elapsed().as_secs_f64() * 1e3);
@@ -306,14 +306,14 @@ impl Story {
     }
 
     fn wait_until(&mut self, what: &str, holds: impl Fn(&[Watched]) -> bool) -> Result<(), String> {
-        let patience = if self.frr.is_some() { PATIENCE_WITH_FRR } else { PATIENCE };
-        let deadline = Instant::now() + patience;
+        let timeout = if self.frr.is_some() { READY_TIMEOUT_WITH_FRR } else { READY_TIMEOUT };
+        let deadline = Instant::now() + timeout;
         while !holds(&self.copies) {
             if Instant::now() > deadline {
                 let logs: Vec<_> = self.nodes.iter().map(|node| node.process.end_of_log()).collect();
                 return Err(format!(
-                    "waited {} s for {what}; the nodes said:\n{}",
-                    patience.as_secs(),
+                    "waited {} s for {what}; the last answers:\n{}",
+                    timeout.as_secs(),
                     logs.join("\n")
                 ));
             }

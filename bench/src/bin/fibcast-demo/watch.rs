@@ -24,7 +24,7 @@ impl Watched {
         Watched { name, socket: folder.join(format!("{name}.sock")), status: None }
     }
 
-    /// Asks anew.
+    /// Queries all daemons again.
     pub fn refresh(&mut self) {
         self.status = match ask(&self.socket, &Request::Status, Duration::from_secs(2)) {
             Ok(Answer::Status(status)) => Some(*status),
@@ -96,7 +96,7 @@ impl Rate {
             if seconds < 0.1 {
                 return;
             }
-            // A daemon that started anew counts from 0.
+            // A restarted daemon counts from 0.
             self.value = count.saturating_sub(before) as f64 / seconds;
         }
         self.last = Some((now, count));

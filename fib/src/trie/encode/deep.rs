@@ -19,16 +19,16 @@ const NEVER: u16 = 0x7FFF;
 /// A run of slots with one value: first slot, word.
 type Run = (u32, u32);
 
-/// Words that lines of so many runs may have: with separators, and each value elsewhere.
+/// Upper bound of words for lines of so many runs: with separators, and each value stored out of line.
 fn words(runs: usize) -> usize {
     LINE + runs.div_ceil(LINE_RUNS) * LINE + runs
 }
 
-/// Adds the blocks of a node of so many runs at most: its lines, or a table and lines for each part.
+/// Adds the blocks of a node of at most so many runs: its lines, or a table and lines for each part.
 pub(super) fn demand(runs: usize, demand: &mut Demand) {
     demand.add(words(runs.min(LINES_RUNS)), 1);
     if runs > LINES_RUNS / 2 {
-        // Each part begins with a run, which may be none of the node's own.
+        // Each part begins with a run, which need not be one of the node's own.
         demand.add(PARTS, 1);
         let full = runs / LINE_RUNS;
         demand.add(words(2 * LINE_RUNS), PARTS);
@@ -72,7 +72,7 @@ impl Encoder {
         node.parts = Some(parts);
     }
 
-    /// The runs of slots `first..end` of a node, children encoded where they must be.
+    /// The runs of slots `first..end` of a node; encodes children where needed.
     fn sweep(&mut self, shape: &Shape, level: usize, node: &mut Node, first: u32, end: u32) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut emit = |slot: u32, value: u32| {
@@ -86,7 +86,7 @@ impl Encoder {
                 runs.push((slot, value));
             }
         };
-        // What lies open at the slot reached: ends and values, innermost last.
+        // The open prefixes at the current slot: ends and values, innermost last.
         let cover = if first == 0 && end == 1 << 16 { None } else { node.covering(first, 8, 16) };
         let mut open = vec![(end, cover.map_or(node.cover, |(_, group)| group))];
         emit(first, open[0].1);
@@ -133,7 +133,7 @@ impl Encoder {
         runs
     }
 
-    /// Blocks for runs that cover a node or a part from end to end; returns the word and the block's words.
+    /// Blocks for runs that cover a whole node or part; returns the word and the block's size in words.
     fn lines(&mut self, runs: &[Run]) -> (u32, u32) {
         let (head, tag) = match runs {
             [] => return (0, 0),
@@ -142,7 +142,7 @@ impl Encoder {
             _ => (LINE, LINES),
         };
         let data = runs.len().div_ceil(LINE_RUNS) * LINE;
-        // Words that no value of 2 bytes can hold stand behind the last line.
+        // Words that do not fit a value of 2 bytes follow the last line.
         let elsewhere = runs.iter().filter(|run| run.1 >= ELSEWHERE).count();
         let words = head + data + elsewhere;
         let place = self.arena.alloc(words, |new| {

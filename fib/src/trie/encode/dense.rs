@@ -1,11 +1,11 @@
-//! Dense nodes: the place of a block for each slot, copied with what changed.
+//! Dense nodes: the offset of a block for each slot, copied with the changes.
 
 use super::super::arena::Demand;
 use super::super::node::Node;
 use super::super::shape::{Kind, Shape};
 use super::{Encoder, runs};
 
-/// Adds a node's block, and uniform ones for what changed entries cover or uncover, or what a child leaves behind.
+/// Adds a node's block, and uniform ones for slots that changed entries cover or uncover, or that a removed child leaves.
 pub(super) fn demand(shape: &Shape, level: usize, node: &Node, demand: &mut Demand) {
     demand.add(1 << shape.width(level), 1);
     let covered = node.cover != 0 || !node.entries.is_empty();
@@ -63,7 +63,7 @@ impl Encoder {
         node.words = slots;
     }
 
-    /// The block for a dense slot that one group covers from end to end.
+    /// The block for a dense slot that one group covers entirely.
     pub(super) fn uniform(&mut self, shape: &Shape, level: usize, group: u32) -> u32 {
         if group == 0 {
             return 0;

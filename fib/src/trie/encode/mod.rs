@@ -1,8 +1,8 @@
-//! From the control side's tree to blocks that workers read: only what a batch touched is written anew.
+//! Encodes the control side's tree into the blocks that workers read. Only what a batch touched is rewritten.
 //!
 //! | block | covers | holds |
 //! |---|---|---|
-//! | dense | 8 or 10 bits | the place of a block for each slot |
+//! | dense | 8 or 10 bits | the offset of a block for each slot |
 //! | narrow | 6 bits (IPv4 /18 to /24) | 64 bits where a run ends, a value of 2 bytes for each run, the last first: mostly one cache line |
 //! | wide | 6 bits (IPv6 /26 to /32) | the same with values of 4 bytes |
 //! | long | 8 bits (IPv4 /24 to /32) | for each 64 slots such bits and where their values begin, then values of 4 bytes |
@@ -10,11 +10,10 @@
 //! | lines | 16 bits, at most 528 runs | a line of separators, then up to 33 of the above |
 //! | table | 16 bits | a word for each of its 256 parts, all of them line or lines |
 //!
-//! A word is a group, or a tagged handle (place / 64) of a block for the bits that follow. A value of 2 bytes is a group below 2^15, or
-//! says at which word of its block (of its line) the word stands. A covering route is written into every run that it is the longest
-//! match of, so that a lookup never goes back up. Where nothing but one group covers the whole of a dense slot, all such slots share
-//! one uniform block. The default route is no part of this: a lookup that yields 0 takes it at the end, so that it can flap without a
-//! block being touched.
+//! A word is a group, or a tagged handle (offset / 64) of a block for the following bits. A value of 2 bytes is a group below 2^15, or the
+//! index of the word inside its block (or line). A covering route is written into every run that it is the longest match of, so a lookup
+//! never backtracks. Dense slots that one group covers entirely share one uniform block. The default route is not part of the blocks: a
+//! lookup that yields 0 takes it at the end, so it can flap without touching a block.
 
 mod deep;
 mod dense;
@@ -34,14 +33,14 @@ pub(crate) const TABLE: u32 = 0x4000_0000;
 pub(crate) const LINES: u32 = 0x2000_0000;
 /// The handle in a tagged word.
 pub(crate) const HANDLE: u32 = 0x1FFF_FFFF;
-/// Marks a value of 2 bytes that says where its word is; what is below is a group.
+/// Marks a value of 2 bytes as the index of a word; values below are groups.
 pub(crate) const ELSEWHERE: u32 = 0x8000;
 
-/// Writes blocks; knows the uniform ones.
+/// Writes blocks; holds the uniform ones.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     pub(crate) arena: Arena,
-    /// By the kind of what they consist of, level, and group.
+    /// By the kind of their content, level and group.
     uniform: HashMap<(Kind, usize, u32), u32>,
 }
 
@@ -50,7 +49,7 @@ fn handle(place: u32) -> u32 {
     TAG | (place / 64)
 }
 
-/// The place of a tagged word's block.
+/// The offset of a tagged word's block.
 fn place(word: u32) -> u32 {
     (word & HANDLE) * 64
 }
@@ -60,7 +59,7 @@ impl Encoder {
         Encoder { arena, uniform: HashMap::new() }
     }
 
-    /// Adds the blocks that `encode` may ask for.
+    /// Adds the blocks that `encode` may allocate.
     pub(crate) fn demand(&self, shape: &Shape, level: usize, node: &Node, all: bool, demand: &mut Demand) {
         if !all && !node.is_dirty() {
             return;
@@ -91,7 +90,7 @@ impl Encoder {
         }
     }
 
-    /// Brings a node's blocks, and those below it, up to date. What the parent's block says of it is in `node.leaf` afterwards.
+    /// Encodes a node and its descendants where they changed. The value for the parent's block is in `node.leaf` afterwards.
     pub(crate) fn encode(&mut self, shape: &Shape, level: usize, node: &mut Node, cover: u32) {
         if node.cover != cover {
             node.cover = cover;
@@ -117,7 +116,7 @@ impl Encoder {
         }
     }
 
-    /// Retires a node's own block, which is about to be written anew.
+    /// Retires a node's own block, which is about to be rewritten.
     fn release(&mut self, shape: &Shape, level: usize, node: &mut Node) {
         if node.words > 0 {
             let place = match shape.kind(level) {

@@ -1,7 +1,7 @@
 //! Nodes of 64 or 256 slots: a bit where a run of equal values ends, a value for each run, that of the last run first.
 //!
-//! Ends and not starts, so that the runs from a slot on are what is left when the bits before it are shifted out: the CPU takes the
-//! distance from the address as it is.
+//! Ends rather than starts, so that shifting out the bits before a slot leaves the runs from there on: the CPU takes the shift distance
+//! from the address as it is.
 
 use super::super::node::{Children, Node};
 use super::super::shape::{Kind, Shape};
@@ -11,10 +11,10 @@ use super::{ELSEWHERE, Encoder, TAG, handle};
 const HEAD: usize = 2;
 /// Words before the values of a block of 256 slots.
 const LONG_HEAD: usize = 16;
-/// Words that a long block may have.
+/// Most words of a long block.
 pub(super) const LONG_WORDS: usize = LONG_HEAD + 256;
 
-/// Words that a block of 64 slots and so many runs may have: for each a value of 4 bytes, or one of 2 and the word it stands for.
+/// Upper bound of words of a block of 64 slots with so many runs: for each a value of 4 bytes, or one of 2 and the word that it points to.
 pub(super) fn words(runs: usize) -> usize {
     let runs = runs.min(64);
     HEAD + runs.div_ceil(2) + runs
@@ -34,7 +34,7 @@ impl Runs {
         for (slot, &value) in slots.iter().enumerate().rev() {
             let ends = value != after;
             after = value;
-            // Never beyond the last place: there is a value for each of 64 slots at most.
+            // Never past the last value: there is at most one for each of 64 slots.
             runs.values[runs.count & 63] = value;
             runs.count += usize::from(ends);
             runs.ends |= u64::from(ends) << slot;
@@ -79,7 +79,7 @@ impl Encoder {
         (node.leaf, node.words) = (handle(place), count as u32);
     }
 
-    /// The block of a node of 64 slots: its place and words.
+    /// The block of a node of 64 slots: its offset and size in words.
     pub(super) fn runs_block(&mut self, kind: Kind, ends: u64, values: &[u32]) -> (u32, u32) {
         match kind {
             Kind::Narrow => self.narrow_block(ends, values),
@@ -87,7 +87,7 @@ impl Encoder {
         }
     }
 
-    /// A block with values of 2 bytes: its place and words.
+    /// A block with values of 2 bytes: its offset and size in words.
     fn narrow_block(&mut self, ends: u64, values: &[u32]) -> (u32, u32) {
         let mut words = [0u32; HEAD + 32 + 64];
         (words[0], words[1]) = (ends as u32, (ends >> 32) as u32);
@@ -106,7 +106,7 @@ impl Encoder {
         (place, end as u32)
     }
 
-    /// A block with values of 4 bytes: its place and words.
+    /// A block with values of 4 bytes: its offset and size in words.
     fn wide_block(&mut self, ends: u64, values: &[u32]) -> (u32, u32) {
         let end = HEAD + values.len();
         let place = self.arena.alloc(end, |new| {
@@ -116,7 +116,7 @@ impl Encoder {
         (place, end as u32)
     }
 
-    /// The word of each slot, children encoded where they must be.
+    /// The word of each slot; encodes children where needed.
     fn paint<const SLOTS: usize>(&mut self, shape: &Shape, level: usize, node: &mut Node) -> [u32; SLOTS] {
         let mut painted = [node.cover; SLOTS];
         for entry in &node.entries {

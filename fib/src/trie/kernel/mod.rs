@@ -1,9 +1,9 @@
-//! Lookups of a burst: every destination through a level before the next level, no branch that depends on an answer.
+//! Burst lookups: every destination passes one level before the next, without branches that depend on a result.
 //!
-//! A level that will miss the caches is asked for one step ahead ([`fetch`]), so that the misses of a burst overlap and a lookup costs
-//! about one of them. What ends in a longer prefix than most goes on a list, filled by arithmetic and not by a branch, so that a burst
-//! mispredicts once per list and not once per packet. The same code is compiled for the plain CPU and with vector compares;
-//! [`Kernel::best`] looks once which one this machine can run.
+//! A level that will miss the caches is prefetched one step ahead ([`fetch`]), so the misses of a burst overlap and a lookup costs about
+//! one of them. Lookups that end in a long prefix go to a list that is filled by arithmetic instead of a branch, so a burst mispredicts
+//! once per list and not once per packet. The same code is compiled for the baseline CPU and with vector compares; [`Kernel::best`] detects
+//! once which one this machine can run.
 
 mod v4;
 mod v6;
@@ -13,10 +13,10 @@ use std::sync::OnceLock;
 use super::encode::{ELSEWHERE, HANDLE};
 use crate::types::GroupIndex;
 
-/// Destinations that go through the levels together.
+/// Destinations that pass the levels together.
 const BURST: usize = 64;
 
-/// A trie of one family: where its region begins, its root block, what a lookup of 0 means.
+/// A trie of one family: its region's base, its root block, and the default route.
 #[derive(Clone, Copy)]
 pub(crate) struct View {
     pub(crate) base: *const u8,
@@ -36,16 +36,16 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// For every CPU.
+    /// For every CPU of the architecture.
     pub(crate) const SCALAR: Kernel = Kernel { v4: v4::scalar, v6: v6::scalar, name: "scalar" };
 
-    /// The fastest one here; decided once.
+    /// The fastest kernel of this CPU; detected once.
     pub(crate) fn best() -> Kernel {
         static BEST: OnceLock<Kernel> = OnceLock::new();
         *BEST.get_or_init(|| Kernel::all().pop().unwrap_or(Kernel::SCALAR))
     }
 
-    /// All that this CPU can run, the fastest last.
+    /// All kernels that this CPU can run, the fastest last.
     pub(crate) fn all() -> Vec<Kernel> {
         #[allow(unused_mut)]
         let mut all = vec![Kernel::SCALAR];
@@ -67,7 +67,7 @@ impl Kernel {
     }
 }
 
-/// As many destinations as go together and room for their answers, and what is left of both.
+/// Splits off one burst of destinations with room for its results.
 #[inline(always)]
 #[allow(clippy::type_complexity)]
 fn next_burst<'a, D>(
@@ -80,17 +80,17 @@ fn next_burst<'a, D>(
     (count > 0).then_some((dst, rest_dst, out, rest_out))
 }
 
-/// The word `index` of the block at `place`.
+/// The word `index` of the block at offset `place`.
 ///
 /// # Safety
-/// The word is inside the region and its block is written.
+/// The word is inside the region and its block has been written.
 #[inline(always)]
 unsafe fn word(base: *const u8, place: usize, index: usize) -> u32 {
     // SAFETY: by the caller; places and words are aligned to 4 bytes.
     unsafe { base.add(place).cast::<u32>().add(index).read() }
 }
 
-/// The value of 2 bytes `index` of the block at `place`, with the highest bit set if it is no group but says where the word is.
+/// The 2-byte value `index` of the block at offset `place`; the highest bit is set if it is an index of a word instead of a group.
 ///
 /// # Safety
 /// As for [`word`].
@@ -101,7 +101,7 @@ unsafe fn short(base: *const u8, place: usize, index: usize) -> u32 {
     i32::from(value) as u32
 }
 
-/// Which word of its block a value stands for.
+/// Index of the word that a value points to.
 #[inline(always)]
 fn elsewhere(value: u32) -> usize {
     (value & (ELSEWHERE - 1)) as usize
@@ -110,7 +110,7 @@ fn elsewhere(value: u32) -> usize {
 /// Runs of a block of 64 slots that end at or after `slot`, of which the lowest 6 bits count.
 ///
 /// # Safety
-/// `place` is that of such a block, or 0.
+/// `place` is the offset of such a block, or 0.
 #[inline(always)]
 unsafe fn runs_from(base: *const u8, place: usize, slot: u32) -> usize {
     // SAFETY: such a block begins with its 64 bits, and is aligned to half a line.
@@ -118,7 +118,7 @@ unsafe fn runs_from(base: *const u8, place: usize, slot: u32) -> usize {
     (ends >> (slot & 63)).count_ones() as usize
 }
 
-/// Asks for the line so many bytes from `base`, which nobody waits for. A hint: nothing happens where there is no such line.
+/// Prefetches the cache line at so many bytes from `base`. A hint: an invalid address does nothing.
 #[inline(always)]
 pub(super) fn fetch(base: *const u8, place: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -131,7 +131,7 @@ pub(super) fn fetch(base: *const u8, place: usize) {
     let _ = (base, place);
 }
 
-/// Puts the default route in where no prefix was found.
+/// Replaces lookups without a match by the default route.
 #[inline(always)]
 fn or_default(out: &mut [GroupIndex], default: u32) {
     if default == 0 {
@@ -142,7 +142,7 @@ fn or_default(out: &mut [GroupIndex], default: u32) {
     }
 }
 
-/// The place in a tagged word.
+/// The offset in a tagged word.
 #[inline(always)]
 fn place(word: u32) -> usize {
     (word & HANDLE) as usize * 64

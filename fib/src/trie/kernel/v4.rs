@@ -1,4 +1,4 @@
-//! IPv4: two dense steps to a block of 64 /24s, which mostly holds the answer in its first line.
+//! IPv4: two dense steps to a block of 64 /24s, whose first line usually holds the result.
 
 use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_from, short, word};
 use crate::trie::encode::TAG;
@@ -20,7 +20,7 @@ unsafe fn block(view: View, dst: u32) -> usize {
     }
 }
 
-/// The answers that stand elsewhere, behind those in their first place that a burst left in `out`.
+/// Resolves the values that point to a word, which the first pass left in `out`.
 fn long(view: View, dst: &[u32], out: &mut [GroupIndex]) {
     let base = view.base;
     let mut list = [0u8; BURST];
@@ -59,7 +59,7 @@ macro_rules! kernel {
         pub(super) unsafe fn $name(view: View, dst: &[u32], out: &mut [GroupIndex]) {
             let base = view.base;
             let (mut all_dst, mut all_out) = (dst, out);
-            // Both slices of one length: the compiler then counts once.
+            // Equal slice lengths let the compiler keep one counter.
             while let Some((dst, rest, out, rest_out)) = next_burst(all_dst, all_out) {
                 (all_dst, all_out) = (rest, rest_out);
                 for (&dst, out) in dst.iter().zip(out.iter_mut()) {
@@ -78,8 +78,8 @@ macro_rules! kernel {
                     };
                     *out = GroupIndex(value);
                 }
-                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on an answer. In a loop of its own it
-                // is made of vectors.
+                // Prefixes beyond /24 are rare: most bursts have none, and this is the one branch on a result. The compiler vectorizes it
+                // as a loop of its own.
                 let values = out.iter().fold(0, |values, value| values | value.0);
                 if values >> 31 != 0 {
                     long(view, dst, out);

@@ -12,10 +12,10 @@ const LINE_STARTS: usize = 16;
 /// Starts in a line of separators.
 const SEPARATORS: usize = 32;
 
-/// How many of the first `lanes` starts at `place` lie at or before `key` (which has its highest bit flipped), lane by lane.
+/// How many of the first `lanes` starts at offset `place` are at or before `key` (with its highest bit flipped), one SIMD lane each.
 ///
 /// # Safety
-/// `place` is that of a line of starts.
+/// `place` is the offset of a line of starts.
 #[inline(always)]
 unsafe fn starts_upto(base: *const u8, place: usize, key: u16, lanes: usize) -> usize {
     // SAFETY: a line is 32 halves.
@@ -65,7 +65,7 @@ unsafe fn starts_upto_avx512(base: *const u8, place: usize, key: u16, lanes: usi
     }
 }
 
-/// Places in a burst, appended to without a branch.
+/// Indices in a burst, appended to without a branch.
 struct List {
     places: [u8; BURST],
     count: usize,
@@ -77,7 +77,7 @@ impl List {
         List { places: [0; BURST], count: 0 }
     }
 
-    /// The first `count` places.
+    /// The indices `0..count`.
     #[inline(always)]
     fn first(count: usize) -> List {
         const PLACES: [u8; BURST] = {
@@ -92,7 +92,7 @@ impl List {
         List { places: PLACES, count }
     }
 
-    /// Appends if `wanted` is 1 and not if it is 0.
+    /// Appends if `wanted` is 1, not if it is 0.
     #[inline(always)]
     fn push(&mut self, at: usize, wanted: u32) {
         self.places[self.count & (BURST - 1)] = at as u8;
@@ -113,7 +113,7 @@ macro_rules! kernel {
         pub(super) unsafe fn $name(view: View, dst: &[u128], out: &mut [GroupIndex]) {
             let base = view.base;
             let (mut all_dst, mut all_out) = (dst, out);
-            // Both slices of one length: the compiler then counts once.
+            // Equal slice lengths let the compiler keep one counter.
             while let Some((dst, rest, out, rest_out)) = next_burst(all_dst, all_out) {
                 (all_dst, all_out) = (rest, rest_out);
                 let mut words = [0u32; BURST];
@@ -127,7 +127,7 @@ macro_rules! kernel {
                         fetch(base, *word_of as usize);
                     }
                 }
-                // All of them, though some have their answer in this step: a list of those that do not would cost more.
+                // All of them, though some end in this step: a list of those that do not would cost more.
                 let mut deeper = List::first(dst.len());
                 let (mut tables, mut lines) = (List::new(), List::new());
                 for (at, &dst) in dst.iter().enumerate() {
@@ -144,7 +144,7 @@ macro_rules! kernel {
                     lines.push(at, found / LINES & 1);
                 }
                 let mut shift = 80u32;
-                // Each round takes 16 bits; a trie has no longer prefixes than 128.
+                // Each round takes 16 bits; no prefix is longer than 128.
                 while deeper.count > 0 {
                     for at in tables.iter() {
                         // SAFETY: the tag says that it is a table, of 2^8 words.
@@ -166,7 +166,7 @@ macro_rules! kernel {
                     let (mut elsewheres, mut places) = (List::new(), [0u32; BURST]);
                     for at in deeper.iter() {
                         let before = words[at];
-                        // It may have the group itself: look into line 0, which is all zero, and keep it.
+                        // It may hold the group itself: then line 0, which is all zero, is read and the group kept.
                         let line = if before >> 31 == 0 { 0 } else { place(before) };
                         // SAFETY: the tag, by now, says that it is a line.
                         let found = unsafe {

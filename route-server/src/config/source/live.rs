@@ -1,4 +1,4 @@
-//! The keys of sources that listen to routing daemons: `fpm` and `netlink`.
+//! The keys of live sources: `fpm` and `netlink`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,15 +13,15 @@ use crate::source::{fpm, netlink};
 
 /// The kernel's main table.
 const MAIN: u32 = 254;
-/// Quiet time that is taken for the end of the table: zebra pauses for a second within one.
+/// Quiet time in seconds that counts as the end of the table: zebra pauses for a second within one.
 const QUIET_S: u64 = 5;
-/// For so long the routes of a zebra that is gone stay.
+/// How long the routes of a lost zebra stay, in seconds.
 const HOLD_S: u64 = 300;
 
-/// Sorts behind all prefixes that are routed, before `ff00::/8`.
+/// Sorts after all prefixes that are routed, and before `ff00::/8`.
 const SENTINEL: Ipv6Addr = Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
 
-/// `protocol`: who installed the routes that are taken.
+/// `protocol`: accepted protocols.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum ProtocolKey {
@@ -33,7 +33,7 @@ pub(super) enum ProtocolKey {
     List(Vec<ProtocolKey>),
 }
 
-/// Names of `/etc/iproute2/rt_protos` and of FRR (`zebra/rt_netlink.h`). What staticd installs is static too.
+/// Names in `/etc/iproute2/rt_protos` and in FRR (`zebra/rt_netlink.h`). staticd's routes are static too.
 const PROTOCOLS: [(&str, u8); 21] = [
     ("redirect", 1),
     ("kernel", 2),
@@ -77,10 +77,10 @@ impl ProtocolKey {
     }
 }
 
-/// A key and what is wrong with it.
+/// A key, and what is wrong with it.
 type Wrong = (&'static str, String);
 
-/// The keys that only live sources know and that are given.
+/// Keys present that only live sources use.
 pub(super) fn given(source: &Source) -> Vec<&'static str> {
     let keys = [
         ("listen", source.listen.is_some()),
@@ -100,14 +100,14 @@ pub(super) fn given(source: &Source) -> Vec<&'static str> {
 /// An `fpm` source.
 pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
     if source.table.is_some() {
-        return Err(("table", "is of no use in a source of kind \"fpm\"; see `vrfs`".to_owned()));
+        return Err(("table", "is not used by a source of kind \"fpm\"; see `vrfs`".to_owned()));
     }
     let listen = source
         .listen
         .ok_or(("listen", "missing: a source of kind \"fpm\" waits for zebra at an address".to_owned()))?;
     let allow = source.allow.clone().unwrap_or_default();
     if !listen.ip().is_loopback() && allow.is_empty() {
-        let reason = "FPM knows no passwords: beyond loopback, expected the addresses of zebras in `allow`";
+        let reason = "FPM has no authentication: beyond loopback, list the addresses of zebras in `allow`";
         return Err(("listen", reason.to_owned()));
     }
     let mut vrfs = BTreeMap::from([(MAIN, source.vrf)]);
@@ -121,7 +121,7 @@ pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
     let sentinel = match source.sentinel {
         None => Ipv6Net::new_assert(SENTINEL, 128).into(),
         Some(_) if how == How::Quiet => {
-            return Err(("sentinel", "is of no use with end_of_table = \"quiet\"".to_owned()));
+            return Err(("sentinel", "has no effect with end_of_table = \"quiet\"".to_owned()));
         }
         Some(net) if net.trunc() != net => {
             return Err(("sentinel", format!("expected a prefix without host bits, found {net}")));
@@ -145,7 +145,7 @@ pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
         .into_iter()
         .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
     if let Some(name) = of_fpm {
-        return Err((name, "is of no use in a source of kind \"netlink\"".to_owned()));
+        return Err((name, "is not used by a source of kind \"netlink\"".to_owned()));
     }
     let table = source
         .table
@@ -174,7 +174,7 @@ fn how(source: &Source) -> Result<How, Wrong> {
 fn quiet(source: &Source, how: How) -> Result<Duration, Wrong> {
     match source.quiet_s {
         Some(_) if how == How::Sentinel => {
-            Err(("quiet_s", "is of no use with end_of_table = \"sentinel\"".to_owned()))
+            Err(("quiet_s", "has no effect with end_of_table = \"sentinel\"".to_owned()))
         }
         Some(s) if !(QUIET_S..=3600).contains(&s) => {
             Err(("quiet_s", format!("expected {QUIET_S} to 3600 seconds, found {s}")))
@@ -195,7 +195,7 @@ fn policy(source: &Source, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong> {
     Ok(Policy { vrfs, protocols, ports })
 }
 
-/// Keys in the types of the file.
+/// Types of keys in the file.
 pub(super) type Listen = Option<SocketAddr>;
 /// See [`Listen`].
 pub(super) type Allow = Option<Vec<IpAddr>>;

@@ -1,4 +1,4 @@
-//! Route servers' nodes joined without sockets, with a clock that the test moves.
+//! Nodes of route servers connected without sockets, with a clock that the test controls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -103,12 +103,12 @@ impl Net {
         self.say(n, source, Event::Batch(vec![change]));
     }
 
-    /// All sources of a node have handed over what they have.
+    /// All sources of a node have reached the end of their tables.
     pub fn end_of_table(&mut self, n: usize) {
         (0..self.plans[n].1.len()).for_each(|source| self.say(n, source, Event::EndOfTable));
     }
 
-    /// Nothing gets through between two nodes, and both are told.
+    /// Cuts the link between two nodes; both see it.
     pub fn cut(&mut self, a: usize, b: usize) {
         self.cut.extend([(a, b), (b, a)]);
         self.reset(|client, server| (client, server) == (a, b) || (client, server) == (b, a));
@@ -118,7 +118,7 @@ impl Net {
         self.cut.clear();
     }
 
-    /// The process is gone, and its neighbours are told.
+    /// The process is gone, and its neighbors see it.
     pub fn kill(&mut self, n: usize) {
         self.nodes[n].up = false;
         self.reset(|client, server| client == n || server == n);
@@ -146,7 +146,7 @@ impl Net {
         self.nodes[n].core.handle_disconnected(self.now, client, link, reason);
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn run(&mut self, seconds: f64) {
         let end = self.now + Duration::from_secs_f64(seconds);
         while self.now < end {
@@ -155,7 +155,7 @@ impl Net {
         }
     }
 
-    /// Moves all bytes there are.
+    /// Transfers all pending bytes.
     pub fn settle(&mut self) {
         let mut moved = true;
         while moved {
@@ -250,7 +250,7 @@ impl Net {
         moved
     }
 
-    /// A node's forwarding table in words.
+    /// A node's forwarding table as text.
     pub fn shows(&self, n: usize) -> Vec<String> {
         let list = self.nodes[n].engine().routes(&fibcast_control::protocol::RouteQuery::All, 100);
         let show = |r: &fibcast_control::tables::Route| {
@@ -259,11 +259,11 @@ impl Net {
         list.routes.iter().map(show).collect()
     }
 
-    /// How an origin stands at a node: name, state, how it counts, path.
+    /// State of an origin at a node: name, state, eligibility, path.
     pub fn origin(&self, n: usize, name: &str) -> String {
         let list = self.nodes[n].engine().origin_status(self.now);
         let o = list.iter().find(|o| o.name == name).unwrap();
-        format!("{} {} {} [{}]", o.name, o.state, o.counted, o.path.join(" "))
+        format!("{} {} {} [{}]", o.name, o.state, o.eligibility, o.path.join(" "))
     }
 
     pub fn digests(&self) -> Vec<fibcast_sync_proto::RootDigest> {

@@ -1,15 +1,15 @@
-//! Frames of the forwarding plane manager: version, type, length with the header, big-endian; then netlink messages.
+//! Frames of FRR's forwarding plane manager (FPM): version, type, length with header, big-endian; then netlink messages.
 
-/// Bytes of a frame's header.
+/// Bytes of a frame header.
 pub const HEADER: usize = 4;
-/// Longest frame that its length can say.
+/// Longest frame.
 pub const LONGEST: usize = u16::MAX as usize;
-/// The only version there is.
+/// The only version.
 const VERSION: u8 = 1;
-/// Netlink messages follow.
+/// Type of frames with netlink messages.
 const NETLINK: u8 = 1;
 
-/// A stream that is not FPM. It cannot be read on from there.
+/// Why a stream is not FPM. It cannot be continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Another version, or not FPM at all.
@@ -23,9 +23,12 @@ pub enum FrameError {
     Length(u16),
 }
 
-/// The first frame of `bytes`: its content and how many bytes it takes; none: it is not complete yet.
+/// The first frame of `bytes`: its content and its total length; none if it is incomplete.
+///
+/// # Errors
+/// [`FrameError`] if the header is invalid.
 pub fn first(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, FrameError> {
-    // What can be said of a header is said before all of it is there.
+    // A header is checked as far as it has arrived.
     match bytes {
         [version, ..] if *version != VERSION => return Err(FrameError::Version(*version)),
         [_, kind, ..] if *kind != NETLINK => return Err(FrameError::Type(*kind)),

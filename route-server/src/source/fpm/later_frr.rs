@@ -1,18 +1,18 @@
-//! What FRR 9 and 10 write otherwise than 8.4.4, byte by byte as their `netlink_route_multipath_msg_encode` and `netlink_nexthop_msg_encode`
-//! (zebra/rt_netlink.c) and `fpm_nl_enqueue` (zebra/dplane_fpm_nl.c) put it together:
+//! What FRR 9 and 10 write differently from 8.4.4, byte by byte as `netlink_route_multipath_msg_encode` and `netlink_nexthop_msg_encode`
+//! (zebra/rt_netlink.c) and `fpm_nl_enqueue` (zebra/dplane_fpm_nl.c) encode it:
 //!
 //! - with `fpm use-route-replace` a changed route is one `RTM_NEWROUTE` with `NLM_F_REPLACE`, not a withdrawal and an announcement;
-//! - blackhole, unreachable and prohibit are types of the route, also where it would have a group; `RTA_NH_ID` is left out then;
+//! - blackhole, unreachable and prohibit are route types, even with a group; `RTA_NH_ID` is omitted then;
 //! - a group may be resilient: `NHA_GROUP_TYPE` and `NHA_RES_GROUP` follow `NHA_GROUP`; weights have 16 bits from 10.2 on;
-//! - `RTA_METRICS` (MTU), `RTA_PREFSRC` and `RTA_FLOW` stand before and between what matters;
+//! - `RTA_METRICS` (MTU), `RTA_PREFSRC` and `RTA_FLOW` come before and between the relevant attributes;
 //! - labels, MACs, SRv6 (`RTA_ENCAP_TYPE`) and VXLAN come in the same stream;
-//! - a route for packets from a prefix (`rtm_src_len`, `RTA_SRC`) stands beside the one for all packets.
+//! - a route for packets from a prefix (`rtm_src_len`, `RTA_SRC`) exists next to the one for all packets.
 
 use super::tests::{Rib, SENTINEL, counter, frame, lines, receiver, rules, tell};
 use super::*;
 use fibcast_netlink::testing as wire;
 
-/// `NLM_F_REQUEST | NLM_F_CREATE`, and `NLM_F_REPLACE` where it is wanted.
+/// `NLM_F_REQUEST | NLM_F_CREATE`, and `NLM_F_REPLACE` if wanted.
 fn flagged(mut message: Vec<u8>, replace: bool) -> Vec<u8> {
     let flags: u16 = if replace { 0x501 } else { 0x401 };
     message[6..8].copy_from_slice(&flags.to_ne_bytes());
@@ -91,7 +91,7 @@ fn a_route_by_a_group_that_becomes_a_blackhole_and_back_follows() {
         assert_eq!(tell(&mut receiver, &mut rib), 1);
         assert_eq!(lines(&rib), [format!("0 10.0.0.0/8 {how}")]);
     }
-    // An object of a blackhole has no interface and nothing else.
+    // A blackhole object has no interface and no other attribute.
     receiver.take(&frame(&[object(8, 2, &[wire::attribute(4, &[])]), by(8)])).unwrap();
     tell(&mut receiver, &mut rib);
     assert_eq!(lines(&rib), ["0 10.0.0.0/8 blackhole"]);
@@ -119,7 +119,7 @@ fn resilient_groups_and_weights_of_16_bits_are_read() {
     }
     tell(&mut receiver, &mut rib);
     assert_eq!(lines(&rib), ["0 10.0.0.0/8 192.0.2.1, 192.0.2.2 weight 300"]);
-    // Shrunk under the same number, without a word about the route.
+    // Reduced under the same id, without a message about the route.
     receiver.take(&frame(&[object(9, 0, &[members(&[(2, 1)])])])).unwrap();
     assert_eq!(tell(&mut receiver, &mut rib), 1);
     assert_eq!(lines(&rib), ["0 10.0.0.0/8 192.0.2.2"]);
@@ -128,7 +128,7 @@ fn resilient_groups_and_weights_of_16_bits_are_read() {
 #[test]
 fn attributes_that_say_nothing_of_the_way_are_passed_over() {
     let (mut receiver, mut rib) = (receiver(rules()), Rib::new());
-    // MTU within RTA_METRICS; the route tag as RTA_FLOW; RTA_PREFSRC behind the next hop.
+    // MTU in RTA_METRICS; the route tag as RTA_FLOW; RTA_PREFSRC after the next hop.
     let mtu = wire::attribute(8 | 0x8000, &wire::attribute(2, &1400u32.to_ne_bytes()));
     let tag = wire::attribute(11, &42u32.to_ne_bytes());
     let mut attributes = vec![priority(), mtu, tag, wire::gateway("192.0.2.1"), wire::output(3)];

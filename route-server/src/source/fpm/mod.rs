@@ -1,14 +1,14 @@
-//! The `fpm` source: zebra of FRR connects here and tells its table (module `dplane_fpm_nl`; FRR 8.4 and later).
+//! The `fpm` source: FRR's zebra connects and sends its table (module `dplane_fpm_nl`; FRR 8.4 and later).
 //!
-//! zebra dials us, so this side listens. [`frame`] cuts its stream into frames, [`Receiver`] reads their messages into a
-//! [`Mirror`](super::mirror::Mirror); this file is the thread with the sockets. It reads whenever there is something to read, also while the RIB
-//! is busy: a zebra whose buffer stays full for 15 s resets the session. A frame is taken whole before anything is told, because FRR 8.4 replaces a
-//! route by a withdrawal and an announcement in one frame.
+//! zebra connects to us. [`frame`] splits its stream into frames, [`Receiver`] applies their messages to a
+//! [`Mirror`](super::mirror::Mirror); this file is the thread with the sockets. It reads whenever data is available, even while the RIB is
+//! busy: a zebra whose buffer stays full for 15 s resets the session. A frame is applied as a whole before changes are passed on, because
+//! FRR 8.4 replaces a route by a withdrawal and an announcement in one frame.
 //!
-//! What happens to bad input: a frame of another version, type or length, or a message that leaves its frame, ends the session, with
-//! the source and the byte in the log; zebra connects again after 3 s and tells everything anew. A message whose attributes are wrong is
-//! skipped, counted as `messages_malformed` and logged. A route that cannot be used (see [`Skip`](super::mirror::Skip)) is skipped and counted by reason;
-//! what was there before under its prefix is withdrawn.
+//! Bad input: a frame with another version, type or length, or a message that exceeds its frame, ends the session, with source and byte
+//! offset in the log; zebra reconnects after 3 s and sends everything again. A message with invalid attributes is skipped, counted as
+//! `messages_malformed` and logged. A route that cannot be used (see [`Skip`](super::mirror::Skip)) is skipped and counted by reason; an
+//! earlier route to its prefix is withdrawn.
 
 pub mod frame;
 #[cfg(test)]
@@ -28,25 +28,25 @@ pub use receiver::{FpmError, Receiver, Rules};
 use super::feed::Feed;
 use super::outlet::{BATCH, End, Outlet};
 
-/// Room for what one read may bring: several of the longest frames.
+/// Read buffer: several of the longest frames.
 const BUFFER: usize = 8 * frame::LONGEST;
-/// Bytes that are read before the RIB is told.
+/// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
-/// Longest wait, after which the thread looks whether it should stop.
+/// Longest wait before the thread checks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
 /// Wait while the RIB is busy.
 const BUSY: Duration = Duration::from_millis(2);
 
-/// What the source is made from.
+/// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Name of the protocol instance, for the log.
     pub origin: String,
-    /// Where zebra connects.
+    /// Listen address for zebra.
     pub listen: SocketAddr,
-    /// Who may connect beside this host itself.
+    /// Addresses that may connect besides this host.
     pub allow: Vec<IpAddr>,
-    /// What becomes of its routes.
+    /// Rules for its routes.
     pub rules: Rules,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
     let listener = TcpListener::bind(options.listen).map_err(|e| failed("cannot listen on", e))?;
     listener.set_nonblocking(true).map_err(|e| failed("cannot listen on", e))?;
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
-    Server {
+    FpmServer {
         options,
         listener,
         session: None,
@@ -75,7 +75,7 @@ struct Session {
     filled: usize,
 }
 
-struct Server<'a> {
+struct FpmServer<'a> {
     options: &'a Options,
     listener: TcpListener,
     session: Option<Session>,
@@ -85,11 +85,11 @@ struct Server<'a> {
     refused: u64,
 }
 
-impl Server<'_> {
+impl FpmServer<'_> {
     fn serve(mut self) -> Result<(), End> {
         loop {
             self.accept();
-            // More may wait in the socket, and then the table has not ended.
+            // More may wait in the socket; the table has not ended then.
             let drained = self.read();
             let now = Instant::now();
             if drained && self.receiver.turn(now) {
@@ -125,19 +125,19 @@ impl Server<'_> {
             let from = peer.ip().to_canonical();
             if !from.is_loopback() && !self.options.allow.contains(&from) {
                 self.refused += 1;
-                self.problem(format!("{peer}: may not connect; see `allow`"));
+                self.problem(format!("{peer}: connection refused; see `allow`"));
                 continue;
             }
             if let Err(error) = stream.set_nonblocking(true) {
                 self.problem(format!("{peer}: {error}"));
                 continue;
             }
-            // A zebra whose host died never says so.
+            // A zebra whose host died never closes its connection.
             let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
             let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(10));
             let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5));
             if let Some(old) = self.session.take() {
-                // zebra was started again before its end was seen here.
+                // zebra was restarted before its end was detected here.
                 self.problem(format!("{}: replaced by the connection of {peer}", old.peer));
                 self.receiver.disconnected(Instant::now());
             }
@@ -147,7 +147,7 @@ impl Server<'_> {
         }
     }
 
-    /// Reads what there is, up to a portion. True: nothing more is there.
+    /// Reads available data, up to a portion. True: nothing more is available.
     fn read(&mut self) -> bool {
         let mut read = 0;
         while read < PORTION {
@@ -158,7 +158,7 @@ impl Server<'_> {
                     let cut = session.filled;
                     let reason = match cut {
                         0 => "connection closed".to_owned(),
-                        _ => format!("connection closed within a frame, of which {cut} bytes came"),
+                        _ => format!("connection closed within a frame after {cut} bytes"),
                     };
                     self.close(&reason);
                     return true;

@@ -1,4 +1,4 @@
-//! Reads zebra's stream into the mirror of its table. No socket, no clock.
+//! Applies zebra's stream to the mirror of its table. No socket, no clock.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,55 +11,55 @@ use crate::source::mirror::{EndOfTable, How, Mirror, Policy};
 use crate::source::outlet::RouteChange;
 use fibcast_netlink::{Malformed, Message, Messages, NextHop, Route, kind};
 
-/// Why a session is closed: what follows cannot be understood. zebra connects again and tells everything anew.
+/// Why a session must be closed: the rest cannot be parsed. zebra reconnects and sends everything again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FpmError {
-    /// A frame.
+    /// An invalid frame.
     #[error("byte {at} of the session: {error}")]
     Frame {
-        /// Where the frame begins, in bytes since the session began.
+        /// Offset of the frame in the session.
         at: u64,
         /// What is wrong.
         error: FrameError,
     },
-    /// The messages in a frame.
+    /// An invalid message in a frame.
     #[error("byte {at} of the session: {reason}")]
     Message {
-        /// Where, in bytes since the session began.
+        /// Offset in the session.
         at: u64,
         /// What is wrong.
         reason: &'static str,
     },
 }
 
-/// What the receiver is told by the configuration.
+/// The configured rules of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// Which routes are taken.
+    /// Accepted routes.
     pub policy: Policy,
-    /// What is taken for the end of the table.
+    /// How the end of the table is detected.
     pub how: How,
-    /// Quiet time that is taken for the end of the table.
+    /// Quiet time that counts as the end of the table.
     pub quiet: Duration,
-    /// The route that an operator's helper installs last.
+    /// The route that an operator's helper installs last (sentinel).
     pub sentinel: IpNet,
-    /// For so long the routes of a zebra that is gone stay; none: for ever.
+    /// How long the routes of a lost zebra are kept; none: forever.
     pub hold: Option<Duration>,
 }
 
-/// Takes whole frames; keeps zebra's table; says when it is complete.
+/// Parses frames, mirrors zebra's table, and detects its end.
 #[derive(Debug)]
 pub struct Receiver {
     origin: String,
     rules: Rules,
     mirror: Mirror,
     end: EndOfTable,
-    /// Tables whose sentinel is still to come.
+    /// Tables whose sentinel has not arrived.
     sentinels: BTreeSet<u32>,
     connected: bool,
-    /// When zebra went, while its routes are held.
+    /// Time of zebra's loss, while its routes are kept.
     gone_at: Option<Instant>,
-    /// Bytes of this session that were read.
+    /// Bytes of this session parsed so far.
     read: u64,
     route: Route,
     log: Limit,
@@ -94,7 +94,7 @@ impl Receiver {
         }
     }
 
-    /// zebra connected, which means that it tells everything anew, but not what it deleted meanwhile.
+    /// zebra connected: it will send everything again, but not its earlier deletions.
     pub fn connected(&mut self, now: Instant) {
         self.mirror.begin();
         self.end.begin(now, &self.mirror.figures());
@@ -105,14 +105,17 @@ impl Receiver {
         self.sessions += 1;
     }
 
-    /// The session ended. What zebra said stays.
+    /// The session ended. The routes stay.
     pub fn disconnected(&mut self, now: Instant) {
         self.connected = false;
         self.gone_at = Some(now);
         self.end.gone();
     }
 
-    /// Takes whole frames off the front of `bytes`; how many bytes that were. After an error the session must be closed.
+    /// Parses complete frames at the front of `bytes`; returns the number of bytes consumed. After an error the session must be closed.
+    ///
+    /// # Errors
+    /// [`FpmError`] with the offset of what cannot be parsed.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, FpmError> {
         let mut taken = 0;
         loop {
@@ -136,7 +139,7 @@ impl Receiver {
             })?;
             self.messages += 1;
             if let Err(Malformed { at, reason }) = self.message(&message) {
-                // Where the next message begins is known, so only this one is lost.
+                // The start of the next message is known, so only this one is lost.
                 self.malformed += 1;
                 if self.log.allows() {
                     let at = self.read + (HEADER + at) as u64;
@@ -185,7 +188,7 @@ impl Receiver {
             }
             return;
         }
-        // zebra has one route for a prefix: whatever is withdrawn, or replaced by one that is not wanted, is that.
+        // zebra has one route per prefix: a withdrawal or an unwanted replacement refers to it.
         if new && self.mirror.takes_protocol(route) {
             // RTA_PRIORITY is a constant here, not the metric of the protocol.
             self.mirror.set(vrf, route, false);
@@ -194,8 +197,7 @@ impl Receiver {
         }
     }
 
-    /// What is due by `now`. Call it when all that has arrived was taken. True: the end of the table was reached, and follows the
-    /// changes that are there now.
+    /// Handles what is due by `now`. Call it when all available data was parsed. True: the end of the table follows the current changes.
     pub fn turn(&mut self, now: Instant) -> bool {
         if let Some(gone_at) = self.gone_at
             && self.rules.hold.is_some_and(|hold| now.saturating_duration_since(gone_at) >= hold)
@@ -204,14 +206,14 @@ impl Receiver {
             self.mirror.begin();
             let swept = self.mirror.sweep();
             self.swept += swept;
-            tracing::error!("source {:?}: zebra did not come back; {swept} routes withdrawn", self.origin);
+            tracing::error!("source {:?}: zebra did not return; {swept} routes withdrawn", self.origin);
         }
         let reached = self.end.reached(now, &self.mirror.figures());
         if reached {
             let swept = self.mirror.sweep();
             self.swept += swept;
             tracing::info!(
-                "source {:?}: zebra's table is complete: {} routes; {swept} that it did not tell again withdrawn",
+                "source {:?}: zebra's table is complete: {} routes; {swept} stale routes withdrawn",
                 self.origin,
                 self.mirror.figures().live
             );
@@ -219,14 +221,14 @@ impl Receiver {
         reached
     }
 
-    /// Net changes for the RIB, at most `limit` and perhaps some more that are overdue; empty: there are none.
+    /// Net changes for the RIB, about `limit` at most; empty if there are none.
     pub fn changes(&mut self, now: Instant, limit: usize) -> Vec<RouteChange> {
         let mut changes = self.mirror.turn(now);
         changes.append(&mut self.mirror.changes(limit));
         changes
     }
 
-    /// In a word.
+    /// State as one word.
     pub fn state(&self) -> &'static str {
         match (self.connected, self.end.waits(), self.sessions) {
             (true, true, _) => "loading",

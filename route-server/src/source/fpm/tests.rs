@@ -78,7 +78,7 @@ const BEFORE: [&str; 8] = [
     "0 2001:db8:4::/48 blackhole",
 ];
 
-/// Where the stream's last changes begin: the update of 198.51.100.0/24 and what belongs to it.
+/// Offset of the stream's last changes: the update of 198.51.100.0/24 and what belongs to it.
 fn last_changes(stream: &[u8]) -> usize {
     let mut at = 0;
     let mut starts = Vec::new();
@@ -244,7 +244,7 @@ fn attributes_that_lie_about_their_length_cost_their_message_alone() {
         attribute[..2].copy_from_slice(&length.to_ne_bytes());
         wire::route_of(24, "10.1.0.0/16", 254, 1, &[attribute])
     };
-    // A next hop that reaches over the end of its list, one shorter than itself, addresses of 5 bytes, /33.
+    // A next hop that exceeds its list, one shorter than itself, addresses of 5 bytes, /33.
     let mut overlapping = wire::multipath(&[("192.0.2.1", 1)]);
     overlapping[4..6].copy_from_slice(&40u16.to_ne_bytes());
     let mut short = overlapping.clone();

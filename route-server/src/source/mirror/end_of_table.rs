@@ -1,43 +1,43 @@
-//! When a sender has told its whole table, which neither FPM nor netlink says.
+//! Detects the end of a sender's table, which neither FPM nor netlink announces.
 //!
-//! A route that an operator's helper installs last, the *sentinel*, arrives after all others, because zebra tells each table in the
-//! order of its prefixes. Where there is none, a quiet time is taken for the end: no route heard that was not known before. It is
-//! at least 5 s, because zebra pauses for a second within a table.
+//! A route that an operator's helper installs last, the *sentinel*, arrives after all others, because zebra sends each table in the order
+//! of prefixes. Without one, a quiet time counts as the end: no new route arrived. It is at least 5 s, because zebra pauses for a second
+//! within a table.
 //!
-//! After a restart of the sender, stale routes may still be on their way behind a sentinel that some daemon restored first. So while
-//! routes are stale, the sentinel counts only when none of them has been heard for a little while.
+//! After a restart of the sender, stale routes may still be on their way after a sentinel that a daemon restored early. So while routes are
+//! stale, the sentinel only counts once none of them has been refreshed for a little while.
 
 use std::time::{Duration, Instant};
 
 use super::side::Figures;
 
-/// For so long no stale route may have been heard when the sentinel is to count.
+/// How long no stale route may have been refreshed for the sentinel to count.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What is taken for the end of the table.
+/// How the end of the table is detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum How {
-    /// The sentinel, or a quiet time.
+    /// By the sentinel, or by quiet time.
     #[default]
     Either,
-    /// The sentinel alone.
+    /// By the sentinel only.
     Sentinel,
-    /// A quiet time alone.
+    /// By quiet time only.
     Quiet,
 }
 
-/// Watches for the end of a sender's table.
+/// Detects the end of a sender's table.
 #[derive(Debug)]
 pub struct EndOfTable {
     how: How,
     quiet: Duration,
-    /// Since when the sender tells its table; none: it is gone, or its end was seen.
+    /// Time since which the sender sends its table; none: no sender, or the end was detected.
     telling: Option<Telling>,
 }
 
 #[derive(Debug)]
 struct Telling {
-    /// Nothing was stale when it began.
+    /// Nothing was stale at the beginning.
     first: bool,
     sentinel: bool,
     heard: u64,
@@ -45,26 +45,26 @@ struct Telling {
 }
 
 impl Telling {
-    /// What grows while the table is told.
+    /// A counter that grows while the table is being sent.
     fn progress(&self, figures: &Figures) -> u64 {
         if self.first { figures.fresh } else { figures.refreshed }
     }
 }
 
 impl EndOfTable {
-    /// Waits for a sender.
+    /// Without a sender.
     pub fn new(how: How, quiet: Duration) -> Self {
         Self { how, quiet, telling: None }
     }
 
-    /// A sender begins to tell its table.
+    /// A sender starts to send its table.
     pub fn begin(&mut self, now: Instant, figures: &Figures) {
         let mut telling = Telling { first: figures.stale == 0, sentinel: false, heard: 0, heard_at: now };
         telling.heard = telling.progress(figures);
         self.telling = Some(telling);
     }
 
-    /// The sender is gone.
+    /// The sender is lost.
     pub fn gone(&mut self) {
         self.telling = None;
     }
@@ -76,12 +76,12 @@ impl EndOfTable {
         }
     }
 
-    /// Whether a table is being told whose end was not seen yet.
+    /// Whether a table is being sent whose end was not detected.
     pub fn waits(&self) -> bool {
         self.telling.is_some()
     }
 
-    /// Whether the end is there; says so once.
+    /// Whether the end is reached; true once.
     pub fn reached(&mut self, now: Instant, figures: &Figures) -> bool {
         let Some(telling) = &mut self.telling else { return false };
         let progress = telling.progress(figures);
@@ -90,9 +90,9 @@ impl EndOfTable {
         }
         let quiet_for = now.saturating_duration_since(telling.heard_at);
         let by_sentinel = telling.sentinel && (figures.stale == 0 || quiet_for >= SETTLE);
-        // A sender that has told nothing yet is more likely to be starting than to have nothing to say.
-        let told = figures.live > figures.stale;
-        let by_quiet = self.how != How::Sentinel && told && quiet_for >= self.quiet;
+        // A sender that has sent nothing is probably still starting.
+        let has_routes = figures.live > figures.stale;
+        let by_quiet = self.how != How::Sentinel && has_routes && quiet_for >= self.quiet;
         let reached = by_sentinel || by_quiet;
         if reached {
             self.telling = None;
@@ -123,7 +123,7 @@ mod tests {
         assert!(!end.reached(now, &figures(10, 0, 0)));
         end.sentinel();
         assert!(end.reached(now, &figures(10, 0, 0)));
-        assert!(!end.reached(at(now, 60_000), &figures(10, 0, 0)), "said once");
+        assert!(!end.reached(at(now, 60_000), &figures(10, 0, 0)), "true once");
     }
 
     #[test]

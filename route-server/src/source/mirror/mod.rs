@@ -1,16 +1,16 @@
-//! What a live source holds: the sender's table as it is now, and how far the RIB knows it.
+//! A live source's mirror of its sender's table, and what the RIB knows of it.
 //!
 //! The reader of a socket must never wait for the RIB, or the sender's buffer fills and it resets the session. So readers write into a
-//! [`Mirror`], which is bounded by the sender's table, not by its haste, and [`Mirror::changes`] gives the RIB the *net* changes since it
-//! was told last: a withdrawal followed by the same route is nothing.
+//! [`Mirror`], which is bounded by the size of the sender's table, not by its rate, and [`Mirror::changes`] returns the *net* changes since
+//! the last call: a withdrawal followed by the same route is no change.
 //!
 //! Neither FPM nor netlink replays deletions that happened while nobody listened. [`Mirror::begin`] marks everything stale when the
 //! sender begins anew, hearing a route again takes the mark off, and [`Mirror::sweep`] withdraws what still bears it at the end of the
 //! table ([`EndOfTable`] says when that is). [`Policy`] says which routes are taken, `ports` in what form. Paths are shared and counted (`paths`); routes may refer to next-hop
 //! objects that come later or change (`objects`): such routes are *parked*, and what the RIB knows of them stays for some seconds.
 //!
-//! A changed object is told as changed routes, not as a changed group: labels are made of content, so that all servers and origins
-//! share them, and another origin's route may lead by the same label elsewhere.
+//! A changed object is passed on as changed routes, not as a changed group: labels are a function of content and shared by all servers and
+//! origins, so another origin's route may use the same label.
 
 mod end_of_table;
 mod objects;
@@ -32,15 +32,15 @@ use paths::Lead;
 pub use policy::{Policy, Skip};
 use ports::{PathHop, Ports};
 pub use side::Figures;
-use side::{Shared, Side, Told, V4, V6, Via};
+use side::{NetChange, Shared, Side, V4, V6, Via};
 
 use super::outlet::{Group, RouteChange};
 use fibcast_netlink::{Definition, Route, Target};
 
-/// For so long the RIB's knowledge of a parked route stays as it was.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a parked route keeps its last state in the RIB.
+const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A sender's table. See the module's documentation.
+/// A sender's table; see the module's documentation.
 #[derive(Debug)]
 pub struct Mirror {
     policy: Policy,
@@ -50,12 +50,12 @@ pub struct Mirror {
     v6: Side<V6>,
     skipped: [u64; Skip::ALL.len()],
     hops: Vec<PathHop>,
-    /// Since when routes are parked without a break.
+    /// Time since which there have been parked routes.
     parked_since: Option<Instant>,
 }
 
 impl Mirror {
-    /// An empty one.
+    /// An empty mirror.
     pub fn new(policy: Policy) -> Self {
         Self {
             ports: Ports::new(&policy),
@@ -78,31 +78,31 @@ impl Mirror {
         self.parked_since = None;
     }
 
-    /// The end of its table: withdraws what is still stale; how many that are.
+    /// End of the table: withdraws stale routes; returns their number.
     pub fn sweep(&mut self) -> u64 {
         self.v4.sweep(&mut self.shared) + self.v6.sweep(&mut self.shared)
     }
 
-    /// Routing instance of a route's table, if that is wanted and the route is for all packets to its prefix; counts if not. A route for some of
-    /// them stands beside the one for all, and must not be taken for it, when it comes nor when it goes.
+    /// VRF of a route's table, if the table is accepted and the route applies to all packets to its prefix; counts it otherwise. A route
+    /// for some packets exists next to the one for all, and must not be confused with it.
     pub fn vrf(&mut self, route: &Route) -> Option<u32> {
         let vrf = self.policy.vrf(route.table).and_then(|vrf| self.policy.all_packets(route).map(|()| vrf));
         vrf.map_err(|skip| self.skip(skip)).ok()
     }
 
-    /// Whether a route's protocol is wanted; counts if not.
+    /// Whether a route's protocol is accepted; counts it otherwise.
     pub fn takes_protocol(&mut self, route: &Route) -> bool {
         self.policy.protocol(route.protocol).map_err(|skip| self.skip(skip)).is_ok()
     }
 
-    /// A route is there or changed. With `metric`, the RIB gets the route's own.
+    /// A route was added or changed. With `metric`, the RIB gets the route's own.
     pub fn set(&mut self, vrf: u32, route: &Route, metric: bool) {
         let metric = if metric { route.metric } else { 0 };
         let via = match self.via(route, metric) {
             Ok(via) => via,
             Err(skip) => {
                 self.skip(skip);
-                // What was there before is no longer so.
+                // The earlier route is no longer valid.
                 self.remove(vrf, route.prefix);
                 return;
             }
@@ -137,7 +137,7 @@ impl Mirror {
         }
     }
 
-    /// A route is gone. False: it was not there.
+    /// A route was deleted. False: it was unknown.
     pub fn remove(&mut self, vrf: u32, prefix: IpNet) -> bool {
         match prefix {
             IpNet::V4(prefix) => self.v4.remove(V4::pack(vrf, prefix), &mut self.shared),
@@ -145,22 +145,22 @@ impl Mirror {
         }
     }
 
-    /// A next-hop object is there or changed. False: there are too many.
+    /// A next-hop object was added or changed. False: there are too many.
     pub fn define(&mut self, id: u32, definition: Definition) -> bool {
         self.shared.objects.define(id, definition, &mut self.shared.paths, &mut self.ports)
     }
 
-    /// A next-hop object is gone. With `routes`, its routes are gone too, as in the kernel; without, they are parked.
+    /// A next-hop object was deleted. With `routes`, its routes are withdrawn, as in the kernel; without, they are parked.
     pub fn undefine(&mut self, id: u32, routes: bool) {
         if routes {
             let gone = [id].into_iter().collect();
-            self.v4.look_again(&gone, true, &mut self.shared);
-            self.v6.look_again(&gone, true, &mut self.shared);
+            self.v4.re_evaluate(&gone, true, &mut self.shared);
+            self.v6.re_evaluate(&gone, true, &mut self.shared);
         }
         self.shared.objects.undefine(id, &mut self.shared.paths, &mut self.ports);
     }
 
-    /// Next hops of a route that is there and not stale.
+    /// Number of next hops of a route that exists and is not stale.
     pub fn fresh_hops(&self, vrf: u32, prefix: IpNet) -> Option<usize> {
         let via = match prefix {
             IpNet::V4(prefix) => self.v4.fresh(V4::pack(vrf, prefix)),
@@ -173,39 +173,39 @@ impl Mirror {
     }
 
     /// Group and metric that the RIB was told for a prefix.
-    pub fn told(&self, vrf: u32, prefix: IpNet) -> Option<(Arc<Group>, u32)> {
+    pub fn in_rib(&self, vrf: u32, prefix: IpNet) -> Option<(Arc<Group>, u32)> {
         let path = match prefix {
-            IpNet::V4(prefix) => self.v4.told(V4::pack(vrf, prefix)),
-            IpNet::V6(prefix) => self.v6.told(V6::pack(vrf, prefix)),
+            IpNet::V4(prefix) => self.v4.in_rib(V4::pack(vrf, prefix)),
+            IpNet::V6(prefix) => self.v6.in_rib(V6::pack(vrf, prefix)),
         }?;
         self.shared.paths.get(path)
     }
 
-    /// Takes over the next-hop objects that another mirror knows.
+    /// Copies the next-hop objects of another mirror.
     pub fn adopt_objects(&mut self, other: &Mirror) {
         for (id, definition) in other.shared.objects.definitions() {
             self.define(id, definition.clone());
         }
     }
 
-    /// Net changes since the last ones, at most `limit`; empty: there are none.
+    /// Net changes since the last call, at most `limit`; empty if there are none.
     pub fn changes(&mut self, limit: usize) -> Vec<RouteChange> {
-        self.look_again();
+        self.re_evaluate();
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         self.v4.tell(&mut self.shared, limit, &mut v4);
         self.v6.tell(&mut self.shared, limit.saturating_sub(v4.len()), &mut v6);
         self.as_changes(v4, v6)
     }
 
-    fn look_again(&mut self) {
+    fn re_evaluate(&mut self) {
         let changed = self.shared.objects.take_changed();
         if !changed.is_empty() {
-            self.v4.look_again(&changed, false, &mut self.shared);
-            self.v6.look_again(&changed, false, &mut self.shared);
+            self.v4.re_evaluate(&changed, false, &mut self.shared);
+            self.v6.re_evaluate(&changed, false, &mut self.shared);
         }
     }
 
-    fn as_changes(&self, v4: Vec<Told<V4>>, v6: Vec<Told<V6>>) -> Vec<RouteChange> {
+    fn as_changes(&self, v4: Vec<NetChange<V4>>, v6: Vec<NetChange<V6>>) -> Vec<RouteChange> {
         let change = |(vrf, prefix): (u32, IpNet), path: Option<u32>| RouteChange {
             vrf,
             prefix,
@@ -222,7 +222,7 @@ impl Mirror {
             self.parked_since = None;
             return Vec::new();
         }
-        if now.saturating_duration_since(*self.parked_since.get_or_insert(now)) < PATIENCE {
+        if now.saturating_duration_since(*self.parked_since.get_or_insert(now)) < PARKED_TIMEOUT {
             return Vec::new();
         }
         self.parked_since = Some(now);
@@ -232,12 +232,12 @@ impl Mirror {
         self.as_changes(v4, v6)
     }
 
-    /// Routes that wait for their next-hop object.
+    /// Number of routes that wait for their next-hop object.
     pub fn parked(&self) -> u64 {
         self.shared.objects.parked()
     }
 
-    /// Figures.
+    /// Counters.
     pub fn figures(&self) -> Figures {
         [self.v4.figures, self.v6.figures].into_iter().sum()
     }

@@ -1,4 +1,4 @@
-//! Next-hop objects: what routes refer to by number, which may be defined later than its users and again with another content.
+//! Next-hop objects: routes refer to them by id; they may be defined after their users, and redefined.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,17 @@ use super::policy::Skip;
 use super::ports::{PathHop, Ports};
 use fibcast_netlink::{Definition, Hop, Special};
 
-/// Most objects of one sender; a real one has some ten thousands.
+/// Most objects of one sender; real ones have some ten thousand.
 const MOST: usize = 1 << 20;
 
-/// What an object leads to.
+/// Resolution of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolved {
     /// It, or a member, is not defined yet.
     Unknown,
     /// It cannot be used.
     Unusable(Skip),
-    /// To this path, of which the object owns a use.
+    /// A path, of which the object holds one reference.
     Path(PathId),
 }
 
@@ -37,7 +37,7 @@ struct Object {
 #[derive(Debug, Default)]
 pub struct Objects {
     all: HashMap<u32, Object>,
-    /// Objects with users that lead elsewhere than before.
+    /// Objects with users whose resolution has changed.
     changed: HashSet<u32>,
     hops: Vec<PathHop>,
 }
@@ -52,12 +52,12 @@ impl Objects {
         })
     }
 
-    /// Where an object leads.
+    /// Resolution of an object.
     pub fn resolved(&self, id: u32) -> Resolved {
         self.all.get(&id).map_or(Resolved::Unknown, |object| object.resolved)
     }
 
-    /// A route refers to it.
+    /// A route refers to it now.
     pub fn use_by_route(&mut self, id: u32) {
         self.place(id).users += 1;
     }
@@ -70,7 +70,7 @@ impl Objects {
         self.tidy(id);
     }
 
-    /// Defines it, anew or for the first time. False: there are too many.
+    /// Defines or redefines it. False: there are too many.
     pub fn define(&mut self, id: u32, definition: Definition, paths: &mut Paths, ports: &mut Ports) -> bool {
         if self.all.len() >= MOST && !self.all.contains_key(&id) {
             return false;
@@ -79,7 +79,7 @@ impl Objects {
         true
     }
 
-    /// Its definition is gone.
+    /// Its definition was deleted.
     pub fn undefine(&mut self, id: u32, paths: &mut Paths, ports: &mut Ports) {
         if self.all.contains_key(&id) {
             self.redefine(id, None, paths, ports);
@@ -109,7 +109,7 @@ impl Objects {
         self.tidy(id);
     }
 
-    /// Finds out where an object leads now.
+    /// Resolves an object.
     fn resolve(&mut self, id: u32, paths: &mut Paths, ports: &mut Ports) {
         let mut hops = std::mem::take(&mut self.hops);
         let resolved = match self.lead(id, ports, &mut hops) {
@@ -150,9 +150,9 @@ impl Objects {
                 for (member, weight) in members {
                     match self.all.get(member).and_then(|object| object.definition.as_ref()) {
                         Some(Definition::Hop(hop)) => hops.push(Hop { weight: *weight, ..*hop }),
-                        // A group that is one is alone in it (`nh_check_attr_group` of Linux).
+                        // A blackhole is the only member of its group (`nh_check_attr_group` of Linux).
                         Some(Definition::Blackhole) => return Ok(Some(Lead::Special(Special::Blackhole))),
-                        // Neither zebra nor the kernel puts groups into groups.
+                        // Neither zebra nor the kernel nests groups.
                         Some(Definition::Group(_)) | None => return Ok(None),
                     }
                 }
@@ -162,7 +162,7 @@ impl Objects {
         }
     }
 
-    /// Forgets an object that nobody defines or refers to.
+    /// Forgets an object that is neither defined nor referred to.
     fn tidy(&mut self, id: u32) {
         let idle = |o: &Object| o.definition.is_none() && o.users == 0 && o.groups.is_empty();
         if self.all.get(&id).is_some_and(idle) {
@@ -170,12 +170,12 @@ impl Objects {
         }
     }
 
-    /// Objects whose users have to be looked at again; forgets them.
+    /// Takes the objects whose users have to be re-evaluated.
     pub fn take_changed(&mut self) -> HashSet<u32> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Forgets all definitions and uses: the sender begins anew, with numbers that mean something else.
+    /// Forgets all definitions and references: the sender starts over with other ids.
     pub fn clear(&mut self, paths: &mut Paths) {
         for (_, object) in self.all.drain() {
             if let Resolved::Path(path) = object.resolved {
@@ -185,18 +185,18 @@ impl Objects {
         self.changed.clear();
     }
 
-    /// Routes that wait for a definition.
+    /// Number of routes that wait for a definition.
     pub fn parked(&self) -> u64 {
         let waiting = self.all.values().filter(|o| o.resolved == Resolved::Unknown);
         waiting.map(|o| u64::from(o.users)).sum()
     }
 
-    /// All that are defined.
+    /// All definitions.
     pub fn definitions(&self) -> impl Iterator<Item = (u32, &Definition)> {
         self.all.iter().filter_map(|(id, object)| Some((*id, object.definition.as_ref()?)))
     }
 
-    /// How many are defined.
+    /// Number of definitions.
     pub fn len(&self) -> usize {
         self.all.values().filter(|o| o.definition.is_some()).count()
     }

@@ -1,4 +1,4 @@
-//! Ways that routes share: next hops and metric, each kept once and counted.
+//! Paths shared by routes: next hops and metric, stored once and reference-counted.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use fibcast_netlink::Special;
 /// Where a path leads, borrowed, to find it without a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lead<'a> {
-    /// To these next hops, which are sorted.
+    /// These next hops, sorted.
     Hops(&'a [PathHop]),
-    /// Nowhere.
+    /// No next hop.
     Special(Special),
 }
 
@@ -66,7 +66,7 @@ struct Slot {
     users: u32,
 }
 
-/// Place of a path in [`Paths`]. Whoever keeps one owns a use of it, and gives it back.
+/// Index of a path in [`Paths`]. Each holder owns one reference, and returns it.
 pub type PathId = u32;
 
 /// All paths in use.
@@ -78,7 +78,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The path with this content, with one use more.
+    /// The path with this content, with one more reference.
     pub fn take(&mut self, lead: Lead<'_>, metric: u32, ports: &Ports) -> PathId {
         if let Some(&id) = self.index.get(&Wanted { lead, metric }) {
             self.again(id);
@@ -110,14 +110,14 @@ impl Paths {
         id
     }
 
-    /// One use more of a path that is in use.
+    /// Adds a reference to a path in use.
     pub fn again(&mut self, id: PathId) {
         if let Some(Some(slot)) = self.slots.get_mut(id as usize) {
             slot.users += 1;
         }
     }
 
-    /// One use less.
+    /// Returns a reference.
     pub fn give_back(&mut self, id: PathId) {
         let Some(place) = self.slots.get_mut(id as usize) else { return };
         let Some(slot) = place else { return };
@@ -135,7 +135,7 @@ impl Paths {
         Some((slot.group.clone(), slot.content.metric))
     }
 
-    /// How many next hops a path has.
+    /// Number of next hops of a path.
     pub fn hops(&self, id: PathId) -> usize {
         match self.slots.get(id as usize).and_then(Option::as_ref).map(|slot| &slot.content.lead) {
             Some(Owned::Hops(hops)) => hops.len(),
@@ -143,7 +143,7 @@ impl Paths {
         }
     }
 
-    /// How many there are.
+    /// Number of paths.
     pub fn len(&self) -> usize {
         self.index.len()
     }

@@ -4,36 +4,36 @@ use std::collections::BTreeMap;
 
 use fibcast_netlink::Route;
 
-/// Next hops that one route may have.
+/// Most next hops of a route.
 pub const MAX_HOPS: usize = 256;
 
 /// Why a route is not taken. A route that was taken before in another form is withdrawn then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skip {
-    /// Its table is none of the configured ones.
+    /// Its table is not configured.
     Table,
-    /// Its protocol is none of the configured ones.
+    /// Its protocol is not configured.
     Protocol,
     /// It is not for forwarding: `local`, `broadcast`, …
     Kind,
-    /// It is for one type of service only.
+    /// It applies to one type of service only.
     Tos,
-    /// It is for packets from one prefix only.
+    /// It applies to packets from one prefix only.
     Source,
-    /// It names an interface and no gateway, and the interface is none of `ports`.
+    /// It has an interface and no gateway, and the interface is not in `ports`.
     NoGateway,
-    /// Its gateway is a link-local address, and the interface is none of `ports`.
+    /// Its gateway is link-local, and the interface is not in `ports`.
     LinkLocal,
-    /// IPv4 over IPv6 without next-hop objects: the sender does not say the IPv6 address.
+    /// IPv4 over IPv6 without next-hop objects: the IPv6 address is missing.
     Unnumbered,
-    /// Its packets are to be wrapped.
+    /// Its packets are to be encapsulated.
     Encapsulated,
     /// It has more than [`MAX_HOPS`] next hops.
     TooManyHops,
 }
 
 impl Skip {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Skip; 10] = [
         Skip::Table,
         Skip::Protocol,
@@ -64,24 +64,30 @@ impl Skip {
     }
 }
 
-/// What the configuration says.
+/// The configured policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Tables, by their number on the sender's host, and the routing instance of each.
+    /// Accepted tables, by number on the sender's host, with their VRFs.
     pub vrfs: BTreeMap<u32, u32>,
-    /// Protocols by their number (`rtm_protocol`); empty: any.
+    /// Accepted protocols (`rtm_protocol`); empty: any.
     pub protocols: Vec<u8>,
-    /// Interfaces, by name on this host or by number on the sender's, and the port of NIC hosts that each stands for.
+    /// Interfaces, by name on this host or by index on the sender's, with the port of NIC hosts that each stands for.
     pub ports: BTreeMap<String, String>,
 }
 
 impl Policy {
-    /// The routing instance of a table.
+    /// The VRF of a table.
+    ///
+    /// # Errors
+    /// [`Skip`] if the table is not configured.
     pub fn vrf(&self, table: u32) -> Result<u32, Skip> {
         self.vrfs.get(&table).copied().ok_or(Skip::Table)
     }
 
-    /// Whether a route is for all packets to its prefix.
+    /// Checks that a route applies to all packets to its prefix.
+    ///
+    /// # Errors
+    /// [`Skip`] if it applies to some only.
     pub fn all_packets(&self, route: &Route) -> Result<(), Skip> {
         match (route.tos, route.source) {
             (0, 0) => Ok(()),
@@ -90,7 +96,10 @@ impl Policy {
         }
     }
 
-    /// Whether routes of a protocol are wanted.
+    /// Checks a route's protocol.
+    ///
+    /// # Errors
+    /// [`Skip`] if it is not accepted.
     pub fn protocol(&self, protocol: u8) -> Result<(), Skip> {
         let wanted = self.protocols.is_empty() || self.protocols.contains(&protocol);
         if wanted { Ok(()) } else { Err(Skip::Protocol) }

@@ -1,4 +1,4 @@
-//! The routes of one address family: a map with small keys, and what of it waits to be told.
+//! The routes of one address family: a map with compact keys, and the changes that wait for the RIB.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -10,20 +10,20 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::objects::{Objects, Resolved};
 use super::paths::{PathId, Paths};
 
-/// Where a route leads.
+/// Target of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
     /// It is withdrawn.
     Gone,
-    /// To a path, of which the holder owns a use.
+    /// A path, of which the holder owns a reference.
     Path(PathId),
-    /// To a next-hop object.
+    /// A next-hop object.
     Object(u32),
 }
 
 /// A destination in few bytes: a full table has a million.
 pub trait Destination: Copy + Eq + Hash {
-    /// Routing instance and prefix.
+    /// VRF and prefix.
     fn unpack(self) -> (u32, IpNet);
 }
 
@@ -78,17 +78,17 @@ impl Destination for V6 {
 const NONE: PathId = PathId::MAX;
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct MirrorRoute {
     via: Via,
-    /// The path that the RIB was told, of which the entry owns a use.
-    told: PathId,
-    /// Not heard again since the sender began anew.
+    /// The path that the RIB has, of which the entry owns a reference.
+    in_rib: PathId,
+    /// Not refreshed since the sender started over.
     stale: bool,
-    /// In the list of what waits.
+    /// Queued for the RIB.
     waits: bool,
 }
 
-/// What all routes share.
+/// State shared by all routes.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// Paths in use.
@@ -112,7 +112,7 @@ impl Shared {
         }
     }
 
-    /// The path that a route should have now; None: not known yet.
+    /// The current path of a route; None: unknown yet.
     fn target(&self, via: Via) -> Option<PathId> {
         match via {
             Via::Gone => Some(NONE),
@@ -135,7 +135,7 @@ pub struct Figures {
     pub stale: u64,
     /// Stale routes heard again, ever.
     pub refreshed: u64,
-    /// Routes that were not there before, ever.
+    /// New routes, in total.
     pub fresh: u64,
 }
 
@@ -151,14 +151,14 @@ impl std::iter::Sum for Figures {
 }
 
 /// A change for the RIB: destination and path; none: withdrawn.
-pub type Told<K> = (K, Option<PathId>);
+pub type NetChange<K> = (K, Option<PathId>);
 
 /// The routes of one family.
 #[derive(Debug)]
 pub struct Side<K> {
-    map: HashMap<K, Entry>,
+    map: HashMap<K, MirrorRoute>,
     waiting: VecDeque<K>,
-    /// Figures.
+    /// Counters.
     pub figures: Figures,
 }
 
@@ -169,28 +169,28 @@ impl<K> Default for Side<K> {
 }
 
 impl<K: Destination> Side<K> {
-    /// A route is there or changed. Takes over the use of the path.
+    /// A route was added or changed. Takes over the path's reference.
     pub fn set(&mut self, key: K, via: Via, shared: &mut Shared) {
-        let fresh = Entry { via: Via::Gone, told: NONE, stale: false, waits: false };
+        let fresh = MirrorRoute { via: Via::Gone, in_rib: NONE, stale: false, waits: false };
         let entry = self.map.entry(key).or_insert(fresh);
         if entry.via == Via::Gone {
             self.figures.live += 1;
-            self.figures.fresh += u64::from(entry.told == NONE);
+            self.figures.fresh += u64::from(entry.in_rib == NONE);
         }
         if std::mem::take(&mut entry.stale) {
             self.figures.stale -= 1;
             self.figures.refreshed += 1;
         }
-        // Also where nothing changes: `via` came with a use of its own.
+        // Even without a change: `via` came with a reference of its own.
         shared.take(via);
         shared.give_back(std::mem::replace(&mut entry.via, via));
-        if !entry.waits && shared.target(via) != Some(entry.told) {
+        if !entry.waits && shared.target(via) != Some(entry.in_rib) {
             entry.waits = true;
             self.waiting.push_back(key);
         }
     }
 
-    /// A route is gone. False: it was not there.
+    /// A route was deleted. False: it was unknown.
     pub fn remove(&mut self, key: K, shared: &mut Shared) -> bool {
         let Some(entry) = self.map.get_mut(&key).filter(|e| e.via != Via::Gone) else { return false };
         self.figures.live -= 1;
@@ -203,23 +203,23 @@ impl<K: Destination> Side<K> {
         true
     }
 
-    /// Where a route leads that is there and not stale.
+    /// Target of a route that exists and is not stale.
     pub fn fresh(&self, key: K) -> Option<Via> {
         self.map.get(&key).filter(|e| e.via != Via::Gone && !e.stale).map(|e| e.via)
     }
 
-    /// The path that the RIB was told.
-    pub fn told(&self, key: K) -> Option<PathId> {
-        self.map.get(&key).map(|e| e.told).filter(|told| *told != NONE)
+    /// The path that the RIB has.
+    pub fn in_rib(&self, key: K) -> Option<PathId> {
+        self.map.get(&key).map(|e| e.in_rib).filter(|in_rib| *in_rib != NONE)
     }
 
-    /// All routes are stale from now on, and stay as the RIB knows them until they are heard again or swept.
+    /// All routes become stale, and keep their state in the RIB until they are refreshed or swept.
     pub fn begin(&mut self, shared: &mut Shared) {
         for entry in self.map.values_mut().filter(|e| e.via != Via::Gone) {
             entry.stale = true;
-            // Numbers of objects mean nothing any more.
+            // Ids of objects have no meaning any more.
             if let Via::Object(_) = entry.via {
-                let via = if entry.told == NONE { Via::Gone } else { Via::Path(entry.told) };
+                let via = if entry.in_rib == NONE { Via::Gone } else { Via::Path(entry.in_rib) };
                 if let Via::Path(path) = via {
                     shared.paths.again(path);
                 }
@@ -231,10 +231,10 @@ impl<K: Destination> Side<K> {
             }
         }
         self.figures.stale = self.figures.live;
-        self.map.retain(|_, e| e.via != Via::Gone || e.told != NONE || e.waits);
+        self.map.retain(|_, e| e.via != Via::Gone || e.in_rib != NONE || e.waits);
     }
 
-    /// Withdraws what is stale; how many that are.
+    /// Withdraws stale routes; returns their number.
     pub fn sweep(&mut self, shared: &mut Shared) -> u64 {
         if self.figures.stale == 0 {
             return 0;
@@ -246,9 +246,9 @@ impl<K: Destination> Side<K> {
         keys.len() as u64
     }
 
-    /// Routes by objects that changed have to be looked at again; with `gone`, they are withdrawn.
-    pub fn look_again(&mut self, changed: &HashSet<u32>, gone: bool, shared: &mut Shared) {
-        let concerned = |entry: &Entry| matches!(entry.via, Via::Object(id) if changed.contains(&id));
+    /// Re-evaluates routes of changed objects; with `gone`, withdraws them.
+    pub fn re_evaluate(&mut self, changed: &HashSet<u32>, gone: bool, shared: &mut Shared) {
+        let concerned = |entry: &MirrorRoute| matches!(entry.via, Via::Object(id) if changed.contains(&id));
         if gone {
             let keys: Vec<K> = self.map.iter().filter(|(_, e)| concerned(e)).map(|(k, _)| *k).collect();
             keys.iter().for_each(|key| {
@@ -262,39 +262,39 @@ impl<K: Destination> Side<K> {
         }
     }
 
-    /// Routes whose object has been unknown for too long: they are withdrawn until it comes.
-    pub fn give_up_parked(&mut self, shared: &mut Shared, out: &mut Vec<Told<K>>) {
+    /// Withdraws routes whose object has been unknown for too long.
+    pub fn give_up_parked(&mut self, shared: &mut Shared, out: &mut Vec<NetChange<K>>) {
         for (key, entry) in &mut self.map {
-            if entry.told != NONE && shared.target(entry.via).is_none() {
-                shared.paths.give_back(std::mem::replace(&mut entry.told, NONE));
+            if entry.in_rib != NONE && shared.target(entry.via).is_none() {
+                shared.paths.give_back(std::mem::replace(&mut entry.in_rib, NONE));
                 out.push((*key, None));
             }
         }
     }
 
     /// Net changes since the RIB was told last, up to `limit` of them.
-    pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<Told<K>>) {
+    pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<NetChange<K>>) {
         while out.len() < limit {
             let Some(key) = self.waiting.pop_front() else { break };
             let Some(entry) = self.map.get_mut(&key) else { continue };
             entry.waits = false;
-            let told = entry.told;
+            let in_rib = entry.in_rib;
             match shared.target(entry.via) {
-                // What the RIB knows stays until the object comes.
+                // The RIB's state stays until the object arrives.
                 None => {}
-                Some(target) if target == told => {}
+                Some(target) if target == in_rib => {}
                 Some(target) => {
                     if target != NONE {
                         shared.paths.again(target);
                     }
-                    entry.told = target;
-                    if told != NONE {
-                        shared.paths.give_back(told);
+                    entry.in_rib = target;
+                    if in_rib != NONE {
+                        shared.paths.give_back(in_rib);
                     }
                     out.push((key, (target != NONE).then_some(target)));
                 }
             }
-            if entry.via == Via::Gone && entry.told == NONE {
+            if entry.via == Via::Gone && entry.in_rib == NONE {
                 self.map.remove(&key);
             }
         }

@@ -6,7 +6,7 @@ use super::*;
 use fibcast_netlink::testing as wire;
 use fibcast_netlink::{Messages, NextHop, kind};
 
-/// A mirror, and what the RIB knows from it.
+/// A mirror, and the RIB's knowledge from it.
 struct World {
     mirror: Mirror,
     rib: std::collections::BTreeMap<IpNet, String>,
@@ -54,7 +54,7 @@ impl World {
         n
     }
 
-    /// Tells the RIB all; how many changes that took.
+    /// Passes all changes to the RIB; returns their number.
     fn tell(&mut self) -> usize {
         let mut n = 0;
         loop {

@@ -1,4 +1,4 @@
-//! What a kernel table says, in mirrors: one for each metric, of which the lowest counts. No socket, no clock.
+//! Mirrors of a kernel table: one for each metric, of which the lowest wins. No socket, no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use crate::source::limit::Limit;
 use crate::source::mirror::{EndOfTable, Figures, How, Mirror, Policy};
 use crate::source::outlet::RouteChange;
 
-/// Metrics in one table; a table of a daemon has one or two.
+/// Most metrics in a table; a daemon uses one or two.
 const METRICS: usize = 64;
 
-/// The kernel's table as it is now.
+/// The kernel's table.
 #[derive(Debug)]
 pub struct Follower {
     origin: String,
     policy: Policy,
-    /// By metric. The kernel takes the route with the lowest.
+    /// By metric. The kernel uses the route with the lowest.
     mirrors: BTreeMap<u32, Mirror>,
     end: EndOfTable,
     route: Route,
     log: Limit,
-    /// A clean dump has been taken since the last time that something was lost.
+    /// A complete dump was read since the last loss of messages.
     whole: bool,
-    /// What cannot be followed by messages alone: dump again soon.
+    /// A change that messages alone cannot follow: dump again soon.
     doubt: bool,
-    /// Routes of one prefix and metric that stand behind each other were seen.
+    /// Several routes with the same prefix and metric were seen.
     queues: bool,
     messages: u64,
     malformed: u64,
@@ -37,7 +37,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Nothing is known yet.
+    /// Without any knowledge.
     pub fn new(origin: &str, policy: Policy, quiet: Duration) -> Self {
         Self {
             origin: origin.to_owned(),
@@ -57,7 +57,7 @@ impl Follower {
         }
     }
 
-    /// A dump begins: what it does not tell again is to go.
+    /// A dump begins: what it does not contain will be swept.
     pub fn dump_begins(&mut self, now: Instant) {
         (self.whole, self.doubt, self.queues) = (false, false, false);
         self.mirrors.values_mut().for_each(Mirror::begin);
@@ -67,15 +67,15 @@ impl Follower {
         }
     }
 
-    /// The dump was whole, and what the kernel said meanwhile was heard.
+    /// The dump was complete, and the messages that arrived meanwhile were read.
     pub fn dump_ended(&mut self) {
         self.whole = true;
         let swept: u64 = self.mirrors.values_mut().map(Mirror::sweep).sum();
         self.swept += swept;
-        tracing::debug!("source {:?}: table read, {swept} routes gone", self.origin);
+        tracing::debug!("source {:?}: table read, {swept} routes withdrawn", self.origin);
     }
 
-    /// A message of the kernel, of a dump or by itself.
+    /// A message of the kernel, of a dump or a notification.
     pub fn hear(&mut self, message: &Message<'_>, dump: bool) {
         self.messages += 1;
         if let Err(Malformed { at, reason }) = self.message(message, dump) {
@@ -103,7 +103,7 @@ impl Follower {
             }
             kind::NEW_NEXTHOP => {
                 let object = NextHop::read(message)?;
-                // Objects serve routes of every metric.
+                // Objects are shared by routes of all metrics.
                 self.first_mirror();
                 for mirror in self.mirrors.values_mut() {
                     mirror.define(object.id, object.definition.clone());
@@ -111,10 +111,10 @@ impl Follower {
             }
             kind::DEL_NEXTHOP => {
                 let id = NextHop::read(message)?.id;
-                // The kernel removes the routes with it, and says nothing of that.
+                // The kernel removes the routes with it, without a notification.
                 self.mirrors.values_mut().for_each(|mirror| mirror.undefine(id, true));
             }
-            // IPv4 routes over a link that goes down, or from an address that goes, are removed without a word.
+            // IPv4 routes over a link that goes down, or from a deleted address, are removed without a notification.
             kind::DEL_LINK | kind::DEL_ADDRESS => self.doubt = true,
             kind::NEW_LINK => {
                 let up = message.body.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
@@ -132,9 +132,9 @@ impl Follower {
     }
 
     fn route(&mut self, message: &Message<'_>, route: &Route, dump: bool) {
-        // Two of our own kind: quiet, a host has many tables and protocols.
+        // A route of another table or protocol is ignored silently: a host has many.
         let Ok(vrf) = self.policy.vrf(route.table) else { return };
-        // A route for some packets only stands beside the one for all.
+        // A route for some packets only exists next to the one for all.
         if self.policy.protocol(route.protocol).is_err() || self.policy.all_packets(route).is_err() {
             return;
         }
@@ -157,8 +157,8 @@ impl Follower {
         let known = mirror.fresh_hops(vrf, route.prefix);
         let ipv4 = matches!(route.prefix, IpNet::V4(_));
         if new {
-            // IPv4 routes of one prefix and metric stand in a queue of which the first counts; a dump tells the first one first.
-            // IPv6 routes of one prefix and metric are one route, and each message tells all of its next hops.
+            // IPv4 routes with equal prefix and metric are queued and the first one is used; a dump lists the first one first.
+            // IPv6 routes with equal prefix and metric are one route, and each message lists all of its next hops.
             let queued = ipv4 && known.is_some() && message.flags & flag::REPLACE == 0;
             self.queues |= queued;
             if queued && (dump || message.flags & flag::APPEND != 0) {
@@ -172,29 +172,29 @@ impl Follower {
         }
         let part = !ipv4 && route.target == Target::Hops && known.is_some_and(|n| n > route.hops.len());
         if part {
-            // One of its next hops went; which ones are left is easier asked than told.
+            // One of its next hops was removed; a dump shows the remaining ones.
             self.doubt = true;
         } else {
             mirror.remove(vrf, route.prefix);
         }
     }
 
-    /// Messages were lost, or something cannot be followed by them: a dump is needed.
+    /// Messages were lost, or a change cannot be followed: a dump is needed.
     pub fn needs_dump(&self) -> bool {
         !self.whole || self.doubt
     }
 
-    /// The kernel threw messages away.
+    /// The kernel dropped messages.
     pub fn lost(&mut self) {
         self.whole = false;
     }
 
-    /// True once: the table is complete, and follows the changes that are there now.
+    /// True once: the table is complete, and the end of the table follows the current changes.
     pub fn turn(&mut self, now: Instant) -> bool {
         self.whole && self.end.reached(now, &self.figures())
     }
 
-    /// Net changes for the RIB, at most about `limit`; empty: there are none.
+    /// Net changes for the RIB, about `limit` at most; empty if there are none.
     pub fn changes(&mut self, now: Instant, limit: usize) -> Vec<RouteChange> {
         let mut changes = Vec::new();
         let several = self.mirrors.len() > 1;
@@ -204,8 +204,9 @@ impl Follower {
         }
         if several {
             for change in &mut changes {
-                let told = self.mirrors.values().find_map(|mirror| mirror.told(change.vrf, change.prefix));
-                change.path = told;
+                let in_rib =
+                    self.mirrors.values().find_map(|mirror| mirror.in_rib(change.vrf, change.prefix));
+                change.path = in_rib;
             }
         }
         changes
@@ -215,7 +216,7 @@ impl Follower {
         self.mirrors.values().map(Mirror::figures).sum()
     }
 
-    /// In a word.
+    /// State as one word.
     pub fn state(&self) -> &'static str {
         match (self.whole, self.end.waits()) {
             (false, _) => "reading",

@@ -1,11 +1,11 @@
-//! The `netlink` source: mirrors one table of this host's kernel, whoever fills it (BIRD, or any daemon that programs the kernel).
+//! The `netlink` source: mirrors one kernel table of this host, whoever fills it (BIRD, or any daemon that programs the kernel).
 //!
-//! It subscribes first and dumps then, so that nothing falls between; what the kernel says during a dump waits in the socket and is heard
-//! after it. Where the kernel had to throw messages away (`ENOBUFS`), where a dump was interrupted (`NLM_F_DUMP_INTR`), and where the kernel
-//! changes routes without a word (a link that goes down), everything is marked stale, dumped again and swept ([`Follower`]).
+//! It subscribes before it dumps, so that no change is missed; notifications during a dump wait in the socket and are applied after it.
+//! When the kernel dropped messages (`ENOBUFS`), interrupted a dump (`NLM_F_DUMP_INTR`), or changes routes without notifications (a link
+//! that goes down), everything is marked stale, dumped again and swept ([`Follower`]).
 //!
-//! What happens to bad input: messages that are malformed are skipped, counted and logged; routes that cannot be used are
-//! skipped and counted by reason, as in [`fpm`](super::fpm); other tables and protocols are passed over in silence.
+//! Bad input: malformed messages are skipped, counted and logged; unusable routes are skipped and counted by reason, as in
+//! [`fpm`](super::fpm); other tables and protocols are ignored silently.
 
 mod follower;
 #[cfg(test)]
@@ -21,29 +21,29 @@ use super::feed::Feed;
 use super::mirror::Policy;
 use super::outlet::{BATCH, End, Outlet};
 
-/// Room for what the kernel says while this thread does something else: a million routes that all change.
+/// Receive buffer for notifications while this thread is busy: a million changed routes.
 const ROOM: usize = 256 << 20;
-/// Room for the answers to a dump, which the kernel makes as they are read.
+/// Receive buffer for dumps, which the kernel produces as they are read.
 const DUMP_ROOM: usize = 1 << 20;
-/// Longest wait, after which the thread looks whether it should stop.
+/// Longest wait before the thread checks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
 /// Wait while the RIB is busy.
 const BUSY: Duration = Duration::from_millis(2);
-/// Shortest distance of dumps, which doubles up to the longest while they fail.
+/// Shortest interval of dumps, which doubles up to the longest while they fail.
 const AGAIN: Duration = Duration::from_millis(500);
 /// See [`AGAIN`].
 const LONGEST_AGAIN: Duration = Duration::from_secs(16);
 
-/// What the source is made from.
+/// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Name of the protocol instance, for the log.
     pub origin: String,
-    /// The kernel's table.
+    /// Number of the kernel table.
     pub table: u32,
-    /// Which of its routes are taken.
+    /// Accepted routes.
     pub policy: Policy,
-    /// Quiet time that is taken for the end of the table.
+    /// Quiet time that counts as the end of the table.
     pub quiet: Duration,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
         events.subscribe(group).map_err(failed)?;
     }
     let dumps = Socket::open(DUMP_ROOM).map_err(failed)?;
-    tracing::info!("source {:?}: mirrors kernel table {}", options.origin, options.table);
+    tracing::info!("source {:?}: mirroring kernel table {}", options.origin, options.table);
     let follower = Follower::new(&options.origin, options.policy.clone(), options.quiet);
     Reader {
         options,
@@ -86,7 +86,7 @@ struct Reader<'a> {
     follower: Follower,
     feed: Feed<'a>,
     outlet: &'a Outlet,
-    /// No dump before this.
+    /// Earliest time of the next dump.
     dump_at: Instant,
     distance: Duration,
     last_error: Option<String>,
@@ -121,18 +121,20 @@ impl Reader<'_> {
         }
     }
 
-    /// Hears what the kernel says, some of it. True: nothing more is there.
+    /// Reads some notifications. True: no more are available.
     fn hear(&mut self) -> Result<bool, End> {
         for _ in 0..256 {
             match self.events.receive().map_err(|e| End::Failed(format!("netlink socket: {e}")))? {
                 Received::Nothing => return Ok(true),
                 Received::Lost => {
                     self.lost += 1;
-                    self.problem("the kernel had more to say than there was room for (ENOBUFS)".to_owned());
+                    self.problem(
+                        "the receive buffer overflowed (ENOBUFS); reading the table again".to_owned(),
+                    );
                     self.follower.lost();
                 }
                 Received::Messages(messages) => {
-                    // What the kernel says is well-formed; if it is not, the next dump tells it again.
+                    // A malformed message is ignored; the next dump repeats its content.
                     for message in messages.flatten() {
                         self.follower.hear(&message, false);
                     }
@@ -142,12 +144,12 @@ impl Reader<'_> {
         Ok(false)
     }
 
-    /// Dumps until it is whole or fails; sweeps if it was whole.
+    /// Dumps until complete or failed; sweeps after a complete dump.
     fn read_table(&mut self) -> Result<(), End> {
         self.follower.dump_begins(Instant::now());
         let whole = self.dump(None)? & self.dump(Some(Family::Ipv4))? & self.dump(Some(Family::Ipv6))?;
         if whole {
-            // What was said meanwhile is newer than what was dumped.
+            // Notifications that arrived meanwhile are newer than the dump.
             while !self.hear()? {}
             self.follower.dump_ended();
             self.distance = AGAIN;
@@ -194,7 +196,7 @@ impl Reader<'_> {
                 self.interrupted += 1;
                 Ok(false)
             }
-            // No such table (yet): nothing is in it.
+            // The table does not exist (yet): it is empty.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
             // Kernels before 5.3 have no next-hop objects.
             Err(_) if routes.is_none() => Ok(true),

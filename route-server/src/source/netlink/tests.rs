@@ -1,4 +1,4 @@
-//! Messages as the kernel sends them, in the orders that matter.
+//! Messages in the forms and orders in which the kernel sends them.
 
 use std::collections::BTreeMap;
 

@@ -47,9 +47,9 @@ fn options(table: &tempfile::NamedTempFile) -> Options {
 #[test]
 fn a_table_is_handed_over_and_ends() {
     let table = table_file();
-    let said = events(Kind::Mrt(options(&table)));
-    assert!(matches!(said[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
-    let state = net_state(&said);
+    let received = events(Kind::Mrt(options(&table)));
+    assert!(matches!(received[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
+    let state = net_state(&received);
     assert!(state[0].starts_with("10.0.0.0/8") && state[0].contains("198.18.1.1"), "{state:?}");
     assert_eq!(state.len(), 2);
 }
@@ -59,10 +59,10 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
     let (table, updates) = (table_file(), updates_file());
     let options = Options { updates: Some(updates.path().to_owned()), ..options(&table) };
     let begin = Instant::now();
-    let said = events(Kind::Mrt(options));
+    let received = events(Kind::Mrt(options));
     assert!(begin.elapsed() >= Duration::from_millis(300));
     // The update at the instant of the start is part of the present already.
-    let kinds: Vec<&str> = said
+    let kinds: Vec<&str> = received
         .iter()
         .map(|e| match e {
             Event::Batch(_) => "batch",
@@ -73,7 +73,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
         })
         .collect();
     assert_eq!(kinds, ["batch", "batch", "end", "batch", "batch", "finished"]);
-    assert_eq!(net_state(&said).len(), 1);
+    assert_eq!(net_state(&received).len(), 1);
 }
 
 #[test]
@@ -81,12 +81,12 @@ fn a_source_that_starts_late_hands_over_the_present_before_the_end_of_the_table(
     let (table, updates) = (table_file(), updates_file());
     let start_at_us = Some(now_us() - 10_000_000);
     let options = Options { updates: Some(updates.path().to_owned()), start_at_us, ..options(&table) };
-    let said = events(Kind::Mrt(options));
-    let [Event::Batch(_), Event::Batch(past), Event::EndOfTable, Event::Finished] = &said[..] else {
-        panic!("{said:?}");
+    let received = events(Kind::Mrt(options));
+    let [Event::Batch(_), Event::Batch(past), Event::EndOfTable, Event::Finished] = &received[..] else {
+        panic!("{received:?}");
     };
     assert_eq!(past.len(), 1, "three updates of one prefix are one change by now");
-    assert_eq!(net_state(&said).len(), 1);
+    assert_eq!(net_state(&received).len(), 1);
 }
 
 #[test]
@@ -96,10 +96,10 @@ fn updates_in_the_future_come_after_the_end_of_the_table() {
     let pace = Pace::PerSecond(1000.0);
     let start_at_us = Some(begin);
     let options = Options { updates: Some(updates.path().to_owned()), start_at_us, pace, ..options(&table) };
-    let said = events(Kind::Mrt(options));
+    let received = events(Kind::Mrt(options));
     assert!(now_us() >= begin + 2_000);
-    assert!(matches!(&said[..2], [Event::Batch(_), Event::EndOfTable]));
-    assert_eq!(net_state(&said).len(), 1);
+    assert!(matches!(&received[..2], [Event::Batch(_), Event::EndOfTable]));
+    assert_eq!(net_state(&received).len(), 1);
 }
 
 #[test]
@@ -116,9 +116,12 @@ fn a_truncated_table_never_reaches_its_end() {
     let table = table_file();
     let bytes = std::fs::read(table.path()).unwrap();
     std::fs::write(table.path(), &bytes[..bytes.len() - 2]).unwrap();
-    let said = events(Kind::Mrt(options(&table)));
-    assert!(matches!(said.last(), Some(Event::Failed(reason)) if reason.contains("truncated")), "{said:?}");
-    assert!(!said.iter().any(|e| matches!(e, Event::EndOfTable)));
+    let received = events(Kind::Mrt(options(&table)));
+    assert!(
+        matches!(received.last(), Some(Event::Failed(reason)) if reason.contains("truncated")),
+        "{received:?}"
+    );
+    assert!(!received.iter().any(|e| matches!(e, Event::EndOfTable)));
 }
 
 #[test]
@@ -127,8 +130,8 @@ fn a_damaged_updates_file_fails_before_the_table_is_handed_over() {
     let bytes = std::fs::read(updates.path()).unwrap();
     std::fs::write(updates.path(), &bytes[..bytes.len() - 2]).unwrap();
     let options = Options { updates: Some(updates.path().to_owned()), ..options(&table) };
-    let said = events(Kind::Mrt(options));
-    assert!(matches!(&said[..], [Event::Failed(reason)] if reason.contains("truncated")), "{said:?}");
+    let received = events(Kind::Mrt(options));
+    assert!(matches!(&received[..], [Event::Failed(reason)] if reason.contains("truncated")), "{received:?}");
 }
 
 #[test]

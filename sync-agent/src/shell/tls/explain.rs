@@ -1,12 +1,13 @@
-//! What rustls says, in the words of somebody who has to mend it.
+//! Explains rustls errors to an operator.
 
 use rustls::{AlertDescription, CertificateError, Error};
 
-/// The reason for a failed handshake or a broken connection; the peer is "it".
+/// The reason for a failed handshake or broken connection; the peer is "it".
 pub(in crate::shell) fn explain(error: &Error) -> String {
     match error {
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
-            "it does not speak TLS, as this node does: has it a [tls] section with cert, key and ca?".into()
+            "it does not use TLS, but this node does: does it have a [tls] section with cert, key and ca?"
+                .into()
         }
         Error::NoCertificatesPresented => "it presented no certificate".into(),
         Error::InvalidCertificate(reason) => match reason {
@@ -26,19 +27,21 @@ pub(in crate::shell) fn explain(error: &Error) -> String {
                 "it refused our certificate: not signed by its CA".into()
             }
             AlertDescription::CertificateExpired => "it refused our certificate: expired".into(),
-            AlertDescription::CertificateRequired => "it wants a certificate of ours".into(),
+            AlertDescription::CertificateRequired => "it requires a certificate from us".into(),
             AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
                 "it refused our certificate".into()
             }
             other => format!("it ended the TLS session: {other:?}"),
         },
-        Error::PeerIncompatible(reason) => format!("it speaks no TLS that this node does (1.3): {reason:?}"),
+        Error::PeerIncompatible(reason) => {
+            format!("it has no TLS version in common with this node (1.3): {reason:?}")
+        }
         other => format!("TLS: {other}"),
     }
 }
 
-/// A hint where bytes of a plain connection look like the begin of a TLS record (RFC 8446 §5.1).
+/// Whether the first bytes of a plain connection look like a TLS record (RFC 8446 §5.1).
 pub(in crate::shell) fn looks_like_tls(first: &[u8]) -> bool {
-    // Handshake or alert, legacy version 3.x; a fibcast peer begins with Hello, type 1.
+    // Handshake or alert, legacy version 3.x; a fibcast peer starts with Hello, type 1.
     matches!(first, [0x15 | 0x16, 3, ..])
 }

@@ -1,4 +1,4 @@
-//! Certificates, keys and the CA from files into what connections are opened with.
+//! Loads certificates, keys and the CA from files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use rustls::{
 
 use super::{Identity, names_of};
 
-/// Plain bytes that a connection takes before its socket does.
+/// Plaintext bytes that a connection buffers.
 pub(in crate::shell) const BUFFER: usize = 64 * 1024;
 
-/// A file of `[tls]` cannot be used.
+/// A file of `[tls]` that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("tls.{key}: {reason}")]
 pub struct TlsError {
     /// `cert`, `key` or `ca`.
     pub key: &'static str,
-    /// The file, what was expected and what was found.
+    /// The file, with what was expected and found.
     pub reason: String,
 }
 
@@ -43,7 +43,7 @@ fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'st
     }
 }
 
-/// Reads what `[tls]` names; None where it names nothing.
+/// Loads the files named in `[tls]`; None if it names none.
 pub(super) fn identity(tls: &Tls, node: &str) -> Result<Option<Identity>, TlsError> {
     let (Some(cert), Some(key), Some(ca)) = (&tls.cert, &tls.key, &tls.ca) else { return Ok(None) };
     let chain = certificates("cert", cert)?;
@@ -99,7 +99,7 @@ pub(super) fn identity(tls: &Tls, node: &str) -> Result<Option<Identity>, TlsErr
     Ok(Some(Identity { server: Arc::new(server), client: Arc::new(client) }))
 }
 
-/// Says early what every peer is going to say.
+/// Warns early about what every peer is going to refuse.
 fn check_own(chain: &[CertificateDer<'_>], roots: &RootCertStore, provider: &CryptoProvider, file: &Path) {
     let Some((own, rest)) = chain.split_first() else { return };
     let algorithms = provider.signature_verification_algorithms.all;
@@ -107,11 +107,11 @@ fn check_own(chain: &[CertificateDer<'_>], roots: &RootCertStore, provider: &Cry
         verify_server_cert_signed_by_trust_anchor(&own, roots, rest, UnixTime::now(), algorithms)
     });
     if let Err(e) = outcome {
-        tracing::warn!("{}: peers are going to refuse our certificate: {e}", file.display());
+        tracing::warn!("{}: peers will refuse our certificate: {e}", file.display());
     }
 }
 
-/// Accepts a server whose certificate the CA signed. Its names are matched with the allow list when the handshake is over.
+/// Accepts a server whose certificate the CA signed. Its names are checked against the allow list after the handshake.
 #[derive(Debug)]
 struct BySignature {
     roots: Arc<RootCertStore>,

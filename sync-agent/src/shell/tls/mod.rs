@@ -1,10 +1,10 @@
-//! TLS 1.3 between nodes: both sides show certificates of one CA, and names decide who may be what.
+//! TLS 1.3 between nodes: both sides present certificates of one CA, and names decide what a peer may do.
 //!
-//! [`Security`] is a node's side of it: its certificate, its CA, its allow lists. `load` reads the files, `names` matches the DNS
-//! names of a peer's certificate with the lists, `explain` puts what rustls says into an operator's words. The sync machines know
-//! nothing of all this: the shell gives them bytes only once the other side is known.
+//! [`Security`] holds a node's certificate, CA and allow lists. `load` reads the files, `names` matches the DNS names of a peer's
+//! certificate against the lists, `explain` describes rustls errors to operators. The sync state machines are not involved: the shell
+//! passes them bytes only once the peer is authenticated.
 //!
-//! Nothing is resumed: each connection shows its certificates anew, so that new files, an expiry or another CA count at once.
+//! Sessions are never resumed: each connection presents its certificates again, so new files, an expiry or another CA take effect at once.
 
 mod explain;
 mod load;
@@ -25,7 +25,7 @@ pub(super) use load::BUFFER;
 pub use load::TlsError;
 pub(super) use names::names_of;
 
-/// What a connection is opened with.
+/// Certificate, key and CA in use.
 #[derive(Debug)]
 struct Identity {
     server: Arc<ServerConfig>,
@@ -41,43 +41,52 @@ pub struct Security {
 }
 
 impl Security {
-    /// Reads the files that `[tls]` names. None where it names none: plain TCP.
+    /// Loads the files named in `[tls]`. None if it names none: plain TCP.
+    ///
+    /// # Errors
+    /// [`TlsError`] with the key and the file that cannot be used.
     pub fn load(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, TlsError> {
         let Some(identity) = load::identity(tls, node)? else { return Ok(None) };
         let identity = RwLock::new(Arc::new(identity));
         Ok(Some(Arc::new(Self { config: tls.clone(), node: node.to_owned(), identity })))
     }
 
-    /// Reads the files to see whether they can be used; an error names the configuration's line and key.
+    /// Checks that the files can be used.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the configuration's line and key.
     pub fn check<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         Self::load(tls, node)
             .map(|_| ())
             .map_err(|error| loaded.error(&["tls".into(), error.key.into()], error.reason))
     }
 
-    /// Reads the files at a daemon's start, and from then on again at each SIGHUP. Says so where connections are not protected.
+    /// Loads the files at a daemon's start, and again at each SIGHUP. Logs if connections are not protected.
+    ///
+    /// # Errors
+    /// [`Failure`] if a file cannot be used, or SIGHUP cannot be handled.
     pub fn open(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, Failure> {
         tls.warn();
         let security = Self::load(tls, node).map_err(Failure::work)?;
         let reloaded = security.clone();
         signals::on_hangup(move || match &reloaded {
             Some(security) => security.reload(),
-            None => tracing::info!("SIGHUP: there are no certificates to read again"),
+            None => tracing::info!("SIGHUP: there are no certificates to reload"),
         })
         .map_err(|error| Failure::work(format!("signals: {error}")))?;
         Ok(security)
     }
 
-    /// Reads the files again. Connections that are open keep what they were opened with; after an error all stays as it was.
+    /// Reloads the files. Open connections keep theirs; after an error nothing changes.
     pub fn reload(&self) {
         match load::identity(&self.config, &self.node) {
             Ok(Some(identity)) => {
                 *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
-                tracing::info!("certificates were read again; connections from now on use them");
+                tracing::info!("reloaded the certificates; new connections use them");
             }
             Ok(None) => {}
             Err(error) => {
-                tracing::error!("certificates were not read again, the old ones stay: {error}");
+                tracing::error!("cannot reload the certificates, keeping the old ones: {error}");
             }
         }
     }
@@ -86,21 +95,21 @@ impl Security {
         Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The server's end of a connection.
+    /// The server end of a connection.
     pub(super) fn accept(&self) -> Result<Connection, String> {
         let server = ServerConnection::new(Arc::clone(&self.identity().server));
         server.map(Connection::Server).map_err(|e| explain(&e))
     }
 
-    /// The client's end of a connection.
+    /// The client end of a connection.
     pub(super) fn connect(&self) -> Result<Connection, String> {
-        // Who the server is follows from its certificate and the allow list, not from how it is reached; no name is sent.
+        // The server's identity follows from its certificate and the allow list, not from its address; no name is sent.
         let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
         let client = ClientConnection::new(Arc::clone(&self.identity().client), name);
         client.map(Connection::Client).map_err(|e| explain(&e))
     }
 
-    /// Whether nodes of these names may be this node's servers.
+    /// Whether nodes with these names may be this node's servers.
     pub(super) fn may_serve(&self, names: &[String]) -> Result<(), String> {
         if names.iter().any(|name| self.config.servers.iter().any(|p| names::matches(p, name))) {
             return Ok(());
@@ -108,7 +117,7 @@ impl Security {
         Err(format!("its certificate is for {}, which tls.servers does not allow", names.join(", ")))
     }
 
-    /// Whether nodes of these names may register here at all.
+    /// Whether nodes with these names may register here at all.
     pub(super) fn may_register(&self, names: &[String]) -> Result<(), String> {
         if names.iter().any(|name| self.config.clients.iter().any(|c| names::matches(&c.name, name))) {
             return Ok(());
@@ -116,7 +125,7 @@ impl Security {
         Err(format!("its certificate is for {}, which tls.clients does not allow", names.join(", ")))
     }
 
-    /// Whether the node that calls itself `name` is one of its certificate's, and may have the table.
+    /// Whether the name that a node claims is in its certificate, and may have the table.
     pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
         is_named(names, name)?;
         let allowed = |c: &&fibcast_daemon::sections::AllowedClient| names::matches(&c.name, name);
@@ -127,12 +136,12 @@ impl Security {
     }
 }
 
-/// Whether a table is the allowed one, or one of those below it: who may have `rib` may have the table of each origin, `rib/…`.
+/// Whether a table is the allowed one or below it: a node that may have `rib` may have the table of each origin, `rib/…`.
 fn belongs(table: &str, allowed: &str) -> bool {
     table.strip_prefix(allowed).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The names in a connection's peer certificate.
+/// The names in the peer's certificate of a connection.
 pub(super) fn peer_names(connection: &Connection) -> Result<Vec<String>, String> {
     let certificate: &CertificateDer<'_> = connection
         .peer_certificates()

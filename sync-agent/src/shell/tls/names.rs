@@ -1,11 +1,11 @@
-//! Names in certificates, and the patterns of allow lists.
+//! Names in certificates, and patterns of allow lists.
 
 use rustls::pki_types::CertificateDer;
 
-/// Most names of one certificate that are looked at.
+/// Most names examined in one certificate.
 const MAX_NAMES: usize = 32;
 
-/// The DNS names of a certificate (RFC 5280 §4.2.1.6), as they stand there. The common name counts for nothing (RFC 6125 §6.4.4).
+/// The DNS names of a certificate (RFC 5280 §4.2.1.6). The common name is ignored (RFC 6125 §6.4.4).
 pub(crate) fn names_of(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
     let certificate = webpki::EndEntityCert::try_from(certificate)
         .map_err(|e| format!("its certificate cannot be read: {e}"))?;
@@ -13,9 +13,9 @@ pub(crate) fn names_of(certificate: &CertificateDer<'_>) -> Result<Vec<String>, 
     if names.is_empty() { Err("its certificate has no DNS name".to_owned()) } else { Ok(names) }
 }
 
-/// Whether a pattern, with at most one `*` for any letters, fits a name. Case does not matter, as in DNS.
+/// Whether a pattern with at most one `*` matches a name, ignoring case as in DNS.
 ///
-/// A `*` in the certificate itself stands for nothing: a node has a name.
+/// A `*` in the certificate itself matches nothing: a node has a name.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     if name.contains('*') {
         return false;

@@ -1,12 +1,11 @@
-//! A batch as a transaction: stage its changes, then finish with a serial, or undo all of them.
+//! A batch as a transaction: stages changes, then commits them with a serial or rolls them back.
 //!
-//! The first touch of a record saves its state (`undo`); later ones find the record marked open. `route` stages routes, of which
-//! batches are made, `other` everything else. At the end, a record that is back at its old identity has not changed and keeps its
-//! place in the change order. The sketch hears only then what came and went, all at once, so that a batch that does not lead to its
-//! digest never touched it.
+//! The first touch of a record saves its state (`undo`); later touches find it marked open. `route` stages routes, of which batches mostly
+//! consist, `other` everything else. At the end, a record that has its old identity again has not changed and keeps its position in the
+//! change order. The sketch is updated only then, in one step, so a batch with a wrong digest never touches it.
 //!
-//! A batch of random routes spends its time waiting for memory. So it goes in blocks: first all look-ups of a block, which do not
-//! depend on each other and wait together, then the changes.
+//! A batch of random routes mostly waits for memory. So it is processed in blocks: first all lookups of a block, which are independent and
+//! overlap, then the changes.
 
 mod other;
 mod route;
@@ -21,10 +20,10 @@ pub(super) use undo::Undo;
 
 /// Changes whose records are looked up together.
 const BLOCK: usize = 64;
-/// What a commit needs is kept for the next one up to so many records.
+/// Buffers are kept for the next commit up to this many records.
 const KEEP: usize = 64 * 1024;
 
-/// Buffers of a commit, kept from one to the next.
+/// Buffers of a commit, reused by the next one.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     undo: Undo,
@@ -133,7 +132,7 @@ enum GroupOr<'a> {
     Other(&'a Value),
 }
 
-/// What no frame can carry is refused here, where its owner hears of it, not on the way to a client.
+/// What does not fit a frame is refused here, where its owner sees the error, not on the way to a client.
 fn check_limits(key: &Key, value: &GroupOr<'_>) -> Result<(), TableError> {
     use crate::record::GroupValue;
     let at_most = |what: &'static str, limit: usize, found: usize| {

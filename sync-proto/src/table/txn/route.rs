@@ -8,7 +8,7 @@ use super::Undo;
 use crate::record::{Change, Key, Label, OriginId, route_id, with_octets};
 
 impl Table {
-    /// Looks up the routes of a block of changes, and reads what their changes will write.
+    /// Looks up the routes of a block of changes, and reads what the changes will write.
     pub(super) fn find_all(&self, block: &[Change], found: &mut Vec<Option<Slot>>) {
         found.clear();
         found.extend(block.iter().map(|change| match change.key() {
@@ -16,7 +16,7 @@ impl Table {
             Key::RibRoute { origin, vrf, prefix } => self.find_route(Some(*origin), *vrf, prefix),
             _ => None,
         }));
-        // Plain reads stand in for prefetching: none waits for another.
+        // Plain reads serve as prefetches: none waits for another.
         let mut sum = 0u64;
         for slot in found.iter().flatten() {
             let i = slot.index() as u32;
@@ -46,7 +46,7 @@ impl Table {
 
     fn find_context(&self, context: Context) -> Option<u16> {
         match self.contexts.first() {
-            // Most tables have one.
+            // Most tables have a single context.
             Some(first) if first.context == context => Some(0),
             _ => self.context_ids.get(&context).copied(),
         }
@@ -95,7 +95,7 @@ impl Table {
         })
     }
 
-    /// `found` is the record's slot if it had one when the block was looked up.
+    /// `found` is the record's slot if it had one at the lookup of the block.
     pub(super) fn put_route(
         &mut self,
         origin: Option<OriginId>,
@@ -128,13 +128,13 @@ impl Table {
         found: Option<Slot>,
         undo: &mut Undo,
     ) {
-        // It may have come earlier in this block.
+        // An earlier change of this block may have created it.
         let Some(slot) = found.or_else(|| self.find_route(origin, vrf, prefix)) else { return };
         self.save(slot, false, undo);
         self.set_route(slot, NONE, 0, 0, 0, Some(undo));
     }
 
-    /// Writes a route's state and what follows from it at once: users of groups, counts.
+    /// Writes a route's state and updates users of groups and counts.
     pub(super) fn set_route(
         &mut self,
         slot: Slot,

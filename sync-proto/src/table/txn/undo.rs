@@ -1,35 +1,35 @@
-//! What a transaction must remember, and its two ends: finish and roll back.
+//! The undo log of a transaction, and its two ends: commit and roll-back.
 
 use std::sync::Arc;
 
 use super::super::arena::{Arena, NONE, Slot};
-use super::super::links::{Link, OPEN};
+use super::super::links::{OPEN, OrderLink};
 use super::super::{Commit, Table};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Value};
 use crate::sketch::Toggle;
 
-/// What a record was before the transaction.
+/// State of a record before the transaction.
 #[derive(Debug)]
 struct Saved {
     slot: Slot,
     fresh: bool,
-    /// Another record than before, known once the batch is complete.
+    /// Whether the record differs from before, known once the batch is complete.
     changed: bool,
     serial: u64,
-    /// 0 if it was no live record.
+    /// Identity; 0 if it was not live.
     id: u64,
-    was: State,
+    was: RecordState,
 }
 
 #[derive(Debug)]
-pub(super) enum State {
+pub(super) enum RecordState {
     Route { group: u32, metric: u32, distance: u8 },
     Group(Option<Arc<GroupValue>>),
     Misc(Option<Arc<Value>>),
 }
 
-impl State {
+impl RecordState {
     pub fn is_live(&self) -> bool {
         match self {
             Self::Route { group, .. } => *group != NONE,
@@ -55,7 +55,7 @@ impl Undo {
 }
 
 impl Table {
-    /// Remembers what a record was, the first time the transaction touches it.
+    /// Saves a record's state at its first touch.
     pub(super) fn save(&mut self, slot: Slot, fresh: bool, undo: &mut Undo) {
         let Some(link) = self.link_mut(slot) else { return };
         if link.serial == OPEN {
@@ -66,15 +66,15 @@ impl Table {
         undo.saved.push(Saved { slot, fresh, changed: true, serial, id, was });
     }
 
-    fn state(&self, slot: Slot) -> (u64, State) {
+    fn state(&self, slot: Slot) -> (u64, RecordState) {
         let i = slot.index();
         macro_rules! route {
             ($routes:expr) => {
                 match ($routes.entries.get(i), $routes.ids.get(i)) {
                     (Some(e), Some(&id)) => {
-                        (id, State::Route { group: e.group, metric: e.metric, distance: e.distance })
+                        (id, RecordState::Route { group: e.group, metric: e.metric, distance: e.distance })
                     }
-                    _ => (0, State::Route { group: NONE, metric: 0, distance: 0 }),
+                    _ => (0, RecordState::Route { group: NONE, metric: 0, distance: 0 }),
                 }
             };
         }
@@ -82,21 +82,21 @@ impl Table {
             Arena::V4 => route!(self.v4),
             Arena::V6 => route!(self.v6),
             Arena::Group => match self.groups.entries.get(i) {
-                Some(e) => (e.id, State::Group(e.value.clone())),
-                None => (0, State::Group(None)),
+                Some(e) => (e.id, RecordState::Group(e.value.clone())),
+                None => (0, RecordState::Group(None)),
             },
             Arena::Misc => match self.misc.entries.get(i) {
-                Some(e) => (e.id, State::Misc(e.value.clone())),
-                None => (0, State::Misc(None)),
+                Some(e) => (e.id, RecordState::Misc(e.value.clone())),
+                None => (0, RecordState::Misc(None)),
             },
         }
     }
 
-    /// Identity of a slot's record; none if it is not a live one.
+    /// Identity of a slot's record; none if it is not live.
     pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u64> {
         let i = slot.index();
         match slot.arena() {
-            // A dead route's identity is 0, and so is a live one's in one of 2^64 cases.
+            // A deleted route's identity is 0, and so is a live one's in one of 2^64 cases.
             Arena::V4 => match self.v4.ids.get(i) {
                 Some(0) | None => self.v4.entries.get(i).filter(|e| e.group != NONE).map(|_| 0),
                 Some(&id) => Some(id),
@@ -110,7 +110,7 @@ impl Table {
         }
     }
 
-    /// Finds out what has changed in the end, and tells it for the sketch.
+    /// Determines what has changed in the end, as toggles for the sketch.
     pub(super) fn settle(&self, undo: &mut Undo, toggles: &mut Vec<Toggle>) {
         for saved in &mut undo.saved {
             let was = saved.was.is_live().then_some(saved.id);
@@ -124,7 +124,7 @@ impl Table {
         }
     }
 
-    /// Gives what has changed its serial and its place in the change order.
+    /// Assigns the serial to the changed records and moves them to the end of the change order.
     pub(super) fn finish(&mut self, undo: &mut Undo) -> Option<Commit> {
         let serial = self.serial + 1;
         let mut count = 0;
@@ -163,11 +163,11 @@ impl Table {
         let mut fresh = Vec::new();
         for saved in undo.saved.drain(..).rev() {
             match saved.was {
-                State::Route { group, metric, distance } => {
+                RecordState::Route { group, metric, distance } => {
                     self.set_route(saved.slot, group, metric, distance, saved.id, None);
                 }
-                State::Group(value) => self.set_group(saved.slot, value),
-                State::Misc(value) => self.set_misc(saved.slot, value, saved.id),
+                RecordState::Group(value) => self.set_group(saved.slot, value),
+                RecordState::Misc(value) => self.set_misc(saved.slot, value, saved.id),
             }
             if let Some(link) = self.link_mut(saved.slot) {
                 link.serial = saved.serial;
@@ -181,7 +181,7 @@ impl Table {
         }
     }
 
-    /// Gives a slot back that no record, no tombstone and no user needs.
+    /// Frees a slot that no record, tombstone or user needs.
     fn release(&mut self, slot: Slot) {
         let i = slot.index() as u32;
         let used = matches!(slot.arena(), Arena::Group)
@@ -214,7 +214,7 @@ impl Table {
 
     fn forget_tombstones(&mut self) {
         while let Some(&(slot, serial)) = self.tombstones.front() {
-            let Link { serial: current, .. } = self.link(slot);
+            let OrderLink { serial: current, .. } = self.link(slot);
             let live = current != serial || self.id_of(slot).is_some();
             if !live && (self.tombstones.len() <= self.tombstone_limit || serial > self.pin) {
                 return;

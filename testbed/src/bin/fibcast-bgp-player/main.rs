@@ -1,8 +1,8 @@
-//! `fibcast-bgp-player`: a BGP speaker for tests that tells each neighbor a recorded table and then its changes at their recorded times.
+//! `fibcast-bgp-player`: a BGP speaker for tests that sends each neighbor a recorded table, and then its changes at their recorded times.
 //!
-//! It takes no routes, and has no opinion on any. [`message`] writes what BGP wants, [`script`] makes the table's UPDATEs once for all
-//! sessions, [`session`] is the life of one neighbor. What happens is told as lines of JSON on standard output: `established`,
-//! `table` (all of it is with the neighbor's kernel), `changes` (all of them are).
+//! It ignores received routes. [`message`] encodes BGP messages, [`script`] prepares the table's UPDATEs once for all sessions, [`session`]
+//! serves one neighbor. It reports events as lines of JSON on standard output: `established`, `table` (the neighbor's kernel has all of
+//! it), `changes` (it has all of them).
 
 mod message;
 mod script;
@@ -26,10 +26,10 @@ struct Options {
     /// Changes of next hops: MRT (BGP4MP_ET), plain or gzip.
     #[arg(long)]
     updates: Option<PathBuf>,
-    /// Unix time in seconds at which the first change is due. Without it, a line on standard input says so.
+    /// Unix time in seconds at which the first change is due. Without it, a line on standard input gives it.
     #[arg(long)]
     start_at: Option<f64>,
-    /// A neighbor to dial, once or more.
+    /// A neighbor to connect to, once or more.
     #[arg(long = "neighbor", required = true)]
     neighbors: Vec<IpAddr>,
     /// Where the neighbors listen.
@@ -41,7 +41,7 @@ struct Options {
     /// Own identifier.
     #[arg(long, default_value = "192.0.2.255")]
     router_id: Ipv4Addr,
-    /// Hold time that is proposed, in seconds.
+    /// Proposed hold time in seconds.
     #[arg(long, default_value_t = 180)]
     hold: u16,
     /// Prefixes in an UPDATE of the table.
@@ -73,7 +73,7 @@ fn play(options: &Options) -> Result<(), String> {
     let stage = Arc::new(session::Stage { speaker, script, start_ns, stop });
     if options.start_at.is_none() {
         let stage = stage.clone();
-        // Not waited for: who gives no time may keep the other end open for ever.
+        // Not waited for: the other end may stay open forever without a time.
         std::thread::spawn(move || {
             let line = std::io::stdin().lines().find_map(|line| line.ok()?.trim().parse().ok());
             stage.start_ns.store(line.map_or(u64::MAX, nanoseconds), Ordering::Relaxed);

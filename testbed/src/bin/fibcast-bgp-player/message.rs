@@ -22,14 +22,14 @@ const UNICAST: u8 = 1;
 /// Stands for a four-byte AS number in a two-byte field (RFC 6793 §9).
 const AS_TRANS: u16 = 23_456;
 
-/// Who speaks.
+/// Parameters of the speaker.
 #[derive(Debug, Clone, Copy)]
 pub struct Speaker {
     /// Its AS number.
     pub own_as: u32,
     /// Its identifier.
     pub id: Ipv4Addr,
-    /// Seconds of silence after which the session is over.
+    /// Hold time in seconds.
     pub hold: u16,
 }
 
@@ -77,7 +77,7 @@ pub fn end_of_rib(out: &mut Vec<u8>) {
     message(out, UPDATE, |out| out.extend([0, 0, 0, 6, 0x80, 15, 3, 0, 2, 1]));
 }
 
-/// How routes are reached: what an UPDATE says of all its prefixes.
+/// Path attributes common to all prefixes of an UPDATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
     /// NEXT_HOP, of the family of the prefixes.
@@ -86,7 +86,7 @@ pub struct Path {
     pub through: [u32; 3],
 }
 
-/// An UPDATE that announces prefixes of one family. Those that do not fit are left out: keep to [`fitting`].
+/// An UPDATE that announces prefixes of one family. Prefixes that do not fit are left out: limit them to [`fitting`].
 pub fn announce(out: &mut Vec<u8>, path: &Path, prefixes: &[IpNet]) {
     message(out, UPDATE, |out| {
         out.extend([0, 0]);
@@ -136,7 +136,7 @@ fn put_prefix(out: &mut Vec<u8>, prefix: &IpNet) {
     }
 }
 
-/// A header: type and length of the whole message; none where it is not BGP.
+/// Parses a header: type and length of the whole message; none if it is not BGP.
 pub fn header(bytes: &[u8; HEADER]) -> Option<(u8, usize)> {
     let (marker, rest) = bytes.split_at(16);
     let [high, low, kind] = rest else { return None };
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use fibcast_mrt::{Event, Reader, Route};
 
-    /// What a reader that shares nothing with this writer makes of messages.
+    /// Reads messages with an independent reader.
     fn read(messages: &[u8]) -> Vec<Route> {
         let mut mrt = Vec::new();
         let mut rest = messages;

@@ -1,4 +1,4 @@
-//! What is to be said: a table, packed as a transit provider's router packs it, and changes at their times.
+//! The content of a session: a table, packed as by a transit provider's router, and changes with their times.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,13 +12,13 @@ use crate::message::{Path, announce, end_of_rib, fitting};
 /// A change of next hop.
 #[derive(Debug, Clone, Copy)]
 pub struct Change {
-    /// Nanoseconds after the first one.
+    /// Time after the first one, in nanoseconds.
     pub after_ns: u64,
     prefix: IpNet,
     next_hop: IpAddr,
 }
 
-/// Everything that a session says, made once for all of them.
+/// The content of a session, prepared once for all of them.
 #[derive(Debug)]
 pub struct Script {
     /// UPDATEs of the table and its end.
@@ -43,8 +43,8 @@ pub enum ScriptError {
 }
 
 impl Script {
-    /// Reads a table and, where there are some, changes. An UPDATE of the table has at most `per_update` prefixes, which share an AS path that
-    /// hardly another one has: recorded transfers of full tables have 6 to 10.
+    /// Reads a table and optional changes. An UPDATE of the table has at most `per_update` prefixes, whose AS path is almost unique:
+    /// recorded transfers of full tables have 6 to 10.
     pub fn read(
         table: &File,
         updates: Option<&File>,
@@ -54,7 +54,7 @@ impl Script {
         let mut script = Script { table: Vec::new(), routes: 0, changes: Vec::new(), own_as };
         let room = per_update.clamp(1, fitting());
         let mut open: HashMap<IpAddr, Vec<IpNet>> = HashMap::new();
-        // A table is in the order of its prefixes, and so are the UPDATEs, nearly.
+        // A table is nearly in the order of its prefixes, and so are the UPDATEs.
         for route in announcements(table)? {
             let (_, prefix, next_hop) = route?;
             script.routes += 1;
@@ -82,7 +82,7 @@ impl Script {
         Ok(script)
     }
 
-    /// UPDATEs for the changes from number `from` on that are due `at_ns` after the first one; how many they are.
+    /// UPDATEs for the changes from number `from` on that are due `at_ns` after the first one; returns their number.
     pub fn due(&self, from: usize, at_ns: u64, out: &mut Vec<u8>) -> usize {
         let rest = self.changes.get(from..).unwrap_or_default();
         let due = rest.iter().take_while(|change| change.after_ns <= at_ns);
@@ -106,7 +106,7 @@ fn path(own_as: u32, next_hop: IpAddr, prefixes: &[IpNet]) -> Path {
         }
     };
     let origin = prefixes.first().map_or(0, |prefix| hash(prefix.network()));
-    // AS numbers of four bytes that are for documentation and private use do not end here: 100,000 and up to 16 million more.
+    // Four-byte AS numbers outside of the ranges for documentation and private use: 100,000 and up to 16 million more.
     Path { next_hop, through: [own_as, 100_000 + (hash(next_hop) >> 20), 200_000 + (origin >> 8)] }
 }
 

@@ -1,4 +1,4 @@
-//! One neighbor: dials until it answers, tells it the table, then each change when it is due; from the beginning after a loss.
+//! One neighbor: connects until it answers, sends the table, then each change when it is due; starts over after a loss.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,23 +9,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::message::{self, HEADER, LARGEST, Speaker};
 use crate::script::Script;
 
-/// Between two attempts.
+/// Pause between two attempts.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Between two looks at what is due.
+/// Interval of checks for due changes.
 const TICK: Duration = Duration::from_millis(5);
 /// Longest wait for the answers that open a session.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes between two keepalives while the table is told.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of the table between two keepalives.
 const PORTION: usize = 1 << 20;
 
-/// What all sessions share.
+/// State shared by all sessions.
 #[derive(Debug)]
 pub struct Stage {
     /// Who speaks.
     pub speaker: Speaker,
-    /// What is said.
+    /// The content.
     pub script: Script,
-    /// When the first change is due, in nanoseconds since 1970; `u64::MAX` while that is not known.
+    /// Time of the first change in nanoseconds since 1970; `u64::MAX` while it is unknown.
     pub start_ns: AtomicU64,
     /// Everything ends.
     pub stop: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ impl Stage {
 pub enum SessionError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("what it said is not BGP")]
+    #[error("it sent something that is not BGP")]
     NotBgp,
     #[error("it refused: NOTIFICATION {0}/{1} (RFC 4271 §4.5)")]
     Refused(u8, u8),
@@ -50,11 +50,11 @@ pub enum SessionError {
     Closed,
 }
 
-/// What is told of a session's progress, one line of JSON each on standard output.
+/// Reports the progress of a session, one line of JSON each on standard output.
 pub fn say(neighbor: SocketAddr, event: &str, more: &str) {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let mut out = std::io::stdout().lock();
-    // Whoever reads may be gone; the sessions go on.
+    // The reader may be gone; the sessions continue.
     let _ =
         writeln!(out, "{{\"at\":{at:.3},\"neighbor\":\"{}\",\"event\":\"{event}\"{more}}}", neighbor.ip());
     let _ = out.flush();
@@ -76,7 +76,7 @@ pub fn serve(neighbor: SocketAddr, stage: &Stage) {
 
 fn session(mut stream: &TcpStream, neighbor: SocketAddr, stage: &Stage) -> Result<(), SessionError> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(OPEN_TIMEOUT))?;
     let mut bytes = Vec::new();
     message::open(&mut bytes, &stage.speaker);
     stream.write_all(&bytes)?;
@@ -85,7 +85,7 @@ fn session(mut stream: &TcpStream, neighbor: SocketAddr, stage: &Stage) -> Resul
     expect(stream, message::KEEPALIVE)?;
     say(neighbor, "established", "");
 
-    // Reading goes on while a write waits, so that the neighbor is never blocked by us, and its last words are heard.
+    // Reads during writes, so that the neighbor never blocks on us and its last messages are read.
     stream.set_read_timeout(None)?;
     let over = Arc::new(AtomicBool::new(false));
     let (reader, flag) = (stream.try_clone()?, over.clone());

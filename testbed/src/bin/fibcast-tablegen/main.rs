@@ -27,7 +27,7 @@ struct Options {
     /// Write the updates (BGP4MP_ET) here; a name that ends in .gz is compressed
     #[arg(long, requires = "phase")]
     updates: Option<PathBuf>,
-    /// A stretch of the updates: RATE/s:SECONDSs; may be given several times
+    /// A phase of the updates: RATE/s:SECONDSs; may be given several times
     #[arg(long)]
     phase: Vec<Phase>,
     /// Prefixes that flap
@@ -42,10 +42,10 @@ struct Options {
     /// Gateways in each subnet
     #[arg(long, default_value_t = 64)]
     per_subnet: u32,
-    /// Only so many prefixes, spread over the list
+    /// Use only this many prefixes, spread over the list
     #[arg(long)]
     limit: Option<usize>,
-    /// Another seed makes another table and other flaps
+    /// Seed of the table and the flaps
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Time stamp of the table and of the first update, seconds since 1970
@@ -136,7 +136,7 @@ fn lines(path: &Path, prefixes: &[IpNet], rule: &Rule) -> io::Result<()> {
     file.flush()
 }
 
-/// Where the bytes go; compressed or not, the end is written by [`Output::finish`], which sees its errors.
+/// The output; [`Output::finish`] completes it, compressed or not, and reports its errors.
 enum Output {
     Plain(BufWriter<File>),
     Gzip(GzEncoder<BufWriter<File>>),

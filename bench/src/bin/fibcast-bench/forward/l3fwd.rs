@@ -20,7 +20,7 @@ use crate::{Course, Failure};
 
 const PROGRAM: &str = "dpdk-l3fwd";
 /// Filling two FIBs with a million routes takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// The program, and the routes as it reads them.
@@ -69,7 +69,7 @@ impl L3fwd {
             // It answers as soon as DPDK runs, and sends when its tables are full.
             match Telemetry::connect(&socket) {
                 Some(telemetry) if telemetry.sent().is_some_and(|sent| sent > 0) => break telemetry,
-                _ if start.elapsed() > PATIENCE || !process.runs() => {
+                _ if start.elapsed() > START_TIMEOUT || !process.runs() => {
                     return Err(Failure::L3fwd);
                 }
                 _ => std::thread::sleep(Duration::from_millis(100)),

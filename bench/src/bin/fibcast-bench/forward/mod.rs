@@ -63,8 +63,8 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     for _ in 0..rounds {
         for traffic in Traffic::ALL {
             frames::write(table, traffic, folder.path())?;
-            let said = child(options, course, traffic, folder.path(), false)?;
-            ours.entry(traffic).or_default().push(said.rest);
+            let measured = child(options, course, traffic, folder.path(), false)?;
+            ours.entry(traffic).or_default().push(measured.rest);
             let mut peer = |name, rate| peers.entry((traffic, name)).or_default().push(rate);
             if testpmd::installed() {
                 peer("testpmd mac", testpmd::run("mac", folder.path(), course)?);
@@ -106,12 +106,17 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
 pub fn churn(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
     let folder = tempfile::tempdir()?;
     frames::write(table, Traffic::Mixed, folder.path())?;
-    let said = child(options, course, Traffic::Mixed, folder.path(), true)?;
+    let measured = child(options, course, Traffic::Mixed, folder.path(), true)?;
     Ok(vec![
-        Row::new("churn", &course.metric("lost"), said.lost as f64, "packets"),
-        Row::new("churn", &course.metric("slowdown"), (said.rest / said.churn - 1.0) * 100.0, "percent"),
-        Row::new("churn", &course.metric("forwarded"), said.sent as f64, "packets"),
-        Row::new("churn", &course.metric("changes"), said.changes, "per s"),
+        Row::new("churn", &course.metric("lost"), measured.lost as f64, "packets"),
+        Row::new(
+            "churn",
+            &course.metric("slowdown"),
+            (measured.rest / measured.churn - 1.0) * 100.0,
+            "percent",
+        ),
+        Row::new("churn", &course.metric("forwarded"), measured.sent as f64, "packets"),
+        Row::new("churn", &course.metric("changes"), measured.changes, "per s"),
     ])
 }
 
@@ -122,7 +127,7 @@ fn child(
     traffic: Traffic,
     folder: &Path,
     churn: bool,
-) -> Result<router::Said, Failure> {
+) -> Result<router::Measurement, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg(if churn { "churn" } else { "forward" })
@@ -137,9 +142,9 @@ fn child(
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    match said.lines().rev().find_map(|line| serde_json::from_str(line).ok()) {
-        Some(said) if output.status.success() => Ok(said),
+    let measured = String::from_utf8_lossy(&output.stdout);
+    match measured.lines().rev().find_map(|line| serde_json::from_str(line).ok()) {
+        Some(measured) if output.status.success() => Ok(measured),
         _ => {
             let errors = String::from_utf8_lossy(&output.stderr);
             let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no word");

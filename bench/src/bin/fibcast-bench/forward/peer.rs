@@ -14,7 +14,7 @@ use crate::{Course, Failure, cpu};
 const BURST: usize = 32;
 /// Packets that must have come back before anything is measured: the forwarder has its table.
 const WARM: u64 = 20_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(500);
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -81,7 +81,7 @@ pub fn run(folder: &Path, course: Course, rate: Option<f64>) -> Result<(), Failu
         if peer.received == 0 {
             std::thread::sleep(Duration::from_micros(200));
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > START_TIMEOUT {
             return Err(Failure::Child("nothing came back to the peer".into()));
         }
     }

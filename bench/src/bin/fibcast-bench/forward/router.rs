@@ -31,7 +31,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 
 /// What the child tells its parent.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Said {
+pub struct Measurement {
     /// Mpps at rest, per second of the worker's thread.
     pub rest: f64,
     /// The same while routes change; 0 where that was not asked for.
@@ -76,14 +76,14 @@ pub fn serve(table: &Table, folder: &Path, course: Course) -> Result<(), Failure
     }
 }
 
-/// Measures, and prints [`Said`] as JSON.
+/// Measures, and prints [`Measurement`] as JSON.
 pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
     let text = config(course, RX_DESC, |port| frames::device(folder, port));
     let (_router, control, view) = start(table, folder, text)?;
     std::thread::sleep(WINDOW);
 
-    let mut said = Said::default();
+    let mut measured = Measurement::default();
     let (mut rest, mut under, mut during) = (Vec::new(), Vec::new(), Duration::ZERO);
     let (serial, mut changed) = (AtomicU64::new(1), 0);
     for _ in 0..course.rounds.max(3) {
@@ -108,15 +108,15 @@ pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<
         during += start.elapsed();
         changed += 100 * (serial.load(Ordering::Relaxed) - before);
         under.push(rate);
-        said.sent += sent;
-        said.lost += lost;
+        measured.sent += sent;
+        measured.lost += lost;
     }
-    said.rest = median(rest);
+    measured.rest = median(rest);
     if churn {
-        said.churn = median(under);
-        said.changes = changed as f64 / during.as_secs_f64();
+        measured.churn = median(under);
+        measured.changes = changed as f64 / during.as_secs_f64();
     }
-    println!("{}", serde_json::to_string(&said).map_err(std::io::Error::from)?);
+    println!("{}", serde_json::to_string(&measured).map_err(std::io::Error::from)?);
     Ok(())
 }
 
@@ -203,8 +203,8 @@ fn change(table: &Table, control: &ControlHandle, serial: &AtomicU64, stop: &Ato
 
 /// Until workers have the batch `serial`.
 fn wait(view: &View, serial: u64) -> Result<(), Failure> {
-    let patience = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < patience {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
         if view.forwarding().is_some_and(|state| state.serial == serial) {
             return Ok(());
         }

@@ -45,7 +45,7 @@ impl Table {
         Table { routes, groups }
     }
 
-    /// A table `times` as large, as if everybody went on announcing as they do: to the prefixes that there are come neighbours of theirs,
+    /// A table `times` as large, as if all announcements grew alike: the real prefixes plus neighbors of them,
     /// of the same length and at most 64 blocks away, so that lengths and clusters stay as they are. Groups are drawn at random.
     pub fn grown(&self, times: usize) -> Table {
         let mut random = Random(11);
@@ -108,7 +108,7 @@ pub fn change(table: &Table, random: &mut Random) -> Change {
     }
 }
 
-/// The number of the group that a lookup found, told by its next hop.
+/// The number of the group that a lookup found, by its next hop.
 pub fn group_of(generation: &Generation, index: GroupIndex) -> Option<u32> {
     match generation.forward(index, 0) {
         Forward::Incomplete { next_hop: NextHop { gateway: Some(IpAddr::V4(gateway)), .. } } => {
@@ -118,11 +118,11 @@ pub fn group_of(generation: &Generation, index: GroupIndex) -> Option<u32> {
     }
 }
 
-/// The prefixes of a family and neighbours of them, up to `times` as many.
+/// The prefixes of a family and neighbors of them, up to `times` as many.
 fn more<F: Family>(table: &Table, times: usize, random: &mut Random) -> Vec<IpNet> {
     let there: Vec<(F, u8)> = table.of::<F>().map(|(prefix, _)| prefix).collect();
     let mut all: HashSet<(F, u8)> = there.iter().copied().collect();
-    // Short prefixes soon have no free neighbour left.
+    // Short prefixes soon have no free neighbor left.
     for _ in 0..16 * times * there.len() {
         if all.len() >= times * there.len() {
             break;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn most_neighbours_share_their_home_group() {
+    fn most_neighbors_share_their_home_group() {
         let prefixes =
             (0..1000u32).map(|n| Ipv4Net::new((0x0a00_0000 + (n << 8)).into(), 24).unwrap().into());
         let table = Table::new(prefixes.collect(), 2).with_homes(4_000);

@@ -16,7 +16,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// Such pairs in each round.
 const PAIRS: u32 = 8;
 
-/// How much longer lookups take, in percent: the median of what pairs of neighbouring slices say.
+/// How much longer lookups take, in percent: the median of what pairs of neighboring slices say.
 ///
 /// In time that the looking thread itself ran, so that other programs on its core do not count; whole passes over the addresses of both
 /// families, so that each stall does.

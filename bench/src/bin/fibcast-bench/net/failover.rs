@@ -39,7 +39,7 @@ pub fn routes<'a>(
 }
 
 /// What one failover was.
-struct Seen {
+struct Failover {
     ms: f64,
     bytes: u64,
     applied: u64,
@@ -63,7 +63,7 @@ fn lose(nic: &AgentHandle, server: &mut Server, signal: Signal) -> Result<Seen, 
         after = now.sync.unwrap_or_default();
         Ok(after.failovers > before.failovers && now.ready)
     })?;
-    Ok(Seen {
+    Ok(Failover {
         ms,
         bytes: received(&after) - received(&before),
         applied: after.routes_applied - before.routes_applied,

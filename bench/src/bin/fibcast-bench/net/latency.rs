@@ -146,7 +146,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     })?;
     std::thread::sleep(Duration::from_millis(500));
 
-    let mut said = vec![Instant::now(); order.len()];
+    let mut sent_at = vec![Instant::now(); order.len()];
     let mut due = Instant::now();
     for (i, part) in order.chunks(AT_ONCE).enumerate() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -154,7 +154,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         let other = |&p: &IpNet| change(p, (rule.gateway(p) + 1) % rule.gateways.count());
         let batch: Vec<RouteChange> = part.iter().map(other).collect();
         let now = Instant::now();
-        said[i * AT_ONCE..i * AT_ONCE + part.len()].fill(now);
+        sent_at[i * AT_ONCE..i * AT_ONCE + part.len()].fill(now);
         if outlet.send(Event::Batch(batch)).is_err() {
             return Err(Failure::Net("the server has ended".into()));
         }
@@ -173,7 +173,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
             // A later generation has it as well.
             let at = seen.partition_point(|&(s, _)| s < serial);
             let (_, at) = seen.get(at)?;
-            Some(at.saturating_duration_since(said[number as usize]).as_secs_f64() * 1e6)
+            Some(at.saturating_duration_since(sent_at[number as usize]).as_secs_f64() * 1e6)
         })
         .collect();
     waits.sort_by(f64::total_cmp);

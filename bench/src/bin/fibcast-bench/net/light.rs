@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::frame::{Frame, Inbox, MAX_WANT, Role};
-use fibcast_sync_proto::sketch::{Decoder, RootDigest, SYMBOLS};
+use fibcast_sync_proto::sketch::{RootDigest, SYMBOLS, SketchDecoder};
 use mio::net::TcpStream;
 
 /// Longest time between heartbeats that may be asked for; a bench is over before one is due.
@@ -38,7 +38,7 @@ pub struct Light {
     out: Vec<u8>,
     sum: flate2::Crc,
     kept: Option<Vec<Vec<u8>>>,
-    decoder: Decoder,
+    decoder: SketchDecoder,
     wanted: u64,
     pub registered: bool,
     pub received: u64,
@@ -71,7 +71,7 @@ impl Light {
             out,
             sum: flate2::Crc::new(),
             kept: keep.then(Vec::new),
-            decoder: Decoder::new(),
+            decoder: SketchDecoder::new(),
             wanted: 0,
             registered: false,
             received: 0,

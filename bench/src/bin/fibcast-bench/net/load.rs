@@ -25,7 +25,7 @@ const NAME: &str = "load";
 
 /// What the child tells its parent, in seconds from the agent's start.
 #[derive(Debug, Serialize, Deserialize)]
-struct Said {
+struct HostReport {
     table: f64,
     packet: f64,
     routes: u64,
@@ -53,13 +53,13 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     let resident = server.status()?.resident_bytes as f64 / f64::from(1 << 20);
     let (mut packets, mut agents, mut controls) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..course.rounds.min(5) {
-        let said = child(options, course, folder.path(), server.address)?;
-        if said.routes != table.routes.len() as u64 {
+        let report = child(options, course, folder.path(), server.address)?;
+        if report.routes != table.routes.len() as u64 {
             return Err(Failure::Copy);
         }
-        packets.push(said.packet);
-        agents.push(said.agent);
-        controls.push(said.control);
+        packets.push(report.packet);
+        agents.push(report.agent);
+        controls.push(report.control);
     }
     // The same without a dataplane: how much of it is the agent.
     let begin = Instant::now();
@@ -76,7 +76,12 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     ])
 }
 
-fn child(options: &Options, course: Course, folder: &Path, server: SocketAddr) -> Result<Said, Failure> {
+fn child(
+    options: &Options,
+    course: Course,
+    folder: &Path,
+    server: SocketAddr,
+) -> Result<HostReport, Failure> {
     let output = Command::new(std::env::current_exe()?)
         .arg("load")
         .arg("--prefixes")
@@ -88,9 +93,9 @@ fn child(options: &Options, course: Course, folder: &Path, server: SocketAddr) -
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    match said.lines().rev().find_map(|line| serde_json::from_str(line).ok()) {
-        Some(said) if output.status.success() => Ok(said),
+    let report = String::from_utf8_lossy(&output.stdout);
+    match report.lines().rev().find_map(|line| serde_json::from_str(line).ok()) {
+        Some(report) if output.status.success() => Ok(report),
         _ => {
             let errors = String::from_utf8_lossy(&output.stderr);
             let last = errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no word");
@@ -155,7 +160,7 @@ pub fn host(folder: &Path, course: Course, server: SocketAddr) -> Result<(), Fai
     }
     let ran = |name| router::thread_seconds(std::process::id(), name).unwrap_or(0.0);
     let (packet, table) = (packet.unwrap_or(0.0), table.unwrap_or(0.0));
-    let said = Said { table, packet, routes, agent: ran("agent"), control: ran("control") };
-    println!("{}", serde_json::to_string(&said).map_err(std::io::Error::from)?);
+    let report = HostReport { table, packet, routes, agent: ran("agent"), control: ran("control") };
+    println!("{}", serde_json::to_string(&report).map_err(std::io::Error::from)?);
     Ok(())
 }

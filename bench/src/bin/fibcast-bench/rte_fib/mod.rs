@@ -70,7 +70,7 @@ fn wide() -> bool {
     false
 }
 
-/// Second-level tables that it reserves at most for a table: one for each 8 bits that a prefix goes on beyond 24. It fills far fewer.
+/// Second-level tables that it reserves at most for a table: one for each 8 bits of a prefix beyond 24. It fills far fewer.
 fn reserved<F: Family>(table: &Table) -> usize {
     table.of::<F>().map(|((_, length), _)| usize::from(length.saturating_sub(24).div_ceil(8))).sum()
 }

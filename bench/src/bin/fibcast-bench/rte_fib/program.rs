@@ -81,8 +81,8 @@ pub fn run<F: Family>(
     let output = command.output().map_err(PeerError::Start)?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().chain(text.lines()).rfind(|line| !line.trim().is_empty());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let last = errors.lines().chain(text.lines()).rfind(|line| !line.trim().is_empty());
         return Err(PeerError::Failed(format!("failed ({}): {}", output.status, last.unwrap_or("no word"))));
     }
     parse(&text).ok_or(PeerError::Silent)

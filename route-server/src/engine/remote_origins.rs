@@ -1,17 +1,17 @@
-//! Origins of other servers: whose routes come which way, and whether they count.
+//! Origins of other servers: where their routes come from, and whether they are eligible for best path.
 //!
-//! An origin's *lease* says whether the protocol instance lives (`fibcast_sync_proto::origins`), and is the same everywhere. Whether a
-//! server still has a *way* to the routes is its own matter: its client for them is in sync, or has a server that is capable.
+//! An origin's *lease* says whether the protocol instance is alive (`fibcast_sync_proto::origins`), and is the same everywhere. Whether a
+//! server can still reach the routes is its own matter: its client for them is in sync, or has a capable server.
 //!
-//! | lease | in sync | lost its last server | none for long |
+//! | lease | in sync | lost its last server | without server for long |
 //! |---|---|---|---|
-//! | live | counts | ranks last at once | goes after lease and hold time |
+//! | live | eligible | ranks last at once | withdrawn after lease and hold time |
 //! | stale | ranks last | ranks last | the same |
-//! | expired, loading | does not count | | |
+//! | expired, loading | ineligible | | |
 //!
-//! So where a server dies, its neighbours prefer at once what others have of the same prefixes, and change nothing else before the lease
-//! is over: beginning with the prefixes that changed last, of which the dead one may not have told the newest. What expires, expires
-//! by the lease, on all servers alike.
+//! So when a server dies, its neighbors immediately prefer other origins' routes for the same prefixes, and change nothing else before the
+//! lease expires. They start with the prefixes that changed last, of which the dead server may not have sent the newest. Leases expire on
+//! all servers alike.
 
 use std::time::Duration;
 
@@ -25,21 +25,20 @@ use ipnet::IpNet;
 use super::queue::Work;
 use super::{Engine, EngineError, PRESENCE, SLICE};
 
-/// Commits of an own table whose prefixes are looked at first when an origin is lost: about the last second at the usual pace.
+/// Commits of an own table whose prefixes are selected first when an origin is lost: about the last second at the usual rate.
 const RECENT_COMMITS: u64 = 1024;
-/// The most of those prefixes. Clients that also lost its server come over now, and wait for these: 60,000 cost them 80 ms.
+/// Most of those prefixes. Clients that also lost its server fail over now and wait for them: 60,000 cost them 80 ms.
 const RECENT_PREFIXES: usize = 4096;
-/// The sweep over a lost origin's routes begins after this: clients that also lost its server come over now, and go first.
+/// Delay of the sweep over a lost origin's routes: clients that also lost its server fail over now, and go first.
 const SWEEP_AFTER: Duration = Duration::from_millis(200);
-/// A server that has to look for another way takes so long at most before the routes rank last: a relay that looks for one itself says
-/// "not ready" for a moment.
+/// How long a server may search for another path before the routes rank last: a searching relay reports "not ready" for a moment.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// How long the origin's own server must have been capable before it is used again.
+/// How long the origin's own server must have been capable before the client fails back to it.
 const FAILBACK: Duration = Duration::from_secs(2);
 
-/// A client for the routes of an origin. `peers` are its servers in order of preference; `prefers_first`: the first of them is the origin's
-/// own server, which is used again when it comes back. Among relays there is nothing to choose.
+/// A client for the routes of an origin. `peers` are its servers in order of preference. With `prefers_first` the first is the origin's own
+/// server, to which the client fails back. Relays are equivalent.
 fn client_for(
     like: &ClientConfig,
     client: ClientId,
@@ -50,150 +49,150 @@ fn client_for(
     let role = |at: usize| if at == 0 { Role::Primary } else { Role::Secondary };
     let config = ClientConfig {
         table,
-        goes_round: true,
+        allow_loops: true,
         servers: (0..peers.len()).map(role).collect(),
         failback: prefers_first.then_some(FAILBACK),
-        // Among relays none is worth waiting for.
+        // No relay is worth waiting for.
         grace: if prefers_first { like.grace } else { Duration::ZERO },
         ..like.clone()
     };
     ClientRequest { client, config, servers: peers }
 }
 
-/// How an origin's routes take part in the selection.
+/// Eligibility of an origin's routes for best path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counted {
-    Out,
+pub(super) enum Eligibility {
+    Ineligible,
     Live,
     Stale,
 }
 
-impl Counted {
-    /// None: not at all.
+impl Eligibility {
+    /// None: ineligible.
     pub(super) fn is_stale(self) -> Option<bool> {
         match self {
-            Counted::Out => None,
-            Counted::Live => Some(false),
-            Counted::Stale => Some(true),
+            Eligibility::Ineligible => None,
+            Eligibility::Live => Some(false),
+            Eligibility::Stale => Some(true),
         }
     }
 }
 
 /// An origin of another server.
 #[derive(Debug)]
-pub(super) struct Other {
+pub(super) struct RemoteOrigin {
     pub server: String,
-    /// The client's.
-    place: usize,
+    /// Index of its client.
+    client: usize,
     /// The peer that is the origin's own server, which the client prefers.
     direct: Option<usize>,
-    /// Its routes as they came here.
+    /// Copy of its routes.
     pub table: Table,
-    /// Up to this serial the selection knows it.
+    /// Serial up to which the selection has processed the table.
     known: u64,
-    /// The table is what the client's server has.
+    /// The table equals that of the client's server.
     pub synced: bool,
     pub synced_once: bool,
     /// The servers that the routes come through, nearest last.
     pub path: Vec<String>,
-    /// Since when it has been out of sync.
+    /// Time since which it is out of sync.
     since: Duration,
-    /// Some server has the routes by a way that does not lead through us.
+    /// Some server has the routes by a path that does not lead through this server.
     capable: bool,
-    /// The connection to the server in use ended, after which there was no sync yet.
+    /// The connection to the active server was lost, and there was no sync since.
     lost: bool,
-    pub counted: Counted,
-    /// When it may count otherwise without input.
+    pub eligibility: Eligibility,
+    /// Time at which the eligibility may change without input.
     due: Option<Duration>,
 }
 
-impl Other {
-    /// When the routes may count otherwise without input.
+impl RemoteOrigin {
+    /// Time at which the eligibility may change without input.
     pub(super) fn due(&self) -> Option<Duration> {
         self.due
     }
 
-    /// How the routes count at a time, and until when that is so if nothing happens.
+    /// Eligibility at a time, and until when it holds without input.
     fn judge(
         &self,
         state: Option<OriginState>,
         lease: Duration,
         hold: Duration,
         now: Duration,
-    ) -> (Counted, Option<Duration>) {
+    ) -> (Eligibility, Option<Duration>) {
         let by_lease = match state {
-            _ if !self.synced_once => Counted::Out,
-            Some(OriginState::Live { .. }) => Counted::Live,
-            Some(OriginState::Stale { .. }) => Counted::Stale,
-            _ => Counted::Out,
+            _ if !self.synced_once => Eligibility::Ineligible,
+            Some(OriginState::Live { .. }) => Eligibility::Live,
+            Some(OriginState::Stale { .. }) => Eligibility::Stale,
+            _ => Eligibility::Ineligible,
         };
-        if self.synced || by_lease == Counted::Out {
+        if self.synced || by_lease == Eligibility::Ineligible {
             return (by_lease, None);
         }
-        let patience = match (self.capable, self.lost) {
+        let grace = match (self.capable, self.lost) {
             (true, _) => lease,
             (false, false) => GRACE,
             (false, true) => Duration::ZERO,
         };
-        let (cut_off, gone) = (self.since + patience, self.since + lease + hold);
+        let (cut_off, gone) = (self.since + grace, self.since + lease + hold);
         match now {
-            _ if now >= gone => (Counted::Out, None),
-            _ if now >= cut_off => (Counted::Stale, Some(gone)),
+            _ if now >= gone => (Eligibility::Ineligible, None),
+            _ if now >= cut_off => (Eligibility::Stale, Some(gone)),
             _ => (by_lease, Some(cut_off)),
         }
     }
 }
 
 impl Engine {
-    pub(super) fn origin_at(&self, place: usize) -> Option<OriginId> {
-        place.checked_sub(self.peers.len()).and_then(|at| self.places.get(at)).copied().flatten()
+    pub(super) fn origin_at(&self, client: usize) -> Option<OriginId> {
+        client.checked_sub(self.peers.len()).and_then(|at| self.client_origins.get(at)).copied().flatten()
     }
 
-    /// The connection to the server in use is over.
-    pub(super) fn lost(&mut self, now: Duration, place: usize) -> Result<(), EngineError> {
-        if let Some(peer) = self.peers.get_mut(place) {
+    /// The connection to the active server was lost.
+    pub(super) fn lost(&mut self, now: Duration, client: usize) -> Result<(), EngineError> {
+        if let Some(peer) = self.peers.get_mut(client) {
             peer.synced = false;
             tracing::warn!("peer {} is lost", peer.address);
             return Ok(());
         }
-        let Some(other) = self.origin_at(place).and_then(|id| self.others.get_mut(&id)) else {
+        let Some(remote) = self.origin_at(client).and_then(|id| self.remotes.get_mut(&id)) else {
             return Ok(());
         };
-        other.lost = true;
-        if std::mem::replace(&mut other.synced, false) {
-            other.since = now;
+        remote.lost = true;
+        if std::mem::replace(&mut remote.synced, false) {
+            remote.since = now;
             self.announce = true;
         }
         Ok(())
     }
 
-    pub(super) fn watch_other(&mut self, now: Duration, place: usize, client: &Client) {
-        let Some(other) = self.origin_at(place).and_then(|id| self.others.get_mut(&id)) else { return };
-        other.capable = client.has_capable();
+    pub(super) fn watch_remote(&mut self, now: Duration, index: usize, client: &Client) {
+        let Some(remote) = self.origin_at(index).and_then(|id| self.remotes.get_mut(&id)) else { return };
+        remote.capable = client.has_capable();
         let synced = client.is_synced();
         if synced {
             let path = client.path();
-            self.announce |= path != other.path;
-            (other.path, other.lost, other.synced_once) = (path, false, true);
+            self.announce |= path != remote.path;
+            (remote.path, remote.lost, remote.synced_once) = (path, false, true);
         }
-        if std::mem::replace(&mut other.synced, synced) != synced {
-            other.since = now;
+        if std::mem::replace(&mut remote.synced, synced) != synced {
+            remote.since = now;
             self.announce = true;
         }
     }
 
     /// The copy of an origin's routes has a new commit.
-    pub(super) fn copy_changed(&mut self, place: usize) -> Result<(), EngineError> {
-        let Some(other) = self.origin_at(place).and_then(|id| self.others.get_mut(&id)) else {
+    pub(super) fn copy_changed(&mut self, client: usize) -> Result<(), EngineError> {
+        let Some(remote) = self.origin_at(client).and_then(|id| self.remotes.get_mut(&id)) else {
             return Ok(());
         };
-        let (serial, counts) = (other.table.serial(), other.counted != Counted::Out);
-        // What does not count yet is looked at as a whole once it does.
-        let batch = other.table.changes_since(other.known).filter(|_| counts);
+        let (serial, counts) = (remote.table.serial(), remote.eligibility != Eligibility::Ineligible);
+        // An ineligible origin is processed as a whole once it becomes eligible.
+        let batch = remote.table.changes_since(remote.known).filter(|_| counts);
         let prefixes = batch.map(|batch| prefixes_of(&batch)).unwrap_or_default();
-        other.known = serial;
-        // Deletions that the selection does not know yet must not be forgotten.
-        other.table.pin(serial);
+        remote.known = serial;
+        // Deletions that the selection has not processed must be remembered.
+        remote.table.pin(serial);
         if prefixes.is_empty() {
             return Ok(());
         }
@@ -204,7 +203,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens and ends clients as origins come and go, and lets routes count as leases and clients say.
+    /// Opens and closes clients as origins appear and expire, and updates eligibility.
     pub(super) fn follow_origins(&mut self, now: Duration) -> Result<(), EngineError> {
         while let Some(event) = self.origins.poll_event() {
             self.tell(&event);
@@ -212,22 +211,22 @@ impl Engine {
         let new = |(id, value, state): (OriginId, &OriginValue, OriginState)| {
             let wanted = value.name != PRESENCE
                 && !matches!(state, OriginState::Expired { .. })
-                && !self.others.contains_key(&id);
+                && !self.remotes.contains_key(&id);
             wanted.then(|| (id, value.server.clone()))
         };
         let new: Vec<_> = self.origins.others().filter_map(new).collect();
         new.into_iter().for_each(|(id, server)| self.open(now, id, server));
 
-        let ids: Vec<OriginId> = self.others.keys().copied().collect();
+        let ids: Vec<OriginId> = self.remotes.keys().copied().collect();
         for id in ids {
             let state = self.origins.state(id);
             let lease = self.origins.describe(id).map_or(0, |value| value.lease_ms);
-            let Some(other) = self.others.get_mut(&id) else { continue };
-            let (counted, due) = other.judge(state, Duration::from_millis(lease.into()), self.hold, now);
-            other.due = due;
-            let before = std::mem::replace(&mut other.counted, counted);
-            if before != counted {
-                self.look_again(now, id, before, counted)?;
+            let Some(remote) = self.remotes.get_mut(&id) else { continue };
+            let (eligibility, due) = remote.judge(state, Duration::from_millis(lease.into()), self.hold, now);
+            remote.due = due;
+            let before = std::mem::replace(&mut remote.eligibility, eligibility);
+            if before != eligibility {
+                self.reselect(now, id, before, eligibility)?;
             }
             let over = matches!(state, None | Some(OriginState::Expired { .. }));
             if over && !self.queue.is_sweeping(id) {
@@ -237,21 +236,21 @@ impl Engine {
         Ok(())
     }
 
-    /// An origin's routes count otherwise: all of its prefixes may have another best path.
-    fn look_again(
+    /// The eligibility of an origin has changed: all of its prefixes need a new selection.
+    fn reselect(
         &mut self,
         now: Duration,
         id: OriginId,
-        before: Counted,
-        after: Counted,
+        before: Eligibility,
+        after: Eligibility,
     ) -> Result<(), EngineError> {
         let name = self.origins.describe(id).map_or_else(|| id.to_string(), title);
         match after {
-            Counted::Live => tracing::info!("{name}: its routes count"),
-            Counted::Stale => tracing::warn!("{name}: its routes rank after all others"),
-            Counted::Out => tracing::warn!("{name}: its routes are withdrawn"),
+            Eligibility::Live => tracing::info!("{name}: its routes are eligible for best path"),
+            Eligibility::Stale => tracing::warn!("{name}: its routes are stale and rank last"),
+            Eligibility::Ineligible => tracing::warn!("{name}: its routes are withdrawn"),
         }
-        let lost = (before, after) == (Counted::Live, Counted::Stale);
+        let lost = (before, after) == (Eligibility::Live, Eligibility::Stale);
         let from = if lost { now + SWEEP_AFTER } else { now };
         self.queue.forget_sweep(id);
         self.push(Work::sweep(id, from));
@@ -263,18 +262,18 @@ impl Engine {
     }
 
     fn open(&mut self, now: Duration, id: OriginId, server: String) {
-        let free = self.places.iter().position(Option::is_none);
-        let at = free.unwrap_or(self.places.len());
-        match self.places.get_mut(at) {
-            Some(place) => *place = Some(id),
-            None => self.places.push(Some(id)),
+        let free = self.client_origins.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.client_origins.len());
+        match self.client_origins.get_mut(at) {
+            Some(client) => *client = Some(id),
+            None => self.client_origins.push(Some(id)),
         }
-        let place = self.peers.len() + at;
+        let client = self.peers.len() + at;
         let mut table = self.new_table();
         table.pin(0);
-        let other = Other {
+        let remote = RemoteOrigin {
             server,
-            place,
+            client,
             direct: None,
             table,
             known: 0,
@@ -284,39 +283,40 @@ impl Engine {
             since: now,
             capable: false,
             lost: false,
-            counted: Counted::Out,
+            eligibility: Eligibility::Ineligible,
             due: None,
         };
-        self.others.insert(id, other);
+        self.remotes.insert(id, remote);
         self.ask(id);
     }
 
     fn ask(&mut self, id: OriginId) {
-        let Some(other) = self.others.get_mut(&id) else { return };
-        let direct = self.peers.iter().position(|peer| peer.name.as_ref() == Some(&other.server));
-        other.direct = direct;
+        let Some(remote) = self.remotes.get_mut(&id) else { return };
+        let direct = self.peers.iter().position(|peer| peer.name.as_ref() == Some(&remote.server));
+        remote.direct = direct;
         let rest = (0..self.peers.len()).filter(|at| Some(*at) != direct);
         let peers = direct.into_iter().chain(rest).collect();
-        let request = client_for(&self.client, other.place, table_name(id), peers, direct.is_some());
+        let request = client_for(&self.client, remote.client, table_name(id), peers, direct.is_some());
         self.requests.push_back(request);
     }
 
-    /// A peer is the server of this name: its origins are to come from it.
+    /// A peer turned out to be the server with this name: prefer it for the server's origins.
     pub(super) fn prefer(&mut self, at: usize, name: &str) {
-        let moved = self.others.iter().filter(|(_, o)| o.server == name && o.direct != Some(at));
+        let moved = self.remotes.iter().filter(|(_, o)| o.server == name && o.direct != Some(at));
         let moved: Vec<OriginId> = moved.map(|(id, _)| *id).collect();
         moved.into_iter().for_each(|id| self.ask(id));
     }
 
     fn close(&mut self, id: OriginId) {
-        let Some(other) = self.others.remove(&id) else { return };
-        if let Some(place) = other.place.checked_sub(self.peers.len()).and_then(|at| self.places.get_mut(at))
+        let Some(remote) = self.remotes.remove(&id) else { return };
+        if let Some(client) =
+            remote.client.checked_sub(self.peers.len()).and_then(|at| self.client_origins.get_mut(at))
         {
-            *place = None;
+            *client = None;
         }
-        let (client, config) = (other.place, self.client.clone());
+        let (client, config) = (remote.client, self.client.clone());
         self.requests.push_back(ClientRequest { client, config, servers: Vec::new() });
-        // Sessions that got the table are to learn that it is gone.
+        // Sessions that got the table learn that it is gone.
         self.announce = true;
     }
 
@@ -338,19 +338,19 @@ impl Engine {
             OriginEvent::Live(_) => tracing::info!("{title} is live"),
             OriginEvent::Stale(_) => {
                 tracing::warn!(
-                    "{title} is stale: its lease is over; it goes after {} ms",
+                    "{title} is stale: its lease has expired; withdrawn in {} ms",
                     self.hold.as_millis()
                 );
             }
             OriginEvent::Expired(_) => tracing::warn!("{title} has expired"),
             OriginEvent::Contested(_) => tracing::error!(
-                "{title}: somebody else makes newer descriptions of it: another route server is called {} too, or the clock of this one was set back",
+                "{title}: another node announces newer epochs of it: another route server has the name {} as well, or the clock of this one was set back",
                 self.name
             ),
         }
     }
 
-    /// Another server that has an origin of the same name.
+    /// Another server with an origin of the same name.
     pub(super) fn namesake(&self, id: OriginId, value: &OriginValue) -> Option<String> {
         if value.name == PRESENCE {
             return None;
@@ -365,7 +365,7 @@ impl Engine {
     }
 }
 
-/// Whose routes changed in the newest commits: in as many as have few enough, since one may hold a whole table.
+/// Prefixes changed by the newest commits, as long as these are small, since one may hold a whole table.
 fn recent(table: &Table) -> Vec<(u32, IpNet)> {
     let since = |commits: u64| table.serial().saturating_sub(commits).max(table.horizon());
     let mut commits = RECENT_COMMITS;
@@ -375,7 +375,7 @@ fn recent(table: &Table) -> Vec<(u32, IpNet)> {
     table.changes_since(since(commits)).map(|batch| prefixes_of(&batch)).unwrap_or_default()
 }
 
-/// Whose routes changed.
+/// Prefixes changed by a batch.
 fn prefixes_of(batch: &Batch<'_>) -> Vec<(u32, IpNet)> {
     let prefix = |change: Change| match change.key() {
         Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
@@ -384,7 +384,7 @@ fn prefixes_of(batch: &Batch<'_>) -> Vec<(u32, IpNet)> {
     batch.changes().filter_map(prefix).collect()
 }
 
-/// An origin in words.
+/// An origin as text.
 fn title(value: &OriginValue) -> String {
     match value.name.as_str() {
         PRESENCE => format!("route server {}", value.server),
@@ -392,10 +392,10 @@ fn title(value: &OriginValue) -> String {
     }
 }
 
-/// Two servers have an origin of one name.
+/// Error text for two servers with an origin of the same name.
 pub(super) fn conflict(origin: &str, a: &str, b: &str) -> String {
     let (a, b) = if a < b { (a, b) } else { (b, a) };
-    format!("origin {origin:?} is configured at {a} and at {b}: give it another name at one of them")
+    format!("origin {origin:?} is configured at {a} and at {b}: rename one of them")
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The generator as all neighbours of one router port: answers ARP (RFC 826) and neighbour solicitations
-//! (RFC 4861), and learns the router's MAC address.
+//! The generator as all neighbors of one router port: answers ARP requests (RFC 826) and neighbor solicitations (RFC 4861), and learns the
+//! router's MAC address.
 //!
-//! Every address of the port's subnets except the router's own is a neighbour. Its MAC address follows from
-//! its address, so that a frame tells which neighbour it was meant for:
+//! Every address of the port's subnets except the router's own is a neighbor. Its MAC address is derived from its address, so that a frame
+//! shows which neighbor it was meant for:
 //! IPv4 `a.b.c.d` has `02:fc:a:b:c:d`; IPv6 has `06:fc:` and the last four bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,18 +32,18 @@ pub struct Link {
     pub peer6: Option<Ipv6Addr>,
 }
 
-/// What a frame meant.
+/// Meaning of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// The router asked; send this back. `router` is its MAC address if the question came from its own address.
+    /// A request of the router; send this back. `router` is its MAC address if the request came from its own address.
     Question { answer: Vec<u8>, router: Option<Mac> },
-    /// The router said where it is.
+    /// The router announced its MAC address.
     Router(Mac),
-    /// Nothing of ARP or neighbour discovery that concerns us.
+    /// Not ARP or neighbor discovery for us.
     Nothing,
 }
 
-/// The MAC address of the neighbour with this address.
+/// The MAC address of the neighbor with this address.
 pub fn mac_of(address: IpAddr) -> Mac {
     let (first, [a, b, c, d]) = match address {
         IpAddr::V4(address) => (0x02, address.octets()),
@@ -70,7 +70,7 @@ impl Link {
         }
     }
 
-    /// The MAC address under which we answer for `address`, if it is ours to answer for.
+    /// The MAC address with which we answer for `address`, if it is one of ours.
     fn answers_with(&self, address: IpAddr) -> Option<Mac> {
         let router =
             self.peer4.map(IpAddr::V4) == Some(address) || self.peer6.map(IpAddr::V6) == Some(address);
@@ -132,7 +132,7 @@ impl Link {
             SOLICITATION => {
                 let router = (self.peer6 == Some(from)).then_some(link_layer);
                 match self.answers_with(target.into()) {
-                    // The unspecified address asks whether it may take the address: not ours to defend.
+                    // The unspecified address performs duplicate address detection: not ours to defend.
                     Some(mac) if !from.is_unspecified() => Some(Heard::Question {
                         answer: nd_frame(ADVERTISEMENT, mac, link_layer, target, from, target)?,
                         router,
@@ -145,7 +145,7 @@ impl Link {
         }
     }
 
-    /// Frames that ask for the router's MAC address.
+    /// Frames that request the router's MAC address.
     pub fn ask_for_router(&self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         if let (Some(host), Some(peer)) = (self.host4(), self.peer4) {
@@ -290,7 +290,7 @@ pub mod tests {
 
     #[test]
     fn questions_for_the_router_are_understood_and_its_answers_learned() {
-        // The other side of the link, seen as a Link whose neighbours include the router's address.
+        // The other side of the link, seen as a Link whose neighbors include the router's address.
         let mut other = link(0);
         other.peer4 = link(0).host4();
         other.peer6 = link(0).host6();

@@ -1,27 +1,27 @@
-//! The MAC address of a TAP interface, which is not always that of its port.
+//! The MAC address of a TAP interface, which may differ from that of its port.
 //!
-//! The kernel throws away what is sent to a MAC address that the interface does not have. Two change it: udev, where its
-//! `MACAddressPolicy=persistent` is slower than the start of this process, and an operator. The former is put right once, within a short time
-//! after the start; the latter is meant and stays. In either case frames follow: to the kernel go those for the port's address with the
-//! interface's, and those that leave the port as they are carry the port's.
+//! The kernel drops unicast frames for a MAC address other than the interface's. Two actors change that address: udev, if its
+//! `MACAddressPolicy=persistent` acts after the creation, and an operator. A change soon after the start is attributed to udev and reverted
+//! once; a later one is intended and kept. In both cases frames are adapted: frames to the kernel get the interface's address instead of
+//! the port's, and frames that leave unchanged get the port's.
 
 use std::time::{Duration, Instant};
 
 use crate::packet::ethernet::Mac;
 
-/// How long after the start a change is taken for udev's.
+/// A change within this time after the start is attributed to udev.
 const SETTLING: Duration = Duration::from_secs(10);
 
-/// What to do about a change.
+/// Reaction to a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Give the interface the port's address again.
+    /// Restore the port's address.
     SetAgain,
-    /// Leave it.
+    /// Keep it.
     Follow,
 }
 
-/// The address of one interface.
+/// The MAC address of one interface.
 #[derive(Debug)]
 pub struct TapMac {
     port: Mac,
@@ -31,13 +31,13 @@ pub struct TapMac {
 }
 
 impl TapMac {
-    /// Of an interface that was made with its port's address.
+    /// For an interface that was created with its port's address.
     pub fn new(port: Mac, made: Instant) -> TapMac {
         TapMac { port, tap: port, made, set_again: false }
     }
 
-    /// The kernel told of the interface. `None` where its address is as it was.
-    pub fn told(&mut self, mac: Mac, now: Instant) -> Option<Change> {
+    /// The kernel reported the interface's address. `None` if it has not changed.
+    pub fn reported(&mut self, mac: Mac, now: Instant) -> Option<Change> {
         if std::mem::replace(&mut self.tap, mac) == mac {
             return None;
         }
@@ -46,7 +46,7 @@ impl TapMac {
         Some(if udev { Change::SetAgain } else { Change::Follow })
     }
 
-    /// Makes a frame that the port received one for the interface.
+    /// Adapts a frame that the port received to the interface.
     pub fn to_kernel(&self, frame: &mut [u8]) {
         if let Some(destination) = frame.first_chunk_mut::<6>()
             && *destination == self.port.0
@@ -55,7 +55,7 @@ impl TapMac {
         }
     }
 
-    /// Makes a frame of the interface one of the port.
+    /// Adapts a frame of the interface to the port.
     pub fn to_wire(&self, frame: &mut [u8]) {
         if let Some(source) = frame.get_mut(6..12)
             && *source == self.tap.0
@@ -80,7 +80,7 @@ mod tests {
         let mut to_port = frame(PORT, OTHER);
         mac.to_kernel(&mut to_port);
         assert_eq!(to_port, frame(PORT, OTHER), "nothing has changed");
-        assert_eq!(mac.told(OTHER, start + SETTLING), Some(Change::Follow));
+        assert_eq!(mac.reported(OTHER, start + SETTLING), Some(Change::Follow));
         let group = Mac([1, 0, 0x5e, 0, 0, 5]);
         for (before, after) in
             [(frame(PORT, PORT), frame(OTHER, PORT)), (frame(group, PORT), frame(group, PORT))]
@@ -100,10 +100,10 @@ mod tests {
     fn a_change_soon_after_the_start_is_put_right_once() {
         let start = Instant::now();
         let mut mac = TapMac::new(PORT, start);
-        assert_eq!(mac.told(PORT, start), None);
-        assert_eq!(mac.told(OTHER, start), Some(Change::SetAgain));
-        assert_eq!(mac.told(OTHER, start), None, "told again of the same");
-        assert_eq!(mac.told(PORT, start), Some(Change::Follow));
-        assert_eq!(mac.told(OTHER, start), Some(Change::Follow), "no quarrel with whoever insists");
+        assert_eq!(mac.reported(PORT, start), None);
+        assert_eq!(mac.reported(OTHER, start), Some(Change::SetAgain));
+        assert_eq!(mac.reported(OTHER, start), None, "reported again of the same");
+        assert_eq!(mac.reported(PORT, start), Some(Change::Follow));
+        assert_eq!(mac.reported(OTHER, start), Some(Change::Follow), "no quarrel with whoever insists");
     }
 }

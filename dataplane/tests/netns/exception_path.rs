@@ -1,4 +1,4 @@
-//! The host path: programs on the router's host listen and dial by the port's addresses, through the router's own table.
+//! The exception path: programs on the router's host listen and connect with the port's addresses, through the router's own table.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::lab::{Lab, has};
 
 fn lab() -> Option<Lab> {
     let mut lab = Lab::new(2)?;
-    lab.start(&|_| "host_path = true", "");
+    lab.start(&|_| "exception_path = true", "");
     Some(lab)
 }
 
@@ -104,7 +104,7 @@ fn a_killed_router_leaves_no_rule_to_its_next_life() {
     let (_, before) = lab.on_router(LOOK);
     for _ in 0..2 {
         lab.kill();
-        lab.start(&|_| "host_path = true", "");
+        lab.start(&|_| "exception_path = true", "");
         assert_eq!(lab.on_router(LOOK).1, before);
     }
     lab.kill();

@@ -1,4 +1,4 @@
-//! What becomes of a frame that the kernel sends out of a TAP interface.
+//! Classifies frames that the kernel sends out of a TAP interface.
 
 use std::net::IpAddr;
 
@@ -6,20 +6,20 @@ use crate::control::PortSetup;
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::{arp, ipv6, nd};
 
-/// See the module.
+/// What to do with such a frame; see the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// A question for a MAC address: this is the kernel's answer.
+    /// An ARP request or neighbor solicitation; this is the answer to the kernel.
     Reply(Vec<u8>),
-    /// Address resolution that is the router's business.
+    /// Address resolution that only concerns the router.
     Ignore,
-    /// To a group of the link: out of the port as it is.
+    /// Link-local multicast: sent out of the port unchanged.
     Wire,
-    /// To one address: the way the table says.
+    /// Unicast: routed by the table.
     Route,
 }
 
-/// The station that the kernel takes the router for; it never appears on a wire.
+/// The MAC address that stands for the router towards the kernel; never seen on a wire.
 fn router_behind(port: Mac) -> Mac {
     let [a, rest @ ..] = port.0;
     let [b, c, d, e, f] = rest;
@@ -27,12 +27,12 @@ fn router_behind(port: Mac) -> Mac {
     Mac([(a ^ 0x40) | 2, b, c, d, e, f])
 }
 
-/// Looks at a frame of the TAP interface of `port`.
+/// Classifies a frame from the TAP interface of `port`.
 pub fn answer(frame: &[u8], port: &PortSetup) -> Answer {
     let Ok(view) = Frame::new_checked(frame) else { return Answer::Ignore };
     let router = router_behind(port.mac);
     match view.ethertype() {
-        ethernet::ARP => match arp::Packet::new_checked(view.payload()) {
+        ethernet::ARP => match arp::ArpPacket::new_checked(view.payload()) {
             Ok(packet) if packet.operation == arp::Operation::Request && !port.owns(packet.target.into()) => {
                 Answer::Reply(packet.reply(router))
             }
@@ -42,7 +42,8 @@ pub fn answer(frame: &[u8], port: &PortSetup) -> Answer {
             let Ok(header) = ipv6::Header::new_checked(view.payload(), view.payload().len()) else {
                 return Answer::Ignore;
             };
-            // Discovery (RFC 4861) is answered here, membership (RFC 2710, RFC 3810, behind a hop-by-hop header) concerns nobody.
+            // Neighbor discovery (RFC 4861) is answered here; multicast listener reports (RFC 2710, RFC 3810, behind a hop-by-hop header)
+            // are dropped.
             if header.next_header() == 0 {
                 return Answer::Ignore;
             }
@@ -86,15 +87,15 @@ mod tests {
             vrf: VrfId::DEFAULT,
             link: Link { device: 0, vlan: None },
             reverse_path: ReversePath::Off,
-            host_path: true,
+            exception_path: true,
         }
     }
 
     #[test]
     fn the_kernels_questions_are_answered_and_never_with_its_own_mac() {
-        let request = arp::Packet::request(MAC, [192, 0, 2, 1].into(), [192, 0, 2, 9].into(), None);
+        let request = arp::ArpPacket::request(MAC, [192, 0, 2, 1].into(), [192, 0, 2, 9].into(), None);
         let Answer::Reply(reply) = answer(&request, &port()) else { panic!("no reply") };
-        let reply = arp::Packet::new_checked(&reply[14..]).unwrap();
+        let reply = arp::ArpPacket::new_checked(&reply[14..]).unwrap();
         assert_eq!((reply.sender.octets(), reply.target_mac), ([192, 0, 2, 9], MAC));
         assert!(reply.sender_mac != MAC && reply.sender_mac.is_unicast());
         let (own, other) = ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn questions_about_its_own_addresses_are_left_to_the_router() {
         let own: std::net::Ipv4Addr = [192, 0, 2, 1].into();
-        assert_eq!(answer(&arp::Packet::request(MAC, own, own, None), &port()), Answer::Ignore);
+        assert_eq!(answer(&arp::ArpPacket::request(MAC, own, own, None), &port()), Answer::Ignore);
         let own = "2001:db8::1".parse().unwrap();
         let probe = nd::solicitation(MAC, std::net::Ipv6Addr::UNSPECIFIED, own, None);
         assert_eq!(answer(&probe, &port()), Answer::Ignore);

@@ -1,10 +1,10 @@
-//! The exception path: each port that asks for it has a TAP interface in the kernel, with its MAC address and its IP addresses.
+//! The exception path to the kernel: a TAP interface for each port that wants one, with the port's MAC and IP addresses.
 //!
-//! What workers receive for the router itself goes to the TAP interface, so that ssh, ping and routing daemons on the host work. What the
-//! kernel sends out of it goes the way the router's table says, like the router's own packets: the kernel needs no route and no neighbor of
-//! its own. So each of its questions for a MAC address is answered on the spot ([`proxy`]), and none goes to the wire. Groups of the link
-//! (routing protocols) leave by the port as they are. An interface has a carrier while the port has a link, so that a routing daemon sees a
-//! cable that was pulled. [`tap_mac`] says what happens where somebody changes an interface's MAC address.
+//! Packets for the router itself go to the TAP interface, so ssh, ping and routing daemons on the host work. What the kernel sends out of
+//! it is routed by the router's own table, like the router's own packets: the kernel needs no routes and no neighbors. So its ARP and ND
+//! requests are answered locally ([`proxy`]) and never reach the wire. Link-local multicast (routing protocols) leaves by the port
+//! unchanged. An interface has a carrier while its port has link, so a routing daemon sees a pulled cable. [`tap_mac`] handles a changed
+//! MAC address of an interface.
 
 pub mod proxy;
 pub mod tap_mac;
@@ -31,15 +31,15 @@ use crate::pipeline::output::Rings;
 use proxy::Answer;
 use tap_mac::{Change, TapMac};
 
-/// Longest wait before the workers' rings are looked at; what it adds to an answer.
+/// Longest pause between two polls of the workers' rings; adds to the delay of an answer.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Frames of one interface in one go, so that the others get their turn.
+/// Most frames of one interface in a row, so that the others get their turn.
 const FRAMES: usize = 64;
-/// The kernel's table for what the host sends from the ports' addresses; beside fibcast's well-known port, for want of a better number.
+/// Kernel routing table for what the host sends from the ports' addresses. An arbitrary number next to fibcast's port number.
 const TABLE: u32 = 7_830;
-/// One table for each VRF: addresses may be the same in two of them.
+/// One table for each VRF, since two VRFs may use the same addresses.
 const TABLES: Range<u32> = TABLE..TABLE + MAX_VRFS;
-/// How the names of interfaces begin.
+/// Prefix of the interface names.
 const PREFIX: &str = "fc-";
 
 /// A port and its TAP interface.
@@ -50,35 +50,35 @@ struct HostPort {
     tap: Tap,
     setup: Setup,
     mac: TapMac,
-    /// As it was set last.
+    /// The carrier as last set.
     carrier: bool,
 }
 
-/// The interfaces at work; dropping it takes them away.
+/// The TAP interfaces; dropping it removes them.
 #[derive(Debug)]
-pub struct HostPath {
+pub struct ExceptionPath {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Why an interface cannot be made.
+/// Why an interface cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[error("interface {name}: {error}{}", advice(error))]
 pub struct TapError {
     /// Index of the port.
-    pub place: usize,
+    pub port_index: usize,
     /// Name of the interface.
     pub name: String,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
-/// What mends it, where that is known.
+/// The remedy, if known.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => "; /dev/net/tun is missing: modprobe tun",
         io::ErrorKind::PermissionDenied => {
-            "; run as root or with CAP_NET_ADMIN, as the systemd unit does, or set host_path = false"
+            "; run as root or with CAP_NET_ADMIN, as the systemd unit does, or set exception_path = false"
         }
         io::ErrorKind::ResourceBusy => {
             "; another process has an interface of this name: ip -d link show; name the port otherwise"
@@ -87,7 +87,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What the kernel calls the TAP interface of a port.
+/// Name of a port's TAP interface.
 pub fn name_of(port: &str) -> String {
     format!("{PREFIX}{port}").chars().take(tap::MAX_NAME).collect()
 }
@@ -108,56 +108,67 @@ fn setup_of(port: &PortSetup) -> Setup {
     Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table: TABLE + port.vrf.0 }
 }
 
-/// Removes what a process left that was killed. Without the rights for it nothing was left by a process of this user either.
+/// Removes what a killed process left behind. Without the needed rights there is nothing to remove, as a process of this user could not
+/// have created it.
 fn clear_leftovers<'a>(wanted: impl Iterator<Item = &'a Setup>) {
     let wanted: Vec<&Setup> = wanted.collect();
     match tap::rules::clear(&TABLES, PREFIX, &wanted) {
         Ok(0) => {}
-        Ok(count) => tracing::info!("removed {count} policy rules that an earlier run left (ip rule)"),
+        Ok(count) => tracing::info!("removed {count} policy rules (ip rule) of an earlier run"),
         Err(error) => {
-            tracing::warn!("cannot remove policy rules that an earlier run left (ip rule): {error}")
+            tracing::warn!("cannot remove policy rules (ip rule) of an earlier run: {error}")
         }
     }
 }
 
-impl HostPath {
-    /// Makes the interfaces of the ports that ask for one, and the thread that carries frames; none where no port does.
-    pub fn start(ports: &[PortSetup], rings: Vec<Rings>) -> Result<Option<HostPath>, TapError> {
-        let wanted = ports.iter().enumerate().filter(|(_, port)| port.host_path);
+impl ExceptionPath {
+    /// Creates the interfaces of the ports that want one, and the thread that moves frames; none if no port does.
+    ///
+    /// # Errors
+    /// [`TapError`] with the port and the system's error if an interface or the thread cannot be created.
+    pub fn start(ports: &[PortSetup], rings: Vec<Rings>) -> Result<Option<ExceptionPath>, TapError> {
+        let wanted = ports.iter().enumerate().filter(|(_, port)| port.exception_path);
         let wanted: Vec<(usize, &PortSetup, Setup)> =
-            wanted.map(|(place, port)| (place, port, setup_of(port))).collect();
+            wanted.map(|(port_index, port)| (port_index, port, setup_of(port))).collect();
         clear_leftovers(wanted.iter().map(|(_, _, setup)| setup));
         let Some(&(first, ..)) = wanted.first() else { return Ok(None) };
-        let of_all = |name: &str, error| TapError { place: first, name: name.to_owned(), error };
-        // Before the first interface is made, so that nothing is missed.
+        let of_all = |name: &str, error| TapError { port_index: first, name: name.to_owned(), error };
+        // Before the first interface is created, so that no event is missed.
         let links = Links::open().map_err(|error| of_all("rtnetlink", error))?;
         let mut all = Vec::new();
-        for (place, port, setup) in wanted {
+        for (port_index, port, setup) in wanted {
             let name = name_of(&port.name);
-            let failed = |error| TapError { place, name: name.clone(), error };
+            let failed = |error| TapError { port_index, name: name.clone(), error };
             let tap = Tap::open(&name).map_err(failed)?;
             setup::apply(&tap, &setup).map_err(failed)?;
             let mac = TapMac::new(port.mac, Instant::now());
             tracing::info!("port {}: its TAP interface is {name}", port.name);
-            all.push(HostPort { port: port.clone(), index: place as u16, tap, setup, mac, carrier: true });
+            all.push(HostPort {
+                port: port.clone(),
+                index: port_index as u16,
+                tap,
+                setup,
+                mac,
+                carrier: true,
+            });
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("host-path".into()).spawn({
+        let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
             let stop = stop.clone();
             move || run(all, links, &rings, &stop)
         });
-        let thread = thread.map_err(|error| of_all("host-path", error))?;
-        Ok(Some(HostPath { stop, thread: Some(thread) }))
+        let thread = thread.map_err(|error| of_all("exception-path", error))?;
+        Ok(Some(ExceptionPath { stop, thread: Some(thread) }))
     }
 }
 
-impl Drop for HostPath {
+impl Drop for ExceptionPath {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the host path's thread had panicked");
+            tracing::error!("the exception path's thread panicked");
         }
     }
 }
@@ -175,7 +186,7 @@ fn run(mut all: Vec<HostPort>, mut links: Links, rings: &[Rings], stop: &AtomicB
                 let Some(mut frame) = rings.kernel.pop() else { break };
                 if let Some(own) = all.iter().find(|own| own.index == frame.port) {
                     own.mac.to_kernel(frame.bytes_mut());
-                    // An interface that somebody took down takes nothing, and says so to whoever asks it.
+                    // An interface that is administratively down refuses frames, and its users see why.
                     let _ = own.tap.write(frame.bytes());
                 }
             }
@@ -195,17 +206,17 @@ fn run(mut all: Vec<HostPort>, mut links: Links, rings: &[Rings], stop: &AtomicB
     }
 }
 
-/// Takes over the MAC addresses that the kernel tells of.
+/// Follows changes of the interfaces' MAC addresses.
 fn follow(all: &mut [HostPort], links: &mut Links) {
-    // The newest counts: the first look finds all that led to what an interface was made with.
-    let mut told = HashMap::new();
-    // An error is that of an interface that is gone; there is nothing to follow then.
+    // Only the latest matters: the first read includes the events of the creation.
+    let mut reported = HashMap::new();
+    // An error means that the interface is gone; there is nothing to follow then.
     let _ = links.look(all.iter().map(|own| &own.tap), |index, mac| {
-        told.insert(index, Mac(mac));
+        reported.insert(index, Mac(mac));
     });
-    for (index, mac) in told {
+    for (index, mac) in reported {
         if let Some(own) = all.iter_mut().find(|own| own.tap.index() == index)
-            && let Some(change) = own.mac.told(mac, Instant::now())
+            && let Some(change) = own.mac.reported(mac, Instant::now())
         {
             changed(&own.tap, &own.port, change);
         }
@@ -215,10 +226,9 @@ fn follow(all: &mut [HostPort], links: &mut Links) {
 fn changed(tap: &Tap, port: &PortSetup, change: Change) {
     let name = tap.name();
     match change {
-        Change::Follow => tracing::info!(
-            "interface {name} has another MAC address now: frames of port {} follow",
-            port.name
-        ),
+        Change::Follow => {
+            tracing::info!("interface {name} has a new MAC address; frames of port {} use it", port.name)
+        }
         Change::SetAgain => {
             tracing::warn!(
                 "interface {name}: its MAC address was changed right after the start, and is set to {} again; udev does not do that \
@@ -232,10 +242,10 @@ fn changed(tap: &Tap, port: &PortSetup, change: Change) {
     }
 }
 
-/// Carries what the kernel sent out of an interface.
+/// Forwards what the kernel sent out of an interface.
 fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
     for taken in 0..FRAMES {
-        // While workers are behind, frames wait in the kernel, which knows how to slow down.
+        // While workers are busy, frames stay in the kernel, which applies its own backpressure.
         if out.originate.is_full() || !out.long_frames.has_room() {
             return false;
         }
