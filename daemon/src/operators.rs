@@ -12,7 +12,11 @@ pub struct Operators {
 }
 
 impl Operators {
-    /// Opens what `[node]` names. An error comes with the key that it is about.
+    /// Opens what `[node]` names.
+    ///
+    /// # Errors
+    ///
+    /// A socket cannot be opened: the key of `[node]` that names it, and the reason.
     pub fn open(node: &Node, handler: impl Handler + Clone) -> Result<Self, (&'static str, String)> {
         let control = node.control.as_deref().map(|path| ControlServer::start(path, handler.clone()));
         let _control = control.transpose().map_err(|error| ("control", error.to_string()))?;

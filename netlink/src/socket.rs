@@ -83,7 +83,11 @@ impl Socket {
         Ok(Self { inner, buffer: vec![0; BUFFER], sequence: 0 })
     }
 
-    /// Wants to hear of changes; see [`group`].
+    /// Joins a multicast group of changes; see [`group`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel knows no such group, or this process may not join it.
     pub fn subscribe(&self, group: u32) -> Result<()> {
         self.inner.add_membership(group)
     }

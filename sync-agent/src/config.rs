@@ -30,6 +30,10 @@ pub struct AgentFile {
 
 impl AgentFile {
     /// What types alone cannot say.
+    ///
+    /// # Errors
+    ///
+    /// The first key whose value cannot be used, with its line.
     pub fn check(loaded: &Loaded<Self>) -> Result<(), ConfigError> {
         let file = &loaded.value;
         file.node.check(loaded)?;

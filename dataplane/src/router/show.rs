@@ -74,12 +74,20 @@ impl View {
     }
 
     /// Next-hop groups, and what was forwarded by each.
+    ///
+    /// # Errors
+    ///
+    /// The control thread does not answer in time.
     pub fn groups(&self) -> Result<GroupList, String> {
         let counters = self.counters.clone();
         self.control.ask(CONTROL_TIMEOUT, move |control| control.groups(&counters)).ok_or_else(late)
     }
 
     /// Answers what a dataplane alone can be asked.
+    ///
+    /// # Errors
+    ///
+    /// The control thread does not answer in time, or refuses what was asked, with the reason.
     pub fn answer(&self, request: DataplaneRequest) -> Result<Answer, String> {
         match request {
             DataplaneRequest::Neighbors => {

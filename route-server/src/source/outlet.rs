@@ -114,6 +114,10 @@ impl Outlet {
     }
 
     /// Hands an event over if the channel has room; gives it back if not.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] where the route server ends.
     pub fn try_send(&self, event: Event) -> Result<Option<Event>, Stopped> {
         if self.stopped() {
             return Err(Stopped);
@@ -129,6 +133,10 @@ impl Outlet {
     }
 
     /// Hands over what is in `batch`, if anything, and leaves it empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] where the route server ends.
     pub fn flush(&self, batch: &mut Vec<RouteChange>) -> Result<(), Stopped> {
         if batch.is_empty() { Ok(()) } else { self.send(Event::Batch(std::mem::take(batch))) }
     }

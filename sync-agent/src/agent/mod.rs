@@ -306,6 +306,10 @@ impl AgentHandle {
     }
 
     /// Answers what an operator asks about opaque records.
+    ///
+    /// # Errors
+    ///
+    /// The agent has ended, or does not answer in time.
     pub fn records(&self, request: KvRequest) -> Result<Answer, String> {
         match request {
             KvRequest::Get { key } => self.ask(|answer| Command::KvGet(key, answer)).map(Answer::Kv),
