@@ -281,6 +281,10 @@ impl AgentHandle {
     }
 
     /// Answers an operator.
+    ///
+    /// # Errors
+    ///
+    /// The agent has ended, does not answer in time, or has nothing of what was asked for.
     pub fn answer(&self, request: Request) -> Result<Answer, String> {
         match request {
             Request::Status => self.status().map(|s| Answer::Status(Box::new(s))),
