@@ -25,7 +25,8 @@ pub struct Process {
     killed: bool,
 }
 
-/// A command of this program; in a network namespace where one is named.
+/// A command of this program; in a network namespace where one is named. The kernel ends it with the thread that starts it, which has to
+/// live as long.
 ///
 /// # Errors
 /// There is no such file.
@@ -217,5 +218,46 @@ impl Drop for Process {
         if std::thread::panicking() {
             eprintln!("--- {} said last:\n{}", self.name, self.end_of_log());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(folder: &Path, script: &str) -> Process {
+        let mut command = command(&find("bash").unwrap(), None).unwrap();
+        command.args(["-c", script]);
+        Process::start("shell", command, folder).unwrap()
+    }
+
+    #[test]
+    fn one_that_ends_by_itself_is_named_with_its_last_words_and_one_that_was_killed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = shell(folder.path(), "read word; echo heard $word; exit 3");
+        process.check().unwrap();
+        process.tell("end\n").unwrap();
+        until("the end", END, || Ok::<_, Failure>(!process.runs())).unwrap();
+        let said = process.check().unwrap_err().to_string();
+        assert!(said.contains("shell ended (exit status: 3)") && said.ends_with("heard end"), "{said}");
+        let mut process = shell(folder.path(), "sleep 60");
+        process.kill();
+        process.check().unwrap();
+    }
+
+    #[test]
+    fn one_that_is_paused_ends_in_order_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process =
+            shell(folder.path(), "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
+        until("the trap", END, || Ok::<_, Failure>(process.output() == "ready\n")).unwrap();
+        process.pause();
+        assert_eq!(process.stop().and_then(|status| status.code()), Some(7));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = command("/nonexistent/program".as_ref(), None).unwrap_err().to_string();
+        assert!(error.starts_with("/nonexistent/program is not there"), "{error}");
     }
 }
