@@ -39,7 +39,7 @@ test: ## every test that needs no NIC
 	@$(SETUP) test
 	@scripts/run-tests
 
-test-dpdk: ## ffi/ and dataplane/ with DPDK 22.11, 24.11 and 25.11, in root file systems that stay in FIBCAST_CACHE (as root); RELEASES=25.11: that one; TESTS=ffi: build all, test ffi/
+test-dpdk: ## libs/ffi/ and dataplane/ with DPDK 22.11, 24.11 and 25.11, in root file systems that stay in FIBCAST_CACHE (as root); RELEASES=25.11: that one; TESTS=ffi: build all, test libs/ffi/
 	@$(SETUP) dpdk
 	@scripts/test-dpdk
 
@@ -53,7 +53,7 @@ test-vm: ## the programs in a virtual machine with four kinds of PCI NIC behind 
 	@$(SETUP) build
 	@$(SETUP) vm
 	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane
-	@interop/vm/test-vm --kind $(KIND)
+	@verify/interop/vm/test-vm --kind $(KIND)
 
 lint: ## clippy, formatting, licences and advisories
 	@$(SETUP) build
@@ -71,19 +71,19 @@ bench: ## benchmarks against dpdk-test-fib and others; prints tables
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; RUNTIME_DIRECTORY=$$folder target/release/fibcast-bench all
 
 docker: build ## the container image fibcast:latest
-	@docker/build-image
+	@verify/docker/build-image
 
 docker-test: docker ## two route servers, two NIC hosts and a generator in containers; the primary is killed
-	@docker/thin/run-test
+	@verify/docker/thin/run-test
 
 docker-frr: docker ## the container image fibcast-frr:latest: FRR and BIRD
-	@docker/frr/build-image
+	@verify/docker/frr/build-image
 
 docker-edge: docker-frr ## the full table by BGP and internal routes by OSPF, through FRR to NIC hosts of two tiers, in containers; judged
-	@docker/edge/run-test
+	@verify/docker/edge/run-test
 
 docker-chaos: docker-frr ## the same while its parts are killed, paused and cut off in an order that SEED=n decides
-	@docker/chaos/run-test
+	@verify/docker/chaos/run-test
 
 fuzz: ## every decoder and machine under cargo-fuzz, FUZZ_SECONDS=60 each; without it property tests with CASES=20000
 	@$(SETUP) build
@@ -103,4 +103,4 @@ install: build ## programs to $(PREFIX)/bin
 
 clean: ## what was built, containers' leftovers included
 	@$(CARGO) clean
-	@rm -rf docker/.build
+	@rm -rf verify/docker/.build

@@ -17,7 +17,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 fn real_table() -> Vec<IpNet> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/full-table-2024.prefixes.txt.gz");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../verify/data/full-table-2024.prefixes.txt.gz");
     let file = std::fs::File::open(path).unwrap();
     let text = std::io::read_to_string(GzDecoder::new(file)).unwrap();
     let mut prefixes: Vec<IpNet> = text.lines().map(|line| line.trim().parse().unwrap()).collect();

@@ -14,7 +14,7 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
     wait_until("forwarding", || router.drops().sent > 100);
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
-    let said = router.ask(Request::Reload).unwrap();
+    let answer = router.ask(Request::Reload).unwrap();
     assert_eq!(
         answer,
         Answer::Done(

@@ -2,7 +2,7 @@
 //! what the full one takes without reserve, the fast path has taken.
 
 use crate::stage::*;
-use fibcast_dataplane::io::{Packet, Places};
+use fibcast_dataplane::io::{Packet, PacketMask};
 use fibcast_dataplane::packet::checksum;
 use fibcast_dataplane::pipeline::classify::{classify, sort};
 use fibcast_dataplane::pipeline::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS};
@@ -76,7 +76,7 @@ fn fast(burst: &[Received], offload: bool) -> Vec<Taken> {
         ipv4_input::fast::<_, false>(burst, sorted.v4, &mut v4)
     } | ipv6_input::fast(burst, sorted.v6, &mut v6);
     let taken = taken(&v4, &v6);
-    let places = taken.iter().fold(0, |places, taken| places | (1 as Places) << taken.at);
+    let places = taken.iter().fold(0, |places, taken| places | (1 as PacketMask) << taken.at);
     assert_eq!(places ^ refused, sorted.v4 | sorted.v6, "each is taken or refused");
     taken
 }

@@ -1,0 +1,156 @@
+//! `fibcast-sentinel` with a vtysh that says what the test wants FRR to say: when does it install the route that means "complete"?
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Answers from the file of the question's name, and notes when the sentinel is installed.
+const VTYSH: &str = r#"#!/bin/bash
+cd "$(dirname "$0")"
+for question in "$@"; do
+    case $question in
+    'show ipv6 route '*) cat installed 2>/dev/null ;;
+    'show bgp summary failed') cat failed 2>/dev/null ;;
+    'show bgp summary json') cat summary 2>/dev/null ;;
+    'show bgp neighbors json') cat neighbors 2>/dev/null ;;
+    'show ip ospf interface') cat interfaces 2>/dev/null ;;
+    'show ip ospf neighbor') cat adjacent 2>/dev/null ;;
+    'show ip route summary') cat routes ;;
+    'ipv6 route '*' blackhole') echo '"blackhole":true' >installed ;;
+    esac
+done
+exit 0
+"#;
+
+/// FRR as it speaks when it has converged, and a sentinel that is not there yet.
+struct Frr {
+    folder: tempfile::TempDir,
+}
+
+impl Frr {
+    fn new() -> Frr {
+        let frr = Frr { folder: tempfile::tempdir().unwrap() };
+        frr.says("vtysh", VTYSH);
+        let vtysh = frr.folder.path().join("vtysh");
+        std::fs::set_permissions(vtysh, std::fs::Permissions::from_mode(0o755)).unwrap();
+        frr.has(1_000, 1_000);
+        frr
+    }
+
+    fn says(&self, file: &str, text: &str) {
+        // At once: it may be read at this moment.
+        let new = self.folder.path().join(format!("{file}.new"));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.folder.path().join(file)).unwrap();
+    }
+
+    fn has(&self, routes: u32, installed: u32) {
+        self.says("routes", &format!("Totals {routes} {installed}\n"));
+    }
+
+    fn installed(&self) -> bool {
+        self.folder.path().join("installed").exists()
+    }
+
+    /// Runs the sentinel, does `meanwhile` with FRR, and returns the seconds until it was installed.
+    fn until_installed(&self, options: &[&str], meanwhile: impl FnOnce(&Frr)) -> f64 {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/frr/fibcast-sentinel");
+        let path = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap_or_default());
+        let start = Instant::now();
+        let mut child = Command::new(script)
+            .args(options)
+            .env("PATH", path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        meanwhile(self);
+        assert!(child.wait().unwrap().success());
+        assert!(self.installed());
+        start.elapsed().as_secs_f64()
+    }
+}
+
+fn neighbor(state: &str, families: &[bool]) -> String {
+    let families =
+        families.iter().map(|received| format!("\n\"endOfRibStatus\":{{\n\"endOfRibRecv\":{received}\n}}"));
+    format!("\"bgpState\":\"{state}\",{}\n", families.collect::<String>())
+}
+
+#[test]
+fn after_the_end_of_rib_of_all_neighbors_two_seconds_of_stillness_do() {
+    let frr = Frr::new();
+    frr.says("neighbors", &(neighbor("Established", &[true, true]) + &neighbor("Established", &[true])));
+    let took = frr.until_installed(&[], |_| ());
+    assert!((2.0..5.0).contains(&took), "{took} s");
+}
+
+#[test]
+fn without_an_end_of_rib_it_takes_five() {
+    for (what, families) in [("none says so", vec![]), ("one family is missing", vec![true, false])] {
+        let frr = Frr::new();
+        frr.says("neighbors", &(neighbor("Established", &[true]) + &neighbor("Established", &families)));
+        let took = frr.until_installed(&[], |_| ());
+        assert!(took >= 5.0, "{what}: {took} s");
+    }
+}
+
+/// Whatever it is that FRR still has to do, no sentinel until it has done it.
+fn waits_for(unfinished: impl FnOnce(&Frr), finish: impl FnOnce(&Frr)) {
+    let frr = Frr::new();
+    unfinished(&frr);
+    frr.until_installed(&["--settle", "1"], |frr| {
+        std::thread::sleep(Duration::from_secs(4));
+        assert!(!frr.installed());
+        finish(frr);
+    });
+}
+
+#[test]
+fn it_waits_for_messages_that_bgpd_has_not_looked_at() {
+    waits_for(
+        |frr| frr.says("summary", "\"inq\":0,\"inq\":7,"),
+        |frr| frr.says("summary", "\"inq\":0,\"inq\":0,"),
+    );
+}
+
+#[test]
+fn it_waits_for_a_neighbor_that_is_not_established() {
+    waits_for(|frr| frr.says("failed", "198.18.0.2 00:00:07 0 1 Connect\n"), |frr| frr.says("failed", ""));
+}
+
+#[test]
+fn it_waits_for_an_ospf_neighbor_on_its_way_and_for_the_first_one() {
+    let interfaces = |frr: &Frr| frr.says("interfaces", "  Hello due in 0.5 s\n");
+    let full = |frr: &Frr| frr.says("adjacent", "198.19.0.2 1 Full/DR\n");
+    waits_for(interfaces, full);
+    waits_for(
+        |frr| {
+            interfaces(frr);
+            frr.says("adjacent", "198.19.0.2 1 Full/DR\n198.19.0.3 1 Exchange/DROther\n");
+        },
+        full,
+    );
+}
+
+#[test]
+fn it_does_not_wait_for_a_neighbor_longer_than_it_is_told() {
+    let frr = Frr::new();
+    frr.says("failed", "198.18.0.2 never 0 0 Active\n");
+    let took = frr.until_installed(&["--settle", "1", "--timeout", "3"], |_| ());
+    assert!(took >= 3.0, "{took} s");
+}
+
+#[test]
+fn it_waits_while_zebra_installs_what_it_has() {
+    let frr = Frr::new();
+    frr.until_installed(&["--settle", "2"], |frr| {
+        for installed in 0..8 {
+            frr.has(1_000, installed);
+            assert!(!frr.installed());
+            std::thread::sleep(Duration::from_millis(600));
+        }
+    });
+}
