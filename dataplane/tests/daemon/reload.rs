@@ -29,7 +29,7 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
     // What cannot change without a restart is named, and nothing else is taken over with it.
     router.rewrite("0", "tx_backlog = 64", ROUTE);
     let error = router.ask(Request::Reload).unwrap_err();
-    assert!(error.contains("nothing was changed: workers can change with a restart only"), "{error}");
+    assert!(error.contains("nothing was changed: changes of workers need a restart"), "{error}");
     let before = router.drops().sent;
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\n");
     let error = router.ask(Request::Reload).unwrap_err();
@@ -58,7 +58,7 @@ fn an_operators_route_and_neighbor_come_and_go() {
     assert!(router.ask(route("127.0.0.1")).unwrap_err().contains("via: expected a gateway"));
     router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap();
     let error = router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap_err();
-    assert!(error.contains("found none to 10.0.0.0/8"), "{error}");
+    assert!(error.contains("no route of its own to 10.0.0.0/8"), "{error}");
     let gone =
         DataplaneRequest::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
     router.ask(gone.clone()).unwrap();

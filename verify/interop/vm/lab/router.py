@@ -1,4 +1,6 @@
 """The router under test: fibcast-dataplane by its systemd unit in the machine."""
+import time
+
 from . import config
 from .guest import CommandFailed
 
@@ -47,6 +49,15 @@ class Router:
 
     def port(self, name):
         return next(port for port in self.ask("show ports")["ports"] if port["name"] == name)
+
+    def wait_for_link(self, name, up, limit=5):
+        """Seconds until it reports this state of a port's link, None where it does not: a driver needs a while to see its link."""
+        began = time.monotonic()
+        while time.monotonic() - began < limit * self.guest.patience:
+            if self.port(name)["link_up"] == up:
+                return time.monotonic() - began
+            time.sleep(0.1)
+        return None
 
     def iommu_faults(self, known=""):
         """Lines in which the kernel reports DMA that the IOMMU refused, without those of a fault that is known."""
