@@ -155,7 +155,10 @@ fn a_sub_interface_needs_a_parent_with_a_device_and_a_vlan_of_its_own() {
         (Link { device: 0, vlan: Some(7) }, VrfId(3), Mac([2; 6]))
     );
     let wrong = |from: &str, to: &str| check(&text.replacen(from, to, 1)).unwrap_err();
-    assert!(wrong("vlan = 7", "vlan = 4095").contains("port[1].vlan: expected an unused VLAN of p0 from 1 to 4094"));
+    assert!(
+        wrong("vlan = 7", "vlan = 4095")
+            .contains("port[1].vlan: expected an unused VLAN of p0 from 1 to 4094")
+    );
     assert!(
         wrong("parent = \"p0\"", "parent = \"p9\"")
             .contains("port[1].parent: expected the name of a [[port]]")
