@@ -69,6 +69,10 @@ impl View {
     }
 
     /// Routes that the host forwards by.
+    ///
+    /// # Errors
+    ///
+    /// The control thread does not answer in time.
     pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
         self.control.ask(CONTROL_TIMEOUT, move |control| control.routes(&query, limit)).ok_or_else(late)
     }

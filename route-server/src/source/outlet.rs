@@ -69,7 +69,7 @@ pub struct Report {
 /// An event and the source it comes from.
 #[derive(Debug)]
 pub struct Message {
-    /// Place of the source in the configuration.
+    /// Index of the source in the configuration.
     pub source: usize,
     /// What it says.
     pub event: Event,
@@ -98,12 +98,16 @@ impl Outlet {
         Self { source, to, wake, stop }
     }
 
-    /// Place of the source in the configuration.
+    /// Index of the source in the configuration.
     pub(super) fn source(&self) -> usize {
         self.source
     }
 
     /// Hands an event over, waiting while the channel is full.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] where the route server ends.
     pub fn send(&self, event: Event) -> Result<(), Stopped> {
         if self.stopped() {
             return Err(Stopped);
