@@ -7,6 +7,19 @@
 //! | [`client`] | [`client::ask`], used by `fibcast`, the demo and tests |
 //! | [`server`] | [`server::ControlServer`]: a daemon's unix socket |
 //! | [`http`], [`metrics`] | the same handler for monitoring |
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use fibcast_control::client::ask;
+//! use fibcast_control::protocol::{Answer, Request};
+//!
+//! let answer = ask("/run/fibcast/nh-1.sock".as_ref(), &Request::Status {}, Duration::from_secs(5))?;
+//! if let Answer::Status(status) = answer {
+//!     println!("{}: ready {}, {} IPv4 routes", status.name, status.ready, status.table.ipv4_routes);
+//! }
+//! # Ok::<(), fibcast_control::client::ClientError>(())
+//! ```
 
 pub mod capture;
 pub mod client;

@@ -272,13 +272,13 @@ mod tests {
         let text = format!("[node]\nname = \"a\"\nlisten = [\"0.0.0.0:7830\"]\n[tls]\n{FILES}");
         check(&text).unwrap();
         let error = check(&format!("{text}insecure = true\n")).unwrap_err();
-        assert!(error.starts_with("x.toml:8: tls.insecure: is of no use with a certificate"), "{error}");
+        assert!(error.starts_with("x.toml:8: tls.insecure: has no effect with a certificate"), "{error}");
     }
 
     #[test]
     fn allow_lists_are_checked_and_need_certificates() {
         let error = check("[node]\nname = \"a\"\n[tls]\nservers = [\"rs-*\"]\n").unwrap_err();
-        assert!(error.starts_with("x.toml:4: tls.servers: is of no use without cert"), "{error}");
+        assert!(error.starts_with("x.toml:4: tls.servers: has no effect without cert"), "{error}");
         let with = |list: &str| check(&format!("[node]\nname = \"a\"\n[tls]\n{FILES}{list}\n")).unwrap_err();
         let error = with("servers = [\"rs-a\", \"*-*\"]");
         assert!(error.starts_with("x.toml:7: tls.servers[1]: expected the name of a node"), "{error}");

@@ -61,7 +61,7 @@ impl Lab {
             }
         }
         sweep();
-        // Tests of one program follow each other, so a number tells them apart.
+        // Tests of one program run one after another, distinguished by a number.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let tag = format!("{TAG}{}-{number}", std::process::id());

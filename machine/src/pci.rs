@@ -276,7 +276,7 @@ mod tests {
         root.device("0000:03:00.0", NIC, Some("ixgbe"), Some("7"));
         root.file("sys/bus/pci/devices/0000:03:00.0/net/eth0/mtu", "1500\n");
         let found = root.obstacle("0000:03:00.0");
-        assert!(found.contains("the kernel's driver ixgbe (interface eth0"), "{found}");
+        assert!(found.contains("the kernel driver ixgbe (interface eth0"), "{found}");
         assert!(found.ends_with("modprobe vfio-pci && dpdk-devbind.py -b vfio-pci 0000:03:00.0"), "{found}");
         root.file("sys/module/vfio_pci/refcnt", "0\n");
         let found = root.obstacle("0000:03:00.0");

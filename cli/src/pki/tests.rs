@@ -33,7 +33,7 @@ fn two_commands_make_what_a_node_needs_with_secret_keys() {
 fn nothing_is_overwritten_unasked_and_a_renewal_replaces_both_files() {
     let (_folder, store) = made();
     let again = init(&store, 10).unwrap_err().to_string();
-    assert!(again.ends_with("ca.key: is there already, and is left alone"), "{again}");
+    assert!(again.ends_with("ca.key: already exists"), "{again}");
     issue(&store, "nh-1", 5, false).unwrap();
     let read_both = || [read(&store.path("nh-1.pem")).unwrap(), read(&store.path("nh-1.key")).unwrap()];
     let before = read_both();

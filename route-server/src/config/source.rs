@@ -16,7 +16,7 @@ use crate::source::{Kind, fixed, replay};
 /// `[[source]]`: one protocol instance.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct SourceKeys {
     /// Name of the protocol instance, unique on this server.
     pub origin: String,
     /// `fpm`, `netlink`, `mrt` or `static`.
@@ -114,7 +114,7 @@ pub(super) fn check(loaded: &Loaded<Config>) -> Result<Vec<SourcePlan>, ConfigEr
     Ok(sources)
 }
 
-fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+fn plan(loaded: &Loaded<Config>, at: usize, source: &SourceKeys) -> Result<SourcePlan, ConfigError> {
     let error = |name, reason: String| {
         Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
     };
@@ -173,7 +173,7 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
     }
     let (origin, vrf) = (source.origin.clone(), source.vrf);
     if kind == "static" {
-        let kind = Kind::Static(fixed::Options { path, vrf });
+        let kind = Kind::Static(fixed::StaticOptions { path, vrf });
         return Ok(SourcePlan { origin, distance: source.distance.unwrap_or(1), kind });
     }
     let pace = match &source.pace {
@@ -198,12 +198,12 @@ fn plan(loaded: &Loaded<Config>, at: usize, source: &Source) -> Result<SourcePla
         }
     }
     let updates = source.updates.clone();
-    let kind = Kind::Mrt(replay::Options { path, updates, pace, start_at_us, peer: source.peer, vrf });
+    let kind = Kind::Mrt(replay::MrtOptions { path, updates, pace, start_at_us, peer: source.peer, vrf });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 
 /// The filter of a source's keys.
-pub(super) fn filter_of(source: &Source) -> Result<Filter, Wrong> {
+pub(super) fn filter_of(source: &SourceKeys) -> Result<Filter, Wrong> {
     Filter::new(&source.filter, &source.lengths, source.max_prefixes)
 }
 
