@@ -171,7 +171,7 @@ fn two_servers_with_one_origin_name_say_so_and_name_both() {
         folder.config(&format!("rs{n}"), Some(addresses[n]), &more);
     }
     let servers: Vec<Server> = (0..2).map(|n| Server::start(&folder, &format!("rs{n}"))).collect();
-    let text = "origin \"bgp\" is configured at rs0 and at rs1: give it another name at one of them";
+    let text = "origin \"bgp\" is configured at rs0 and at rs1: rename one of them";
     for server in &servers {
         server.until("a word about the conflict", |status| {
             status.origins.len() == 2 && status.origins.iter().all(|o| o.conflict.as_deref() == Some(text))

@@ -93,7 +93,7 @@ fn expired_certificate_is_refused_by_either_side() {
         &["client at 127.0.0.1:", "its certificate has expired"],
         "refused our certificate: expired",
     );
-    assert!(log.line(&["nh-1.pem: peers are going to refuse our certificate"]).is_some());
+    assert!(log.line(&["nh-1.pem: peers will refuse our certificate"]).is_some());
 }
 
 #[test]

@@ -155,7 +155,10 @@ fn a_sub_interface_needs_a_parent_with_a_device_and_a_vlan_of_its_own() {
         (Link { device: 0, vlan: Some(7) }, VrfId(3), Mac([2; 6]))
     );
     let wrong = |from: &str, to: &str| check(&text.replacen(from, to, 1)).unwrap_err();
-    assert!(wrong("vlan = 7", "vlan = 4095").contains("port[1].vlan: expected a VLAN from 1 to 4094"));
+    assert!(
+        wrong("vlan = 7", "vlan = 4095")
+            .contains("port[1].vlan: expected an unused VLAN of p0 from 1 to 4094")
+    );
     assert!(
         wrong("parent = \"p0\"", "parent = \"p9\"")
             .contains("port[1].parent: expected the name of a [[port]]")
@@ -178,7 +181,7 @@ fn an_ipv4_route_may_have_ipv6_gateways_and_not_the_other_way_round() {
             .unwrap_err()
             .contains("weights: expected one for each of 1")
     );
-    assert!(via("via = \"fe80::1\"").unwrap_err().contains("port: every link has fe80::1"));
+    assert!(via("via = \"fe80::1\"").unwrap_err().contains("port: fe80::1 is link-local"));
     via("via = \"fe80::1\"\nport = \"p0\"").unwrap();
     let text = GOOD.replacen("10.0.0.0/8", "2001:db8:f::/48", 1);
     assert!(

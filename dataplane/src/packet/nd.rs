@@ -211,7 +211,7 @@ mod tests {
         let own: Ipv6Addr = "2001:db8::1".parse().unwrap();
         let mut frame = solicitation(OWN, own, own, None);
         frame[14 + 40 + 20] ^= 4;
-        assert_eq!(read(&frame).unwrap_err().expected, "a right checksum");
+        assert_eq!(read(&frame).unwrap_err().expected, "a valid checksum");
     }
 
     proptest! {

@@ -58,7 +58,7 @@ fn an_operators_route_and_neighbor_come_and_go() {
     assert!(router.ask(route("127.0.0.1")).unwrap_err().contains("via: expected a gateway"));
     router.ask(Request::RouteDelete { vrf: 0, prefix }).unwrap();
     let error = router.ask(Request::RouteDelete { vrf: 0, prefix }).unwrap_err();
-    assert!(error.contains("found none to 10.0.0.0/8"), "{error}");
+    assert!(error.contains("no route of its own to 10.0.0.0/8"), "{error}");
     let gone = Request::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };
     router.ask(gone.clone()).unwrap();
     assert!(router.ask(gone).unwrap_err().contains("has no static neighbor"));

@@ -33,7 +33,7 @@ fn packets_that_go_nowhere_say_why() {
         ("203.0.113.5", "dropped: no_route"),
         ("10.66.0.1", "dropped: blackhole"),
         ("192.0.2.1", "host"),
-        ("198.51.100.50", "held: the neighbor does not answer yet"),
+        ("198.51.100.50", "held: the neighbor has not answered yet"),
         ("2001:db8:dead::1", "dropped: no_route"),
         ("127.0.0.1", "dropped: martian_destination"),
         ("239.1.2.3", "dropped: multicast"),

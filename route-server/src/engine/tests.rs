@@ -79,7 +79,7 @@ fn routes_of_a_dead_server_give_way_at_once_stay_alone_for_lease_and_hold_time_a
     assert_eq!(net.shows(1)[1], "10.1.0.0/16 via 192.0.2.1 of bgp");
     net.run(1.0);
     assert_eq!(net.shows(1), ["10.0.0.0/8 via 192.0.2.2 of ospf", "2001:db8::/32 via 2001:2::1 of ospf"]);
-    assert_eq!(net.origin(1, "bgp"), "bgp expired out []");
+    assert_eq!(net.origin(1, "bgp"), "bgp expired ineligible []");
     assert_eq!(net.nodes[1].engine().rib_tables().count(), 1, "and its memory with it");
 }
 
