@@ -13,7 +13,7 @@ fn main() {
         eprintln!("usage: rib-load TABLE.mrt [UPDATES.mrt]");
         std::process::exit(2);
     };
-    let options = |path| replay::Options {
+    let options = |path| replay::MrtOptions {
         path,
         updates: None,
         pace: Pace::Recorded,

@@ -15,9 +15,9 @@ use fibcast_sync_proto::origins::LEASE;
 use serde::Deserialize;
 
 use crate::filter::Filter;
-pub use peer::Peer;
+pub use peer::PeerKeys;
 use source::filter_of;
-pub use source::{PaceKey, Source, SourcePlan};
+pub use source::{PaceKey, SourceKeys, SourcePlan};
 
 /// The configuration file as written.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,10 +39,10 @@ pub struct Config {
     pub rib: Rib,
     /// `[[source]]`
     #[serde(default)]
-    pub source: Vec<Source>,
+    pub source: Vec<SourceKeys>,
     /// `[[peer]]`
     #[serde(default)]
-    pub peer: Vec<Peer>,
+    pub peer: Vec<PeerKeys>,
 }
 
 /// `[sync]`: connections to clients and peers.

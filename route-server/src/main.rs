@@ -10,7 +10,7 @@ use fibcast_route_server::{config, run};
 /// Computes one forwarding table from several sources and peers, and serves it.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Options {
+struct Arguments {
     /// Configuration file
     #[arg(long, default_value = "/etc/fibcast/route-server.toml")]
     config: PathBuf,
@@ -20,14 +20,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    finish("fibcast-route-server", start(&options))
+    let arguments = Arguments::parse();
+    finish("fibcast-route-server", start(&arguments))
 }
 
-fn start(options: &Options) -> Result<(), Failure> {
+fn start(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::cpu::check().map_err(Failure::work)?;
-    let checked = config::read(&options.config)?;
-    if options.check_config {
+    let checked = config::read(&arguments.config)?;
+    if arguments.check_config {
         return Ok(());
     }
     fibcast_daemon::log::start();

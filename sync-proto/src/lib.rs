@@ -22,7 +22,7 @@
 //! let mut table = Table::new(1);
 //! table.commit([
 //!     Change::Put(Key::Group(label), Value::Group(group)),
-//!     Change::Put(route, Value::Route { group: label }),
+//!     Change::Put(route, Value::Route(label)),
 //! ])?;
 //! assert_eq!((table.serial(), table.counts().routes()), (1, 1));
 //! // A reader at serial 0 lacks the group and the route.

@@ -6,6 +6,19 @@
 //! One request is one line of JSON, its answer another; a connection may carry many. A request is its name, or its name with what it is
 //! about: `"status"`, `{"routes":{"limit":5}}`, `{"dataplane":"ports"}`, `{"kv":{"get":{"key":"motd"}}}`. The answer is
 //! `{"ok":{"ports":{…}}}` or `{"error":"…"}`.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use fibcast_control::client::ask;
+//! use fibcast_control::protocol::{Answer, Request};
+//!
+//! let answer = ask("/run/fibcast/nh-1.sock".as_ref(), &Request::Status, Duration::from_secs(5))?;
+//! if let Answer::Status(status) = answer {
+//!     println!("{}: ready {}, {} IPv4 routes", status.name, status.ready, status.table.ipv4_routes);
+//! }
+//! # Ok::<(), fibcast_control::client::ClientError>(())
+//! ```
 
 pub mod capture;
 pub mod client;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// `[[peer]]`: a route server that this one registers with.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Peer {
+pub struct PeerKeys {
     /// `host:port`; a name is resolved at each connection.
     pub address: String,
     /// Only `primary`: each peer has origins of its own, so there is no standby among them.

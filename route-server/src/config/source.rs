@@ -15,7 +15,7 @@ use crate::source::{Kind, fixed, replay};
 /// `[[source]]`: one protocol instance.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct SourceKeys {
     /// Name of the protocol instance, unique on this server.
     pub origin: String,
     /// `fpm`, `netlink`, `mrt` or `static`.
@@ -172,7 +172,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan,
     }
     let (origin, vrf) = (source.origin.clone(), source.vrf);
     if kind == "static" {
-        let kind = Kind::Static(fixed::Options { path, vrf });
+        let kind = Kind::Static(fixed::StaticOptions { path, vrf });
         return Ok(SourcePlan { origin, distance: source.distance.unwrap_or(1), kind });
     }
     let pace = match &source.pace {
@@ -197,12 +197,12 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan,
         }
     }
     let updates = source.updates.clone();
-    let kind = Kind::Mrt(replay::Options { path, updates, pace, start_at_us, peer: source.peer, vrf });
+    let kind = Kind::Mrt(replay::MrtOptions { path, updates, pace, start_at_us, peer: source.peer, vrf });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 
 /// The filter of a source's keys.
-pub(super) fn filter_of(source: &Source) -> Result<Filter, Wrong> {
+pub(super) fn filter_of(source: &SourceKeys) -> Result<Filter, Wrong> {
     Filter::new(&source.filter, &source.lengths, source.max_prefixes)
 }
 

@@ -25,7 +25,7 @@ fn source(more: &str) -> String {
 fn sources_get_their_options_and_distances() {
     let text = source("kind = \"mrt\"\nupdates = \"Cargo.toml\"\npace = 1000\nstart_at = 1.5");
     let config = checked(&text).unwrap();
-    let expected = Kind::Mrt(replay::Options {
+    let expected = Kind::Mrt(replay::MrtOptions {
         path: "Cargo.toml".into(),
         updates: Some("Cargo.toml".into()),
         pace: Pace::PerSecond(1000.0),

@@ -23,7 +23,7 @@ const MAX_HOPS: usize = 256;
 
 /// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct StaticOptions {
     /// The file.
     pub path: PathBuf,
     /// VRF of its routes.
@@ -142,7 +142,7 @@ fn group(text: &str) -> Result<GroupValue, Wrong<'_>> {
     Ok(GroupValue::Hops(hops).canonical())
 }
 
-pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
+pub(super) fn run(options: &StaticOptions, outlet: &Outlet) -> Result<(), End> {
     let routes = read(&options.path).map_err(|e| End::Failed(e.to_string()))?;
     let vrf = options.vrf;
     for part in routes.chunks(BATCH) {
@@ -181,7 +181,7 @@ mod tests {
             "# routes\n\n192.0.2.0/24 via 198.18.1.1\n198.51.100.0/24\tvia 198.18.1.1, 198.19.1.1*2 # two\n\
              2001:db8::/32 via 2001:2::1\n203.0.113.0/24 blackhole\n0.0.0.0/0 unreachable\n::/0 prohibit\n",
         );
-        let received = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        let received = events(Kind::Static(StaticOptions { path: file.path().to_owned(), vrf: 0 }));
         assert!(matches!(received[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
         let state = net_state(&received);
         assert_eq!(state.len(), 6);
@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn a_source_with_a_wrong_line_fails_without_a_route_and_without_an_end_of_table() {
         let file = file("192.0.2.0/24 via 198.18.1.1\nrubbish\n");
-        let received = events(Kind::Static(Options { path: file.path().to_owned(), vrf: 0 }));
+        let received = events(Kind::Static(StaticOptions { path: file.path().to_owned(), vrf: 0 }));
         assert!(
             matches!(&received[..], [Event::Failed(reason)] if reason.contains(":2: expected")),
             "{received:?}"

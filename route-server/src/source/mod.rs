@@ -25,13 +25,13 @@ pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChang
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A text file with routes.
-    Static(fixed::Options),
+    Static(fixed::StaticOptions),
     /// A recorded table and updates.
-    Mrt(replay::Options),
+    Mrt(replay::MrtOptions),
     /// zebra's table.
-    Fpm(fpm::Options),
+    Fpm(fpm::FpmOptions),
     /// A table of this host's kernel.
-    Netlink(netlink::Options),
+    Netlink(netlink::NetlinkOptions),
 }
 
 impl Kind {

@@ -27,7 +27,7 @@ const NAP_US: u64 = 50_000;
 
 /// Options of the source.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct MrtOptions {
     /// The table: a RIB dump or a full transfer.
     pub path: PathBuf,
     /// Updates to play after it.
@@ -44,13 +44,13 @@ pub struct Options {
 
 /// Turns recorded routes into changes, with one shared group for each next hop.
 struct Translator<'a> {
-    options: &'a Options,
+    options: &'a MrtOptions,
     groups: HashMap<IpAddr, Arc<Group>>,
     last: Option<(IpAddr, Arc<Group>)>,
 }
 
 impl<'a> Translator<'a> {
-    fn new(options: &'a Options) -> Self {
+    fn new(options: &'a MrtOptions) -> Self {
         Self { options, groups: HashMap::new(), last: None }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Translator<'a> {
     }
 }
 
-pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
+pub(super) fn run(options: &MrtOptions, outlet: &Outlet) -> Result<(), End> {
     let mut translator = Translator::new(options);
     // Validated first: a damaged updates file should prevent the start, not stop the replay.
     let first_us = match &options.updates {
@@ -107,7 +107,7 @@ fn first_time(path: &std::path::Path) -> Result<Option<u64>, MrtError> {
     Ok(first)
 }
 
-fn table(options: &Options, translator: &mut Translator<'_>, outlet: &Outlet) -> Result<(), End> {
+fn table(options: &MrtOptions, translator: &mut Translator<'_>, outlet: &Outlet) -> Result<(), End> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut last: Option<(IpNet, IpAddr)> = None;
     for route in Reader::open(&options.path)? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv6Net};
 use serde::Deserialize;
 
-use super::Source;
+use super::SourceKeys;
 use crate::source::mirror::{How, Policy};
 use crate::source::{fpm, netlink};
 
@@ -81,7 +81,7 @@ impl ProtocolKey {
 type Wrong = (&'static str, String);
 
 /// Keys present that only live sources use.
-pub(super) fn given(source: &Source) -> Vec<&'static str> {
+pub(super) fn given(source: &SourceKeys) -> Vec<&'static str> {
     let keys = [
         ("listen", source.listen.is_some()),
         ("allow", source.allow.is_some()),
@@ -98,7 +98,7 @@ pub(super) fn given(source: &Source) -> Vec<&'static str> {
 }
 
 /// An `fpm` source.
-pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
+pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, Wrong> {
     if source.table.is_some() {
         return Err(("table", "is not used by a source of kind \"fpm\"; see `vrfs`".to_owned()));
     }
@@ -136,11 +136,11 @@ pub(super) fn fpm(source: &Source) -> Result<fpm::Options, Wrong> {
         sentinel,
         hold: (hold > 0).then_some(Duration::from_secs(hold)),
     };
-    Ok(fpm::Options { origin: source.origin.clone(), listen, allow, rules })
+    Ok(fpm::FpmOptions { origin: source.origin.clone(), listen, allow, rules })
 }
 
 /// A `netlink` source.
-pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
+pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, Wrong> {
     let of_fpm = given(source)
         .into_iter()
         .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
@@ -151,7 +151,7 @@ pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
         .table
         .filter(|table| *table > 0)
         .ok_or(("table", "expected the number of a kernel table, such as 254 for the main one".to_owned()))?;
-    Ok(netlink::Options {
+    Ok(netlink::NetlinkOptions {
         origin: source.origin.clone(),
         table,
         policy: policy(source, BTreeMap::from([(table, source.vrf)]))?,
@@ -159,7 +159,7 @@ pub(super) fn netlink(source: &Source) -> Result<netlink::Options, Wrong> {
     })
 }
 
-fn how(source: &Source) -> Result<How, Wrong> {
+fn how(source: &SourceKeys) -> Result<How, Wrong> {
     match source.end_of_table.as_deref() {
         None | Some("either") => Ok(How::Either),
         Some("sentinel") => Ok(How::Sentinel),
@@ -171,7 +171,7 @@ fn how(source: &Source) -> Result<How, Wrong> {
     }
 }
 
-fn quiet(source: &Source, how: How) -> Result<Duration, Wrong> {
+fn quiet(source: &SourceKeys, how: How) -> Result<Duration, Wrong> {
     match source.quiet_s {
         Some(_) if how == How::Sentinel => {
             Err(("quiet_s", "has no effect with end_of_table = \"sentinel\"".to_owned()))
@@ -183,7 +183,7 @@ fn quiet(source: &Source, how: How) -> Result<Duration, Wrong> {
     }
 }
 
-fn policy(source: &Source, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong> {
+fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong> {
     let mut protocols = Vec::new();
     if let Some(key) = &source.protocol {
         key.numbers(&mut protocols).map_err(|reason| ("protocol", reason))?;

@@ -51,7 +51,7 @@ pub fn checked(name: &str, origins: &[(&str, u8)], peers: usize) -> Checked {
     let source = |(origin, distance): &(&str, u8)| SourcePlan {
         origin: (*origin).to_owned(),
         distance: *distance,
-        kind: Kind::Static(fixed::Options { path: "x".into(), vrf: 0 }),
+        kind: Kind::Static(fixed::StaticOptions { path: "x".into(), vrf: 0 }),
     };
     Checked { config, sources: origins.iter().map(source).collect() }
 }

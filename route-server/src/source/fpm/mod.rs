@@ -39,7 +39,7 @@ const BUSY: Duration = Duration::from_millis(2);
 
 /// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct FpmOptions {
     /// Name of the protocol instance, for the log.
     pub origin: String,
     /// Listen address for zebra.
@@ -50,7 +50,7 @@ pub struct Options {
     pub rules: Rules,
 }
 
-pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
+pub(super) fn run(options: &FpmOptions, outlet: &Outlet) -> Result<(), End> {
     let failed =
         |what: &str, error: std::io::Error| End::Failed(format!("{what} {}: {error}", options.listen));
     let listener = TcpListener::bind(options.listen).map_err(|e| failed("cannot listen on", e))?;
@@ -76,7 +76,7 @@ struct Session {
 }
 
 struct FpmServer<'a> {
-    options: &'a Options,
+    options: &'a FpmOptions,
     listener: TcpListener,
     session: Option<Session>,
     receiver: Receiver,

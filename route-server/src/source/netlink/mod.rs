@@ -36,7 +36,7 @@ const LONGEST_AGAIN: Duration = Duration::from_secs(16);
 
 /// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub struct NetlinkOptions {
     /// Name of the protocol instance, for the log.
     pub origin: String,
     /// Number of the kernel table.
@@ -47,7 +47,7 @@ pub struct Options {
     pub quiet: Duration,
 }
 
-pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
+pub(super) fn run(options: &NetlinkOptions, outlet: &Outlet) -> Result<(), End> {
     let failed = |error: std::io::Error| End::Failed(format!("netlink socket: {error}"));
     let events = Socket::open(ROOM).map_err(failed)?;
     for group in [
@@ -80,7 +80,7 @@ pub(super) fn run(options: &Options, outlet: &Outlet) -> Result<(), End> {
 }
 
 struct Reader<'a> {
-    options: &'a Options,
+    options: &'a NetlinkOptions,
     events: Socket,
     dumps: Socket,
     follower: Follower,

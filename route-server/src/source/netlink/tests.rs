@@ -10,12 +10,12 @@ use super::*;
 
 const QUIET: Duration = Duration::from_secs(5);
 
-struct World {
+struct NetlinkWorld {
     follower: Follower,
     rib: BTreeMap<IpNet, String>,
 }
 
-impl World {
+impl NetlinkWorld {
     fn new() -> Self {
         let policy = Policy { vrfs: [(254, 0)].into(), protocols: vec![186], ..Policy::default() };
         let mut world = Self { follower: Follower::new("bird", policy, QUIET), rib: BTreeMap::new() };
@@ -65,7 +65,7 @@ const DEL: u16 = kind::DEL_ROUTE;
 
 #[test]
 fn routes_for_some_packets_stand_beside_the_one_for_all() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     let all = ["10.0.0.0/8 192.0.2.1 metric 20", "2001:db8::/32 2001:db8::1 metric 20"];
     world.hear(
         false,
@@ -86,7 +86,7 @@ fn routes_for_some_packets_stand_beside_the_one_for_all() {
 
 #[test]
 fn of_two_metrics_the_lowest_counts_and_the_other_takes_over() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     world.hear(
         false,
         &[with(NEW, 0, "10.0.0.0/8", "192.0.2.1", 32), with(NEW, 0, "10.0.0.0/8", "192.0.2.2", 20)],
@@ -103,7 +103,7 @@ fn of_two_metrics_the_lowest_counts_and_the_other_takes_over() {
 
 #[test]
 fn what_a_dump_does_not_tell_again_is_withdrawn_after_it() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     world.hear(false, &[wire::route("10.0.0.0/8", "192.0.2.1"), wire::route("2001:db8::/32", "2001:db8::1")]);
     assert_eq!(world.tell().len(), 2);
     world.follower.lost();
@@ -115,7 +115,7 @@ fn what_a_dump_does_not_tell_again_is_withdrawn_after_it() {
 
 #[test]
 fn appended_ipv4_routes_wait_behind_the_first_and_a_dump_tells_who_is_next() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     world.hear(
         false,
         &[with(NEW, 0, "10.0.0.0/8", "192.0.2.1", 0), with(NEW, flag::APPEND, "10.0.0.0/8", "192.0.2.2", 0)],
@@ -129,7 +129,7 @@ fn appended_ipv4_routes_wait_behind_the_first_and_a_dump_tells_who_is_next() {
 
 #[test]
 fn an_ipv6_route_that_loses_one_of_its_next_hops_is_asked_for() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     let hops = wire::multipath(&[("2001:db8::1", 1), ("2001:db8::2", 1)]);
     world.hear(false, &[wire::route_of(NEW, "2001:db8:1::/48", 254, 1, &[hops])]);
     assert_eq!(world.tell(), ["2001:db8:1::/48 2001:db8::1, 2001:db8::2 metric 0"]);
@@ -143,7 +143,7 @@ fn an_ipv6_route_that_loses_one_of_its_next_hops_is_asked_for() {
 #[test]
 fn a_link_that_goes_down_or_an_address_that_goes_asks_for_a_dump() {
     for (kind, flags, asks) in [(16u16, 0x41u32, false), (16, 0x1, true), (17, 0x41, true), (21, 0, true)] {
-        let mut world = World::new();
+        let mut world = NetlinkWorld::new();
         let body = [&[0; 8][..], &flags.to_ne_bytes(), &[0; 4]].concat();
         world.hear(false, &[wire::message(kind, 0, &body)]);
         assert_eq!(world.follower.needs_dump(), asks, "{kind} {flags}");
@@ -152,7 +152,7 @@ fn a_link_that_goes_down_or_an_address_that_goes_asks_for_a_dump() {
 
 #[test]
 fn an_object_that_is_deleted_takes_its_routes_along() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     world.hear(false, &[wire::object(7, "192.0.2.7"), wire::route_by("10.0.0.0/8", 7)]);
     assert_eq!(world.tell(), ["10.0.0.0/8 192.0.2.7 metric 0"]);
     world.hear(false, &[wire::no_object(7)]);
@@ -161,7 +161,7 @@ fn an_object_that_is_deleted_takes_its_routes_along() {
 
 #[test]
 fn other_tables_and_protocols_are_passed_over() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     let mut other = wire::route("10.0.0.0/8", "192.0.2.1");
     other[16 + 5] = 4;
     world.hear(false, &[other, wire::route_of(NEW, "10.0.0.0/8", 255, 1, &[wire::gateway("192.0.2.1")])]);
@@ -170,7 +170,7 @@ fn other_tables_and_protocols_are_passed_over() {
 
 #[test]
 fn malformed_messages_are_skipped_and_counted() {
-    let mut world = World::new();
+    let mut world = NetlinkWorld::new();
     world.hear(
         false,
         &[

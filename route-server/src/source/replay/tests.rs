@@ -39,9 +39,9 @@ fn updates_file() -> tempfile::NamedTempFile {
     file(w.into_inner())
 }
 
-fn options(table: &tempfile::NamedTempFile) -> Options {
+fn options(table: &tempfile::NamedTempFile) -> MrtOptions {
     let path = table.path().to_owned();
-    Options { path, updates: None, pace: Pace::Recorded, start_at_us: None, peer: None, vrf: 0 }
+    MrtOptions { path, updates: None, pace: Pace::Recorded, start_at_us: None, peer: None, vrf: 0 }
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_table_is_handed_over_and_ends() {
 #[test]
 fn updates_without_a_start_begin_when_the_table_was_handed_over() {
     let (table, updates) = (table_file(), updates_file());
-    let options = Options { updates: Some(updates.path().to_owned()), ..options(&table) };
+    let options = MrtOptions { updates: Some(updates.path().to_owned()), ..options(&table) };
     let begin = Instant::now();
     let received = events(Kind::Mrt(options));
     assert!(begin.elapsed() >= Duration::from_millis(300));
@@ -80,7 +80,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
 fn a_source_that_starts_late_hands_over_the_present_before_the_end_of_the_table() {
     let (table, updates) = (table_file(), updates_file());
     let start_at_us = Some(now_us() - 10_000_000);
-    let options = Options { updates: Some(updates.path().to_owned()), start_at_us, ..options(&table) };
+    let options = MrtOptions { updates: Some(updates.path().to_owned()), start_at_us, ..options(&table) };
     let received = events(Kind::Mrt(options));
     let [Event::Batch(_), Event::Batch(past), Event::EndOfTable, Event::Finished] = &received[..] else {
         panic!("{received:?}");
@@ -95,7 +95,8 @@ fn updates_in_the_future_come_after_the_end_of_the_table() {
     let begin = now_us() + 200_000;
     let pace = Pace::PerSecond(1000.0);
     let start_at_us = Some(begin);
-    let options = Options { updates: Some(updates.path().to_owned()), start_at_us, pace, ..options(&table) };
+    let options =
+        MrtOptions { updates: Some(updates.path().to_owned()), start_at_us, pace, ..options(&table) };
     let received = events(Kind::Mrt(options));
     assert!(now_us() >= begin + 2_000);
     assert!(matches!(&received[..2], [Event::Batch(_), Event::EndOfTable]));
@@ -107,7 +108,8 @@ fn only_the_chosen_peers_routes_count() {
     let (table, updates) = (table_file(), updates_file());
     let start_at_us = Some(0);
     let peer = Some(ip("192.0.2.9"));
-    let options = Options { updates: Some(updates.path().to_owned()), start_at_us, peer, ..options(&table) };
+    let options =
+        MrtOptions { updates: Some(updates.path().to_owned()), start_at_us, peer, ..options(&table) };
     assert!(net_state(&events(Kind::Mrt(options))).is_empty());
 }
 
@@ -129,7 +131,7 @@ fn a_damaged_updates_file_fails_before_the_table_is_handed_over() {
     let (table, updates) = (table_file(), updates_file());
     let bytes = std::fs::read(updates.path()).unwrap();
     std::fs::write(updates.path(), &bytes[..bytes.len() - 2]).unwrap();
-    let options = Options { updates: Some(updates.path().to_owned()), ..options(&table) };
+    let options = MrtOptions { updates: Some(updates.path().to_owned()), ..options(&table) };
     let received = events(Kind::Mrt(options));
     assert!(matches!(&received[..], [Event::Failed(reason)] if reason.contains("truncated")), "{received:?}");
 }
@@ -138,7 +140,7 @@ fn a_damaged_updates_file_fails_before_the_table_is_handed_over() {
 fn a_source_that_waits_stops_when_asked() {
     let (table, updates) = (table_file(), updates_file());
     let start_at_us = Some(now_us() + 3_600_000_000);
-    let options = Options { updates: Some(updates.path().to_owned()), start_at_us, ..options(&table) };
+    let options = MrtOptions { updates: Some(updates.path().to_owned()), start_at_us, ..options(&table) };
     let (to, from) = crossbeam_channel::bounded(8);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());

@@ -34,7 +34,7 @@ pub const ALL: &[Entry] = &[
     ("netlink", live::netlink),
 ];
 
-/// Takes an input apart: the same bytes always mean the same steps.
+/// Splits an input into steps: the same bytes always give the same steps.
 #[derive(Debug)]
 pub struct Input<'a>(&'a [u8]);
 

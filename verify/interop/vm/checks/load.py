@@ -11,7 +11,7 @@ SECONDS = 3
 
 
 def needless(host):
-    """Segments that came twice so far, as receivers told the host (RFC 2883): it had sent them again without need."""
+    """Segments that came twice so far, as reported by receivers (RFC 2883): needless retransmissions."""
     _, out = host.run("cat /proc/net/netstat")
     names, values = (line.split() for line in out.splitlines() if line.startswith("TcpExt:"))
     return int(dict(zip(names, values))["TCPDSACKRecv"])
