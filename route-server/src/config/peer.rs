@@ -24,7 +24,7 @@ fn primary() -> String {
 /// Everything that can be found wrong without a connection.
 pub(super) fn check<T>(
     loaded: &Loaded<T>,
-    peers: &[Peer],
+    peers: &[PeerKeys],
     node: &Node,
     tls: &Tls,
 ) -> Result<(), ConfigError> {

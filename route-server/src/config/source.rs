@@ -87,7 +87,7 @@ pub struct SourcePlan {
 }
 
 /// All sources of a file, in order.
-pub(super) fn check<T>(loaded: &Loaded<T>, all: &[Source]) -> Result<Vec<SourcePlan>, ConfigError> {
+pub(super) fn check<T>(loaded: &Loaded<T>, all: &[SourceKeys]) -> Result<Vec<SourcePlan>, ConfigError> {
     let mut sources: Vec<SourcePlan> = Vec::new();
     for (at, source) in all.iter().enumerate() {
         let plan = plan(loaded, at, source)?;
@@ -113,7 +113,7 @@ pub(super) fn check<T>(loaded: &Loaded<T>, all: &[Source]) -> Result<Vec<SourceP
     Ok(sources)
 }
 
-fn plan<T>(loaded: &Loaded<T>, at: usize, source: &Source) -> Result<SourcePlan, ConfigError> {
+fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourcePlan, ConfigError> {
     let error = |name, reason: String| {
         Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
     };
