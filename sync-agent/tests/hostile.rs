@@ -137,6 +137,14 @@ fn questions(n: u64) -> Vec<u8> {
     bytes
 }
 
+struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -174,12 +182,13 @@ fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
                 assert!(at > 0);
             });
         }
+        // Also when an assertion fails: the scope waits for its threads.
+        let _stop = StopOnDrop(&stop);
         let end = Instant::now() + Duration::from_secs(4);
         while Instant::now() < end {
             undisturbed(&server, &good, 2);
         }
         let grown = resident_bytes().saturating_sub(before);
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(grown < 200 << 20, "40 greedy clients cost {grown} bytes");
     });
     undisturbed(&server, &good, 5);

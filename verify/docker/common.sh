@@ -1,5 +1,5 @@
 # What the topologies have in common: the configurations of their nodes, and questions. Sourced by their scripts, which set `run` (the folder that
-# containers see as /etc/fibcast) and `patience` (seconds).
+# containers see as /etc/fibcast) and `wait_limit` (seconds).
 # shellcheck shell=bash
 
 docker=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,9 +23,9 @@ generators() { # name:core... -- arguments of fibcast-pktgen
 
 field() { grep -oE "\"$1\":(\"[^\"]*\"|[^,}]*)" | head -n 1 | cut -d: -f2- | tr -d '"'; }
 wait_for() { # what command...
-    local what=$1 until=$((SECONDS + patience)); shift
+    local what=$1 until=$((SECONDS + wait_limit)); shift
     until "$@"; do
-        [ $SECONDS -lt $until ] || { echo "FAIL: waited $patience s for $what"; exit 1; }
+        [ $SECONDS -lt $until ] || { echo "FAIL: waited $wait_limit s for $what"; exit 1; }
         sleep 0.3
     done
 }
