@@ -20,7 +20,7 @@ def link_down_and_up(bed):
         bed.machine.set_link(bed.kind, 1, True)
     up = bed.router.wait_for_link("p1", True)
     want(up is not None, f"show ports still says down {LIMIT} s after the cable was plugged in")
-    again = bed.host0.wait_ping(bed.host1.v4, LIMIT * bed.guest.patience)
+    again = bed.host0.wait_ping(bed.host1.v4, LIMIT * bed.guest.time_factor)
     want(again is not None, f"forwards nothing {LIMIT} s after the link was reported up")
     return f"down seen after {down:.1f} s, up after {up:.1f} s, forwards {again:.1f} s later"
 

@@ -53,7 +53,7 @@ class Router:
     def wait_for_link(self, name, up, limit=5):
         """Seconds until it reports this state of a port's link, None where it does not: a driver needs a while to see its link."""
         began = time.monotonic()
-        while time.monotonic() - began < limit * self.guest.patience:
+        while time.monotonic() - began < limit * self.guest.time_factor:
             if self.port(name)["link_up"] == up:
                 return time.monotonic() - began
             time.sleep(0.1)
