@@ -99,7 +99,7 @@ struct Source {
 #[derive(Debug)]
 struct Peer {
     address: String,
-    /// Once it has said it.
+    /// Known from its hello.
     name: Option<String>,
     /// The copy of its catalog.
     catalog: Table,

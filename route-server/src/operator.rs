@@ -101,7 +101,7 @@ pub fn answer(
         },
         Request::Dataplane(_) => Err("a route server forwards no packets; ask a dataplane".to_owned()),
     };
-    // The operator may have lost patience.
+    // The operator may have stopped waiting.
     let _ = question.reply.try_send(answer);
 }
 

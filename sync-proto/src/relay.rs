@@ -51,7 +51,7 @@ impl Relay {
         std::mem::replace(&mut self.ready, ready) != ready || moved
     }
 
-    /// What clients are told.
+    /// What clients are sent.
     pub fn is_ready(&self) -> bool {
         self.ready
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where the CA lives unless said otherwise.
+/// Default folder of the CA.
 pub const FOLDER: &str = "/etc/fibcast/pki";
 
 /// Why it cannot be done.
@@ -16,7 +16,7 @@ pub enum PkiError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said, or what was expected.
+        /// The system's error, or what was expected.
         reason: String,
     },
     /// A certificate cannot be made.

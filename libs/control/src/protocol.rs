@@ -39,7 +39,7 @@ pub enum Request {
     },
     /// Next-hop groups.
     Groups,
-    /// Compares the table with the servers' anew and applies all of it again, of an agent or dataplane.
+    /// Compares the table of an agent or dataplane with the servers' again, and applies all of it again.
     Resync,
     /// Reads the configuration's changeable parts and the certificates again.
     Reload,
@@ -147,7 +147,7 @@ pub enum DataplaneRequest {
         /// Its MAC address.
         mac: String,
     },
-    /// Takes back what [`DataplaneRequest::NeighborAdd`] or the configuration said.
+    /// Removes a neighbor that [`DataplaneRequest::NeighborAdd`] or the configuration added.
     NeighborDelete {
         /// Name of the port.
         port: String,
@@ -156,7 +156,7 @@ pub enum DataplaneRequest {
     },
     /// Adds a route that wins over those from servers, until the next start.
     RouteAdd(Box<OwnRoute>),
-    /// Takes back what [`DataplaneRequest::RouteAdd`] or the configuration said; a server's route to the prefix is used again.
+    /// Removes a route that [`DataplaneRequest::RouteAdd`] or the configuration added; a server's route to the prefix is used again.
     RouteDelete {
         /// VRF.
         #[serde(default)]

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::control::Handler;
 
-/// What Prometheus wants to be told about the text.
+/// The `Content-Type` that Prometheus expects.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

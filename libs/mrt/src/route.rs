@@ -17,10 +17,10 @@ pub struct Route {
     pub event: Event,
 }
 
-/// What a peer said about a prefix.
+/// What a peer announces or withdraws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It is reachable by this next hop, in place of what the peer said before.
+    /// It is reachable by this next hop, in place of what the peer announced before.
     Announce {
         /// BGP NEXT_HOP; the global one where a link-local one is given as well. May be of the other family (RFC 8950).
         next_hop: IpAddr,

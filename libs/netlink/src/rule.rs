@@ -48,7 +48,7 @@ impl Rule {
                 TABLE => table = attribute.number().ok(),
                 PRIORITY => priority = attribute.number().ok()?,
                 PROTOCOL => protocol = attribute.value.first().copied()?,
-                // Told of every rule: all ones where it is not in use.
+                // In every dump: all ones where it is not in use.
                 SUPPRESS_PREFIX_LENGTH if attribute.number() == Ok(u32::MAX) => {}
                 _ => return None,
             }

@@ -8,7 +8,7 @@ pub mod flag {
     pub const REQUEST: u16 = 1;
     /// Requests an acknowledgement.
     pub const ACK: u16 = 4;
-    /// The table changed while it was told: what was told may lack something.
+    /// The table changed during the dump, which may be incomplete (`NLM_F_DUMP_INTR`).
     pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
     /// Asks for all there is.
     pub(crate) const DUMP: u16 = 0x300;
@@ -114,7 +114,7 @@ impl Writer {
         &self.bytes
     }
 
-    /// Begins anew.
+    /// Drops all messages, and keeps the buffer.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.at = 0;

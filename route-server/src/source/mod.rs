@@ -1,7 +1,7 @@
 //! Sources of routes: each runs on its own thread and sends batches to the owner of the RIB.
 //!
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
-//! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the source's whole table was handed over; a
+//! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the RIB has the source's whole table; a
 //! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.

@@ -1,4 +1,4 @@
-//! What a source says to the owner of the RIB, and the channel by which it does.
+//! What a source sends to the owner of the RIB, and the channel for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,16 +40,16 @@ pub struct RouteChange {
     pub path: Option<(Arc<Group>, u32)>,
 }
 
-/// What a source says to the owner of the RIB.
+/// What a source sends to the owner of the RIB.
 #[derive(Debug)]
 pub enum Event {
     /// Changes, in their order, to become visible together.
     Batch(Vec<RouteChange>),
-    /// Everything the source has now was handed over.
+    /// The end of the table: the source has sent all that it has now.
     EndOfTable,
-    /// It cannot go on; what it said stays as it is. Before the end of the table: it must not be used.
+    /// It failed; its routes stay. A table without its end must not be used.
     Failed(String),
-    /// There is nothing more to come; what it said stays.
+    /// It has ended in order; its routes stay.
     Finished,
     /// How a live source is.
     Report(Report),
@@ -71,7 +71,7 @@ pub struct Report {
 pub struct Message {
     /// Index of the source in the configuration.
     pub source: usize,
-    /// What it says.
+    /// The event.
     pub event: Event,
 }
 
@@ -103,7 +103,7 @@ impl Outlet {
         self.source
     }
 
-    /// Hands an event over, waiting while the channel is full.
+    /// Sends an event, and waits while the channel is full.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Hands an event over if the channel has room; gives it back if not.
+    /// Sends an event if the channel has room; returns it if not.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Outlet {
         }
     }
 
-    /// Hands over what is in `batch`, if anything, and leaves it empty.
+    /// Sends what is in `batch`, if anything, and leaves it empty.
     ///
     /// # Errors
     ///
@@ -151,12 +151,12 @@ impl Outlet {
     }
 }
 
-/// Why a source ends before it has nothing more to say.
+/// Why a source ends early.
 #[derive(Debug)]
 pub enum End {
     /// It was asked to.
     Stopped,
-    /// It cannot go on.
+    /// It failed, and why.
     Failed(String),
 }
 

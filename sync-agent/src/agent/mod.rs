@@ -1,7 +1,7 @@
 //! The agent: a client of route servers that keeps one copy of the table, serves it to the tier below, and feeds a sink.
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
-//! it is sound; if not, it begins empty and the sink is told ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
+//! it is sound; if not, it begins empty and the sink is reset ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
 //! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it.
 
 pub mod config;

@@ -17,7 +17,7 @@ impl Lab {
 }
 
 impl Network {
-    /// Pulls a host's cable: nothing passes in either direction, and no connection is told.
+    /// Pulls a host's cable: nothing passes in either direction, and no connection is reset.
     pub fn cut(&self, host: &Host<'_>) {
         self.0.ip(&format!("link set to-{} down", host.name())).unwrap();
     }

@@ -147,9 +147,9 @@ impl Ours<'_> {
         let (program, socket) = (programs().join("fibcast"), self.socket());
         let (program, socket) = (program.display().to_string(), socket.display().to_string());
         let words = ["--socket", &socket, "--json"].into_iter().chain(arguments.split_whitespace());
-        let said = process::run(&program, &words.collect::<Vec<_>>());
-        let said = said.unwrap_or_else(|failure| panic!("{}: {failure}", self.name));
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+        let output = process::run(&program, &words.collect::<Vec<_>>());
+        let output = output.unwrap_or_else(|failure| panic!("{}: {failure}", self.name));
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
     }
 }
 

@@ -149,9 +149,9 @@ impl Frr {
     /// It refuses.
     #[track_caller]
     pub fn vtysh(&self, commands: &[&str]) -> String {
-        let (content, said) = self.try_vtysh(commands, None);
-        assert!(content, "{}: {commands:?}: {said}", self.host.host());
-        said
+        let (content, output) = self.try_vtysh(commands, None);
+        assert!(content, "{}: {commands:?}: {output}", self.host.host());
+        output
     }
 
     /// Runs commands of vtysh in `configure terminal`.
@@ -160,8 +160,8 @@ impl Frr {
     /// It refuses one.
     #[track_caller]
     pub fn conf(&self, commands: &[&str]) {
-        let said = self.vtysh(&[&["configure terminal"], commands].concat());
-        assert!(!said.contains('%'), "{}: {commands:?}: {said}", self.host.host());
+        let output = self.vtysh(&[&["configure terminal"], commands].concat());
+        assert!(!output.contains('%'), "{}: {commands:?}: {output}", self.host.host());
     }
 
     /// Has zebra hang up, and connect to a port of this host, where it tells its table from the beginning. One after the other: of two commands
@@ -187,10 +187,10 @@ impl Frr {
     #[track_caller]
     #[allow(clippy::panic, reason = "a test ends where it stands")]
     pub fn fpm_counter(&self, name: &str) -> u64 {
-        let said = self.vtysh(&["show fpm counters"]);
-        let mut values = said.lines().filter(|line| line.contains(name));
+        let output = self.vtysh(&["show fpm counters"]);
+        let mut values = output.lines().filter(|line| line.contains(name));
         let value = values.next().and_then(|line| line.rsplit(':').next()?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("{name}: {said}"))
+        value.unwrap_or_else(|| panic!("{name}: {output}"))
     }
 }
 

@@ -47,12 +47,12 @@ pub enum Failure {
     )]
     Missing(String),
     /// A command did not end well.
-    #[error("{command}: {}", said.trim())]
+    #[error("{command}: {}", output.trim())]
     Command {
         /// The command.
         command: String,
         /// What it printed.
-        said: String,
+        output: String,
     },
     /// A program that should run has ended.
     #[error("{name} ended ({status}):\n{log}")]
@@ -77,7 +77,7 @@ pub enum Failure {
     Io {
         /// The file or program.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

@@ -106,7 +106,7 @@ impl Namespace {
     /// `ip` on it, with arguments between spaces.
     ///
     /// # Errors
-    /// `ip` refuses; with what it said.
+    /// `ip` refuses; with what it printed.
     pub fn ip(&self, arguments: &str) -> Result<String, Failure> {
         let arguments: Vec<&str> =
             ["-n", &self.name].into_iter().chain(arguments.split_whitespace()).collect();
@@ -118,8 +118,8 @@ impl Namespace {
         let arguments = ["netns", "exec", &self.name, "timeout", WITHIN_S, "bash", "-c", command];
         match Command::new("ip").args(arguments).stdin(Stdio::null()).output() {
             Ok(output) => {
-                let said = [output.stdout, output.stderr].concat();
-                (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+                let printed = [output.stdout, output.stderr].concat();
+                (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
             }
             Err(error) => (false, error.to_string()),
         }
@@ -131,8 +131,8 @@ impl Namespace {
     /// It did not end well; with what it printed.
     pub fn sh(&self, command: &str) -> Result<String, Failure> {
         match self.try_sh(command) {
-            (true, said) => Ok(said),
-            (false, said) => Err(Failure::Command { command: format!("{}: {command}", self.host), said }),
+            (true, output) => Ok(output),
+            (false, output) => Err(Failure::Command { command: format!("{}: {command}", self.host), output }),
         }
     }
 

@@ -63,12 +63,12 @@ pub fn find(program: &str) -> Option<PathBuf> {
 pub fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     let named = || format!("{program} {}", arguments.join(" "));
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| Failure::Command { command: named(), said: error.to_string() })?;
+    let output = output.map_err(|error| Failure::Command { command: named(), output: error.to_string() })?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         return Ok(text(&output.stdout));
     }
-    Err(Failure::Command { command: named(), said: text(&[output.stdout, output.stderr].concat()) })
+    Err(Failure::Command { command: named(), output: text(&[output.stdout, output.stderr].concat()) })
 }
 
 /// Addresses on loopback that were free a moment ago.
@@ -216,7 +216,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
         if std::thread::panicking() {
-            eprintln!("--- {} said last:\n{}", self.name, self.end_of_log());
+            eprintln!("--- the last lines of {}:\n{}", self.name, self.end_of_log());
         }
     }
 }
@@ -238,8 +238,8 @@ mod tests {
         process.check().unwrap();
         process.tell("end\n").unwrap();
         until("the end", END, || Ok::<_, Failure>(!process.runs())).unwrap();
-        let said = process.check().unwrap_err().to_string();
-        assert!(said.contains("shell ended (exit status: 3)") && said.ends_with("heard end"), "{said}");
+        let error = process.check().unwrap_err().to_string();
+        assert!(error.contains("shell ended (exit status: 3)") && error.ends_with("heard end"), "{error}");
         let mut process = shell(folder.path(), "sleep 60");
         process.kill();
         process.check().unwrap();

@@ -132,7 +132,7 @@ mod tests {
     fn rules_without_a_mark_are_those_of_earlier_versions() {
         let old = rule("2001:db8::1", 7_830, 32_764, 0);
         let wanted = rule_for(old.source, 7_830);
-        assert_eq!(left(&[old, old], &[], &[wanted]), [old, old], "not as wanted: removed, and added anew");
+        assert_eq!(left(&[old, old], &[], &[wanted]), [old, old], "not as wanted: removed, and added again");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the last call: a withdrawal followed by the same route is no change.
 //!
 //! Neither FPM nor netlink replays deletions that happened while nobody listened. [`Mirror::begin`] marks everything stale when the
-//! sender begins anew, hearing a route again takes the mark off, and [`Mirror::sweep`] withdraws what still bears it at the end of the
+//! sender starts over, hearing a route again takes the mark off, and [`Mirror::sweep`] withdraws what still bears it at the end of the
 //! table ([`EndOfTable`] says when that is). [`Policy`] says which routes are taken, `ports` in what form. Paths are shared and counted (`paths`); routes may refer to next-hop
 //! objects that come later or change (`objects`): such routes are *parked*, and what the RIB knows of them stays for some seconds.
 //!
@@ -69,7 +69,7 @@ impl Mirror {
         }
     }
 
-    /// The sender begins anew: everything it said before is stale.
+    /// The sender starts over: all that it sent before is stale.
     pub fn begin(&mut self) {
         self.v4.begin(&mut self.shared);
         self.v6.begin(&mut self.shared);
@@ -172,7 +172,7 @@ impl Mirror {
         })
     }
 
-    /// Group and metric that the RIB was told for a prefix.
+    /// Group and metric of a prefix, as sent to the RIB.
     pub fn in_rib(&self, vrf: u32, prefix: IpNet) -> Option<(Arc<Group>, u32)> {
         let path = match prefix {
             IpNet::V4(prefix) => self.v4.in_rib(V4::pack(vrf, prefix)),

@@ -131,7 +131,7 @@ impl Shared {
 pub struct Figures {
     /// Routes that the sender has and the source takes.
     pub live: u64,
-    /// Of those, not heard again since the sender began anew.
+    /// Of those, not received again since the sender started over.
     pub stale: u64,
     /// Stale routes heard again, ever.
     pub refreshed: u64,
@@ -272,7 +272,7 @@ impl<K: Destination> Side<K> {
         }
     }
 
-    /// Net changes since the RIB was told last, up to `limit` of them.
+    /// Net changes since the RIB got the last ones, up to `limit` of them.
     pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<NetChange<K>>) {
         while out.len() < limit {
             let Some(key) = self.waiting.pop_front() else { break };
