@@ -5,7 +5,7 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fibcast_control::kv::KvValue;
 use fibcast_control::protocol::{Answer, KvRequest};
@@ -13,6 +13,7 @@ use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, NoSink};
 use fibcast_sync_agent::shell::Limits;
+use fibcast_testbed::wait::eventually;
 
 use common::{Folder, Server, WAIT_LIMIT, free_addresses};
 
@@ -42,14 +43,6 @@ fn get(agent: &AgentHandle, key: &str) -> Option<String> {
     }
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < WAIT_LIMIT, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn put(server: &Server, key: &str, value: &str) {
     let request = KvRequest::Put { key: key.into(), value: KvValue::Text(value.into()) };
     assert!(matches!(server.ask(request), Some(Answer::Kv(_))), "put {key}");
@@ -73,12 +66,12 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
         put(&first, &format!("site/{n:03}"), &format!("value {n}"));
     }
     put(&second, "motd", "written at the other server");
-    until("all records in the third tier", || {
+    eventually("all records in the third tier", WAIT_LIMIT.as_secs(), || {
         get(&leaf, "site/199").is_some() && get(&leaf, "motd").is_some()
     });
     let digests =
         |servers: &[&Server]| servers.iter().map(|s| s.status().unwrap().table.digest).collect::<Vec<_>>();
-    until("equal tables", || {
+    eventually("equal tables", WAIT_LIMIT.as_secs(), || {
         let d = digests(&[&first, &second]);
         d[0] == d[1] && leaf.status().unwrap().table.digest == d[0]
     });
@@ -106,7 +99,7 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
     let before = (relay.status().unwrap(), leaf.status().unwrap());
     first.node.process.pause();
     put(&second, "site/new", "after the silence");
-    until("the new record in the third tier", || get(&leaf, "site/new").is_some());
+    eventually("the new record in the third tier", WAIT_LIMIT.as_secs(), || get(&leaf, "site/new").is_some());
     let after = (relay.status().unwrap(), leaf.status().unwrap());
     assert_eq!(after.0.sync.as_ref().unwrap().failovers, 1);
     for (before, after) in [(&before.0, &after.0), (&before.1, &after.1)] {
@@ -117,7 +110,9 @@ fn records_pass_three_tiers_outlive_their_server_and_only_the_difference_is_appl
     first.node.process.resume();
     first.kill();
     put(&second, "motd", "and on");
-    until("a write at the server that lives", || get(&leaf, "motd").as_deref() == Some("and on"));
+    eventually("a write at the server that lives", WAIT_LIMIT.as_secs(), || {
+        get(&leaf, "motd").as_deref() == Some("and on")
+    });
 
     // A restarted server gets all of them back from the other.
     let first = Server::start(&folder, "rs-a");

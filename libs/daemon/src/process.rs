@@ -29,9 +29,12 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
 
 /// Resident memory of this process in bytes, 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * 4096
+    resident_bytes_of(std::process::id())
+}
+
+/// The same of another process.
+pub fn resident_bytes_of(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
 }

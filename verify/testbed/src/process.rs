@@ -206,9 +206,7 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).unwrap_or_default();
-        let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-        pages.unwrap_or(0) * 4096
+        fibcast_daemon::process::resident_bytes_of(self.pid())
     }
 }
 

@@ -55,11 +55,7 @@ pub fn third_outside<F: Family>(inside: &[F], oracle: &IpLookupTable<F::Ip, u32>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn table() -> Table {
-        let prefixes = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32", "10.0.0.0/8"];
-        Table::new(prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(), 4)
-    }
+    use crate::input::table::small as table;
 
     #[test]
     fn addresses_inside_are_distinct_and_have_a_route() {

@@ -134,14 +134,17 @@ fn more<F: Family>(table: &Table, times: usize, random: &mut Random) -> Vec<IpNe
     all.into_iter().filter_map(F::net).collect()
 }
 
+/// Four prefixes, one of them twice.
+#[cfg(test)]
+pub fn small() -> Table {
+    let prefixes = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32", "10.0.0.0/8"];
+    Table::new(prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(), 4)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::small as table;
     use super::*;
-
-    fn table() -> Table {
-        let prefixes = ["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32", "10.0.0.0/8"];
-        Table::new(prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(), 4)
-    }
 
     #[test]
     fn a_prefix_that_comes_twice_is_one_route() {
