@@ -50,8 +50,23 @@ pub struct Counts {
     pub v6: usize,
 }
 
-/// The last change of a batch to each group that it names.
-type Puts<'a> = HashMap<GroupLabel, Option<&'a Group>>;
+/// What a batch has done to routes, and will do to groups.
+#[derive(Debug, Default)]
+struct Staged<'a> {
+    /// The last change to each group that the batch names.
+    puts: HashMap<GroupLabel, Option<&'a Group>>,
+    /// Labels without a group before the batch.
+    reserved: Vec<GroupLabel>,
+    /// The routes that moved, with their previous groups.
+    undo: Vec<(VrfId, IpNet, GroupIndex)>,
+    applied: Applied,
+}
+
+impl Staged<'_> {
+    fn puts(&self, label: GroupLabel) -> bool {
+        self.puts.get(&label).is_some_and(Option::is_some)
+    }
+}
 
 impl Fib {
     /// An empty table with the default VRF, and [`Limits::trie_bytes`] of address space for its tries.
@@ -136,23 +151,15 @@ impl Fib {
     /// Each variant of [`ApplyError`] says when it occurs. The table, its groups and all generations are unchanged then. A batch that only
     /// lacks room ([`ApplyError::is_capacity`]) may be retried.
     pub fn apply(&mut self, changes: &[Change], serial: u64) -> Result<Applied, ApplyError> {
-        let puts = self.check(changes)?;
-        let mut reserved = Vec::new();
-        for (&label, put) in &puts {
-            if put.is_some() && self.groups.index(label).is_none() {
-                self.groups.reserve(label);
-                reserved.push(label);
-            }
-        }
-        let mut undo = Vec::new();
-        let mut applied = Applied::default();
-        let done = self
-            .move_routes(changes, &mut applied, &mut undo)
-            .and_then(|()| self.check_unused(&puts))
-            .and_then(|()| self.check_room(changes.len()));
+        let mut staged = Staged::default();
+        let done = self.stage(changes, &mut staged).and_then(|()| self.check(changes, &staged));
         if let Err(error) = done {
-            self.roll_back(undo, &reserved);
+            self.roll_back(staged);
             return Err(error);
+        }
+        let Staged { puts, reserved, mut applied, .. } = staged;
+        for label in reserved.iter().filter(|label| !puts.get(*label).is_some_and(Option::is_some)) {
+            self.groups.delete(*label);
         }
         for (&label, put) in &puts {
             match put {
@@ -168,35 +175,28 @@ impl Fib {
         Ok(applied)
     }
 
-    /// Checks everything that can be refused without touching the table.
-    fn check<'a>(&self, changes: &'a [Change]) -> Result<Puts<'a>, ApplyError> {
-        let mut puts = Puts::new();
-        for change in changes {
-            match change {
+    /// The one pass over a batch: points routes to their groups, and notes the changes of groups. A route may name a group that comes
+    /// later.
+    fn stage<'a>(&mut self, changes: &'a [Change], staged: &mut Staged<'a>) -> Result<(), ApplyError> {
+        for (at, change) in changes.iter().enumerate() {
+            if at % FETCH == 0 {
+                self.fetch(changes.iter().skip(at).take(FETCH));
+            }
+            let (vrf, prefix, index) = match change {
                 Change::PutGroup { label, group } => {
                     group.check().map_err(|error| ApplyError::BadGroup { label: *label, error })?;
-                    puts.insert(*label, Some(group));
+                    self.index_or_reserve(*label, staged);
+                    staged.puts.insert(*label, Some(group));
+                    continue;
                 }
                 Change::DeleteGroup { label } => {
-                    puts.insert(*label, None);
+                    staged.puts.insert(*label, None);
+                    continue;
                 }
-                Change::Announce { .. } | Change::Withdraw { .. } => {}
-            }
-        }
-        // Only the net result of the batch counts: a full table may swap one group for another.
-        let known = |label: &GroupLabel| self.groups.index(*label).is_some();
-        let gone = puts.iter().filter(|(label, put)| put.is_none() && known(label)).count();
-        let mut room = (self.limits.max_groups + gone).saturating_sub(self.groups.len());
-        for (&label, _) in puts.iter().filter(|(label, put)| put.is_some() && !known(label)) {
-            room = room
-                .checked_sub(1)
-                .ok_or(ApplyError::TooManyGroups { label, limit: self.limits.max_groups })?;
-        }
-        for change in changes {
-            let (vrf, prefix, label) = match *change {
-                Change::Announce { vrf, prefix, label } => (vrf, prefix, Some(label)),
-                Change::Withdraw { vrf, prefix } => (vrf, prefix, None),
-                _ => continue,
+                &Change::Announce { vrf, prefix, label } => {
+                    (vrf, prefix, self.index_or_reserve(label, staged))
+                }
+                &Change::Withdraw { vrf, prefix } => (vrf, prefix, GroupIndex::NO_ROUTE),
             };
             if self.table(vrf).is_none() {
                 return Err(ApplyError::UnknownVrf { vrf, prefix });
@@ -204,59 +204,63 @@ impl Fib {
             if prefix.trunc() != prefix {
                 return Err(ApplyError::HostBits { vrf, prefix });
             }
-            if let Some(label) = label {
-                let known = match puts.get(&label) {
-                    Some(put) => put.is_some(),
-                    None => self.groups.index(label).is_some(),
-                };
-                if !known {
-                    return Err(ApplyError::UnknownLabel { vrf, prefix, label });
-                }
+            let before = self.put_route(vrf, prefix, index);
+            let count = match (index == GroupIndex::NO_ROUTE, before == index) {
+                (true, true) => &mut staged.applied.unknown,
+                (true, false) => &mut staged.applied.withdrawn,
+                (false, true) => &mut staged.applied.unchanged,
+                (false, false) => &mut staged.applied.announced,
+            };
+            *count += 1;
+            if before != index {
+                staged.undo.push((vrf, prefix, before));
             }
         }
-        Ok(puts)
+        Ok(())
     }
 
-    /// Points the routes to their new groups and records the old ones for a roll-back.
-    fn move_routes(
-        &mut self,
-        changes: &[Change],
-        applied: &mut Applied,
-        undo: &mut Vec<(VrfId, IpNet, GroupIndex)>,
-    ) -> Result<(), ApplyError> {
-        for (at, change) in changes.iter().enumerate() {
-            if at % FETCH == 0 {
-                self.fetch(changes.iter().skip(at).take(FETCH));
+    fn index_or_reserve(&mut self, label: GroupLabel, staged: &mut Staged<'_>) -> GroupIndex {
+        self.groups.index(label).unwrap_or_else(|| {
+            staged.reserved.push(label);
+            self.groups.reserve(label)
+        })
+    }
+
+    /// Checks the end of a batch. Only the net result counts: a full table may swap one group for another.
+    fn check(&mut self, changes: &[Change], staged: &Staged<'_>) -> Result<(), ApplyError> {
+        let deleted = staged.puts.iter().filter(|(_, put)| put.is_none()).map(|(label, _)| *label);
+        let missing = staged.reserved.iter().copied().filter(|label| !staged.puts(*label));
+        for label in missing.chain(deleted) {
+            let routes = self.groups.routes(label);
+            if routes > 0 {
+                let announced = changes.iter().find_map(|change| match *change {
+                    Change::Announce { vrf, prefix, label: named } if named == label => Some((vrf, prefix)),
+                    _ => None,
+                });
+                return Err(match announced {
+                    Some((vrf, prefix)) => ApplyError::UnknownLabel { vrf, prefix, label },
+                    None => ApplyError::GroupInUse { label, routes },
+                });
             }
-            let (vrf, prefix, index) = match *change {
-                Change::Announce { vrf, prefix, label } => (vrf, prefix, self.groups.index(label)),
-                Change::Withdraw { vrf, prefix } => (vrf, prefix, Some(GroupIndex::NO_ROUTE)),
-                _ => continue,
-            };
-            let index = index.unwrap_or_default();
-            let before = self.put_route(vrf, prefix, index);
-            if index == GroupIndex::NO_ROUTE {
-                if before == GroupIndex::NO_ROUTE {
-                    applied.unknown += 1;
-                    continue;
-                }
-                applied.withdrawn += 1;
-            } else if before == index {
-                applied.unchanged += 1;
-                continue;
-            } else {
-                applied.announced += 1;
+        }
+        let limit = self.limits.max_groups;
+        let gone =
+            staged.puts.iter().filter(|(label, put)| put.is_none() && self.groups.index(**label).is_some());
+        let unnamed = staged.reserved.iter().filter(|label| !staged.puts.contains_key(*label));
+        if self.groups.len() - gone.count() - unnamed.count() > limit {
+            let mut new = staged.reserved.iter().rev().filter(|label| staged.puts(**label));
+            if let Some(&label) = new.next() {
+                return Err(ApplyError::TooManyGroups { label, limit });
             }
-            undo.push((vrf, prefix, before));
         }
         if self.routes > self.limits.max_routes {
             // The last announcement of a new prefix is the one that did not fit.
-            let last = undo.iter().rev().find(|(.., before)| *before == GroupIndex::NO_ROUTE);
+            let last = staged.undo.iter().rev().find(|(.., before)| *before == GroupIndex::NO_ROUTE);
             if let Some(&(vrf, prefix, _)) = last {
                 return Err(ApplyError::TooManyRoutes { vrf, prefix, limit: self.limits.max_routes });
             }
         }
-        Ok(())
+        self.check_room(changes.len())
     }
 
     /// Prefetches what several changes will read, so that their cache misses overlap.
@@ -283,16 +287,6 @@ impl Fib {
         before
     }
 
-    fn check_unused(&self, puts: &Puts<'_>) -> Result<(), ApplyError> {
-        for (&label, put) in puts {
-            let routes = self.groups.routes(label);
-            if put.is_none() && routes > 0 {
-                return Err(ApplyError::GroupInUse { label, routes });
-            }
-        }
-        Ok(())
-    }
-
     /// Reserves memory for the whole batch before the first block is written, so that no batch is encoded in part.
     fn check_room(&mut self, changes: usize) -> Result<(), ApplyError> {
         self.encoder.arena.reclaim();
@@ -308,12 +302,12 @@ impl Fib {
         Err(ApplyError::TrieMemory { need: demand.bytes(), used: arena.used(), limit: arena.limit() })
     }
 
-    fn roll_back(&mut self, undo: Vec<(VrfId, IpNet, GroupIndex)>, reserved: &[GroupLabel]) {
-        for (vrf, prefix, before) in undo.into_iter().rev() {
+    fn roll_back(&mut self, staged: Staged<'_>) {
+        for (vrf, prefix, before) in staged.undo.into_iter().rev() {
             self.put_route(vrf, prefix, before);
         }
         self.vrfs.iter_mut().flatten().for_each(Table::settle);
-        for &label in reserved {
+        for label in staged.reserved {
             self.groups.delete(label);
         }
     }

@@ -9,7 +9,7 @@ use crate::groups::{Compiled, Many, Slot};
 use crate::neighbors::Neighbors;
 use crate::table::Roots;
 use crate::trie::{Kernel, Snapshot};
-use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, SingleHop, VrfId};
+use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, SingleHop, Special, VrfId};
 
 /// The immutable set {tries, groups, adjacencies, neighbors, serial}.
 ///
@@ -42,14 +42,8 @@ pub enum Forward<'a> {
     },
     /// The destination itself is on this port's link: look it up with [`Generation::neighbor`].
     Connected(PortId),
-    /// Drop silently (blackhole route).
-    Blackhole,
-    /// Drop and send ICMP host unreachable.
-    Unreachable,
-    /// Drop and send ICMP administratively prohibited.
-    Prohibit,
-    /// Deliver to this host.
-    Local,
+    /// Drop it, with or without an ICMP error, or deliver it to this host.
+    Special(Special),
 }
 
 /// Bytes that a generation holds. What generations share is counted in each of them.
@@ -120,10 +114,7 @@ impl Generation {
         match group {
             Compiled::One(next_hop) => self.via(*next_hop),
             Compiled::Many(many) => self.among(many, flow_hash()),
-            Compiled::Blackhole => Forward::Blackhole,
-            Compiled::Unreachable => Forward::Unreachable,
-            Compiled::Prohibit => Forward::Prohibit,
-            Compiled::Local => Forward::Local,
+            Compiled::Special(special) => Forward::Special(*special),
             Compiled::None => Forward::NoRoute,
         }
     }

@@ -7,7 +7,9 @@ use hashbrown::HashMap;
 
 use crate::cow::CowVec;
 use crate::ecmp::Buckets;
-use crate::types::{Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, SingleHop};
+use crate::types::{
+    Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, SingleHop, Special,
+};
 
 /// A group as a worker reads it: next hops by their index.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +21,8 @@ pub(crate) enum Compiled {
     One(u32),
     /// Shared among several next hops.
     Many(Arc<Many>),
-    Blackhole,
-    Unreachable,
-    Prohibit,
-    Local,
+    /// Not forwarded.
+    Special(Special),
 }
 
 /// The members of a group and how flows are shared among them.
@@ -167,10 +167,7 @@ impl Groups {
             group.members().iter().map(|member| self.use_next_hop(member.next_hop)).collect();
         self.release(before.as_ref(), index);
         let compiled = match group {
-            Group::Blackhole => Compiled::Blackhole,
-            Group::Unreachable => Compiled::Unreachable,
-            Group::Prohibit => Compiled::Prohibit,
-            Group::Local => Compiled::Local,
+            Group::Special(special) => Compiled::Special(*special),
             Group::Hops(members) => match indices.as_slice() {
                 [one] => Compiled::One(*one),
                 _ => Compiled::Many(Arc::new(Many {

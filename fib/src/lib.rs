@@ -76,5 +76,5 @@ pub use generation::{Forward, Generation, Memory};
 pub use publisher::{Publisher, PublisherStats, RETIRED_LIMIT, Reader, Visibility, WorkerStamp};
 pub use types::{
     Adjacency, AdjacencyState, Group, GroupError, GroupIndex, GroupLabel, MAX_MEMBERS, Member, NextHop,
-    PortId, SingleHop, VrfId,
+    PortId, SingleHop, Special, VrfId,
 };

@@ -69,6 +69,13 @@ pub struct Member {
 pub enum Group {
     /// Forwarded to one of the members, selected by weight and flow hash. Construct it with [`Group::hops`].
     Hops(Box<[Member]>),
+    /// Not forwarded.
+    Special(Special),
+}
+
+/// What happens to packets that are not forwarded: the route types of Linux without next hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Special {
     /// Dropped silently.
     Blackhole,
     /// Dropped with ICMP host unreachable.
@@ -77,6 +84,18 @@ pub enum Group {
     Prohibit,
     /// Delivered to this host.
     Local,
+}
+
+impl Special {
+    /// Its name in `ip route`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Special::Blackhole => "blackhole",
+            Special::Unreachable => "unreachable",
+            Special::Prohibit => "prohibit",
+            Special::Local => "local",
+        }
+    }
 }
 
 /// Why a group is invalid.
@@ -142,7 +161,7 @@ impl Group {
     pub fn members(&self) -> &[Member] {
         match self {
             Group::Hops(members) => members,
-            _ => &[],
+            Group::Special(_) => &[],
         }
     }
 }

@@ -72,10 +72,10 @@ fn flows_of_a_silent_member_move_to_one_that_answers() {
 #[test]
 fn groups_that_are_no_next_hops_say_so() {
     for (group, forward) in [
-        (Group::Blackhole, Forward::Blackhole),
-        (Group::Unreachable, Forward::Unreachable),
-        (Group::Prohibit, Forward::Prohibit),
-        (Group::Local, Forward::Local),
+        (Group::Special(Special::Blackhole), Forward::Special(Special::Blackhole)),
+        (Group::Special(Special::Unreachable), Forward::Special(Special::Unreachable)),
+        (Group::Special(Special::Prohibit), Forward::Special(Special::Prohibit)),
+        (Group::Special(Special::Local), Forward::Special(Special::Local)),
         (Group::one(NextHop::connected(PortId(4))).unwrap(), Forward::Connected(PortId(4))),
     ] {
         let (mut fib, index) = with_group(group);
@@ -107,7 +107,8 @@ fn a_next_hop_is_forgotten_with_its_last_group() {
     let second =
         Group::hops(vec![Member { next_hop: hop(1), weight: 1 }, Member { next_hop: hop(2), weight: 3 }]);
     fib.apply(&[Change::PutGroup { label: GroupLabel(2), group: second.unwrap() }], 2).unwrap();
-    fib.apply(&[Change::PutGroup { label: GroupLabel(1), group: Group::Blackhole }], 3).unwrap();
+    fib.apply(&[Change::PutGroup { label: GroupLabel(1), group: Group::Special(Special::Blackhole) }], 3)
+        .unwrap();
     assert_eq!(fib.next_hops().count(), 2);
     fib.apply(&[Change::DeleteGroup { label: GroupLabel(2) }], 4).unwrap();
     assert_eq!(fib.next_hops().count(), 0);
@@ -128,7 +129,7 @@ fn the_answer_of_a_single_next_hop_follows_groups_and_adjacencies() {
     for serial in 1..2_000 {
         let (label, last) = (GroupLabel(1 + random(6)), 1 + random(3) as u8);
         let group = match random(8) {
-            0 => Group::Blackhole,
+            0 => Group::Special(Special::Blackhole),
             1 => Group::one(NextHop::connected(PortId(last.into()))).unwrap(),
             2 => Group::hops([1, 2].map(|last| Member { next_hop: hop(last), weight: 1 }).to_vec()).unwrap(),
             _ => Group::one(hop(last)).unwrap(),

@@ -7,7 +7,7 @@
 //! Best path: live origins before stale ones, then lowest administrative distance, then lowest metric, then lowest origin id. All of these
 //! are replicated with the routes, so servers with the same origins select the same paths.
 
-use fibcast_sync_proto::{Change, Commit, GroupValue, Key, Label, OriginId, Table, TableError, Value};
+use fibcast_sync_proto::{ChangeRef, Commit, Key, Label, OriginId, Path, Table, TableError, Value};
 use ipnet::IpNet;
 
 use crate::source::RouteChange;
@@ -87,20 +87,20 @@ pub fn commit_source(
     distance: u8,
     batch: &[RouteChange],
 ) -> Result<Option<Commit>, TableError> {
-    let mut changes = Vec::with_capacity(batch.len() + 8);
-    let mut groups = Groups::default();
-    for change in batch {
-        let key = Key::RibRoute { origin, vrf: change.vrf, prefix: change.prefix };
-        let change = match &change.path {
-            Some((group, metric)) => {
-                groups.want(own, group.label, || Some(group.value.clone()), &mut changes);
-                Change::Put(key, Value::RibRoute { label: group.label, distance, metric: *metric })
-            }
-            None => Change::Delete(key),
-        };
-        changes.push(change);
+    let mut transaction = own.begin();
+    for RouteChange { vrf, prefix, path } in batch {
+        let path = path
+            .as_ref()
+            .map(|(group, metric)| (group, Path { label: group.label, distance, metric: *metric }));
+        if let Some((group, _)) = path
+            && !transaction.has_group(group.label)
+        {
+            transaction.push(ChangeRef::Group { label: group.label, value: Some(&group.value) })?;
+        }
+        let path = path.map(|(_, path)| path);
+        transaction.push(ChangeRef::RibRoute { origin, vrf: *vrf, prefix: *prefix, path })?;
     }
-    own.commit_and_collect(changes)
+    transaction.commit_and_collect()
 }
 
 /// Updates the forwarding table for these prefixes: one commit with the changed best paths.
@@ -112,55 +112,29 @@ pub fn select(
     contenders: &Contenders<'_>,
     prefixes: impl IntoIterator<Item = (u32, IpNet)>,
 ) -> Result<Option<Commit>, TableError> {
-    let mut changes = Vec::new();
-    let mut groups = Groups::default();
+    let mut transaction = fib.begin();
     for (vrf, prefix) in prefixes {
-        let key = Key::Route { vrf, prefix };
-        match contenders.best(vrf, prefix) {
-            // Most prefixes of a peer's first copy are already the same.
-            Some((label, _)) if fib.get(&key) == Some(Value::Route(label)) => {}
-            Some((label, of)) => {
-                let content = || of.table.group(label).map(|g| GroupValue::clone(&g));
-                groups.want(fib, label, content, &mut changes);
-                changes.push(Change::Put(key, Value::Route(label)));
-            }
-            None => changes.push(Change::Delete(key)),
+        let best = contenders.best(vrf, prefix);
+        let label = best.map(|(label, _)| label);
+        // Most prefixes of a peer's first copy are already the same.
+        if transaction.route(vrf, &prefix) == label {
+            continue;
         }
-    }
-    fib.commit_and_collect(changes)
-}
-
-/// Groups that a batch needs, each once and before the first route that uses it.
-#[derive(Default)]
-struct Groups {
-    last: Option<Label>,
-    brought: Vec<Label>,
-}
-
-impl Groups {
-    fn want(
-        &mut self,
-        table: &Table,
-        label: Label,
-        content: impl FnOnce() -> Option<GroupValue>,
-        changes: &mut Vec<Change>,
-    ) {
-        // Routes of one group come in runs.
-        if self.last.replace(label) == Some(label)
-            || table.group(label).is_some()
-            || self.brought.contains(&label)
+        if let Some((label, of)) = best
+            && !transaction.has_group(label)
+            && let Some(group) = of.table.group(label)
         {
-            return;
+            transaction.push(ChangeRef::Group { label, value: Some(&group) })?;
         }
-        if let Some(content) = content() {
-            changes.push(Change::Put(Key::Group(label), Value::Group(content)));
-            self.brought.push(label);
-        }
+        transaction.push(ChangeRef::Route { vrf, prefix, label })?;
     }
+    transaction.commit_and_collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use fibcast_sync_proto::GroupValue;
+
     use super::*;
     use crate::source::Group;
     use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! Translates records of the forwarding table into changes for `fibcast_fib::Fib::apply`.
 
 use fibcast_fib as fib;
-use fibcast_sync_proto::{Change, GroupValue, HopValue, Key, Value};
+use fibcast_sync_proto::{ChangeRef, GroupValue, HopValue, Label};
 
 /// A group that this host cannot use as it is. Its routes are kept, with a group of kind unreachable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +10,7 @@ pub enum TranslateError {
     #[error("group {label}: next hop's port {port} does not exist on this host")]
     UnknownPort {
         /// Label of the group.
-        label: String,
+        label: Label,
         /// Name of the port.
         port: String,
     },
@@ -18,7 +18,7 @@ pub enum TranslateError {
     #[error("group {label}: {source}")]
     Group {
         /// Label of the group.
-        label: String,
+        label: Label,
         /// Its reason.
         source: fib::GroupError,
     },
@@ -29,56 +29,57 @@ pub enum TranslateError {
 /// A group that this host cannot use becomes `unreachable` and is reported through `problem`: its routes stay, as on the server, and their
 /// packets are answered instead of following a less specific route.
 pub fn translate(
-    change: &Change,
+    change: ChangeRef<'_>,
     port: &dyn Fn(&str) -> Option<fib::PortId>,
     problem: &mut dyn FnMut(TranslateError),
 ) -> Option<fib::Change> {
     Some(match change {
-        Change::Put(Key::Group(label), Value::Group(value)) => {
-            let group = group(&label.to_string(), value, port).unwrap_or_else(|error| {
+        ChangeRef::Group { label, value: Some(value) } => {
+            let group = group(label, value, port).unwrap_or_else(|error| {
                 problem(error);
-                fib::Group::Unreachable
+                fib::Group::Special(fib::Special::Unreachable)
             });
             fib::Change::PutGroup { label: fib::GroupLabel(label.0), group }
         }
-        Change::Delete(Key::Group(label)) => fib::Change::DeleteGroup { label: fib::GroupLabel(label.0) },
-        Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
-            fib::Change::Announce { vrf: fib::VrfId(*vrf), prefix: *prefix, label: fib::GroupLabel(label.0) }
+        ChangeRef::Group { label, value: None } => {
+            fib::Change::DeleteGroup { label: fib::GroupLabel(label.0) }
         }
-        Change::Delete(Key::Route { vrf, prefix }) => {
-            fib::Change::Withdraw { vrf: fib::VrfId(*vrf), prefix: *prefix }
+        ChangeRef::Route { vrf, prefix, label: Some(label) } => {
+            fib::Change::Announce { vrf: fib::VrfId(vrf), prefix, label: fib::GroupLabel(label.0) }
         }
-        _ => return None,
+        ChangeRef::Route { vrf, prefix, label: None } => {
+            fib::Change::Withdraw { vrf: fib::VrfId(vrf), prefix }
+        }
+        ChangeRef::RibRoute { .. } | ChangeRef::Origin { .. } | ChangeRef::Opaque { .. } => return None,
     })
 }
 
 fn group(
-    label: &str,
+    label: Label,
     value: &GroupValue,
     port: &dyn Fn(&str) -> Option<fib::PortId>,
 ) -> Result<fib::Group, TranslateError> {
     let hops = match value {
-        GroupValue::Blackhole => return Ok(fib::Group::Blackhole),
-        GroupValue::Unreachable => return Ok(fib::Group::Unreachable),
-        GroupValue::Prohibit => return Ok(fib::Group::Prohibit),
-        GroupValue::Local => return Ok(fib::Group::Local),
+        GroupValue::Blackhole => return Ok(fib::Group::Special(fib::Special::Blackhole)),
+        GroupValue::Unreachable => return Ok(fib::Group::Special(fib::Special::Unreachable)),
+        GroupValue::Prohibit => return Ok(fib::Group::Special(fib::Special::Prohibit)),
+        GroupValue::Local => return Ok(fib::Group::Special(fib::Special::Local)),
         GroupValue::Hops(hops) => hops,
     };
     let members = hops.iter().map(|hop| member(label, hop, port)).collect::<Result<Vec<_>, _>>()?;
-    fib::Group::hops(members).map_err(|source| TranslateError::Group { label: label.into(), source })
+    fib::Group::hops(members).map_err(|source| TranslateError::Group { label, source })
 }
 
 fn member(
-    label: &str,
+    label: Label,
     hop: &HopValue,
     port: &dyn Fn(&str) -> Option<fib::PortId>,
 ) -> Result<fib::Member, TranslateError> {
     let port = match hop.port.as_deref() {
         None => None,
-        Some(name) => Some(
-            port(name)
-                .ok_or_else(|| TranslateError::UnknownPort { label: label.into(), port: name.into() })?,
-        ),
+        Some(name) => {
+            Some(port(name).ok_or_else(|| TranslateError::UnknownPort { label, port: name.into() })?)
+        }
     };
     Ok(fib::Member { next_hop: fib::NextHop { gateway: hop.gateway, port }, weight: hop.weight })
 }
@@ -86,12 +87,12 @@ fn member(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_sync_proto::Label;
+    use fibcast_sync_proto::{Change, Key, Value};
 
     fn one(change: &Change) -> (Option<fib::Change>, Vec<String>) {
         let mut problems = Vec::new();
         let port = |name: &str| (name == "p0").then_some(fib::PortId(7));
-        let out = translate(change, &port, &mut |e| problems.push(e.to_string()));
+        let out = translate(change.view().unwrap(), &port, &mut |e| problems.push(e.to_string()));
         (out, problems)
     }
 
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn group_on_an_unknown_port_becomes_unreachable_and_is_reported() {
         let (change, problems) = one(&via("p9"));
-        let group = fib::Group::Unreachable;
+        let group = fib::Group::Special(fib::Special::Unreachable);
         assert_eq!(change, Some(fib::Change::PutGroup { label: fib::GroupLabel(5), group }));
         assert_eq!(problems, ["group 0000000000000005: next hop's port p9 does not exist on this host"]);
     }

@@ -114,7 +114,9 @@ fn table_that_changes_all_the_while_is_written_as_of_one_commit() {
             let (i, n) = (round * 1000 + table.serial() as u32 % 997, 10 + (table.serial() % 40) as u8);
             let gone = [Change::Delete(key(i)), Change::Delete(key(49_999 - i % 5000))];
             let changes = gone.into_iter().chain([group(n), put(i + 7, n), put(60_000 + i, n)]);
-            table.commit_and_collect(changes).unwrap();
+            let mut transaction = table.begin();
+            transaction.push_all(changes).unwrap();
+            transaction.commit_and_collect().unwrap();
             table.pin(checkpoint.pin());
             digests.insert(table.serial(), table.digest());
             checkpoint.turn(begin.elapsed(), &table);

@@ -107,9 +107,9 @@ impl Sink for Moody {
         }
         let mut taken = self.taken.lock().unwrap();
         for change in batch.changes() {
-            match &change {
-                Change::Delete(key) => taken.remove(key),
-                Change::Put(key, _) => taken.insert(key.clone(), change),
+            match change.is_deletion() {
+                true => taken.remove(&change.key()),
+                false => taken.insert(change.key(), change.into()),
             };
         }
         Ok(())

@@ -4,7 +4,7 @@
 //!
 //! | module, in reading order | holds |
 //! |---|---|
-//! | [`record`] | the replicated data: keys and values |
+//! | [`record`], [`change`] | the replicated data: keys and values; what a batch consists of |
 //! | [`table`], [`sketch`] | one copy of a table in change order, and its digest |
 //! | [`wire`], [`frame`], [`codec`] | encoding |
 //! | [`server`], [`client`] | the two ends of a connection |
@@ -31,6 +31,7 @@
 //! ```
 
 pub mod agent;
+pub mod change;
 pub mod client;
 pub mod codec;
 pub mod frame;
@@ -48,7 +49,8 @@ pub mod table;
 pub mod timer;
 pub mod wire;
 
-pub use record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
+pub use change::{Change, ChangeRef, Path};
+pub use record::{GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 pub use sketch::RootDigest;
 pub use subset::{Family, PrefixRange, Subset};
-pub use table::{Batch, Commit, Counts, Table, TableError};
+pub use table::{Batch, Commit, Counts, Table, TableError, Transaction};

@@ -27,8 +27,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::change::Change;
 use crate::mutation::{Mutation, on};
-use crate::record::{Change, Key, OriginId, OriginValue, Value};
+use crate::record::{Key, OriginId, OriginValue, Value};
 use crate::table::{Table, TableError};
 
 /// Name of the table that lists origins.
@@ -252,7 +253,7 @@ impl Origins {
             if *until <= now {
                 known.value.sequence += 1;
                 *until = now + Duration::from_millis(known.value.lease_ms.into());
-                let record = Change::Put(Key::Origin(*id), Value::Origin(known.value.clone()));
+                let record = Change::Put(Key::Origin(*id), Value::Origin(Box::new(known.value.clone())));
                 self.catalog.commit([record])?;
             }
         }
@@ -364,7 +365,7 @@ impl Origins {
     fn publish(&mut self, id: OriginId, value: Option<&OriginValue>) -> Result<(), TableError> {
         let key = Key::Origin(id);
         let change = match value {
-            Some(value) => Change::Put(key, Value::Origin(value.clone())),
+            Some(value) => Change::Put(key, Value::Origin(Box::new(value.clone()))),
             None => Change::Delete(key),
         };
         self.catalog.commit([change]).map(|_| ())
@@ -408,7 +409,7 @@ mod tests {
     fn catalog(o: &Origins) -> Vec<OriginValue> {
         o.catalog()
             .others()
-            .filter_map(|(_, v)| if let Value::Origin(v) = v { Some(v.clone()) } else { None })
+            .filter_map(|(_, v)| if let Value::Origin(v) = v { Some((**v).clone()) } else { None })
             .collect()
     }
 

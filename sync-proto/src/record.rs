@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
 
+use crate::change::ChangeRef;
+
 /// Key of the record hash. A constant of the protocol, since all copies must agree on identities. It protects against accidents, not
 /// against a peer that is allowed to write the table.
 const RECORD_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x7265_636f_7264_2d31);
@@ -109,7 +111,7 @@ pub enum Value {
         metric: u32,
     },
     /// A protocol instance.
-    Origin(OriginValue),
+    Origin(Box<OriginValue>),
     /// Application data.
     Opaque(Box<[u8]>),
 }
@@ -206,24 +208,6 @@ pub struct HopValue {
     pub weight: u16,
 }
 
-/// One change of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The record has this value now.
-    Put(Key, Value),
-    /// The record is deleted.
-    Delete(Key),
-}
-
-impl Change {
-    /// Key of the changed record.
-    pub fn key(&self) -> &Key {
-        match self {
-            Self::Put(key, _) | Self::Delete(key) => key,
-        }
-    }
-}
-
 fn feed_bytes(h: &mut SipHasher13, bytes: &[u8]) {
     h.write(&(bytes.len() as u32).to_le_bytes());
     h.write(bytes);
@@ -301,19 +285,7 @@ pub(crate) fn with_octets<R>(prefix: &IpNet, f: impl FnOnce(&[u8]) -> R) -> R {
 
 /// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key do not match.
 pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
-    Some(match (key, value) {
-        (Key::Group(label), Value::Group(group)) => group_id(*label, &group.clone().canonical()),
-        (Key::Route { vrf, prefix }, Value::Route(label)) => {
-            with_octets(prefix, |a| route_id(None, *vrf, a, prefix.prefix_len(), *label))
-        }
-        (Key::RibRoute { origin, vrf, prefix }, Value::RibRoute { label, distance, metric }) => {
-            let rib = Some((*origin, *distance, *metric));
-            with_octets(prefix, |a| route_id(rib, *vrf, a, prefix.prefix_len(), *label))
-        }
-        (Key::Origin(id), Value::Origin(value)) => origin_id(*id, value),
-        (Key::Opaque(key), Value::Opaque(value)) => opaque_id(key, value),
-        _ => return None,
-    })
+    ChangeRef::put(key, value)?.id()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use fibcast_sync_proto::codec::{Decoder, Encoder};
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
+use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
     Change, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange, RootDigest, Subset,
     Value,
@@ -60,7 +61,7 @@ fn change() -> impl Strategy<Value = Change> {
                 lease_ms: n as u32,
                 stale: n & 1 == 1,
             };
-            Change::Put(Key::Origin(o), Value::Origin(value))
+            Change::Put(Key::Origin(o), Value::Origin(Box::new(value)))
         }),
         1 => origin.prop_map(|o| Change::Delete(Key::Origin(o))),
         1 => (bytes.clone(), bytes.clone())
@@ -91,14 +92,14 @@ proptest! {
     fn batches_are_read_as_written(changes in proptest::collection::vec(change(), 0..200), portion in 1usize..400) {
         let mut out = hello();
         let mut encoder = Encoder::new();
-        changes.iter().for_each(|c| encoder.push(c, &mut out));
+        changes.iter().filter_map(Change::view).for_each(|c| encoder.push(c, &mut out));
         encoder.flush(&mut out);
         prop_assert_eq!(encoder.count() as usize, changes.len());
-        let mut read = Vec::new();
+        let mut read: Vec<Change> = Vec::new();
         let mut decoder = Decoder::new();
         frames(&out, portion, |f| {
             if let Frame::Records(body) = f {
-                decoder.decode(body, |c| read.push(c)).unwrap();
+                decoder.decode(body, |c| Ok::<(), ProtocolError>(read.push(c.into()))).unwrap();
             }
         });
         prop_assert_eq!(read, changes);
@@ -106,7 +107,7 @@ proptest! {
 
     #[test]
     fn garbage_in_records_is_an_error_or_changes_but_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Decoder::new().decode(&bytes, |_| {});
+        let _ = Decoder::new().decode(&bytes, |_| Ok::<(), ProtocolError>(()));
     }
 
     #[test]
@@ -215,6 +216,6 @@ fn counts_beyond_their_limit_are_refused_before_anything_is_allocated() {
     );
     assert_eq!(refused(2, &[0xff, 0x7f]), "Register: field table: expected at most 64, found 16383");
     let body = [&[4u8][..], &[0; 8], &[0, 0xff, 0x7f]].concat();
-    let error = Decoder::new().decode(&body, |_| {}).unwrap_err().to_string();
+    let error = Decoder::new().decode(&body, |_| Ok::<(), ProtocolError>(())).unwrap_err().to_string();
     assert_eq!(error, "Records: field hops: expected at most 256, found 16383");
 }

@@ -10,7 +10,7 @@ use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent, How};
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::server::{Limits, Server};
-use fibcast_sync_proto::{Change, Key, Table};
+use fibcast_sync_proto::{Change, ChangeRef, Key, Table};
 
 fn activations(net: &Net) -> Vec<(usize, How)> {
     net.events
@@ -333,7 +333,7 @@ impl Liar {
                     Frame::Begin { mode: Mode::Snapshot, from: 0 }.encode(&mut out);
                     let mut encoder = Encoder::new();
                     for (key, value) in self.served.iter() {
-                        encoder.push(&Change::Put(key, value), &mut out);
+                        encoder.push(ChangeRef::put(&key, &value).unwrap(), &mut out);
                     }
                     encoder.flush(&mut out);
                     let (count, digest) = (encoder.count(), self.served.digest());

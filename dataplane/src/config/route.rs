@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_fib::{Group, Member, NextHop, PortId, VrfId};
+use fibcast_fib::{Group, Member, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -114,9 +114,9 @@ impl Config {
             .and_then(|name| self.port_of(name))
             .map(|port_index| PortId(port_index as u16));
         let groups = [
-            (route.blackhole, Group::Blackhole),
-            (route.unreachable, Group::Unreachable),
-            (route.prohibit, Group::Prohibit),
+            (route.blackhole, Group::Special(Special::Blackhole)),
+            (route.unreachable, Group::Special(Special::Unreachable)),
+            (route.prohibit, Group::Special(Special::Prohibit)),
         ];
         let mut chosen: Vec<Group> =
             groups.into_iter().filter(|(asked, _)| *asked).map(|(_, group)| group).collect();

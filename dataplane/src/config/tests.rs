@@ -1,6 +1,6 @@
 //! Invalid configurations, each with the line that the operator sees.
 
-use fibcast_fib::{Group, VrfId};
+use fibcast_fib::{Group, Special, VrfId};
 
 use super::*;
 use crate::packet::ethernet::Mac;
@@ -48,7 +48,7 @@ fn a_good_file_passes_and_means_what_it_says() {
         (Policy::Sleep, 1_500, 1_024)
     );
     assert_eq!(config.static_neighbors(), [(0, [192, 0, 2, 9].into(), Mac([2, 0, 0, 0, 0, 9]))]);
-    assert_eq!(config.static_routes()[1].group, Group::Blackhole);
+    assert_eq!(config.static_routes()[1].group, Group::Special(Special::Blackhole));
 }
 
 #[test]

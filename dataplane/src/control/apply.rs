@@ -32,14 +32,17 @@ pub(super) struct Failure {
 impl Control {
     /// Queues a batch; a later turn applies it.
     pub fn push(&mut self, mut batch: Batch) {
-        self.own.filter(&mut batch);
-        // Routes of a VRF without a port here forward nothing, but are kept for the tier below. A VRF that does not fit is refused with the
-        // batch.
-        for change in &batch.changes {
+        if batch.replaces {
+            self.own.forget_overridden();
+        }
+        batch.changes.retain(|change| {
+            // Routes of a VRF without a port here forward nothing, but are kept for the tier below. A VRF that does not fit is refused with
+            // the batch.
             if let Change::Announce { vrf, .. } | Change::Withdraw { vrf, .. } = change {
                 let _ = self.fib.create_vrf(*vrf);
             }
-        }
+            self.own.yields_to(change)
+        });
         self.pending.push_back(batch);
     }
 

@@ -58,6 +58,7 @@ impl Control {
     }
 
     fn put(&mut self, changes: Vec<Change>) {
+        self.recursion.adopt(&changes, &self.ports);
         let serial = self.pending.back().map_or(self.fib.serial(), |last| last.serial);
         self.pending.push_back(Batch { changes, serial, replaces: false });
     }

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, VrfId};
+use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Batch, PortSetup};
@@ -68,8 +68,8 @@ impl OwnRoutes {
     pub fn new(ports: &[PortSetup], routes: &[StaticRoute]) -> OwnRoutes {
         let mut own =
             OwnRoutes { changes: Vec::new(), prefixes: HashMap::new(), groups: 0, shadowed: HashMap::new() };
-        let local = own.group(Group::Local);
-        let blackhole = own.group(Group::Blackhole);
+        let local = own.group(Group::Special(Special::Local));
+        let blackhole = own.group(Group::Special(Special::Blackhole));
         for port in ports {
             for address in &port.addresses {
                 own.announce(port.vrf, IpNet::from(address.addr()), local);
@@ -130,23 +130,26 @@ impl OwnRoutes {
         Ok(vec![server, Change::DeleteGroup { label }])
     }
 
-    /// Removes routes from a batch that the host overrides, and remembers them.
-    pub fn filter(&mut self, batch: &mut Batch) {
-        if batch.replaces {
-            self.shadowed.clear();
+    /// Forgets the server routes that are overridden: a batch with the whole table follows.
+    pub fn forget_overridden(&mut self) {
+        self.shadowed.clear();
+    }
+
+    /// Whether a server's change is applied. Otherwise the host overrides the route, and remembers the change.
+    pub fn yields_to(&mut self, change: &Change) -> bool {
+        let (key, server) = match *change {
+            Change::Announce { vrf, prefix, label } => ((vrf, prefix), Some(label)),
+            Change::Withdraw { vrf, prefix } => ((vrf, prefix), None),
+            Change::PutGroup { .. } | Change::DeleteGroup { .. } => return true,
+        };
+        if !self.prefixes.contains_key(&key) {
+            return true;
         }
-        let (prefixes, shadowed) = (&self.prefixes, &mut self.shadowed);
-        batch.changes.retain(|change| match change {
-            Change::Announce { vrf, prefix, label } if prefixes.contains_key(&(*vrf, *prefix)) => {
-                shadowed.insert((*vrf, *prefix), *label);
-                false
-            }
-            Change::Withdraw { vrf, prefix } if prefixes.contains_key(&(*vrf, *prefix)) => {
-                shadowed.remove(&(*vrf, *prefix));
-                false
-            }
-            _ => true,
-        });
+        match server {
+            Some(label) => self.shadowed.insert(key, label),
+            None => self.shadowed.remove(&key),
+        };
+        false
     }
 
     /// Whether the host has a route of its own to the prefix.

@@ -48,7 +48,7 @@ pub fn coalesce(batches: &mut VecDeque<Batch>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fibcast_fib::Group;
+    use fibcast_fib::{Group, Special};
 
     fn batch(serial: u64, changes: &[Change]) -> Batch {
         Batch { changes: changes.to_vec(), serial, replaces: false }
@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn put(label: u64) -> Change {
-        Change::PutGroup { label: GroupLabel(label), group: Group::Blackhole }
+        Change::PutGroup { label: GroupLabel(label), group: Group::Special(Special::Blackhole) }
     }
 
     #[test]

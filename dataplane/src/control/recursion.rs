@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use fibcast_fib::{Change, Fib, Group, GroupLabel, MAX_MEMBERS, Member, NextHop, VrfId};
+use fibcast_fib::{Change, Fib, Group, GroupLabel, MAX_MEMBERS, Member, NextHop, Special, VrfId};
 use ipnet::IpNet;
 
 use super::PortSetup;
@@ -59,7 +59,7 @@ struct Walk<'a> {
 }
 
 impl Recursion {
-    /// Registers the host's own groups, each of which belongs to one VRF.
+    /// Registers the host's own groups, each of which belongs to one VRF, before their batch is applied.
     pub fn adopt(&mut self, changes: &[Change], ports: &[PortSetup]) {
         for change in changes {
             if let Change::Announce { vrf, label, .. } = change
@@ -96,10 +96,8 @@ impl Recursion {
                     self.want_server(*label, group, ports);
                 }
             }
-            self.adopt(changes, ports);
             return None;
         }
-        self.adopt(changes, ports);
         let before = changes.clone();
         let original = std::mem::take(changes);
         let mut puts: HashMap<GroupLabel, Group> = HashMap::new();
@@ -265,7 +263,7 @@ impl Recursion {
             // Held, like any next hop that does not answer.
             (None, VrfId::DEFAULT) => (group, lost),
             // Unchanged, it would be resolved in the default VRF.
-            (None, _) => (Group::Unreachable, lost),
+            (None, _) => (Group::Special(Special::Unreachable), lost),
         }
     }
 

@@ -113,10 +113,7 @@ impl Control {
     pub(super) fn words(&self, group: &Group) -> Vec<String> {
         match group {
             Group::Hops(members) => members.iter().map(|member| self.word(member)).collect(),
-            Group::Blackhole => vec!["blackhole".to_owned()],
-            Group::Unreachable => vec!["unreachable".to_owned()],
-            Group::Prohibit => vec!["prohibit".to_owned()],
-            Group::Local => vec!["local".to_owned()],
+            Group::Special(special) => vec![special.name().to_owned()],
         }
     }
 

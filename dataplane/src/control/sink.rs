@@ -40,8 +40,8 @@ impl Sink for ControlSink {
             self.ports.iter().position(|port| port == name).map(|port_index| PortId(port_index as u16))
         };
         let mut report = |problem| tracing::warn!("{problem}; its routes become unreachable");
-        let changes = batch.changes().filter_map(|change| translate(&change, &port, &mut report)).collect();
-        let batch = Batch { changes, serial: batch.commit().serial, replaces: self.replaces };
+        let changes = batch.changes().filter_map(|change| translate(change, &port, &mut report)).collect();
+        let batch = Batch { changes, serial: batch.serial(), replaces: self.replaces };
         let given = match &self.token {
             Some(token) => token
                 .within(|| self.control.push(batch))

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fibcast_control::capture::Trace;
-use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, VrfId};
+use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, Special, VrfId};
 
 use super::Control;
 use crate::neighbor::Key as Neighbor;
@@ -51,11 +51,11 @@ impl Control {
                 trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
                 (None, "held: the neighbor has not answered yet")
             }
-            Forward::Local => (None, "host"),
+            Forward::Special(Special::Local) => (None, "host"),
             Forward::NoRoute => (None, "dropped: no_route"),
-            Forward::Blackhole => (None, "dropped: blackhole"),
-            Forward::Unreachable => (None, "dropped: unreachable"),
-            Forward::Prohibit => (None, "dropped: prohibited"),
+            Forward::Special(Special::Blackhole) => (None, "dropped: blackhole"),
+            Forward::Special(Special::Unreachable) => (None, "dropped: unreachable"),
+            Forward::Special(Special::Prohibit) => (None, "dropped: prohibited"),
         };
         trace.outcome = outcome.to_owned();
         if let Some(adjacency) = adjacency {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crossbeam_queue::ArrayQueue;
-use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId};
+use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Special};
 
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TTL_EXPIRED};
 use super::links::Links;
@@ -216,12 +216,12 @@ pub fn adjacency<'a>(
             _ => Ok(adjacency),
         },
         Forward::Connected(port) => connected(context, port, address()),
-        Forward::Local => Err(Verdict::Host),
+        Forward::Special(Special::Local) => Err(Verdict::Host),
         Forward::Incomplete { next_hop } => Err(Verdict::Hold(key(next_hop))),
         Forward::NoRoute => Err(Verdict::Drop(Reason::NoRoute)),
-        Forward::Blackhole => Err(Verdict::Drop(Reason::Blackhole)),
-        Forward::Unreachable => Err(Verdict::Drop(Reason::Unreachable)),
-        Forward::Prohibit => Err(Verdict::Drop(Reason::Prohibited)),
+        Forward::Special(Special::Blackhole) => Err(Verdict::Drop(Reason::Blackhole)),
+        Forward::Special(Special::Unreachable) => Err(Verdict::Drop(Reason::Unreachable)),
+        Forward::Special(Special::Prohibit) => Err(Verdict::Drop(Reason::Prohibited)),
     }
 }
 

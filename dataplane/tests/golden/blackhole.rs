@@ -2,7 +2,7 @@
 
 use crate::stage::*;
 use fibcast_dataplane::reason::Reason;
-use fibcast_fib::{Change, Group, GroupLabel};
+use fibcast_fib::{Change, Group, GroupLabel, Special};
 
 #[test]
 fn a_blackhole_drops_in_silence() {
@@ -21,8 +21,8 @@ fn unreachable_and_prohibited_are_told_apart() {
     let mut stage = Stage::new();
     let group = |label, group| Change::PutGroup { label: GroupLabel(label), group };
     stage.batch(vec![
-        group(1, Group::Unreachable),
-        group(2, Group::Prohibit),
+        group(1, Group::Special(Special::Unreachable)),
+        group(2, Group::Special(Special::Prohibit)),
         announce("172.16.0.0/16", 1),
         announce("172.17.0.0/16", 2),
     ]);

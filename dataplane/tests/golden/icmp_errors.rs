@@ -3,7 +3,7 @@
 use crate::stage::*;
 use fibcast_dataplane::packet::{checksum, icmp_error, ipv4, ipv6};
 use fibcast_dataplane::reason::Reason;
-use fibcast_fib::{Group, VrfId};
+use fibcast_fib::{Group, Special, VrfId};
 use std::time::Duration;
 
 /// Type, code and the 32 bits after the checksum of an ICMP error, after all that must be right in any of them.
@@ -80,10 +80,10 @@ fn routes_that_say_unreachable_or_prohibited() {
         fibcast_dataplane::control::own_routes::StaticRoute { vrf: VrfId::DEFAULT, prefix, group }
     };
     let mut stage = Stage::with(|setup| {
-        setup.routes.push(special("172.16.1.0/24", Group::Unreachable));
-        setup.routes.push(special("172.16.2.0/24", Group::Prohibit));
-        setup.routes.push(special("2001:db8:a1::/48", Group::Unreachable));
-        setup.routes.push(special("2001:db8:a2::/48", Group::Prohibit));
+        setup.routes.push(special("172.16.1.0/24", Group::Special(Special::Unreachable)));
+        setup.routes.push(special("172.16.2.0/24", Group::Special(Special::Prohibit)));
+        setup.routes.push(special("2001:db8:a1::/48", Group::Special(Special::Unreachable)));
+        setup.routes.push(special("2001:db8:a2::/48", Group::Special(Special::Prohibit)));
     });
     for (destination, reason, code) in
         [("172.16.1.1", Reason::Unreachable, 1), ("172.16.2.1", Reason::Prohibited, 13)]

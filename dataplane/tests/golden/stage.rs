@@ -15,7 +15,7 @@ use fibcast_dataplane::pipeline::output::Rings;
 use fibcast_dataplane::pipeline::port::{Link, PortFacts, ReversePath};
 use fibcast_dataplane::reason::Reason;
 use fibcast_dataplane::worker::{Parts, RxSlot, Worker};
-use fibcast_fib::{Change, Group, GroupLabel, Limits, NextHop, VrfId};
+use fibcast_fib::{Change, Group, GroupLabel, Limits, NextHop, Special, VrfId};
 
 /// MAC addresses of the router's ports.
 pub const PORT: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 0]), Mac([2, 0, 0, 0, 1, 1])];
@@ -86,7 +86,7 @@ impl Stage {
                 StaticRoute {
                     vrf: VrfId::DEFAULT,
                     prefix: "10.66.0.0/16".parse().unwrap(),
-                    group: Group::Blackhole,
+                    group: Group::Special(Special::Blackhole),
                 },
                 route("2001:db8:f::/48", "2001:db8:1::9"),
             ],

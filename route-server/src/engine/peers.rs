@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use fibcast_sync_proto::ChangeRef;
 use fibcast_sync_proto::client::Client;
 use fibcast_sync_proto::origins::OriginState;
-use fibcast_sync_proto::{Change, Key, Value};
 
 use super::{Engine, EngineError, PRESENCE, rib_error};
 
@@ -14,12 +14,10 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(at) else { return Ok(()) };
         let serial = peer.catalog.serial();
         let (mut origins, mut opaque) = (Vec::new(), Vec::new());
-        let batch = peer.catalog.changes_since(peer.known);
-        let changes: Vec<Change> = batch.map(|batch| batch.changes().collect()).unwrap_or_default();
-        for change in changes {
+        for change in peer.catalog.changes_since(peer.known).into_iter().flat_map(|batch| batch.changes()) {
             match change {
-                Change::Put(Key::Opaque(key), Value::Opaque(value)) => opaque.push((key, value)),
-                Change::Put(Key::Origin(_), Value::Origin(value)) => origins.push(value),
+                ChangeRef::Opaque { key, value: Some(value) } => opaque.push((key.into(), value.into())),
+                ChangeRef::Origin { value: Some(value), .. } => origins.push(value.clone()),
                 // What was removed there ends here with its lease.
                 _ => {}
             }

@@ -19,7 +19,7 @@ use fibcast_sync_proto::client::{Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::{ClientId, ClientRequest, ServerIndex};
 use fibcast_sync_proto::origins::{OriginEvent, OriginState, table_name};
-use fibcast_sync_proto::{Batch, Change, Key, OriginId, OriginValue, Table};
+use fibcast_sync_proto::{Batch, ChangeRef, OriginId, OriginValue, Table};
 use ipnet::IpNet;
 
 use super::queue::Work;
@@ -377,8 +377,8 @@ fn recent(table: &Table) -> Vec<(u32, IpNet)> {
 
 /// Prefixes changed by a batch.
 fn prefixes_of(batch: &Batch<'_>) -> Vec<(u32, IpNet)> {
-    let prefix = |change: Change| match change.key() {
-        Key::RibRoute { vrf, prefix, .. } => Some((*vrf, *prefix)),
+    let prefix = |change| match change {
+        ChangeRef::RibRoute { vrf, prefix, .. } => Some((vrf, prefix)),
         _ => None,
     };
     batch.changes().filter_map(prefix).collect()
@@ -400,7 +400,7 @@ pub(super) fn conflict(origin: &str, a: &str, b: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fibcast_sync_proto::{GroupValue, Label, Value};
+    use fibcast_sync_proto::{Change, GroupValue, Key, Label, Value};
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use fibcast_control::kv::{KvEntry, KvList, KvValue};
 use fibcast_control::protocol::Answer;
-use fibcast_sync_proto::{Change, Key, Table, Value};
+use fibcast_sync_proto::{ChangeRef, Key, Table, Value};
 
 /// How long a watcher waits for a change before it gets an empty answer.
 const WAIT: Duration = Duration::from_secs(3);
@@ -58,10 +58,7 @@ fn changes(table: &Table, prefix: &str, epoch: u64, serial: u64) -> Option<KvLis
     let entries: Vec<KvEntry> = batch
         .changes()
         .filter_map(|change| match change {
-            Change::Put(Key::Opaque(key), Value::Opaque(value)) if key.starts_with(prefix.as_bytes()) => {
-                Some(entry(&key, Some(&value)))
-            }
-            Change::Delete(Key::Opaque(key)) if key.starts_with(prefix.as_bytes()) => Some(entry(&key, None)),
+            ChangeRef::Opaque { key, value } if key.starts_with(prefix.as_bytes()) => Some(entry(key, value)),
             _ => None,
         })
         .collect();

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use fibcast_sync_proto::codec::Decoder;
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode};
-use fibcast_sync_proto::{Change, Table};
+use fibcast_sync_proto::wire::ProtocolError;
+use fibcast_sync_proto::{ChangeRef, Table, TableError};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 const MAGIC: [u8; 8] = *b"FIBCKPT\n";
@@ -26,8 +27,6 @@ const VERSION: u32 = 1;
 pub(super) const SUM: usize = 16;
 /// Largest file that is read; a full Internet table takes some 5 MB.
 const MAX_FILE: u64 = 2 << 30;
-/// Changes per commit while loading.
-const BATCH: usize = 16 * 1024;
 
 /// Why a checkpoint is not used.
 #[derive(Debug, thiserror::Error)]
@@ -128,28 +127,23 @@ fn parse(bytes: &[u8], table: &str, epoch: u64) -> Result<Table, String> {
 fn build(mut frames: &[u8], epoch: u64) -> Result<Table, String> {
     let (mut inbox, mut decoder) = (Inbox::default(), Decoder::new());
     let mut table = Table::new(epoch);
-    let mut pending: Vec<Change> = Vec::with_capacity(BATCH);
-    let flush = |table: &mut Table, pending: &mut Vec<Change>| {
-        table.commit(pending.drain(..)).map(|_| ()).map_err(|e| e.to_string())
-    };
     loop {
         while let Some(frame) = inbox.next().map_err(|e| e.to_string())? {
             match frame {
                 Frame::Hello { .. } | Frame::Begin { mode: Mode::Snapshot, .. } => {}
                 Frame::Records(body) => {
-                    decoder.decode(body, |change| pending.push(change)).map_err(|e| e.to_string())?;
+                    let mut transaction = table.begin();
+                    let add = |change: ChangeRef<'_>| Ok::<(), LoadError>(transaction.push(change)?);
+                    decoder.decode(body, add).map_err(|e| e.to_string())?;
+                    transaction.commit().map_err(|e| e.to_string())?;
                 }
                 Frame::Commit { digest, .. } => {
-                    flush(&mut table, &mut pending)?;
                     if table.digest() != digest {
                         return Err(format!("expected digest {digest}, found {}", table.digest()));
                     }
                     return Ok(table);
                 }
                 other => return Err(format!("expected records, found a {} frame", other.name())),
-            }
-            if pending.len() >= BATCH {
-                flush(&mut table, &mut pending)?;
             }
         }
         if frames.is_empty() {
@@ -159,4 +153,12 @@ fn build(mut frames: &[u8], epoch: u64) -> Result<Table, String> {
         inbox.push(part);
         frames = rest;
     }
+}
+
+/// Why a record is not loaded.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum LoadError {
+    Protocol(#[from] ProtocolError),
+    Table(#[from] TableError),
 }

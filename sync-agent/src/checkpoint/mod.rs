@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use fibcast_control::status::CheckpointStatus;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::Frame;
-use fibcast_sync_proto::{Change, Key, Label, Table, Value};
+use fibcast_sync_proto::{ChangeRef, Key, Label, Table, Value};
 
 pub use format::{CheckpointError, load};
 use writer::{Piece, Writer};
@@ -232,15 +232,16 @@ impl Job {
                 && self.labels.insert(*label)
                 && let Some(group) = table.group(*label)
             {
-                let group = Change::Put(Key::Group(*label), Value::Group((*group).clone()));
-                self.encoder.push(&group, &mut bytes);
+                self.encoder.push(ChangeRef::Group { label: *label, value: Some(&group) }, &mut bytes);
             }
             match &key {
                 // A route that changed while the walk was among the groups has included its group.
                 Key::Group(label) if !self.labels.insert(*label) => continue,
                 _ => {}
             }
-            self.encoder.push(&Change::Put(key, value), &mut bytes);
+            if let Some(change) = ChangeRef::put(&key, &value) {
+                self.encoder.push(change, &mut bytes);
+            }
         }
         self.encoder.flush(&mut bytes);
         self.walked = page.next.is_none();
@@ -253,7 +254,7 @@ impl Job {
         let rest = table.changes_since(self.high)?;
         let mut bytes = Vec::new();
         for change in rest.changes() {
-            self.encoder.push(&change, &mut bytes);
+            self.encoder.push(change, &mut bytes);
         }
         self.encoder.flush(&mut bytes);
         let (epoch, serial, digest) = (table.epoch(), table.serial(), table.digest());

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use fibcast_control::status::KernelStatus;
-use fibcast_sync_proto::{Batch, Change, Key, Value};
+use fibcast_sync_proto::{Batch, Change, ChangeRef};
 
 pub use config::Kernel;
 
@@ -83,14 +83,9 @@ impl Sink for KernelSink {
         if self.status.lock().unwrap_or_else(PoisonError::into_inner).busy {
             return Err(SinkError::Busy);
         }
-        let wanted = |change: &Change| {
-            matches!(
-                change,
-                Change::Put(Key::Route { .. } | Key::Group(_), Value::Route(_) | Value::Group(_))
-                    | Change::Delete(Key::Route { .. } | Key::Group(_))
-            )
-        };
-        let changes = batch.changes().filter(wanted).collect();
+        let wanted =
+            |change: &ChangeRef<'_>| matches!(change, ChangeRef::Route { .. } | ChangeRef::Group { .. });
+        let changes = batch.changes().filter(wanted).map(Change::from).collect();
         // Before the thread can report completion.
         self.set_busy(true);
         match self.to.try_send(Work::Changes { changes, replaces: self.replaces }) {

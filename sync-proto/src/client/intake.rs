@@ -1,47 +1,17 @@
-//! What servers send: greetings and states of all, batches and sketches of the active one.
+//! Handles what servers send: greetings and states of all, batches and sketches of the active one.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
+use super::incoming::{CommitError, End, refused, unexpected};
 use super::link::Phase;
 use super::{Client, ClientEvent, How, LinkId};
-use crate::codec;
-use crate::frame::{Frame, MAX_WANT, Mode, State};
-use crate::mutation::{Mutation, on};
-use crate::record::{Change, Key};
-use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol};
+use crate::frame::{Frame, Mode, State};
 use crate::table::{Table, TableError};
 use crate::wire::ProtocolError;
-
-/// Most changes of a batch before its Commit, or records of a copy.
-const MAX_PENDING: usize = 1 << 24;
 
 /// Mismatches are forgotten after this time without one. A successful resync alone does not reset them: a server whose commits match their
 /// digests, but whose heartbeats announce another one, would keep its client busy forever.
 const MEND: Duration = Duration::from_secs(60);
-
-/// An incomplete batch.
-#[derive(Debug)]
-struct Incoming {
-    mode: Mode,
-    from: u64,
-    decoder: codec::Decoder,
-    /// Of a snapshot: the new copy under construction.
-    copy: Option<Table>,
-    /// Of the other modes: changes until Commit.
-    pending: Vec<Change>,
-    routes: u64,
-}
-
-/// State of the active server.
-#[derive(Debug, Default)]
-pub(super) struct Intake {
-    batch: Option<Incoming>,
-    sketch: SketchDecoder,
-    /// Identities that only our table has, once the sketch is decoded.
-    ours: HashSet<u64>,
-    decoded: bool,
-}
 
 impl Client {
     pub(super) fn handle_frame(
@@ -164,9 +134,8 @@ impl Client {
         let Some(link) = self.links.get_mut(id) else { return Ok(()) };
         let Phase::Active { synced, asked, intake, .. } = &mut link.phase else { return Ok(()) };
         let (asked, first) = (*asked, !std::mem::replace(synced, true));
-        let ours = std::mem::take(&mut intake.ours);
-        let before = table.serial();
-        let mut copied = 0;
+        let ours = intake.take_ours();
+        let (mut copied, mut commit) = (0, None);
         let how = match end.batch {
             None => How::Equal,
             Some(batch) => {
@@ -175,45 +144,34 @@ impl Client {
                     Mode::Snapshot => How::Snapshot,
                     Mode::Reconcile => How::Reconcile,
                 };
-                if how == How::Snapshot {
-                    copied = batch.routes;
-                }
                 if how == How::Changes && self.base != Some((end.epoch, batch.from)) {
                     return Err(refused(format!(
                         "batch: expected changes since the serial that we are at, found since {}",
                         batch.from
                     )));
                 }
-                match commit(table, batch, &ours, end.digest) {
-                    Ok(()) => {}
-                    Err(reason @ (TableError::Digest { .. } | TableError::MissingGroup { .. })) => {
+                copied = batch.copied();
+                commit = match batch.commit(table, &ours, end.digest) {
+                    Ok(commit) => commit,
+                    Err(CommitError::Table(
+                        reason @ (TableError::Digest { .. } | TableError::MissingGroup { .. }),
+                    )) => {
                         if let Phase::Active { synced, .. } = &mut link.phase {
                             *synced = !first;
                         }
                         return self.mismatch(now, id, &reason);
                     }
-                    Err(other) => return Err(refused(other.to_string())),
-                }
+                    Err(CommitError::Table(other)) => return Err(refused(other.to_string())),
+                    Err(CommitError::Protocol(error)) => return Err(error),
+                };
                 how
             }
         };
         self.base = Some((end.epoch, end.serial));
         self.counters.routes_copied += copied;
-        let mut changed = 0;
-        if table.serial() != before {
-            changed = match table.changes_since(before) {
-                Some(batch) => {
-                    self.events.push_back(ClientEvent::Committed(batch.commit()));
-                    if before == 0 {
-                        table.counts().routes()
-                    } else {
-                        batch.changes().filter(|c| is_route(c.key())).count() as u64
-                    }
-                }
-                None => 0,
-            };
-            self.counters.routes_applied += changed;
-        }
+        let changed = commit.map_or(0, |commit| commit.routes);
+        self.counters.routes_applied += changed;
+        self.events.extend(commit.map(ClientEvent::Committed));
         if first {
             let took = now.saturating_sub(self.lost_at.take().unwrap_or(asked));
             if self.last_active.is_some_and(|last| last != id) {
@@ -227,192 +185,4 @@ impl Client {
         }
         Ok(())
     }
-}
-
-/// A batch is complete, or there was none to send.
-#[derive(Debug)]
-pub(super) struct End {
-    epoch: u64,
-    serial: u64,
-    digest: RootDigest,
-    batch: Option<Incoming>,
-}
-
-impl Intake {
-    /// Handles a data frame of the active server.
-    fn data(
-        &mut self,
-        out: &mut crate::outbox::Outbox,
-        frame: Frame<'_>,
-        table: &Table,
-    ) -> Result<Option<End>, ProtocolError> {
-        match frame {
-            Frame::Begin { mode, from } => {
-                let copy = (mode == Mode::Snapshot).then(|| Table::new(0));
-                let decoder = codec::Decoder::new();
-                self.batch = Some(Incoming { mode, from, decoder, copy, pending: Vec::new(), routes: 0 });
-            }
-            Frame::Records(body) => {
-                let batch = self.batch.as_mut().ok_or_else(|| unexpected("Records", "no batch"))?;
-                batch.records(body)?;
-            }
-            Frame::Commit { epoch, serial, digest, .. } => {
-                let batch = self.batch.take().ok_or_else(|| unexpected("Commit", "no batch"))?;
-                return Ok(Some(End { epoch, serial, digest, batch: Some(batch) }));
-            }
-            Frame::Equal { epoch, serial } => {
-                return Ok(Some(End { epoch, serial, digest: table.digest(), batch: None }));
-            }
-            Frame::Symbols { first, symbols, .. } => self.symbols(out, first, &symbols, table)?,
-            other => return Err(unexpected(other.name(), "active")),
-        }
-        Ok(None)
-    }
-
-    fn symbols(
-        &mut self,
-        out: &mut crate::outbox::Outbox,
-        first: u64,
-        symbols: &[Symbol],
-        table: &Table,
-    ) -> Result<(), ProtocolError> {
-        if self.decoded {
-            return Ok(());
-        }
-        if first == 0 {
-            self.sketch = SketchDecoder::new();
-        }
-        if first != self.sketch.len() as u64 || self.sketch.len() + symbols.len() > SYMBOLS {
-            let (at, n) = (self.sketch.len(), symbols.len());
-            return Err(refused(format!("Symbols: expected the ones from {at}, found {n} from {first}")));
-        }
-        for (theirs, ours) in symbols.iter().zip(table.sketch().symbols_from(self.sketch.len())) {
-            self.sketch.push(*theirs, ours);
-        }
-        self.sketch.peel();
-        if !self.sketch.is_done() {
-            let len = self.sketch.len();
-            let next = if len < 1024 { len * 3 / 2 } else { len * 5 / 4 };
-            // Beyond the last stored symbol the server answers with a copy.
-            let until = if len >= SYMBOLS { SYMBOLS + 1 } else { next.min(SYMBOLS) } as u64;
-            out.frame(&Frame::More { until });
-            return Ok(());
-        }
-        self.decoded = true;
-        let difference = self.sketch.difference();
-        self.sketch = SketchDecoder::new();
-        self.ours = difference.ours.into_iter().collect();
-        let mut rest = difference.theirs.as_slice();
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(MAX_WANT));
-            out.frame(&Frame::Want { last: later.is_empty(), ids: now.to_vec() });
-            if later.is_empty() {
-                return Ok(());
-            }
-            rest = later;
-        }
-    }
-}
-
-impl Incoming {
-    fn records(&mut self, body: &[u8]) -> Result<(), ProtocolError> {
-        let mut routes = 0;
-        let mut changes = Vec::new();
-        let target = if self.copy.is_some() { &mut changes } else { &mut self.pending };
-        self.decoder.decode(body, |change| {
-            routes += u64::from(is_route(change.key()));
-            target.push(change);
-        })?;
-        self.routes += routes;
-        if self.pending.len() > MAX_PENDING {
-            return Err(refused(format!("batch: expected at most {MAX_PENDING} changes, found more")));
-        }
-        if let Some(copy) = &mut self.copy {
-            // A server that never finishes must not fill the memory.
-            if copy.len() > MAX_PENDING as u64 {
-                return Err(refused(format!("snapshot: expected at most {MAX_PENDING} records, found more")));
-            }
-            copy.commit(changes).map_err(|e| refused(format!("snapshot: {e}")))?;
-        }
-        Ok(())
-    }
-}
-
-/// Applies a whole batch, or nothing.
-fn commit(
-    table: &mut Table,
-    batch: Incoming,
-    ours: &HashSet<u64>,
-    digest: RootDigest,
-) -> Result<(), TableError> {
-    let Some(copy) = batch.copy else {
-        // Records that only we have are deleted, unless the batch has a newer value for the key.
-        let keep = on(Mutation::KeepOwnRecords);
-        if on(Mutation::PublishHalf) && batch.pending.len() > 1 {
-            let half = batch.pending.len() / 2;
-            return table.commit(batch.pending.into_iter().take(half)).map(|_| ());
-        }
-        let gone: Vec<Change> = table
-            .find_ids(ours)
-            .into_iter()
-            .filter(|_| !keep)
-            .map(|(_, key, _)| Change::Delete(key))
-            .collect();
-        return table.commit_expecting(gone.into_iter().chain(batch.pending), digest).map(|_| ());
-    };
-    let found = copy.digest();
-    if found != digest {
-        return Err(TableError::Digest { expected: digest, found });
-    }
-    if table.serial() == 0 {
-        table.adopt(copy);
-        return Ok(());
-    }
-    let (theirs, ours) = difference(&copy, table);
-    let gone: Vec<Change> =
-        table.find_ids(&ours).into_iter().map(|(_, key, _)| Change::Delete(key)).collect();
-    let new = copy.find_ids(&theirs).into_iter().map(|(_, key, value)| Change::Put(key, value));
-    table.commit_expecting(gone.into_iter().chain(new), digest).map(|_| ())
-}
-
-/// Identities that only one of the two tables has.
-fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
-    let sorted = |table: &Table| {
-        let mut ids = Vec::with_capacity(table.len() as usize);
-        table.each_id(|_, id| ids.push(id));
-        ids.sort_unstable();
-        ids
-    };
-    let (a, b) = (sorted(a), sorted(b));
-    let (mut only_a, mut only_b) = (HashSet::new(), HashSet::new());
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    loop {
-        match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) if x == y => {
-                a.next();
-                b.next();
-            }
-            (Some(x), y) if y.is_none_or(|y| x < y) => {
-                only_a.insert(**x);
-                a.next();
-            }
-            (_, Some(y)) => {
-                only_b.insert(**y);
-                b.next();
-            }
-            (_, None) => return (only_a, only_b),
-        }
-    }
-}
-
-fn is_route(key: &Key) -> bool {
-    matches!(key, Key::Route { .. } | Key::RibRoute { .. })
-}
-
-fn refused(text: String) -> ProtocolError {
-    ProtocolError::Refused(text)
-}
-
-fn unexpected(frame: &'static str, state: &'static str) -> ProtocolError {
-    ProtocolError::Unexpected { frame, state }
 }

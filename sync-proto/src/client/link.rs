@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::intake::Intake;
-use super::{ClientConfig, LinkStatus};
+use super::incoming::Intake;
+use super::types::{ClientConfig, LinkStatus};
 use crate::frame::{Frame, Inbox, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;

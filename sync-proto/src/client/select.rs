@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::intake::Intake;
+use super::incoming::Intake;
 use super::link::Phase;
 use super::{Action, Client, ClientEvent, LinkId};
 use crate::frame::Frame;

@@ -8,7 +8,8 @@ use super::{
     BACKWARDS, GONE, GROUP, GROUP_GONE, OPAQUE, OPAQUE_GONE, ORIGIN, ORIGIN_GONE, RIB, RUN_V4, RUN_V6,
     SAME_LABEL,
 };
-use crate::record::{Change, GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
+use crate::change::{ChangeRef, Path};
+use crate::record::{GroupValue, HopValue, Label, OriginId, OriginValue};
 use crate::wire::{MAX_HOPS, MAX_NAME, MAX_OPAQUE, ProtocolError, Reader};
 
 /// Most labels of one batch.
@@ -26,55 +27,52 @@ impl Decoder {
         Self::default()
     }
 
-    /// Passes each change of a frame's body to `take`, in order.
+    /// Passes each change of a frame's body to `take`, in order. Several bodies of one batch may be passed as one.
     ///
     /// # Errors
-    /// [`ProtocolError`] with the field that cannot be decoded. Changes before it were passed to `take`.
-    pub fn decode(&mut self, body: &[u8], mut take: impl FnMut(Change)) -> Result<(), ProtocolError> {
+    /// [`ProtocolError`] with the field that cannot be decoded, or the error of `take`. Changes before it were passed to `take`.
+    pub fn decode<E: From<ProtocolError>>(
+        &mut self,
+        body: &[u8],
+        mut take: impl FnMut(ChangeRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let r = &mut Reader::new("Records", body);
         while !r.is_empty() {
             let tag = r.u8("tag")?;
             match tag {
                 GROUP => {
                     let label = Label(r.u64("label")?);
-                    take(Change::Put(Key::Group(label), Value::Group(group(r)?)));
+                    take(ChangeRef::Group { label, value: Some(&group(r)?) })?;
                 }
-                GROUP_GONE => take(Change::Delete(Key::Group(Label(r.u64("label")?)))),
+                GROUP_GONE => take(ChangeRef::Group { label: Label(r.u64("label")?), value: None })?,
                 ORIGIN => {
                     let id = OriginId(r.u64("origin")?);
-                    let value = OriginValue {
-                        name: r.text("name", MAX_NAME)?,
-                        server: r.text("server", MAX_NAME)?,
-                        epoch: r.u64("epoch")?,
-                        sequence: r.varint("sequence")?,
-                        ready: r.u8("ready")? != 0,
-                        lease_ms: r.limited("lease", u64::from(u32::MAX))? as u32,
-                        stale: r.u8("stale")? != 0,
-                    };
-                    take(Change::Put(Key::Origin(id), Value::Origin(value)));
+                    take(ChangeRef::Origin { id, value: Some(&origin(r)?) })?;
                 }
-                ORIGIN_GONE => take(Change::Delete(Key::Origin(OriginId(r.u64("origin")?)))),
+                ORIGIN_GONE => take(ChangeRef::Origin { id: OriginId(r.u64("origin")?), value: None })?,
                 OPAQUE => {
-                    let key = Key::Opaque(r.blob("key", MAX_OPAQUE)?.into());
-                    let value = Value::Opaque(r.blob("value", MAX_OPAQUE)?.into());
-                    take(Change::Put(key, value));
+                    let key = r.blob("key", MAX_OPAQUE)?;
+                    take(ChangeRef::Opaque { key, value: Some(r.blob("value", MAX_OPAQUE)?) })?;
                 }
-                OPAQUE_GONE => take(Change::Delete(Key::Opaque(r.blob("key", MAX_OPAQUE)?.into()))),
+                OPAQUE_GONE => take(ChangeRef::Opaque { key: r.blob("key", MAX_OPAQUE)?, value: None })?,
                 _ if tag & !(RIB | GONE) == RUN_V4 => self.run(r, tag, 32, &mut take)?,
                 _ if tag & !(RIB | GONE) == RUN_V6 => self.run(r, tag, 128, &mut take)?,
-                other => return Err(r.invalid("tag", format!("expected a known record type, found {other}"))),
+                other => {
+                    let text = format!("expected a known record type, found {other}");
+                    return Err(r.invalid("tag", text).into());
+                }
             }
         }
         Ok(())
     }
 
-    fn run(
+    fn run<E: From<ProtocolError>>(
         &mut self,
         r: &mut Reader<'_>,
         tag: u8,
         width: u8,
-        take: &mut impl FnMut(Change),
-    ) -> Result<(), ProtocolError> {
+        take: &mut impl FnMut(ChangeRef<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let vrf = r.limited("vrf", u64::from(u32::MAX))? as u32;
         let origin = if tag & RIB != 0 { Some(OriginId(r.u64("origin")?)) } else { None };
         let gone = tag & GONE != 0;
@@ -91,7 +89,8 @@ impl Decoder {
             let (flags, len) =
                 if width == 32 { (first, first & 0x3f) } else { (first, r.u8("prefix length")?) };
             if len > width {
-                return Err(r.invalid("prefix length", format!("expected at most {width}, found {len}")));
+                let text = format!("expected at most {width}, found {len}");
+                return Err(r.invalid("prefix length", text).into());
             }
             let shift = u32::from(width - len);
             let before = address.checked_shr(shift).unwrap_or(0);
@@ -105,26 +104,19 @@ impl Decoder {
                 IpNet::V4(p) => u128::from(u32::from(p.addr())),
                 IpNet::V6(p) => u128::from(p.addr()),
             };
-            let key = match origin {
-                None => Key::Route { vrf, prefix },
-                Some(origin) => Key::RibRoute { origin, vrf, prefix },
-            };
-            if gone {
-                take(Change::Delete(key));
-                continue;
-            }
-            if flags & SAME_LABEL == 0 {
+            if !gone && flags & SAME_LABEL == 0 {
                 label = Some(self.label(r)?);
             }
-            let label =
-                label.ok_or_else(|| r.invalid("label", "expected one for the first route of a run"))?;
-            take(Change::Put(
-                key,
-                match origin {
-                    None => Value::Route(label),
-                    Some(_) => Value::RibRoute { label, distance, metric },
-                },
-            ));
+            if !gone && label.is_none() {
+                return Err(r.invalid("label", "expected one for the first route of a run").into());
+            }
+            take(match origin {
+                None => ChangeRef::Route { vrf, prefix, label },
+                Some(origin) => {
+                    let path = label.map(|label| Path { label, distance, metric });
+                    ChangeRef::RibRoute { origin, vrf, prefix, path }
+                }
+            })?;
         }
         Ok(())
     }
@@ -146,6 +138,18 @@ fn net(width: u8, bits: u128, len: u8) -> Option<IpNet> {
     } else {
         Ipv6Net::new(Ipv6Addr::from(bits), len).ok().map(IpNet::V6)
     }
+}
+
+fn origin(r: &mut Reader<'_>) -> Result<OriginValue, ProtocolError> {
+    Ok(OriginValue {
+        name: r.text("name", MAX_NAME)?,
+        server: r.text("server", MAX_NAME)?,
+        epoch: r.u64("epoch")?,
+        sequence: r.varint("sequence")?,
+        ready: r.u8("ready")? != 0,
+        lease_ms: r.limited("lease", u64::from(u32::MAX))? as u32,
+        stale: r.u8("stale")? != 0,
+    })
 }
 
 fn group(r: &mut Reader<'_>) -> Result<GroupValue, ProtocolError> {

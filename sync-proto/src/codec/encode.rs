@@ -9,8 +9,9 @@ use super::{
     BACKWARDS, GONE, GROUP, GROUP_GONE, OPAQUE, OPAQUE_GONE, ORIGIN, ORIGIN_GONE, RIB, RUN_V4, RUN_V6,
     SAME_LABEL,
 };
+use crate::change::{ChangeRef, Path};
 use crate::frame::{RECORDS, begin_frame, end_frame};
-use crate::record::{Change, GroupValue, Key, Label, OriginId, Value};
+use crate::record::{GroupValue, Label, OriginId};
 use crate::wire::{MAX_NAME, put_blob, put_text, put_varint, put_wide};
 
 /// A frame is closed when its body reaches this size: the largest record still fits.
@@ -47,9 +48,8 @@ impl Encoder {
         self.count
     }
 
-    /// Appends a change; opens and closes frames as needed. Changes whose value does not match the kind of their key, which no table
-    /// contains, are skipped.
-    pub fn push(&mut self, change: &Change, out: &mut Vec<u8>) {
+    /// Appends a change; opens and closes frames as needed.
+    pub fn push(&mut self, change: ChangeRef<'_>, out: &mut Vec<u8>) {
         if self.frame_at.is_some_and(|at| out.len() - at >= SPLIT) {
             self.flush(out);
         }
@@ -58,24 +58,21 @@ impl Encoder {
         }
         self.count += 1;
         match change {
-            Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
-                self.route(None, *vrf, prefix, Some((*label, 0, 0)), out);
+            ChangeRef::Route { vrf, prefix, label } => {
+                self.route(
+                    None,
+                    vrf,
+                    &prefix,
+                    label.map(|label| Path { label, distance: 0, metric: 0 }),
+                    out,
+                );
             }
-            Change::Put(
-                Key::RibRoute { origin, vrf, prefix },
-                Value::RibRoute { label, distance, metric },
-            ) => {
-                self.route(Some(*origin), *vrf, prefix, Some((*label, *distance, *metric)), out);
-            }
-            Change::Delete(Key::Route { vrf, prefix }) => self.route(None, *vrf, prefix, None, out),
-            Change::Delete(Key::RibRoute { origin, vrf, prefix }) => {
-                self.route(Some(*origin), *vrf, prefix, None, out);
+            ChangeRef::RibRoute { origin, vrf, prefix, path } => {
+                self.route(Some(origin), vrf, &prefix, path, out);
             }
             other => {
                 self.end_run(out);
-                if !put_other(other, out) {
-                    self.count -= 1;
-                }
+                put_other(other, out);
             }
         }
     }
@@ -101,12 +98,12 @@ impl Encoder {
         origin: Option<OriginId>,
         vrf: u32,
         prefix: &IpNet,
-        to: Option<(Label, u8, u32)>,
+        path: Option<Path>,
         out: &mut Vec<u8>,
     ) {
         let family = if prefix.addr().is_ipv4() { RUN_V4 } else { RUN_V6 };
-        let tag = family | if origin.is_some() { RIB } else { 0 } | if to.is_none() { GONE } else { 0 };
-        let (_, distance, metric) = to.unwrap_or((Label(0), 0, 0));
+        let tag = family | if origin.is_some() { RIB } else { 0 } | if path.is_none() { GONE } else { 0 };
+        let (distance, metric) = path.map_or((0, 0), |path| (path.distance, path.metric));
         let key = RunKey { tag, origin: origin.map_or(0, |o| o.0), vrf, distance, metric };
         match &mut self.run {
             Some((open, _, n)) if *open == key && *n < u16::MAX => *n += 1,
@@ -136,7 +133,7 @@ impl Encoder {
         // A shift by 128 is that of the default route, whose address is always 0.
         let (now, before) =
             (bits.checked_shr(shift).unwrap_or(0), self.address.checked_shr(shift).unwrap_or(0));
-        let label = to.map(|(label, _, _)| label);
+        let label = path.map(|path| path.label);
         let same = label.is_some() && label == self.label;
         let flags = if same { SAME_LABEL } else { 0 } | if now < before { BACKWARDS } else { 0 };
         if family == RUN_V4 {
@@ -159,44 +156,39 @@ impl Encoder {
     }
 }
 
-fn put_other(change: &Change, out: &mut Vec<u8>) -> bool {
+fn put_other(change: ChangeRef<'_>, out: &mut Vec<u8>) {
+    let tag = |value, gone, present: bool| if present { value } else { gone };
     match change {
-        Change::Put(Key::Group(label), Value::Group(group)) => {
-            out.push(GROUP);
+        ChangeRef::Group { label, value } => {
+            out.push(tag(GROUP, GROUP_GONE, value.is_some()));
             out.extend_from_slice(&label.0.to_be_bytes());
-            put_group(group, out);
+            if let Some(value) = value {
+                put_group(value, out);
+            }
         }
-        Change::Delete(Key::Group(label)) => {
-            out.push(GROUP_GONE);
-            out.extend_from_slice(&label.0.to_be_bytes());
-        }
-        Change::Put(Key::Origin(id), Value::Origin(value)) => {
-            out.push(ORIGIN);
+        ChangeRef::Origin { id, value } => {
+            out.push(tag(ORIGIN, ORIGIN_GONE, value.is_some()));
             out.extend_from_slice(&id.0.to_be_bytes());
-            put_text(out, &value.name, MAX_NAME);
-            put_text(out, &value.server, MAX_NAME);
-            out.extend_from_slice(&value.epoch.to_be_bytes());
-            put_varint(out, value.sequence);
-            out.push(u8::from(value.ready));
-            put_varint(out, u64::from(value.lease_ms));
-            out.push(u8::from(value.stale));
+            if let Some(value) = value {
+                put_text(out, &value.name, MAX_NAME);
+                put_text(out, &value.server, MAX_NAME);
+                out.extend_from_slice(&value.epoch.to_be_bytes());
+                put_varint(out, value.sequence);
+                out.push(u8::from(value.ready));
+                put_varint(out, u64::from(value.lease_ms));
+                out.push(u8::from(value.stale));
+            }
         }
-        Change::Delete(Key::Origin(id)) => {
-            out.push(ORIGIN_GONE);
-            out.extend_from_slice(&id.0.to_be_bytes());
-        }
-        Change::Put(Key::Opaque(key), Value::Opaque(value)) => {
-            out.push(OPAQUE);
+        ChangeRef::Opaque { key, value } => {
+            out.push(tag(OPAQUE, OPAQUE_GONE, value.is_some()));
             put_blob(out, key);
-            put_blob(out, value);
+            if let Some(value) = value {
+                put_blob(out, value);
+            }
         }
-        Change::Delete(Key::Opaque(key)) => {
-            out.push(OPAQUE_GONE);
-            put_blob(out, key);
-        }
-        _ => return false,
+        // They are encoded in runs.
+        ChangeRef::Route { .. } | ChangeRef::RibRoute { .. } => {}
     }
-    true
 }
 
 fn put_group(group: &GroupValue, out: &mut Vec<u8>) {

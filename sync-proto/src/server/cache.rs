@@ -3,25 +3,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Limits;
 use super::copy::Copy;
+use super::encoded::{Encoded, encode};
+use super::types::Limits;
 use super::views::{MAX_VIEWS, Wanted};
-use crate::codec::Encoder;
-use crate::frame::{Frame, Mode};
-use crate::mutation::{Mutation, on};
-use crate::record::{Change, Key};
+use crate::change::ChangeRef;
+use crate::frame::Mode;
 use crate::sketch::Symbol;
 use crate::table::Table;
 
 /// Cached batches of one table, each from another serial.
 const BATCHES: usize = 64;
-
-/// An encoded batch.
-#[derive(Debug, Clone)]
-pub(super) struct Encoded {
-    pub bytes: Arc<[u8]>,
-    pub routes: u64,
-}
 
 /// The coded symbols of a table at one serial.
 #[derive(Debug, Clone)]
@@ -96,7 +88,8 @@ impl Cache {
         }
         let since = table.changes_since(from)?;
         *work = work.saturating_sub(table.len().max(1));
-        let found = table.find_ids(&want).into_iter().map(|(_, key, value)| Change::Put(key, value));
+        let found = table.find_ids(&want);
+        let found = found.iter().filter_map(|(_, key, value)| ChangeRef::put(key, value));
         let batch = encode(table, Mode::Reconcile, from, found.chain(since.changes()));
         entry.reconciled = Some((from, want, batch.clone()));
         Some(batch)
@@ -128,31 +121,4 @@ impl Cache {
             })
             .clone()
     }
-}
-
-/// A whole batch with Begin and Commit.
-pub(super) fn encode(table: &Table, mode: Mode, from: u64, changes: impl Iterator<Item = Change>) -> Encoded {
-    let mut out = Vec::new();
-    Frame::Begin { mode, from }.encode(&mut out);
-    let mut encoder = Encoder::new();
-    let mut routes = 0;
-    let mut changes = changes.peekable();
-    while let Some(change) = changes.next() {
-        if on(Mutation::LoseLastChange) && changes.peek().is_none() {
-            break;
-        }
-        routes += u64::from(is_route(&change));
-        encoder.push(&change, &mut out);
-    }
-    encoder.flush(&mut out);
-    commit(table, encoder.count()).encode(&mut out);
-    Encoded { bytes: out.into(), routes }
-}
-
-pub(super) fn is_route(change: &Change) -> bool {
-    matches!(change.key(), Key::Route { .. } | Key::RibRoute { .. })
-}
-
-pub(super) fn commit(table: &Table, count: u64) -> Frame<'static> {
-    Frame::Commit { epoch: table.epoch(), serial: table.serial(), count, digest: table.digest() }
 }

@@ -3,10 +3,10 @@
 //! It contains the records that had last changed when it began. Each session appends the changes since then and ends with a commit of its
 //! own, so a session may join while those are few. Pieces are kept only as long as a session needs them.
 
-use super::Limits;
-use super::cache::{Encoded, is_route};
+use super::encoded::Encoded;
+use super::types::Limits;
 use crate::codec::Encoder;
-use crate::record::{Change, Key};
+use crate::record::Key;
 use crate::table::Table;
 
 /// Approximate bytes of a piece.
@@ -62,9 +62,10 @@ impl Copy {
             for &slot in &slots {
                 // Groups are never skipped, so no route precedes its group.
                 let high = if slot.is_group() { u64::MAX } else { self.high };
-                if let Some(change @ Change::Put(..)) = table.change_between(slot, 0, high) {
-                    routes += u64::from(is_route(&change));
-                    self.encoder.push(&change, &mut bytes);
+                let change = table.change_between(slot, 0, high);
+                if let Some(change) = change.filter(|change| !change.is_deletion()) {
+                    routes += u64::from(change.is_route());
+                    self.encoder.push(change, &mut bytes);
                 }
             }
             looked += slots.len();

@@ -8,15 +8,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Limits;
-use super::cache::{Cache, commit, is_route};
+use super::cache::Cache;
 use super::copy::Copy;
+use super::encoded::commit;
+use super::types::Limits;
 use super::views::Wanted;
+use crate::change::ChangeRef;
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
-use crate::record::{Change, Key};
+use crate::record::Key;
 use crate::table::Table;
 
 /// Slots between two checks of the queue.
@@ -235,13 +237,12 @@ impl Feed {
                 for &slot in &slots {
                     let high = if slot.is_group() { u64::MAX } else { high };
                     let Some(change) = table.change_between(slot, low, high) else { continue };
-                    let gone = matches!(change, Change::Delete(_));
                     // Deleted groups follow the routes that left them, with the changes at the end.
-                    if gone && (snapshot || matches!(change.key(), Key::Group(_))) {
+                    if change.is_deletion() && (snapshot || slot.is_group()) {
                         continue;
                     }
-                    *passed_on += u64::from(is_route(&change));
-                    encoder.push(&change, bytes);
+                    *passed_on += u64::from(change.is_route());
+                    encoder.push(change, bytes);
                 }
                 encoder.flush(bytes);
             });
@@ -260,11 +261,11 @@ impl Feed {
         let encoder = &mut walk.encoder;
         out.write(|bytes| {
             for change in rest.changes().filter(|_| !on(Mutation::DropWalkTail)) {
-                *passed_on += u64::from(is_route(&change));
-                encoder.push(&change, bytes);
+                *passed_on += u64::from(change.is_route());
+                encoder.push(change, bytes);
             }
             for label in table.deleted_groups(walk.groups_from) {
-                encoder.push(&Change::Delete(Key::Group(label)), bytes);
+                encoder.push(ChangeRef::Group { label, value: None }, bytes);
             }
             encoder.flush(bytes);
             commit(table, encoder.count()).encode(bytes);

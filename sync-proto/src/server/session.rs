@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::cache::{Cache, Frozen};
 use super::feed::{Feed, Pumped};
+use super::types::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
 use super::views::{Views, Wanted};
-use super::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
 use crate::frame::{COSTLY, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;

@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Served, Tables};
-use crate::record::{Change, Key, Label, Value};
+use super::types::{Served, Tables};
+use crate::change::ChangeRef;
+use crate::record::Key;
 use crate::sketch::check_of;
 use crate::subset::Subset;
-use crate::table::Table;
+use crate::table::{Table, TableError, Transaction};
 use crate::wire::ProtocolError;
 
 /// Most views of a server.
@@ -155,8 +156,9 @@ impl View {
         if let Some(build) = &mut self.build {
             let slots: Vec<_> = whole.slots_after(build.at.as_ref()).take(portion).collect();
             let records = slots.iter().filter_map(|&slot| whole.change_between(slot, 0, u64::MAX));
-            let changes = part(&self.table, whole, subset, records);
-            self.table.commit(changes).ok()?;
+            let mut transaction = self.table.begin();
+            push_part(&mut transaction, whole, subset, records).ok()?;
+            transaction.commit().ok()?;
             if slots.len() == portion {
                 build.at = slots.last().and_then(|&slot| whole.key(slot));
                 return Some(());
@@ -168,45 +170,39 @@ impl View {
         if self.seen == whole.serial() {
             return Some(());
         }
-        let changes = part(&self.table, whole, subset, whole.changes_since(self.seen)?.changes());
-        self.table.commit_and_collect(changes).ok()?;
+        let changes = whole.changes_since(self.seen)?.changes();
+        let mut transaction = self.table.begin();
+        push_part(&mut transaction, whole, subset, changes).ok()?;
+        transaction.commit_and_collect().ok()?;
         self.seen = whole.serial();
         Some(())
     }
 }
 
-/// The changes within a subset, and the groups that it lacks.
-fn part(view: &Table, whole: &Table, subset: &Subset, changes: impl Iterator<Item = Change>) -> Vec<Change> {
-    let mut out = Vec::new();
-    let mut brought = hashbrown::HashSet::new();
-    for change in changes {
-        match &change {
-            Change::Put(Key::Group(label), _) if view.group(*label).is_none() => continue,
-            // They are deleted with their last route.
-            Change::Delete(Key::Group(_)) => continue,
-            Change::Put(Key::Group(_), _) => {}
-            change if !subset.admits(change.key()) => continue,
-            Change::Put(_, Value::Route(label) | Value::RibRoute { label, .. }) => {
-                bring(view, whole, *label, &mut brought, &mut out);
-            }
-            _ => {}
-        }
-        out.push(change);
-    }
-    out
-}
-
-fn bring(
-    view: &Table,
+/// Adds the changes within a subset, and the groups that the view lacks.
+fn push_part<'t>(
+    view: &mut Transaction<'_>,
     whole: &Table,
-    label: Label,
-    brought: &mut hashbrown::HashSet<Label>,
-    out: &mut Vec<Change>,
-) {
-    if view.group(label).is_none()
-        && brought.insert(label)
-        && let Some(group) = whole.group(label)
-    {
-        out.push(Change::Put(Key::Group(label), Value::Group(group.as_ref().clone())));
+    subset: &Subset,
+    changes: impl Iterator<Item = ChangeRef<'t>>,
+) -> Result<(), TableError> {
+    for change in changes {
+        if let ChangeRef::Group { label, value } = change {
+            // A deleted one leaves with its last route.
+            if value.is_some() && view.has_group(label) {
+                view.push(change)?;
+            }
+            continue;
+        }
+        if !subset.admits(&change.key()) {
+            continue;
+        }
+        if let Some(label) = change.label().filter(|label| !view.has_group(*label))
+            && let Some(group) = whole.group(label)
+        {
+            view.push(ChangeRef::Group { label, value: Some(&group) })?;
+        }
+        view.push(change)?;
     }
+    Ok(())
 }

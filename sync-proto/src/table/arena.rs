@@ -12,7 +12,6 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::links::OrderLink;
 use crate::record::{GroupValue, Key, Label, Value};
 
 /// No slot: the end of a list, no group.
@@ -52,6 +51,36 @@ impl Slot {
 
     pub(super) fn index(self) -> usize {
         (self.0 & ((1 << 30) - 1)) as usize
+    }
+}
+
+/// Position of a record in the change order, stored in its entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OrderLink {
+    pub prev: u32,
+    pub next: u32,
+    /// Serial of the commit that last changed the record; 0 for a free slot, [`OPEN`] within a transaction.
+    pub serial: u64,
+}
+
+/// Serial of a record that the open transaction has touched.
+pub(super) const OPEN: u64 = u64::MAX;
+
+impl Default for OrderLink {
+    fn default() -> Self {
+        Self { prev: NONE, next: NONE, serial: 0 }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct List {
+    pub head: u32,
+    pub tail: u32,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self { head: NONE, tail: NONE }
     }
 }
 

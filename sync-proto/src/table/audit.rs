@@ -1,7 +1,7 @@
 //! Checks that derived data matches the records.
 
 use super::Table;
-use super::links::OPEN;
+use super::arena::OPEN;
 use super::order::compare;
 use crate::record::record_id;
 use crate::sketch::{Sketch, Toggle};

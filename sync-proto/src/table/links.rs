@@ -3,37 +3,7 @@
 //! Two lists, because a batch sends groups before the routes that use them.
 
 use super::Table;
-use super::arena::{Arena, NONE, Slot};
-
-/// Position of a record in the change order, stored in its entry.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OrderLink {
-    pub prev: u32,
-    pub next: u32,
-    /// Serial of the commit that last changed the record; 0 for a free slot, [`OPEN`] within a transaction.
-    pub serial: u64,
-}
-
-/// Serial of a record that the open transaction has touched.
-pub(super) const OPEN: u64 = u64::MAX;
-
-impl Default for OrderLink {
-    fn default() -> Self {
-        Self { prev: NONE, next: NONE, serial: 0 }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct List {
-    pub head: u32,
-    pub tail: u32,
-}
-
-impl Default for List {
-    fn default() -> Self {
-        Self { head: NONE, tail: NONE }
-    }
-}
+use super::arena::{Arena, List, NONE, OrderLink, Slot};
 
 impl Table {
     pub(super) fn link(&self, slot: Slot) -> OrderLink {

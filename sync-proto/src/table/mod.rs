@@ -1,6 +1,6 @@
 //! One copy of a table: records, the order of their last changes, serial, epoch, digest and sketch.
 //!
-//! [`Table`] is the only type that most users need: apply batches with [`Table::commit`], read it with [`Table::get`], [`Table::page`] and
+//! [`Table`] is the only type that most users need: apply batches with [`Table::begin`] or [`Table::commit`], read it with [`Table::get`], [`Table::page`] and
 //! [`Table::changes_since`]. Inside, records are `arena` entries of 32 bytes (IPv4) or 48 (IPv6), linked in change order (`links`); a batch
 //! is a transaction (`txn`) that is rolled back as a whole on any error; `sorted` keeps prefixes in order, `order` walks all records in
 //! snapshot order, `read` looks up and pages, `audit` verifies derived data.
@@ -18,13 +18,14 @@ mod txn;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::record::{Change, Key, Label, OriginId};
+use crate::change::Change;
+use crate::record::{Key, Label, OriginId};
 use crate::sketch::{RootDigest, Sketch};
-use arena::{Groups, Misc, Routes, Slot};
-use links::List;
+use arena::{Groups, List, Misc, Routes, Slot};
 pub use read::{Batch, Page};
 use sorted::Sorted;
 use txn::Scratch;
+pub use txn::Transaction;
 
 /// Deletions that a table remembers.
 pub const TOMBSTONES: usize = 262_144;
@@ -36,6 +37,8 @@ pub struct Commit {
     pub serial: u64,
     /// Number of changed records.
     pub count: u64,
+    /// Number of routes among them.
+    pub routes: u64,
     /// Digest of the whole table after it.
     pub digest: RootDigest,
 }
@@ -249,10 +252,7 @@ impl Table {
         &self.sketch
     }
 
-    /// Applies a batch as a whole or not at all, and assigns it a serial.
-    ///
-    /// Changes apply in order. Within the batch a group may follow a route that uses it, but at the end every route's group must exist, and
-    /// no deleted group may have a user. Changes without effect are ignored; if none is left there is no commit.
+    /// Applies a batch as a whole or not at all, and assigns it a serial; see [`Table::begin`]. None if it has no effect.
     ///
     /// # Errors
     /// [`TableError`]; the table is unchanged then.
@@ -260,32 +260,9 @@ impl Table {
         &mut self,
         changes: impl IntoIterator<Item = Change>,
     ) -> Result<Option<Commit>, TableError> {
-        self.commit_with(changes, None, false)
-    }
-
-    /// Like [`Table::commit`], and also deletes groups that lost their last user.
-    ///
-    /// For the owner of a forwarding table, whose groups are a function of its routes.
-    ///
-    /// # Errors
-    /// [`TableError`]; the table is unchanged then.
-    pub fn commit_and_collect(
-        &mut self,
-        changes: impl IntoIterator<Item = Change>,
-    ) -> Result<Option<Commit>, TableError> {
-        self.commit_with(changes, None, true)
-    }
-
-    /// Like [`Table::commit`], but refuses a batch that does not result in the expected digest.
-    ///
-    /// # Errors
-    /// [`TableError`], also for another digest; the table is unchanged then.
-    pub fn commit_expecting(
-        &mut self,
-        changes: impl IntoIterator<Item = Change>,
-        digest: RootDigest,
-    ) -> Result<Option<Commit>, TableError> {
-        self.commit_with(changes, Some(digest), false)
+        let mut transaction = self.begin();
+        transaction.push_all(changes)?;
+        transaction.commit()
     }
 
     /// Adopts another copy as the next commit of this one. Only for a table that was never written.
@@ -295,7 +272,8 @@ impl Table {
         other.pin = self.pin;
         other.tombstone_limit = self.tombstone_limit;
         *self = other;
-        Commit { serial: self.serial, count: self.len(), digest: self.digest() }
+        let routes = self.counts.routes();
+        Commit { serial: self.serial, count: self.len(), routes, digest: self.digest() }
     }
 }
 

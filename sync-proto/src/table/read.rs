@@ -8,9 +8,10 @@ use ipnet::IpNet;
 
 use super::arena::{Address, Arena, NONE, RouteEntry, Slot};
 use super::order::compare;
-use super::{Commit, Context, Table};
+use super::{Context, Table};
+use crate::change::{Change, ChangeRef, Path};
 use crate::mutation::{Mutation, on};
-use crate::record::{Change, GroupValue, Key, Label, Value};
+use crate::record::{GroupValue, Key, Label, Value};
 
 /// A page of a table in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Page {
 pub struct Batch<'t> {
     table: &'t Table,
     since: u64,
-    commit: Commit,
+    count: u64,
 }
 
 impl<'t> Batch<'t> {
@@ -37,9 +38,14 @@ impl<'t> Batch<'t> {
         self.since
     }
 
-    /// The commit that the batch leads to; its count is that of the batch.
-    pub fn commit(&self) -> Commit {
-        self.commit
+    /// Serial of the table after the batch.
+    pub fn serial(&self) -> u64 {
+        self.table.serial
+    }
+
+    /// Number of changes.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The table after the batch.
@@ -48,12 +54,12 @@ impl<'t> Batch<'t> {
     }
 
     /// The changes.
-    pub fn changes(&self) -> impl Iterator<Item = Change> + 't {
+    pub fn changes(&self) -> impl Iterator<Item = ChangeRef<'t>> + use<'t> {
         let table = self.table;
         let (groups, _) = table.first_after(table.group_list, self.since, usize::MAX);
         let (rest, _) = table.first_after(table.list, self.since, usize::MAX);
-        let put_groups = table.follow(groups).filter(|c| matches!(c, Change::Put(..)));
-        let deleted_groups = table.follow(groups).filter(|c| matches!(c, Change::Delete(..)));
+        let put_groups = table.follow(groups).filter(|c| !c.is_deletion());
+        let deleted_groups = table.follow(groups).filter(ChangeRef::is_deletion);
         let late = on(Mutation::RoutesBeforeGroups).then(|| put_groups.clone()).into_iter().flatten();
         let early = put_groups.filter(|_| !on(Mutation::RoutesBeforeGroups));
         early.chain(table.follow(rest)).chain(late).chain(deleted_groups)
@@ -70,6 +76,14 @@ impl Table {
     pub fn group(&self, label: Label) -> Option<Arc<GroupValue>> {
         let i = self.groups.find(label)?;
         self.groups.entries.get(i as usize)?.value.clone()
+    }
+
+    /// Whether there is a group of this label.
+    pub fn has_group(&self, label: Label) -> bool {
+        self.groups
+            .find(label)
+            .and_then(|i| self.groups.entries.get(i as usize))
+            .is_some_and(|entry| entry.value.is_some())
     }
 
     /// The VRFs that forwarding routes are or were in, in order.
@@ -106,8 +120,7 @@ impl Table {
 
     fn batch_since(&self, serial: u64) -> Batch<'_> {
         let count = self.count_since(serial, usize::MAX) as u64;
-        let commit = Commit { serial: self.serial, count, digest: self.digest() };
-        Batch { table: self, since: serial, commit }
+        Batch { table: self, since: serial, count }
     }
 
     /// Number of records that changed after `serial`, counted up to `limit`.
@@ -194,7 +207,7 @@ impl Table {
     /// The change of a slot that changed after `low` and not after `high`, for a reader.
     ///
     /// A snapshot walks the table as of its beginning; later changes follow by change order.
-    pub(crate) fn change_between(&self, slot: Slot, low: u64, high: u64) -> Option<Change> {
+    pub(crate) fn change_between(&self, slot: Slot, low: u64, high: u64) -> Option<ChangeRef<'_>> {
         let serial = self.link(slot).serial;
         if serial <= low || serial > high { None } else { self.change(slot) }
     }
@@ -203,12 +216,12 @@ impl Table {
     pub(crate) fn deleted_groups(&self, serial: u64) -> impl Iterator<Item = Label> + '_ {
         let (first, _) = self.first_after(self.group_list, serial, usize::MAX);
         self.follow(first).filter_map(|c| match c {
-            Change::Delete(Key::Group(label)) => Some(label),
+            ChangeRef::Group { label, value: None } => Some(label),
             _ => None,
         })
     }
 
-    fn follow(&self, first: u32) -> impl Iterator<Item = Change> + Clone + '_ {
+    fn follow(&self, first: u32) -> impl Iterator<Item = ChangeRef<'_>> + Clone {
         let mut at = first;
         std::iter::from_fn(move || {
             while at != NONE {
@@ -222,11 +235,37 @@ impl Table {
         })
     }
 
-    fn change(&self, slot: Slot) -> Option<Change> {
-        let key = self.key(slot)?;
-        Some(match self.value(slot) {
-            Some(value) => Change::Put(key, value),
-            None => Change::Delete(key),
+    /// What a slot holds, as a change for a reader that lacks it.
+    pub(super) fn change(&self, slot: Slot) -> Option<ChangeRef<'_>> {
+        let i = slot.index();
+        Some(match slot.arena() {
+            Arena::V4 => return self.route_change(self.v4.entries.get(i)?),
+            Arena::V6 => return self.route_change(self.v6.entries.get(i)?),
+            Arena::Group => {
+                let entry = self.groups.entries.get(i)?;
+                ChangeRef::Group { label: entry.label, value: entry.value.as_deref() }
+            }
+            Arena::Misc => {
+                let entry = self.misc.entries.get(i)?;
+                match &entry.value {
+                    Some(value) => ChangeRef::put(&entry.key, value)?,
+                    None => ChangeRef::delete(&entry.key),
+                }
+            }
+        })
+    }
+
+    fn route_change<A: Address>(&self, e: &RouteEntry<A>) -> Option<ChangeRef<'_>> {
+        let prefix = e.addr.net(e.len)?;
+        let Context { origin, vrf } = self.contexts.get(usize::from(e.context))?.context;
+        // A tombstone's group is NONE, which no entry has.
+        let label = self.groups.entries.get(e.group as usize).map(|group| group.label);
+        Some(match origin {
+            None => ChangeRef::Route { vrf, prefix, label },
+            Some(origin) => {
+                let path = label.map(|label| Path { label, distance: e.distance, metric: e.metric });
+                ChangeRef::RibRoute { origin, vrf, prefix, path }
+            }
         })
     }
 
@@ -240,40 +279,13 @@ impl Table {
     }
 
     pub(crate) fn key(&self, slot: Slot) -> Option<Key> {
-        let i = slot.index();
-        match slot.arena() {
-            Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_key(e)),
-            Arena::V6 => self.v6.entries.get(i).and_then(|e| self.route_key(e)),
-            Arena::Group => self.groups.entries.get(i).map(|e| Key::Group(e.label)),
-            Arena::Misc => self.misc.entries.get(i).map(|e| e.key.clone()),
-        }
-    }
-
-    fn route_key<A: Address>(&self, e: &RouteEntry<A>) -> Option<Key> {
-        let prefix = e.addr.net(e.len)?;
-        let Context { origin, vrf } = self.contexts.get(usize::from(e.context))?.context;
-        Some(match origin {
-            None => Key::Route { vrf, prefix },
-            Some(origin) => Key::RibRoute { origin, vrf, prefix },
-        })
+        self.change(slot).map(|change| change.key())
     }
 
     pub(super) fn value(&self, slot: Slot) -> Option<Value> {
-        let i = slot.index();
-        match slot.arena() {
-            Arena::V4 => self.v4.entries.get(i).and_then(|e| self.route_value(e)),
-            Arena::V6 => self.v6.entries.get(i).and_then(|e| self.route_value(e)),
-            Arena::Group => self.groups.entries.get(i)?.value.as_deref().cloned().map(Value::Group),
-            Arena::Misc => self.misc.entries.get(i)?.value.as_deref().cloned(),
+        match Change::from(self.change(slot)?) {
+            Change::Put(_, value) => Some(value),
+            Change::Delete(_) => None,
         }
-    }
-
-    fn route_value<A: Address>(&self, e: &RouteEntry<A>) -> Option<Value> {
-        // A tombstone's group is NONE, which no entry has.
-        let label = self.groups.entries.get(e.group as usize)?.label;
-        Some(match self.contexts.get(usize::from(e.context))?.context.origin {
-            None => Value::Route(label),
-            Some(_) => Value::RibRoute { label, distance: e.distance, metric: e.metric },
-        })
     }
 }

@@ -66,9 +66,11 @@ fn group_in_use_cannot_be_deleted() {
 #[test]
 fn collecting_commit_deletes_groups_that_lost_their_last_route() {
     let mut t = table();
-    let c = t.commit_and_collect([put("10.0.0.0/8", 2)]).unwrap().unwrap();
+    let mut transaction = t.begin();
+    transaction.push_all([put("10.0.0.0/8", 2)]).unwrap();
+    let c = transaction.commit_and_collect().unwrap().unwrap();
     assert_eq!((c.count, t.group(group(1).0)), (2, None));
-    let changes: Vec<_> = t.changes_since(1).unwrap().changes().collect();
+    let changes: Vec<_> = t.changes_since(1).unwrap().changes().map(Change::from).collect();
     assert_eq!(changes, [put("10.0.0.0/8", 2), Change::Delete(Key::Group(group(1).0))]);
     assert!(t.is_sound());
 }
@@ -77,7 +79,9 @@ fn collecting_commit_deletes_groups_that_lost_their_last_route() {
 fn wrong_digest_undoes_the_batch() {
     let mut t = table();
     let before = t.digest();
-    let error = t.commit_expecting([put("10.0.0.0/8", 2)], RootDigest::default()).unwrap_err();
+    let mut transaction = t.begin();
+    transaction.push_all([put("10.0.0.0/8", 2)]).unwrap();
+    let error = transaction.commit_expecting(RootDigest::default()).unwrap_err();
     assert!(matches!(error, TableError::Digest { .. }));
     assert_eq!(t.digest(), before);
     assert_eq!(t.changes_since(1).unwrap().changes().count(), 0);
@@ -90,7 +94,7 @@ fn groups_come_before_routes_and_leave_after_them() {
     // The group's content changes after the route did: it still comes first.
     let value = GroupValue::Hops(vec![HopValue { gateway: None, port: Some("p1".into()), weight: 1 }]);
     t.commit([Change::Put(Key::Group(group(1).0), Value::Group(value.clone()))]).unwrap();
-    let changes: Vec<_> = t.changes_since(1).unwrap().changes().collect();
+    let changes: Vec<_> = t.changes_since(1).unwrap().changes().map(Change::from).collect();
     assert_eq!(changes, [Change::Put(Key::Group(group(1).0), Value::Group(value)), put("11.0.0.0/8", 1)]);
 }
 
@@ -183,7 +187,7 @@ fn records_that_no_frame_can_carry_are_refused_with_their_whole_batch() {
             lease_ms: 3_000,
             stale: false,
         };
-        Change::Put(Key::Origin(OriginId(1)), Value::Origin(value))
+        Change::Put(Key::Origin(OriginId(1)), Value::Origin(Box::new(value)))
     };
     let refused = [
         (group(vec![hop(None); 257]), "expected at most 256 next hops of a group, found 257"),
@@ -230,7 +234,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0u8..3).prop_map(|g| Change::Delete(Key::Group(group(g).0))),
         1 => (origin, 0u64..3).prop_map(|(o, sequence)| Change::Put(
             Key::Origin(o),
-            Value::Origin(OriginValue {
+            Value::Origin(Box::new(OriginValue {
                 name: "o".into(),
                 server: "s".into(),
                 epoch: 1,
@@ -238,7 +242,7 @@ fn any_change() -> impl Strategy<Value = Change> {
                 ready: true,
                 lease_ms: 3_000,
                 stale: false,
-            })
+            }))
         )),
         1 => (0u8..3, 0u8..3).prop_map(|(k, v)| Change::Put(
             Key::Opaque(vec![k].into()),
@@ -295,8 +299,8 @@ proptest! {
             match table.changes_since(serial) {
                 None => prop_assert!(serial < table.horizon()),
                 Some(b) => {
-                    prop_assert_eq!(b.commit().count, b.changes().count() as u64);
-                    b.changes().for_each(|c| apply(&mut copy, c));
+                    prop_assert_eq!(b.count(), b.changes().count() as u64);
+                    b.changes().for_each(|c| apply(&mut copy, c.into()));
                     prop_assert_eq!(&copy, &model);
                 }
             }

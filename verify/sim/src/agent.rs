@@ -23,7 +23,7 @@ impl Sink {
         }
         let mut records = if next.replaces { BTreeMap::new() } else { std::mem::take(&mut self.records) };
         for change in next.batch.changes() {
-            match change {
+            match Change::from(change) {
                 Change::Put(key, value) => {
                     if let Value::Route(label) = value
                         && !records.contains_key(&Key::Group(label))

@@ -6,7 +6,8 @@ use std::time::Duration;
 use fibcast_sync_proto::codec::Decoder;
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode};
 use fibcast_sync_proto::server::SessionId;
-use fibcast_sync_proto::{Change, Key, Label, Value};
+use fibcast_sync_proto::wire::ProtocolError;
+use fibcast_sync_proto::{ChangeRef, Label};
 
 /// Direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,16 +218,12 @@ impl Observer {
         let whole = *mode == Mode::Snapshot;
         let mut early = None;
         decoder
-            .decode(body, |change| match change {
-                Change::Put(Key::Group(label), _) => {
-                    groups.insert(label);
+            .decode(body, |change| {
+                match change {
+                    ChangeRef::Group { label, value: Some(_) } => _ = groups.insert(label),
+                    change => early = early.or(change.label().filter(|l| whole && !groups.contains(l))),
                 }
-                Change::Put(_, Value::Route(label) | Value::RibRoute { label, .. })
-                    if whole && !groups.contains(&label) =>
-                {
-                    early = Some(label);
-                }
-                _ => {}
+                Ok::<(), ProtocolError>(())
             })
             .map_err(|e| format!("a server sent records that cannot be read: {e}"))?;
         early.map_or(Ok(()), |label| Err(format!("a copy named a route before its group {label}")))

@@ -125,7 +125,7 @@ impl Mirror {
             Target::Special(special) => Lead::Special(special),
             Target::Hops => {
                 self.ports.usable(&route.hops, &mut self.hops)?;
-                Lead::Hops(&self.hops)
+                Lead::Hops(self.hops.as_slice())
             }
         };
         Ok(Via::Path(self.shared.paths.take(lead, metric, &self.ports)))

@@ -133,7 +133,7 @@ impl Objects {
         id: u32,
         ports: &mut Ports,
         out: &'h mut Vec<PathHop>,
-    ) -> Result<Option<Lead<'h>>, Skip> {
+    ) -> Result<Option<Lead<&'h [PathHop]>>, Skip> {
         let definition = self.all.get(&id).and_then(|object| object.definition.as_ref());
         match definition {
             None => Ok(None),

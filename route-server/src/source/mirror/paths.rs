@@ -1,6 +1,5 @@
 //! Paths shared by routes: next hops and metric, stored once and reference-counted.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use fibcast_sync_proto::{GroupValue, HopValue};
@@ -10,58 +9,36 @@ use super::ports::{PathHop, Ports};
 use crate::source::outlet::Group;
 use fibcast_netlink::Special;
 
-/// Where a path leads, borrowed, to find it without a copy.
+/// Where a path leads: to a sorted list of next hops, owned or borrowed, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Lead<'a> {
+pub enum Lead<H> {
     /// These next hops, sorted.
-    Hops(&'a [PathHop]),
+    Hops(H),
     /// No next hop.
     Special(Special),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Owned {
-    Hops(Box<[PathHop]>),
-    Special(Special),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
-    lead: Owned,
+/// With borrowed next hops, it finds itself with owned ones: both have the same hash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Content<H> {
+    lead: Lead<H>,
     metric: u32,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-struct Wanted<'a> {
-    lead: Lead<'a>,
-    metric: u32,
-}
-
-impl Content {
-    fn as_wanted(&self) -> Wanted<'_> {
-        let lead = match &self.lead {
-            Owned::Hops(hops) => Lead::Hops(hops),
-            Owned::Special(special) => Lead::Special(*special),
-        };
-        Wanted { lead, metric: self.metric }
-    }
-}
-
-impl Hash for Content {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_wanted().hash(state);
-    }
-}
-
-impl Equivalent<Content> for Wanted<'_> {
-    fn equivalent(&self, key: &Content) -> bool {
-        *self == key.as_wanted()
+impl Equivalent<Content<Box<[PathHop]>>> for Content<&[PathHop]> {
+    fn equivalent(&self, key: &Content<Box<[PathHop]>>) -> bool {
+        self.metric == key.metric
+            && match (&self.lead, &key.lead) {
+                (Lead::Hops(hops), Lead::Hops(others)) => **hops == **others,
+                (Lead::Special(special), Lead::Special(other)) => special == other,
+                _ => false,
+            }
     }
 }
 
 #[derive(Debug)]
 struct Slot {
-    content: Content,
+    content: Content<Box<[PathHop]>>,
     group: Arc<Group>,
     users: u32,
 }
@@ -72,25 +49,28 @@ pub type PathId = u32;
 /// All paths in use.
 #[derive(Debug, Default)]
 pub struct Paths {
-    index: HashMap<Content, PathId>,
+    index: HashMap<Content<Box<[PathHop]>>, PathId>,
     slots: Vec<Option<Slot>>,
     free: Vec<PathId>,
 }
 
 impl Paths {
     /// The path with this content, with one more reference.
-    pub fn take(&mut self, lead: Lead<'_>, metric: u32, ports: &Ports) -> PathId {
-        if let Some(&id) = self.index.get(&Wanted { lead, metric }) {
+    pub fn take(&mut self, lead: Lead<&[PathHop]>, metric: u32, ports: &Ports) -> PathId {
+        if let Some(&id) = self.index.get(&Content { lead, metric }) {
             self.again(id);
             return id;
         }
         let (lead, value) = match lead {
-            Lead::Hops(hops) => (Owned::Hops(hops.into()), value(hops, ports)),
-            Lead::Special(Special::Blackhole) => (Owned::Special(Special::Blackhole), GroupValue::Blackhole),
-            Lead::Special(Special::Unreachable) => {
-                (Owned::Special(Special::Unreachable), GroupValue::Unreachable)
+            Lead::Hops(hops) => (Lead::Hops(hops.into()), value(hops, ports)),
+            Lead::Special(special) => {
+                let value = match special {
+                    Special::Blackhole => GroupValue::Blackhole,
+                    Special::Unreachable => GroupValue::Unreachable,
+                    Special::Prohibit => GroupValue::Prohibit,
+                };
+                (Lead::Special(special), value)
             }
-            Lead::Special(Special::Prohibit) => (Owned::Special(Special::Prohibit), GroupValue::Prohibit),
         };
         let content = Content { lead, metric };
         let slot = Some(Slot { content: content.clone(), group: Group::new(value), users: 1 });
@@ -138,7 +118,7 @@ impl Paths {
     /// Number of next hops of a path.
     pub fn hops(&self, id: PathId) -> usize {
         match self.slots.get(id as usize).and_then(Option::as_ref).map(|slot| &slot.content.lead) {
-            Some(Owned::Hops(hops)) => hops.len(),
+            Some(Lead::Hops(hops)) => hops.len(),
             _ => 0,
         }
     }

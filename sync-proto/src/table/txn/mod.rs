@@ -4,21 +4,25 @@
 //! consist, `other` everything else. At the end, a record that has its old identity again has not changed and keeps its position in the
 //! change order. The sketch is updated only then, in one step, so a batch with a wrong digest never touches it.
 //!
-//! A batch of random routes mostly waits for memory. So it is processed in blocks: first all lookups of a block, which are independent and
-//! overlap, then the changes.
+//! A batch of random routes mostly waits for memory. So routes are processed in blocks: first all lookups of a block, which are independent
+//! and overlap, then the changes. The order of routes among other records has no effect: only the end of the batch counts.
 
+mod limits;
 mod other;
 mod route;
 mod undo;
 
+use ipnet::IpNet;
+
 use super::arena::Slot;
 use super::{Commit, Table, TableError};
-use crate::record::{Change, Key, Label, Value};
+use crate::change::{Change, ChangeRef};
+use crate::record::Label;
 use crate::sketch::{RootDigest, Toggle};
-use crate::wire::{MAX_HOPS, MAX_NAME, MAX_OPAQUE};
+use route::Staged;
 pub(super) use undo::Undo;
 
-/// Changes whose records are looked up together.
+/// Routes that are looked up together.
 const BLOCK: usize = 64;
 /// Buffers are kept for the next commit up to this many records.
 const KEEP: usize = 64 * 1024;
@@ -28,62 +32,145 @@ const KEEP: usize = 64 * 1024;
 pub(super) struct Scratch {
     undo: Undo,
     toggles: Vec<Toggle>,
-    block: Vec<Change>,
+    block: Vec<Staged>,
     found: Vec<Option<Slot>>,
 }
 
+/// A batch in progress, see [`Table::begin`]. Without a commit it has no effect.
+#[derive(Debug)]
+pub struct Transaction<'t> {
+    table: &'t mut Table,
+    scratch: Scratch,
+    refused: Option<TableError>,
+    open: bool,
+}
+
 impl Table {
-    pub(super) fn commit_with(
-        &mut self,
-        changes: impl IntoIterator<Item = Change>,
-        expected: Option<RootDigest>,
-        collect: bool,
-    ) -> Result<Option<Commit>, TableError> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let staged = self.stage_all(changes.into_iter(), &mut scratch).and_then(|()| {
-            if collect {
-                self.collect(&mut scratch.undo);
+    /// Begins a batch.
+    ///
+    /// Changes apply in order. Within the batch a group may follow a route that uses it, but at the end every route's group must exist, and
+    /// no deleted group may have a user. Changes without effect are ignored; if none is left there is no commit.
+    pub fn begin(&mut self) -> Transaction<'_> {
+        let scratch = std::mem::take(&mut self.scratch);
+        Transaction { table: self, scratch, refused: None, open: true }
+    }
+}
+
+impl Transaction<'_> {
+    /// Adds a change to the batch.
+    ///
+    /// # Errors
+    /// [`TableError`]; the batch cannot be committed any more.
+    pub fn push(&mut self, change: ChangeRef<'_>) -> Result<(), TableError> {
+        let result = match Staged::of(&change) {
+            Some(route) => {
+                self.scratch.block.push(route);
+                if self.scratch.block.len() < BLOCK { Ok(()) } else { self.stage_routes() }
             }
-            self.settle(&mut scratch.undo, &mut scratch.toggles);
-            self.check(expected, &scratch.toggles)
-        });
-        let result = match staged {
-            Ok(()) => {
-                self.sketch.apply(&scratch.toggles);
-                Ok(self.finish(&mut scratch.undo))
-            }
-            Err(error) => {
-                self.roll_back(&mut scratch.undo);
-                Err(error)
-            }
+            None => self.table.stage_other(change, &mut self.scratch.undo),
         };
-        scratch.block.clear();
-        scratch.toggles.clear();
-        scratch.undo.clear();
-        if scratch.toggles.capacity() <= KEEP {
-            self.scratch = scratch;
+        if let Err(error) = &result {
+            self.refused.get_or_insert_with(|| error.clone());
         }
         result
     }
 
-    fn stage_all(
-        &mut self,
-        mut changes: impl Iterator<Item = Change>,
-        scratch: &mut Scratch,
-    ) -> Result<(), TableError> {
-        let Scratch { undo, block, found, .. } = scratch;
-        loop {
-            block.extend(changes.by_ref().take(BLOCK));
-            if block.is_empty() {
-                return Ok(());
-            }
-            self.find_all(block, found);
-            for (change, found) in block.drain(..).zip(found.iter()) {
-                self.stage(change, *found, undo)?;
-            }
+    /// Adds changes to the batch, in order.
+    ///
+    /// # Errors
+    /// [`TableError`]; the batch cannot be committed any more.
+    pub fn push_all(&mut self, changes: impl IntoIterator<Item = Change>) -> Result<(), TableError> {
+        changes.into_iter().try_for_each(|change| match change.view() {
+            Some(view) => self.push(view),
+            None => Err(self.refused.insert(TableError::Kind(change.key().clone())).clone()),
+        })
+    }
+
+    /// Whether there is a group of this label, by the changes so far.
+    pub fn has_group(&self, label: Label) -> bool {
+        self.table.has_group(label)
+    }
+
+    /// The group of a forwarding route before the batch. Changes of this batch may show already.
+    pub fn route(&self, vrf: u32, prefix: &IpNet) -> Option<Label> {
+        match self.table.change(self.table.find_route(None, vrf, prefix)?)? {
+            ChangeRef::Route { label, .. } => label,
+            _ => None,
         }
     }
 
+    /// Assigns the batch a serial. None if it has no effect.
+    ///
+    /// # Errors
+    /// [`TableError`]; the table is unchanged then.
+    pub fn commit(self) -> Result<Option<Commit>, TableError> {
+        self.end(None, false)
+    }
+
+    /// Like [`Transaction::commit`], but refuses a batch that does not result in the expected digest.
+    ///
+    /// # Errors
+    /// [`TableError`], also for another digest; the table is unchanged then.
+    pub fn commit_expecting(self, digest: RootDigest) -> Result<Option<Commit>, TableError> {
+        self.end(Some(digest), false)
+    }
+
+    /// Like [`Transaction::commit`], and also deletes groups that lost their last user.
+    ///
+    /// For the owner of a forwarding table, whose groups are a function of its routes.
+    ///
+    /// # Errors
+    /// [`TableError`]; the table is unchanged then.
+    pub fn commit_and_collect(self) -> Result<Option<Commit>, TableError> {
+        self.end(None, true)
+    }
+
+    fn stage_routes(&mut self) -> Result<(), TableError> {
+        let Scratch { undo, block, found, .. } = &mut self.scratch;
+        self.table.find_all(block, found);
+        for (route, found) in block.drain(..).zip(found.iter()) {
+            self.table.stage_route(&route, *found, undo)?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self, expected: Option<RootDigest>, collect: bool) -> Result<Option<Commit>, TableError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        self.stage_routes()?;
+        let Scratch { undo, toggles, .. } = &mut self.scratch;
+        if collect {
+            self.table.collect(undo);
+        }
+        self.table.settle(undo, toggles);
+        self.table.check(expected, toggles)?;
+        self.table.sketch.apply(toggles);
+        self.open = false;
+        Ok(self.table.finish(undo))
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // A panic leaves the table in the middle of the batch, which `Table::is_sound` reports: to roll back might panic again.
+        if std::thread::panicking() {
+            return;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if self.open {
+            self.table.roll_back(&mut scratch.undo);
+        }
+        scratch.block.clear();
+        scratch.toggles.clear();
+        scratch.undo.clear();
+        if scratch.toggles.capacity() <= KEEP {
+            self.table.scratch = scratch;
+        }
+    }
+}
+
+impl Table {
     fn check(&self, expected: Option<RootDigest>, toggles: &[Toggle]) -> Result<(), TableError> {
         if self.dangling > 0 {
             let missing = self.groups.entries.iter().find(|e| e.users > 0 && e.value.is_none());
@@ -93,70 +180,5 @@ impl Table {
         let Some(expected) = expected else { return Ok(()) };
         let found = self.sketch.root_after(toggles);
         if expected == found { Ok(()) } else { Err(TableError::Digest { expected, found }) }
-    }
-
-    fn stage(&mut self, change: Change, found: Option<Slot>, undo: &mut Undo) -> Result<(), TableError> {
-        match change {
-            Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
-                self.put_route(None, vrf, &prefix, (label, 0, 0), found, undo)
-            }
-            Change::Put(
-                Key::RibRoute { origin, vrf, prefix },
-                Value::RibRoute { label, distance, metric },
-            ) => self.put_route(Some(origin), vrf, &prefix, (label, distance, metric), found, undo),
-            Change::Delete(Key::Route { vrf, prefix }) => {
-                self.delete_route(None, vrf, &prefix, found, undo);
-                Ok(())
-            }
-            Change::Delete(Key::RibRoute { origin, vrf, prefix }) => {
-                self.delete_route(Some(origin), vrf, &prefix, found, undo);
-                Ok(())
-            }
-            Change::Put(Key::Group(label), Value::Group(value)) => {
-                let value = value.canonical();
-                check_limits(&Key::Group(label), &GroupOr::Group(&value))?;
-                self.stage_group(label, Some(value), undo)
-            }
-            Change::Delete(Key::Group(label)) => self.stage_group(label, None, undo),
-            Change::Put(key, value) => {
-                check_limits(&key, &GroupOr::Other(&value))?;
-                self.put_misc(key, value, undo)
-            }
-            Change::Delete(key) => self.delete_misc(&key, undo),
-        }
-    }
-}
-
-enum GroupOr<'a> {
-    Group(&'a crate::record::GroupValue),
-    Other(&'a Value),
-}
-
-/// What does not fit a frame is refused here, where its owner sees the error, not on the way to a client.
-fn check_limits(key: &Key, value: &GroupOr<'_>) -> Result<(), TableError> {
-    use crate::record::GroupValue;
-    let at_most = |what: &'static str, limit: usize, found: usize| {
-        if found <= limit { Ok(()) } else { Err(TableError::TooLarge { what, limit, found }) }
-    };
-    let name = |of: &'static str, text: &str| {
-        if text.len() > MAX_NAME {
-            return Err(TableError::LongName { of, limit: MAX_NAME, found: text.len() });
-        }
-        if text.chars().any(char::is_control) { Err(TableError::Unprintable { of }) } else { Ok(()) }
-    };
-    if let Key::Opaque(key) = key {
-        at_most("bytes of an opaque key", MAX_OPAQUE, key.len())?;
-    }
-    match value {
-        GroupOr::Group(GroupValue::Hops(hops)) => {
-            at_most("next hops of a group", MAX_HOPS, hops.len())?;
-            hops.iter().filter_map(|hop| hop.port.as_deref()).try_for_each(|p| name("a port", p))
-        }
-        GroupOr::Other(Value::Opaque(bytes)) => at_most("bytes of an opaque value", MAX_OPAQUE, bytes.len()),
-        GroupOr::Other(Value::Origin(origin)) => {
-            name("an origin", &origin.name)?;
-            name("an origin's server", &origin.server)
-        }
-        _ => Ok(()),
     }
 }

@@ -4,17 +4,47 @@ use std::sync::Arc;
 
 use super::super::arena::{Arena, MAX_SLOTS, Slot};
 use super::super::{Table, TableError};
-use super::Undo;
-use crate::record::{GroupValue, Key, Label, Value, group_id, record_id};
+use super::{Undo, limits};
+use crate::change::ChangeRef;
+use crate::record::{GroupValue, Key, Label, Value, group_id, opaque_id, origin_id};
 
 impl Table {
+    pub(super) fn stage_other(&mut self, change: ChangeRef<'_>, undo: &mut Undo) -> Result<(), TableError> {
+        match change {
+            ChangeRef::Group { label, value: Some(value) } => {
+                let value = value.clone().canonical();
+                limits::group(&value)?;
+                self.stage_group(label, Some(value), undo)
+            }
+            ChangeRef::Group { label, value: None } => self.stage_group(label, None, undo),
+            ChangeRef::Origin { id, value: Some(value) } => {
+                limits::origin(value)?;
+                let record = Value::Origin(Box::new(value.clone()));
+                self.put_misc(Key::Origin(id), record, origin_id(id, value), undo)
+            }
+            ChangeRef::Opaque { key, value: Some(value) } => {
+                limits::opaque(key, value)?;
+                self.put_misc(
+                    Key::Opaque(key.into()),
+                    Value::Opaque(value.into()),
+                    opaque_id(key, value),
+                    undo,
+                )
+            }
+            deletion => {
+                self.delete_misc(&deletion.key(), undo);
+                Ok(())
+            }
+        }
+    }
+
     pub(super) fn fresh_group(&mut self, label: Label, undo: &mut Undo) -> Result<u32, TableError> {
         let g = self.groups.insert(label).ok_or(TableError::Full(MAX_SLOTS))?;
         self.save(Slot::new(Arena::Group, g), true, undo);
         Ok(g)
     }
 
-    pub(super) fn stage_group(
+    fn stage_group(
         &mut self,
         label: Label,
         value: Option<GroupValue>,
@@ -57,8 +87,7 @@ impl Table {
         }
     }
 
-    pub(super) fn put_misc(&mut self, key: Key, value: Value, undo: &mut Undo) -> Result<(), TableError> {
-        let Some(id) = record_id(&key, &value) else { return Err(TableError::Kind(key)) };
+    fn put_misc(&mut self, key: Key, value: Value, id: u64, undo: &mut Undo) -> Result<(), TableError> {
         let (index, fresh) = match self.misc.find(&key) {
             Some(i) => (i, false),
             None => (self.misc.insert(key).ok_or(TableError::Full(MAX_SLOTS))?, true),
@@ -69,13 +98,12 @@ impl Table {
         Ok(())
     }
 
-    pub(super) fn delete_misc(&mut self, key: &Key, undo: &mut Undo) -> Result<(), TableError> {
+    fn delete_misc(&mut self, key: &Key, undo: &mut Undo) {
         if let Some(index) = self.misc.find(key) {
             let slot = Slot::new(Arena::Misc, index);
             self.save(slot, false, undo);
             self.set_misc(slot, None, 0);
         }
-        Ok(())
     }
 
     pub(super) fn set_misc(&mut self, slot: Slot, value: Option<Arc<Value>>, id: u64) {

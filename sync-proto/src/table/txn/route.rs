@@ -5,17 +5,41 @@ use ipnet::IpNet;
 use super::super::arena::{Arena, MAX_SLOTS, NONE, Slot, halves};
 use super::super::{Context, ContextEntry, Table, TableError};
 use super::Undo;
-use crate::record::{Change, Key, Label, OriginId, route_id, with_octets};
+use crate::change::{ChangeRef, Path};
+use crate::record::{OriginId, route_id, with_octets};
+
+/// A change of a route that waits for the lookup of its block.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// None: a route of the forwarding table.
+    origin: Option<OriginId>,
+    vrf: u32,
+    prefix: IpNet,
+    /// None: the route is deleted.
+    path: Option<Path>,
+}
+
+impl Staged {
+    /// None for a change of another record.
+    pub fn of(change: &ChangeRef<'_>) -> Option<Self> {
+        match *change {
+            ChangeRef::Route { vrf, prefix, label } => {
+                let path = label.map(|label| Path { label, distance: 0, metric: 0 });
+                Some(Self { origin: None, vrf, prefix, path })
+            }
+            ChangeRef::RibRoute { origin, vrf, prefix, path } => {
+                Some(Self { origin: Some(origin), vrf, prefix, path })
+            }
+            _ => None,
+        }
+    }
+}
 
 impl Table {
-    /// Looks up the routes of a block of changes, and reads what the changes will write.
-    pub(super) fn find_all(&self, block: &[Change], found: &mut Vec<Option<Slot>>) {
+    /// Looks up a block of routes, and reads what the changes will write.
+    pub(super) fn find_all(&self, block: &[Staged], found: &mut Vec<Option<Slot>>) {
         found.clear();
-        found.extend(block.iter().map(|change| match change.key() {
-            Key::Route { vrf, prefix } => self.find_route(None, *vrf, prefix),
-            Key::RibRoute { origin, vrf, prefix } => self.find_route(Some(*origin), *vrf, prefix),
-            _ => None,
-        }));
+        found.extend(block.iter().map(|route| self.find_route(route.origin, route.vrf, &route.prefix)));
         // Plain reads serve as prefetches: none waits for another.
         let mut sum = 0u64;
         for slot in found.iter().flatten() {
@@ -95,16 +119,22 @@ impl Table {
         })
     }
 
-    /// `found` is the record's slot if it had one at the lookup of the block.
-    pub(super) fn put_route(
+    /// `found` is the route's slot if it had one at the lookup of the block.
+    pub(super) fn stage_route(
         &mut self,
-        origin: Option<OriginId>,
-        vrf: u32,
-        prefix: &IpNet,
-        (label, distance, metric): (Label, u8, u32),
+        route: &Staged,
         found: Option<Slot>,
         undo: &mut Undo,
     ) -> Result<(), TableError> {
+        let Staged { origin, vrf, ref prefix, path } = *route;
+        let Some(Path { label, distance, metric }) = path else {
+            // An earlier change of this block may have created it.
+            if let Some(slot) = found.or_else(|| self.find_route(origin, vrf, prefix)) {
+                self.save(slot, false, undo);
+                self.set_route(slot, NONE, 0, 0, 0, Some(undo));
+            }
+            return Ok(());
+        };
         let (slot, fresh) = match found {
             Some(slot) => (slot, false),
             None => self.route_slot(origin, vrf, prefix)?,
@@ -118,20 +148,6 @@ impl Table {
         let id = with_octets(prefix, |a| route_id(rib, vrf, a, prefix.prefix_len(), label));
         self.set_route(slot, group, metric, distance, id, Some(undo));
         Ok(())
-    }
-
-    pub(super) fn delete_route(
-        &mut self,
-        origin: Option<OriginId>,
-        vrf: u32,
-        prefix: &IpNet,
-        found: Option<Slot>,
-        undo: &mut Undo,
-    ) {
-        // An earlier change of this block may have created it.
-        let Some(slot) = found.or_else(|| self.find_route(origin, vrf, prefix)) else { return };
-        self.save(slot, false, undo);
-        self.set_route(slot, NONE, 0, 0, 0, Some(undo));
     }
 
     /// Writes a route's state and updates users of groups and counts.

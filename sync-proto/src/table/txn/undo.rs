@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::arena::{Arena, NONE, Slot};
-use super::super::links::{OPEN, OrderLink};
+use super::super::arena::{Arena, NONE, OPEN, OrderLink, Slot};
 use super::super::{Commit, Table};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Value};
@@ -127,7 +126,7 @@ impl Table {
     /// Assigns the serial to the changed records and moves them to the end of the change order.
     pub(super) fn finish(&mut self, undo: &mut Undo) -> Option<Commit> {
         let serial = self.serial + 1;
-        let mut count = 0;
+        let (mut count, mut routes) = (0, 0);
         for saved in &undo.saved {
             if !saved.changed {
                 if let Some(link) = self.link_mut(saved.slot) {
@@ -136,6 +135,7 @@ impl Table {
                 continue;
             }
             count += 1;
+            routes += u64::from(matches!(saved.slot.arena(), Arena::V4 | Arena::V6));
             let gone = self.id_of(saved.slot).is_none();
             if gone && on(Mutation::ForgetTombstone) {
                 if let Some(link) = self.link_mut(saved.slot) {
@@ -156,7 +156,7 @@ impl Table {
         }
         self.serial = serial;
         self.forget_tombstones();
-        Some(Commit { serial, count, digest: self.digest() })
+        Some(Commit { serial, count, routes, digest: self.digest() })
     }
 
     pub(super) fn roll_back(&mut self, undo: &mut Undo) {

@@ -152,7 +152,7 @@ fn changes() -> Vec<Change> {
     let mut all = vec![
         Change::Put(Key::Group(label), Value::Group(value)),
         Change::Put(Key::Group(Label(5)), Value::Group(GroupValue::Blackhole)),
-        Change::Put(Key::Origin(origin), Value::Origin(described)),
+        Change::Put(Key::Origin(origin), Value::Origin(Box::new(described))),
         Change::Put(Key::Opaque(b"key".as_slice().into()), Value::Opaque(b"value".as_slice().into())),
         Change::Delete(Key::Opaque(b"old".as_slice().into())),
         Change::Delete(Key::Group(Label(9))),
@@ -171,7 +171,7 @@ fn changes() -> Vec<Change> {
 /// Frames of Records, with headers.
 fn encoded(changes: &[Change]) -> Vec<u8> {
     let (mut out, mut encoder) = (Vec::new(), Encoder::new());
-    changes.iter().for_each(|change| encoder.push(change, &mut out));
+    changes.iter().filter_map(Change::view).for_each(|change| encoder.push(change, &mut out));
     encoder.flush(&mut out);
     out
 }

@@ -216,7 +216,9 @@ pub fn server(data: &[u8]) {
                 } else {
                     put(i, last).into_iter().skip(1).map(|c| Change::Delete(c.key().clone())).collect()
                 };
-                table.commit_and_collect(changes).expect("a good batch");
+                let mut transaction = table.begin();
+                transaction.push_all(changes).expect("a good batch");
+                transaction.commit_and_collect().expect("a good batch");
                 server.pump(&Lent(&table, ready));
             }
             7 => {

@@ -12,7 +12,7 @@ use fibcast_dataplane::packet::ethernet::Mac;
 use fibcast_dataplane::pipeline::output::Rings;
 use fibcast_dataplane::pipeline::port::{Link, PortFacts, ReversePath};
 use fibcast_dataplane::worker::{Parts, RxSlot, Worker};
-use fibcast_fib::{Group, Limits, NextHop, VrfId};
+use fibcast_fib::{Group, Limits, NextHop, Special, VrfId};
 
 use crate::Input;
 
@@ -61,7 +61,7 @@ fn router(flags: u8) -> Router {
         ],
         routes: vec![
             route("10.0.0.0/8", via("198.51.100.9")),
-            route("10.66.0.0/16", Group::Blackhole),
+            route("10.66.0.0/16", Group::Special(Special::Blackhole)),
             route("2001:db8:f::/48", via("2001:db8:1::9")),
         ],
         neighbors: vec![

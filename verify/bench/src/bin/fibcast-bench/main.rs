@@ -132,6 +132,8 @@ enum Failure {
     #[error("a commit was refused: {0}")]
     Commit(#[from] fibcast_sync_proto::TableError),
     #[error("{0}")]
+    Frames(#[from] fibcast_sync_proto::wire::ProtocolError),
+    #[error("{0}")]
     Mrt(#[from] fibcast_mrt::MrtError),
     #[error("the router: {0}")]
     Child(String),

@@ -98,9 +98,9 @@ fn verify(crowd: &Crowd, expected: RootDigest) -> Result<(), Failure> {
     let mut decoder = Decoder::new();
     let mut copy = Copy::new(2);
     for body in first.kept().unwrap_or_default() {
-        let mut changes = Vec::new();
-        decoder.decode(body, |change| changes.push(change)).map_err(|e| Failure::Net(e.to_string()))?;
-        copy.commit(changes)?;
+        let mut transaction = copy.begin();
+        decoder.decode(body, |change| Ok::<(), Failure>(transaction.push(change)?))?;
+        transaction.commit()?;
     }
     let same = |c: &Light| c.digest == Some(expected) && c.sum() == first.sum();
     if copy.digest() != expected || !crowd.clients.iter().all(same) {

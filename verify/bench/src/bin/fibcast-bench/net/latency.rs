@@ -14,7 +14,7 @@ use fibcast_route_server::source::{BATCH, Event, Group, Message, Outlet, QUEUE, 
 use fibcast_route_server::{config, run};
 use fibcast_sync_agent::agent::{Sink, SinkError};
 use fibcast_sync_agent::shell::Shell;
-use fibcast_sync_proto::{Batch, GroupValue, Key};
+use fibcast_sync_proto::{Batch, ChangeRef, GroupValue};
 use ipnet::IpNet;
 
 use super::{agent, percentile, status, until};
@@ -41,12 +41,12 @@ struct Tap {
 impl Sink for Tap {
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.inner.apply(batch)?;
-        let serial = batch.commit().serial;
-        if batch.commit().count > 100_000 {
+        let serial = batch.serial();
+        if batch.count() > 100_000 {
             return Ok(());
         }
-        let numbers = batch.changes().filter_map(|change| match change.key() {
-            Key::Route { prefix, .. } => self.numbers.get(prefix).map(|&n| (serial, n)),
+        let numbers = batch.changes().filter_map(|change| match change {
+            ChangeRef::Route { prefix, .. } => self.numbers.get(&prefix).map(|&n| (serial, n)),
             _ => None,
         });
         let numbers: Vec<_> = numbers.collect();

@@ -1,0 +1,116 @@
+//! What a server exchanges with its owner: limits, tables, events, states.
+
+use crate::frame::Role;
+use crate::subset::Subset;
+use crate::table::Table;
+use crate::wire::ProtocolError;
+
+/// Id of a session.
+pub type SessionId = u64;
+
+/// Limits on what a server holds and does at once for one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes up to which a session's queue is filled.
+    pub queue: usize,
+    /// Most changes of a batch that is encoded at once and shared by sessions.
+    pub shared: usize,
+    /// Most records that one call examines, so that a walk through unchanged ones does not delay other sessions.
+    pub portion: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { queue: 192 * 1024, shared: 16 * 1024, portion: 64 * 1024 }
+    }
+}
+
+/// A served table.
+#[derive(Debug, Clone, Copy)]
+pub struct Served<'t> {
+    /// The table.
+    pub table: &'t Table,
+    /// It has everything that it is made of. Only then do clients use it.
+    pub ready: bool,
+    /// The nodes that it comes through, nearest last; without this one.
+    pub path: &'t [String],
+}
+
+/// Tables by name. The owner lends them for each call.
+pub trait Tables {
+    /// The table of this name.
+    fn served(&self, name: &str) -> Option<Served<'_>>;
+
+    /// The subset that the named table itself is, if it is not complete. Clients can get no more than that.
+    fn subset(&self, _name: &str) -> Option<&Subset> {
+        None
+    }
+
+    /// Whether the named table has no capable source at the moment. Clients get it, for their operators.
+    fn is_stale(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Allow loops: whether nodes relay the named table in a cycle, as route servers do with origins. A client through which it comes is
+    /// sent "not ready" then; otherwise it is refused.
+    fn allow_loops(&self, _name: &str) -> bool {
+        false
+    }
+}
+
+/// Events for the owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// A client registered.
+    Registered {
+        /// The session.
+        session: SessionId,
+        /// The client's name.
+        name: String,
+        /// The table.
+        table: String,
+        /// Role of this server.
+        role: Role,
+    },
+    /// A client activated this server.
+    Activated {
+        /// The session.
+        session: SessionId,
+        /// How it is brought up to date, in a few words.
+        how: &'static str,
+    },
+    /// The session ended: send what [`Server::transmit`] still has, then close the connection.
+    Ended {
+        /// The session.
+        session: SessionId,
+        /// The client's name, once known.
+        name: Option<String>,
+        /// Why.
+        error: ProtocolError,
+    },
+}
+
+/// State of a session, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// The session.
+    pub session: SessionId,
+    /// The client's name; empty before its Hello.
+    pub name: String,
+    /// The table.
+    pub table: String,
+    /// The subset.
+    pub subset: Subset,
+    /// Role of this server.
+    pub role: Role,
+    /// State as one word.
+    pub state: &'static str,
+    /// Whether it gets data.
+    pub active: bool,
+    /// Last serial sent.
+    pub serial: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes in the send queue.
+    pub queued_bytes: u64,
+}
