@@ -43,6 +43,9 @@ pub enum Change {
     },
 }
 
+/// Address space in bytes that [`crate::Fib::new`] reserves for tries. A full Internet table uses less than 16 MiB of it.
+pub const TRIE_BYTES: usize = 2 << 30;
+
 /// Upper bounds of the table. A batch that would exceed one is refused as a whole and may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -65,7 +68,7 @@ impl Default for Limits {
             max_groups: 1_000_000,
             max_vrfs: 1_024,
             max_neighbors: 1_000_000,
-            trie_bytes: crate::TRIE_BYTES,
+            trie_bytes: TRIE_BYTES,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::change::{Applied, ApplyError, Change, Limits};
 use crate::generation::Generation;
 use crate::groups::Groups;
 use crate::neighbors::Neighbors;
-use crate::table::Table;
+use crate::table::{Counts, Table};
 use crate::trie::{Arena, Demand, Encoder, Kernel};
 use crate::types::{Adjacency, Group, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
 
@@ -32,23 +32,11 @@ pub struct Fib {
     taken: Option<Arc<Generation>>,
 }
 
-/// Address space in bytes that [`Fib::new`] reserves for tries. A full Internet table uses less than 16 MiB of it.
-pub const TRIE_BYTES: usize = 2 << 30;
-
 /// Most group indices that a trie word can hold; the bits above are tags of handles.
 const MAX_GROUPS: usize = (1 << 29) - 1;
 
 /// Changes whose cache lines are prefetched together.
 const FETCH: usize = 16;
-
-/// Number of routes by family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// IPv4 routes.
-    pub v4: usize,
-    /// IPv6 routes.
-    pub v6: usize,
-}
 
 /// What a batch has done to routes, and will do to groups.
 #[derive(Debug, Default)]

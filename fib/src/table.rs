@@ -4,9 +4,17 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::fib::Counts;
 use crate::trie::{Demand, Encoder, Family, Root, V4, V6};
 use crate::types::GroupIndex;
+
+/// Number of routes by family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// IPv4 routes.
+    pub v4: usize,
+    /// IPv6 routes.
+    pub v6: usize,
+}
 
 /// Routes that an iterator fetches at a time.
 const PAGE: usize = 256;

@@ -191,6 +191,11 @@ impl From<ChangeRef<'_>> for Change {
     }
 }
 
+/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key do not match.
+pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
+    ChangeRef::put(key, value)?.id()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! The content of a table: records (key and value) and their canonical hash.
 //!
-//! The code that replicates records does not know what a route is: it sees a [`Key`], a [`Value`] and a 64-bit identity, [`record_id`]. Two
+//! The code that replicates records does not know what a route is: it sees a [`Key`], a [`Value`] and a 64-bit identity, [`crate::change::record_id`]. Two
 //! copies of a table are equal if their sets of identities are. [`GroupValue`] is the only value that others refer to: routes name a group
 //! by its [`Label`], never next hops.
 
@@ -9,8 +9,6 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
-
-use crate::change::ChangeRef;
 
 /// Key of the record hash. A constant of the protocol, since all copies must agree on identities. It protects against accidents, not
 /// against a peer that is allowed to write the table.
@@ -283,14 +281,10 @@ pub(crate) fn with_octets<R>(prefix: &IpNet, f: impl FnOnce(&[u8]) -> R) -> R {
     }
 }
 
-/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key do not match.
-pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
-    ChangeRef::put(key, value)?.id()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::record_id;
 
     fn hop(last: u8) -> HopValue {
         HopValue { gateway: Some(IpAddr::from([192, 0, 2, last])), port: Some("p0".into()), weight: 1 }

@@ -4,30 +4,13 @@ use std::time::{Duration, Instant};
 
 use fibcast_fib::{Change, GroupLabel};
 
+use super::pending::{Batch, Failure};
 use super::{Control, pending};
 
 /// Pause before a failed batch is retried.
 const RETRY: Duration = Duration::from_secs(1);
 /// Most batches applied in one turn, so that neighbors and operators get their share.
 const BATCHES: usize = 16;
-
-/// A commit of the table that feeds this host.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// The changes.
-    pub changes: Vec<Change>,
-    /// Serial of the commit.
-    pub serial: u64,
-    /// The batch holds the whole table: what it does not name is to be removed.
-    pub replaces: bool,
-}
-
-/// Why the first batch waits.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) text: String,
-    pub(super) retry_at: Instant,
-}
 
 impl Control {
     /// Queues a batch; a later turn applies it.

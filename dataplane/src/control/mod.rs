@@ -42,10 +42,10 @@ use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
-pub use apply::Batch;
-use apply::Failure;
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
+pub use pending::Batch;
+use pending::Failure;
 pub use port::PortSetup;
 use recursion::Recursion;
 

@@ -5,11 +5,28 @@
 //! (that of the last batch), and is never larger than the table, however long the failure lasts.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
 
 use fibcast_fib::{Change, GroupLabel, VrfId};
 use ipnet::IpNet;
 
-use super::Batch;
+/// A commit of the table that feeds this host.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// Serial of the commit.
+    pub serial: u64,
+    /// The batch holds the whole table: what it does not name is to be removed.
+    pub replaces: bool,
+}
+
+/// Why the first batch waits.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) text: String,
+    pub(super) retry_at: Instant,
+}
 
 /// The key of a change.
 #[derive(PartialEq, Eq, Hash)]

@@ -7,8 +7,8 @@ use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, Special, VrfId};
 
 use super::Control;
 use crate::neighbor::Key as Neighbor;
+use crate::packet::ethernet::LinkDestination;
 use crate::packet::{checksum, ipv4, ipv6, put};
-use crate::pipeline::classify::LinkDestination;
 use crate::pipeline::family_batch::{Destination, FamilyBatch};
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;

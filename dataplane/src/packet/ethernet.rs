@@ -19,6 +19,15 @@ pub const VLAN: u16 = 0x8100;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
 
+/// Kind of the destination MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkDestination {
+    /// Our own MAC address.
+    Unicast,
+    /// Multicast or broadcast.
+    Multicast,
+}
+
 /// A MAC address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mac(pub [u8; 6]);

@@ -7,18 +7,9 @@ use super::family_batch::FamilyBatch;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input};
 use crate::io::{BURST, Packet, PacketMask};
-use crate::packet::ethernet::{self, Frame, Mac};
+use crate::packet::ethernet::{self, Frame, LinkDestination, Mac};
 use crate::packet::{head, le64};
 use crate::reason::Reason;
-
-/// Kind of the destination MAC address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkDestination {
-    /// Our own MAC address.
-    Unicast,
-    /// Multicast or broadcast.
-    Multicast,
-}
 
 /// A burst, split by protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::Verdict;
-use super::classify::LinkDestination;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
 use super::options;
 use crate::io::{Packet, PacketMask, each};
-use crate::packet::ethernet;
+use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv4::{HEADER, Header, Invalid};
 use crate::packet::{head, le32, le64};
 use crate::reason::Reason;

@@ -3,11 +3,11 @@
 use std::net::Ipv6Addr;
 
 use super::Verdict;
-use super::classify::LinkDestination;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
 use crate::io::{Packet, PacketMask, each};
+use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
-use crate::packet::{ethernet, head, le64, nd};
+use crate::packet::{head, le64, nd};
 use crate::reason::Reason;
 
 /// Offset of the IP header in a frame.

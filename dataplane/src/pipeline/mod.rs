@@ -24,6 +24,7 @@ pub mod host_frame;
 pub mod icmp_error;
 pub mod ipv4_input;
 pub mod ipv6_input;
+pub mod job;
 pub mod links;
 pub mod options;
 pub mod output;

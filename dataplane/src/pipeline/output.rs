@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use fibcast_control::capture::Direction;
 
+use super::job::{Job, Task};
 use super::port::PortFacts;
 pub use super::rings::Rings;
-use super::slow::{Job, Task};
 use super::tx_buffer::TxBuffer;
 use super::verdict::{Verdict, Verdicts};
 use super::{icmp_error, vlan};

@@ -12,6 +12,7 @@ use super::family_batch::Destination;
 use super::forward::{self, ForwardingContext};
 use super::hold::{self, Held, Hold};
 use super::icmp_error::{self, Limiter, Limits};
+use super::job::{Job, Task};
 use super::output::Output;
 use super::{Verdict, fragment};
 use crate::counters::Tally;
@@ -19,28 +20,6 @@ use crate::io::{BURST, Burst, Io, Packet, PacketOf, Pool};
 use crate::packet::ethernet::{self, Frame};
 use crate::packet::{ipv4, ipv6, put};
 use crate::reason::Reason;
-
-/// What to do with a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Dropped and counted already: send an ICMP error, with the next hop's MTU if that is the reason.
-    Tell(Reason, u16),
-    /// Rewritten already: fragment for this port and MTU.
-    Fragment(u16, u16),
-    /// Hold until this next hop is resolved.
-    Hold(u32),
-}
-
-/// A packet for the slow path.
-#[derive(Debug)]
-pub struct Job<P> {
-    /// The packet.
-    pub packet: P,
-    /// Index of the port of arrival.
-    pub port: u16,
-    /// What to do.
-    pub task: Task,
-}
 
 /// State of the slow path; see the module's documentation.
 pub struct SlowPath<I: Io> {

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod arena;
+mod block;
 mod encode;
 mod kernel;
 mod node;

@@ -3,7 +3,7 @@
 //! A node at bit offset `off` covers `width` bits. Prefixes that end inside those bits are its entries; longer ones belong to the child at
 //! their slot. Entries sort by (slot, length), so a prefix comes right before what it covers.
 
-use super::kernel::fetch;
+use super::block::fetch;
 use super::shape::{Kind, Level, Shape};
 
 /// An entry of a node: slot in the node's bits (prefix bits first, then zeros), length below the node, group.

@@ -3,7 +3,7 @@
 use super::Table;
 use super::arena::OPEN;
 use super::order::compare;
-use crate::record::record_id;
+use crate::change::record_id;
 use crate::sketch::{Sketch, Toggle};
 
 impl Table {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{GroupValue, HopValue, OriginValue, Value, record_id};
+use crate::change::record_id;
+use crate::record::{GroupValue, HopValue, OriginValue, Value};
 
 fn group(n: u8) -> (Label, Change) {
     let value = GroupValue::via([192, 0, 2, n].into());

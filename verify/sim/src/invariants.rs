@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use fibcast_sync_proto::change::record_id;
 use fibcast_sync_proto::origins::origin_of;
-use fibcast_sync_proto::record::record_id;
 use fibcast_sync_proto::sketch::check_of;
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, OriginId, RootDigest, Table, Value};

@@ -1,9 +1,10 @@
 //! Nodes of 16 bits: sorted starts of runs and their values, in lines that one wide compare searches.
 
 use super::super::arena::{Demand, LINE};
+use super::super::block::{ELSEWHERE, LINES, TABLE, TAG, handle, place};
 use super::super::node::{Children, Node};
 use super::super::shape::Shape;
-use super::{ELSEWHERE, Encoder, LINES, TABLE, TAG, handle, place};
+use super::Encoder;
 
 /// Runs in a line: 15 starts, one that never matches, 16 values.
 const LINE_RUNS: usize = 16;

@@ -3,9 +3,10 @@
 //! Ends rather than starts, so that shifting out the bits before a slot leaves the runs from there on: the CPU takes the shift distance
 //! from the address as it is.
 
+use super::super::block::{ELSEWHERE, TAG, handle};
 use super::super::node::{Children, Node};
 use super::super::shape::{Kind, Shape};
-use super::{ELSEWHERE, Encoder, TAG, handle};
+use super::Encoder;
 
 /// Words before the values of a block of 64 slots.
 const HEAD: usize = 2;

@@ -10,7 +10,7 @@ mod v6;
 
 use std::sync::OnceLock;
 
-use super::encode::{ELSEWHERE, HANDLE};
+use super::block::{ELSEWHERE, HANDLE, fetch};
 use crate::types::GroupIndex;
 
 /// Destinations that pass the levels together.
@@ -116,19 +116,6 @@ unsafe fn runs_from(base: *const u8, place: usize, slot: u32) -> usize {
     // SAFETY: such a block begins with its 64 bits, and is aligned to half a line.
     let ends = unsafe { base.add(place).cast::<u64>().read() };
     (ends >> (slot & 63)).count_ones() as usize
-}
-
-/// Prefetches the cache line at so many bytes from `base`. A hint: an invalid address does nothing.
-#[inline(always)]
-pub(super) fn fetch(base: *const u8, place: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: it reads nothing, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(place).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (base, place);
 }
 
 /// Replaces lookups without a match by the default route.

@@ -1,7 +1,7 @@
 //! IPv4: two dense steps to a block of 64 /24s, whose first line usually holds the result.
 
 use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_from, short, word};
-use crate::trie::encode::TAG;
+use crate::trie::block::TAG;
 use crate::types::GroupIndex;
 
 /// Heads of a block for the last 8 bits, of 4 words each.

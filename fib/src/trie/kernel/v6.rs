@@ -2,7 +2,7 @@
 
 use super::{BURST, View, elsewhere, fetch, next_burst, or_default, place, runs_from, short, word};
 use crate::trie::arena::LINE;
-use crate::trie::encode::{LINES, TABLE};
+use crate::trie::block::{LINES, TABLE};
 use crate::types::GroupIndex;
 
 /// Bytes in a line.

@@ -174,7 +174,7 @@ fn client_words(input: &mut Input<'_>, table: &Table) -> Vec<u8> {
         3 => Frame::More { until: u64::from(input.number()) }.encode(&mut out),
         4 => {
             let mut ids: Vec<u64> = Vec::new();
-            table.iter().take(4).for_each(|(k, v)| ids.extend(fibcast_sync_proto::record::record_id(&k, &v)));
+            table.iter().take(4).for_each(|(k, v)| ids.extend(fibcast_sync_proto::change::record_id(&k, &v)));
             ids.push(u64::from(input.number()));
             Frame::Want { last: input.byte().unwrap_or(0) & 1 == 0, ids }.encode(&mut out);
         }
