@@ -8,8 +8,8 @@ use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
-    Change, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange, RootDigest, Subset,
-    Value,
+    Change, ChangeRef, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange,
+    RootDigest, Subset, Value,
 };
 use proptest::prelude::*;
 
@@ -99,7 +99,11 @@ proptest! {
         let mut decoder = Decoder::new();
         frames(&out, portion, |f| {
             if let Frame::Records(body) = f {
-                decoder.decode(body, |c| Ok::<(), ProtocolError>(read.push(c.into()))).unwrap();
+                let take = |change: ChangeRef<'_>| {
+                    read.push(change.into());
+                    Ok::<(), ProtocolError>(())
+                };
+                decoder.decode(body, take).unwrap();
             }
         });
         prop_assert_eq!(read, changes);

@@ -12,8 +12,8 @@ use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
-    Change, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange, RootDigest, Subset,
-    Value,
+    Change, ChangeRef, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange,
+    RootDigest, Subset, Value,
 };
 
 fn folder() -> PathBuf {
@@ -198,7 +198,11 @@ fn records_are_written_and_read_as_they_ever_were() {
         let mut inbox = inbox_with(name, &bytes);
         let Some(Frame::Records(body)) = inbox.next().unwrap() else { panic!("{name} is no Records frame") };
         let mut read: Vec<Change> = Vec::new();
-        Decoder::new().decode(body, |change| Ok::<(), ProtocolError>(read.push(change.into()))).unwrap();
+        let take = |change: ChangeRef<'_>| {
+            read.push(change.into());
+            Ok::<(), ProtocolError>(())
+        };
+        Decoder::new().decode(body, take).unwrap();
         assert_eq!(read, changes, "{name} is read otherwise");
     }
 }

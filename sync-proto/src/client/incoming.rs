@@ -26,10 +26,19 @@ pub(super) struct Incoming {
 
 #[derive(Debug)]
 enum Records {
-    /// A snapshot: the new copy under construction, and the number of routes received.
-    Copy { table: Table, decoder: Decoder, routes: u64 },
+    /// A snapshot.
+    Copy(Box<Copying>),
     /// Of the other modes: bodies of frames, decoded when the batch is applied.
     Encoded(Vec<u8>),
+}
+
+/// A new copy under construction.
+#[derive(Debug)]
+struct Copying {
+    table: Table,
+    decoder: Decoder,
+    /// Routes received.
+    routes: u64,
 }
 
 /// Why a complete batch was not applied.
@@ -150,7 +159,9 @@ impl Intake {
 impl Incoming {
     fn new(mode: Mode, from: u64) -> Self {
         let records = match mode {
-            Mode::Snapshot => Records::Copy { table: Table::new(0), decoder: Decoder::new(), routes: 0 },
+            Mode::Snapshot => {
+                Records::Copy(Box::new(Copying { table: Table::new(0), decoder: Decoder::new(), routes: 0 }))
+            }
             Mode::Changes | Mode::Reconcile => Records::Encoded(Vec::new()),
         };
         Self { mode, from, records }
@@ -159,7 +170,7 @@ impl Incoming {
     /// Routes received in a full copy.
     pub fn copied(&self) -> u64 {
         match &self.records {
-            Records::Copy { routes, .. } => *routes,
+            Records::Copy(copy) => copy.routes,
             Records::Encoded(_) => 0,
         }
     }
@@ -173,10 +184,11 @@ impl Incoming {
                 bytes.extend_from_slice(body);
                 Ok(())
             }
-            Records::Copy { table, .. } if table.len() > MAX_RECORDS => {
+            Records::Copy(copy) if copy.table.len() > MAX_RECORDS => {
                 Err(refused(format!("snapshot: expected at most {MAX_RECORDS} records, found more")))
             }
-            Records::Copy { table, decoder, routes } => {
+            Records::Copy(copy) => {
+                let Copying { table, decoder, routes } = &mut **copy;
                 let mut transaction = table.begin();
                 let added = decoder.decode(body, |change| {
                     *routes += u64::from(change.is_route());
@@ -200,7 +212,7 @@ impl Incoming {
     ) -> Result<Option<Commit>, CommitError> {
         match self.records {
             Records::Encoded(bytes) => apply(&bytes, table, ours, digest),
-            Records::Copy { table: copy, .. } => Ok(replace(copy, table, digest)?),
+            Records::Copy(copy) => Ok(replace(copy.table, table, digest)?),
         }
     }
 }
