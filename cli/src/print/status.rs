@@ -94,6 +94,13 @@ pub fn status_page(status: &Status) -> String {
                 forwarding.address_conflicts
             );
         }
+        if forwarding.neighbors_refused != 0 {
+            let _ = writeln!(
+                page,
+                "{} neighbors did not fit: {} in use (fib.max_neighbors, and 4096 without an answer for each port)",
+                forwarding.neighbors_refused, forwarding.neighbors
+            );
+        }
         if forwarding.agent_restarts != 0 {
             let _ = writeln!(page, "the agent was restarted {} times", forwarding.agent_restarts);
         }

@@ -79,6 +79,7 @@ impl Control {
             self.neighbor_changed(key, mac);
         }
         if up {
+            changed.iter().for_each(|&port_index| self.announce_port(usize::from(port_index), now));
             self.neighbors.probe(|key| changed.contains(&key.0.0), now);
         }
     }
@@ -110,6 +111,7 @@ impl Control {
                 changed
             }
             Err(error) => {
+                self.neighbors_refused += 1;
                 // Logged once until there is room again: a scan of a subnet must not fill the log.
                 if !std::mem::replace(&mut self.neighbors_full, true) {
                     tracing::error!("{error}; packets to it are held or dropped");

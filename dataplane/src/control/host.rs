@@ -1,14 +1,15 @@
-//! Protocols of the router itself: answers to ARP, ND and pings, and requests for neighbors.
+//! Protocols of the router itself: answers to ARP, ND and pings, requests for neighbors, and announcements.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
 
 use super::PortSetup;
 use super::next_hops::owned;
-use crate::neighbor::{Action, Key, Table};
+use crate::neighbor::announce::Announcement;
+use crate::neighbor::{Action, Evidence, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
 use crate::packet::{arp, echo, ipv4, ipv6, nd};
@@ -118,26 +119,34 @@ fn handle(
     claimed: &mut Option<(IpAddr, Mac)>,
 ) -> Option<HostFrame> {
     let ethernet = Frame::new_checked(frame.bytes()).ok()?;
-    let mut heard = |address: IpAddr, mac: Mac, create: bool| {
+    let mut heard = |address: IpAddr, evidence: Evidence| {
         if port.owns(address) {
-            *claimed = Some((address, mac));
+            *claimed = Some((address, evidence.mac.unwrap_or(ethernet.source())));
         }
         // A station that is not on this link cannot be its neighbor.
         if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
-            neighbors.heard((PortId(frame.port), address), mac, create, now, actions);
+            neighbors.heard((PortId(frame.port), address), evidence, now, actions);
         }
     };
     let bytes = ethernet.payload();
     let answer = match ethernet.ethertype() {
         ethernet::ARP => {
             let packet = arp::ArpPacket::new_checked(bytes).ok()?;
+            let asks = packet.operation == arp::Operation::Request;
             let for_us = port.owns(packet.target.into());
-            // RFC 826: update a known entry, add a new one only if we are the target. RFC 5227: a probe has no sender address yet.
+            let to_us = ethernet.destination() == port.mac;
+            let mac = packet.sender_mac;
+            // RFC 826: update a known entry, add a new one if it asks for us. A reply confirms the way only if it is for us alone. RFC 5227:
+            // a probe has no sender address yet.
             if !packet.sender.is_unspecified() {
-                heard(packet.sender.into(), packet.sender_mac, for_us);
+                let evidence = match (asks, for_us) {
+                    (true, true) => Evidence::request(mac),
+                    (false, true) if to_us => Evidence::reply(mac),
+                    _ => Evidence::gratuitous(mac),
+                };
+                heard(packet.sender.into(), evidence);
             }
-            (for_us && packet.operation == arp::Operation::Request && packet.sender_mac.is_unicast())
-                .then(|| packet.reply(port.mac))
+            (for_us && asks && mac.is_unicast()).then(|| packet.reply(port.mac))
         }
         ethernet::IPV4 => {
             let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
@@ -150,7 +159,7 @@ fn handle(
             {
                 Some(answer)
             } else {
-                neighbor_discovery(&header, port, heard)
+                neighbor_discovery(&header, ethernet.source(), port, heard)
             }
         }
         _ => None,
@@ -160,8 +169,9 @@ fn handle(
 
 fn neighbor_discovery(
     header: &ipv6::Header<'_>,
+    sender: Mac,
     port: &PortSetup,
-    mut heard: impl FnMut(IpAddr, Mac, bool),
+    mut heard: impl FnMut(IpAddr, Evidence),
 ) -> Option<Vec<u8>> {
     match nd::Message::new_checked(header).ok()? {
         nd::Message::Solicitation { target, source_mac } => {
@@ -173,16 +183,35 @@ fn neighbor_discovery(
                 // RFC 4862 §5.4.3: another node probes our address; the answer tells it that the address is taken.
                 return Some(nd::advertisement(port.mac, target, source, Mac::BROADCAST));
             }
-            let mac = source_mac?;
-            heard(source.into(), mac, true);
-            Some(nd::advertisement(port.mac, target, source, mac))
+            if let Some(mac) = source_mac {
+                heard(source.into(), Evidence::request(mac));
+            }
+            // RFC 4861 §7.2.4: a request by unicast may lack the option; it is answered to where the frame came from.
+            Some(nd::advertisement(port.mac, target, source, source_mac.unwrap_or(sender)))
         }
-        nd::Message::Advertisement { target, target_mac, .. } => {
-            // RFC 4861 §7.2.5: an unsolicited advertisement creates no entry.
-            heard(target.into(), target_mac?, false);
+        nd::Message::Advertisement { target, target_mac, solicited, overrides } => {
+            heard(target.into(), Evidence::advertisement(target_mac, solicited, overrides));
             None
         }
     }
+}
+
+/// A frame about an own address, unasked (RFC 5227 §2.3, RFC 4861 §7.2.6, RFC 4862 §5.4.2).
+pub fn announcement(
+    number: u16,
+    address: IpAddr,
+    what: Announcement,
+    ports: &[PortSetup],
+) -> Option<HostFrame> {
+    let mac = ports.get(usize::from(number))?.mac;
+    let frame = match (address, what) {
+        (IpAddr::V4(own), _) => arp::ArpPacket::request(mac, own, own, None),
+        (IpAddr::V6(own), Announcement::Probe) => nd::probe(mac, own),
+        (IpAddr::V6(own), Announcement::Announce) => {
+            nd::advertisement(mac, own, Ipv6Addr::UNSPECIFIED, Mac::BROADCAST)
+        }
+    };
+    HostFrame::new(number, &frame)
 }
 
 /// The request for a neighbor: ARP request or neighbor solicitation.

@@ -37,6 +37,7 @@ use fibcast_fib::{Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId}
 use ipnet::IpNet;
 
 use crate::counters::{Traffic, WorkerCounters};
+use crate::neighbor::announce::Announcer;
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
@@ -51,6 +52,8 @@ use recursion::Recursion;
 
 /// Most neighbor requests in one turn; the rest wait for the next turn.
 const QUESTIONS: usize = 64;
+/// Most announcements of own addresses in one turn.
+const ANNOUNCEMENTS: usize = 64;
 /// Interval between two checks for next hops that are no longer in use.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Interval between two checks which neighbors packets went to.
@@ -85,6 +88,7 @@ pub struct Control {
     fib: Fib,
     publisher: Publisher,
     neighbors: Table,
+    announcer: Announcer,
     recursion: Recursion,
     next_hops: NextHops,
     own: OwnRoutes,
@@ -93,6 +97,8 @@ pub struct Control {
     failure: Option<Failure>,
     /// The table had no room for the last neighbor.
     neighbors_full: bool,
+    /// Neighbors that the table had no room for.
+    neighbors_refused: u64,
     dirty: bool,
     hold: PublicationHold,
     sweep_at: Instant,
@@ -132,7 +138,8 @@ impl Control {
             ports: setup.ports,
             fib,
             publisher,
-            neighbors: Table::default(),
+            neighbors: Table::new(setup.limits.max_neighbors),
+            announcer: Announcer::default(),
             recursion,
             next_hops: NextHops::default(),
             own,
@@ -140,6 +147,7 @@ impl Control {
             pending: VecDeque::new(),
             failure: None,
             neighbors_full: false,
+            neighbors_refused: 0,
             dirty: false,
             hold: PublicationHold::default(),
             sweep_at: now + SWEEP,
@@ -178,9 +186,33 @@ impl Control {
         let room = self.rings.first().map_or(0, |rings| rings.originate.capacity() - rings.originate.len());
         self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
         busy |= self.perform();
+        self.announce(now);
         self.publish(now);
         self.publisher.collect();
         busy
+    }
+
+    /// Announces the addresses of all ports to their links.
+    pub fn announce_all(&mut self, now: Instant) {
+        (0..self.ports.len()).for_each(|port_index| self.announce_port(port_index, now));
+    }
+
+    fn announce_port(&mut self, port_index: usize, now: Instant) {
+        if let Some(port) = self.ports.get(port_index) {
+            let own = port.addresses.iter().map(IpNet::addr).chain([port.mac.link_local().into()]);
+            own.for_each(|address| self.announcer.start(port_index as u16, address, now));
+        }
+    }
+
+    /// Sends the announcements that are due.
+    fn announce(&mut self, now: Instant) {
+        let Some(rings) = self.rings.first() else { return };
+        let room = rings.originate.capacity() - rings.originate.len();
+        self.announcer.poll(now, room.min(ANNOUNCEMENTS), |port, address, what| {
+            if let Some(frame) = host::announcement(port, address, what, &self.ports) {
+                let _ = rings.originate.push(frame);
+            }
+        });
     }
 
     /// Reads frames from the workers and their requests for neighbors.
@@ -202,7 +234,7 @@ impl Control {
             for _ in 0..rings.misses.len() {
                 let Some(miss) = rings.misses.pop() else { break };
                 busy = true;
-                self.neighbors.missed((miss.port, miss.address), now);
+                self.neighbors.missed((miss.port, miss.address), now, &mut self.actions);
             }
         }
         busy

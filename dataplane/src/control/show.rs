@@ -31,6 +31,8 @@ impl Control {
             workers_stalled: 0,
             agent_restarts: 0,
             address_conflicts: self.host.conflicts(),
+            neighbors: self.neighbors.iter().count() as u64,
+            neighbors_refused: self.neighbors.refused() + self.neighbors_refused,
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
         }
     }

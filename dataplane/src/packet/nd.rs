@@ -23,7 +23,8 @@ pub enum Message {
     Solicitation {
         /// Target address.
         target: Ipv6Addr,
-        /// MAC address of the sender; none in a duplicate address detection (RFC 4862 §5.4).
+        /// MAC address of the sender. None in a duplicate address detection (RFC 4862 §5.4), and allowed to be missing in a request to
+        /// this router alone (RFC 4861 §4.3).
         source_mac: Option<Mac>,
     },
     /// Neighbor advertisement: the sender has the target.
@@ -70,17 +71,24 @@ impl Message {
         match kind {
             SOLICITATION => {
                 let source_mac = link_layer(options, SOURCE_LINK_LAYER)?;
+                // §7.1.1: a probe for duplicate addresses goes to the group of the address, without a link-layer address.
                 if header.source().is_unspecified() && source_mac.is_some() {
                     return Err(wrong("no source link-layer address from the unspecified address", 0));
                 }
+                if header.source().is_unspecified() && header.destination() != solicited_node(target) {
+                    return Err(wrong("the solicited-node group from the unspecified address", 0));
+                }
                 Ok(Message::Solicitation { target, source_mac })
             }
-            ADVERTISEMENT => Ok(Message::Advertisement {
-                target,
-                target_mac: link_layer(options, TARGET_LINK_LAYER)?,
-                solicited: flags & 0x40 != 0,
-                overrides: flags & 0x20 != 0,
-            }),
+            ADVERTISEMENT => {
+                let solicited = flags & 0x40 != 0;
+                // §7.1.2: nobody asks by order of a group.
+                if solicited && header.destination().is_multicast() {
+                    return Err(wrong("no solicited flag to a group", 0));
+                }
+                let target_mac = link_layer(options, TARGET_LINK_LAYER)?;
+                Ok(Message::Advertisement { target, target_mac, solicited, overrides: flags & 0x20 != 0 })
+            }
             _ => Err(wrong("type 135 or 136", usize::from(kind))),
         }
     }
@@ -116,7 +124,15 @@ pub fn solicited_node(target: Ipv6Addr) -> Ipv6Addr {
 pub fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr, known: Option<Mac>) -> Vec<u8> {
     let destination = if known.is_some() { target } else { solicited_node(target) };
     let to = known.unwrap_or_else(|| Mac::of_group(destination));
-    build(Envelope { to, mac, source, destination }, SOLICITATION, 0, target, SOURCE_LINK_LAYER)
+    build(Envelope { to, mac, source, destination }, SOLICITATION, 0, target, Some(SOURCE_LINK_LAYER))
+}
+
+/// The solicitation of a duplicate address detection (RFC 4862 §5.4.2): from no address, to the solicited-node group.
+pub fn probe(mac: Mac, target: Ipv6Addr) -> Vec<u8> {
+    let destination = solicited_node(target);
+    let envelope =
+        Envelope { to: Mac::of_group(destination), mac, source: Ipv6Addr::UNSPECIFIED, destination };
+    build(envelope, SOLICITATION, 0, target, None)
 }
 
 /// The neighbor advertisement for `target` from `mac`, in answer to a solicitation from `asker`.
@@ -130,7 +146,7 @@ pub fn advertisement(mac: Mac, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: Mac
     };
     let flags = 0x80 | 0x20 | solicited;
     let envelope = Envelope { to, mac, source: target, destination };
-    build(envelope, ADVERTISEMENT, flags, target, TARGET_LINK_LAYER)
+    build(envelope, ADVERTISEMENT, flags, target, Some(TARGET_LINK_LAYER))
 }
 
 struct Envelope {
@@ -140,16 +156,18 @@ struct Envelope {
     destination: Ipv6Addr,
 }
 
-fn build(envelope: Envelope, kind: u8, flags: u8, target: Ipv6Addr, option: u8) -> Vec<u8> {
-    let mut message = [0; FIXED + OPTION];
+fn build(envelope: Envelope, kind: u8, flags: u8, target: Ipv6Addr, option: Option<u8>) -> Vec<u8> {
+    let mut message = vec![0; FIXED + if option.is_some() { OPTION } else { 0 }];
     put(&mut message, 0, &[kind]);
     put(&mut message, 4, &[flags]);
     put(&mut message, 8, &target.octets());
-    put(&mut message, FIXED, &[option, 1]);
-    put(&mut message, FIXED + 2, &envelope.mac.0);
+    if let Some(option) = option {
+        put(&mut message, FIXED, &[option, 1]);
+        put(&mut message, FIXED + 2, &envelope.mac.0);
+    }
     let field = checksum::pseudo_v6(envelope.source, envelope.destination, ICMPV6, &message);
     put(&mut message, 2, &field.to_be_bytes());
-    let mut packet = [0; ipv6::HEADER + FIXED + OPTION];
+    let mut packet = vec![0; ipv6::HEADER + message.len()];
     put(&mut packet, 0, &[0x60]);
     put(&mut packet, 4, &(message.len() as u16).to_be_bytes());
     put(&mut packet, 6, &[ICMPV6, 255]);
@@ -196,6 +214,53 @@ mod tests {
         let frame = advertisement(OWN, own, Ipv6Addr::UNSPECIFIED, Mac([4; 6]));
         assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
         assert!(matches!(read(&frame), Ok(Message::Advertisement { solicited: false, .. })));
+    }
+
+    #[test]
+    fn a_probe_names_no_link_layer_address() {
+        let target: Ipv6Addr = "2001:db8::ab:cdef".parse().unwrap();
+        let frame = probe(OWN, target);
+        assert_eq!((frame.len(), &frame[..6]), (14 + 40 + 24, &[0x33, 0x33, 0xff, 0xab, 0xcd, 0xef][..]));
+        assert_eq!(read(&frame), Ok(Message::Solicitation { target, source_mac: None }));
+    }
+
+    /// RFC 4861 §7.1: each of these is discarded.
+    #[test]
+    fn invalid_combinations_are_refused() {
+        let (own, asker): (Ipv6Addr, Ipv6Addr) =
+            ("2001:db8::1".parse().unwrap(), "2001:db8::9".parse().unwrap());
+        let group = solicited_node(own);
+        let none = Ipv6Addr::UNSPECIFIED;
+        let of = |source, destination, kind, flags, target, option| {
+            build(Envelope { to: OWN, mac: OWN, source, destination }, kind, flags, target, option)
+        };
+        let expected = [
+            (
+                of(none, group, SOLICITATION, 0, own, Some(SOURCE_LINK_LAYER)),
+                "no source link-layer address from the unspecified address",
+            ),
+            (
+                of(none, own, SOLICITATION, 0, own, None),
+                "the solicited-node group from the unspecified address",
+            ),
+            (
+                of(none, solicited_node(asker), SOLICITATION, 0, "2001:db8::2".parse().unwrap(), None),
+                "the solicited-node group from the unspecified address",
+            ),
+            (
+                of(asker, group, ADVERTISEMENT, 0x60, asker, Some(TARGET_LINK_LAYER)),
+                "no solicited flag to a group",
+            ),
+            (of(asker, own, ADVERTISEMENT, 0x60, group, Some(TARGET_LINK_LAYER)), "a unicast target"),
+            (of(asker, own, SOLICITATION, 0, group, Some(SOURCE_LINK_LAYER)), "a unicast target"),
+        ];
+        for (frame, why) in expected {
+            assert_eq!(read(&frame).unwrap_err().expected, why);
+        }
+        let mut cut = of(asker, own, ADVERTISEMENT, 0x60, asker, None);
+        cut.truncate(14 + 40 + 20);
+        cut[18..20].copy_from_slice(&20u16.to_be_bytes());
+        assert_eq!(read(&cut).unwrap_err().expected, "at least 24 bytes");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::stage::*;
 use fibcast_dataplane::packet::ethernet::Mac;
-use fibcast_dataplane::packet::{arp, checksum, nd};
+use fibcast_dataplane::packet::{arp, nd};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -13,18 +13,6 @@ const OWN: [u8; 4] = [192, 0, 2, 1];
 fn conflicts(stage: &mut Stage) -> u64 {
     stage.after(Duration::ZERO);
     stage.control.forwarding().address_conflicts
-}
-
-/// A solicitation from no address, which therefore says nothing of a link-layer address (RFC 4861 §7.1.1).
-fn probe(target: Ipv6Addr) -> Vec<u8> {
-    let mut frame = nd::solicitation(OTHER, Ipv6Addr::UNSPECIFIED, target, None);
-    frame.truncate(14 + 40 + 24);
-    frame[18..20].copy_from_slice(&24u16.to_be_bytes());
-    frame[56..58].fill(0);
-    let group = Ipv6Addr::from(<[u8; 16]>::try_from(&frame[38..54]).unwrap());
-    let field = checksum::pseudo_v6(Ipv6Addr::UNSPECIFIED, group, 58, &frame[54..]);
-    frame[56..58].copy_from_slice(&field.to_be_bytes());
-    frame
 }
 
 #[test]
@@ -50,7 +38,7 @@ fn a_probe_of_an_own_address_is_answered_so_that_the_other_gives_way() {
     stage.after(Duration::ZERO);
     assert_eq!(stage.out(0).expect("an answer")[..6], OTHER.0);
     let own: Ipv6Addr = "2001:db8::1".parse().unwrap();
-    stage.send(0, probe(own));
+    stage.send(0, nd::probe(OTHER, own));
     stage.after(Duration::ZERO);
     assert_eq!(stage.out(0).expect("an advertisement to all")[..2], [0x33, 0x33]);
 }

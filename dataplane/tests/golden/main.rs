@@ -4,6 +4,7 @@
 mod stage;
 
 mod accounting;
+mod announcements;
 mod any_bytes;
 mod arp_and_nd;
 mod back_pressure;
@@ -25,6 +26,7 @@ mod ipv6_checks;
 mod ipv6_forward;
 mod local_addresses;
 mod mtu;
+mod neighbor_states;
 mod neighbor_use;
 mod options;
 mod orders;

@@ -332,6 +332,12 @@ pub struct ForwardingStatus {
     /// Address conflicts: another station claimed an address of this router (RFC 5227, RFC 4862 §5.4).
     #[serde(default)]
     pub address_conflicts: u64,
+    /// Entries of the neighbor table.
+    #[serde(default)]
+    pub neighbors: u64,
+    /// Neighbors that a limit refused, or that gave way to others.
+    #[serde(default)]
+    pub neighbors_refused: u64,
     /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
 }

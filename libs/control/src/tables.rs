@@ -94,7 +94,7 @@ pub struct Neighbor {
     pub address: std::net::IpAddr,
     /// Its MAC address, if known.
     pub mac: Option<String>,
-    /// `static`, `reachable`, `probing`, `incomplete`, …
+    /// `static`, `incomplete`, `reachable`, `stale`, `delay`, `probe` or `failed`.
     pub state: String,
 }
 

@@ -304,6 +304,8 @@ fn node(registry: &mut Registry, status: &Status) {
         counter("agent_restarts", help, forwarding.agent_restarts);
         let help = "Times that another station claimed an address of this router";
         counter("address_conflicts", help, forwarding.address_conflicts);
+        let help = "Neighbors that a limit refused, or that gave way to others";
+        counter("neighbors_refused", help, forwarding.neighbors_refused);
     }
     counter("changes", "Records changed, all commits together", status.table.changes);
     if let Some(sync) = &status.sync {
