@@ -12,6 +12,7 @@ mod exception_path;
 mod hot_unplug;
 mod iperf;
 mod link_down;
+mod linux_gateway;
 mod path_mtu;
 mod ping;
 mod reverse_path;
