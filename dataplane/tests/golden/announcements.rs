@@ -6,7 +6,7 @@ use fibcast_dataplane::packet::{arp, ipv6, nd};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// What the router said about its own addresses on a port: seconds, address, whether it was a probe.
+/// What the router announced of its own addresses on a port: seconds, address, whether it was a probe.
 fn heard(stage: &mut Stage, port: usize, seconds: u64) -> Vec<(u64, IpAddr, bool)> {
     let mut all = Vec::new();
     for second in 0..seconds {

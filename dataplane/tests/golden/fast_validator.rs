@@ -1,5 +1,5 @@
-//! The fast validators and the full one agree, packet by packet: what the fast path takes, the full one would have taken with the same metadata;
-//! what the full one takes without reserve, the fast path has taken.
+//! The fast validators and the full one agree, packet by packet: what the fast path takes, the full one would have accepted with the same metadata;
+//! what the full one takes without reserve, the fast path has accepted.
 
 use crate::stage::*;
 use fibcast_dataplane::io::{Packet, PacketMask};
@@ -46,7 +46,7 @@ impl Packet for Received {
 
 /// What lookup and forwarding get to know of a packet.
 #[derive(Debug, PartialEq, Eq)]
-struct Taken {
+struct Accepted {
     destination: IpAddr,
     flags: u8,
     length: u16,
@@ -54,20 +54,20 @@ struct Taken {
 }
 
 /// Which packets two batches hold.
-fn taken(v4: &FamilyBatch<u32>, v6: &FamilyBatch<u128>) -> Vec<Taken> {
-    let taken = |destination, meta: fibcast_dataplane::pipeline::family_batch::PacketMeta| Taken {
+fn accepted(v4: &FamilyBatch<u32>, v6: &FamilyBatch<u128>) -> Vec<Accepted> {
+    let accepted = |destination, meta: fibcast_dataplane::pipeline::family_batch::PacketMeta| Accepted {
         destination,
         flags: meta.flags,
         length: meta.length,
         at: meta.at,
     };
-    let four = v4.iter().map(|(meta, to, _)| taken(Ipv4Addr::from_bits(to).into(), meta));
-    let six = v6.iter().map(|(meta, to, _)| taken(Ipv6Addr::from_bits(to).into(), meta));
+    let four = v4.iter().map(|(meta, to, _)| accepted(Ipv4Addr::from_bits(to).into(), meta));
+    let six = v6.iter().map(|(meta, to, _)| accepted(Ipv6Addr::from_bits(to).into(), meta));
     four.chain(six).collect()
 }
 
 /// By the fast validators, with or without the checksums of the device.
-fn fast(burst: &[Received], offload: bool) -> Vec<Taken> {
+fn fast(burst: &[Received], offload: bool) -> Vec<Accepted> {
     let (mut v4, mut v6) = (FamilyBatch::default(), FamilyBatch::default());
     let sorted = sort(burst, PORT[0]);
     let refused = if offload {
@@ -75,21 +75,21 @@ fn fast(burst: &[Received], offload: bool) -> Vec<Taken> {
     } else {
         ipv4_input::fast::<_, false>(burst, sorted.v4, &mut v4)
     } | ipv6_input::fast(burst, sorted.v6, &mut v6);
-    let taken = taken(&v4, &v6);
-    let places = taken.iter().fold(0, |places, taken| places | (1 as PacketMask) << taken.at);
-    assert_eq!(places ^ refused, sorted.v4 | sorted.v6, "each is taken or refused");
-    taken
+    let accepted = accepted(&v4, &v6);
+    let places = accepted.iter().fold(0, |places, accepted| places | (1 as PacketMask) << accepted.at);
+    assert_eq!(places ^ refused, sorted.v4 | sorted.v6, "each is accepted or refused");
+    accepted
 }
 
 /// By the full one.
-fn full(burst: &[Received], facts: &PortFacts) -> Vec<Taken> {
+fn full(burst: &[Received], facts: &PortFacts) -> Vec<Accepted> {
     let (mut v4, mut v6) = (FamilyBatch::default(), FamilyBatch::default());
     for (at, packet) in burst.iter().enumerate() {
-        let before = taken(&v4, &v6).len();
+        let before = accepted(&v4, &v6).len();
         let verdict = classify(packet, facts, at, &mut v4, &mut v6);
-        assert_eq!(taken(&v4, &v6).len() - before, usize::from(verdict.is_none()), "{verdict:?}");
+        assert_eq!(accepted(&v4, &v6).len() - before, usize::from(verdict.is_none()), "{verdict:?}");
     }
-    taken(&v4, &v6)
+    accepted(&v4, &v6)
 }
 
 /// Addresses that nobody is given, for which the fast path has no time: the rest of ::/64 (RFC 4291 §2.5.2, §2.5.3, §2.5.5), and what was
@@ -99,10 +99,10 @@ fn is_reserved(address: &[u8]) -> bool {
 }
 
 /// Whether the full one takes a packet without reserve.
-fn is_plain(taken: &Taken, packet: &Received) -> bool {
-    let reserved = taken.destination.is_ipv6()
+fn is_plain(accepted: &Accepted, packet: &Received) -> bool {
+    let reserved = accepted.destination.is_ipv6()
         && (is_reserved(&packet.bytes[22..38]) || is_reserved(&packet.bytes[38..54]));
-    taken.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved
+    accepted.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved
 }
 
 fn facts() -> PortFacts {
@@ -187,15 +187,15 @@ proptest! {
     fn fast_and_full_validators_agree(burst in prop::collection::vec(received(), 1..8), offload in any::<bool>()) {
         let full = full(&burst, &facts());
         let fast = fast(&burst, offload);
-        for taken in &fast {
-            prop_assert!(full.contains(taken), "the fast path alone takes {:?} {:?}", taken, burst[usize::from(taken.at)]);
+        for accepted in &fast {
+            prop_assert!(full.contains(accepted), "the fast path alone takes {:?} {:?}", accepted, burst[usize::from(accepted.at)]);
         }
-        for taken in &full {
-            let packet = &burst[usize::from(taken.at)];
-            if is_plain(taken, packet) {
-                prop_assert!(fast.contains(taken), "the fast path refuses {:?} {:?}", taken, packet);
+        for accepted in &full {
+            let packet = &burst[usize::from(accepted.at)];
+            if is_plain(accepted, packet) {
+                prop_assert!(fast.contains(accepted), "the fast path refuses {:?} {:?}", accepted, packet);
             } else {
-                prop_assert!(!fast.iter().any(|other| other.at == taken.at), "{:?} has its own way: {:?}", taken, packet);
+                prop_assert!(!fast.iter().any(|other| other.at == accepted.at), "{:?} has its own way: {:?}", accepted, packet);
             }
         }
     }

@@ -91,7 +91,7 @@ fn a_solicitation_without_the_option_is_answered_where_it_came_from() {
     let bytes = Frame::new_checked(&answer).unwrap().payload();
     let header = ipv6::Header::new_checked(bytes, bytes.len()).unwrap();
     assert_eq!(header.destination(), host);
-    assert_eq!(state(&stage, "2001:db8::7"), None, "it said nothing about its address");
+    assert_eq!(state(&stage, "2001:db8::7"), None, "it did not give its address");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn an_arp_reply_confirms_if_it_is_for_us_alone() {
 }
 
 #[test]
-fn limits_that_are_reached_are_told() {
+fn limits_that_are_reached_are_counted() {
     let mut stage = Stage::with(|setup| {
         setup.limits.max_neighbors = 20;
         setup.ports[1].addresses.push("10.32.0.1/11".parse().unwrap());
@@ -188,6 +188,6 @@ fn limits_that_are_reached_are_told() {
         stage.after(Duration::from_millis(1));
         while stage.out(1).is_some() {}
     }
-    let told = stage.control.forwarding();
-    assert_eq!((told.neighbors, told.neighbors_refused), (20 + 4, 80), "the static ones do not count");
+    let status = stage.control.forwarding();
+    assert_eq!((status.neighbors, status.neighbors_refused), (20 + 4, 80), "the static ones do not count");
 }

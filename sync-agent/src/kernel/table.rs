@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::route::{Lead, Unfit};
 
 /// Key of a route: VRF and prefix.
-pub(super) type Place = (u32, IpNet);
+pub(super) type RouteKey = (u32, IpNet);
 
 /// Actual state of a route in the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +51,14 @@ pub(super) enum Step {
 /// Wanted and actual routes; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    routes: HashMap<Place, Entry>,
+    routes: HashMap<RouteKey, Entry>,
     groups: HashMap<Label, Group>,
 }
 
 impl Table {
     /// One of our routes was found in the kernel.
-    pub fn found(&mut self, place: Place) {
-        self.routes.entry(place).or_insert(Entry { want: None, has: Has::Nothing }).has = Has::Something;
+    pub fn found(&mut self, key: RouteKey) {
+        self.routes.entry(key).or_insert(Entry { want: None, has: Has::Nothing }).has = Has::Something;
     }
 
     /// Applies changes; returns the routes that may need a step.
@@ -67,12 +67,12 @@ impl Table {
         changes: Vec<Change>,
         replaces: bool,
         interface: &dyn Fn(&str) -> Option<u32>,
-    ) -> HashSet<Place> {
-        let mut places = HashSet::new();
+    ) -> HashSet<RouteKey> {
+        let mut keys = HashSet::new();
         if replaces {
             // What is not named again is to be deleted.
             self.routes.values_mut().for_each(|entry| entry.want = None);
-            places.extend(self.routes.keys().copied());
+            keys.extend(self.routes.keys().copied());
         }
         let mut rewritten: HashSet<Label> = HashSet::new();
         for change in changes {
@@ -91,12 +91,12 @@ impl Table {
                     let entry =
                         self.routes.entry((vrf, prefix)).or_insert(Entry { want: None, has: Has::Nothing });
                     entry.want = Some(label);
-                    places.insert((vrf, prefix));
+                    keys.insert((vrf, prefix));
                 }
                 Change::Delete(Key::Route { vrf, prefix }) => {
                     if let Some(entry) = self.routes.get_mut(&(vrf, prefix)) {
                         entry.want = None;
-                        places.insert((vrf, prefix));
+                        keys.insert((vrf, prefix));
                     }
                 }
                 _ => {}
@@ -105,13 +105,13 @@ impl Table {
         if !rewritten.is_empty() {
             // The protocol lets a group's content change under its label, without its routes: those that use it are written again.
             let uses = |entry: &Entry| entry.want.is_some_and(|label| rewritten.contains(&label));
-            places.extend(self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place));
+            keys.extend(self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(key, _)| *key));
         }
-        places
+        keys
     }
 
     /// Interfaces were added or removed: recomputes targets. Returns the routes that may need a step.
-    pub fn interfaces_changed(&mut self, interface: &dyn Fn(&str) -> Option<u32>) -> HashSet<Place> {
+    pub fn interfaces_changed(&mut self, interface: &dyn Fn(&str) -> Option<u32>) -> HashSet<RouteKey> {
         let mut changed = HashSet::new();
         for (label, group) in &mut self.groups {
             let lead = Lead::of(&group.value, interface);
@@ -121,12 +121,12 @@ impl Table {
             }
         }
         let uses = |entry: &Entry| entry.want.is_some_and(|label| changed.contains(&label));
-        self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(place, _)| *place).collect()
+        self.routes.iter().filter(|(_, entry)| uses(entry)).map(|(key, _)| *key).collect()
     }
 
     /// The step that a route needs; none: it is up to date.
-    pub fn step(&self, place: &Place) -> Option<Step> {
-        let entry = self.routes.get(place)?;
+    pub fn step(&self, key: &RouteKey) -> Option<Step> {
+        let entry = self.routes.get(key)?;
         let there = entry.has != Has::Nothing;
         let Some(label) = entry.want else { return there.then_some(Step::Remove) };
         // A route without its group is impossible; the sync table checks that.
@@ -146,35 +146,35 @@ impl Table {
             }
         };
         // IPv6 would add a new route next to an old one of another kind.
-        let fresh = matches!(place.1, IpNet::V6(_)) && old.is_none_or(|old| !old.is_like(&lead));
+        let fresh = matches!(key.1, IpNet::V6(_)) && old.is_none_or(|old| !old.is_like(&lead));
         Some(Step::Replace { lead, fresh })
     }
 
     /// A step succeeded.
-    pub fn done(&mut self, place: &Place) {
-        let Some(entry) = self.routes.get_mut(place) else { return };
+    pub fn done(&mut self, key: &RouteKey) {
+        let Some(entry) = self.routes.get_mut(key) else { return };
         match entry.want.and_then(|label| Some((label, self.groups.get(&label)?))) {
             Some((label, group)) if group.lead.is_ok() => entry.has = Has::Label(label, group.version),
             Some(_) => entry.has = Has::Nothing,
             None => {
-                self.routes.remove(place);
+                self.routes.remove(key);
             }
         }
     }
 
     /// A step failed; `there` tells whether the kernel may have the route.
-    pub fn failed(&mut self, place: &Place, there: bool) {
-        if let Some(entry) = self.routes.get_mut(place) {
+    pub fn failed(&mut self, key: &RouteKey, there: bool) {
+        if let Some(entry) = self.routes.get_mut(key) {
             entry.has = if there { Has::Something } else { Has::Nothing };
         }
     }
 
     /// Compares with all of our routes in the kernel; returns those that need a step.
-    pub fn audit(&mut self, found: &HashMap<Place, Lead>) -> HashSet<Place> {
+    pub fn audit(&mut self, found: &HashMap<RouteKey, Lead>) -> HashSet<RouteKey> {
         let mut wrong = HashSet::new();
-        for (place, entry) in &mut self.routes {
+        for (key, entry) in &mut self.routes {
             let wanted = entry.want.and_then(|label| Some((label, self.groups.get(&label)?)));
-            let right = match (wanted, found.get(place)) {
+            let right = match (wanted, found.get(key)) {
                 (Some((label, group)), Some(found)) => {
                     let met = group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found));
                     entry.has = if met { Has::Label(label, group.version) } else { Has::Something };
@@ -187,14 +187,12 @@ impl Table {
                 }
             };
             if !right {
-                wrong.insert(*place);
+                wrong.insert(*key);
             }
         }
-        for place in
-            found.keys().filter(|place| !self.routes.contains_key(*place)).copied().collect::<Vec<_>>()
-        {
-            self.found(place);
-            wrong.insert(place);
+        for key in found.keys().filter(|key| !self.routes.contains_key(*key)).copied().collect::<Vec<_>>() {
+            self.found(key);
+            wrong.insert(key);
         }
         wrong
     }
@@ -214,16 +212,16 @@ mod tests {
     /// Our route servers make labels of content, but the protocol and the agent's table take what another server sends.
     #[test]
     fn routes_are_written_again_when_the_content_of_their_group_changes() {
-        let (label, place) = (Label(5), (0, "10.0.0.0/8".parse().unwrap()));
+        let (label, key) = (Label(5), (0, "10.0.0.0/8".parse().unwrap()));
         let group = |value| Change::Put(Key::Group(label), Value::Group(value));
-        let route = Change::Put(Key::Route { vrf: place.0, prefix: place.1 }, Value::Route(label));
+        let route = Change::Put(Key::Route { vrf: key.0, prefix: key.1 }, Value::Route(label));
         let mut table = Table::default();
         table.change(vec![group(GroupValue::Blackhole), route], true, &|_| None);
-        assert_eq!(table.step(&place), Some(Step::Add(Lead::Special(Special::Blackhole))));
-        table.done(&place);
+        assert_eq!(table.step(&key), Some(Step::Add(Lead::Special(Special::Blackhole))));
+        table.done(&key);
         assert!(table.change(vec![group(GroupValue::Blackhole)], false, &|_| None).is_empty());
-        assert_eq!(table.change(vec![group(GroupValue::Prohibit)], false, &|_| None), [place].into());
+        assert_eq!(table.change(vec![group(GroupValue::Prohibit)], false, &|_| None), [key].into());
         let lead = Lead::Special(Special::Prohibit);
-        assert_eq!(table.step(&place), Some(Step::Replace { lead, fresh: false }));
+        assert_eq!(table.step(&key), Some(Step::Replace { lead, fresh: false }));
     }
 }

@@ -12,7 +12,7 @@ use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer,
 use fibcast_sync_proto::{Change, Key};
 
 use super::route::{self, Lead};
-use super::table::{Place, Step, Table};
+use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Work};
 
 /// Receive buffer for acknowledgements and notifications.
@@ -41,10 +41,10 @@ pub(super) struct Worker {
     monitor: Socket,
     table: Table,
     /// Routes of an earlier run, until the first table is complete.
-    leftovers: Option<HashMap<Place, Lead>>,
-    refused: HashSet<Place>,
-    unfit: HashSet<Place>,
-    left_out: HashSet<Place>,
+    leftovers: Option<HashMap<RouteKey, Lead>>,
+    refused: HashSet<RouteKey>,
+    unfit: HashSet<RouteKey>,
+    left_out: HashSet<RouteKey>,
     retry_at: Option<Instant>,
     retry: Duration,
     audit_at: Option<Instant>,
@@ -89,7 +89,7 @@ impl Worker {
             }
         };
         worker.status().leftovers = found.len() as u64;
-        found.keys().for_each(|place| worker.table.found(*place));
+        found.keys().for_each(|key| worker.table.found(*key));
         worker.leftovers = Some(found);
         Ok(worker)
     }
@@ -120,7 +120,7 @@ impl Worker {
             }
             if self.retry_at.is_some_and(|at| at <= now) {
                 self.retry_at = None;
-                let again: Vec<Place> = self.refused.drain().collect();
+                let again: Vec<RouteKey> = self.refused.drain().collect();
                 self.write(again);
             }
         }
@@ -137,38 +137,38 @@ impl Worker {
             }
             _ => true,
         });
-        let mut places = self.table.change(changes, replaces, &interface);
+        let mut keys = self.table.change(changes, replaces, &interface);
         if let Some(found) = self.leftovers.take() {
             // Routes of an earlier run that are still right stay untouched.
-            places = self.table.audit(&found);
-            let kept = found.len() - found.keys().filter(|place| places.contains(*place)).count();
+            keys = self.table.audit(&found);
+            let kept = found.len() - found.keys().filter(|key| keys.contains(*key)).count();
             tracing::info!(
                 "kernel table {}: {} routes of an earlier run, {kept} still right",
                 self.config.table,
                 found.len()
             );
         }
-        self.write(places.into_iter().collect());
+        self.write(keys.into_iter().collect());
         self.status().batches += 1;
     }
 
     /// Corrects these routes.
-    fn write(&mut self, places: Vec<Place>) {
+    fn write(&mut self, keys: Vec<RouteKey>) {
         let mut writer = Writer::default();
-        let mut sent: BTreeMap<u32, (Place, bool)> = BTreeMap::new();
-        let total = places.len();
-        for (n, place) in places.into_iter().enumerate() {
-            self.refused.remove(&place);
-            self.unfit.remove(&place);
-            let Some(step) = self.table.step(&place) else { continue };
-            let Some(table) = self.config.table_of(place.0) else { continue };
-            let at = (table, place.1, self.config.metric);
+        let mut sent: BTreeMap<u32, (RouteKey, bool)> = BTreeMap::new();
+        let total = keys.len();
+        for (n, key) in keys.into_iter().enumerate() {
+            self.refused.remove(&key);
+            self.unfit.remove(&key);
+            let Some(step) = self.table.step(&key) else { continue };
+            let Some(table) = self.config.table_of(key.0) else { continue };
+            let at = (table, key.1, self.config.metric);
             let add = flag::REQUEST | flag::CREATE | flag::EXCLUSIVE;
             let mut put = |socket: &mut Socket, flags: u16, lead: Option<&Lead>, counts: bool| {
                 let sequence = socket.sequence();
                 let kind = if lead.is_some() { kind::NEW_ROUTE } else { kind::DEL_ROUTE };
                 route::route(at, lead).write(&mut writer, kind, flags, sequence);
-                sent.insert(sequence, (place, counts));
+                sent.insert(sequence, (key, counts));
             };
             match step {
                 Step::Add(lead) => put(&mut self.socket, add, Some(&lead), true),
@@ -181,8 +181,8 @@ impl Worker {
                 }
                 Step::Remove => put(&mut self.socket, flag::REQUEST, None, true),
                 Step::Unfit { reason, remove } => {
-                    self.unfit.insert(place);
-                    self.complain(place, &reason.to_string());
+                    self.unfit.insert(key);
+                    self.complain(key, &reason.to_string());
                     if remove {
                         put(&mut self.socket, flag::REQUEST, None, true);
                     }
@@ -208,33 +208,33 @@ impl Worker {
     }
 
     /// Sends the messages, and handles the kernel's refusals.
-    fn flush(&mut self, writer: &mut Writer, sent: &mut BTreeMap<u32, (Place, bool)>) {
+    fn flush(&mut self, writer: &mut Writer, sent: &mut BTreeMap<u32, (RouteKey, bool)>) {
         let Some((&last, _)) = sent.last_key_value() else { return };
         writer.flag(flag::ACK);
         let refusals = self.exchange(writer.bytes(), last);
-        let mut there: HashSet<Place> = HashSet::new();
+        let mut there: HashSet<RouteKey> = HashSet::new();
         let mut refused = 0;
         match refusals {
             Ok(refusals) => {
                 for (sequence, error) in refusals {
-                    let Some((place, counts)) = sent.remove(&sequence) else { continue };
+                    let Some((key, counts)) = sent.remove(&sequence) else { continue };
                     // Already gone, as wanted (ESRCH).
                     if error.raw_os_error() == Some(3) {
                         if counts {
-                            self.table.done(&place);
+                            self.table.done(&key);
                         }
                         continue;
                     }
-                    there.insert(place);
+                    there.insert(key);
                     refused += 1;
                     // Another route is there, or ours is missing: in both cases an addition is to be retried.
-                    let ours = !matches!(self.table.step(&place), Some(Step::Add(_)));
-                    self.table.failed(&place, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
-                    self.complain(place, &error.to_string());
+                    let ours = !matches!(self.table.step(&key), Some(Step::Add(_)));
+                    self.table.failed(&key, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
+                    self.complain(key, &error.to_string());
                 }
-                for (place, counts) in sent.values() {
-                    if *counts && !there.contains(place) {
-                        self.table.done(place);
+                for (key, counts) in sent.values() {
+                    if *counts && !there.contains(key) {
+                        self.table.done(key);
                     }
                 }
                 self.refused.extend(there);
@@ -243,8 +243,8 @@ impl Worker {
                 // The result is unknown: read the table and repair it.
                 tracing::error!("kernel table {}: {error}; the table will be read back", self.config.table);
                 let text = error.to_string();
-                for (place, _) in sent.values() {
-                    self.table.failed(place, true);
+                for (key, _) in sent.values() {
+                    self.table.failed(key, true);
                 }
                 self.status().last_error = Some(text);
                 self.audit_at = Some(Instant::now() + SETTLE);
@@ -283,7 +283,7 @@ impl Worker {
     }
 
     /// All of our routes in our tables; none: the table changed during the dump.
-    fn dump(&mut self) -> std::io::Result<Option<HashMap<Place, Lead>>> {
+    fn dump(&mut self) -> std::io::Result<Option<HashMap<RouteKey, Lead>>> {
         let mut found = HashMap::new();
         let metric = self.config.metric;
         for (table, vrf) in self.config.tables() {
@@ -352,7 +352,7 @@ impl Worker {
         }
     }
 
-    fn complain(&mut self, (vrf, prefix): Place, reason: &str) {
+    fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) {
         let text = format!("{prefix} in VRF {vrf}: {reason}");
         let now = Instant::now();
         if self.log.0.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {

@@ -159,7 +159,7 @@ pub fn gateway(port: usize, number: usize, sixth: bool) -> IpAddr {
     }
 }
 
-/// The place of the port behind which the gateway of a route is, by the route's draw.
+/// Index of the port behind which the gateway of a route is, by the route's draw.
 pub fn port_of(draw: usize) -> usize {
     draw % (frames::PORTS * GATEWAYS) / GATEWAYS
 }
