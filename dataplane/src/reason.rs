@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn every_reason_has_its_place_and_a_name_of_its_own() {
         let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-        assert!(Reason::ALL.iter().enumerate().all(|(place, reason)| *reason as usize == place));
+        assert!(Reason::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Reason::COUNT);

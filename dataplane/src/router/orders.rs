@@ -19,8 +19,9 @@ impl View {
             .parse()
             .map_err(|_| format!("expected a MAC address like 02:00:00:00:00:01, found {mac:?}"))?;
         let wanted = StaticNeighbor { port, ip: address, mac };
-        let place = self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
-        let port = PortId(place as u16);
+        let port_index =
+            self.config().neighbor(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
+        let port = PortId(port_index as u16);
         self.control
             .ask_mut(CONTROL_TIMEOUT, move |c| c.add_neighbor(port, address, mac, Instant::now()))
             .ok_or_else(late)?;
@@ -48,10 +49,11 @@ impl View {
 
     /// Takes a static neighbor back.
     pub(super) fn delete_neighbor(&self, port: &str, address: IpAddr) -> Result<String, String> {
-        let place = self.config().port_of(port);
-        let place = place.ok_or_else(|| format!("port: expected the name of a [[port]], found {port:?}"))?;
+        let port_index = self.config().port_of(port);
+        let port_index =
+            port_index.ok_or_else(|| format!("port: expected the name of a [[port]], found {port:?}"))?;
         let removed = self.control.ask_mut(CONTROL_TIMEOUT, move |c| {
-            c.remove_neighbor(PortId(place as u16), address, Instant::now())
+            c.remove_neighbor(PortId(port_index as u16), address, Instant::now())
         });
         if removed.ok_or_else(late)? {
             Ok(format!("{address} on port {port} is asked for from now on"))

@@ -132,7 +132,7 @@ impl Paths {
 fn value(hops: &[PathHop], ports: &Ports) -> GroupValue {
     let hop = |hop: &PathHop| HopValue {
         gateway: hop.gateway,
-        port: hop.port.and_then(|place| ports.name(place).cloned()),
+        port: hop.port.and_then(|port| ports.name(port).cloned()),
         weight: hop.weight,
     };
     GroupValue::Hops(hops.iter().map(hop).collect())

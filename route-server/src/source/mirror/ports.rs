@@ -24,7 +24,7 @@ pub struct PathHop {
 /// Finds ports by the numbers of interfaces.
 #[derive(Debug, Default)]
 pub struct Ports {
-    /// Names of ports, which [`PathHop`] refers to by place.
+    /// Names of ports, which [`PathHop`] refers to by index.
     names: Vec<String>,
     by_interface: BTreeMap<String, u16>,
     /// What was found before.
@@ -36,12 +36,12 @@ impl Ports {
     pub fn new(policy: &Policy) -> Self {
         let mut ports = Self::default();
         for (interface, name) in &policy.ports {
-            let place = ports.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            let index = ports.names.iter().position(|known| known == name).unwrap_or_else(|| {
                 ports.names.push(name.clone());
                 ports.names.len() - 1
             });
             // A file has no more than some hundred lines of these.
-            ports.by_interface.insert(interface.clone(), u16::try_from(place).unwrap_or(u16::MAX));
+            ports.by_interface.insert(interface.clone(), u16::try_from(index).unwrap_or(u16::MAX));
         }
         ports
     }
@@ -52,8 +52,8 @@ impl Ports {
     }
 
     /// The name of a port.
-    pub fn name(&self, place: u16) -> Option<&String> {
-        self.names.get(usize::from(place))
+    pub fn name(&self, index: u16) -> Option<&String> {
+        self.names.get(usize::from(index))
     }
 
     fn find(&mut self, interface: u32) -> Option<u16> {

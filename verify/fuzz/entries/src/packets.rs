@@ -38,13 +38,13 @@ const GATEWAY: Mac = Mac([2, 0, 0, 0, 2, 9]);
 
 fn router(flags: u8) -> Router {
     let now = Instant::now();
-    let port = |place: usize, addresses: [&str; 2]| PortSetup {
-        name: format!("p{place}"),
-        mac: PORT[place],
+    let port = |port_index: usize, addresses: [&str; 2]| PortSetup {
+        name: format!("p{port_index}"),
+        mac: PORT[port_index],
         addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
         mtu: 1_500,
         vrf: VrfId::DEFAULT,
-        link: Link { device: place as u16, vlan: None },
+        link: Link { device: port_index as u16, vlan: None },
         reverse_path: [ReversePath::Off, ReversePath::Loose, ReversePath::Strict][usize::from(flags % 3)],
         exception_path: false,
     };
