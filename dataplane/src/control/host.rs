@@ -19,7 +19,7 @@ use crate::pipeline::icmp_error::{Limiter, Limits};
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Interval between two log lines about the same address conflict.
+/// Interval between two log lines, and two defenses, about the same address conflict (RFC 5227 §1.1, DEFEND_INTERVAL).
 const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 
 /// State between frames.
@@ -28,12 +28,19 @@ pub struct Host {
     limiter: Limiter,
     conflicts: HashMap<IpAddr, Instant>,
     seen: u64,
+    /// Ports and own addresses to announce again.
+    defended: Vec<(u16, IpAddr)>,
 }
 
 impl Host {
     /// For `ports` ports.
     pub fn new(ports: usize) -> Host {
-        Host { limiter: Limiter::new(Limits::default(), ports), conflicts: HashMap::new(), seen: 0 }
+        Host {
+            limiter: Limiter::new(Limits::default(), ports),
+            conflicts: HashMap::new(),
+            seen: 0,
+            defended: Vec::new(),
+        }
     }
 
     /// Address conflicts seen: another station claimed an address of the router (RFC 5227 §2.4, RFC 4862 §5.4).
@@ -41,12 +48,18 @@ impl Host {
         self.seen
     }
 
-    fn conflict(&mut self, port: &PortSetup, address: IpAddr, mac: Mac, now: Instant) {
+    /// The own addresses that another station claimed since the last call, each once in [`CONFLICT_PAUSE`].
+    pub fn take_defended(&mut self) -> Vec<(u16, IpAddr)> {
+        std::mem::take(&mut self.defended)
+    }
+
+    fn conflict(&mut self, number: u16, port: &PortSetup, address: IpAddr, mac: Mac, now: Instant) {
         self.seen += 1;
         let quiet = self.conflicts.get(&address).is_some_and(|last| now < *last + CONFLICT_PAUSE);
         if !quiet {
             tracing::error!("port {}: {mac} claims {address}, which is an address of this router", port.name);
             self.conflicts.insert(address, now);
+            self.defended.push((number, address));
         }
     }
 
@@ -63,7 +76,7 @@ impl Host {
         let mut claimed = None;
         let answer = handle(frame, ports, port, neighbors, now, actions, &mut claimed);
         if let Some((address, mac)) = claimed.filter(|(_, mac)| *mac != port.mac) {
-            self.conflict(port, address, mac, now);
+            self.conflict(frame.port, port, address, mac, now);
         }
         answer.or_else(|| self.refuse(frame, ports, now))
     }

@@ -206,6 +206,9 @@ impl Control {
 
     /// Sends the announcements that are due.
     fn announce(&mut self, now: Instant) {
+        for (port, address) in self.host.take_defended() {
+            self.announcer.defend(port, address, now);
+        }
         let Some(rings) = self.rings.first() else { return };
         let room = rings.originate.capacity() - rings.originate.len();
         self.announcer.poll(now, room.min(ANNOUNCEMENTS), |port, address, what| {

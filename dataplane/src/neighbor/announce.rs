@@ -48,6 +48,13 @@ impl Announcer {
         self.due.insert((now, port, address), next);
     }
 
+    /// Another station claims an address: one more announcement, which corrects whoever believed it (RFC 5227 §2.4). The caller limits how
+    /// often.
+    pub fn defend(&mut self, port: u16, address: IpAddr, now: Instant) {
+        let next = Next { send: Announcement::Announce, left: 0 };
+        self.due.entry((now, port, address)).or_insert(next);
+    }
+
     /// Passes what is due to `send`, at most `limit` frames: port, address and what to send.
     pub fn poll(&mut self, now: Instant, limit: usize, mut send: impl FnMut(u16, IpAddr, Announcement)) {
         for _ in 0..limit {

@@ -187,7 +187,7 @@ impl Entry {
                 self.doubt(now);
                 return Due::Wait;
             }
-            State::Stale if !self.needed => return Due::Delete,
+            State::Stale | State::Failed if !self.needed => return Due::Delete,
             State::Reachable | State::Stale | State::Delay => {
                 (self.state, self.questions) = (State::Probe, 0);
             }

@@ -81,6 +81,17 @@ fn a_next_hop_that_does_not_answer_is_asked_for_ever_with_growing_pauses() {
 }
 
 #[test]
+fn a_next_hop_that_no_route_uses_any_more_is_not_asked_for_ever() {
+    let mut context = TestTable::new();
+    context.table.need(key(), context.now);
+    (0..10).for_each(|_| _ = context.after(1));
+    assert_eq!(context.state(), Some(State::Failed));
+    context.table.release(key());
+    context.after(30);
+    assert_eq!((context.state(), context.table.next_due()), (None, None));
+}
+
+#[test]
 fn a_working_neighbor_is_refreshed_without_ever_being_dropped() {
     let mut context = TestTable::new();
     context.table.need(key(), context.now);

@@ -27,6 +27,18 @@ fn a_gratuitous_claim_is_counted_and_not_believed() {
     };
     stage.send(0, claim.build(Mac::BROADCAST));
     assert_eq!(conflicts(&mut stage), 1);
+    // Defended at once, and not more often than every 10 s: two stations must not shout each other down.
+    let announced =
+        |stage: &mut Stage| std::iter::from_fn(|| stage.out(0)).filter(|f| f[12..14] == [8, 6]).count();
+    assert_eq!(announced(&mut stage), 1);
+    for _ in 0..9 {
+        stage.send(0, claim.build(Mac::BROADCAST));
+        stage.after(Duration::from_secs(1));
+    }
+    assert_eq!((announced(&mut stage), conflicts(&mut stage)), (0, 10));
+    stage.after(Duration::from_secs(2));
+    stage.send(0, claim.build(Mac::BROADCAST));
+    assert_eq!((conflicts(&mut stage), announced(&mut stage)), (11, 1));
     let known = stage.control.neighbor_list().neighbors;
     assert!(known.iter().all(|neighbor| neighbor.address != std::net::IpAddr::from(OWN)), "{known:?}");
 }
