@@ -206,7 +206,33 @@ fn disk_that_refuses_costs_nothing_but_the_checkpoint() {
     until("the error in status", || error().is_some());
     a.commit([put(3, 1)]);
     until("the next change", || digest(&agent) == a.digest());
+    // The disk takes it again: what was promised is done, without any further change of the table.
+    std::fs::remove_file(folder.path().join("file")).unwrap();
+    let status = || agent.status().unwrap().sync.unwrap().checkpoint.unwrap();
+    until("the file", || status().written > 0);
+    assert_eq!(status().last_error, None);
+    let written = load(&path, "fib", 1).unwrap().unwrap();
+    assert_eq!((written.counts().routes(), written.get(&key(3))), (500, Some(Value::Route(label(1)))));
     agent.stop();
+}
+
+/// A pipe without a reader stands for a disk that does not answer: to open it takes for ever.
+#[test]
+fn disk_that_hangs_stops_neither_the_table_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.ckpt");
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("table.ckpt.new"), 0o600.into()).unwrap();
+    let a = TestServer::start("a", "127.0.0.1:0", table(10, 30_000));
+    let agent = nic(&path, a.address, Box::new(NoSink));
+    until("the server's table", || digest(&agent) == a.digest());
+    for round in 0..20 {
+        a.commit([put(round, 1)]);
+        agent.resync().unwrap();
+        until("the next change", || digest(&agent) == a.digest());
+    }
+    let begin = std::time::Instant::now();
+    agent.stop();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 const CHILD: &str = "FIBCAST_TEST_CHECKPOINT";

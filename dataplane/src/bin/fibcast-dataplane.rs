@@ -60,6 +60,14 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
+    // Certificates are reloaded by their own handler.
+    let (file, view) = (arguments.config.clone(), router.view());
+    let hangup = signals::on_hangup(move || {
+        if let Err(reason) = reload(&file, &view, None) {
+            tracing::error!("SIGHUP: cannot reload, nothing changes: {reason}");
+        }
+    });
+    hangup.map_err(|error| Failure::work(format!("signals: {error}")))?;
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;

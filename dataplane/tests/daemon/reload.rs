@@ -38,6 +38,26 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
 }
 
 #[test]
+fn sighup_reloads_and_ends_nothing_without_servers_too() {
+    let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
+    wait_until("forwarding", || router.drops().sent > 100);
+    let hangup = || {
+        let pid = router.pid().to_string();
+        assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    };
+    router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
+    hangup();
+    wait_until("the new route", || reason(&router, "prohibited") > 100);
+    // A file that is wrong changes nothing.
+    router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\n");
+    hangup();
+    router.rewrite("0", "", ROUTE);
+    hangup();
+    let before = router.drops().sent;
+    wait_until("forwarding again", || router.drops().sent > before + 100);
+}
+
+#[test]
 fn an_operators_route_and_neighbor_come_and_go() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", "");
     wait_until("no route", || reason(&router, "no_route") > 100);

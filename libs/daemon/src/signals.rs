@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first stops a daemon in order, the second ends it at once. SIGHUP: reload certificates.
+//! SIGTERM and SIGINT: the first stops a daemon in order, the second ends it at once. SIGHUP: reload.
 
 use std::io;
 use std::sync::Arc;

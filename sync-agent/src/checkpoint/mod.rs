@@ -19,12 +19,16 @@ use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::{ChangeRef, Key, Label, Table, Value};
 
 pub use format::{CheckpointError, load};
-use writer::{Piece, Writer};
+use writer::{Part, Piece, Writer};
 
 /// Records of one piece of the walk.
 const PIECE: usize = 2048;
 /// Pause before a busy writer is retried.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Pause before a file that could not be written is written again, unless the interval is shorter.
+const RETRY: Duration = Duration::from_secs(10);
+/// How long the end of the program waits for the last checkpoint.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// Writes checkpoints of one table.
 #[derive(Debug)]
@@ -37,6 +41,10 @@ pub struct Checkpoint {
     next_at: Duration,
     /// Serial of the table in the file, or in the file being written.
     serial: u64,
+    /// Number of the file being written, or of the last one.
+    file: u64,
+    /// Files that could not be written, as far as they were noticed.
+    failures: u64,
     loaded: u64,
     refused: Option<String>,
     longest: Duration,
@@ -67,6 +75,8 @@ impl Checkpoint {
             job: None,
             next_at: Duration::ZERO,
             serial: 0,
+            file: 0,
+            failures: 0,
             loaded: 0,
             refused: None,
             longest: Duration::ZERO,
@@ -102,6 +112,7 @@ impl Checkpoint {
 
     /// Starts a due checkpoint, or continues one. Returns the time of the next call.
     pub fn turn(&mut self, now: Duration, table: &Table) -> Option<Duration> {
+        self.notice_failures(now);
         if self.job.is_none() {
             if table.serial() == self.serial || table.serial() == 0 {
                 return None;
@@ -122,6 +133,16 @@ impl Checkpoint {
         }
     }
 
+    /// A file that could not be written is written again, whatever changes in the table until then.
+    fn notice_failures(&mut self, now: Duration) {
+        let Some(outcome) = self.writer.as_ref().map(Writer::outcome) else { return };
+        if std::mem::replace(&mut self.failures, outcome.failures) != outcome.failures {
+            self.abandon();
+            self.serial = outcome.serial;
+            self.next_at = now + self.interval.min(RETRY);
+        }
+    }
+
     /// The table must remember deletions after this serial.
     pub fn pin(&self) -> u64 {
         self.job.as_ref().map_or(u64::MAX, |job| job.high)
@@ -132,7 +153,7 @@ impl Checkpoint {
         if self.job.take().is_some()
             && let Some(writer) = &self.writer
         {
-            writer.send(Piece::Abandon);
+            writer.abandon(self.file);
         }
         self.serial = 0;
     }
@@ -143,7 +164,8 @@ impl Checkpoint {
             if self.job.is_none() {
                 self.begin(table);
             }
-            while !matches!(self.go_on(table), More::No) {
+            let begin = Instant::now();
+            while !matches!(self.go_on(table), More::No) && begin.elapsed() < FINISH {
                 std::thread::sleep(Duration::from_micros(100));
             }
         }
@@ -168,15 +190,16 @@ impl Checkpoint {
 
     fn begin(&mut self, table: &Table) {
         let (path, name) = (&self.path, &self.table);
-        let writer = self.writer.get_or_insert_with(|| Writer::start(path.clone()));
-        writer.send(Piece::Begin(format::head(name)));
+        self.writer.get_or_insert_with(|| Writer::start(path.clone()));
+        self.file += 1;
+        let first = Piece { file: self.file, part: Part::Begin, bytes: format::head(name) };
         self.serial = table.serial();
         self.job = Some(Job {
             after: None,
             high: table.serial(),
             labels: HashSet::new(),
             encoder: Encoder::new(),
-            held: None,
+            held: Some(first),
             walked: false,
         });
     }
@@ -186,8 +209,8 @@ impl Checkpoint {
         if let Some(piece) = job.held.take() {
             job.held = writer.offer(piece);
         } else {
-            let piece = if job.walked { job.end(table) } else { Some(job.walk(table)) };
-            let Some(piece) = piece else {
+            let piece = if job.walked { job.end(table) } else { Some((Part::Middle, job.walk(table))) };
+            let Some((part, bytes)) = piece else {
                 // Deletions since the start of the walk were forgotten: the walk is useless.
                 tracing::warn!(
                     "checkpoint {}: the table changed too much during the checkpoint",
@@ -196,10 +219,10 @@ impl Checkpoint {
                 self.abandon();
                 return More::No;
             };
-            if let Piece::End { serial, .. } = &piece {
-                self.serial = *serial;
+            if let Part::End { serial } = part {
+                self.serial = serial;
             }
-            job.held = writer.offer(piece);
+            job.held = writer.offer(Piece { file: self.file, part, bytes });
         }
         match (&job.held, job.is_done()) {
             (Some(_), _) => More::Later,
@@ -224,7 +247,7 @@ impl Job {
     }
 
     /// The next records of the table.
-    fn walk(&mut self, table: &Table) -> Piece {
+    fn walk(&mut self, table: &Table) -> Vec<u8> {
         let page = table.page(self.after.as_ref(), PIECE, |_| true);
         let mut bytes = Vec::with_capacity(PIECE * 6);
         for (key, value) in page.records {
@@ -246,11 +269,11 @@ impl Job {
         self.encoder.flush(&mut bytes);
         self.walked = page.next.is_none();
         self.after = page.next;
-        Piece::Bytes(bytes)
+        bytes
     }
 
     /// The changes since the start of the walk, and the commit that the file equals.
-    fn end(&mut self, table: &Table) -> Option<Piece> {
+    fn end(&mut self, table: &Table) -> Option<(Part, Vec<u8>)> {
         let rest = table.changes_since(self.high)?;
         let mut bytes = Vec::new();
         for change in rest.changes() {
@@ -260,6 +283,6 @@ impl Job {
         let (epoch, serial, digest) = (table.epoch(), table.serial(), table.digest());
         Frame::Commit { epoch, serial, count: self.encoder.count(), digest }.encode(&mut bytes);
         self.high = u64::MAX;
-        Some(Piece::End { bytes, serial })
+        Some((Part::End { serial }, bytes))
     }
 }

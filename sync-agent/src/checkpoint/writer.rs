@@ -5,30 +5,38 @@ use std::hash::Hasher;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::RETRY;
 use super::format::sum;
 
 /// Pieces that can wait for the disk.
 const QUEUE: usize = 8;
+/// How long the end of the program waits for the disk.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
+/// A piece of the file with this number; those of abandoned files are discarded.
 #[derive(Debug)]
-pub(super) enum Piece {
-    /// A new file with its first bytes.
-    Begin(Vec<u8>),
-    Bytes(Vec<u8>),
+pub(super) struct Piece {
+    pub file: u64,
+    pub part: Part,
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The first bytes of a new file.
+    Begin,
+    Middle,
     /// The last bytes: the file is the table as of this serial.
     End {
-        bytes: Vec<u8>,
         serial: u64,
     },
-    /// Discard the file in progress.
-    Abandon,
 }
 
 /// Result so far.
@@ -39,13 +47,18 @@ pub(super) struct Outcome {
     pub bytes: u64,
     pub count: u64,
     pub error: Option<String>,
+    /// Number of files that could not be written.
+    pub failures: u64,
 }
 
-/// Handle to the thread. Dropping it waits for the pending pieces.
+/// Handle to the thread. Dropping it waits for the pending pieces, unless the disk hangs.
 #[derive(Debug)]
 pub(super) struct Writer {
     to: Option<Sender<Piece>>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<()>,
+    /// Files up to this number are abandoned.
+    abandoned: Arc<AtomicU64>,
     outcome: Arc<Mutex<Outcome>>,
 }
 
@@ -53,12 +66,17 @@ impl Writer {
     pub fn start(path: PathBuf) -> Self {
         let (to, from) = bounded(QUEUE);
         let outcome = Arc::new(Mutex::new(Outcome::default()));
-        let theirs = Arc::clone(&outcome);
-        let thread = std::thread::Builder::new()
-            .name("checkpoint".into())
-            .spawn(move || run(&path, &from, &theirs))
-            .inspect_err(|e| tracing::error!("checkpoint: no thread: {e}"));
-        Self { to: Some(to), thread: thread.ok(), outcome }
+        let abandoned = Arc::new(AtomicU64::new(0));
+        let (alive, ended) = bounded(0);
+        let (results, discard) = (Arc::clone(&outcome), Arc::clone(&abandoned));
+        let write = move || {
+            run(&path, &from, &results, &discard);
+            drop(alive);
+        };
+        if let Err(error) = std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
+            tracing::error!("checkpoint: no thread: {error}");
+        }
+        Self { to: Some(to), ended, abandoned, outcome }
     }
 
     /// Passes a piece to the thread, or returns it if there is no room.
@@ -69,12 +87,9 @@ impl Writer {
         }
     }
 
-    /// Passes a piece to the thread, for pieces that have room, or if the caller can wait.
-    pub fn send(&self, piece: Piece) {
-        if let Some(to) = &self.to {
-            // Without a thread nothing is written, as already logged.
-            let _ = to.send(piece);
-        }
+    /// Discards a file in progress, and what is queued for it.
+    pub fn abandon(&self, file: u64) {
+        self.abandoned.fetch_max(file, Ordering::Relaxed);
     }
 
     pub fn outcome(&self) -> Outcome {
@@ -85,8 +100,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.to = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // A disk that hangs must not keep the program from ending.
+        if self.ended.recv_timeout(LAST_WAIT) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("checkpoint: the disk does not answer; the last checkpoint is not written");
         }
     }
 }
@@ -126,7 +142,7 @@ impl Draft {
     }
 }
 
-fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>) {
+fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>, abandoned: &AtomicU64) {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let draft_path = PathBuf::from(name);
@@ -135,29 +151,31 @@ fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>) {
         let text = format!("{}: {error}", path.display());
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         if outcome.error.as_ref() != Some(&text) {
-            tracing::error!("checkpoint {text}; retrying");
+            tracing::error!("checkpoint {text}; retrying every {} s", RETRY.as_secs());
         }
         outcome.error = Some(text);
+        outcome.failures += 1;
     };
-    for piece in from {
-        let done = match piece {
-            Piece::Begin(bytes) => Draft::open(&draft_path).and_then(|mut new| {
+    for Piece { file, part, bytes } in from {
+        if file <= abandoned.load(Ordering::Relaxed) {
+            draft = None;
+            continue;
+        }
+        let done = match part {
+            Part::Begin => Draft::open(&draft_path).and_then(|mut new| {
                 new.write(&bytes)?;
                 draft = Some(new);
                 Ok(())
             }),
-            Piece::Bytes(bytes) => draft.as_mut().map_or(Ok(()), |draft| draft.write(&bytes)),
-            Piece::Abandon => {
-                draft = None;
-                Ok(())
-            }
-            Piece::End { bytes, serial } => match draft.take() {
+            Part::Middle => draft.as_mut().map_or(Ok(()), |draft| draft.write(&bytes)),
+            Part::End { serial } => match draft.take() {
                 None => Ok(()),
                 Some(mut whole) => {
                     whole.write(&bytes).and_then(|()| whole.complete(&draft_path, path)).map(|bytes| {
                         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
-                        let count = outcome.count + 1;
-                        *outcome = Outcome { at: Some(Instant::now()), serial, bytes, count, error: None };
+                        (outcome.at, outcome.serial, outcome.bytes) = (Some(Instant::now()), serial, bytes);
+                        outcome.count += 1;
+                        outcome.error = None;
                     })
                 }
             },

@@ -2,7 +2,7 @@
 //!
 //! Names are resolved on a separate thread, because the resolver may block for seconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -39,8 +39,29 @@ struct Connection {
     writable: bool,
 }
 
-/// A resolved address, for one generation of a client.
-type Found = (ClientId, u64, LinkId, Result<SocketAddr, String>);
+/// The resolved addresses of a server, for one generation of a client.
+type Found = (ClientId, u64, LinkId, Result<Vec<SocketAddr>, String>);
+
+/// The attempts to reach one server, whose name may have several addresses.
+#[derive(Debug)]
+struct Attempts {
+    /// The address of the last attempt. The next round begins after it, unless it was connected.
+    last: Option<SocketAddr>,
+    /// Addresses that are left in this round.
+    left: VecDeque<SocketAddr>,
+}
+
+impl Attempts {
+    /// A round over the addresses in the resolver's order (RFC 6724). It begins after the one that was tried last, which may be a host that
+    /// answers nothing: such an attempt ends with the client's patience instead of an error.
+    fn round(last: Option<SocketAddr>, addresses: Vec<SocketAddr>) -> Self {
+        let mut left = VecDeque::from(addresses);
+        if let Some(at) = last.and_then(|last| left.iter().position(|address| *address == last)) {
+            left.rotate_left(at + 1);
+        }
+        Self { last, left }
+    }
+}
 
 /// All outgoing connections.
 #[derive(Debug)]
@@ -52,12 +73,13 @@ pub(super) struct Links {
     waker: ShellWaker,
     security: Option<Arc<Security>>,
     found: (Sender<Found>, Receiver<Found>),
+    attempts: HashMap<(ClientId, LinkId), Attempts>,
 }
 
 impl Links {
     pub fn new(waker: ShellWaker, security: Option<Arc<Security>>) -> Self {
-        let (all, servers) = (HashMap::new(), Vec::new());
-        Self { all, servers, buffer: vec![0; 64 * 1024], waker, security, found: channel() }
+        let (all, servers, attempts) = (HashMap::new(), Vec::new(), HashMap::new());
+        Self { all, servers, buffer: vec![0; 64 * 1024], waker, security, found: channel(), attempts }
     }
 
     pub fn set_servers(&mut self, addresses: Vec<String>) {
@@ -81,7 +103,10 @@ impl Links {
             if context.state.clients.get(client).is_none_or(|links| links.life != life) {
                 continue;
             }
-            let opened = found.and_then(|address| self.open(client, link, address, context));
+            let opened = found.and_then(|addresses| {
+                self.begin_round(client, link, addresses);
+                self.open_next(client, link, context)
+            });
             if let Err(reason) = opened {
                 context.node.handle_disconnected(context.clock.now(), client, link, &reason);
             }
@@ -110,6 +135,7 @@ impl Links {
     /// Forgets the connections of an earlier client with this index.
     fn renew<R: Role, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
         self.drop_connections(|c| c.client == client);
+        self.attempts.retain(|(other, _), _| *other != client);
         let servers = context.node.upstream(client).iter();
         let addresses: Vec<String> = servers.map(|&server| self.address(server).to_owned()).collect();
         let clients = &mut context.state.clients;
@@ -145,19 +171,43 @@ impl Links {
             waker.wake();
         };
         if let Ok(address) = address.parse::<SocketAddr>() {
-            return answer(Ok(address));
+            return answer(Ok(vec![address]));
         }
         let name = address.to_owned();
         let look_up = {
             let answer = answer.clone();
             move || {
-                let found = name.to_socket_addrs().map_err(|e| e.to_string());
-                answer(found.and_then(|mut all| all.next().ok_or_else(|| "name has no address".into())));
+                answer(name.to_socket_addrs().map(Iterator::collect).map_err(|e| e.to_string()));
             }
         };
         if let Err(e) = std::thread::Builder::new().name("resolve".into()).spawn(look_up) {
             answer(Err(e.to_string()));
         }
+    }
+
+    fn begin_round(&mut self, client: ClientId, link: LinkId, addresses: Vec<SocketAddr>) {
+        let last = self.attempts.remove(&(client, link)).and_then(|attempts| attempts.last);
+        self.attempts.insert((client, link), Attempts::round(last, addresses));
+    }
+
+    /// Opens a connection to the next address of this round for which the system tries one.
+    fn open_next<R, H>(
+        &mut self,
+        client: ClientId,
+        link: LinkId,
+        context: &mut Context<'_, R, H>,
+    ) -> Result<(), String> {
+        let mut outcome = Err("name has no address".to_owned());
+        while let Some(attempts) = self.attempts.get_mut(&(client, link))
+            && let Some(address) = attempts.left.pop_front()
+        {
+            attempts.last = Some(address);
+            outcome = self.open(client, link, address, context);
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     fn open<R, H>(
@@ -194,6 +244,7 @@ impl Links {
             if !c.connected && (c.writable || c.readable) {
                 match connected(c.stream.tcp()) {
                     Ok(true) => {
+                        self.attempts.remove(&(c.client, c.link));
                         c.connected = true;
                         c.readable = true;
                         let _ = c.stream.tcp().set_nodelay(true);
@@ -239,7 +290,12 @@ impl Links {
         }
         for (token, reason) in closed {
             let Some(c) = self.all.remove(&token) else { continue };
-            node.handle_disconnected(clock.now(), c.client, c.link, &reason);
+            let more =
+                self.attempts.get(&(c.client, c.link)).is_some_and(|attempts| !attempts.left.is_empty());
+            if !c.connected && more && self.open_next(c.client, c.link, context).is_ok() {
+                continue;
+            }
+            context.node.handle_disconnected(context.clock.now(), c.client, c.link, &reason);
         }
     }
 
@@ -363,5 +419,21 @@ impl ClientLinks {
             }
             ClientEvent::Committed(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_begins_after_the_address_that_was_tried_last() {
+        let all: Vec<SocketAddr> =
+            ["[2001:db8::1]:7830", "192.0.2.1:7830", "192.0.2.2:7830"].map(|a| a.parse().unwrap()).to_vec();
+        assert_eq!(Attempts::round(None, all.clone()).left, all);
+        assert_eq!(Attempts::round(Some(all[0]), all.clone()).left, [all[1], all[2], all[0]]);
+        assert_eq!(Attempts::round(Some(all[2]), all.clone()).left, all);
+        let gone = "198.51.100.1:1".parse().unwrap();
+        assert_eq!(Attempts::round(Some(gone), all.clone()).left, all);
     }
 }
