@@ -50,7 +50,7 @@ impl Tables for Server {
     }
 }
 
-impl node::Role for Server {
+impl node::NodeRole for Server {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
         &mut self.spare
     }

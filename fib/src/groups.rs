@@ -48,7 +48,7 @@ impl Default for Slot {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct GroupEntry {
     label: GroupLabel,
     /// None between the reservation of the index and the commit of the batch that brought the group.
     content: Option<Group>,
@@ -67,7 +67,7 @@ struct Used {
 #[derive(Debug)]
 pub(crate) struct Groups {
     labels: HashMap<GroupLabel, GroupIndex>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Option<GroupEntry>>,
     free: Vec<u32>,
     next_hops: HashMap<NextHop, Used>,
     free_next_hops: Vec<u32>,
@@ -130,7 +130,7 @@ impl Groups {
         if let Some(index) = self.index(label) {
             return index;
         }
-        let entry = Some(Entry { label, content: None, routes: 0 });
+        let entry = Some(GroupEntry { label, content: None, routes: 0 });
         let index = match self.free.pop() {
             Some(index) => {
                 if let Some(slot) = self.entries.get_mut(index as usize) {
@@ -259,10 +259,10 @@ impl Groups {
     pub(crate) fn memory(&self) -> usize {
         self.labels.allocation_size()
             + self.next_hops.allocation_size()
-            + self.entries.capacity() * size_of::<Option<Entry>>()
+            + self.entries.capacity() * size_of::<Option<GroupEntry>>()
     }
 
-    fn entry(&self, index: GroupIndex) -> Option<&Entry> {
+    fn entry(&self, index: GroupIndex) -> Option<&GroupEntry> {
         self.entries.get(index.0 as usize)?.as_ref()
     }
 

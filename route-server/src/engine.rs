@@ -5,7 +5,7 @@
 //! * `rib/…`, the routes of one origin each: own ones, and copies of other servers' ones;
 //! * `fib`, the best paths over all of these.
 //!
-//! It is the [`Role`](fibcast_sync_proto::node::Role) of a route server's [`Node`](fibcast_sync_proto::node::Node), which runs one sync
+//! It is the [`NodeRole`](fibcast_sync_proto::node::NodeRole) of a route server's [`Node`](fibcast_sync_proto::node::Node), which runs one sync
 //! client for each configured peer's catalog ([`Engine::upstream`]), and one for each origin of another server, on the engine's request.
 //! The clients fill the engine's tables. The owner of the node passes the sources' events ([`Engine::handle_source`]), and checks after
 //! each turn whether the engine has failed ([`Engine::take_failure`]).

@@ -74,7 +74,7 @@ pub struct LengthKeys {
 
 /// What is wrong with a filter, and the key relative to the source's.
 #[derive(Debug, Clone)]
-pub struct Wrong {
+pub struct FilterError {
     /// Steps to the key.
     pub at: Vec<Step<'static>>,
     /// What was expected and found.
@@ -109,15 +109,15 @@ impl Filter {
     /// Builds the filter from the configuration.
     ///
     /// # Errors
-    /// [`Wrong`] with the key and the reason.
+    /// [`FilterError`] with the key and the reason.
     pub fn new(
         entries: &[FilterKeys],
         lengths: &LengthKeys,
         max_prefixes: Option<u64>,
-    ) -> Result<Self, Wrong> {
+    ) -> Result<Self, FilterError> {
         if max_prefixes == Some(0) {
             let at = vec![Step::Key("max_prefixes")];
-            return Err(Wrong { at, reason: "expected at least 1, found 0".to_owned() });
+            return Err(FilterError { at, reason: "expected at least 1, found 0".to_owned() });
         }
         for (name, given, most) in [("ipv4", lengths.ipv4, 32), ("ipv6", lengths.ipv6, 128)] {
             let Some([shortest, longest]) = given else { continue };
@@ -126,13 +126,13 @@ impl Filter {
                 let reason = format!(
                     "expected the shortest and the longest length, up to {most}, found [{shortest}, {longest}]"
                 );
-                return Err(Wrong { at, reason });
+                return Err(FilterError { at, reason });
             }
         }
         let entry = |(at, keys): (usize, &FilterKeys)| {
             entry(keys).map_err(|(name, reason)| {
                 let whole = [Step::Key("filter"), Step::At(at)].into_iter();
-                Wrong { at: whole.chain(name.map(Step::Key)).collect(), reason }
+                FilterError { at: whole.chain(name.map(Step::Key)).collect(), reason }
             })
         };
         let entries = entries.iter().enumerate().map(entry).collect::<Result<_, _>>()?;

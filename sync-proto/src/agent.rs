@@ -1,6 +1,6 @@
 //! The core of an agent: one copy of a table, how much of it the sink has, and the state announced to the tier below.
 //!
-//! [`AgentCore`] is the [`Role`] of NIC hosts and relays. Its client fills the table; sessions serve it to the tier below. The owner takes
+//! [`AgentCore`] is the [`NodeRole`] of NIC hosts and relays. Its client fills the table; sessions serve it to the tier below. The owner takes
 //! each batch for the sink from [`AgentCore::poll_sink`] and reports its outcome with [`AgentCore::handle_sink`].
 //!
 //! The sink follows the table at its own pace. Deletions that it has not seen are *pinned*: the table remembers them whatever its limit. A
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::mutation::{Mutation, on};
-use crate::node::{ClientId, ClientRequest, News, Role, ServerIndex};
+use crate::node::{ClientId, ClientRequest, News, NodeRole, ServerIndex};
 use crate::relay::Relay;
 use crate::server::{Served, Tables};
 use crate::subset::Subset;
@@ -312,7 +312,7 @@ impl Tables for AgentCore {
     }
 }
 
-impl Role for AgentCore {
+impl NodeRole for AgentCore {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
         &mut self.table
     }

@@ -1,6 +1,6 @@
 //! The core of a node, without sockets, clock or threads: sessions, clients, and a role that owns their tables.
 //!
-//! [`Node`] combines the server state machine, a client state machine for each table that it gets from others, and a [`Role`]: an agent
+//! [`Node`] combines the server state machine, a client state machine for each table that it gets from others, and a [`NodeRole`]: an agent
 //! ([`crate::agent::AgentCore`]) or a route server. Daemons and simulator run the same `Node`; they add sockets and a clock.
 //!
 //! The owner
@@ -26,7 +26,7 @@ pub type ClientId = usize;
 pub type ServerIndex = usize;
 
 /// The part that makes a node an agent or a route server. It owns the tables that clients fill and sessions serve.
-pub trait Role: Tables {
+pub trait NodeRole: Tables {
     /// The table that a client fills.
     fn client_table(&mut self, client: ClientId) -> &mut Table;
 
@@ -41,7 +41,7 @@ pub trait Role: Tables {
         None
     }
 
-    /// Time at which [`Role::advance`] must be called, if nothing else happens.
+    /// Time at which [`NodeRole::advance`] must be called, if nothing else happens.
     fn next_timeout(&self) -> Option<Duration> {
         None
     }
@@ -116,7 +116,7 @@ pub struct Node<R> {
     outputs: VecDeque<Output>,
 }
 
-impl<R: Role> Node<R> {
+impl<R: NodeRole> Node<R> {
     /// A node with the clients of its configuration, each with its servers.
     pub fn new(
         name: &str,

@@ -9,7 +9,7 @@ use common::{group, put, table};
 use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkError};
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
-use fibcast_sync_proto::node::{ClientId, News, Node, Output, Role};
+use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole, Output};
 use fibcast_sync_proto::server::{Served, SessionId, Tables};
 use fibcast_sync_proto::{Change, Table};
 
@@ -28,7 +28,7 @@ impl Tables for Written {
     }
 }
 
-impl Role for Written {
+impl NodeRole for Written {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
         &mut self.0
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
 use serde::Deserialize;
 
-use crate::filter::{Filter, FilterKeys, LengthKeys, Wrong};
+use crate::filter::{Filter, FilterError, FilterKeys, LengthKeys};
 use crate::source::pace::Pace;
 use crate::source::{Kind, fixed, replay};
 
@@ -91,7 +91,7 @@ pub(super) fn check<T>(loaded: &Loaded<T>, all: &[SourceKeys]) -> Result<Vec<Sou
     let mut sources: Vec<SourcePlan> = Vec::new();
     for (at, source) in all.iter().enumerate() {
         let plan = plan(loaded, at, source)?;
-        if let Err(Wrong { at: place, reason }) = filter_of(source) {
+        if let Err(FilterError { at: place, reason }) = filter_of(source) {
             let key: Vec<Step<'_>> = [Step::Key("source"), Step::At(at)].into_iter().chain(place).collect();
             return Err(loaded.error(&key, reason));
         }
@@ -202,7 +202,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
 }
 
 /// The filter of a source's keys.
-pub(super) fn filter_of(source: &SourceKeys) -> Result<Filter, Wrong> {
+pub(super) fn filter_of(source: &SourceKeys) -> Result<Filter, FilterError> {
     Filter::new(&source.filter, &source.lengths, source.max_prefixes)
 }
 

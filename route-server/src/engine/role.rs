@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{Client, ClientEvent};
-use fibcast_sync_proto::node::{ClientId, ClientRequest, News, Role};
+use fibcast_sync_proto::node::{ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::{CATALOG, origin_of};
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::timer::Timer;
@@ -34,7 +34,7 @@ impl Tables for Engine {
     }
 }
 
-impl Role for Engine {
+impl NodeRole for Engine {
     fn client_table(&mut self, client: ClientId) -> &mut Table {
         if client < self.peers.len() {
             return self.peers.get_mut(client).map_or(&mut self.nothing, |peer| &mut peer.catalog);

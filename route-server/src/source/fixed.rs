@@ -99,9 +99,9 @@ pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
 }
 
 /// What was expected, and what was found.
-type Wrong<'a> = (&'static str, &'a str);
+type WrongText<'a> = (&'static str, &'a str);
 
-fn route(text: &str) -> Result<(IpNet, GroupValue), Wrong<'_>> {
+fn route(text: &str) -> Result<(IpNet, GroupValue), WrongText<'_>> {
     let (prefix, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let net: IpNet = prefix.parse().map_err(|_| ("a prefix such as 192.0.2.0/24", prefix))?;
     if net.trunc() != net {
@@ -119,7 +119,7 @@ fn route(text: &str) -> Result<(IpNet, GroupValue), Wrong<'_>> {
     Ok((net, value))
 }
 
-fn group(text: &str) -> Result<GroupValue, Wrong<'_>> {
+fn group(text: &str) -> Result<GroupValue, WrongText<'_>> {
     let mut hops = Vec::new();
     for hop in text.split(',').map(str::trim) {
         let (address, weight) = hop.split_once('*').unwrap_or((hop, "1"));

@@ -4,7 +4,7 @@ use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
 use fibcast_control::tables::{GroupEntry, GroupList, Route, RouteList};
 use fibcast_sync_proto::frame;
-use fibcast_sync_proto::node::{ClientId, Node, Role};
+use fibcast_sync_proto::node::{ClientId, Node, NodeRole};
 use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
 
 use crate::shell::ShellState;
@@ -26,7 +26,7 @@ pub fn table_status(table: &Table, changes: u64) -> TableStatus {
 }
 
 /// A client of a node and its connections.
-pub(super) fn sync_status<R: Role>(node: &Node<R>, client: ClientId, state: &ShellState) -> SyncStatus {
+pub(super) fn sync_status<R: NodeRole>(node: &Node<R>, client: ClientId, state: &ShellState) -> SyncStatus {
     let (Some(machine), Some(connections)) = (node.client(client), state.clients.get(client)) else {
         return SyncStatus::default();
     };
@@ -71,7 +71,7 @@ pub(super) fn sync_status<R: Role>(node: &Node<R>, client: ClientId, state: &She
 }
 
 /// All registered clients downstream.
-pub fn clients<R: Role>(node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
+pub fn clients<R: NodeRole>(node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
     let sessions = node.server().sessions().into_iter();
     sessions
         .map(|s| {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fibcast_sync_proto::client::ClientEvent;
-use fibcast_sync_proto::node::{ClientId, Node, Role};
+use fibcast_sync_proto::node::{ClientId, Node, NodeRole};
 use mio::{Registry, Token, Waker};
 
 use super::state::ShellState;
 
 /// What a daemon adds to its node: input from and output to others than peers.
-pub trait Host<R: Role> {
+pub trait Host<R: NodeRole> {
     /// Something happened to a client of the node, whose role has heard it.
     fn client_event(&mut self, _now: Duration, _node: &mut Node<R>, _client: ClientId, _event: &ClientEvent) {
     }
@@ -25,7 +25,7 @@ pub trait Host<R: Role> {
 }
 
 /// For nodes that have nothing to do with others than peers.
-impl<R: Role> Host<R> for () {}
+impl<R: NodeRole> Host<R> for () {}
 
 /// Wakes the loop from any thread.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use fibcast_sync_proto::client::{ClientEvent, LinkId};
-use fibcast_sync_proto::node::{ClientId, Node, Output, Role, ServerIndex};
+use fibcast_sync_proto::node::{ClientId, Node, NodeRole, Output, ServerIndex};
 use mio::Token;
 use mio::net::TcpStream;
 
@@ -98,7 +98,7 @@ impl Links {
     }
 
     /// Executes the node's requests, and passes client events to the host.
-    pub fn act<R: Role, H: Host<R>>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn act<R: NodeRole, H: Host<R>>(&mut self, context: &mut Context<'_, R, H>) {
         while let Ok((client, life, link, found)) = self.found.1.try_recv() {
             if context.state.clients.get(client).is_none_or(|links| links.life != life) {
                 continue;
@@ -133,7 +133,7 @@ impl Links {
     }
 
     /// Forgets the connections of an earlier client with this index.
-    fn renew<R: Role, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
+    fn renew<R: NodeRole, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
         self.drop_connections(|c| c.client == client);
         self.attempts.retain(|(other, _), _| *other != client);
         let servers = context.node.upstream(client).iter();
@@ -237,7 +237,7 @@ impl Links {
         Ok(())
     }
 
-    pub fn read<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn read<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         let mut closed = Vec::new();
         for (&token, c) in &mut self.all {
@@ -299,7 +299,7 @@ impl Links {
         }
     }
 
-    pub fn write<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn write<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { state, node, .. } = context;
         for c in self.all.values_mut().filter(|c| c.connected && c.writable) {
             let Some(links) = state.clients.get_mut(c.client) else { continue };
@@ -343,7 +343,7 @@ impl Links {
     }
 
     /// Whether any writable socket has bytes to send.
-    pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
+    pub fn wants_write<R: NodeRole>(&self, node: &Node<R>) -> bool {
         self.all.values().filter(|c| c.ready && c.writable).any(|c| {
             let waiting = |machine: &fibcast_sync_proto::client::Client| !machine.transmit(c.link).is_empty();
             c.stream.has_output() || node.client(c.client).is_some_and(waiting)

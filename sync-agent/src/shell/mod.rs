@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fibcast_sync_proto::node::{Node, Role};
+use fibcast_sync_proto::node::{Node, NodeRole};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -158,7 +158,7 @@ impl Shell {
     ///
     /// # Errors
     /// [`ShellError`] if the system refuses to poll.
-    pub fn run<R: Role, H: Host<R>>(
+    pub fn run<R: NodeRole, H: Host<R>>(
         &mut self,
         node: &mut Node<R>,
         host: &mut H,
@@ -208,7 +208,7 @@ impl Shell {
 }
 
 /// How long the loop may sleep.
-fn timeout<R: Role, H>(
+fn timeout<R: NodeRole, H>(
     listeners: &[Listener],
     sessions: &Sessions,
     links: &Links,
@@ -237,7 +237,11 @@ fn timeout<R: Role, H>(
 }
 
 /// Accepts some of the waiting connections.
-fn accept<R: Role, H>(listeners: &mut [Listener], sessions: &mut Sessions, context: &mut Context<'_, R, H>) {
+fn accept<R: NodeRole, H>(
+    listeners: &mut [Listener],
+    sessions: &mut Sessions,
+    context: &mut Context<'_, R, H>,
+) {
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
         for _ in 0..ACCEPT_TURN {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fibcast_sync_proto::frame::Frame;
-use fibcast_sync_proto::node::{Node, Role};
+use fibcast_sync_proto::node::{Node, NodeRole};
 use fibcast_sync_proto::server::{ServerEvent, SessionId};
 use mio::Token;
 use mio::net::TcpStream;
@@ -99,7 +99,12 @@ impl Sessions {
         }
     }
 
-    pub fn add<R: Role, H>(&mut self, context: &mut Context<'_, R, H>, tcp: TcpStream, address: SocketAddr) {
+    pub fn add<R: NodeRole, H>(
+        &mut self,
+        context: &mut Context<'_, R, H>,
+        tcp: TcpStream,
+        address: SocketAddr,
+    ) {
         let (now, token) = (context.clock.now(), context.token());
         let Context { registry, state, node, .. } = context;
         if let Err(reason) = self.gate.enter(address.ip()) {
@@ -146,11 +151,11 @@ impl Sessions {
         true
     }
 
-    pub fn has_work<R: Role>(&self, node: &Node<R>) -> bool {
+    pub fn has_work<R: NodeRole>(&self, node: &Node<R>) -> bool {
         self.all.values().any(|c| wants_reading(c, node))
     }
 
-    pub fn read<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn read<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         let mut left = READ_TURN;
         for token in turn_from(&self.all, &mut self.read_from, |c| wants_reading(c, node)) {
@@ -202,7 +207,7 @@ impl Sessions {
         self.events(*clock, state, node);
     }
 
-    fn events<R: Role>(&mut self, clock: Clock, state: &mut ShellState, node: &mut Node<R>) {
+    fn events<R: NodeRole>(&mut self, clock: Clock, state: &mut ShellState, node: &mut Node<R>) {
         let now = clock.now();
         while let Some(event) = node.poll_session_event() {
             match event {
@@ -250,7 +255,7 @@ impl Sessions {
         }
     }
 
-    pub fn write<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn write<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         self.events(*clock, state, node);
         let (mut left, mut drained) = (WRITE_TURN, false);
@@ -272,7 +277,7 @@ impl Sessions {
     }
 
     /// Whether any writable socket has bytes to send.
-    pub fn wants_write<R: Role>(&self, node: &Node<R>) -> bool {
+    pub fn wants_write<R: NodeRole>(&self, node: &Node<R>) -> bool {
         self.all.values().any(|c| c.writable && c.closed.is_none() && has_output(c, node))
     }
 
@@ -288,7 +293,7 @@ impl Sessions {
     }
 
     /// Closes what has ended.
-    pub fn reap<R: Role, H>(&mut self, context: &mut Context<'_, R, H>) {
+    pub fn reap<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         let now = clock.now();
         let (gate, tokens, throttle) = (&mut self.gate, &mut self.tokens, &mut self.throttle);
@@ -342,7 +347,7 @@ impl Sessions {
 }
 
 /// The server state machine owns the connection from now on.
-fn begin<R: Role>(
+fn begin<R: NodeRole>(
     now: Duration,
     token: Token,
     c: &mut SessionConnection,
@@ -391,11 +396,11 @@ fn refuse(now: Duration, c: &mut SessionConnection, node: Option<&String>, reaso
 }
 
 /// Whether bytes may be available that are to be read.
-fn wants_reading<R: Role>(c: &SessionConnection, node: &Node<R>) -> bool {
+fn wants_reading<R: NodeRole>(c: &SessionConnection, node: &Node<R>) -> bool {
     c.readable && c.closed.is_none() && c.id().is_none_or(|id| node.server().listens(id))
 }
 
-fn has_output<R: Role>(c: &SessionConnection, node: &Node<R>) -> bool {
+fn has_output<R: NodeRole>(c: &SessionConnection, node: &Node<R>) -> bool {
     c.stream.has_output()
         || match &c.stage {
             Stage::Shaking { .. } => false,
@@ -405,7 +410,7 @@ fn has_output<R: Role>(c: &SessionConnection, node: &Node<R>) -> bool {
 }
 
 /// Writes up to a socket's share of a turn; returns the number of bytes.
-fn write_some<R: Role>(c: &mut SessionConnection, node: &mut Node<R>) -> usize {
+fn write_some<R: NodeRole>(c: &mut SessionConnection, node: &mut Node<R>) -> usize {
     let mut total = 0;
     while total < WRITE_BUDGET {
         let outcome = match &mut c.stage {

@@ -17,7 +17,7 @@ use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Limits, Shell, ShellWaker};
 use fibcast_sync_proto::client::{Client, ClientEvent};
-use fibcast_sync_proto::node::{ClientId, News, Node, Role as NodeRole};
+use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole};
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
 

@@ -6,7 +6,7 @@ use crate::invariants::Rule;
 use crate::script::{Options, run};
 
 /// Every fault must be found within this many seeds.
-pub const SEEDS: u64 = 60;
+pub const SEEDS: u64 = 150;
 
 /// How a fault was found.
 #[derive(Debug, Clone)]

@@ -51,7 +51,7 @@ pub enum Undo {
 
 /// The path between a client's node and a server's.
 #[derive(Debug, Clone, Default)]
-pub struct Path {
+pub struct Direction {
     /// Delay of each byte.
     pub delay: Duration,
     /// Random additional delay.
@@ -66,7 +66,7 @@ pub struct Path {
     pub trouble: Duration,
 }
 
-impl Path {
+impl Direction {
     /// Time since which a direction is cut.
     pub fn cut(&self, way: Way) -> Option<Duration> {
         match way {
@@ -108,7 +108,7 @@ pub struct Network {
     /// The connection of a link, by node, client and link.
     pub links: BTreeMap<(usize, usize, usize), u64>,
     /// Paths by client and server.
-    pub paths: BTreeMap<(usize, usize), Path>,
+    pub paths: BTreeMap<(usize, usize), Direction>,
     /// Random numbers.
     pub rng: Rng,
     /// Log of all events.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fibcast_sync_proto::agent::AgentConfig;
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
-use fibcast_sync_proto::node::{self, ClientId, ClientRequest, News, Role};
+use fibcast_sync_proto::node::{self, ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::CATALOG;
 use fibcast_sync_proto::server::{Served, Tables};
 use fibcast_sync_proto::subset::Subset;
@@ -25,14 +25,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn role(&self) -> &dyn Role {
+    fn role(&self) -> &dyn NodeRole {
         match self {
             Self::RouteServer(rs) => &rs.engine,
             Self::Agent(agent) => &agent.core,
         }
     }
 
-    fn role_mut(&mut self) -> &mut dyn Role {
+    fn role_mut(&mut self) -> &mut dyn NodeRole {
         match self {
             Self::RouteServer(rs) => &mut rs.engine,
             Self::Agent(agent) => &mut agent.core,
@@ -82,7 +82,7 @@ impl Tables for Kind {
     }
 }
 
-impl Role for Kind {
+impl NodeRole for Kind {
     fn client_table(&mut self, client: ClientId) -> &mut Table {
         self.role_mut().client_table(client)
     }

@@ -12,7 +12,7 @@ use fibcast_sync_proto::subset::{Family, PrefixRange, Subset};
 use crate::faults::{Fault, Weather};
 use crate::invariants::{Rule, Violation};
 use crate::model::{Model, Protocol};
-use crate::network::{Network, Path, Settings};
+use crate::network::{Direction, Network, Settings};
 use crate::node::Node;
 use crate::rng::Rng;
 use crate::route_server::Plan;
@@ -252,7 +252,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     for pair in pairs {
         let delay = Duration::from_micros(network.rng.skewed(20, 60_000));
         let jitter = Duration::from_micros(network.rng.skewed(1, 10_000));
-        network.paths.insert(pair, Path { delay, jitter, ..Path::default() });
+        network.paths.insert(pair, Direction { delay, jitter, ..Direction::default() });
     }
     let mut parts = vec![Subset::default()];
     parts.extend(network.nodes.iter().map(|node| node.subset.clone()).filter(|part| !part.is_all()));

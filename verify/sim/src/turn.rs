@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fibcast_sync_proto::client::ClientEvent;
-use fibcast_sync_proto::node::{Output, Role};
+use fibcast_sync_proto::node::{NodeRole, Output};
 use fibcast_sync_proto::origins::{CATALOG, table_name};
 use fibcast_sync_proto::server::ServerEvent;
 use fibcast_sync_proto::wire::ProtocolError;

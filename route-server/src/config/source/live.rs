@@ -78,7 +78,7 @@ impl ProtocolKey {
 }
 
 /// A key, and what is wrong with it.
-type Wrong = (&'static str, String);
+type WrongKey = (&'static str, String);
 
 /// Keys present that only live sources use.
 pub(super) fn given(source: &SourceKeys) -> Vec<&'static str> {
@@ -98,7 +98,7 @@ pub(super) fn given(source: &SourceKeys) -> Vec<&'static str> {
 }
 
 /// An `fpm` source.
-pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, Wrong> {
+pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
     if source.table.is_some() {
         return Err(("table", "is not used by a source of kind \"fpm\"; see `vrfs`".to_owned()));
     }
@@ -140,7 +140,7 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, Wrong> {
 }
 
 /// A `netlink` source.
-pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, Wrong> {
+pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, WrongKey> {
     let of_fpm = given(source)
         .into_iter()
         .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
@@ -159,7 +159,7 @@ pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, Wr
     })
 }
 
-fn how(source: &SourceKeys) -> Result<How, Wrong> {
+fn how(source: &SourceKeys) -> Result<How, WrongKey> {
     match source.end_of_table.as_deref() {
         None | Some("either") => Ok(How::Either),
         Some("sentinel") => Ok(How::Sentinel),
@@ -171,7 +171,7 @@ fn how(source: &SourceKeys) -> Result<How, Wrong> {
     }
 }
 
-fn quiet(source: &SourceKeys, how: How) -> Result<Duration, Wrong> {
+fn quiet(source: &SourceKeys, how: How) -> Result<Duration, WrongKey> {
     match source.quiet_s {
         Some(_) if how == How::Sentinel => {
             Err(("quiet_s", "has no effect with end_of_table = \"sentinel\"".to_owned()))
@@ -183,7 +183,7 @@ fn quiet(source: &SourceKeys, how: How) -> Result<Duration, Wrong> {
     }
 }
 
-fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong> {
+fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, WrongKey> {
     let mut protocols = Vec::new();
     if let Some(key) = &source.protocol {
         key.numbers(&mut protocols).map_err(|reason| ("protocol", reason))?;

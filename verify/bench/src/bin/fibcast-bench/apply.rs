@@ -46,13 +46,13 @@ fn measure(
 }
 
 /// Who changes its table.
-trait Side {
+trait Contestant {
     /// A batch, until it is visible.
     fn apply(&mut self, batch: &[Change]) -> Result<(), Failure>;
 }
 
 /// Builds a table and changes it, in batches of each size. Draws depend on the seed alone.
-fn one_round<S: Side>(
+fn one_round<S: Contestant>(
     table: &Table,
     seed: u64,
     build: impl FnOnce() -> Result<(S, f64), Failure>,
@@ -104,7 +104,7 @@ impl Ours {
     }
 }
 
-impl Side for Ours {
+impl Contestant for Ours {
     fn apply(&mut self, batch: &[Change]) -> Result<(), Failure> {
         self.serial += 1;
         self.fib.apply(batch, self.serial)?;
@@ -136,7 +136,7 @@ fn fill<F: Family>(fib: &mut F::Peer, table: &Table) -> Result<(), PeerError> {
     Ok(())
 }
 
-impl Side for Theirs {
+impl Contestant for Theirs {
     fn apply(&mut self, batch: &[Change]) -> Result<(), Failure> {
         for change in batch {
             match *change {
