@@ -43,9 +43,12 @@ pub struct Config {
     pub eal: Eal,
     /// Poll-mode workers.
     pub workers: Workers,
-    /// Rate limits of ICMP errors.
+    /// Rate limits of ICMP messages.
     #[serde(default)]
     pub icmp: IcmpLimits,
+    /// Rules of forwarding for all ports.
+    #[serde(default)]
+    pub ip: Ip,
     /// Ports. Their order defines the port indices.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
@@ -64,6 +67,14 @@ pub struct Eal {
     /// Arguments of DPDK's environment, without a program name.
     #[serde(default)]
     pub args: Vec<String>,
+}
+
+/// `[ip]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ip {
+    /// Use class E (240.0.0.0/4 without 255.255.255.255) like other addresses, as Linux does. RFC 1112 §4 reserves it.
+    pub allow_class_e: bool,
 }
 
 /// VRFs that a table may have ([`fibcast_fib::Limits::max_vrfs`]).

@@ -31,8 +31,8 @@ pub struct Host {
 
 impl Host {
     /// For `ports` ports.
-    pub fn new(ports: usize) -> Host {
-        Host { limiter: Limiter::new(Limits::default(), ports), conflicts: HashMap::new(), seen: 0 }
+    pub fn new(icmp: Limits, ports: usize) -> Host {
+        Host { limiter: Limiter::new(icmp, ports), conflicts: HashMap::new(), seen: 0 }
     }
 
     /// Address conflicts seen: another station claimed an address of the router (RFC 5227 §2.4, RFC 4862 §5.4).

@@ -39,6 +39,7 @@ use ipnet::IpNet;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
+use crate::pipeline::icmp_error::Limits as IcmpLimits;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
@@ -67,6 +68,10 @@ pub struct Setup {
     pub neighbors: Vec<(usize, IpAddr, Mac)>,
     /// Limits of the table.
     pub limits: Limits,
+    /// Rate limits of ICMP messages.
+    pub icmp: IcmpLimits,
+    /// Class E (240.0.0.0/4) is used for hosts.
+    pub allow_class_e: bool,
     /// Rings of each worker.
     pub rings: Vec<Rings>,
     /// Counters of each worker.
@@ -101,6 +106,7 @@ pub struct Control {
     /// By port index: whether its link is down.
     down: Vec<bool>,
     host: host::Host,
+    allow_class_e: bool,
     counters: Vec<Arc<WorkerCounters>>,
     /// Values of group counters when the group was created, unless zero.
     baselines: HashMap<GroupLabel, Traffic>,
@@ -126,7 +132,8 @@ impl Control {
         let publisher = Publisher::new(fib.generation());
         let mut control = Control {
             down: vec![false; setup.ports.len()],
-            host: host::Host::new(setup.ports.len()),
+            host: host::Host::new(setup.icmp, setup.ports.len()),
+            allow_class_e: setup.allow_class_e,
             counters: setup.counters,
             baselines: HashMap::new(),
             ports: setup.ports,

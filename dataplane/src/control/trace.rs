@@ -25,7 +25,7 @@ impl Control {
             IpAddr::V6(v6) => u128::look_up(&generation, vrf, &[v6.to_bits()], &mut group),
         }
         let [group] = group;
-        if let Some(reason) = refused(address, from) {
+        if let Some(reason) = refused(address, from, self.allow_class_e) {
             trace.outcome = format!("dropped: {}", reason.name());
             return trace;
         }
@@ -79,7 +79,7 @@ impl Control {
 }
 
 /// Why a packet between two addresses is dropped before the lookup.
-fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
+fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reason> {
     let verdict = match (address, from) {
         (IpAddr::V4(to), from) => {
             let from = match from {
@@ -92,6 +92,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 bytes.len(),
                 LinkDestination::Unicast,
                 0,
+                class_e,
                 &mut FamilyBatch::default(),
             )
         }

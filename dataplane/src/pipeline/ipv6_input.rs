@@ -58,19 +58,19 @@ pub fn ipv6_input(
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
     let (source, destination) = (header.source(), header.destination());
-    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a multicast address is never a source.
-    if source.is_multicast() || source.is_loopback() {
+    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a multicast address is never a source. RFC 6890 §2.2.3: mapped addresses never
+    // appear on a wire.
+    if source.is_multicast() || source.is_loopback() || is_mapped(source) {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
     if destination.is_multicast() {
         return Some(to_group(&header, destination));
     }
-    // §2.5.2: the unspecified address is never a destination, and a source only of packets to groups. RFC 6890 §2.2.3: mapped addresses
-    // never appear on a wire.
+    // §2.5.2: the unspecified address is never a destination, and a source only of packets to groups.
     if destination.is_loopback() || destination.is_unspecified() || is_mapped(destination) {
         return Some(Verdict::Drop(Reason::MartianDestination));
     }
-    if source.is_unspecified() || is_mapped(source) {
+    if source.is_unspecified() {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
     if link == LinkDestination::Multicast {

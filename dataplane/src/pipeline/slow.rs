@@ -10,6 +10,7 @@ use fibcast_fib::{Adjacency, GroupIndex, PortId};
 
 use super::family_batch::Destination;
 use super::forward::{self, ForwardingContext};
+use super::fragment::Scratch;
 use super::hold::{self, Held, Hold};
 use super::icmp_error::{self, Limiter, Limits};
 use super::job::{Job, Task};
@@ -28,6 +29,7 @@ pub struct SlowPath<I: Io> {
     hold: Hold<PacketOf<I>>,
     limiter: Limiter,
     room: Vec<u8>,
+    scratch: Scratch,
     made: Vec<PacketOf<I>>,
     released: Vec<(Held<PacketOf<I>>, bool)>,
     failed: u64,
@@ -49,6 +51,7 @@ impl<I: Io> SlowPath<I> {
             hold: Hold::new(),
             limiter: Limiter::new(limits, ports),
             room: Vec::with_capacity(usize::from(u16::MAX) + ethernet::HEADER),
+            scratch: Scratch::default(),
             made: Vec::with_capacity(BURST),
             released: Vec::with_capacity(BURST),
             failed: 0,
@@ -122,11 +125,10 @@ impl<I: Io> SlowPath<I> {
 
     fn cut(&mut self, job: Job<PacketOf<I>>, port: u16, mtu: u16, output: &mut Output<I>, tally: &mut Tally) {
         let mut packet = job.packet;
-        if let Some(whole) = fragment::gather(&packet, &mut self.pool, &mut self.room) {
-            packet = whole;
-        }
         let mut made = std::mem::take(&mut self.made);
-        if let Err(reason) = fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
+        if let Err(reason) =
+            fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.scratch, &mut made)
+        {
             tally.drop(job.port, reason);
         } else if let Err(reason) = output.send(port, packet, false, tally) {
             tally.drop(job.port, reason);
@@ -200,7 +202,8 @@ impl<I: Io> SlowPath<I> {
         put(packet.data_mut(), 0, &adjacency.header);
         let mut made = std::mem::take(&mut self.made);
         let mut sent =
-            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.room, &mut made).is_ok()
+            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.scratch, &mut made)
+                .is_ok()
                 && output.send(adjacency.port.0, packet, true, tally).is_ok();
         for piece in made.drain(..) {
             tally.fragments += 1;

@@ -102,7 +102,9 @@ fn is_reserved(address: &[u8]) -> bool {
 fn is_plain(taken: &Taken, packet: &Received) -> bool {
     let reserved = taken.destination.is_ipv6()
         && (is_reserved(&packet.bytes[22..38]) || is_reserved(&packet.bytes[38..54]));
-    taken.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved
+    // Lengths and fragment offsets of 32 KiB or more.
+    let long = taken.destination.is_ipv4() && (packet.bytes[16] & 0x80 | packet.bytes[20] & 0x10) != 0;
+    taken.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved && !long
 }
 
 fn facts() -> PortFacts {
