@@ -127,5 +127,12 @@ pub fn drops(list: &DropList) -> String {
         "received {} = sent {} + dropped {} + host {} + held {}",
         list.received, list.sent, list.dropped, list.host, list.held
     );
+    if !list.icmp_limited.is_empty() {
+        let mut columns = Columns::new(&["icmp not sent", "messages"]);
+        for limited in &list.icmp_limited {
+            columns.row(vec![limited.kind.clone(), limited.messages.to_string()]);
+        }
+        let _ = write!(text, "\n{}", columns.finish());
+    }
     text
 }

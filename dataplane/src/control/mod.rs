@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `apply`, `pending` | apply batches; merge the ones that wait behind a failed one |
 //! | [`own_routes`] | the host's own routes: addresses, connected subnets, static routes |
+//! | [`anycast`] | the subnet-router anycast address |
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
 //! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
 //! | [`host`] | answers to ARP, ND and pings |
@@ -15,6 +16,7 @@
 //! | [`show`], [`trace`] | what an operator sees |
 
 mod adjacencies;
+pub mod anycast;
 mod apply;
 pub mod host;
 pub mod next_hops;
@@ -39,7 +41,7 @@ use ipnet::IpNet;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
-use crate::pipeline::icmp_error::Limits as IcmpLimits;
+use crate::pipeline::icmp_limit::Limits as IcmpLimits;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;

@@ -9,6 +9,7 @@
 //! | [`ipv4`], [`ipv6`] | network headers |
 //! | [`arp`], [`nd`] | address resolution |
 //! | [`echo`] | replies to pings of own addresses |
+//! | [`options`] | IPv4 options that an echo reply returns |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
 //! | [`checksum`] | the Internet checksum, full and incremental |
 
@@ -20,6 +21,7 @@ pub mod icmp_error;
 pub mod ipv4;
 pub mod ipv6;
 pub mod nd;
+pub mod options;
 
 /// Why bytes cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

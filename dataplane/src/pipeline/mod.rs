@@ -12,7 +12,7 @@
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
-//! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), held packets ([`hold`]) |
+//! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
 pub mod classify;
 pub mod family_batch;
@@ -22,6 +22,7 @@ pub mod fragment;
 pub mod hold;
 pub mod host_frame;
 pub mod icmp_error;
+pub mod icmp_limit;
 pub mod ipv4_input;
 pub mod ipv6_input;
 pub mod job;

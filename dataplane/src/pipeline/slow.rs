@@ -12,7 +12,8 @@ use super::family_batch::Destination;
 use super::forward::{self, ForwardingContext};
 use super::fragment::Scratch;
 use super::hold::{self, Held, Hold};
-use super::icmp_error::{self, Limiter, Limits};
+use super::icmp_error;
+use super::icmp_limit::{Kind, Limiter, Limits};
 use super::job::{Job, Task};
 use super::output::Output;
 use super::{Verdict, fragment};
@@ -111,7 +112,8 @@ impl<I: Io> SlowPath<I> {
         if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, context.ports, job.port) {
             return;
         }
-        let sent = self.limiter.allows(job.port)
+        let kind = Kind::about(reason);
+        let sent = self.limiter.allows(job.port, kind)
             && match self.pool.packet(&self.room) {
                 Some(packet) => self.send_own(packet, job.port, context, output, tally),
                 None => false,
@@ -119,7 +121,7 @@ impl<I: Io> SlowPath<I> {
         if sent {
             tally.icmp_sent += 1;
         } else {
-            tally.icmp_limited += 1;
+            tally.icmp_limited(kind);
         }
     }
 
@@ -233,7 +235,7 @@ impl<I: Io> SlowPath<I> {
 
     /// Updates the clock.
     pub fn tick(&mut self, now: Instant) {
-        self.limiter.refill(now);
+        self.limiter.tick(now);
     }
 
     /// Packets of the router itself that failed since the last call.

@@ -25,6 +25,7 @@ mod ipv4_over_ipv6;
 mod ipv6_checks;
 mod ipv6_forward;
 mod local_addresses;
+mod martians;
 mod mtu;
 mod neighbor_use;
 mod options;

@@ -228,6 +228,18 @@ pub struct DropList {
     pub held: u64,
     /// Dropped packets by port of arrival and reason, without zeros.
     pub drops: Vec<DropCount>,
+    /// ICMP messages of the router itself that were due but not sent, by kind, without zeros.
+    #[serde(default)]
+    pub icmp_limited: Vec<IcmpCount>,
+}
+
+/// ICMP messages of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IcmpCount {
+    /// Name of the kind, as in `[icmp]`.
+    pub kind: String,
+    /// How many.
+    pub messages: u64,
 }
 
 /// Packets dropped for one reason.
