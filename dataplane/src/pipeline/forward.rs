@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Special};
 
-use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TTL_EXPIRED};
+use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED};
 use super::links::Links;
 use super::port::{PortFacts, error_source_v4};
 use super::verdict::{Verdict, Verdicts};
-use super::{flow_hash, options, rewrite};
+use super::{flow_hash, options, rewrite, trailer};
 use crate::counters::WorkerCounters;
 use crate::io::Packet;
 use crate::packet::{ethernet, take};
@@ -112,6 +112,9 @@ fn ipv4_exception<P: Packet>(
         record_route(packet, adjacency, context);
     }
     let (port, mtu) = (adjacency.port.0, adjacency.mtu);
+    if meta.flags & TRAILER != 0 {
+        trailer::trim(packet, mtu);
+    }
     let too_big = meta.length > mtu;
     if too_big && dont_fragment(packet.data()) {
         return Verdict::TooBig(mtu);
@@ -140,6 +143,9 @@ fn ipv6_exception<P: Packet>(
         Ok(adjacency) => adjacency,
         Err(verdict) => return verdict,
     };
+    if meta.flags & TRAILER != 0 {
+        trailer::trim(packet, adjacency.mtu);
+    }
     if meta.length > adjacency.mtu {
         return Verdict::TooBig(adjacency.mtu);
     }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
-use super::options;
+use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv4::{HEADER, Header, Invalid};
@@ -44,15 +44,16 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
         let sum = || halves(first) + halves(second) + u64::from(destination);
         let checked = OFFLOAD && packet.has_good_ipv4_checksum();
         let total = u16::from_be_bytes([head[IP + 2], head[IP + 3]]);
+        let end = usize::from(total) + IP;
         let good = (first & PLAIN_MASK == PLAIN)
             & (usize::from(total) >= HEADER)
-            & (usize::from(total) + IP <= packet.length())
+            & (end <= packet.length())
             & (checked || sum().is_multiple_of(0xffff))
             & is_unicast(head[IP + 12])
             & is_unicast(head[IP + 16])
             & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
-        let flags = if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 };
+        let flags = (if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(end, packet.length());
         batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
         others |= PacketMask::from(!good) << at;
     }
@@ -88,6 +89,7 @@ pub fn ipv4_input(
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
     let mut flags = if header.ttl() <= 1 { TTL_EXPIRED } else { 0 };
+    flags |= trailer::flag(IP + usize::from(header.total_length()), IP + length);
     if is_link_local(header.source()) || is_link_local(destination) {
         flags |= LINK_LOCAL;
     }

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
+use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
@@ -29,7 +29,8 @@ pub fn fast<P: Packet>(packets: &[P], mask: PacketMask, batch: &mut FamilyBatch<
             & (total + IP <= packet.length())
             & is_plain(source)
             & is_plain(destination);
-        let flags = if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 };
+        let flags =
+            (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(total + IP, packet.length());
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
         batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
@@ -48,12 +49,12 @@ fn is_plain(upper: u64) -> bool {
 /// Exception path. `None`: the packet is in the family's batch. Its hop limit is checked once it is known to be forwarded.
 pub fn ipv6_input(
     bytes: &[u8],
-    length: usize,
+    packet_length: usize,
     link: LinkDestination,
     at: u8,
     batch: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
-    let header = match Header::new_checked(bytes, length) {
+    let header = match Header::new_checked(bytes, packet_length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
@@ -82,6 +83,7 @@ pub fn ipv6_input(
     }
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
     let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
+    flags |= trailer::flag(IP + header.total_length(), IP + packet_length);
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }

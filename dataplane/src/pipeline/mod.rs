@@ -10,7 +10,7 @@
 //! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
 //! | source | [`reverse_path`] | RFC 3704, if the port enables it; of packets to the router itself: `martian`, in the output |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
-//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
+//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
@@ -35,6 +35,7 @@ pub mod reverse_path;
 pub mod rewrite;
 pub mod rings;
 pub mod slow;
+pub mod trailer;
 mod tx_buffer;
 pub mod verdict;
 pub mod vlan;

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// Five of each kind, and one per second.
 fn stage() -> Stage {
     Stage::with(|setup| {
-        setup.icmp = Limits { per_port: 1, total: 10, burst: 5, echo_reply: Own::default(), ..Limits::default() };
+        setup.icmp =
+            Limits { per_port: 1, total: 10, burst: 5, echo_reply: Own::default(), ..Limits::default() };
         setup.ports[1].mtu = 1_400;
     })
 }

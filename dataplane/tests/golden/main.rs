@@ -39,6 +39,7 @@ mod reverse_path;
 mod spread;
 mod table_batches;
 mod trace;
+mod trailers;
 mod ttl;
 mod vlan;
 mod vrf;
