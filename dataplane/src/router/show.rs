@@ -166,6 +166,7 @@ impl View {
                 tx_packets: 0,
                 tx_bytes: 0,
                 rx_missed: self.devices.get(port_index).map_or(0, DeviceState::missed),
+                tx_errors: self.devices.get(port_index).map_or(0, DeviceState::tx_errors),
                 tx_backpressure: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(port_index)) {

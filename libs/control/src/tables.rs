@@ -132,6 +132,10 @@ pub struct PortStatus {
     pub tx_bytes: u64,
     /// Packets dropped by the device before a worker received them (no buffer, ring full), as counted by its driver.
     pub rx_missed: u64,
+    /// Errors of sending, as counted by the driver: packets that it took and lost, which are part of `tx_packets`; some drivers (`net_vhost`)
+    /// also count those that they did not take.
+    #[serde(default)]
+    pub tx_errors: u64,
     /// Times that the driver took fewer packets than offered (TX backpressure). The packets waited, or were dropped as `tx_full`.
     #[serde(default)]
     pub tx_backpressure: u64,
