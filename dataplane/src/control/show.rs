@@ -11,7 +11,7 @@ use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop
 
 use super::Control;
 use crate::counters::{Traffic, WorkerCounters};
-use crate::pipeline::icmp_limit::Kind;
+use crate::packet::icmp_kind::Kind;
 
 impl Control {
     /// Forwarding state.

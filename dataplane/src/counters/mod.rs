@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::io::BURST;
-use crate::pipeline::icmp_limit::Kind;
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 use crate::used::Used;
 pub use snapshot::{PortSnapshot, QueueSnapshot, Snapshot};

@@ -1,6 +1,6 @@
 //! A consistent copy of a worker's counters.
 
-use crate::pipeline::icmp_limit::Kind;
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// The counters of one worker at one instant.

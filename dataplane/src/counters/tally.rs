@@ -1,6 +1,6 @@
 //! Figures of one burst, collected by its worker before others see them.
 
-use crate::pipeline::icmp_limit::Kind;
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// Figures of one burst, collected without touching shared memory.

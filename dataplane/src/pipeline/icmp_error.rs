@@ -5,6 +5,7 @@ use super::options;
 use super::port::{PortFacts, error_source_v4, error_source_v6};
 use crate::packet::ethernet::{self, Frame};
 use crate::packet::icmp_error::{Error, build_v4, build_v6, may_answer_v4, may_answer_v6};
+use crate::packet::icmp_kind::Kind;
 use crate::packet::{ipv4, ipv6};
 use crate::reason::Reason;
 
@@ -25,6 +26,16 @@ pub fn is_told(reason: Reason) -> bool {
             | Reason::BadOption
             | Reason::LinkLocal
     )
+}
+
+/// The kind of the error about a packet that was dropped for this reason.
+pub fn kind_of(reason: Reason) -> Kind {
+    match reason {
+        Reason::TtlExceeded => Kind::TimeExceeded,
+        Reason::TooBig => Kind::TooBig,
+        Reason::BadOption => Kind::ParameterProblem,
+        _ => Kind::Unreachable,
+    }
 }
 
 /// RFC 792, RFC 1812 §4.3.3, §5.2.7.1.

@@ -8,62 +8,7 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::reason::Reason;
-
-/// Kinds of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// Destination unreachable, about a forwarded packet.
-    Unreachable,
-    /// Fragmentation needed (RFC 1191 §4), packet too big (RFC 4443 §3.2).
-    TooBig,
-    /// Time exceeded.
-    TimeExceeded,
-    /// Parameter problem.
-    ParameterProblem,
-    /// Port or protocol unreachable: nothing listens at an own address.
-    PortUnreachable,
-    /// Echo reply.
-    EchoReply,
-}
-
-impl Kind {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Kind; 6] = [
-        Kind::Unreachable,
-        Kind::TooBig,
-        Kind::TimeExceeded,
-        Kind::ParameterProblem,
-        Kind::PortUnreachable,
-        Kind::EchoReply,
-    ];
-
-    /// Number of kinds.
-    pub const COUNT: usize = Kind::ALL.len();
-
-    /// The name in `[icmp]` and shown to operators.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Unreachable => "unreachable",
-            Kind::TooBig => "too_big",
-            Kind::TimeExceeded => "time_exceeded",
-            Kind::ParameterProblem => "parameter_problem",
-            Kind::PortUnreachable => "port_unreachable",
-            Kind::EchoReply => "echo_reply",
-        }
-    }
-
-    /// The kind of the error about a packet that was dropped for this reason.
-    pub fn about(reason: Reason) -> Kind {
-        match reason {
-            Reason::TtlExceeded => Kind::TimeExceeded,
-            Reason::TooBig => Kind::TooBig,
-            Reason::BadOption => Kind::ParameterProblem,
-            _ => Kind::Unreachable,
-        }
-    }
-}
+pub use crate::packet::icmp_kind::Kind;
 
 /// `[icmp]`: rate limits of ICMP messages, of each kind by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -296,10 +241,5 @@ mod tests {
         assert_eq!([Kind::TooBig, Kind::TimeExceeded].map(|kind| taken(&mut limiter, 0, kind)), [7, 5]);
         let shared = Limits { too_big, ..limits(10, 100, 5) }.share(2);
         assert_eq!((shared.per_port, shared.total, shared.burst, shared.too_big.burst), (5, 50, 3, Some(4)));
-    }
-
-    #[test]
-    fn every_kind_has_its_place() {
-        assert!(Kind::ALL.iter().enumerate().all(|(place, kind)| *kind as usize == place));
     }
 }

@@ -13,7 +13,7 @@ use super::forward::{self, ForwardingContext};
 use super::fragment::Scratch;
 use super::hold::{self, Held, Hold};
 use super::icmp_error;
-use super::icmp_limit::{Kind, Limiter, Limits};
+use super::icmp_limit::{Limiter, Limits};
 use super::job::{Job, Task};
 use super::output::Output;
 use super::{Verdict, fragment};
@@ -112,7 +112,7 @@ impl<I: Io> SlowPath<I> {
         if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, context.ports, job.port) {
             return;
         }
-        let kind = Kind::about(reason);
+        let kind = icmp_error::kind_of(reason);
         let sent = self.limiter.allows(job.port, kind)
             && match self.pool.packet(&self.room) {
                 Some(packet) => self.send_own(packet, job.port, context, output, tally),

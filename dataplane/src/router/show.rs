@@ -19,7 +19,7 @@ use crate::capture::{CaptureOptions, Hub};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
 use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
-use crate::pipeline::icmp_limit::Kind;
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// How long the control thread may take to answer. It needs a second to apply a full table.
