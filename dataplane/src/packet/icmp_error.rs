@@ -106,7 +106,7 @@ pub fn build_v4(
     put(message, 2, &field.to_be_bytes());
 }
 
-/// Like [`build_v4`] for IPv6.
+/// Like [`build_v4`] for IPv6. The traffic class is 0, as in Linux: RFC 4443 asks for none.
 pub fn build_v6(
     room: &mut Vec<u8>,
     error: Error,
