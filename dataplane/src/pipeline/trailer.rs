@@ -8,10 +8,14 @@ use super::family_batch::TRAILER;
 use crate::io::Packet;
 use crate::packet::{ethernet, ipv4, ipv6, take};
 
-/// [`TRAILER`] if a frame of `length` bytes, whose IP packet ends at `end`, holds more than the packet and the padding of a short frame.
+/// Every link takes frames of this length: no port has a smaller MTU than IPv6 needs (RFC 8200 §5).
+const ALWAYS_FITS: usize = ethernet::HEADER + 1_280;
+
+/// [`TRAILER`] if a frame of `length` bytes, whose IP packet ends at `end`, has a trailer and may be longer than its link takes. So padded
+/// short frames stay on the fast path.
 #[inline]
 pub fn flag(end: usize, length: usize) -> u8 {
-    if length > end.max(ethernet::MIN_FRAME) { TRAILER } else { 0 }
+    if length > end.max(ALWAYS_FITS) { TRAILER } else { 0 }
 }
 
 /// Cuts off the trailer of a frame with a valid IP packet if the frame is longer than a link with this MTU takes. Without effect on a
