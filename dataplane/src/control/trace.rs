@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fibcast_control::capture::Trace;
 use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, Special, VrfId};
 
-use super::Control;
+use super::{Control, PortSetup};
 use crate::neighbor::Key as Neighbor;
 use crate::packet::ethernet::LinkDestination;
 use crate::packet::{checksum, ipv4, ipv6, put};
 use crate::pipeline::family_batch::{Destination, FamilyBatch};
+use crate::pipeline::martian::OwnSources;
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
@@ -51,6 +52,9 @@ impl Control {
                 trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
                 (None, "held: the neighbor has not answered yet")
             }
+            Forward::Special(Special::Local) if from.is_some_and(|from| self.is_martian(vrf, from)) => {
+                (None, "dropped: martian_source")
+            }
             Forward::Special(Special::Local) => (None, "host"),
             Forward::NoRoute => (None, "dropped: no_route"),
             Forward::Special(Special::Blackhole) => (None, "dropped: blackhole"),
@@ -75,6 +79,12 @@ impl Control {
             trace.next_hop = trace.next_hop.take().or(neighbor);
         }
         trace
+    }
+
+    /// Whether the router accepts no packet from this address.
+    fn is_martian(&self, vrf: VrfId, source: IpAddr) -> bool {
+        let facts: Vec<_> = self.ports.iter().map(PortSetup::facts).collect();
+        OwnSources::new(&facts).rule_out(vrf, source)
     }
 }
 

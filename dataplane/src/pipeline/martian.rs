@@ -48,7 +48,12 @@ impl OwnSources {
             ethernet::IPV6 => ipv6_at(frame.payload(), 8).into(),
             _ => return false,
         };
-        self.addresses.contains(&(*vrf, source))
+        self.rule_out(*vrf, source)
+    }
+
+    /// Whether no packet from `source` is delivered to the router itself in this VRF.
+    pub fn rule_out(&self, vrf: VrfId, source: IpAddr) -> bool {
+        self.addresses.contains(&(vrf, source))
     }
 }
 

@@ -66,6 +66,12 @@ fn an_own_address_comes_from_no_wire() {
     stage.expect_drop(ping_v6(from_v6(&own, &own)), Reason::MartianSource);
     stage.expect_drop(ping_v6(from_v6(&own, "2001:db8::1")), Reason::MartianSource);
     assert_eq!((stage.snapshot().host, stage.snapshot().icmp_sent), (0, 0));
+    let mut trace = |from: &str| {
+        let (to, from) = ("192.0.2.1".parse().unwrap(), from.parse().unwrap());
+        stage.control.trace(fibcast_fib::VrfId::DEFAULT, to, Some(from), 1).outcome
+    };
+    assert_eq!(trace("198.51.100.1"), "dropped: martian_source");
+    assert_eq!(trace("192.0.2.7"), "host");
 }
 
 #[test]
