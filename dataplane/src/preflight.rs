@@ -18,6 +18,7 @@ pub fn check(loaded: &Loaded<Config>) -> Result<(), Failure> {
     let machine = Machine::here();
     cores(&machine, loaded).map_err(Failure::work)?;
     devices(&machine, loaded).map_err(Failure::work)?;
+    interfaces(&machine, loaded).map_err(Failure::work)?;
     memory(&machine, loaded).map_err(Failure::work)?;
     // Cores that exist may still be forbidden by a control group.
     for &core in &loaded.value.workers.cores {
@@ -49,6 +50,31 @@ fn devices(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError
         if let Some(reason) = name.and_then(|address| machine.obstacle(&address)) {
             let key = [Step::Key("port"), Step::At(index), Step::Key("device")];
             return Err(loaded.error(&key, format!("port {}: {reason}", port.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Drivers of ports on an interface of the kernel. The kernel drops what exceeds the interface's MTU without a word to the driver, which then
+/// counts it as sent (`PACKET_LOSS` of packet(7)).
+const ON_INTERFACE: [&str; 4] = ["net_af_packet", "eth_af_packet", "net_af_xdp", "eth_af_xdp"];
+
+fn interfaces(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    for (index, port) in loaded.value.ports.iter().enumerate() {
+        let driver = port.device_name().unwrap_or_default();
+        let devargs = port.devargs().unwrap_or_default();
+        let interface = devargs.split(',').find_map(|argument| argument.strip_prefix("iface="));
+        let Some(interface) = interface.filter(|_| ON_INTERFACE.iter().any(|name| driver.starts_with(name)))
+        else {
+            continue;
+        };
+        let Some(found) = machine.number(&format!("/sys/class/net/{interface}/mtu")) else { continue };
+        if found < u64::from(port.mtu) {
+            let reason = format!(
+                "port {} has an MTU of {}, its interface {interface} only {found}: ip link set {interface} mtu {}, or mtu = {found} here",
+                port.name, port.mtu, port.mtu
+            );
+            return Err(loaded.error(&[Step::Key("port"), Step::At(index), Step::Key("mtu")], reason));
         }
     }
     Ok(())
@@ -147,6 +173,32 @@ mod tests {
             "{error}"
         );
         assert_eq!(devices(&root.machine(), &configured("", "net_null0,copy=1")), Ok(()));
+    }
+
+    #[test]
+    fn an_interface_with_a_smaller_mtu_than_its_port_is_named_with_both() {
+        let root = Root::new();
+        root.file("sys/class/net/r0/mtu", "1400\n");
+        let check = |device: &str| interfaces(&root.machine(), &configured("", device));
+        for device in [
+            "net_af_packet0,iface=r0",
+            "net_af_xdp0,start_queue=0,iface=r0",
+            "eth_af_packet0,qpairs=1,iface=r0",
+        ] {
+            let error = check(device).unwrap_err().to_string();
+            assert!(
+                error.contains("port[0].mtu: port p0 has an MTU of 1500, its interface r0 only 1400: ip link set r0 mtu 1500"),
+                "{error}"
+            );
+        }
+        // An interface that DPDK creates, or that is not there.
+        for device in ["net_tap0,iface=r0", "net_af_packet0,iface=r1", "net_af_packet0", "net_null0"] {
+            assert_eq!(check(device), Ok(()), "{device}");
+        }
+        for enough in ["1500", "9000"] {
+            root.file("sys/class/net/r0/mtu", enough);
+            assert_eq!(check("net_af_packet0,iface=r0"), Ok(()));
+        }
     }
 
     #[test]

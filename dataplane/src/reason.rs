@@ -42,6 +42,8 @@ reasons! {
     BadHeaderLength = "bad_header_length",
     /// RFC 1812 §5.2.2 (5): total length beyond the frame or below the header; IPv6 payload length beyond the frame.
     BadLength = "bad_length",
+    /// RFC 791 §3.1: a fragment that ends beyond 65,535 bytes, the longest packet.
+    BadFragment = "bad_fragment",
     /// RFC 1812 §5.3.7, RFC 4291 §2.5.2, §2.5.3, §2.7: a martian source address.
     MartianSource = "martian_source",
     /// RFC 1812 §5.3.7: a martian destination address, or a limited broadcast.
@@ -78,7 +80,7 @@ reasons! {
     UnknownVlan = "unknown_vlan",
     /// No packet buffer was available.
     NoBuffer = "no_buffer",
-    /// It needs fragmentation, but exceeds the MTU of its port of arrival and is segmented.
+    /// It needs fragmentation, but is longer than any IPv4 packet.
     Oversized = "oversized",
     /// The route points to a port that does not exist.
     UnknownPort = "unknown_port",

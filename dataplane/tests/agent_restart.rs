@@ -175,6 +175,8 @@ impl Host1 {
             routes: Vec::new(),
             neighbors: vec![(0, "192.0.2.9".parse().unwrap(), NEXT)],
             limits: Limits::default(),
+            icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+            allow_class_e: false,
             rings: vec![rings.clone()],
             counters: vec![counters.clone()],
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
-use fibcast_control::tables::{DropCount, DropList, WorkerList};
+use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
 use super::finding::{Finding, Grade};
@@ -32,6 +32,12 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         && let Ok(Answer::Drops(list)) = ask(socket, &DataplaneRequest::Drops.into(), timeout)
     {
         findings.extend(zero_frames(&list));
+    }
+    if status.kind == Kind::Dataplane
+        && let Ok(Answer::Ports(list)) = ask(socket, &DataplaneRequest::Ports.into(), timeout)
+    {
+        let on_wire = |interface: &str| Path::new("/sys/class/net").join(interface).join("device").exists();
+        findings.extend(checksums(&list, on_wire));
     }
     (findings, Some(status.pid).filter(|_| status.kind == Kind::Dataplane))
 }
@@ -115,6 +121,25 @@ fn zero_frames(list: &DropList) -> Vec<Finding> {
     list.drops.iter().filter(|drop| drop.reason == "zero_frame").map(one).collect()
 }
 
+/// Ports on virtual interfaces of the kernel, whose senders leave checksums to an interface that computes none. `on_wire` says whether an
+/// interface is that of a NIC, behind which checksums are complete.
+fn checksums(list: &PortList, on_wire: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let interface = |port: &PortStatus| {
+        let told = !["net_af_packet", "net_af_xdp"].contains(&port.driver.as_str());
+        let interface = port.device.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
+        (!told && !on_wire(interface)).then(|| interface.to_owned())
+    };
+    let one = |port: &PortStatus| {
+        let interface = interface(port)?;
+        let found =
+            format!("port {}: {} on {interface} does not tell unfinished checksums", port.name, port.driver);
+        let advice = "make sure that senders on this machine complete them: ethtool -K IF tx off tso off gso off gro off at the other end of the \
+                      veth pair, in its namespace";
+        Some(Finding::of(Grade::Warning, "checksums", found, advice))
+    };
+    list.ports.iter().filter_map(one).collect()
+}
+
 fn workers(list: &WorkerList) -> Vec<Finding> {
     let one = |worker: &fibcast_control::tables::WorkerStatus| {
         let found = format!(
@@ -166,6 +191,29 @@ mod tests {
             "{findings:?}"
         );
         assert!(findings[1].advice.contains("7830"));
+    }
+
+    #[test]
+    fn ports_on_virtual_interfaces_are_warned_about_checksums() {
+        let port = |name: &str, driver: &str, device: &str| PortStatus {
+            name: name.into(),
+            driver: driver.into(),
+            device: device.into(),
+            ..PortStatus::default()
+        };
+        let list = PortList {
+            ports: vec![
+                port("p0", "net_af_packet", "net_af_packet0,iface=r0"),
+                port("p1", "net_af_xdp", "net_af_xdp0,start_queue=0,iface=r1"),
+                port("p2", "net_af_packet", "net_af_packet1,iface=eth0"),
+                port("p3", "net_tap", "net_tap0,iface=x"),
+                port("p4", "net_virtio", "0000:03:00.0"),
+            ],
+        };
+        let findings = checksums(&list, |interface| interface == "eth0");
+        let found: Vec<_> = findings.iter().map(|finding| finding.found.as_str()).collect();
+        assert!(found.len() == 2 && found[0].contains("p0") && found[1].contains("r1"), "{found:?}");
+        assert!(findings.iter().all(|finding| finding.advice.contains("ethtool -K IF tx off")));
     }
 
     #[test]

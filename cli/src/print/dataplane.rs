@@ -30,6 +30,7 @@ pub fn ports(list: &PortList) -> String {
         "tx packets",
         "tx bytes",
         "rx missed",
+        "tx errors",
         "tx backpressure",
         "driver",
         "addresses",
@@ -47,6 +48,7 @@ pub fn ports(list: &PortList) -> String {
             port.tx_packets.to_string(),
             port.tx_bytes.to_string(),
             port.rx_missed.to_string(),
+            port.tx_errors.to_string(),
             port.tx_backpressure.to_string(),
             port.driver.clone(),
             addresses.join(","),
@@ -127,5 +129,12 @@ pub fn drops(list: &DropList) -> String {
         "received {} = sent {} + dropped {} + host {} + held {}",
         list.received, list.sent, list.dropped, list.host, list.held
     );
+    if !list.icmp_limited.is_empty() {
+        let mut columns = Columns::new(&["icmp not sent", "messages"]);
+        for limited in &list.icmp_limited {
+            columns.row(vec![limited.kind.clone(), limited.messages.to_string()]);
+        }
+        let _ = write!(text, "\n{}", columns.finish());
+    }
     text
 }

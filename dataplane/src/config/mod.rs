@@ -4,6 +4,7 @@ mod fib;
 mod neighbor;
 mod port;
 mod route;
+mod subnets;
 mod workers;
 
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use fibcast_sync_agent::agent::config::Sync;
 use fibcast_sync_agent::shell::tls::Security;
 use serde::Deserialize;
 
-use crate::pipeline::icmp_error::Limits as IcmpLimits;
+use crate::pipeline::icmp_limit::Limits as IcmpLimits;
 pub use fib::Fib;
 pub use neighbor::StaticNeighbor;
 pub use port::Port;
@@ -43,9 +44,12 @@ pub struct Config {
     pub eal: Eal,
     /// Poll-mode workers.
     pub workers: Workers,
-    /// Rate limits of ICMP errors.
+    /// Rate limits of ICMP messages.
     #[serde(default)]
     pub icmp: IcmpLimits,
+    /// Rules of forwarding for all ports.
+    #[serde(default)]
+    pub ip: Ip,
     /// Ports. Their order defines the port indices.
     #[serde(rename = "port")]
     pub ports: Vec<Port>,
@@ -64,6 +68,14 @@ pub struct Eal {
     /// Arguments of DPDK's environment, without a program name.
     #[serde(default)]
     pub args: Vec<String>,
+}
+
+/// `[ip]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ip {
+    /// Use class E (240.0.0.0/4 without 255.255.255.255) like other addresses, as Linux does. RFC 1112 §4 reserves it.
+    pub allow_class_e: bool,
 }
 
 /// VRFs that a table may have ([`fibcast_fib::Limits::max_vrfs`]).
@@ -95,6 +107,7 @@ impl Config {
         config.fib.check(loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
+        config.check_subnets(loaded)?;
         config.check_neighbors(loaded)?;
         config.check_routes(loaded)
     }
@@ -109,6 +122,11 @@ impl Config {
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast)
+}
+
+/// Whether an address is one of its link alone (RFC 4291 §2.5.6).
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if crate::packet::ipv6::is_link_local(v6))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use fibcast_machine::pci;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Config, MAX_VRFS, is_host};
+use super::{Config, MAX_VRFS, is_host, is_link_local};
 use crate::control::PortSetup;
 use crate::exception_path::name_of;
 use crate::packet::ethernet::Mac;
@@ -176,7 +176,9 @@ impl Config {
                 if !is_host(address.addr()) {
                     return Err(wrong("addresses", format!("expected a host's address, found {address}")));
                 }
-                if !addresses.insert((port.vrf, address.addr())) {
+                // RFC 4291 §2.5.6: a link-local address is one of its link alone; several ports may have the same (fe80::1).
+                let link = is_link_local(address.addr()).then_some(port_index);
+                if !addresses.insert((port.vrf, address.addr(), link)) {
                     return Err(wrong("addresses", format!("{} is configured twice", address.addr())));
                 }
             }

@@ -8,7 +8,7 @@ use fibcast_fib::{Group, Member, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Config, MAX_VRFS, is_host};
+use super::{Config, MAX_VRFS, is_host, is_link_local};
 use crate::control::own_routes::StaticRoute;
 
 /// `[[static_route]]`.
@@ -139,8 +139,4 @@ impl Config {
     pub fn static_routes(&self) -> Vec<StaticRoute> {
         self.routes.iter().filter_map(|route| self.route(route).ok()).collect()
     }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if crate::packet::ipv6::is_link_local(v6))
 }

@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fibcast_fib::PortId;
 
 use super::PortSetup;
-use super::next_hops::owned;
+use super::anycast;
+use super::next_hops::owned_at;
 use crate::neighbor::announce::Announcement;
 use crate::neighbor::{Action, Evidence, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
 use crate::packet::{arp, echo, ipv4, ipv6, nd};
 use crate::pipeline::host_frame::HostFrame;
-use crate::pipeline::icmp_error::{Limiter, Limits};
+use crate::pipeline::icmp_limit::{Kind, Limiter, Limits};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -26,6 +27,7 @@ const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Host {
     limiter: Limiter,
+    limited: [u64; Kind::COUNT],
     conflicts: HashMap<IpAddr, Instant>,
     seen: u64,
     /// Ports and own addresses to announce again.
@@ -34,13 +36,29 @@ pub struct Host {
 
 impl Host {
     /// For `ports` ports.
-    pub fn new(ports: usize) -> Host {
+    pub fn new(icmp: Limits, ports: usize) -> Host {
         Host {
-            limiter: Limiter::new(Limits::default(), ports),
+            limiter: Limiter::new(icmp, ports),
+            limited: [0; Kind::COUNT],
             conflicts: HashMap::new(),
             seen: 0,
             defended: Vec::new(),
         }
+    }
+
+    /// Messages that were due but not sent because of the rate limit, by number of their kind.
+    pub fn limited(&self) -> [u64; Kind::COUNT] {
+        self.limited
+    }
+
+    /// Takes a token for a message about a packet of this port, or counts the message as not sent.
+    fn allows(&mut self, port: u16, kind: Kind, now: Instant) -> bool {
+        self.limiter.tick(now);
+        let allowed = self.limiter.allows(port, kind);
+        if let Some(count) = self.limited.get_mut(kind as usize) {
+            *count += u64::from(!allowed);
+        }
+        allowed
     }
 
     /// Address conflicts seen: another station claimed an address of the router (RFC 5227 §2.4, RFC 4862 §5.4).
@@ -78,12 +96,17 @@ impl Host {
         if let Some((address, mac)) = claimed.filter(|(_, mac)| *mac != port.mac) {
             self.conflict(frame.port, port, address, mac, now);
         }
-        answer.or_else(|| self.refuse(frame, ports, now))
+        match answer {
+            Some(answer) if echo::is_reply(answer.bytes()) => {
+                self.allows(frame.port, Kind::EchoReply, now).then_some(answer)
+            }
+            Some(answer) => Some(answer),
+            None => self.refuse(frame, ports, now),
+        }
     }
 
     /// RFC 1122 §3.2.2.1, RFC 4443 §3.1: nothing listens here; the sender gets port unreachable (traceroute relies on it).
     fn refuse(&mut self, frame: &HostFrame, ports: &[PortSetup], now: Instant) -> Option<HostFrame> {
-        self.limiter.refill(now);
         let ethernet = Frame::new_checked(frame.bytes()).ok()?;
         let (bytes, mut room) = (ethernet.payload(), Vec::new());
         let unreachable = |kind, code| Error { kind, code, argument: 0 };
@@ -95,7 +118,8 @@ impl Host {
                     TCP | UDP => 3,
                     _ => 2,
                 };
-                if !icmp_error::may_answer_v4(&header) || !self.limiter.allows(frame.port) {
+                if !icmp_error::may_answer_v4(&header) || !self.allows(frame.port, Kind::PortUnreachable, now)
+                {
                     return None;
                 }
                 let own = header.destination();
@@ -103,14 +127,11 @@ impl Host {
             }
             ethernet::IPV6 => {
                 let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
-                let own = header.destination();
-                let vrf = ports.get(usize::from(frame.port))?.vrf;
-                let known = owned(own.into(), vrf, ports);
+                let own = answers_as(header.destination(), frame.port, ports)?;
                 let upper = matches!(header.next_header(), TCP | UDP);
-                if !known
-                    || !upper
+                if !upper
                     || !icmp_error::may_answer_v6(&header, false)
-                    || !self.limiter.allows(frame.port)
+                    || !self.allows(frame.port, Kind::PortUnreachable, now)
                 {
                     return None;
                 }
@@ -137,7 +158,7 @@ fn handle(
             *claimed = Some((address, evidence.mac.unwrap_or(ethernet.source())));
         }
         // A station that is not on this link cannot be its neighbor.
-        if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
+        if port.source_for(address).is_some() && !owned_at(PortId(frame.port), address, ports) {
             neighbors.heard((PortId(frame.port), address), evidence, now, actions);
         }
     };
@@ -163,12 +184,12 @@ fn handle(
         }
         ethernet::IPV4 => {
             let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
-            echo::reply_v4(&ethernet, &header, port.mac)
+            echo::reply_v4(&ethernet, &header, port.mac, since_midnight())
         }
         ethernet::IPV6 => {
             let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
-            if owned(header.destination().into(), port.vrf, ports)
-                && let Some(answer) = echo::reply_v6(&ethernet, &header, port.mac)
+            if let Some(own) = answers_as(header.destination(), frame.port, ports)
+                && let Some(answer) = echo::reply_v6(&ethernet, &header, port.mac, own)
             {
                 Some(answer)
             } else {
@@ -180,6 +201,21 @@ fn handle(
     frame.answer(&answer)
 }
 
+/// The source of answers to a packet for this address: the address itself if it is one of the router's own, or behind an anycast address.
+fn answers_as(address: Ipv6Addr, port_index: u16, ports: &[PortSetup]) -> Option<Ipv6Addr> {
+    if owned_at(PortId(port_index), address.into(), ports) {
+        return Some(address);
+    }
+    let vrf = ports.get(usize::from(port_index))?.vrf;
+    ports.iter().filter(|port| port.vrf == vrf).find_map(|port| anycast::behind(port, address))
+}
+
+/// The time of the timestamp option: milliseconds since midnight UT (RFC 791 §3.1).
+fn since_midnight() -> u32 {
+    const DAY: u128 = 24 * 60 * 60 * 1_000;
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| (passed.as_millis() % DAY) as u32)
+}
+
 fn neighbor_discovery(
     header: &ipv6::Header<'_>,
     sender: Mac,
@@ -188,10 +224,16 @@ fn neighbor_discovery(
 ) -> Option<Vec<u8>> {
     match nd::Message::new_checked(header).ok()? {
         nd::Message::Solicitation { target, source_mac } => {
+            let source = header.source();
+            if anycast::behind(port, target).is_some() && !port.owns(target.into()) {
+                // RFC 4862 §5.4: nobody probes an anycast address for duplicates.
+                let mac = source_mac.filter(|_| !source.is_unspecified())?;
+                heard(source.into(), Evidence::request(mac));
+                return Some(nd::anycast_advertisement(port.mac, target, source, mac));
+            }
             if !port.owns(target.into()) {
                 return None;
             }
-            let source = header.source();
             if source.is_unspecified() {
                 // RFC 4862 §5.4.3: another node probes our address; the answer tells it that the address is taken.
                 return Some(nd::advertisement(port.mac, target, source, Mac::BROADCAST));

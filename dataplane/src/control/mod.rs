@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `apply`, `pending` | apply batches; merge the ones that wait behind a failed one |
 //! | [`own_routes`] | the host's own routes: addresses, connected subnets, static routes |
+//! | [`anycast`] | the subnet-router anycast address |
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
 //! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
 //! | [`host`] | answers to ARP, ND and pings |
@@ -15,6 +16,7 @@
 //! | [`show`], [`trace`] | what an operator sees |
 
 mod adjacencies;
+pub mod anycast;
 mod apply;
 pub mod host;
 pub mod next_hops;
@@ -40,6 +42,7 @@ use crate::counters::{Traffic, WorkerCounters};
 use crate::neighbor::announce::Announcer;
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
+use crate::pipeline::icmp_limit::Limits as IcmpLimits;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
@@ -70,6 +73,10 @@ pub struct Setup {
     pub neighbors: Vec<(usize, IpAddr, Mac)>,
     /// Limits of the table.
     pub limits: Limits,
+    /// Rate limits of ICMP messages.
+    pub icmp: IcmpLimits,
+    /// Class E (240.0.0.0/4) is used for hosts.
+    pub allow_class_e: bool,
     /// Rings of each worker.
     pub rings: Vec<Rings>,
     /// Counters of each worker.
@@ -107,6 +114,7 @@ pub struct Control {
     /// By port index: whether its link is down.
     down: Vec<bool>,
     host: host::Host,
+    allow_class_e: bool,
     counters: Vec<Arc<WorkerCounters>>,
     /// Values of group counters when the group was created, unless zero.
     baselines: HashMap<GroupLabel, Traffic>,
@@ -132,7 +140,8 @@ impl Control {
         let publisher = Publisher::new(fib.generation());
         let mut control = Control {
             down: vec![false; setup.ports.len()],
-            host: host::Host::new(setup.ports.len()),
+            host: host::Host::new(setup.icmp, setup.ports.len()),
+            allow_class_e: setup.allow_class_e,
             counters: setup.counters,
             baselines: HashMap::new(),
             ports: setup.ports,

@@ -26,7 +26,7 @@ impl NextHops {
             Some(port) => port,
             None => connected(gateway, VrfId::DEFAULT, ports)?,
         };
-        if owned(gateway, ports.get(usize::from(port.0))?.vrf, ports) {
+        if owned_at(port, gateway, ports) {
             return None;
         }
         let users = self.neighbors.entry((port, gateway)).or_default();
@@ -89,4 +89,13 @@ pub fn connected(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> Option<Por
 /// Whether an address of a VRF is one of the router's own.
 pub fn owned(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> bool {
     ports.iter().any(|port| port.vrf == vrf && port.owns(address))
+}
+
+/// Whether an address is one of the router's own as seen from a port: in its VRF, or for link-local addresses on its link (RFC 4291 §2.5.6).
+pub fn owned_at(port: PortId, address: IpAddr, ports: &[PortSetup]) -> bool {
+    let Some(port) = ports.get(usize::from(port.0)) else { return false };
+    match address {
+        IpAddr::V6(v6) if ipv6::is_link_local(v6) => port.owns(address),
+        _ => owned(address, port.vrf, ports),
+    }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Batch, PortSetup};
+use super::{Batch, PortSetup, anycast};
 
 /// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
 const OWN: u64 = 0xf1bc_a570_0000_0000;
@@ -73,6 +73,11 @@ impl OwnRoutes {
         for port in ports {
             for address in &port.addresses {
                 own.announce(port.vrf, IpNet::from(address.addr()), local);
+                if let IpNet::V6(v6) = address
+                    && let Some(anycast) = anycast::of_subnet(v6)
+                {
+                    own.announce(port.vrf, IpNet::from(IpAddr::V6(anycast)), local);
+                }
             }
         }
         for (port_index, port) in ports.iter().enumerate() {

@@ -41,6 +41,7 @@ impl PortSetup {
             reverse_path: self.reverse_path,
             exception_path: self.exception_path,
             ipv4_checksum: false,
+            allow_class_e: false,
         }
     }
 

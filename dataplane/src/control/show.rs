@@ -11,6 +11,7 @@ use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop
 
 use super::Control;
 use crate::counters::{Traffic, WorkerCounters};
+use crate::packet::icmp_kind::Kind;
 
 impl Control {
     /// Forwarding state.
@@ -35,6 +36,11 @@ impl Control {
             neighbors_refused: self.neighbors.refused() + self.neighbors_refused,
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
         }
+    }
+
+    /// ICMP messages of the control side that were due but not sent because of the rate limit, by number of their kind.
+    pub fn icmp_limited(&self) -> [u64; Kind::COUNT] {
+        self.host.limited()
     }
 
     /// Trie destructors that ran on each worker, by its name. Anything but 0 is a bug.

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fibcast_control::capture::Trace;
 use fibcast_fib::{AdjacencyState, Forward, GroupIndex, NextHop, Special, VrfId};
 
-use super::Control;
+use super::{Control, PortSetup};
 use crate::neighbor::Key as Neighbor;
 use crate::packet::ethernet::LinkDestination;
 use crate::packet::{checksum, ipv4, ipv6, put};
 use crate::pipeline::family_batch::{Destination, FamilyBatch};
+use crate::pipeline::martian::OwnSources;
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
@@ -25,7 +26,7 @@ impl Control {
             IpAddr::V6(v6) => u128::look_up(&generation, vrf, &[v6.to_bits()], &mut group),
         }
         let [group] = group;
-        if let Some(reason) = refused(address, from) {
+        if let Some(reason) = refused(address, from, self.allow_class_e) {
             trace.outcome = format!("dropped: {}", reason.name());
             return trace;
         }
@@ -50,6 +51,9 @@ impl Control {
             Forward::Incomplete { next_hop } => {
                 trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
                 (None, "held: the neighbor has not answered yet")
+            }
+            Forward::Special(Special::Local) if from.is_some_and(|from| self.is_martian(vrf, from)) => {
+                (None, "dropped: martian_source")
             }
             Forward::Special(Special::Local) => (None, "host"),
             Forward::NoRoute => (None, "dropped: no_route"),
@@ -76,10 +80,16 @@ impl Control {
         }
         trace
     }
+
+    /// Whether the router accepts no packet from this address.
+    fn is_martian(&self, vrf: VrfId, source: IpAddr) -> bool {
+        let facts: Vec<_> = self.ports.iter().map(PortSetup::facts).collect();
+        OwnSources::new(&facts).rule_out(vrf, source)
+    }
 }
 
 /// Why a packet between two addresses is dropped before the lookup.
-fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
+fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reason> {
     let verdict = match (address, from) {
         (IpAddr::V4(to), from) => {
             let from = match from {
@@ -92,6 +102,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>) -> Option<Reason> {
                 bytes.len(),
                 LinkDestination::Unicast,
                 0,
+                class_e,
                 &mut FamilyBatch::default(),
             )
         }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::io::BURST;
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 use crate::used::Used;
 pub use snapshot::{PortSnapshot, QueueSnapshot, Snapshot};
@@ -74,7 +75,7 @@ pub struct WorkerCounters {
     originated: Counter,
     originate_failed: Counter,
     icmp_sent: Counter,
-    icmp_limited: Counter,
+    icmp_limited: [Counter; Kind::COUNT],
     fragments: Counter,
     bursts: Counter,
     idle_polls: Counter,
@@ -133,7 +134,7 @@ impl WorkerCounters {
             originated: Counter::default(),
             originate_failed: Counter::default(),
             icmp_sent: Counter::default(),
-            icmp_limited: Counter::default(),
+            icmp_limited: Default::default(),
             fragments: Counter::default(),
             bursts: Counter::default(),
             idle_polls: Counter::default(),
@@ -271,7 +272,8 @@ impl WorkerCounters {
         to.originated = self.originated.get();
         to.originate_failed = self.originate_failed.get();
         to.icmp_sent = self.icmp_sent.get();
-        to.icmp_limited = self.icmp_limited.get();
+        to.icmp_limited_by = self.icmp_limited.each_ref().map(Counter::get);
+        to.icmp_limited = to.icmp_limited_by.iter().sum();
         to.fragments = self.fragments.get();
         to.ticks = self.ticks.get();
         to.busy_ns = self.busy_ns.get();
@@ -338,8 +340,10 @@ impl BurstUpdate<'_> {
         counters.host.add(u64::from(tally.host));
         if tally.icmp_sent | tally.icmp_limited | tally.fragments != 0 {
             counters.icmp_sent.add(u64::from(tally.icmp_sent));
-            counters.icmp_limited.add(u64::from(tally.icmp_limited));
             counters.fragments.add(u64::from(tally.fragments));
+            for (counter, count) in counters.icmp_limited.iter().zip(&mut tally.icmp_limited_by) {
+                counter.add(u64::from(std::mem::take(count)));
+            }
             (tally.icmp_sent, tally.icmp_limited, tally.fragments) = (0, 0, 0);
         }
         (tally.received, tally.host) = (0, 0);

@@ -1,5 +1,6 @@
 //! A consistent copy of a worker's counters.
 
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// The counters of one worker at one instant.
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub icmp_sent: u64,
     /// ICMP errors that were due but not sent: rate limit, no buffer, no route back.
     pub icmp_limited: u64,
+    /// The same by number of the kind of message.
+    pub icmp_limited_by: [u64; Kind::COUNT],
     /// Fragments created, without the first of each packet.
     pub fragments: u64,
     /// Progress counter.

@@ -1,5 +1,6 @@
 //! Figures of one burst, collected by its worker before others see them.
 
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// Figures of one burst, collected without touching shared memory.
@@ -15,7 +16,9 @@ pub struct Tally {
     /// ICMP errors sent.
     pub icmp_sent: u32,
     /// ICMP errors that were due but not sent: rate limit, no buffer, no route back.
-    pub icmp_limited: u32,
+    pub(super) icmp_limited: u32,
+    /// The same by kind.
+    pub(super) icmp_limited_by: [u32; Kind::COUNT],
     /// Fragments created, without the first of each packet.
     pub fragments: u32,
     pub(super) touched: [u64; 4],
@@ -50,6 +53,7 @@ impl Tally {
             host: 0,
             icmp_sent: 0,
             icmp_limited: 0,
+            icmp_limited_by: [0; Kind::COUNT],
             fragments: 0,
             touched: [0; 4],
             ports: vec![port; ports].into(),
@@ -72,6 +76,14 @@ impl Tally {
             if let Some(count) = port.drops.get_mut(reason as usize) {
                 *count += 1;
             }
+        }
+    }
+
+    /// Counts an ICMP error that was due but not sent.
+    pub fn icmp_limited(&mut self, kind: Kind) {
+        self.icmp_limited += 1;
+        if let Some(count) = self.icmp_limited_by.get_mut(kind as usize) {
+            *count += 1;
         }
     }
 

@@ -1,7 +1,9 @@
 //! Echo replies for own addresses: ICMP echo (RFC 792) and ICMPv6 echo (RFC 4443 §4.2).
 
+use std::net::Ipv6Addr;
+
 use super::ethernet::{self, Frame, Mac};
-use super::{checksum, ipv4, ipv6, nd, put};
+use super::{checksum, ipv4, ipv6, nd, options, put};
 
 const ICMP: u8 = 1;
 const REQUEST: u8 = 8;
@@ -11,8 +13,12 @@ const REPLY_V6: u8 = 129;
 /// Time to live of packets that the router itself sends (RFC 1700).
 const TTL: u8 = 64;
 
-/// The reply to an IPv4 echo request, to the frame's sender; `None` for anything else.
-pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
+/// The reply to an IPv4 echo request, to the frame's sender; `None` for anything else. `now` is the time in milliseconds since midnight UT,
+/// for the timestamp option.
+///
+/// RFC 1812 §4.3.2.5, RFC 1122 §3.2.2.6: it has the type of service of the request. RFC 1812 §4.3.3.6: record route and timestamp options are
+/// updated and returned, so that they cover both ways. A request with a source route or a broken option gets no reply.
+pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac, now: u32) -> Option<Vec<u8>> {
     let request = header.payload();
     // RFC 1122 §3.2.2.6: no reply to a broadcast. Fragments are not reassembled.
     if header.protocol() != ICMP || header.is_fragment() || frame.destination().is_multicast() {
@@ -20,22 +26,26 @@ pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac) -> Optio
     }
     let message = answer(request, REQUEST, REPLY)?;
     let field = if checksum::sum(request) == 0xffff { checksum::checksum(&message) } else { return None };
-    let mut packet = vec![0; ipv4::HEADER + message.len()];
-    put(&mut packet, 0, &[0x45]);
+    let options = options::returned(header, now)?;
+    let start = ipv4::HEADER + options.len();
+    let mut packet = vec![0; start + message.len()];
+    put(&mut packet, 0, &[0x40 | (start / 4) as u8, header.tos()]);
     let total = u16::try_from(packet.len()).ok()?;
     put(&mut packet, 2, &total.to_be_bytes());
     put(&mut packet, 8, &[TTL, ICMP]);
     put(&mut packet, 12, &header.destination().octets());
     put(&mut packet, 16, &header.source().octets());
-    let header_field = checksum::checksum(packet.get(..ipv4::HEADER)?);
+    put(&mut packet, ipv4::HEADER, &options);
+    let header_field = checksum::checksum(packet.get(..start)?);
     put(&mut packet, 10, &header_field.to_be_bytes());
-    put(&mut packet, ipv4::HEADER, &message);
-    put(&mut packet, ipv4::HEADER + 2, &field.to_be_bytes());
+    put(&mut packet, start, &message);
+    put(&mut packet, start + 2, &field.to_be_bytes());
     Some(ethernet::build(frame.source(), mac, ethernet::IPV4, &packet))
 }
 
-/// Like [`reply_v4`] for IPv6.
-pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac) -> Option<Vec<u8>> {
+/// Like [`reply_v4`] for IPv6, with the traffic class of the request. `own` is the source of the reply: the destination of the request, or
+/// an address of the router where that is an anycast address (RFC 4443 §4.2).
+pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac, own: Ipv6Addr) -> Option<Vec<u8>> {
     let request = header.payload();
     let (source, destination) = (header.source(), header.destination());
     if header.next_header() != nd::ICMPV6
@@ -47,16 +57,31 @@ pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac) -> Optio
         return None;
     }
     let mut message = answer(request, REQUEST_V6, REPLY_V6)?;
-    let field = checksum::pseudo_v6(destination, source, nd::ICMPV6, &message);
+    let field = checksum::pseudo_v6(own, source, nd::ICMPV6, &message);
     put(&mut message, 2, &field.to_be_bytes());
     let mut packet = vec![0; ipv6::HEADER + message.len()];
-    put(&mut packet, 0, &[0x60]);
+    let [version, flow] = [0x60 | header.traffic_class() >> 4, header.traffic_class() << 4];
+    put(&mut packet, 0, &[version, flow]);
     put(&mut packet, 4, &u16::try_from(message.len()).ok()?.to_be_bytes());
     put(&mut packet, 6, &[nd::ICMPV6, TTL]);
-    put(&mut packet, 8, &destination.octets());
+    put(&mut packet, 8, &own.octets());
     put(&mut packet, 24, &source.octets());
     put(&mut packet, ipv6::HEADER, &message);
     Some(ethernet::build(frame.source(), mac, ethernet::IPV6, &packet))
+}
+
+/// Whether a frame of [`reply_v4`], [`reply_v6`] or another answer of the router is an echo reply.
+pub fn is_reply(frame: &[u8]) -> bool {
+    let Ok(frame) = Frame::new_checked(frame) else { return false };
+    let bytes = frame.payload();
+    match frame.ethertype() {
+        ethernet::IPV4 => ipv4::Header::measured(bytes, bytes.len())
+            .is_ok_and(|header| header.protocol() == ICMP && header.payload().first() == Some(&REPLY)),
+        ethernet::IPV6 => ipv6::Header::new_checked(bytes, bytes.len()).is_ok_and(|header| {
+            header.next_header() == nd::ICMPV6 && header.payload().first() == Some(&REPLY_V6)
+        }),
+        _ => false,
+    }
 }
 
 /// Identifier, sequence number and data are returned; the checksum is left zero.
@@ -86,7 +111,7 @@ mod tests {
         let bytes = ethernet::build(Mac([2; 6]), Mac([4; 6]), ethernet::IPV4, &packet);
         let frame = Frame::new_checked(&bytes).unwrap();
         let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
-        let answer = reply_v4(&frame, &header, Mac([2; 6])).unwrap();
+        let answer = reply_v4(&frame, &header, Mac([2; 6]), 0).unwrap();
         let frame = Frame::new_checked(&answer).unwrap();
         let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
         assert_eq!((frame.destination(), frame.source()), (Mac([4; 6]), Mac([2; 6])));

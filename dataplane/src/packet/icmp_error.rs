@@ -21,22 +21,25 @@ const MAX_V4: usize = 576;
 /// RFC 4443 §2.4 (c): largest IPv6 error message, the minimum MTU of IPv6.
 const MAX_V6: usize = 1_280;
 const TTL: u8 = 64;
-/// RFC 1812 §4.3.2.5: errors have precedence 6 (internetwork control), unless the packet had a lower one.
+/// RFC 1812 §4.3.2.5: errors have precedence 6 (internetwork control, the class selector CS6 of RFC 2474 §4.2.2.2).
 const PRECEDENCE: u8 = 0xc0;
+/// RFC 1812 §4.3.2.5: and the type of service of the packet that they are about, as in Linux (`icmp_send`). The two bits of ECN are not
+/// part of it: an error is no ECN-capable transport (RFC 3168 §5).
+const TYPE_OF_SERVICE: u8 = 0x1c;
 const ICMP_HEADER: usize = 8;
 
 /// RFC 1812 §4.3.2.7: no error about an error, a fragment other than the first, a broadcast or multicast, or a source that is not a single
 /// host. Link-layer broadcasts and martian sources were checked on input.
 pub fn may_answer_v4(header: &ipv4::Header<'_>) -> bool {
     let [first, ..] = header.source().octets();
+    // Class E is refused on input, unless it is used for hosts.
     let (source, destination) = (header.source(), header.destination());
-    let nobody = first == 0 || first == 127 || first >= 224;
+    let nobody = first == 0 || first == 127 || source.is_multicast() || source.is_broadcast();
     let error = header.protocol() == ICMP
         // RFC 792, RFC 950, RFC 1256: echo, router discovery, timestamp, information, address mask. All other types are errors.
         && !matches!(header.payload().first(), Some(0 | 8..=10 | 13..=18));
     header.fragment_offset() == 0
         && !nobody
-        && !source.is_unspecified()
         && !destination.is_multicast()
         && !destination.is_broadcast()
         && !error
@@ -88,7 +91,7 @@ pub fn build_v4(
     room.resize(ethernet::HEADER + total, 0);
     put(room, 12, &ethernet::IPV4.to_be_bytes());
     let packet = room.get_mut(ethernet::HEADER..).unwrap_or_default();
-    put(packet, 0, &[0x45, PRECEDENCE]);
+    put(packet, 0, &[0x45, PRECEDENCE | header.tos() & TYPE_OF_SERVICE]);
     put(packet, 2, &(total as u16).to_be_bytes());
     put(packet, 8, &[TTL, ICMP]);
     put(packet, 12, &source.octets());
@@ -103,7 +106,7 @@ pub fn build_v4(
     put(message, 2, &field.to_be_bytes());
 }
 
-/// Like [`build_v4`] for IPv6.
+/// Like [`build_v4`] for IPv6. The traffic class is 0, as in Linux: RFC 4443 asks for none.
 pub fn build_v6(
     room: &mut Vec<u8>,
     error: Error,

@@ -118,6 +118,13 @@ impl<'a> Header<'a> {
         u16::from_be_bytes([self.fixed[6], self.fixed[7]]) & 0x1fff
     }
 
+    /// Whether it is a fragment of a packet longer than 65,535 bytes, which no total length can state (RFC 791 §3.1) and which overflowed
+    /// the buffers of careless receivers ("ping of death", CVE-1999-0128).
+    #[inline]
+    pub fn ends_beyond(&self) -> bool {
+        u32::from(self.fragment_offset()) * 8 + u32::from(self.total_length()) > u32::from(u16::MAX)
+    }
+
     /// The MF flag: more fragments follow.
     #[inline]
     pub fn more_fragments(&self) -> bool {

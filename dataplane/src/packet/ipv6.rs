@@ -59,6 +59,12 @@ impl<'a> Header<'a> {
         self.fixed[7]
     }
 
+    /// Traffic class (RFC 2474, RFC 3168).
+    #[inline]
+    pub fn traffic_class(&self) -> u8 {
+        self.fixed[0] << 4 | self.fixed[1] >> 4
+    }
+
     /// Flow label (RFC 6437), 20 bits.
     #[inline]
     pub fn flow_label(&self) -> u32 {

@@ -9,7 +9,9 @@
 //! | [`ipv4`], [`ipv6`] | network headers |
 //! | [`arp`], [`nd`] | address resolution |
 //! | [`echo`] | replies to pings of own addresses |
+//! | [`options`] | IPv4 options that an echo reply returns |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
+//! | [`icmp_kind`] | kinds of messages, which limits and counters tell apart |
 //! | [`checksum`] | the Internet checksum, full and incremental |
 
 pub mod arp;
@@ -17,9 +19,11 @@ pub mod checksum;
 pub mod echo;
 pub mod ethernet;
 pub mod icmp_error;
+pub mod icmp_kind;
 pub mod ipv4;
 pub mod ipv6;
 pub mod nd;
+pub mod options;
 
 /// Why bytes cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

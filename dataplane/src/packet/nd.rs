@@ -11,6 +11,10 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
+/// RFC 4861 §4.4: flags of an advertisement.
+const ROUTER: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
 /// Bytes of the fixed part: type, code, checksum, flags, target.
 const FIXED: usize = 24;
 /// Bytes of a link-layer address option for Ethernet.
@@ -142,11 +146,17 @@ pub fn advertisement(mac: Mac, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: Mac
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
         (all_nodes, Mac::of_group(all_nodes), 0)
     } else {
-        (asker, asker_mac, 0x40)
+        (asker, asker_mac, SOLICITED)
     };
-    let flags = 0x80 | 0x20 | solicited;
+    let flags = ROUTER | OVERRIDE | solicited;
     let envelope = Envelope { to, mac, source: target, destination };
     build(envelope, ADVERTISEMENT, flags, target, Some(TARGET_LINK_LAYER))
+}
+
+/// The same for an anycast address of several routers: it overrides no other router's (RFC 4861 §7.2.4). The asker has an address.
+pub fn anycast_advertisement(mac: Mac, target: Ipv6Addr, asker: Ipv6Addr, asker_mac: Mac) -> Vec<u8> {
+    let envelope = Envelope { to: asker_mac, mac, source: target, destination: asker };
+    build(envelope, ADVERTISEMENT, ROUTER | SOLICITED, target, Some(TARGET_LINK_LAYER))
 }
 
 struct Envelope {

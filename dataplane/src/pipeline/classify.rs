@@ -66,7 +66,7 @@ pub fn classify<P: Packet>(
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, v4),
+        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, port.allow_class_e, v4),
         ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, link, at, v6),
         ethernet::ARP => Some(Verdict::Control),
         _ => Some(Verdict::Drop(Reason::UnknownEthertype)),

@@ -33,6 +33,9 @@ pub const LINK_LOCAL: u8 = 4;
 /// [`PacketMeta::flags`]: the reverse-path check failed.
 pub const REVERSE_PATH: u8 = 8;
 
+/// [`PacketMeta::flags`]: bytes follow the IP packet in a frame that may be longer than its link takes.
+pub const TRAILER: u8 = 16;
+
 /// Writes past the end go to a masked index and are not counted: neither a branch nor a bounds check.
 const _: () = assert!(BURST.is_power_of_two());
 

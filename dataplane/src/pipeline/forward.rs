@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Special};
 
-use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TTL_EXPIRED};
+use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED};
 use super::links::Links;
 use super::port::{PortFacts, error_source_v4};
 use super::verdict::{Verdict, Verdicts};
-use super::{flow_hash, options, rewrite};
+use super::{flow_hash, options, rewrite, trailer};
 use crate::counters::WorkerCounters;
 use crate::io::Packet;
 use crate::packet::{ethernet, take};
@@ -100,16 +100,21 @@ fn ipv4_exception<P: Packet>(
     destination: u32,
     group: GroupIndex,
 ) -> Verdict {
+    if let Some(reason) = refused(context, meta, group) {
+        return Verdict::Drop(reason);
+    }
     let hash = || flow_hash::of_ipv4(ip(packet.data()), context.seed);
     let adjacency = match adjacency(context, group, hash, || Ipv4Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
-        Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
         Err(verdict) => return verdict,
     };
-    if let Err(reason) = flagged(packet, meta, adjacency, context) {
-        return Verdict::Drop(reason);
+    if meta.flags & OPTIONS != 0 {
+        record_route(packet, adjacency, context);
     }
     let (port, mtu) = (adjacency.port.0, adjacency.mtu);
+    if meta.flags & TRAILER != 0 {
+        trailer::trim(packet, mtu);
+    }
     let too_big = meta.length > mtu;
     if too_big && dont_fragment(packet.data()) {
         return Verdict::TooBig(mtu);
@@ -130,14 +135,16 @@ fn ipv6_exception<P: Packet>(
     destination: u128,
     group: GroupIndex,
 ) -> Verdict {
+    if let Some(reason) = refused(context, meta, group) {
+        return Verdict::Drop(reason);
+    }
     let hash = || flow_hash::of_ipv6(ip(packet.data()), context.seed);
     let adjacency = match adjacency(context, group, hash, || Ipv6Addr::from_bits(destination).into()) {
         Ok(adjacency) => adjacency,
-        Err(_) if meta.flags & REVERSE_PATH != 0 => return Verdict::Drop(Reason::ReversePath),
         Err(verdict) => return verdict,
     };
-    if let Err(reason) = flagged(packet, meta, adjacency, context) {
-        return Verdict::Drop(reason);
+    if meta.flags & TRAILER != 0 {
+        trailer::trim(packet, adjacency.mtu);
     }
     if meta.length > adjacency.mtu {
         return Verdict::TooBig(adjacency.mtu);
@@ -149,32 +156,37 @@ fn ipv6_exception<P: Packet>(
     Verdict::Send(adjacency.port.0)
 }
 
-/// Handles the flags of [`super::family_batch`].
-fn flagged<P: Packet>(
-    packet: &mut P,
-    meta: PacketMeta,
-    adjacency: &Adjacency,
-    context: ForwardingContext<'_>,
-) -> Result<(), Reason> {
+/// The reason to drop a packet by its flags ([`super::family_batch`]), before anybody asks for its next hop.
+///
+/// RFC 1812 §5.2.1.2 and Linux (`ip_forward`, `ip6_forward`) agree on the order: the route comes first, then the time to live, then the MTU,
+/// and the next hop's MAC address last. So the time to live of a packet ends here (RFC 1812 §5.3.1, RFC 8200 §3) whether its next hop is
+/// known, silent or behind a link that is down, and however long the packet is; such a packet asks for no neighbor and waits for none. A
+/// packet without a usable route is answered by what the route says (no route, unreachable, prohibit), or not at all (blackhole), and one
+/// for the router itself is delivered, all whatever the time to live is.
+fn refused(context: ForwardingContext<'_>, meta: PacketMeta, group: GroupIndex) -> Option<Reason> {
+    if meta.flags & (REVERSE_PATH | TTL_EXPIRED | LINK_LOCAL) == 0 {
+        return None;
+    }
     if meta.flags & REVERSE_PATH != 0 {
-        return Err(Reason::ReversePath);
+        return Some(Reason::ReversePath);
     }
-    // RFC 4291 §2.5.6, RFC 3927 §7: a router must not forward packets with a link-local source to other links.
-    if meta.flags & LINK_LOCAL != 0 {
-        return Err(Reason::LinkLocal);
+    match context.generation.forward(group, 0) {
+        Forward::Special(_) | Forward::NoRoute => None,
+        Forward::Via(_) | Forward::Connected(_) | Forward::Incomplete { .. } => {
+            // RFC 4291 §2.5.6, RFC 3927 §7: a router must not forward packets with a link-local source to other links.
+            let expired = meta.flags & TTL_EXPIRED != 0;
+            Some(if expired { Reason::TtlExceeded } else { Reason::LinkLocal })
+        }
     }
-    // RFC 1812 §5.3.1, RFC 8200 §3: the time to live expires here.
-    if meta.flags & TTL_EXPIRED != 0 {
-        return Err(Reason::TtlExceeded);
-    }
-    if meta.flags & OPTIONS != 0
-        && let Some(port) = context.ports.get(usize::from(adjacency.port.0))
-    {
+}
+
+/// RFC 1812 §5.2.4.2: a router records its route in a packet that it forwards.
+fn record_route<P: Packet>(packet: &mut P, adjacency: &Adjacency, context: ForwardingContext<'_>) {
+    if let Some(port) = context.ports.get(usize::from(adjacency.port.0)) {
         let destination = take::<4>(packet.data(), ethernet::HEADER + 16).copied().unwrap_or_default();
         let own = error_source_v4(context.ports, port, destination.into());
         options::record_route(packet.data_mut(), own);
     }
-    Ok(())
 }
 
 /// The IP packet of a frame.

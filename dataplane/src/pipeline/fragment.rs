@@ -9,42 +9,61 @@ const COPIED: u8 = 0x80;
 const MORE: u16 = 0x2000;
 const HEADER: usize = ethernet::HEADER;
 
-/// Copies a segmented frame into one buffer of `pool`; `None` if it is contiguous already, or no buffer is large enough. Drivers with fixed
-/// buffer sizes (e1000) receive a large frame in several buffers.
-pub fn gather<P: Packet>(frame: &P, pool: &mut impl Pool<P>, room: &mut Vec<u8>) -> Option<P> {
-    let length = frame.length();
-    if frame.data().len() == length || length > room.capacity() {
-        return None;
-    }
-    room.resize(length, 0);
-    frame.copy_to(room).then(|| pool.packet(room)).flatten()
+/// Room for the work on one frame, reserved once: nothing is allocated per packet.
+#[derive(Debug)]
+pub struct Scratch {
+    /// A segmented frame, contiguous.
+    whole: Vec<u8>,
+    /// One fragment.
+    piece: Vec<u8>,
 }
 
-/// Splits a rewritten frame into fragments of at most `mtu` bytes of IP. The frame itself, shortened, is the first; the others come from
-/// `pool` and are appended to `made` in order. An error, with nothing appended, if a buffer is missing or the frame is segmented.
+impl Default for Scratch {
+    fn default() -> Self {
+        let longest = usize::from(u16::MAX) + HEADER;
+        Scratch { whole: Vec::with_capacity(longest), piece: Vec::with_capacity(longest) }
+    }
+}
+
+/// Splits a rewritten frame into fragments of at most `mtu` bytes of IP. The frame itself becomes the first; the others come from `pool` and
+/// are appended to `made` in order. A segmented frame is replaced by a first fragment from `pool`, so that a frame in several buffers
+/// (drivers receive large ones so) needs no buffer of its own length.
 ///
 /// # Errors
-/// The drop reason, with nothing appended to `made`: a packet buffer is missing, or the frame is segmented.
+/// The drop reason, with nothing appended to `made`: a packet buffer is missing, the MTU has no room for 8 bytes behind the header, or the
+/// lengths are not those of an IPv4 packet.
 pub fn fragment<P: Packet>(
     frame: &mut P,
     mtu: u16,
     pool: &mut impl Pool<P>,
-    room: &mut Vec<u8>,
+    scratch: &mut Scratch,
     made: &mut Vec<P>,
 ) -> Result<(), Reason> {
     made.clear();
-    let bytes = frame.data();
-    if bytes.len() != frame.length() {
-        return Err(Reason::Oversized);
+    let Scratch { whole, piece: room } = scratch;
+    let segmented = frame.data().len() != frame.length();
+    if segmented {
+        if frame.length() > whole.capacity() {
+            return Err(Reason::Oversized);
+        }
+        whole.resize(frame.length(), 0);
+        if !frame.copy_to(whole) {
+            return Err(Reason::Oversized);
+        }
     }
+    let bytes: &[u8] = if segmented { whole } else { frame.data() };
     let packet = bytes.get(HEADER..).ok_or(Reason::ShortPacket)?;
     let header = ipv4::Header::new_checked(packet, packet.len()).map_err(|_| Reason::BadLength)?;
+    if header.ends_beyond() {
+        return Err(Reason::BadFragment);
+    }
     let (length, payload) = (header.header_length(), header.payload());
     // RFC 791 §3.2: all fragments but the last are multiples of 8 bytes.
     let each = usize::from(mtu).saturating_sub(length) & !7;
     if each == 0 {
         return Err(Reason::TooBig);
     }
+    // RFC 791 §3.2: a fragment of a fragment keeps the offset of the whole, and more follow its last one if more followed it.
     let (offset, last) = (header.fragment_offset(), !header.more_fragments());
     let options = copied(header.bytes().get(ipv4::HEADER..).unwrap_or_default());
     let pieces = payload.len().div_ceil(each);
@@ -55,6 +74,7 @@ pub fn fragment<P: Packet>(
         let header_length = ipv4::HEADER + options.as_slice().len();
         room.extend_from_slice(data);
         let more = if last && number + 1 == pieces { 0 } else { MORE };
+        // Within 13 bits: the end of the packet is not beyond 65,535.
         let field = more | (offset + (number * each / 8) as u16);
         let ip = room.get_mut(HEADER..).unwrap_or_default();
         seal(ip, header_length, header_length + data.len(), field);
@@ -67,7 +87,15 @@ pub fn fragment<P: Packet>(
         }
     }
     let first = length + each;
-    if !frame.truncate(HEADER + first) {
+    if segmented {
+        match bytes.get(..HEADER + first).and_then(|bytes| pool.packet(bytes)) {
+            Some(packet) => *frame = packet,
+            None => {
+                made.clear();
+                return Err(Reason::NoBuffer);
+            }
+        }
+    } else if !frame.truncate(HEADER + first) {
         made.clear();
         return Err(Reason::Oversized);
     }
@@ -164,24 +192,100 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_frame_in_several_buffers_is_gathered_in_one_where_there_is_room() {
-        let frame = InTwoBuffers((0..3_014).map(|at| at as u8).collect());
-        let mut pool = MemoryPool::default();
-        let whole = gather(&frame, &mut pool, &mut Vec::with_capacity(4_000)).unwrap();
-        assert_eq!(whole.0, frame.0);
-        assert!(gather(&frame, &mut pool, &mut Vec::with_capacity(3_000)).is_none());
-        let mut pool = MemoryPool::default();
-        pool.limit(Some(0));
-        assert!(gather(&frame, &mut pool, &mut Vec::with_capacity(4_000)).is_none());
-        assert!(gather(&vec![0; 60], &mut MemoryPool::default(), &mut Vec::new()).is_none(), "it is in one");
+    /// A rewritten frame of this length, from the first byte of IP, with this flags-and-offset field.
+    fn frame(length: usize, field: u16) -> Vec<u8> {
+        let mut frame = vec![0; HEADER];
+        frame.extend([0x45, 0, 0, 0, 0, 1, 0, 0, 63, 17, 0, 0, 192, 0, 2, 7, 10, 1, 2, 3]);
+        frame.extend((ipv4::HEADER..length).map(|at| at as u8));
+        seal(&mut frame[HEADER..], ipv4::HEADER, length, field);
+        frame
+    }
+
+    /// Header fields of a fragment: total length, offset in bytes, more fragments.
+    fn read(bytes: &[u8]) -> (u16, u32, bool) {
+        let ip = &bytes[HEADER..];
+        let header = ipv4::Header::new_checked(ip, ip.len()).unwrap();
+        (header.total_length(), u32::from(header.fragment_offset()) * 8, header.more_fragments())
+    }
+
+    fn cut(mut frame: Vec<u8>, mtu: u16) -> Result<Vec<Vec<u8>>, Reason> {
+        let mut made = Vec::new();
+        fragment(&mut frame, mtu, &mut MemoryPool::default(), &mut Scratch::default(), &mut made)?;
+        made.insert(0, frame);
+        Ok(made)
     }
 
     #[test]
-    fn a_frame_in_several_buffers_is_oversized_whatever_the_pool_has() {
-        let mut frame = InTwoBuffers(vec![0x45; 3_014]);
-        let (mut pool, mut room, mut made) = (MemoryPool::default(), Vec::new(), Vec::new());
-        assert_eq!(fragment(&mut frame, 1_500, &mut pool, &mut room, &mut made), Err(Reason::Oversized));
+    fn a_frame_in_several_buffers_is_cut_like_one_in_a_single_buffer() {
+        let (mut pool, mut scratch) = (MemoryPool::default(), Scratch::default());
+        let whole = frame(3_000, 0);
+        let (mut chained, mut made) = (InTwoBuffers(whole.clone()), Vec::new());
+        assert_eq!(fragment(&mut chained, 1_500, &mut pool, &mut scratch, &mut made), Ok(()));
+        let pieces: Vec<Vec<u8>> = std::iter::once(chained).chain(made).map(|piece| piece.0).collect();
+        assert_eq!(pieces, cut(whole.clone(), 1_500).unwrap());
+        for buffers in 0..3 {
+            pool.limit(Some(buffers));
+            let (mut chained, mut made) = (InTwoBuffers(whole.clone()), Vec::new());
+            assert_eq!(
+                fragment(&mut chained, 1_500, &mut pool, &mut scratch, &mut made),
+                Err(Reason::NoBuffer)
+            );
+            assert!(made.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_frame_longer_than_any_packet_is_refused() {
+        let (mut chained, mut made) = (InTwoBuffers(vec![0x45; 65_536 + HEADER]), Vec::new());
+        let cut =
+            fragment(&mut chained, 1_500, &mut MemoryPool::default(), &mut Scratch::default(), &mut made);
+        assert_eq!(cut, Err(Reason::Oversized));
         assert!(made.is_empty());
+    }
+
+    #[test]
+    fn the_last_fragment_holds_the_rest_whatever_it_is() {
+        for rest in [1, 7, 8, 9, 1_479, 1_480] {
+            let pieces = cut(frame(20 + 1_480 + rest, 0), 1_500).unwrap();
+            let read: Vec<_> = pieces.iter().map(|piece| read(piece)).collect();
+            assert_eq!(read, [(1_500, 0, true), (20 + rest as u16, 1_480, false)]);
+        }
+        assert_eq!(cut(frame(20 + 1_480 + 1_481, 0), 1_500).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_longest_packet_keeps_its_offsets_within_13_bits() {
+        for field in [0, MORE] {
+            let pieces = cut(frame(65_535, field), 1_500).unwrap();
+            let mut end = 0;
+            for (at, piece) in pieces.iter().enumerate() {
+                let (total, offset, more) = read(piece);
+                assert_eq!((offset, more), (end, at + 1 < pieces.len() || field == MORE));
+                end = offset + u32::from(total) - 20;
+            }
+            assert_eq!(end, 65_515);
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_cut_up_to_the_last_byte_of_a_packet_and_not_beyond() {
+        // Its end: 65,535 bytes with the header, then one more.
+        let offset = (65_535 - 2_007) / 8;
+        let pieces = cut(frame(2_007, offset), 1_500).unwrap();
+        let read: Vec<_> = pieces.iter().map(|piece| read(piece)).collect();
+        let start = u32::from(offset) * 8;
+        assert_eq!(read, [(1_500, start, true), (2_007 - 1_480, start + 1_480, false)]);
+        assert_eq!(cut(frame(2_008, offset), 1_500), Err(Reason::BadFragment));
+        assert_eq!(cut(frame(2_000, 0x1fff), 1_500), Err(Reason::BadFragment));
+    }
+
+    #[test]
+    fn an_mtu_without_room_for_8_bytes_is_too_small() {
+        for (mtu, pieces) in [(28, Some(10)), (35, Some(10)), (36, Some(5))] {
+            assert_eq!(cut(frame(100, 0), mtu).ok().map(|made| made.len()), pieces, "{mtu}");
+        }
+        for mtu in [0, 1, 19, 20, 27] {
+            assert_eq!(cut(frame(100, 0), mtu), Err(Reason::TooBig), "{mtu}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
-use super::options;
+use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv4::{HEADER, Header, Invalid};
@@ -18,6 +18,11 @@ const IP: usize = ethernet::HEADER;
 const LINK_LOCAL_NET: [u8; 2] = [169, 254];
 /// 224.0.0.0/24, the local network control block, used by routing protocols (RFC 5771 §4).
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
+
+/// A plain header in the first eight bytes, which are one load: version 4 with a header of 20 bytes, and neither a total length nor a
+/// fragment offset of 32 KiB or more. So the end of a plain fragment cannot pass 65,535 (see [`ends_beyond`](Header::ends_beyond)).
+const PLAIN: u64 = 0x45;
+const PLAIN_MASK: u64 = u64::from_le_bytes([0xff, 0, 0x80, 0, 0, 0, 0x10, 0]);
 
 /// Fast path: all checks of [`ipv4_input`] at once, for frames to our own MAC address. Valid packets without options are added to the
 /// family's batch. Returns the other packets, which take the exception path. With `OFFLOAD`, a checksum that the device verified is not
@@ -39,38 +44,44 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
         let sum = || halves(first) + halves(second) + u64::from(destination);
         let checked = OFFLOAD && packet.has_good_ipv4_checksum();
         let total = u16::from_be_bytes([head[IP + 2], head[IP + 3]]);
-        let good = (head[IP] == 0x45)
+        let end = usize::from(total) + IP;
+        let good = (first & PLAIN_MASK == PLAIN)
             & (usize::from(total) >= HEADER)
-            & (usize::from(total) + IP <= packet.length())
+            & (end <= packet.length())
             & (checked || sum().is_multiple_of(0xffff))
             & is_unicast(head[IP + 12])
             & is_unicast(head[IP + 16])
             & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
-        let flags = if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 };
+        let flags = (if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(end, packet.length());
         batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
         others |= PacketMask::from(!good) << at;
     }
     others
 }
 
-/// Exception path. `None`: the packet is in the family's batch. Its time to live is checked once it is known to be forwarded.
+/// Exception path. `None`: the packet is in the family's batch. Its time to live is checked once it is known to be forwarded. With `class_e`,
+/// addresses of class E are as good as others.
 pub fn ipv4_input(
     bytes: &[u8],
     length: usize,
     link: LinkDestination,
     at: u8,
+    class_e: bool,
     batch: &mut FamilyBatch<u32>,
 ) -> Option<Verdict> {
     let header = match Header::new_checked(bytes, length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
+    if header.ends_beyond() {
+        return Some(Verdict::Drop(Reason::BadFragment));
+    }
     let destination = header.destination();
-    if is_martian_source(header.source()) {
+    if is_martian_source(header.source(), class_e) {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
-    if is_special(destination) {
+    if is_special(destination, class_e) {
         return Some(special(destination));
     }
     // §5.3.4: a router must not forward a packet that it received as a link-layer broadcast.
@@ -78,6 +89,7 @@ pub fn ipv4_input(
         return Some(Verdict::Drop(Reason::LinkBroadcast));
     }
     let mut flags = if header.ttl() <= 1 { TTL_EXPIRED } else { 0 };
+    flags |= trailer::flag(IP + usize::from(header.total_length()), IP + length);
     if is_link_local(header.source()) || is_link_local(destination) {
         flags |= LINK_LOCAL;
     }
@@ -97,9 +109,10 @@ fn is_unicast(first: u8) -> bool {
     (first.wrapping_sub(1) < 223) & (first != 127)
 }
 
-fn is_martian_source(address: Ipv4Addr) -> bool {
+/// Whether the address cannot be that of a host. RFC 1112 §4 reserves class E (240.0.0.0/4); Linux takes all of it but the limited broadcast.
+fn is_martian_source(address: Ipv4Addr, class_e: bool) -> bool {
     let [first, ..] = address.octets();
-    !is_unicast(first)
+    !(is_unicast(first) || (class_e && first >= 240 && !address.is_broadcast()))
 }
 
 /// RFC 3927 §2.7, §7: a router forwards no packets from or to these addresses, whatever their time to live.
@@ -109,8 +122,8 @@ fn is_link_local(address: Ipv4Addr) -> bool {
 }
 
 /// The same for a destination; multicast groups are handled separately.
-fn is_special(address: Ipv4Addr) -> bool {
-    is_martian_source(address)
+fn is_special(address: Ipv4Addr, class_e: bool) -> bool {
+    is_martian_source(address, class_e)
 }
 
 /// Link-local groups may be for a routing protocol of this host. Beyond the link there is no multicast routing, and a limited broadcast is

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
+use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
 use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
@@ -29,7 +29,8 @@ pub fn fast<P: Packet>(packets: &[P], mask: PacketMask, batch: &mut FamilyBatch<
             & (total + IP <= packet.length())
             & is_plain(source)
             & is_plain(destination);
-        let flags = if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 };
+        let flags =
+            (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(total + IP, packet.length());
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
         batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
@@ -48,29 +49,29 @@ fn is_plain(upper: u64) -> bool {
 /// Exception path. `None`: the packet is in the family's batch. Its hop limit is checked once it is known to be forwarded.
 pub fn ipv6_input(
     bytes: &[u8],
-    length: usize,
+    packet_length: usize,
     link: LinkDestination,
     at: u8,
     batch: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
-    let header = match Header::new_checked(bytes, length) {
+    let header = match Header::new_checked(bytes, packet_length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
     let (source, destination) = (header.source(), header.destination());
-    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a multicast address is never a source.
-    if source.is_multicast() || source.is_loopback() {
+    // RFC 4291 §2.5.3, §2.7: loopback never leaves a node, a multicast address is never a source. RFC 6890 §2.2.3: mapped addresses never
+    // appear on a wire.
+    if source.is_multicast() || source.is_loopback() || is_mapped(source) {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
     if destination.is_multicast() {
         return Some(to_group(&header, destination));
     }
-    // §2.5.2: the unspecified address is never a destination, and a source only of packets to groups. RFC 6890 §2.2.3: mapped addresses
-    // never appear on a wire.
+    // §2.5.2: the unspecified address is never a destination, and a source only of packets to groups.
     if destination.is_loopback() || destination.is_unspecified() || is_mapped(destination) {
         return Some(Verdict::Drop(Reason::MartianDestination));
     }
-    if source.is_unspecified() || is_mapped(source) {
+    if source.is_unspecified() {
         return Some(Verdict::Drop(Reason::MartianSource));
     }
     if link == LinkDestination::Multicast {
@@ -82,6 +83,7 @@ pub fn ipv6_input(
     }
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
     let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
+    flags |= trailer::flag(IP + header.total_length(), IP + packet_length);
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }

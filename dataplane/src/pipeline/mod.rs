@@ -8,11 +8,11 @@
 //! | classify | [`classify`] | Ethernet: for this router? which protocol? |
 //! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
 //! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
-//! | source | [`reverse_path`] | RFC 3704, if the port enables it |
+//! | source | [`reverse_path`] | RFC 3704, if the port enables it; of packets to the router itself: [`martian`], in the output |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
-//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`] |
+//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
-//! | slow | [`slow`] | ICMP errors ([`icmp_error`]), fragments ([`fragment`]), held packets ([`hold`]) |
+//! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
 pub mod classify;
 pub mod family_batch;
@@ -22,10 +22,12 @@ pub mod fragment;
 pub mod hold;
 pub mod host_frame;
 pub mod icmp_error;
+pub mod icmp_limit;
 pub mod ipv4_input;
 pub mod ipv6_input;
 pub mod job;
 pub mod links;
+pub mod martian;
 pub mod options;
 pub mod output;
 pub mod port;
@@ -33,6 +35,7 @@ pub mod reverse_path;
 pub mod rewrite;
 pub mod rings;
 pub mod slow;
+pub mod trailer;
 mod tx_buffer;
 pub mod verdict;
 pub mod vlan;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fibcast_control::capture::Direction;
 
 use super::job::{Job, Task};
+use super::martian::OwnSources;
 use super::port::PortFacts;
 pub use super::rings::Rings;
 use super::tx_buffer::TxBuffer;
@@ -29,6 +30,7 @@ pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
     exception_paths: Box<[bool]>,
+    own_sources: OwnSources,
     rings: Rings,
     freed: I::Burst,
     hub: Arc<Hub>,
@@ -59,6 +61,7 @@ impl<I: Io> Output<I> {
             exits: ports.iter().map(exit).collect(),
             buffers,
             exception_paths: ports.iter().map(|port| port.exception_path).collect(),
+            own_sources: OwnSources::new(ports),
             rings,
             freed: I::Burst::default(),
             hub,
@@ -212,8 +215,13 @@ impl<I: Io> Output<I> {
     /// Address resolution (RFC 826, RFC 4861) always goes to the control thread.
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
         let exception_path = self.exception_paths.get(usize::from(port)).copied().unwrap_or(false);
+        let discovery = verdict == Verdict::Host && is_discovery(packet.data());
+        // Discovery with such a source is how the control thread finds a duplicate of an own address (RFC 4862 §5.4).
+        if verdict == Verdict::Host && !discovery && self.own_sources.contain(port, packet.data()) {
+            return Err(Reason::MartianSource);
+        }
         let ring = match verdict {
-            Verdict::Host if exception_path && is_discovery(packet.data()) => &self.rings.host,
+            Verdict::Host if discovery => &self.rings.host,
             Verdict::Host | Verdict::PuntMulticast if exception_path => &self.rings.kernel,
             Verdict::PuntMulticast => return Err(Reason::Multicast),
             _ => &self.rings.host,

@@ -49,6 +49,8 @@ pub struct PortFacts {
     pub exception_path: bool,
     /// The device verifies IPv4 header checksums.
     pub ipv4_checksum: bool,
+    /// Class E (240.0.0.0/4) is used for hosts; of all ports or of none.
+    pub allow_class_e: bool,
 }
 
 /// RFC 7600 §4.8: source of IPv4 errors from an IPv6-only router.

@@ -10,8 +10,10 @@ use fibcast_fib::{Adjacency, GroupIndex, PortId};
 
 use super::family_batch::Destination;
 use super::forward::{self, ForwardingContext};
+use super::fragment::Scratch;
 use super::hold::{self, Held, Hold};
-use super::icmp_error::{self, Limiter, Limits};
+use super::icmp_error;
+use super::icmp_limit::{Limiter, Limits};
 use super::job::{Job, Task};
 use super::output::Output;
 use super::{Verdict, fragment};
@@ -28,6 +30,7 @@ pub struct SlowPath<I: Io> {
     hold: Hold<PacketOf<I>>,
     limiter: Limiter,
     room: Vec<u8>,
+    scratch: Scratch,
     made: Vec<PacketOf<I>>,
     released: Vec<(Held<PacketOf<I>>, bool)>,
     failed: u64,
@@ -49,6 +52,7 @@ impl<I: Io> SlowPath<I> {
             hold: Hold::new(),
             limiter: Limiter::new(limits, ports),
             room: Vec::with_capacity(usize::from(u16::MAX) + ethernet::HEADER),
+            scratch: Scratch::default(),
             made: Vec::with_capacity(BURST),
             released: Vec::with_capacity(BURST),
             failed: 0,
@@ -108,7 +112,8 @@ impl<I: Io> SlowPath<I> {
         if !icmp_error::write(&mut self.room, job.packet.data(), reason, mtu, context.ports, job.port) {
             return;
         }
-        let sent = self.limiter.allows(job.port)
+        let kind = icmp_error::kind_of(reason);
+        let sent = self.limiter.allows(job.port, kind)
             && match self.pool.packet(&self.room) {
                 Some(packet) => self.send_own(packet, job.port, context, output, tally),
                 None => false,
@@ -116,17 +121,16 @@ impl<I: Io> SlowPath<I> {
         if sent {
             tally.icmp_sent += 1;
         } else {
-            tally.icmp_limited += 1;
+            tally.icmp_limited(kind);
         }
     }
 
     fn cut(&mut self, job: Job<PacketOf<I>>, port: u16, mtu: u16, output: &mut Output<I>, tally: &mut Tally) {
         let mut packet = job.packet;
-        if let Some(whole) = fragment::gather(&packet, &mut self.pool, &mut self.room) {
-            packet = whole;
-        }
         let mut made = std::mem::take(&mut self.made);
-        if let Err(reason) = fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.room, &mut made) {
+        if let Err(reason) =
+            fragment::fragment(&mut packet, mtu, &mut self.pool, &mut self.scratch, &mut made)
+        {
             tally.drop(job.port, reason);
         } else if let Err(reason) = output.send(port, packet, false, tally) {
             tally.drop(job.port, reason);
@@ -200,7 +204,8 @@ impl<I: Io> SlowPath<I> {
         put(packet.data_mut(), 0, &adjacency.header);
         let mut made = std::mem::take(&mut self.made);
         let mut sent =
-            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.room, &mut made).is_ok()
+            fragment::fragment(&mut packet, adjacency.mtu, &mut self.pool, &mut self.scratch, &mut made)
+                .is_ok()
                 && output.send(adjacency.port.0, packet, true, tally).is_ok();
         for piece in made.drain(..) {
             tally.fragments += 1;
@@ -230,7 +235,7 @@ impl<I: Io> SlowPath<I> {
 
     /// Updates the clock.
     pub fn tick(&mut self, now: Instant) {
-        self.limiter.refill(now);
+        self.limiter.tick(now);
     }
 
     /// Packets of the router itself that failed since the last call.

@@ -72,7 +72,7 @@ impl Router {
         let setups = config.port_setups(&macs);
         let facts = |port: &PortSetup| {
             let ipv4_checksum = ipv4_checksum.get(usize::from(port.link.device)).copied().unwrap_or(false);
-            PortFacts { ipv4_checksum, ..port.facts() }
+            PortFacts { ipv4_checksum, allow_class_e: config.ip.allow_class_e, ..port.facts() }
         };
         let facts: Vec<PortFacts> = setups.iter().map(facts).collect();
         let links = Arc::new(Links::default());
@@ -105,6 +105,8 @@ impl Router {
             routes: config.static_routes(),
             neighbors: config.static_neighbors(),
             limits: config.fib.limits(),
+            icmp: config.icmp,
+            allow_class_e: config.ip.allow_class_e,
             rings: rings.clone(),
             counters: counters.clone(),
         };

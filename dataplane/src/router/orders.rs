@@ -77,6 +77,7 @@ impl View {
             ("eal", config.eal != new.eal),
             ("workers", config.workers != new.workers),
             ("icmp", config.icmp != new.icmp),
+            ("ip", config.ip != new.ip),
             ("port", config.ports != new.ports),
         ];
         let fixed: Vec<&str> =

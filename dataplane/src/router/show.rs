@@ -6,7 +6,8 @@ use std::time::Duration;
 use fibcast_control::protocol::{Answer, DataplaneRequest, RouteQuery};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{
-    DropCount, DropList, GroupList, PortList, PortStatus, QueueStatus, RouteList, WorkerList, WorkerStatus,
+    DropCount, DropList, GroupList, IcmpCount, PortList, PortStatus, QueueStatus, RouteList, WorkerList,
+    WorkerStatus,
 };
 
 use fibcast_fib::VrfId;
@@ -18,6 +19,7 @@ use crate::capture::{CaptureOptions, Hub};
 use crate::config::{Config, Port};
 use crate::control::thread::ControlHandle;
 use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
+use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 
 /// How long the control thread may take to answer. It needs a second to apply a full table.
@@ -164,6 +166,7 @@ impl View {
                 tx_packets: 0,
                 tx_bytes: 0,
                 rx_missed: self.devices.get(port_index).map_or(0, DeviceState::missed),
+                tx_errors: self.devices.get(port_index).map_or(0, DeviceState::tx_errors),
                 tx_backpressure: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(port_index)) {
@@ -245,6 +248,15 @@ impl View {
                     let (port, reason) = (port.name.clone(), reason.name().to_owned());
                     list.drops.push(DropCount { port, reason, packets });
                 }
+            }
+        }
+        let of_control =
+            self.control.ask(CONTROL_TIMEOUT, |control| control.icmp_limited()).unwrap_or_default();
+        for (kind, own) in Kind::ALL.into_iter().zip(of_control) {
+            let count = |worker: &Snapshot| worker.icmp_limited_by.get(kind as usize).copied();
+            let messages = own + snapshots.iter().filter_map(count).sum::<u64>();
+            if messages != 0 {
+                list.icmp_limited.push(IcmpCount { kind: kind.name().to_owned(), messages });
             }
         }
         list

@@ -23,6 +23,7 @@ pub struct DeviceState {
     pub mac: Mac,
     link: AtomicU8,
     missed: AtomicU64,
+    tx_errors: AtomicU64,
 }
 
 /// By port index.
@@ -47,6 +48,11 @@ impl DeviceState {
         self.missed.load(Ordering::Relaxed)
     }
 
+    /// Packets that the driver took for sending and lost.
+    pub fn tx_errors(&self) -> u64 {
+        self.tx_errors.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_link(&self, up: bool) {
         self.link.store(if up { UP } else { DOWN }, Ordering::Relaxed);
     }
@@ -54,6 +60,7 @@ impl DeviceState {
     pub(super) fn set_stats(&self, stats: &Stats) {
         let missed = stats.rx_missed + stats.rx_no_buffer + stats.rx_errors;
         self.missed.store(missed, Ordering::Relaxed);
+        self.tx_errors.store(stats.tx_errors, Ordering::Relaxed);
     }
 }
 
@@ -79,8 +86,9 @@ mod tests {
             rx_no_buffer: 2,
             rx_errors: 4,
             rx_packets: 8,
+            tx_errors: 16,
             ..Stats::default()
         });
-        assert_eq!(state.missed(), 7);
+        assert_eq!((state.missed(), state.tx_errors()), (7, 16));
     }
 }

@@ -16,7 +16,7 @@ use crate::capture::Hub;
 use crate::counters::WorkerCounters;
 use crate::io::{Burst, Io, Receive};
 use crate::pipeline::Pipeline;
-use crate::pipeline::icmp_error::Limits;
+use crate::pipeline::icmp_limit::Limits;
 use crate::pipeline::output::{Output, Rings};
 use crate::pipeline::port::PortFacts;
 use crate::pipeline::slow::SlowPath;

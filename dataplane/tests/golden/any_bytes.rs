@@ -91,6 +91,10 @@ fn with_features(features: u8) -> Stage {
         if has(6) {
             setup.neighbors.clear();
         }
+        if has(7) {
+            setup.allow_class_e = true;
+            setup.routes.push(route("240.0.0.0/4", "198.51.100.9"));
+        }
     })
 }
 

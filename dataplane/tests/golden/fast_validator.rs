@@ -102,7 +102,9 @@ fn is_reserved(address: &[u8]) -> bool {
 fn is_plain(accepted: &Accepted, packet: &Received) -> bool {
     let reserved = accepted.destination.is_ipv6()
         && (is_reserved(&packet.bytes[22..38]) || is_reserved(&packet.bytes[38..54]));
-    accepted.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved
+    // Lengths and fragment offsets of 32 KiB or more.
+    let long = accepted.destination.is_ipv4() && (packet.bytes[16] & 0x80 | packet.bytes[20] & 0x10) != 0;
+    accepted.flags & (OPTIONS | LINK_LOCAL) == 0 && !reserved && !long
 }
 
 fn facts() -> PortFacts {

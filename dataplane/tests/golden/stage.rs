@@ -11,6 +11,7 @@ use fibcast_dataplane::counters::{Snapshot, WorkerCounters};
 use fibcast_dataplane::io::memory::{Memory, MemoryPool, MemoryQueue};
 use fibcast_dataplane::packet::checksum;
 use fibcast_dataplane::packet::ethernet::Mac;
+use fibcast_dataplane::pipeline::icmp_error;
 use fibcast_dataplane::pipeline::output::Rings;
 use fibcast_dataplane::pipeline::port::{Link, PortFacts, ReversePath};
 use fibcast_dataplane::reason::Reason;
@@ -92,13 +93,17 @@ impl Stage {
             ],
             neighbors,
             limits: Limits { max_routes: 10_000, ..Limits::default() },
+            icmp: icmp_error::Limits::default(),
+            allow_class_e: false,
             rings: vec![Rings::default()],
             counters: Vec::new(),
         };
         change(&mut setup);
         let counters = Arc::new(WorkerCounters::new(setup.ports.len()));
         setup.counters = vec![counters.clone()];
-        let facts: Vec<PortFacts> = setup.ports.iter().map(PortSetup::facts).collect();
+        let (icmp, allow_class_e) = (setup.icmp, setup.allow_class_e);
+        let facts = |port: &PortSetup| PortFacts { allow_class_e, ..port.facts() };
+        let facts: Vec<PortFacts> = setup.ports.iter().map(facts).collect();
         let rings = setup.rings[0].clone();
         let mut control = Control::new(setup, now).unwrap();
         let pool = MemoryPool::default();
@@ -118,7 +123,7 @@ impl Stage {
             ports: facts,
             seed: 1,
             backlog: BACKLOG,
-            icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+            icmp,
             capture: capture.clone(),
             reader: control.reader("worker 0"),
             counters: counters.clone(),

@@ -106,7 +106,7 @@ pub struct PortList {
 }
 
 /// A port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStatus {
     /// Name in the configuration.
     pub name: String,
@@ -132,6 +132,10 @@ pub struct PortStatus {
     pub tx_bytes: u64,
     /// Packets dropped by the device before a worker received them (no buffer, ring full), as counted by its driver.
     pub rx_missed: u64,
+    /// Errors of sending, as counted by the driver: packets that it took and lost, which are part of `tx_packets`; some drivers (`net_vhost`)
+    /// also count those that they did not take.
+    #[serde(default)]
+    pub tx_errors: u64,
     /// Times that the driver took fewer packets than offered (TX backpressure). The packets waited, or were dropped as `tx_full`.
     #[serde(default)]
     pub tx_backpressure: u64,
@@ -228,6 +232,18 @@ pub struct DropList {
     pub held: u64,
     /// Dropped packets by port of arrival and reason, without zeros.
     pub drops: Vec<DropCount>,
+    /// ICMP messages of the router itself that were due but not sent, by kind, without zeros.
+    #[serde(default)]
+    pub icmp_limited: Vec<IcmpCount>,
+}
+
+/// ICMP messages of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IcmpCount {
+    /// Name of the kind, as in `[icmp]`.
+    pub kind: String,
+    /// How many.
+    pub messages: u64,
 }
 
 /// Packets dropped for one reason.

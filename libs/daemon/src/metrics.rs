@@ -62,6 +62,11 @@ struct DropLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IcmpLabel {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WorkerLabel {
     worker: u64,
 }
@@ -97,6 +102,11 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
                 drops.get_or_create(&DropLabel { port: drop.port, reason: drop.reason }).inc_by(drop.packets);
             }
             registry.register("dropped_packets", "Packets dropped, by port of arrival and reason", drops);
+            let limited = Family::<IcmpLabel, Counter>::default();
+            for messages in list.icmp_limited {
+                limited.get_or_create(&IcmpLabel { kind: messages.kind }).inc_by(messages.messages);
+            }
+            registry.register("icmp_limited", "ICMP messages that were due but not sent, by kind", limited);
         }
     }
     let mut text = String::new();

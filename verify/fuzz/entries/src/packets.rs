@@ -71,6 +71,8 @@ fn router(flags: u8) -> Router {
             (1, ip("2001:db8:1::9"), GATEWAY),
         ],
         limits: Limits { max_routes: 1_000, ..Limits::default() },
+        icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+        allow_class_e: false,
         rings: vec![Rings::default()],
         counters: Vec::new(),
     };

@@ -108,6 +108,8 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         routes: Vec::new(),
         neighbors: Vec::new(),
         limits: fibcast_fib::Limits::default(),
+        icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+        allow_class_e: false,
         rings: Vec::new(),
         counters: Vec::new(),
     };

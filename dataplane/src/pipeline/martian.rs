@@ -1,0 +1,73 @@
+//! Sources that a packet for the router itself cannot have: the router's own addresses, and network and broadcast addresses of its subnets.
+//!
+//! RFC 1812 §5.3.7 and RFC 1122 §3.2.1.3: such an address is no source, and an answer would go to the router itself (source and destination
+//! may even be the same, "LAND") or to all hosts of a subnet. Packets that are forwarded are checked by [`super::reverse_path`] on the ports
+//! that enable it, which accepts none of these either. This is where VPP checks too (`ip4-local`); Linux looks up every source.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use fibcast_fib::VrfId;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::port::PortFacts;
+use crate::packet::ethernet::{self, Frame, ipv4_at, ipv6_at};
+
+/// Longest prefix of an IPv4 subnet that has a network and a broadcast address (RFC 3021 §2.2).
+const LONGEST_WITH_BROADCAST: u8 = 30;
+
+/// The addresses that are no sources, of all ports.
+#[derive(Debug)]
+pub struct OwnSources {
+    vrfs: Box<[VrfId]>,
+    addresses: HashSet<(VrfId, IpAddr)>,
+}
+
+impl OwnSources {
+    /// Built from all ports, by port index.
+    pub fn new(ports: &[PortFacts]) -> OwnSources {
+        let of_port = |port: &PortFacts| {
+            let vrf = port.vrf;
+            let link_local = std::iter::once(IpAddr::V6(port.mac.link_local()));
+            let configured = port.addresses.iter().flat_map(|address| of_address(*address));
+            configured.chain(link_local).map(move |address| (vrf, address)).collect::<Vec<_>>()
+        };
+        OwnSources {
+            vrfs: ports.iter().map(|port| port.vrf).collect(),
+            addresses: ports.iter().flat_map(of_port).collect(),
+        }
+    }
+
+    /// Whether a frame that arrived on the port with index `port` has one of them as its IP source.
+    pub fn contain(&self, port: u16, frame: &[u8]) -> bool {
+        let (Some(vrf), Ok(frame)) = (self.vrfs.get(usize::from(port)), Frame::new_checked(frame)) else {
+            return false;
+        };
+        let source = match frame.ethertype() {
+            ethernet::IPV4 => ipv4_at(frame.payload(), 12).into(),
+            ethernet::IPV6 => ipv6_at(frame.payload(), 8).into(),
+            _ => return false,
+        };
+        self.rule_out(*vrf, source)
+    }
+
+    /// Whether no packet from `source` is delivered to the router itself in this VRF.
+    pub fn rule_out(&self, vrf: VrfId, source: IpAddr) -> bool {
+        self.addresses.contains(&(vrf, source))
+    }
+}
+
+/// The addresses that a configured address rules out: itself, and both edges of its subnet.
+fn of_address(address: IpNet) -> Vec<IpAddr> {
+    let mut all = vec![address.addr()];
+    if let IpNet::V4(v4) = address {
+        all.extend(edges(&v4).map(IpAddr::from));
+    }
+    all
+}
+
+/// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021 §2.2).
+fn edges(subnet: &Ipv4Net) -> impl Iterator<Item = std::net::Ipv4Addr> + use<> {
+    let has = subnet.prefix_len() <= LONGEST_WITH_BROADCAST;
+    [subnet.network(), subnet.broadcast()].into_iter().filter(move |_| has)
+}
