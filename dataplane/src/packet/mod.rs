@@ -9,6 +9,7 @@
 //! | [`ipv4`], [`ipv6`] | network headers |
 //! | [`arp`], [`nd`] | address resolution |
 //! | [`echo`] | replies to pings of own addresses |
+//! | [`igmp`], [`mld`], [`membership`] | group membership: queries, reports, and what both have in common |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
 //! | [`checksum`] | the Internet checksum, full and incremental |
 
@@ -17,8 +18,11 @@ pub mod checksum;
 pub mod echo;
 pub mod ethernet;
 pub mod icmp_error;
+pub mod igmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod membership;
+pub mod mld;
 pub mod nd;
 
 /// Why bytes cannot be parsed.
