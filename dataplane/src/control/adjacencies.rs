@@ -79,6 +79,7 @@ impl Control {
             self.neighbor_changed(key, mac);
         }
         if up {
+            changed.iter().for_each(|port_index| self.membership.restart(usize::from(*port_index), now));
             self.neighbors.probe(|key| changed.contains(&key.0.0), now);
         }
     }

@@ -10,6 +10,7 @@
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
 //! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
 //! | [`host`] | answers to ARP, ND and pings |
+//! | `memberships`, `kernel_addresses` | groups that the ports report; addresses that the kernel has on a TAP interface |
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
 //! | [`show`], [`trace`] | what an operator sees |
@@ -17,6 +18,8 @@
 mod adjacencies;
 mod apply;
 pub mod host;
+mod kernel_addresses;
+mod memberships;
 pub mod next_hops;
 pub mod orders;
 pub mod own_routes;
@@ -37,11 +40,13 @@ use fibcast_fib::{Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId}
 use ipnet::IpNet;
 
 use crate::counters::{Traffic, WorkerCounters};
+use crate::membership::Membership;
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
+use kernel_addresses::KernelAddresses;
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
 pub use pending::Batch;
@@ -101,6 +106,8 @@ pub struct Control {
     /// By port index: whether its link is down.
     down: Vec<bool>,
     host: host::Host,
+    membership: Membership,
+    kernel_addresses: KernelAddresses,
     counters: Vec<Arc<WorkerCounters>>,
     /// Values of group counters when the group was created, unless zero.
     baselines: HashMap<GroupLabel, Traffic>,
@@ -127,6 +134,8 @@ impl Control {
         let mut control = Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.ports.len()),
+            membership: Membership::new(&setup.ports),
+            kernel_addresses: KernelAddresses::default(),
             counters: setup.counters,
             baselines: HashMap::new(),
             ports: setup.ports,
@@ -178,6 +187,7 @@ impl Control {
         let room = self.rings.first().map_or(0, |rings| rings.originate.capacity() - rings.originate.len());
         self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
         busy |= self.perform();
+        self.report_groups(now);
         self.publish(now);
         self.publisher.collect();
         busy
@@ -192,6 +202,9 @@ impl Control {
             for _ in 0..rings.host.len() {
                 let Some(frame) = rings.host.pop() else { break };
                 busy = true;
+                if self.membership.handle(frame.bytes(), frame.port, now) {
+                    continue;
+                }
                 let answer =
                     self.host.handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
                 if let Some(answer) = answer {

@@ -68,7 +68,8 @@ impl Membership {
     pub fn new(ports: &[PortSetup]) -> Membership {
         let link = |port: &PortSetup| {
             let [a, b, c, d, e, f] = port.mac.0;
-            let seed = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ u64::from(port.link.vlan.unwrap_or(0)) << 48;
+            let seed =
+                u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ u64::from(port.link.vlan.unwrap_or(0)) << 48;
             Link { started: false, v4: Listener::new(seed), v6: Listener::new(!seed) }
         };
         Membership { links: ports.iter().map(link).collect(), next: None }

@@ -125,8 +125,11 @@ pub fn keep(frame: &mut [u8], keeps: impl Fn(Ipv4Addr) -> bool) -> bool {
     match message.first() {
         Some(&LEAVE) => !keeps(ipv4_at(message, 4)),
         Some(&V3_REPORT) => {
-            if super::membership::keep(message, |bytes| take::<4>(bytes, 0).is_some_and(|group| keeps((*group).into())), 4)
-            {
+            if super::membership::keep(
+                message,
+                |bytes| take::<4>(bytes, 0).is_some_and(|group| keeps((*group).into())),
+                4,
+            ) {
                 put(message, 2, &[0, 0]);
                 let field = checksum::checksum(message);
                 put(message, 2, &field.to_be_bytes());

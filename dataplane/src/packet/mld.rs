@@ -11,9 +11,8 @@ const QUERY: u8 = 130;
 const V1_REPORT: u8 = 131;
 const DONE: u8 = 132;
 const V2_REPORT: u8 = 143;
-/// Queries of version 1, and the fixed part of one of version 2 (RFC 3810 §8.1).
+/// Length of a query of version 1, and of what version 2 appends to (RFC 3810 §8.1).
 const SHORT: usize = 24;
-const LONG: usize = 28;
 /// Hop-by-hop options: ICMPv6 follows; Router Alert for MLD (RFC 2711 §2.1); padding.
 const HOP_BY_HOP: [u8; 8] = [nd::ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 /// RFC 2711 §2.1: option type and length of Router Alert, and its value for MLD.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fibcast_control::capture::Direction;
 
+use super::delivery::{Delivery, Receiver};
 use super::job::{Job, Task};
 use super::port::PortFacts;
 pub use super::rings::Rings;
@@ -14,7 +15,6 @@ use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
 use crate::counters::{BurstUpdate, Tally};
 use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
-use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
 
 /// Where the frames of a port leave.
@@ -28,7 +28,7 @@ struct Exit {
 pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
-    exception_paths: Box<[bool]>,
+    delivery: Delivery,
     rings: Rings,
     freed: I::Burst,
     hub: Arc<Hub>,
@@ -58,7 +58,7 @@ impl<I: Io> Output<I> {
         Output {
             exits: ports.iter().map(exit).collect(),
             buffers,
-            exception_paths: ports.iter().map(|port| port.exception_path).collect(),
+            delivery: Delivery::new(ports),
             rings,
             freed: I::Burst::default(),
             hub,
@@ -185,7 +185,12 @@ impl<I: Io> Output<I> {
                 return jobs.push(Job { packet, port, task: Task::Fragment(to, mtu) });
             }
             Verdict::Hold(key) => return jobs.push(Job { packet, port, task: Task::Hold(key) }),
-            Verdict::Control | Verdict::Host | Verdict::PuntMulticast | Verdict::Send(_) => {
+            Verdict::Control
+            | Verdict::Host
+            | Verdict::PuntMulticast
+            | Verdict::Kernel
+            | Verdict::PuntBoth
+            | Verdict::Send(_) => {
                 return match self.to_host(verdict, port, &packet) {
                     Ok(()) => {
                         tally.host += 1;
@@ -208,17 +213,18 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Packets for the router itself go to the TAP interface if the port has one, otherwise to the control thread, which answers pings.
-    /// Address resolution (RFC 826, RFC 4861) always goes to the control thread.
+    /// Passes a packet for the router itself to those on the host that it is for; see [`super::delivery`].
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
-        let exception_path = self.exception_paths.get(usize::from(port)).copied().unwrap_or(false);
-        let ring = match verdict {
-            Verdict::Host if exception_path && is_discovery(packet.data()) => &self.rings.host,
-            Verdict::Host | Verdict::PuntMulticast if exception_path => &self.rings.kernel,
-            Verdict::PuntMulticast => return Err(Reason::Multicast),
-            _ => &self.rings.host,
-        };
-        self.rings.give(ring, port, packet)
+        let rings = &self.rings;
+        match self.delivery.receiver(verdict, port, packet.data(), &rings.taps.load())? {
+            Receiver::Control => rings.give(&rings.host, port, packet),
+            Receiver::Kernel(owner) => rings.give(&rings.kernel, owner, packet),
+            Receiver::Both(owner) => {
+                // The control thread's copy counts: the kernel is one more listener.
+                let _ = rings.give(&rings.kernel, owner, packet);
+                rings.give(&rings.host, port, packet)
+            }
+        }
     }
 
     /// Passes a frame of the router itself to the kernel by a port's TAP interface; dropped if the ring is full.
@@ -296,11 +302,4 @@ impl<I: Io> std::fmt::Debug for Output<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Output").field("ports", &self.exits.len()).field("held", &self.held()).finish()
     }
-}
-
-/// RFC 4861: answers to the router's own requests arrive at its global addresses.
-fn is_discovery(frame: &[u8]) -> bool {
-    take::<2>(frame, 12) == Some(&ethernet::IPV6.to_be_bytes())
-        && frame.get(ethernet::HEADER + 6) == Some(&nd::ICMPV6)
-        && matches!(frame.get(ethernet::HEADER + ipv6::HEADER), Some(133..=137))
 }
