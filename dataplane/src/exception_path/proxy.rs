@@ -227,7 +227,17 @@ mod tests {
         assert_eq!(answer(&request(other, other), &port()), Answer::Wire);
         assert_eq!(answer(&request([0; 4], own), &port()), Answer::Ignore);
         let target = "2001:db8::77".parse().unwrap();
-        let probe = nd::solicitation(MAC, std::net::Ipv6Addr::UNSPECIFIED, target, None);
+        // RFC 4862 §5.4.2: a probe does not name its sender's MAC address.
+        let mut probe = nd::solicitation(MAC, std::net::Ipv6Addr::UNSPECIFIED, target, None);
+        probe[19] = 24;
+        probe[56..58].fill(0);
+        let field = crate::packet::checksum::pseudo_v6(
+            std::net::Ipv6Addr::UNSPECIFIED,
+            nd::solicited_node(target),
+            nd::ICMPV6,
+            &probe[54..78],
+        );
+        probe[56..58].copy_from_slice(&field.to_be_bytes());
         assert_eq!(answer(&probe, &port()), Answer::Wire);
         let unspecified = std::net::Ipv6Addr::UNSPECIFIED;
         assert_eq!(

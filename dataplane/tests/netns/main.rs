@@ -9,6 +9,7 @@ mod lab;
 
 mod ecmp_spreads;
 mod exception_path;
+mod host_protocols;
 mod hot_unplug;
 mod iperf;
 mod link_down;
