@@ -180,8 +180,8 @@ impl Interfaces {
                     .iter_mut()
                     .for_each(|own| own.follow_link(!rings.links.is_down(PortId(own.index()))));
             }
-            self.to_kernel();
-            let busy = self.from_kernel(&mut room);
+            self.deliver();
+            let busy = self.take(&mut room);
             if !busy {
                 tap::wait(self.all.iter().filter_map(HostPort::tap), PAUSE);
             }
@@ -190,7 +190,7 @@ impl Interfaces {
     }
 
     /// Passes the frames of the workers to the interfaces.
-    fn to_kernel(&mut self) {
+    fn deliver(&self) {
         for rings in &self.rings {
             for _ in 0..rings.kernel.len() {
                 let Some(mut frame) = rings.kernel.pop() else { break };
@@ -202,7 +202,7 @@ impl Interfaces {
     }
 
     /// Passes the frames of the interfaces to the first worker.
-    fn from_kernel(&mut self, room: &mut [u8]) -> bool {
+    fn take(&self, room: &mut [u8]) -> bool {
         let mut busy = false;
         if let Some(out) = self.rings.first() {
             for own in &self.all {

@@ -16,6 +16,7 @@ mod link_down;
 mod path_mtu;
 mod ping;
 mod reverse_path;
+mod routing_daemons;
 mod traceroute;
 mod vlan;
 mod vrf;

@@ -53,8 +53,15 @@ pub fn apply(tap: &Tap, setup: &Setup) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
     let link = Link { index: tap.index(), ..Link::default() };
     change(&mut kernel, Link { mac: Some(setup.mac), mtu: Some(setup.mtu.into()), ..link })?;
+    no_autoconfiguration(tap.name());
     change(&mut kernel, Link { up: true, ..link })?;
     restore(tap, setup)
+}
+
+/// RFC 4862 §2, RFC 4861 §6.2: a router's interface is not configured by the advertisements of other routers. An operator may switch it on.
+fn no_autoconfiguration(name: &str) {
+    // Without IPv6 there is no such file; in a container it may be read-only.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
 }
 
 /// Adds addresses, routes and rules as far as they are missing: IPv6 addresses and all routes vanish when the interface is set down. Rules
