@@ -11,7 +11,7 @@ use super::next_hops::owned;
 use crate::neighbor::{Action, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
-use crate::packet::{arp, echo, ipv4, ipv6, nd};
+use crate::packet::{arp, echo, ipv4, ipv6, nd, upper_layer};
 use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::icmp_error::{Limiter, Limits};
 
@@ -92,15 +92,11 @@ impl Host {
                 let own = header.destination();
                 let vrf = ports.get(usize::from(frame.port))?.vrf;
                 let known = owned(own.into(), vrf, ports);
-                let upper = matches!(header.next_header(), TCP | UDP);
-                if !known
-                    || !upper
-                    || !icmp_error::may_answer_v6(&header, false)
-                    || !self.limiter.allows(frame.port)
-                {
+                let error = upper_layer::refusal(&header).filter(|_| known)?;
+                if !icmp_error::may_answer_v6(&header, false) || !self.limiter.allows(frame.port) {
                     return None;
                 }
-                icmp_error::build_v6(&mut room, unreachable(1, 4), own, &header, bytes);
+                icmp_error::build_v6(&mut room, error, own, &header, bytes);
             }
             _ => return None,
         }

@@ -11,6 +11,7 @@
 //! | [`echo`] | replies to pings of own addresses |
 //! | [`igmp`], [`mld`], [`membership`] | group membership: queries, reports, and what both have in common |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
+//! | [`upper_layer`] | what is said about IPv6 packets that nothing accepts |
 //! | [`checksum`] | the Internet checksum, full and incremental |
 
 pub mod arp;
@@ -24,6 +25,7 @@ pub mod ipv6;
 pub mod membership;
 pub mod mld;
 pub mod nd;
+pub mod upper_layer;
 
 /// Why bytes cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

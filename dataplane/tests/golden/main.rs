@@ -32,6 +32,7 @@ mod orders;
 mod own_packets;
 mod punt;
 mod recursive_next_hops;
+mod refusals;
 mod reverse_path;
 mod spread;
 mod table_batches;
