@@ -48,6 +48,14 @@ impl Delivery {
         }
     }
 
+    /// A packet that arrived on `port` is about to be dropped for this reason; whether a DHCP client on its TAP interface waits for it.
+    #[cold]
+    pub fn is_for_dhcp_client(&self, reason: Reason, port: u16, frame: &[u8]) -> bool {
+        matches!(reason, Reason::NoRoute | Reason::Blackhole | Reason::Unreachable | Reason::Prohibited)
+            && self.has_tap(port)
+            && punt::is_dhcp_offer(frame)
+    }
+
     fn has_tap(&self, port: u16) -> bool {
         self.ports.get(usize::from(port)).is_some_and(|(_, tap)| *tap)
     }

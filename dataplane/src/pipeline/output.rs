@@ -178,6 +178,12 @@ impl<I: Io> Output<I> {
         tally: &mut Tally,
         jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
+        let verdict = match verdict {
+            Verdict::Drop(reason) if self.delivery.is_for_dhcp_client(reason, port, packet.data()) => {
+                Verdict::Kernel
+            }
+            verdict => verdict,
+        };
         let (reason, mtu) = match verdict {
             Verdict::Drop(reason) => (reason, 0),
             Verdict::TooBig(mtu) => (Reason::TooBig, mtu),

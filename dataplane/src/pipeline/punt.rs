@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::Verdict;
 use super::port::PortFacts;
-use crate::packet::ethernet::LinkDestination;
+use crate::packet::ethernet::{self, Frame, LinkDestination};
 use crate::packet::{igmp, ipv4, ipv6, mld, nd, take};
 use crate::reason::Reason;
 
@@ -23,6 +23,9 @@ const ENCAPSULATIONS: [u16; 6] = [0x8100, 0x88a8, 0x8847, 0x8848, 0x8864, 0x88e5
 const UDP: u8 = 17;
 /// RFC 2131 §4.1: the port of DHCP servers and relays.
 const DHCP_SERVER: u16 = 67;
+
+/// RFC 2131 §4.1: the port of DHCP clients.
+const DHCP_CLIENT: u16 = 68;
 
 /// Whether a frame that is neither IP nor ARP belongs to a protocol of the link: LLDP (0x88cc), LACP (0x8809), IS-IS (LLC; 0x8870 where a
 /// length does not fit), EAPOL, and so on. Such a frame crosses a TAP interface unchanged, both ways.
@@ -82,6 +85,19 @@ pub fn ipv4(found: Verdict, bytes: &[u8], link: LinkDestination, port: &PortFact
         && take::<2>(header.payload(), 2) == Some(&DHCP_SERVER.to_be_bytes())
         && port.addresses.iter().any(|own| own.addr() == IpAddr::V4(destination));
     if to_server { Verdict::Host } else { found }
+}
+
+/// RFC 2131 §4.1: a server may send to the address that it offers, which the client does not have yet. For packets that are not forwarded.
+#[cold]
+pub fn is_dhcp_offer(frame: &[u8]) -> bool {
+    let Ok(frame) = Frame::new_checked(frame) else { return false };
+    frame.ethertype() == ethernet::IPV4
+        && ipv4::Header::measured(frame.payload(), usize::from(u16::MAX)).is_ok_and(|header| {
+            header.protocol() == UDP
+                && header.fragment_offset() == 0
+                && take::<2>(header.payload(), 0) == Some(&DHCP_SERVER.to_be_bytes())
+                && take::<2>(header.payload(), 2) == Some(&DHCP_CLIENT.to_be_bytes())
+        })
 }
 
 /// RFC 1812 §4.2.2.11: the broadcast address of a subnet; subnets of one or two addresses have none (RFC 3021).

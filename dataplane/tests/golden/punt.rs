@@ -232,6 +232,24 @@ fn dhcp_broadcasts_are_for_the_host() {
 }
 
 #[test]
+fn an_offer_to_an_address_that_is_not_there_yet_is_for_the_dhcp_client() {
+    let offer = |destination: &str, ports: [u16; 2]| {
+        let mut packet = udp([192, 0, 2, 7], destination, ports[1]);
+        packet[..6].copy_from_slice(&PORT[0].0);
+        packet[34..36].copy_from_slice(&ports[0].to_be_bytes());
+        packet
+    };
+    let mut stage = taps();
+    assert_eq!(tap_for(&mut stage, offer("203.0.113.5", [67, 68])), Some(0), "no route");
+    assert_eq!(tap_for(&mut stage, offer("10.66.0.1", [67, 68])), Some(0), "blackhole");
+    stage.expect_drop(offer("203.0.113.5", [67, 69]), Reason::NoRoute);
+    stage.expect_drop(offer("203.0.113.5", [53, 68]), Reason::NoRoute);
+    // To a host of somebody else it is a packet like any other.
+    stage.expect_forward(offer("10.1.2.3", [67, 68]));
+    Stage::new().expect_drop(offer("203.0.113.5", [67, 68]), Reason::NoRoute);
+}
+
+#[test]
 fn groups_of_the_link_and_joined_groups_are_for_the_host() {
     let mut stage = taps();
     for group in ["224.0.0.5", "224.0.0.18", "224.0.0.251", "224.0.0.1"] {

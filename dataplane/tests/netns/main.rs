@@ -17,6 +17,7 @@ mod path_mtu;
 mod ping;
 mod reverse_path;
 mod routing_daemons;
+mod snooping_switch;
 mod traceroute;
 mod vlan;
 mod vrf;
