@@ -299,6 +299,35 @@ fn an_address_that_an_operator_adds_is_the_ports() {
 }
 
 #[test]
+fn a_killed_router_leaves_nothing_of_an_operators_address() {
+    let Some(mut lab) = lab() else { return };
+    let (_, before) = lab.on_router("ip rule; ip -6 rule");
+    for _ in 0..2 {
+        let (content, text) = lab.on_router("ip address add 10.9.0.1/32 dev fc-p0");
+        assert!(content, "{text}");
+        until(&lab, "ip rule", |text| text.contains("from 10.9.0.1 "));
+        pings(&lab, 1, "10.9.0.1");
+        lab.kill();
+        lab.start(&|_| "exception_path = true", "");
+        assert_eq!(lab.on_router("ip rule; ip -6 rule").1, before);
+    }
+}
+
+#[test]
+fn a_deleted_interface_whose_name_is_taken_returns_when_the_name_is_free() {
+    let Some(lab) = lab() else { return };
+    let (content, text) = lab.on_router("ip link del fc-p0 && ip link add fc-p0 type bridge");
+    assert!(content, "{text}");
+    std::thread::sleep(Duration::from_secs(2));
+    pings(&lab, 0, "10.0.1.1");
+    pings_from_router(&lab, "10.0.1.1", "10.0.0.2");
+    let (content, text) = lab.on_router("ip link del fc-p0");
+    assert!(content, "{text}");
+    until(&lab, "ip -br address show fc-p0", |text| text.contains("10.0.0.1/24"));
+    pings(&lab, 0, "10.0.0.1");
+}
+
+#[test]
 fn groups_are_reported_at_the_start_and_to_a_querier() {
     for key in ["", "exception_path = true"] {
         let Some(mut lab) = ready() else { return };
