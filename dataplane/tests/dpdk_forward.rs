@@ -90,15 +90,17 @@ via = "198.51.100.9"
         drops.sent == u64::from(PACKETS)
     });
     let Ok(Answer::Ports(list)) = daemon.ask(DataplaneRequest::Ports) else { panic!("no answer") };
-    assert_eq!((list.ports[0].rx_packets, list.ports[1].tx_packets), (1_000, 1_000));
-    assert_eq!((list.ports[0].rx_bytes, list.ports[1].tx_bytes), (60_000, 60_000));
+    assert_eq!((list.ports[0].rx_packets, list.ports[0].rx_bytes), (1_000, 60_000));
+    // The port also reports its multicast groups.
+    assert!(list.ports[1].tx_packets >= 1_000 && list.ports[1].tx_bytes >= 60_000, "{list:?}");
     let own_mac = list.ports[1].mac.clone();
 
     // SIGTERM: the pcap file is complete only if the port was closed in order.
     assert!(daemon.process.stop().unwrap().success());
     assert!(!daemon.socket().exists());
 
-    let sent = pcap::read(&std::fs::read(&output).unwrap());
+    let mut sent = pcap::read(&std::fs::read(&output).unwrap());
+    sent.retain(|frame| frame[0] & 1 == 0);
     assert_eq!(sent.len(), PACKETS as usize);
     let own_mac: Vec<u8> = own_mac.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     for (number, frame) in sent.iter().enumerate() {
