@@ -11,6 +11,7 @@ use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
 
 use super::Control;
+use super::memberships::station;
 use super::own_routes::StaticRoute;
 use crate::packet::ipv6;
 
@@ -44,7 +45,7 @@ impl Control {
         self.kernel_addresses.by_port.insert(port_index, after);
         self.route_kernel_addresses();
         if let Some(port) = self.ports.get(port_index) {
-            self.membership.addresses_changed(port_index, port, now);
+            self.membership.addresses_changed(port_index, station(port), now);
         }
     }
 

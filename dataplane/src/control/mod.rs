@@ -134,7 +134,7 @@ impl Control {
         let mut control = Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.ports.len()),
-            membership: Membership::new(&setup.ports),
+            membership: Membership::new(setup.ports.iter().map(|port| port.mac)),
             kernel_addresses: KernelAddresses::default(),
             counters: setup.counters,
             baselines: HashMap::new(),

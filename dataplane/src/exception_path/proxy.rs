@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use crate::control::PortSetup;
-use crate::membership;
+use crate::membership::Station;
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::{arp, igmp, ipv6, mld, nd};
 use crate::pipeline::punt::{self, Discovery};
@@ -104,10 +104,11 @@ fn discovery(
 /// Prepares a frame to the link if it is a report of group membership: the kernel must not leave a group that the router itself is a member
 /// of. False if the frame must not be sent.
 pub fn keep_memberships(frame: &mut [u8], port: &PortSetup) -> bool {
+    let station = Station { mac: port.mac, addresses: &port.addresses };
     let ethertype = Frame::new_checked(frame).map(|view| view.ethertype());
     match ethertype {
-        Ok(ethernet::IPV4) => igmp::keep(frame, |group| membership::keeps(port, group.into())),
-        Ok(ethernet::IPV6) => mld::keep(frame, |group| membership::keeps(port, group.into())),
+        Ok(ethernet::IPV4) => igmp::keep(frame, |group| station.is_member(group.into())),
+        Ok(ethernet::IPV6) => mld::keep(frame, |group| station.is_member(group.into())),
         _ => true,
     }
 }

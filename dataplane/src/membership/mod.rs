@@ -3,7 +3,7 @@
 //! A snooping switch with a querier passes a group only to those that report it (RFC 4541). Without reports it would stop to pass neighbor
 //! solicitations for the router's addresses. [`Membership`] is the whole of it, one [`listener::Listener`] for each port and family: a
 //! sans-IO machine of which the control thread owns one. With a TAP interface, the kernel reports groups of its own by the same port;
-//! [`keeps`] tells which of them it must not leave.
+//! [`Station::is_member`] tells which of them it must not leave.
 //!
 //! Calls: [`start`](Membership::start) when a link is up for the first time and [`restart`](Membership::restart) when it is up again,
 //! [`addresses_changed`](Membership::addresses_changed), and [`handle`](Membership::handle) for received queries; then
@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-use crate::control::PortSetup;
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::membership::{Query, Record};
 use crate::packet::{igmp, ipv4, ipv6, mld, nd};
@@ -28,10 +27,22 @@ const RECORDS: usize = 48;
 const ALL_ROUTERS_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_ROUTERS_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
 
+/// What of a port decides its groups and its reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Station<'a> {
+    /// MAC address.
+    pub mac: Mac,
+    /// Addresses with their subnets.
+    pub addresses: &'a [IpNet],
+}
+
 /// The groups of one port.
 #[derive(Debug)]
 struct Link {
     started: bool,
+    mac: Mac,
+    /// Source of IGMP reports. RFC 3376 §4.2.13: an address of the port, or 0.0.0.0.
+    source: Ipv4Addr,
     v4: Listener,
     v6: Listener,
 }
@@ -44,43 +55,58 @@ pub struct Membership {
     next: Option<Instant>,
 }
 
-/// The groups that the router itself is a member of on a port. RFC 4291 §2.8: those of solicited nodes, for each address; all routers. The
-/// groups of all nodes and all systems are never reported (RFC 3810 §6, RFC 3376 §6).
-fn groups(port: &PortSetup) -> (Vec<IpAddr>, Vec<IpAddr>) {
-    let own = port.addresses.iter().map(IpNet::addr);
-    let v6 = own.clone().filter_map(|address| match address {
-        IpAddr::V6(v6) => Some(nd::solicited_node(v6)),
-        IpAddr::V4(_) => None,
-    });
-    let v6 = v6.chain([nd::solicited_node(port.mac.link_local()), ALL_ROUTERS_V6]);
-    let v4 = own.clone().any(|address| address.is_ipv4()).then_some(ALL_ROUTERS_V4.into());
-    (v4.into_iter().collect(), v6.map(IpAddr::V6).collect())
-}
+impl Station<'_> {
+    fn addresses_v4(self) -> impl Iterator<Item = Ipv4Addr> {
+        self.addresses.iter().filter_map(|address| match address {
+            IpNet::V4(v4) => Some(v4.addr()),
+            IpNet::V6(_) => None,
+        })
+    }
 
-/// Whether the router itself is a member of a group on a port.
-pub fn keeps(port: &PortSetup, group: IpAddr) -> bool {
-    let (v4, v6) = groups(port);
-    if group.is_ipv4() { v4.contains(&group) } else { v6.contains(&group) }
+    /// The groups that the router itself is a member of. RFC 4291 §2.8: those of solicited nodes, for each address; all routers. The groups of
+    /// all nodes and all systems are never reported (RFC 3810 §6, RFC 3376 §6).
+    fn groups_v6(self) -> impl Iterator<Item = Ipv6Addr> {
+        let addresses = self.addresses.iter().filter_map(|address| match address {
+            IpNet::V6(v6) => Some(v6.addr()),
+            IpNet::V4(_) => None,
+        });
+        let addresses = addresses.chain([self.mac.link_local()]);
+        addresses.map(nd::solicited_node).chain([ALL_ROUTERS_V6])
+    }
+
+    /// The same for IPv4, if the port has an address.
+    fn groups_v4(self) -> impl Iterator<Item = Ipv4Addr> {
+        self.addresses_v4().next().map(|_| ALL_ROUTERS_V4).into_iter()
+    }
+
+    /// Whether the router itself is a member of this group.
+    pub fn is_member(self, group: IpAddr) -> bool {
+        match group {
+            IpAddr::V4(group) => self.groups_v4().any(|own| own == group),
+            IpAddr::V6(group) => self.groups_v6().any(|own| own == group),
+        }
+    }
 }
 
 impl Membership {
-    /// For these ports, whose links are not up yet.
-    pub fn new(ports: &[PortSetup]) -> Membership {
-        let link = |port: &PortSetup| {
-            let [a, b, c, d, e, f] = port.mac.0;
-            let seed =
-                u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ u64::from(port.link.vlan.unwrap_or(0)) << 48;
-            Link { started: false, v4: Listener::new(seed), v6: Listener::new(!seed) }
+    /// For ports with these MAC addresses, whose links are not up yet.
+    pub fn new(macs: impl Iterator<Item = Mac>) -> Membership {
+        let link = |(port_index, mac): (usize, Mac)| {
+            let [a, b, c, d, e, f] = mac.0;
+            // Sub-interfaces share the MAC address of their parent.
+            let seed = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) ^ (port_index as u64) << 48;
+            let (v4, v6) = (Listener::new(seed), Listener::new(!seed));
+            Link { started: false, mac, source: Ipv4Addr::UNSPECIFIED, v4, v6 }
         };
-        Membership { links: ports.iter().map(link).collect(), next: None }
+        Membership { links: macs.enumerate().map(link).collect(), next: None }
     }
 
     /// The link of a port is up for the first time.
-    pub fn start(&mut self, port_index: usize, port: &PortSetup, now: Instant) {
+    pub fn start(&mut self, port_index: usize, station: Station<'_>, now: Instant) {
         if let Some(link) = self.links.get_mut(port_index)
             && !std::mem::replace(&mut link.started, true)
         {
-            self.addresses_changed(port_index, port, now);
+            self.addresses_changed(port_index, station, now);
         }
     }
 
@@ -94,11 +120,11 @@ impl Membership {
     }
 
     /// A port has other addresses than before.
-    pub fn addresses_changed(&mut self, port_index: usize, port: &PortSetup, now: Instant) {
+    pub fn addresses_changed(&mut self, port_index: usize, station: Station<'_>, now: Instant) {
         if let Some(link) = self.links.get_mut(port_index).filter(|link| link.started) {
-            let (v4, v6) = groups(port);
-            link.v4.set_groups(v4, now);
-            link.v6.set_groups(v6, now);
+            link.source = station.addresses_v4().next().unwrap_or(Ipv4Addr::UNSPECIFIED);
+            link.v4.set_groups(station.groups_v4().map(IpAddr::V4), now);
+            link.v6.set_groups(station.groups_v6().map(IpAddr::V6), now);
             self.next = Some(now);
         }
     }
@@ -109,25 +135,42 @@ impl Membership {
         if let Some(link) = self.links.get_mut(usize::from(port_index)) {
             let listener = if is_v4 { &mut link.v4 } else { &mut link.v6 };
             listener.handle_query(&query, now);
-            let next = listener.next();
-            self.next = self.next.into_iter().chain(next).min();
+            self.next = self.next.into_iter().chain(listener.next()).min();
         }
         true
     }
 
     /// The frames that are due, each with the index of its port.
-    pub fn poll(&mut self, ports: &[PortSetup], now: Instant) -> Vec<(u16, Vec<u8>)> {
+    pub fn poll(&mut self, now: Instant) -> Vec<(u16, Vec<u8>)> {
         if self.next.is_none_or(|next| now < next) {
             return Vec::new();
         }
         let mut frames = Vec::new();
-        for (port_index, (link, port)) in self.links.iter_mut().zip(ports).enumerate() {
+        for (port_index, link) in self.links.iter_mut().enumerate() {
             let reports = link.v4.poll(now).into_iter().chain(link.v6.poll(now));
-            let built = reports.flat_map(|report| build(&report, port));
-            frames.extend(built.map(|frame| (port_index as u16, frame)));
+            for report in reports {
+                frames.extend(link.build(&report).into_iter().map(|frame| (port_index as u16, frame)));
+            }
         }
         self.next = self.links.iter().flat_map(|link| [link.v4.next(), link.v6.next()]).flatten().min();
         frames
+    }
+}
+
+impl Link {
+    /// The frames of a report.
+    fn build(&self, report: &Report) -> Vec<Vec<u8>> {
+        let (mac, own_v4, own_v6) = (self.mac, self.source, self.mac.link_local());
+        match report {
+            Report::Records(records) => records
+                .chunks(RECORDS)
+                .filter_map(|records| of_records(mac, own_v4, own_v6, records))
+                .collect(),
+            Report::Old(version, IpAddr::V4(group)) => vec![igmp::old_report(mac, own_v4, *version, *group)],
+            Report::Old(_, IpAddr::V6(group)) => vec![mld::old_report(mac, own_v6, *group)],
+            Report::Leave(IpAddr::V4(group)) => vec![igmp::leave(mac, own_v4, *group)],
+            Report::Leave(IpAddr::V6(group)) => vec![mld::done(mac, own_v6, *group)],
+        }
     }
 }
 
@@ -147,20 +190,6 @@ fn query(frame: &[u8]) -> Option<(Query, bool)> {
     }
 }
 
-/// The frames of a report.
-fn build(report: &Report, port: &PortSetup) -> Vec<Vec<u8>> {
-    let (mac, own_v4, own_v6) = (port.mac, address_v4(port), port.mac.link_local());
-    match report {
-        Report::Records(records) => {
-            records.chunks(RECORDS).filter_map(|records| of_records(mac, own_v4, own_v6, records)).collect()
-        }
-        Report::Old(version, IpAddr::V4(group)) => vec![igmp::old_report(mac, own_v4, *version, *group)],
-        Report::Old(_, IpAddr::V6(group)) => vec![mld::old_report(mac, own_v6, *group)],
-        Report::Leave(IpAddr::V4(group)) => vec![igmp::leave(mac, own_v4, *group)],
-        Report::Leave(IpAddr::V6(group)) => vec![mld::done(mac, own_v6, *group)],
-    }
-}
-
 /// The records of one report are of one family.
 fn of_records(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr, records: &[(Record, IpAddr)]) -> Option<Vec<u8>> {
     let of_v4 = |&(record, group): &(Record, IpAddr)| match group {
@@ -176,13 +205,4 @@ fn of_records(mac: Mac, v4: Ipv4Addr, v6: Ipv6Addr, records: &[(Record, IpAddr)]
     } else {
         Some(mld::report(mac, v6, &records.iter().filter_map(of_v6).collect::<Vec<_>>()))
     }
-}
-
-/// RFC 3376 §4.2.13: a report has an address of the port as its source, or 0.0.0.0.
-fn address_v4(port: &PortSetup) -> Ipv4Addr {
-    let first = port.addresses.iter().find_map(|address| match address.addr() {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    });
-    first.unwrap_or(Ipv4Addr::UNSPECIFIED)
 }
