@@ -27,21 +27,23 @@ pub struct Seen {
     up: Option<bool>,
     was_down: bool,
     mac: Option<Mac>,
+    mtu: Option<u32>,
     /// It was deleted, or left its namespace.
     pub deleted: bool,
 }
 
 impl Seen {
     /// A notification about its state.
-    pub fn link(&mut self, up: bool, mac: Option<Mac>) {
+    pub fn link(&mut self, up: bool, mac: Option<Mac>, mtu: Option<u32>) {
         self.up = Some(up);
         self.was_down |= !up;
         self.mac = mac.or(self.mac);
+        self.mtu = mtu.or(self.mtu);
     }
 
     /// Notifications were lost.
     pub fn anything() -> Seen {
-        Seen { up: Some(true), was_down: true, mac: None, deleted: true }
+        Seen { up: Some(true), was_down: true, mac: None, mtu: None, deleted: true }
     }
 }
 
@@ -152,6 +154,18 @@ impl HostPort {
             && let Some(change) = self.mac.reported(mac, now)
         {
             changed(tap, &self.port, change);
+        }
+        // What the kernel would send then does not fit into the frames of the port.
+        if seen.mtu.is_some_and(|mtu| mtu > u32::from(self.port.mtu)) {
+            tracing::warn!(
+                "interface {}: its MTU is set to {}, that of port {}",
+                self.name,
+                self.port.mtu,
+                self.port.name
+            );
+            if let Err(error) = setup::set_mtu(tap, self.port.mtu) {
+                tracing::warn!("interface {}: cannot set its MTU: {error}", self.name);
+            }
         }
         let Some(up) = seen.up else { return false };
         let restore = up && (seen.was_down || !self.up);

@@ -220,8 +220,8 @@ impl Interfaces {
             Ok(events) => {
                 for event in events {
                     match event {
-                        Event::Link { index, up, mac } => {
-                            seen.entry(index).or_default().link(up, mac.map(Mac))
+                        Event::Link { index, up, mac, mtu } => {
+                            seen.entry(index).or_default().link(up, mac.map(Mac), mtu)
                         }
                         Event::Deleted(index) => seen.entry(index).or_default().deleted = true,
                         Event::Addresses(index) => addresses |= self.all.iter().any(|own| own.is(index)),

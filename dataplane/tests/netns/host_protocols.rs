@@ -209,6 +209,9 @@ fn router_discovery_crosses_both_ways() {
         let link_local = fibcast_dataplane::packet::ethernet::Mac(mac(&lab, to)).link_local().to_string();
         crosses(&lab, from, &frame(other, own, 0x86dd, &icmpv6(own, &link_local, &advertisement)));
     }
+    // The interface of a router is not configured by advertisements.
+    let (_, text) = lab.on_router("cat /proc/sys/net/ipv6/conf/fc-p0/accept_ra; ip -6 route show default");
+    assert_eq!(text.trim(), "0");
 }
 
 #[test]
@@ -245,6 +248,19 @@ fn until(lab: &Lab, command: &str, wanted: impl Fn(&String) -> bool) -> String {
         assert!(Instant::now() < end, "{text}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn an_mtu_above_that_of_the_port_is_put_right() {
+    let Some(lab) = lab() else { return };
+    let (content, text) = lab.on_router("ip link set fc-p0 mtu 1400");
+    assert!(content, "{text}");
+    pings(&lab, 0, "10.0.0.1");
+    let (content, text) =
+        lab.on_router("ip link show fc-p0 | grep -q 'mtu 1400 ' && ip link set fc-p0 mtu 9000");
+    assert!(content, "a smaller one is the operator's choice: {text}");
+    until(&lab, "ip link show fc-p0", |text| text.contains("mtu 1500 "));
+    pings(&lab, 0, "-M do -s 1472 10.0.0.1");
 }
 
 #[test]

@@ -126,6 +126,14 @@ pub fn set_mac(tap: &Tap, mac: [u8; 6]) -> io::Result<()> {
     change(&mut Kernel::open()?, Link { index: tap.index(), mac: Some(mac), ..Link::default() })
 }
 
+/// Sets only the MTU.
+///
+/// # Errors
+/// The system's error.
+pub fn set_mtu(tap: &Tap, mtu: u16) -> io::Result<()> {
+    change(&mut Kernel::open()?, Link { index: tap.index(), mtu: Some(mtu.into()), ..Link::default() })
+}
+
 /// Removes what does not disappear with the interface.
 ///
 /// # Errors

@@ -22,6 +22,8 @@ pub enum Event {
         up: bool,
         /// Its MAC address.
         mac: Option<[u8; 6]>,
+        /// Its MTU.
+        mtu: Option<u32>,
     },
     /// It was deleted, or left this network namespace or a bridge.
     Deleted(u32),
@@ -64,8 +66,8 @@ impl Watch {
                 Received::Messages(messages) => {
                     for message in messages.flatten() {
                         let link = || {
-                            let Link { index, up, mac, .. } = Link::read(&message)?;
-                            Some(Event::Link { index, up, mac })
+                            let Link { index, up, mac, mtu } = Link::read(&message)?;
+                            Some(Event::Link { index, up, mac, mtu })
                         };
                         let deleted = || Link::deleted(&message).map(Event::Deleted);
                         let addresses = || Address::changed(&message).map(Event::Addresses);
