@@ -229,10 +229,10 @@ impl Interfaces {
                     }
                 }
             }
-            // Its messages are lost; the next read tells more.
+            // Its messages are lost. An error that stays must not keep the thread busy.
             Err(error) => {
                 tracing::debug!("rtnetlink: {error}");
-                lost = true;
+                lost = now >= self.groups_at;
             }
         }
         for own in &mut self.all {
