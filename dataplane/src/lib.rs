@@ -7,6 +7,7 @@
 //! | [`io`] | packet I/O: on plain memory and on DPDK |
 //! | [`worker`] | poll-mode threads that run the pipeline, and their idle policies |
 //! | [`neighbor`] | ARP and ND as a state machine |
+//! | [`membership`] | IGMP and MLD as a state machine |
 //! | [`control`] | the thread that owns table, publisher and neighbors |
 //! | [`agent_guard`] | supervisor of the agent |
 //! | [`exception_path`] | TAP interfaces of ports in the kernel |
@@ -23,6 +24,7 @@ pub mod control;
 pub mod counters;
 pub mod exception_path;
 pub mod io;
+pub mod membership;
 pub mod memory;
 pub mod neighbor;
 pub mod packet;

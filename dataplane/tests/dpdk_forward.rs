@@ -91,9 +91,9 @@ via = "198.51.100.9"
     });
     let Ok(Answer::Ports(list)) = daemon.ask(DataplaneRequest::Ports) else { panic!("no answer") };
     assert_eq!((list.ports[0].rx_packets, list.ports[0].rx_bytes), (1_000, 60_000));
-    // And what the router says about itself.
+    // And what the router announces of itself, and the groups that it reports.
     let own = list.ports[1].tx_packets - u64::from(PACKETS);
-    assert!((1..10).contains(&own), "{own}");
+    assert!(own < 20, "{own}");
     let own_mac = list.ports[1].mac.clone();
 
     // SIGTERM: the pcap file is complete only if the port was closed in order.

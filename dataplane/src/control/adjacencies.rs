@@ -79,7 +79,10 @@ impl Control {
             self.neighbor_changed(key, mac);
         }
         if up {
-            changed.iter().for_each(|&port_index| self.announce_port(usize::from(port_index), now));
+            for &port_index in &changed {
+                self.announce_port(usize::from(port_index), now);
+                self.membership.restart(usize::from(port_index), now);
+            }
             self.neighbors.probe(|key| changed.contains(&key.0.0), now);
         }
     }

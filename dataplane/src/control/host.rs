@@ -13,7 +13,7 @@ use crate::neighbor::announce::Announcement;
 use crate::neighbor::{Action, Evidence, Key, Table};
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::icmp_error::{self, Error};
-use crate::packet::{arp, echo, ipv4, ipv6, nd};
+use crate::packet::{arp, echo, ipv4, ipv6, nd, upper_layer};
 use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::icmp_limit::{Kind, Limiter, Limits};
 
@@ -128,14 +128,12 @@ impl Host {
             ethernet::IPV6 => {
                 let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
                 let own = answers_as(header.destination(), frame.port, ports)?;
-                let upper = matches!(header.next_header(), TCP | UDP);
-                if !upper
-                    || !icmp_error::may_answer_v6(&header, false)
-                    || !self.allows(frame.port, Kind::PortUnreachable, now)
-                {
+                let error = upper_layer::refusal(&header)?;
+                let kind = if error.kind == 4 { Kind::ParameterProblem } else { Kind::PortUnreachable };
+                if !icmp_error::may_answer_v6(&header, false) || !self.allows(frame.port, kind, now) {
                     return None;
                 }
-                icmp_error::build_v6(&mut room, unreachable(1, 4), own, &header, bytes);
+                icmp_error::build_v6(&mut room, error, own, &header, bytes);
             }
             _ => return None,
         }

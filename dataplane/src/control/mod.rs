@@ -11,6 +11,7 @@
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
 //! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
 //! | [`host`] | answers to ARP, ND and pings |
+//! | `memberships`, `kernel_addresses` | groups that the ports report; addresses that the kernel has on a TAP interface |
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
 //! | [`show`], [`trace`] | what an operator sees |
@@ -19,6 +20,8 @@ mod adjacencies;
 pub mod anycast;
 mod apply;
 pub mod host;
+mod kernel_addresses;
+mod memberships;
 pub mod next_hops;
 pub mod orders;
 pub mod own_routes;
@@ -39,6 +42,7 @@ use fibcast_fib::{Fib, GroupLabel, Limits, PortId, Publisher, Visibility, VrfId}
 use ipnet::IpNet;
 
 use crate::counters::{Traffic, WorkerCounters};
+use crate::membership::Membership;
 use crate::neighbor::announce::Announcer;
 use crate::neighbor::{Action, Table};
 use crate::packet::ethernet::Mac;
@@ -46,6 +50,7 @@ use crate::pipeline::icmp_limit::Limits as IcmpLimits;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
+use kernel_addresses::KernelAddresses;
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
 pub use pending::Batch;
@@ -115,6 +120,8 @@ pub struct Control {
     down: Vec<bool>,
     host: host::Host,
     allow_class_e: bool,
+    membership: Membership,
+    kernel_addresses: KernelAddresses,
     counters: Vec<Arc<WorkerCounters>>,
     /// Values of group counters when the group was created, unless zero.
     baselines: HashMap<GroupLabel, Traffic>,
@@ -142,6 +149,8 @@ impl Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.icmp, setup.ports.len()),
             allow_class_e: setup.allow_class_e,
+            membership: Membership::new(setup.ports.iter().map(|port| port.mac)),
+            kernel_addresses: KernelAddresses::default(),
             counters: setup.counters,
             baselines: HashMap::new(),
             ports: setup.ports,
@@ -196,6 +205,7 @@ impl Control {
         self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
         busy |= self.perform();
         self.announce(now);
+        self.report_groups(now);
         self.publish(now);
         self.publisher.collect();
         busy
@@ -236,6 +246,9 @@ impl Control {
             for _ in 0..rings.host.len() {
                 let Some(frame) = rings.host.pop() else { break };
                 busy = true;
+                if self.membership.handle(frame.bytes(), frame.port, now) {
+                    continue;
+                }
                 let answer =
                     self.host.handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
                 if let Some(answer) = answer {

@@ -1,11 +1,17 @@
 //! The exception path to the kernel: a TAP interface for each port that wants one, with the port's MAC and IP addresses.
 //!
-//! Packets for the router itself go to the TAP interface, so ssh, ping and routing daemons on the host work. What the kernel sends out of
-//! it is routed by the router's own table, like the router's own packets: the kernel needs no routes and no neighbors. So its ARP and ND
-//! requests are answered locally ([`proxy`]) and never reach the wire. Link-local multicast (routing protocols) leaves by the port
-//! unchanged. An interface has a carrier while its port has link, so a routing daemon sees a pulled cable. [`tap_mac`] handles a changed
-//! MAC address of an interface.
+//! Packets for the router itself go to the TAP interface of the port that they are for (`pipeline/delivery.rs`), so ssh, ping, DHCP and routing
+//! daemons on the host work. What the kernel sends to a host is routed by the router's own table, like the router's own packets: the kernel
+//! needs no routes and no neighbors. So its ARP and ND requests are answered locally ([`proxy`]) and never reach the wire. What is for the
+//! link (multicast, broadcast, protocols without IP) leaves by the port unchanged.
+//!
+//! | module | role |
+//! |---|---|
+//! | [`proxy`] | what happens to a frame that the kernel sends |
+//! | [`host_port`] | one interface: created, restored after it was down, created again after it was deleted; its carrier and addresses |
+//! | [`tap_mac`] | a changed MAC address of an interface |
 
+pub mod host_port;
 pub mod proxy;
 pub mod tap_mac;
 
@@ -18,41 +24,32 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
-use tap::Tap;
-use tap::setup::{self, Setup};
-use tap::watch::Links;
+use tap::setup::Setup;
+use tap::watch::{self, Event, Watch};
 
-use crate::config::MAX_VRFS;
 use crate::control::PortSetup;
+use crate::control::thread::ControlHandle;
 use crate::packet::ethernet;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::output::Rings;
+use crate::pipeline::tap_state::TapState;
+use host_port::{HostPort, Seen};
 use proxy::Answer;
-use tap_mac::{Change, TapMac};
 
 /// Longest pause between two polls of the workers' rings; adds to the delay of an answer.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Most frames of one interface in a row, so that the others get their turn.
 const FRAMES: usize = 64;
-/// Kernel routing table for what the host sends from the ports' addresses. An arbitrary number next to fibcast's port number.
+/// Kernel routing table for what the host sends from the first port's addresses; each port has its own. An arbitrary number next to
+/// fibcast's port number.
 const TABLE: u32 = 7_830;
-/// One table for each VRF, since two VRFs may use the same addresses.
-const TABLES: Range<u32> = TABLE..TABLE + MAX_VRFS;
+/// All tables that a dataplane of this or an earlier version may use.
+const TABLES: Range<u32> = TABLE..TABLE + 1_024;
 /// Prefix of the interface names.
 const PREFIX: &str = "fc-";
-
-/// A port and its TAP interface.
-#[derive(Debug)]
-struct HostPort {
-    port: PortSetup,
-    index: u16,
-    tap: Tap,
-    setup: Setup,
-    mac: TapMac,
-    /// The carrier as last set.
-    carrier: bool,
-}
+/// Interval between two reads of the groups that the kernel is a member of.
+const GROUPS: Duration = Duration::from_millis(500);
 
 /// The TAP interfaces; dropping it removes them.
 #[derive(Debug)]
@@ -92,20 +89,10 @@ pub fn name_of(port: &str) -> String {
     format!("{PREFIX}{port}").chars().take(tap::MAX_NAME).collect()
 }
 
-impl HostPort {
-    fn follow_link(&mut self, up: bool) {
-        if self.carrier == up {
-            return;
-        }
-        self.carrier = up;
-        if let Err(error) = self.tap.set_carrier(up) {
-            tracing::warn!("interface {}: cannot switch its carrier: {error}", self.tap.name());
-        }
-    }
-}
-
-fn setup_of(port: &PortSetup) -> Setup {
-    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table: TABLE + port.vrf.0 }
+fn setup_of(port_index: usize, port: &PortSetup) -> Setup {
+    // A table of its own: none of them depends on the state of another interface, and reverse-path filters find the right one.
+    let table = TABLE + port_index as u32;
+    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table }
 }
 
 /// Removes what a killed process left behind. Without the needed rights there is nothing to remove, as a process of this user could not
@@ -122,40 +109,38 @@ fn clear_leftovers<'a>(wanted: impl Iterator<Item = &'a Setup>) {
 }
 
 impl ExceptionPath {
-    /// Creates the interfaces of the ports that want one, and the thread that moves frames; none if no port does.
+    /// Creates the interfaces of the ports that want one, and the thread that moves frames; none if no port does. `control` learns the
+    /// addresses that others add to the interfaces.
     ///
     /// # Errors
     /// [`TapError`] with the port and the system's error if an interface or the thread cannot be created.
-    pub fn start(ports: &[PortSetup], rings: Vec<Rings>) -> Result<Option<ExceptionPath>, TapError> {
+    pub fn start(
+        ports: &[PortSetup],
+        rings: Vec<Rings>,
+        control: ControlHandle,
+    ) -> Result<Option<ExceptionPath>, TapError> {
         let wanted = ports.iter().enumerate().filter(|(_, port)| port.exception_path);
-        let wanted: Vec<(usize, &PortSetup, Setup)> =
-            wanted.map(|(port_index, port)| (port_index, port, setup_of(port))).collect();
-        clear_leftovers(wanted.iter().map(|(_, _, setup)| setup));
-        let Some(&(first, ..)) = wanted.first() else { return Ok(None) };
+        let wanted: Vec<_> =
+            wanted.map(|(port_index, port)| (port_index, port, setup_of(port_index, port))).collect();
+        clear_leftovers(wanted.iter().map(|(.., setup)| setup));
+        let Some((first, ..)) = wanted.first() else { return Ok(None) };
+        let first = *first;
         let of_all = |name: &str, error| TapError { port_index: first, name: name.to_owned(), error };
         // Before the first interface is created, so that no event is missed.
-        let links = Links::open().map_err(|error| of_all("rtnetlink", error))?;
+        let watch = Watch::open().map_err(|error| of_all("rtnetlink", error))?;
         let mut all = Vec::new();
         for (port_index, port, setup) in wanted {
             let name = name_of(&port.name);
-            let failed = |error| TapError { port_index, name: name.clone(), error };
-            let tap = Tap::open(&name).map_err(failed)?;
-            setup::apply(&tap, &setup).map_err(failed)?;
-            let mac = TapMac::new(port.mac, Instant::now());
+            let made = HostPort::create(port_index as u16, port.clone(), name.clone(), setup, Instant::now());
+            all.push(made.map_err(|error| TapError { port_index, name: name.clone(), error })?);
             tracing::info!("port {}: its TAP interface is {name}", port.name);
-            all.push(HostPort {
-                port: port.clone(),
-                index: port_index as u16,
-                tap,
-                setup,
-                mac,
-                carrier: true,
-            });
         }
         let stop = Arc::new(AtomicBool::new(false));
+        let interfaces =
+            Interfaces { all, watch, control, rings, state: TapState::default(), groups_at: Instant::now() };
         let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
             let stop = stop.clone();
-            move || run(all, links, &rings, &stop)
+            move || interfaces.run(&stop)
         });
         let thread = thread.map_err(|error| of_all("exception-path", error))?;
         Ok(Some(ExceptionPath { stop, thread: Some(thread) }))
@@ -173,95 +158,156 @@ impl Drop for ExceptionPath {
     }
 }
 
-fn run(mut all: Vec<HostPort>, mut links: Links, rings: &[Rings], stop: &AtomicBool) {
-    let longest = all.iter().map(|own| usize::from(own.port.mtu)).max().unwrap_or_default();
-    let mut room = vec![0; longest + ethernet::HEADER];
-    while !stop.load(Ordering::Acquire) {
-        follow(&mut all, &mut links);
-        if let Some(rings) = rings.first() {
-            all.iter_mut().for_each(|own| own.follow_link(!rings.links.is_down(PortId(own.index))));
+/// What the thread owns.
+struct Interfaces {
+    all: Vec<HostPort>,
+    watch: Watch,
+    control: ControlHandle,
+    rings: Vec<Rings>,
+    /// As last published to the workers.
+    state: TapState,
+    groups_at: Instant,
+}
+
+impl Interfaces {
+    fn run(mut self, stop: &AtomicBool) {
+        let longest = self.all.iter().map(|own| usize::from(own.port().mtu)).max().unwrap_or_default();
+        let mut room = vec![0; longest + ethernet::HEADER];
+        while !stop.load(Ordering::Acquire) {
+            self.follow(Instant::now());
+            if let Some(rings) = self.rings.first() {
+                self.all
+                    .iter_mut()
+                    .for_each(|own| own.follow_link(!rings.links.is_down(PortId(own.index()))));
+            }
+            self.deliver();
+            let busy = self.take(&mut room);
+            if !busy {
+                tap::wait(self.all.iter().filter_map(HostPort::tap), PAUSE);
+            }
         }
-        for rings in rings {
+        self.all.iter().for_each(HostPort::take_back);
+    }
+
+    /// Passes the frames of the workers to the interfaces.
+    fn deliver(&self) {
+        for rings in &self.rings {
             for _ in 0..rings.kernel.len() {
                 let Some(mut frame) = rings.kernel.pop() else { break };
-                if let Some(own) = all.iter().find(|own| own.index == frame.port) {
-                    own.mac.to_kernel(frame.bytes_mut());
-                    // An interface that is administratively down refuses frames, and its users see why.
-                    let _ = own.tap.write(frame.bytes());
+                if let Some(own) = self.all.iter().find(|own| own.index() == frame.port) {
+                    own.write(frame.bytes_mut());
                 }
             }
         }
+    }
+
+    /// Passes the frames of the interfaces to the first worker.
+    fn take(&self, room: &mut [u8]) -> bool {
         let mut busy = false;
-        if let Some(out) = rings.first() {
-            for own in &all {
-                busy |= from_kernel(own, out, &mut room);
+        if let Some(out) = self.rings.first() {
+            for own in &self.all {
+                busy |= from_kernel(own, out, room);
             }
         }
-        if !busy {
-            tap::wait(all.iter().map(|own| &own.tap), PAUSE);
-        }
+        busy
     }
-    for own in &all {
-        let _ = setup::take_back(&own.setup);
-    }
-}
 
-/// Follows changes of the interfaces' MAC addresses.
-fn follow(all: &mut [HostPort], links: &mut Links) {
-    // Only the latest matters: the first read includes the events of the creation.
-    let mut reported = HashMap::new();
-    // An error means that the interface is gone; there is nothing to follow then.
-    let _ = links.look(all.iter().map(|own| &own.tap), |index, mac| {
-        reported.insert(index, Mac(mac));
-    });
-    for (index, mac) in reported {
-        if let Some(own) = all.iter_mut().find(|own| own.tap.index() == index)
-            && let Some(change) = own.mac.reported(mac, Instant::now())
-        {
-            changed(&own.tap, &own.port, change);
-        }
-    }
-}
-
-fn changed(tap: &Tap, port: &PortSetup, change: Change) {
-    let name = tap.name();
-    match change {
-        Change::Follow => {
-            tracing::info!("interface {name} has a new MAC address; frames of port {} use it", port.name)
-        }
-        Change::SetAgain => {
-            tracing::warn!(
-                "interface {name}: its MAC address was changed right after the start, and is set to {} again; udev does not do that \
-                 where /etc/systemd/network has 10-fibcast-tap.link",
-                port.mac
-            );
-            if let Err(error) = setup::set_mac(tap, port.mac.0) {
-                tracing::warn!("interface {name}: cannot set its MAC address: {error}");
+    /// Follows what the kernel and an operator change of the interfaces.
+    fn follow(&mut self, now: Instant) {
+        let mut seen: HashMap<u32, Seen> = HashMap::new();
+        let (mut lost, mut addresses) = (false, false);
+        match self.watch.events() {
+            Ok(events) => {
+                for event in events {
+                    match event {
+                        Event::Link { index, up, mac, mtu } => {
+                            seen.entry(index).or_default().link(up, mac.map(Mac), mtu)
+                        }
+                        Event::Deleted(index) => seen.entry(index).or_default().deleted = true,
+                        Event::Addresses(index) => addresses |= self.all.iter().any(|own| own.is(index)),
+                        Event::Lost => lost = true,
+                    }
+                }
             }
+            // Its messages are lost. An error that stays must not keep the thread busy.
+            Err(error) => {
+                tracing::debug!("rtnetlink: {error}");
+                lost = now >= self.groups_at;
+            }
+        }
+        for own in &mut self.all {
+            let of_own = own.tap().and_then(|tap| seen.remove(&tap.index()));
+            if let Some(seen) = of_own.or_else(|| lost.then(Seen::anything)) {
+                addresses |= own.changed(&seen, now);
+            }
+            addresses |= own.create_again(now);
+        }
+        let groups = now >= self.groups_at;
+        if groups {
+            self.groups_at = now + GROUPS;
+        }
+        if addresses || lost || groups {
+            self.publish(addresses || lost, groups);
+        }
+    }
+
+    /// Tells workers and control thread what the kernel has on the interfaces.
+    fn publish(&mut self, addresses: bool, groups: bool) {
+        let mut state = self.state.clone();
+        if addresses {
+            match watch::addresses() {
+                Ok(found) => {
+                    for own in &mut self.all {
+                        if let Some(others) = own.addresses_changed(&found) {
+                            let port_index = usize::from(own.index());
+                            self.control.order(move |control| {
+                                control.set_kernel_addresses(port_index, others, Instant::now());
+                            });
+                        }
+                    }
+                    state.addresses = self.all.iter().flat_map(HostPort::other_addresses).collect();
+                }
+                Err(error) => tracing::warn!("cannot read the addresses of the TAP interfaces: {error}"),
+            }
+        }
+        if groups && let Ok(found) = watch::groups() {
+            let of_own = |(index, group)| {
+                let own = self.all.iter().find(|own| own.is(index))?;
+                Some((own.index(), group))
+            };
+            state.groups = found.into_iter().filter_map(of_own).collect();
+        }
+        if state != self.state {
+            self.rings.iter().for_each(|rings| rings.taps.store(Arc::new(state.clone())));
+            self.state = state;
         }
     }
 }
 
 /// Forwards what the kernel sent out of an interface.
 fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
+    let Some(tap) = own.tap() else { return false };
     for taken in 0..FRAMES {
         // While workers are busy, frames stay in the kernel, which applies its own backpressure.
         if out.originate.is_full() || !out.long_frames.has_room() {
             return false;
         }
-        let Ok(Some(length)) = own.tap.read(room) else { return taken != 0 };
+        let Ok(Some(length)) = tap.read(room) else { return taken != 0 };
         let frame = room.get_mut(..length).unwrap_or_default();
-        let sent = match proxy::answer(frame, &own.port) {
-            Answer::Reply(reply) => {
-                let _ = own.tap.write(&reply);
+        let sent = match proxy::answer(frame, own.port()) {
+            Answer::Reply(mut reply) => {
+                own.write(&mut reply);
                 continue;
             }
             Answer::Ignore => continue,
             Answer::Wire => {
-                own.mac.to_wire(frame);
-                out.long_frames.copy(own.index, frame)
+                own.to_wire(frame);
+                if !proxy::keep_memberships(frame, own.port()) {
+                    continue;
+                }
+                out.long_frames.copy(own.index(), frame)
             }
-            Answer::Route => out.long_frames.copy(own.index, frame).map(HostFrame::routed),
+            Answer::Route => out.long_frames.copy(own.index(), frame).map(HostFrame::routed),
         };
         if let Some(frame) = sent {
             let _ = out.originate.push(frame);

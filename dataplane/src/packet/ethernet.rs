@@ -53,6 +53,12 @@ impl Mac {
         Mac([0x33, 0x33, a, b, c, d])
     }
 
+    /// The MAC address of an IPv4 multicast group (RFC 1112 §6.4).
+    pub fn of_group_v4(group: Ipv4Addr) -> Mac {
+        let [_, a, b, c] = group.octets();
+        Mac([1, 0, 0x5e, a & 0x7f, b, c])
+    }
+
     /// The link-local address that a port forms from its MAC address (RFC 4291 appendix A, RFC 2464 §4).
     pub fn link_local(self) -> Ipv6Addr {
         let [a, b, c, d, e, f] = self.0;

@@ -9,9 +9,11 @@
 //! | [`ipv4`], [`ipv6`] | network headers |
 //! | [`arp`], [`nd`] | address resolution |
 //! | [`echo`] | replies to pings of own addresses |
+//! | [`igmp`], [`mld`], [`membership`] | group membership: queries, reports, and what both have in common |
 //! | [`options`] | IPv4 options that an echo reply returns |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
 //! | [`icmp_kind`] | kinds of messages, which limits and counters tell apart |
+//! | [`upper_layer`] | what is said about IPv6 packets that nothing accepts |
 //! | [`checksum`] | the Internet checksum, full and incremental |
 
 pub mod arp;
@@ -20,10 +22,14 @@ pub mod echo;
 pub mod ethernet;
 pub mod icmp_error;
 pub mod icmp_kind;
+pub mod igmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod membership;
+pub mod mld;
 pub mod nd;
 pub mod options;
+pub mod upper_layer;
 
 /// Why bytes cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

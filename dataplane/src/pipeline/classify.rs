@@ -5,7 +5,7 @@
 
 use super::family_batch::FamilyBatch;
 use super::port::PortFacts;
-use super::{Verdict, ipv4_input, ipv6_input};
+use super::{Verdict, ipv4_input, ipv6_input, punt};
 use crate::io::{BURST, Packet, PacketMask};
 use crate::packet::ethernet::{self, Frame, LinkDestination, Mac};
 use crate::packet::{head, le64};
@@ -66,10 +66,13 @@ pub fn classify<P: Packet>(
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, port.allow_class_e, v4),
-        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, link, at, v6),
-        ethernet::ARP => Some(Verdict::Control),
-        _ => Some(Verdict::Drop(Reason::UnknownEthertype)),
+        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, port.allow_class_e, v4)
+            .map(|found| punt::ipv4(found, bytes, link, port)),
+        ethernet::IPV6 => {
+            ipv6_input::ipv6_input(bytes, length, link, at, v6).map(|found| punt::ipv6(found, bytes, port))
+        }
+        ethernet::ARP => Some(punt::arp(bytes)),
+        ethertype => Some(punt::other(ethertype, port)),
     }
 }
 

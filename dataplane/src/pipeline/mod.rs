@@ -8,6 +8,7 @@
 //! | classify | [`classify`] | Ethernet: for this router? which protocol? |
 //! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
 //! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
+//! | punt | [`punt`], [`delivery`] | protocols of the link and of the router itself: which of them the host gets, and who there |
 //! | source | [`reverse_path`] | RFC 3704, if the port enables it; of packets to the router itself: [`martian`], in the output |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long |
@@ -15,6 +16,7 @@
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
 pub mod classify;
+pub mod delivery;
 pub mod family_batch;
 pub mod flow_hash;
 pub mod forward;
@@ -31,10 +33,12 @@ pub mod martian;
 pub mod options;
 pub mod output;
 pub mod port;
+pub mod punt;
 pub mod reverse_path;
 pub mod rewrite;
 pub mod rings;
 pub mod slow;
+pub mod tap_state;
 pub mod trailer;
 mod tx_buffer;
 pub mod verdict;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fibcast_control::capture::Direction;
 
+use super::delivery::{Delivery, Receiver, is_neighbor_discovery};
 use super::job::{Job, Task};
 use super::martian::OwnSources;
 use super::port::PortFacts;
@@ -15,7 +16,6 @@ use super::{icmp_error, vlan};
 use crate::capture::{Hub, Session};
 use crate::counters::{BurstUpdate, Tally};
 use crate::io::{BURST, Burst, Deal, Io, Packet, PacketOf, each};
-use crate::packet::{ethernet, ipv6, nd, take};
 use crate::reason::Reason;
 
 /// Where the frames of a port leave.
@@ -29,8 +29,8 @@ struct Exit {
 pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
-    exception_paths: Box<[bool]>,
     own_sources: OwnSources,
+    delivery: Delivery,
     rings: Rings,
     freed: I::Burst,
     hub: Arc<Hub>,
@@ -60,8 +60,8 @@ impl<I: Io> Output<I> {
         Output {
             exits: ports.iter().map(exit).collect(),
             buffers,
-            exception_paths: ports.iter().map(|port| port.exception_path).collect(),
             own_sources: OwnSources::new(ports),
+            delivery: Delivery::new(ports),
             rings,
             freed: I::Burst::default(),
             hub,
@@ -181,6 +181,12 @@ impl<I: Io> Output<I> {
         tally: &mut Tally,
         jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
+        let verdict = match verdict {
+            Verdict::Drop(reason) if self.delivery.is_for_dhcp_client(reason, port, packet.data()) => {
+                Verdict::Kernel
+            }
+            verdict => verdict,
+        };
         let (reason, mtu) = match verdict {
             Verdict::Drop(reason) => (reason, 0),
             Verdict::TooBig(mtu) => (Reason::TooBig, mtu),
@@ -188,7 +194,12 @@ impl<I: Io> Output<I> {
                 return jobs.push(Job { packet, port, task: Task::Fragment(to, mtu) });
             }
             Verdict::Hold(key) => return jobs.push(Job { packet, port, task: Task::Hold(key) }),
-            Verdict::Control | Verdict::Host | Verdict::PuntMulticast | Verdict::Send(_) => {
+            Verdict::Control
+            | Verdict::Host
+            | Verdict::PuntMulticast
+            | Verdict::Kernel
+            | Verdict::PuntBoth
+            | Verdict::Send(_) => {
                 return match self.to_host(verdict, port, &packet) {
                     Ok(()) => {
                         tally.host += 1;
@@ -211,22 +222,25 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Packets for the router itself go to the TAP interface if the port has one, otherwise to the control thread, which answers pings.
-    /// Address resolution (RFC 826, RFC 4861) always goes to the control thread.
+    /// Passes a packet for the router itself to those on the host that it is for; see [`super::delivery`].
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
-        let exception_path = self.exception_paths.get(usize::from(port)).copied().unwrap_or(false);
-        let discovery = verdict == Verdict::Host && is_discovery(packet.data());
         // Discovery with such a source is how the control thread finds a duplicate of an own address (RFC 4862 §5.4).
-        if verdict == Verdict::Host && !discovery && self.own_sources.contain(port, packet.data()) {
+        if verdict == Verdict::Host
+            && !is_neighbor_discovery(packet.data())
+            && self.own_sources.contain(port, packet.data())
+        {
             return Err(Reason::MartianSource);
         }
-        let ring = match verdict {
-            Verdict::Host if discovery => &self.rings.host,
-            Verdict::Host | Verdict::PuntMulticast if exception_path => &self.rings.kernel,
-            Verdict::PuntMulticast => return Err(Reason::Multicast),
-            _ => &self.rings.host,
-        };
-        self.rings.give(ring, port, packet)
+        let rings = &self.rings;
+        match self.delivery.receiver(verdict, port, packet.data(), &rings.taps.load())? {
+            Receiver::Control => rings.give(&rings.host, port, packet),
+            Receiver::Kernel(owner) => rings.give(&rings.kernel, owner, packet),
+            Receiver::Both(owner) => {
+                // The control thread's copy counts: the kernel is one more listener.
+                let _ = rings.give(&rings.kernel, owner, packet);
+                rings.give(&rings.host, port, packet)
+            }
+        }
     }
 
     /// Passes a frame of the router itself to the kernel by a port's TAP interface; dropped if the ring is full.
@@ -304,11 +318,4 @@ impl<I: Io> std::fmt::Debug for Output<I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Output").field("ports", &self.exits.len()).field("held", &self.held()).finish()
     }
-}
-
-/// RFC 4861: answers to the router's own requests arrive at its global addresses.
-fn is_discovery(frame: &[u8]) -> bool {
-    take::<2>(frame, 12) == Some(&ethernet::IPV6.to_be_bytes())
-        && frame.get(ethernet::HEADER + 6) == Some(&nd::ICMPV6)
-        && matches!(frame.get(ethernet::HEADER + ipv6::HEADER), Some(133..=137))
 }

@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use super::forward::Miss;
 use super::host_frame::{HostFrame, LongFrames};
 use super::links::Links;
+use super::tap_state::SharedTapState;
 use crate::io::Packet;
 use crate::reason::Reason;
 
@@ -23,6 +24,8 @@ pub struct Rings {
     pub misses: Arc<ArrayQueue<Miss>>,
     /// Ports whose link is down.
     pub links: Arc<Links>,
+    /// Addresses and groups of the TAP interfaces in the kernel.
+    pub taps: SharedTapState,
     /// Buffers for long frames.
     pub long_frames: LongFrames,
 }
@@ -35,6 +38,7 @@ impl Default for Rings {
             originate: Arc::new(ArrayQueue::new(512)),
             misses: Arc::new(ArrayQueue::new(256)),
             links: Arc::default(),
+            taps: SharedTapState::default(),
             long_frames: LongFrames::default(),
         }
     }

@@ -23,8 +23,12 @@ pub enum Verdict {
     Control,
     /// For the router itself.
     Host,
-    /// Link-local multicast: punted to routing protocols on this host if the port has an exception path.
+    /// Multicast: punted to programs on this host if the port has an exception path.
     PuntMulticast,
+    /// To the port's TAP interface in the kernel.
+    Kernel,
+    /// To the control thread, and to the port's TAP interface if it has one.
+    PuntBoth,
     /// Dropped and counted; may cause an ICMP error.
     Drop(Reason),
 }

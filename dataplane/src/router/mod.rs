@@ -39,6 +39,7 @@ use crate::pipeline::host_frame::LongFrames;
 use crate::pipeline::links::Links;
 use crate::pipeline::output::Rings;
 use crate::pipeline::port::PortFacts;
+use crate::pipeline::tap_state::SharedTapState;
 use crate::worker::spread::Spread;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues, Started};
@@ -78,7 +79,13 @@ impl Router {
         let links = Arc::new(Links::default());
         let largest = config.ports.iter().map(|port| usize::from(port.mtu)).max().unwrap_or_default();
         let long_frames = LongFrames::new(largest + ethernet::HEADER);
-        let made = || Rings { links: links.clone(), long_frames: long_frames.clone(), ..Rings::default() };
+        let taps = SharedTapState::default();
+        let made = || Rings {
+            links: links.clone(),
+            taps: taps.clone(),
+            long_frames: long_frames.clone(),
+            ..Rings::default()
+        };
         let rings: Vec<Rings> = config.workers.cores.iter().map(|_| made()).collect();
         let devices: Vec<u16> = facts.iter().map(|port| port.link.device).collect();
         let counters: Vec<Arc<WorkerCounters>> = queues
@@ -96,12 +103,8 @@ impl Router {
             .collect::<Vec<_>>()
             .into_iter();
 
-        let exception_path = ExceptionPath::start(&setups, rings.clone()).map_err(|error| {
-            let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
-            Failure::work(loaded.error(&key, error.to_string()))
-        })?;
         let setup = Setup {
-            ports: setups,
+            ports: setups.clone(),
             routes: config.static_routes(),
             neighbors: config.static_neighbors(),
             limits: config.fib.limits(),
@@ -114,6 +117,11 @@ impl Router {
         let readers: Vec<Reader> =
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
+        let exception_path =
+            ExceptionPath::start(&setups, rings.clone(), control.handle.clone()).map_err(|error| {
+                let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
+                Failure::work(loaded.error(&key, error.to_string()))
+            })?;
 
         let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
         let handle = control.handle.clone();

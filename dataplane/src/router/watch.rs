@@ -177,19 +177,26 @@ fn run(
         .iter()
         .map(|_| WorkerSample { ticks: 0, since: now, busy: 0, cpu: 0, at: now })
         .collect();
+    let mut reporting = vec![false; ports.len()];
     let mut zeros: Vec<ZeroFrames> = (0..ports.len()).map(|_| ZeroFrames::default()).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
         let now = Instant::now();
         for (index, (link, state)) in links.iter_mut().zip(shown.states.iter()).enumerate() {
+            let mut asked = None;
             let ask = || {
-                let up = ports.link_up(index)?;
-                state.set_link(up);
-                Some(up)
+                let up = *asked.insert(ports.link_up(index));
+                up.inspect(|up| state.set_link(*up))
             };
             if let Some(up) = link.look(now, ask) {
                 shown.show(index, up);
                 control.order(move |control| control.set_link(index, up, Instant::now()));
+            }
+            // A device that reports no link state is taken to be up, as everywhere.
+            let up = asked.is_some_and(|up| up != Some(false));
+            if let Some(reporting) = reporting.get_mut(index).filter(|reporting| up && !**reporting) {
+                *reporting = true;
+                control.order(move |control| control.start_reports(index, Instant::now()));
             }
         }
         if now >= workers_at {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use fibcast_control::tables::{DropList, PortList};
 use fibcast_control::{Answer, DataplaneRequest};
 use fibcast_testbed::process::find;
-use fibcast_testbed::{Namespace, Namespaces, Node, config};
+use fibcast_testbed::{Frr, Namespace, Namespaces, Node, config};
 
 /// Hosts h0, h1, … each on a port p0, p1, … of the router: hN is 10.0.N.2 and 2001:db8:N::2, the router 10.0.N.1 and 2001:db8:N::1.
 pub struct Lab {
@@ -138,6 +138,19 @@ impl Lab {
     pub fn ports(&self) -> PortList {
         let Some(Answer::Ports(ports)) = self.answer(DataplaneRequest::Ports) else { panic!("no answer") };
         ports
+    }
+
+    /// FRR with some daemons on the router's host, or on another.
+    pub fn frr(&self, host: Option<usize>, conf: &str, daemons: &[&str]) -> Frr {
+        use std::os::unix::fs::PermissionsExt;
+        // FRR runs as a user of its own, which has to reach its folder.
+        std::fs::set_permissions(self.folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let at = host.map_or(&self.router, |host| &self.hosts[host]);
+        let folder = self.folder.path().join(host.map_or("frr-r".to_owned(), |host| format!("frr-h{host}")));
+        let frr = Frr::new(at, folder, conf).unwrap();
+        daemons.iter().for_each(|daemon| frr.start(daemon, 0).unwrap());
+        frr.configure().unwrap();
+        frr
     }
 
     /// A folder that goes away with the lab.

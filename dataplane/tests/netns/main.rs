@@ -9,6 +9,7 @@ mod lab;
 
 mod ecmp_spreads;
 mod exception_path;
+mod host_protocols;
 mod hot_unplug;
 mod iperf;
 mod link_down;
@@ -16,6 +17,8 @@ mod linux_gateway;
 mod path_mtu;
 mod ping;
 mod reverse_path;
+mod routing_daemons;
+mod snooping_switch;
 mod traceroute;
 mod vlan;
 mod vrf;

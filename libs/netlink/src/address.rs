@@ -17,6 +17,8 @@ const LOCAL: u16 = 2;
 
 /// `IFA_F_NODAD`.
 const NO_DETECTION: u8 = 2;
+/// `IFA_F_DADFAILED` and `IFA_F_TENTATIVE`: not in use, or not yet.
+const UNUSABLE: u8 = 0x08 | 0x40;
 
 /// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,17 @@ impl Address {
         // IPv6 has IFA_ADDRESS alone; of IPv4 that is the peer where there is one.
         let own = all().find(|a| a.kind == LOCAL).or_else(|| all().find(|a| a.kind == ADDRESS));
         Some(Self { interface, address: IpNet::new(own?.address().ok()?, length).ok()? })
+    }
+
+    /// The interface of which an address is there, changed or gone; none: the message is about something else, or malformed.
+    pub fn changed(message: &Message<'_>) -> Option<u32> {
+        matches!(message.kind, kind::NEW_ADDRESS | kind::DEL_ADDRESS).then(|| u32_at(message.body, 4))?
+    }
+
+    /// Like [`read`](Self::read); none as well for an address that duplicate address detection refused or has not finished (RFC 4862 §5.4).
+    pub fn read_usable(message: &Message<'_>) -> Option<Self> {
+        let flags = *message.body.get(2)?;
+        Self::read(message).filter(|_| flags & UNUSABLE == 0)
     }
 
     /// Writes one to be added, without duplicate address detection.
@@ -72,6 +85,26 @@ mod tests {
             address.write(&mut writer, 0, 1);
             let message = Messages::new(writer.bytes()).next().unwrap().unwrap();
             assert_eq!(Address::read(&message), Some(address));
+            assert_eq!(
+                (Address::read_usable(&message), Address::changed(&message)),
+                (Some(address), Some(7))
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_in_duplicate_address_detection_is_not_usable() {
+        for flag in [0x08, 0x40] {
+            let header = [Family::Ipv6 as u8, 64, flag, 0, 7, 0, 0, 0];
+            for (kind, read) in [(kind::NEW_ADDRESS, true), (kind::DEL_ADDRESS, false)] {
+                let mut writer = Writer::default();
+                writer.begin(kind, 0, 1, &header);
+                writer.address(ADDRESS, "2001:db8::1".parse().unwrap());
+                writer.end();
+                let message = Messages::new(writer.bytes()).next().unwrap().unwrap();
+                assert_eq!((Address::read_usable(&message), Address::read(&message).is_some()), (None, read));
+                assert!(Address::changed(&message).is_some());
+            }
         }
     }
 }

@@ -46,6 +46,11 @@ impl Link {
         Some(link)
     }
 
+    /// The number of the interface that is gone; none: the message is about something else, or malformed.
+    pub fn deleted(message: &Message<'_>) -> Option<u32> {
+        (message.kind == kind::DEL_LINK).then(|| u32_at(message.body, 4))?
+    }
+
     /// Writes what is to change of an interface that is there.
     pub fn write(&self, writer: &mut Writer, flags: u16, sequence: u32) {
         let up = if self.up { UP } else { 0 };

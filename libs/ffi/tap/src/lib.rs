@@ -1,7 +1,7 @@
 //! TAP interfaces of the kernel: Ethernet frames read and written through a file descriptor.
 //!
 //! [`Tap::open`] creates an interface, [`setup`] configures addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame,
-//! [`watch`] reports changed MAC addresses. An interface disappears with its [`Tap`]; [`rules`] cleans up what does not.
+//! [`watch`] reports what changes of them. An interface disappears with its [`Tap`]; [`rules`] cleans up what does not.
 
 mod netlink;
 pub mod rules;
@@ -91,6 +91,11 @@ impl Tap {
             *to = from as u8;
         }
         Ok(mac)
+    }
+
+    /// Whether the interface was deleted (`ip link del`), so that this descriptor is of no use any more.
+    pub fn is_deleted(&self) -> bool {
+        matches!(self.mac(), Err(error) if error.raw_os_error() == Some(libc::EBADFD))
     }
 
     /// Sets its carrier (`ip link` shows `NO-CARRIER` without). A new interface has one.

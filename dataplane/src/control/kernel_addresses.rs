@@ -1,0 +1,98 @@
+//! Addresses that the kernel has on a TAP interface besides the configured ones: an operator or a DHCP client added them there.
+//!
+//! They become addresses of the port: ARP and ND are answered, packets to them are local, and their subnets are connected. They go when the
+//! kernel's go. A configured address or route to the same prefix takes precedence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
+use ipnet::IpNet;
+
+use super::Control;
+use super::memberships::station;
+use super::own_routes::StaticRoute;
+use crate::packet::ipv6;
+
+/// The addresses by port index, and the routes that follow from them.
+#[derive(Debug, Default)]
+pub(super) struct KernelAddresses {
+    by_port: BTreeMap<usize, BTreeSet<IpNet>>,
+    routes: BTreeMap<(VrfId, IpNet), Group>,
+}
+
+impl Control {
+    /// The kernel has these addresses on the TAP interface of a port, and no others besides the configured ones.
+    pub fn set_kernel_addresses(&mut self, port_index: usize, addresses: Vec<IpNet>, now: Instant) {
+        let Some(port) = self.ports.get_mut(port_index) else { return };
+        let before = self.kernel_addresses.by_port.remove(&port_index).unwrap_or_default();
+        port.addresses.retain(|own| !before.contains(own));
+        // The link-local address that follows from the MAC address is the port's anyway.
+        let others = addresses.into_iter().filter(|address| !port.owns(address.addr()));
+        let after: BTreeSet<IpNet> = others.collect();
+        port.addresses.extend(&after);
+        if before == after {
+            self.kernel_addresses.by_port.insert(port_index, after);
+            return;
+        }
+        for gone in before.difference(&after) {
+            tracing::info!("port {}: the kernel does not have {gone} any more", port.name);
+        }
+        for new in after.difference(&before) {
+            tracing::info!("port {}: the kernel has {new} on the TAP interface", port.name);
+        }
+        self.kernel_addresses.by_port.insert(port_index, after);
+        self.route_kernel_addresses();
+        if let Some(port) = self.ports.get(port_index) {
+            self.membership.addresses_changed(port_index, station(port), now);
+        }
+    }
+
+    /// Adds and removes routes, so that they are those that follow from the addresses.
+    fn route_kernel_addresses(&mut self) {
+        let mut wanted: BTreeMap<(VrfId, IpNet), Group> = BTreeMap::new();
+        let all = self.kernel_addresses.by_port.iter();
+        let all: Vec<_> = all.flat_map(|(port, own)| own.iter().map(|own| (*port, *own))).collect();
+        for (port_index, own) in &all {
+            let Some(vrf) = self.ports.get(*port_index).map(|port| port.vrf) else { continue };
+            // RFC 4291 §2.5.6: never looked up.
+            if matches!(own.addr(), IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+                continue;
+            }
+            wanted.insert((vrf, IpNet::from(own.addr())), Group::Special(Special::Local));
+        }
+        for (port_index, own) in all {
+            let Some(vrf) = self.ports.get(port_index).map(|port| port.vrf) else { continue };
+            let Ok(connected) = Group::one(NextHop::connected(PortId(port_index as u16))) else { continue };
+            if !matches!(own.addr(), IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+                // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
+                if let IpNet::V4(v4) = own
+                    && v4.prefix_len() < 31
+                {
+                    for edge in [v4.network(), v4.broadcast()] {
+                        let edge = IpNet::from(IpAddr::V4(edge));
+                        wanted.entry((vrf, edge)).or_insert(Group::Special(Special::Blackhole));
+                    }
+                }
+                wanted.entry((vrf, own.trunc())).or_insert(connected);
+            }
+        }
+        let before = std::mem::take(&mut self.kernel_addresses.routes);
+        for ((vrf, prefix), group) in &before {
+            // An error: an operator removed the route meanwhile.
+            if wanted.get(&(*vrf, *prefix)) != Some(group) && self.remove_route(*vrf, *prefix).is_err() {
+                tracing::debug!("vrf {}: the route to {prefix} is gone already", vrf.0);
+            }
+        }
+        for ((vrf, prefix), group) in wanted {
+            let known = before.get(&(vrf, prefix)) == Some(&group);
+            if known || !self.own.contains(vrf, prefix) {
+                if !known {
+                    self.add_route(&StaticRoute { vrf, prefix, group: group.clone() });
+                }
+                self.kernel_addresses.routes.insert((vrf, prefix), group);
+            }
+        }
+    }
+}
