@@ -45,11 +45,14 @@ pub enum Route {
         /// Destination.
         prefix: IpNet,
         /// Gateway; several share the traffic (ECMP).
-        #[arg(long, required_unless_present = "special", conflicts_with = "special")]
+        #[arg(long, required_unless_present_any = ["special", "port"], conflicts_with = "special")]
         via: Vec<IpAddr>,
-        /// Name of the gateways' port, if their addresses do not determine it.
-        #[arg(long)]
+        /// Name of the gateways' port: they are on its link. Without a gateway, the destinations are.
+        #[arg(long, conflicts_with = "special")]
         port: Option<String>,
+        /// The gateways are on the port's link, as `--port` alone says already.
+        #[arg(long, requires_all = ["via", "port"])]
+        onlink: bool,
         /// Weights of the gateways, in their order.
         #[arg(long, value_delimiter = ',')]
         weights: Vec<u16>,
@@ -81,12 +84,13 @@ impl Route {
             }
         };
         Ok(match self {
-            Route::Add { prefix, via, port, weights, special, vrf } => {
+            Route::Add { prefix, via, port, onlink, weights, special, vrf } => {
                 DataplaneRequest::RouteAdd(Box::new(OwnRoute {
                     vrf: *vrf,
                     prefix: Some(whole(prefix)?),
                     via: via.clone(),
                     port: port.clone(),
+                    onlink: *onlink,
                     weights: weights.clone(),
                     special: special.clone(),
                 }))

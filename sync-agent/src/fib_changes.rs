@@ -135,11 +135,8 @@ mod tests {
 
     #[test]
     fn a_next_hop_on_an_unknown_port_leaves_the_others_and_is_reported_once() {
-        let hop = |port: &str| HopValue {
-            gateway: Some([3, 3, 3, 3].into()),
-            port: Some(port.into()),
-            weight: 1,
-        };
+        let hop =
+            |port: &str| HopValue { gateway: Some([3, 3, 3, 3].into()), port: Some(port.into()), weight: 1 };
         let hops = GroupValue::Hops(vec![hop("p0"), hop("p8"), hop("p9")]);
         let (change, problems) = one(&Change::Put(Key::Group(Label(5)), Value::Group(hops)));
         let next_hop = fib::NextHop { gateway: Some([3, 3, 3, 3].into()), port: Some(fib::PortId(7)) };
@@ -150,11 +147,8 @@ mod tests {
 
     #[test]
     fn one_gateway_on_two_ports_is_two_next_hops() {
-        let hop = |port: &str| HopValue {
-            gateway: Some([3, 3, 3, 3].into()),
-            port: Some(port.into()),
-            weight: 1,
-        };
+        let hop =
+            |port: &str| HopValue { gateway: Some([3, 3, 3, 3].into()), port: Some(port.into()), weight: 1 };
         let value = GroupValue::Hops(vec![hop("p1"), hop("p2")]);
         let change = Change::Put(Key::Group(Label(5)), Value::Group(value));
         let port = |name: &str| name.strip_prefix('p')?.parse().ok().map(fib::PortId);

@@ -123,8 +123,10 @@ fn handle(
             *claimed = Some((address, mac));
         }
         // A station that is not on this link cannot be its neighbor.
-        if port.source_for(address).is_some() && !owned(address, port.vrf, ports) {
-            neighbors.heard((PortId(frame.port), address), mac, create, now, actions);
+        let key = (PortId(frame.port), address);
+        let on_link = port.is_on_link(address) || neighbors.get(&key).is_some();
+        if on_link && !owned(address, port.vrf, ports) {
+            neighbors.heard(key, mac, create, now, actions);
         }
     };
     let bytes = ethernet.payload();
@@ -189,7 +191,7 @@ fn neighbor_discovery(
 pub fn question(key: Key, known: Option<Mac>, ports: &[PortSetup]) -> Option<HostFrame> {
     let (PortId(number), target) = key;
     let port = ports.get(usize::from(number))?;
-    let frame = match (target, port.source_for(target)?) {
+    let frame = match (target, port.source_for(target)) {
         (IpAddr::V4(target), IpAddr::V4(own)) => arp::ArpPacket::request(port.mac, own, target, known),
         (IpAddr::V6(target), IpAddr::V6(own)) => nd::solicitation(port.mac, own, target, known),
         _ => return None,

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
+use ipnet::IpNet;
 use tap::Tap;
 use tap::setup::{self, Setup};
 use tap::watch::Links;
@@ -105,7 +106,10 @@ impl HostPort {
 }
 
 fn setup_of(port: &PortSetup) -> Setup {
-    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table: TABLE + port.vrf.0 }
+    // The loopback is on each of them: whichever port its packets arrive on, the kernel has the address there.
+    let loopback = port.loopback.iter().copied().map(IpNet::from);
+    let addresses = port.addresses.iter().copied().chain(loopback).collect();
+    Setup { mac: port.mac.0, mtu: port.mtu, addresses, table: TABLE + port.vrf.0 }
 }
 
 /// Removes what a killed process left behind. Without the needed rights there is nothing to remove, as a process of this user could not

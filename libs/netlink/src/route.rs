@@ -262,7 +262,8 @@ impl Route {
                 let list = writer.open(&MULTIPATH.to_ne_bytes());
                 for hop in &self.hops {
                     let weight = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
-                    let at = writer.open(&[&[flags_of(hop), weight][..], &hop.interface.to_ne_bytes()].concat());
+                    let at =
+                        writer.open(&[&[flags_of(hop), weight][..], &hop.interface.to_ne_bytes()].concat());
                     write_gateway(writer, family, hop);
                     writer.close(at);
                 }

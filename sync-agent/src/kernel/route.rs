@@ -116,7 +116,8 @@ impl Lead {
 /// A gateway with a port is on that port's link, as in a dataplane; without this flag the kernel refuses it where no subnet has it. Link-local
 /// gateways are on the link in any case.
 fn is_onlink(gateway: Option<IpAddr>, interface: u32) -> bool {
-    interface != 0 && gateway.is_some_and(|gateway| !matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+    interface != 0
+        && gateway.is_some_and(|gateway| !matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local()))
 }
 
 /// A route as it is to be written; without a lead, what deletes it whatever it leads to.
@@ -194,7 +195,11 @@ mod tests {
         let interface = |name: &str| name.strip_prefix('p').and_then(|number| number.parse().ok());
         for (prefix, hops, onlink) in [
             ("203.0.113.0/24", vec![hop("3.3.3.3", Some("p4")), hop("3.3.3.3", Some("p5"))], [true, true]),
-            ("2001:db8:f::/48", vec![hop("2001:db8::3", Some("p4")), hop("2001:db8::3", Some("p5"))], [true, true]),
+            (
+                "2001:db8:f::/48",
+                vec![hop("2001:db8::3", Some("p4")), hop("2001:db8::3", Some("p5"))],
+                [true, true],
+            ),
             ("203.0.113.0/24", vec![hop("192.0.2.1", None), hop("3.3.3.3", Some("p5"))], [true, false]),
             ("2001:db8:f::/48", vec![hop("fe80::1", Some("p4")), hop("fe80::1", Some("p5"))], [false, false]),
         ] {

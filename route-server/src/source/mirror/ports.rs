@@ -79,9 +79,9 @@ impl Ports {
         let mut first = None;
         for hop in hops {
             // The same gateway by several interfaces: only the interface tells its next hops apart.
-            let several = hops.iter().any(|other| {
-                !other.dead && other.gateway == hop.gateway && other.interface != hop.interface
-            });
+            let several = hops
+                .iter()
+                .any(|other| !other.dead && other.gateway == hop.gateway && other.interface != hop.interface);
             match self.one(hop, several) {
                 Ok(hop) => out.push(hop),
                 Err(reason) => {
@@ -213,12 +213,18 @@ mod tests {
         }
         // The second is not in use, so the first is found by its subnet.
         let dead = Hop { dead: true, ..hop(Some("192.0.2.1"), 8) };
-        assert_eq!(taken(&mut ports, &[hop(Some("192.0.2.1"), 7), dead]), [("192.0.2.1".to_owned(), None, 1)]);
+        assert_eq!(
+            taken(&mut ports, &[hop(Some("192.0.2.1"), 7), dead]),
+            [("192.0.2.1".to_owned(), None, 1)]
+        );
         // Two routes by interfaces alone, of which both have a share.
         let both = ["p7", "p8"].map(|port| (String::new(), Some(port.to_owned()), 1));
         assert_eq!(taken(&mut ports, &[hop(None, 7), hop(None, 8)]), both);
         // The same next hop twice is one with both shares.
-        let twice = [("3.3.3.3".to_owned(), Some("p7".to_owned()), 2), ("3.3.3.3".to_owned(), Some("p8".to_owned()), 1)];
+        let twice = [
+            ("3.3.3.3".to_owned(), Some("p7".to_owned()), 2),
+            ("3.3.3.3".to_owned(), Some("p8".to_owned()), 1),
+        ];
         let hops = [hop(Some("3.3.3.3"), 7), hop(Some("3.3.3.3"), 8), hop(Some("3.3.3.3"), 7)];
         assert_eq!(taken(&mut ports, &hops), twice);
     }
