@@ -61,7 +61,9 @@ impl Host {
         let port = ports.get(usize::from(frame.port))?;
         let mut claimed = None;
         let answer = handle(frame, ports, port, neighbors, now, actions, &mut claimed);
-        if let Some((address, mac)) = claimed.filter(|(_, mac)| *mac != port.mac) {
+        // Requests of another port on the same link come from the loopback as well.
+        let is_own = |mac: &Mac| ports.iter().any(|port| port.mac == *mac);
+        if let Some((address, mac)) = claimed.filter(|(_, mac)| !is_own(mac)) {
             self.conflict(port, address, mac, now);
         }
         answer.or_else(|| self.refuse(frame, ports, now))
