@@ -99,3 +99,44 @@ impl Route {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        route: Route,
+    }
+
+    fn added(words: &str) -> Result<OwnRoute, String> {
+        let line = Line::try_parse_from(format!("route add 0.0.0.0/0 {words}").split_whitespace());
+        match line.map_err(|error| error.to_string())?.route.request()? {
+            DataplaneRequest::RouteAdd(route) => Ok(*route),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_route_names_a_gateway_a_port_or_both() {
+        let gateway = "172.31.1.1".parse().unwrap();
+        let route = added("--via 172.31.1.1").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![gateway], None, false));
+        let route = added("--port p1").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![], Some("p1".to_owned()), false));
+        let route = added("--via 172.31.1.1 --port p1 --onlink").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![gateway], Some("p1".to_owned()), true));
+        assert_eq!(added("--special blackhole").unwrap().special.as_deref(), Some("blackhole"));
+        for wrong in [
+            "",
+            "--onlink",
+            "--via 172.31.1.1 --onlink",
+            "--port p1 --onlink",
+            "--special blackhole --port p1",
+        ] {
+            assert!(added(wrong).is_err(), "{wrong}");
+        }
+    }
+}

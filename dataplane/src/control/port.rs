@@ -1,5 +1,6 @@
 //! Ports as configured, for the control side.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
 
 use fibcast_fib::VrfId;
@@ -59,14 +60,14 @@ impl PortSetup {
     /// The source of a request for `target` on this port's link, which need not be on a subnet of the port (RFC 826: the sender's protocol
     /// address; RFC 4861 §7.2.2: one of the interface's addresses). In this order:
     ///
-    /// * the own address with the most specific subnet that has the target;
+    /// * the own address with the most specific subnet that has the target, the first of equal ones;
     /// * IPv6: the link-local address, which every port has;
     /// * IPv4: any other address of the port, then the router's loopback;
     /// * 0.0.0.0, as in a probe (RFC 5227 §1.1): it is answered all the same, and nobody learns an address of ours that is on another link.
     ///   Linux sends one of those first (`arp_announce` = 0) and 0.0.0.0 if it has none.
     pub fn source_for(&self, target: IpAddr) -> IpAddr {
         let on_subnet = self.addresses.iter().filter(|own| own.contains(&target));
-        if let Some(own) = on_subnet.max_by_key(|own| own.prefix_len()) {
+        if let Some(own) = on_subnet.min_by_key(|own| Reverse(own.prefix_len())) {
             return own.addr();
         }
         if target.is_ipv6() {

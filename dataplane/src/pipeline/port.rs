@@ -1,5 +1,6 @@
 //! What the pipeline knows about a port: addresses, device and checks.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fibcast_fib::VrfId;
@@ -62,7 +63,7 @@ impl PortFacts {
     fn address_towards(&self, peer: IpAddr) -> Option<IpAddr> {
         let of_family = self.addresses.iter().filter(|own| own.addr().is_ipv4() == peer.is_ipv4());
         let on_subnet =
-            of_family.clone().filter(|own| own.contains(&peer)).max_by_key(|own| own.prefix_len());
+            of_family.clone().filter(|own| own.contains(&peer)).min_by_key(|own| Reverse(own.prefix_len()));
         on_subnet.map(IpNet::addr).or_else(|| of_family.map(IpNet::addr).find(|own| !is_link_local(*own)))
     }
 

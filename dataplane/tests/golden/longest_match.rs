@@ -170,6 +170,7 @@ fn a_host_route_wins_over_the_connected_subnet_of_a_gateway() {
         stage.batch(vec![special(2, Special::Blackhole)]);
         stage.expect_drop(packet.clone(), Reason::Blackhole);
         stage.batch(vec![withdraw(host)]);
+        stage.after(HOLD);
         stage.expect_held(packet);
     }
 }

@@ -131,7 +131,7 @@ fn every_ipv6_destination_of_a_route_by_a_port_alone_is_resolved_there() {
 
 #[test]
 fn the_most_specific_subnet_of_the_target_decides_the_source() {
-    let addresses = ["10.0.0.1/8", "10.1.0.1/16", "2001:db8:1::1/48", "2001:db8:1:2::1/64"];
+    let addresses = ["10.0.0.1/8", "10.1.0.1/16", "10.1.0.2/16", "2001:db8:1::1/48", "2001:db8:1:2::1/64"];
     let hops = [on("10.1.0.9", 1), on("10.9.0.9", 1), on("2001:db8:1:2::9", 1), on("2001:db8:1:3::9", 1)];
     let mut stage = stage(&addresses, Vec::new());
     stage.batch(vec![put_hops(1, &hops), announce("172.16.0.0/16", 1)]);

@@ -1,6 +1,6 @@
 //! Gateways that cannot be resolved: why, and what the log says of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use fibcast_fib::{Fib, GroupLabel, VrfId};
@@ -67,18 +67,15 @@ pub fn lines(new: &[LostGateway], fib: &Fib) -> Vec<String> {
 
 /// A prefix of each group: one pass over the table, for a log line that comes with a change of state only.
 fn prefixes(new: &[LostGateway], fib: &Fib) -> HashMap<(VrfId, GroupLabel), IpNet> {
-    let mut missing: HashMap<VrfId, Vec<GroupLabel>> = HashMap::new();
-    for lost in new.iter().take(LINES * LINES) {
-        let labels = missing.entry(lost.vrf).or_default();
-        if !labels.contains(&lost.label) {
-            labels.push(lost.label);
-        }
+    let mut missing: HashMap<VrfId, HashSet<GroupLabel>> = HashMap::new();
+    for lost in new {
+        missing.entry(lost.vrf).or_default().insert(lost.label);
     }
     let mut found = HashMap::new();
     for (vrf, mut labels) in missing {
         for (prefix, label) in fib.routes(vrf, None) {
-            if let Some(at) = labels.iter().position(|wanted| *wanted == label) {
-                found.insert((vrf, labels.swap_remove(at)), prefix);
+            if labels.remove(&label) {
+                found.insert((vrf, label), prefix);
                 if labels.is_empty() {
                     break;
                 }
