@@ -16,5 +16,6 @@ mod path_mtu;
 mod ping;
 mod reverse_path;
 mod traceroute;
+mod unnumbered;
 mod vlan;
 mod vrf;
