@@ -83,7 +83,7 @@ impl OwnRoutes {
             for address in &port.addresses {
                 if let IpNet::V4(v4) = address {
                     // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
-                    for edge in edges(v4) {
+                    for edge in edges(v4).into_iter().flatten() {
                         own.announce(port.vrf, IpNet::from(edge), blackhole);
                     }
                 }

@@ -34,11 +34,8 @@ pub struct PortSetup {
 }
 
 /// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021).
-pub fn edges(subnet: &Ipv4Net) -> Vec<IpAddr> {
-    if subnet.prefix_len() > 30 {
-        return Vec::new();
-    }
-    vec![subnet.network().into(), subnet.broadcast().into()]
+pub fn edges(subnet: &Ipv4Net) -> Option<[IpAddr; 2]> {
+    (subnet.prefix_len() <= 30).then(|| [subnet.network().into(), subnet.broadcast().into()])
 }
 
 impl PortSetup {
@@ -94,7 +91,7 @@ impl PortSetup {
     /// Whether the address is the network or broadcast address of one of the port's subnets, which no station has.
     pub fn has_edge(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|own| match own {
-            IpNet::V4(subnet) => edges(subnet).contains(&address),
+            IpNet::V4(subnet) => edges(subnet).is_some_and(|edges| edges.contains(&address)),
             IpNet::V6(_) => false,
         })
     }
