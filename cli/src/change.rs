@@ -45,11 +45,14 @@ pub enum Route {
         /// Destination.
         prefix: IpNet,
         /// Gateway; several share the traffic (ECMP).
-        #[arg(long, required_unless_present = "special", conflicts_with = "special")]
+        #[arg(long, required_unless_present_any = ["special", "port"], conflicts_with = "special")]
         via: Vec<IpAddr>,
-        /// Name of the gateways' port, if their addresses do not determine it.
-        #[arg(long)]
+        /// Name of the gateways' port: they are on its link. Without a gateway, the destinations are.
+        #[arg(long, conflicts_with = "special")]
         port: Option<String>,
+        /// The gateways are on the port's link, as `--port` alone says already.
+        #[arg(long, requires_all = ["via", "port"])]
+        onlink: bool,
         /// Weights of the gateways, in their order.
         #[arg(long, value_delimiter = ',')]
         weights: Vec<u16>,
@@ -81,17 +84,59 @@ impl Route {
             }
         };
         Ok(match self {
-            Route::Add { prefix, via, port, weights, special, vrf } => {
+            Route::Add { prefix, via, port, onlink, weights, special, vrf } => {
                 DataplaneRequest::RouteAdd(Box::new(OwnRoute {
                     vrf: *vrf,
                     prefix: Some(whole(prefix)?),
                     via: via.clone(),
                     port: port.clone(),
+                    onlink: *onlink,
                     weights: weights.clone(),
                     special: special.clone(),
                 }))
             }
             Route::Del { prefix, vrf } => DataplaneRequest::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(subcommand)]
+        route: Route,
+    }
+
+    fn added(words: &str) -> Result<OwnRoute, String> {
+        let line = Line::try_parse_from(format!("route add 0.0.0.0/0 {words}").split_whitespace());
+        match line.map_err(|error| error.to_string())?.route.request()? {
+            DataplaneRequest::RouteAdd(route) => Ok(*route),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn a_route_names_a_gateway_a_port_or_both() {
+        let gateway = "172.31.1.1".parse().unwrap();
+        let route = added("--via 172.31.1.1").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![gateway], None, false));
+        let route = added("--port p1").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![], Some("p1".to_owned()), false));
+        let route = added("--via 172.31.1.1 --port p1 --onlink").unwrap();
+        assert_eq!((route.via, route.port, route.onlink), (vec![gateway], Some("p1".to_owned()), true));
+        assert_eq!(added("--special blackhole").unwrap().special.as_deref(), Some("blackhole"));
+        for wrong in [
+            "",
+            "--onlink",
+            "--via 172.31.1.1 --onlink",
+            "--port p1 --onlink",
+            "--special blackhole --port p1",
+        ] {
+            assert!(added(wrong).is_err(), "{wrong}");
+        }
     }
 }

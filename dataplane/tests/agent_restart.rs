@@ -162,6 +162,7 @@ impl Host1 {
             name: "p0".to_owned(),
             mac: PORT,
             addresses: vec!["192.0.2.1/24".parse().unwrap()],
+            loopback: Vec::new(),
             mtu: 1_500,
             vrf: VrfId::DEFAULT,
             link: Link { device: 0, vlan: None },

@@ -1,6 +1,7 @@
 //! `dataplane.toml`: the sections of this daemon besides those common to all daemons, and the checks that their types cannot express.
 
 mod fib;
+mod loopback;
 mod neighbor;
 mod port;
 mod route;
@@ -88,7 +89,7 @@ impl Config {
     /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let config = &loaded.value;
-        config.node.check(loaded)?;
+        config.node.check_name(loaded)?;
         config.tls.check(loaded, config.node.listen.iter().copied())?;
         match &config.sync {
             Some(sync) => {
@@ -108,6 +109,7 @@ impl Config {
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_subnets(loaded)?;
+        config.check_loopback(loaded)?;
         config.check_neighbors(loaded)?;
         config.check_routes(loaded)
     }

@@ -1,6 +1,7 @@
 //! `[[port]]`: devices and sub-interfaces.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
@@ -188,6 +189,7 @@ impl Config {
 
     /// `[[port]]` in the form of the control side. `macs` are the MAC addresses of the devices, by port index.
     pub fn port_setups(&self, macs: &[Mac]) -> Vec<PortSetup> {
+        let loopback: Vec<IpAddr> = self.node.loopback.iter().map(IpNet::addr).collect();
         let setup = |(port_index, port): (usize, &Port)| {
             let parent = port.parent.as_ref().and_then(|name| self.port_of(name));
             let device = parent.unwrap_or(port_index);
@@ -195,6 +197,7 @@ impl Config {
                 name: port.name.clone(),
                 mac: macs.get(device).copied().unwrap_or_default(),
                 addresses: port.addresses.clone(),
+                loopback: if port.vrf == VrfId::DEFAULT.0 { loopback.clone() } else { Vec::new() },
                 mtu: port.mtu,
                 vrf: VrfId(port.vrf),
                 link: Link { device: device as u16, vlan: port.vlan },

@@ -22,8 +22,12 @@ pub struct Route {
     pub vrf: u32,
     /// Gateway, or several that share the traffic (ECMP).
     pub via: Option<Via>,
-    /// Name of the gateways' port, if their addresses do not determine it.
+    /// Name of the gateways' port: they are on its link, whether one of its subnets has them or not. Without a gateway: every destination is on
+    /// the link itself.
     pub port: Option<String>,
+    /// The gateways are on the port's link (`onlink` of Linux). `port` alone says so already; it has to be named.
+    #[serde(default)]
+    pub onlink: bool,
     /// Weights of the gateways in their order; equal by default.
     #[serde(default)]
     pub weights: Vec<u16>,
@@ -90,6 +94,12 @@ impl Config {
             return Err(("port", format!("expected the name of a [[port]], found {name:?}")));
         }
         let gateways = route.via.as_ref().map_or(&[][..], Via::gateways);
+        if route.onlink && (route.port.is_none() || gateways.is_empty()) {
+            return Err(("onlink", "expected via and port as well: the gateway and its link".to_owned()));
+        }
+        if route.port.is_some() && (route.blackhole || route.unreachable || route.prohibit) {
+            return Err(("port", "has no effect on packets that are dropped".to_owned()));
+        }
         // RFC 8950: IPv4 packets may go to an IPv6 next hop, but not the other way round.
         let unfit = |via: &&IpAddr| via.is_ipv4() && matches!(route.prefix, IpNet::V6(_)) || !is_host(**via);
         if let Some(via) = gateways.iter().find(unfit) {
@@ -97,6 +107,11 @@ impl Config {
         }
         if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
             return Err(("port", format!("{via} is link-local: expected the port's name as well")));
+        }
+        let port = route.port.as_ref().and_then(|name| self.ports.iter().find(|port| port.name == *name));
+        let vrf = port.map_or(route.vrf, |port| port.vrf);
+        if let Some(via) = gateways.iter().find(|via| self.owns(vrf, **via)) {
+            return Err(("via", format!("expected a gateway, found {via}, an address of this router")));
         }
         if !route.weights.is_empty() && route.weights.len() != gateways.len() {
             let (expected, found) = (gateways.len(), route.weights.len());
@@ -128,11 +143,23 @@ impl Config {
             };
             let members = via.gateways().iter().zip(weights).map(member).collect();
             chosen.push(Group::hops(members).map_err(|error| error.to_string())?);
+        } else if let (Some(port), true) = (port, chosen.is_empty()) {
+            chosen.push(Group::one(NextHop::connected(port)).map_err(|error| error.to_string())?);
         }
         match (chosen.len(), chosen.pop()) {
             (1, Some(group)) => Ok(group),
-            _ => Err("expected one of via, blackhole = true, unreachable = true, prohibit = true".to_owned()),
+            _ => {
+                Err("expected one of via, port, blackhole = true, unreachable = true, prohibit = true"
+                    .to_owned())
+            }
         }
+    }
+
+    /// Whether an address of a VRF is one of the router's own.
+    fn owns(&self, vrf: u32, address: IpAddr) -> bool {
+        let ports = self.ports.iter().filter(|port| port.vrf == vrf);
+        let loopback = self.node.loopback.iter().filter(|_| vrf == VrfId::DEFAULT.0);
+        ports.flat_map(|port| &port.addresses).chain(loopback).any(|own| own.addr() == address)
     }
 
     /// `[[static_route]]` in the form of the control side.

@@ -1,6 +1,6 @@
 //! Invalid configurations, each with the line that the operator sees.
 
-use fibcast_fib::{Group, Special, VrfId};
+use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
 
 use super::*;
 use crate::packet::ethernet::Mac;
@@ -120,7 +120,7 @@ fn a_route_with_host_bits_is_refused() {
 #[test]
 fn a_route_must_say_where_to() {
     let text = error("blackhole = true", "");
-    assert!(text.contains("static_route[1].via: expected one of via, blackhole = true"), "{text}");
+    assert!(text.contains("static_route[1].via: expected one of via, port, blackhole = true"), "{text}");
 }
 
 #[test]
@@ -187,6 +187,75 @@ fn an_ipv4_route_may_have_ipv6_gateways_and_not_the_other_way_round() {
     assert!(
         check(&text).unwrap_err().contains("via: expected a gateway for 2001:db8:f::/48, found 192.0.2.9")
     );
+}
+
+fn routes(text: &str) -> Vec<Group> {
+    check(text).unwrap();
+    let config = parse::<Config>("x.toml".as_ref(), text.to_owned()).unwrap().value;
+    config.static_routes().into_iter().map(|route| route.group).collect()
+}
+
+#[test]
+fn a_route_may_name_a_port_alone_or_a_gateway_that_no_subnet_has() {
+    let via = |keys: &str| GOOD.replacen("via = \"192.0.2.9\"", keys, 1);
+    assert_eq!(routes(&via("port = \"p0\""))[0], Group::one(NextHop::connected(PortId(0))).unwrap());
+    let gateway = |address: &str| {
+        Group::one(NextHop { gateway: Some(address.parse().unwrap()), port: Some(PortId(0)) }).unwrap()
+    };
+    for keys in ["via = \"172.31.1.1\"\nport = \"p0\"", "via = \"172.31.1.1\"\nport = \"p0\"\nonlink = true"]
+    {
+        assert_eq!(routes(&via(keys))[0], gateway("172.31.1.1"), "{keys}");
+    }
+    let ipv6 = GOOD.replacen("10.0.0.0/8", "::/0", 1);
+    let text = ipv6.replacen("via = \"192.0.2.9\"", "via = \"2001:db8:99::1\"\nport = \"p0\"", 1);
+    assert_eq!(routes(&text)[0], gateway("2001:db8:99::1"));
+    for (keys, error) in [
+        ("via = \"172.31.1.1\"\nonlink = true", "onlink: expected via and port as well"),
+        ("port = \"p0\"\nonlink = true", "onlink: expected via and port as well"),
+        ("port = \"p7\"", "port: expected the name of a [[port]], found \"p7\""),
+        ("port = \"p0\"\nprohibit = true", "port: has no effect on packets that are dropped"),
+        ("port = \"p0\"\nweights = [1]", "weights: expected one for each of 0, found 1"),
+        ("via = \"192.0.2.1\"", "via: expected a gateway, found 192.0.2.1, an address of this router"),
+        ("via = \"192.0.2.1\"\nport = \"p0\"", "via: expected a gateway, found 192.0.2.1"),
+    ] {
+        let found = check(&via(keys)).unwrap_err();
+        assert!(found.contains(&format!("static_route[0].{error}")), "{keys}: {found}");
+    }
+    // An address of another VRF is one like any other.
+    check(&via("via = \"192.0.2.1\"\nvrf = 7")).unwrap();
+}
+
+#[test]
+fn loopback_addresses_are_those_of_one_router() {
+    let with =
+        |list: &str| GOOD.replacen("name = \"nh-1\"", &format!("name = \"nh-1\"\nloopback = [{list}]"), 1);
+    let text = with("\"198.51.100.1/32\", \"2001:db8:ff::1/128\"");
+    check(&text).unwrap();
+    let sub =
+        "[[port]]\nname = \"p0.7\"\nparent = \"p0\"\nvlan = 7\nvrf = 3\naddresses = [\"198.51.100.1/24\"]\n";
+    let text = format!("{text}{sub}");
+    check(&text).unwrap();
+    let setups = parse::<Config>("x.toml".as_ref(), text).unwrap().value.port_setups(&[Mac([2; 6])]);
+    assert_eq!((setups[0].loopback.len(), setups[1].loopback.len()), (2, 0), "of the default VRF");
+    for (list, error) in [
+        ("\"198.51.100.1/24\"", "expected one address, 198.51.100.1/32, found 198.51.100.1/24"),
+        ("\"2001:db8:ff::1/64\"", "expected one address, 2001:db8:ff::1/128"),
+        ("\"192.0.2.1/32\"", "192.0.2.1 is configured twice"),
+        ("\"198.51.100.1/32\", \"198.51.100.1/32\"", "198.51.100.1 is configured twice"),
+        ("\"127.0.0.1/32\"", "expected an address of a router, found 127.0.0.1/32"),
+        ("\"fe80::1/128\"", "expected an address of a router, found fe80::1/128"),
+        ("\"224.0.0.1/32\"", "expected an address of a router"),
+    ] {
+        let found = check(&with(list)).unwrap_err();
+        assert!(found.starts_with("x.toml:3: node.loopback") && found.contains(error), "{list}: {found}");
+    }
+    let own = with("\"198.51.100.1/32\"").replacen("via = \"192.0.2.9\"", "via = \"198.51.100.1\"", 1);
+    assert!(check(&own).unwrap_err().contains("an address of this router"));
+}
+
+#[test]
+fn a_port_needs_no_address() {
+    check(&GOOD.replacen("addresses = [\"192.0.2.1/24\", \"2001:db8::1/64\"]\n", "", 1)).unwrap();
 }
 
 #[test]

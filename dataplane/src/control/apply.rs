@@ -51,7 +51,7 @@ impl Control {
         for _ in 0..BATCHES {
             let Some(batch) = self.pending.front_mut() else { break };
             // Translates the batch into this table's groups; keeps the original, where that differs, for a retry.
-            let original = self.recursion.prepare(&mut batch.changes, batch.replaces, &self.ports, &self.fib);
+            let original = self.recursion.prepare(&mut batch.changes, batch.replaces, &self.fib);
             let replaces = batch.replaces;
             if std::mem::take(&mut batch.replaces) {
                 self.own.complete(batch, &self.fib);

@@ -93,7 +93,9 @@ impl Host {
         let port = ports.get(usize::from(frame.port))?;
         let mut claimed = None;
         let answer = handle(frame, ports, port, neighbors, now, actions, &mut claimed);
-        if let Some((address, mac)) = claimed.filter(|(_, mac)| *mac != port.mac) {
+        // Requests of another port on the same link come from the loopback as well.
+        let is_own = |mac: &Mac| ports.iter().any(|port| port.mac == *mac);
+        if let Some((address, mac)) = claimed.filter(|(_, mac)| !is_own(mac)) {
             self.conflict(frame.port, port, address, mac, now);
         }
         match answer {
@@ -156,8 +158,10 @@ fn handle(
             *claimed = Some((address, evidence.mac.unwrap_or(ethernet.source())));
         }
         // A station that is not on this link cannot be its neighbor.
-        if port.source_for(address).is_some() && !owned_at(PortId(frame.port), address, ports) {
-            neighbors.heard((PortId(frame.port), address), evidence, now, actions);
+        let key = (PortId(frame.port), address);
+        let on_link = port.is_on_link(address) || neighbors.get(&key).is_some();
+        if on_link && !owned_at(key.0, address, ports) {
+            neighbors.heard(key, evidence, now, actions);
         }
     };
     let bytes = ethernet.payload();
@@ -271,7 +275,7 @@ pub fn announcement(
 pub fn question(key: Key, known: Option<Mac>, ports: &[PortSetup]) -> Option<HostFrame> {
     let (PortId(number), target) = key;
     let port = ports.get(usize::from(number))?;
-    let frame = match (target, port.source_for(target)?) {
+    let frame = match (target, port.source_for(target)) {
         (IpAddr::V4(target), IpAddr::V4(own)) => arp::ArpPacket::request(port.mac, own, target, known),
         (IpAddr::V6(target), IpAddr::V6(own)) => nd::solicitation(port.mac, own, target, known),
         _ => return None,

@@ -141,7 +141,7 @@ impl Control {
         let own = OwnRoutes::new(&setup.ports, &setup.routes);
         fib.apply(&own.changes, 0)?;
         let mut recursion = Recursion::default();
-        recursion.adopt(&own.changes, &setup.ports);
+        recursion.adopt(&own.changes);
         let resolved = recursion.resolve(&setup.ports, &fib);
         fib.apply(&resolved, 0)?;
         let publisher = Publisher::new(fib.generation());

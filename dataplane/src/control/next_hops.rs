@@ -1,7 +1,9 @@
 //! Maps a next hop to a neighbor: the gateway itself, on the named port or on the connected subnet of the default VRF.
 //!
-//! Recursive gateways are resolved by [`super::recursion`] before: here they have a port or are unresolvable.
+//! A gateway with a port is on that port's link, whether a subnet of the port has its address or not, as in VPP; Linux asks for `onlink` where
+//! none has. Recursive gateways are resolved by [`super::recursion`] before: here they have a port or are unresolvable.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -26,7 +28,8 @@ impl NextHops {
             Some(port) => port,
             None => connected(gateway, VrfId::DEFAULT, ports)?,
         };
-        if owned_at(port, gateway, ports) {
+        let vrf = ports.get(usize::from(port.0))?.vrf;
+        if owned_at(port, gateway, ports) || !can_be_gateway(gateway, vrf, ports) {
             return None;
         }
         let users = self.neighbors.entry((port, gateway)).or_default();
@@ -82,8 +85,18 @@ pub fn connected(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> Option<Por
                 .filter(|subnet| subnet.contains(&address))
                 .map(move |subnet| (subnet, port_index))
         });
-    let longest = subnets.max_by_key(|(subnet, _)| IpNet::prefix_len(subnet));
+    // The first of equal ones, whose route the table has.
+    let longest = subnets.min_by_key(|(subnet, _)| Reverse(IpNet::prefix_len(subnet)));
     longest.map(|(_, port_index)| PortId(port_index as u16))
+}
+
+/// Whether an address of a VRF may be that of a gateway: neither one of the router's own nor the network or broadcast address of a subnet
+/// (RFC 1812 §4.2.2.11).
+pub fn can_be_gateway(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> bool {
+    // A link-local address may be another station's on another link; see `owned_at`.
+    let scoped = matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6));
+    let mut of_vrf = ports.iter().filter(|port| port.vrf == vrf);
+    !of_vrf.any(|port| (!scoped && port.owns(address)) || port.has_edge(address))
 }
 
 /// Whether an address of a VRF is one of the router's own.

@@ -58,7 +58,7 @@ impl Control {
     }
 
     fn put(&mut self, changes: Vec<Change>) {
-        self.recursion.adopt(&changes, &self.ports);
+        self.recursion.adopt(&changes);
         let serial = self.pending.back().map_or(self.fib.serial(), |last| last.serial);
         self.pending.push_back(Batch { changes, serial, replaces: false });
     }

@@ -1,13 +1,14 @@
-//! The host's own routes: addresses, connected subnets, `[[static_route]]`. They take precedence over routes from servers.
+//! The host's own routes: addresses of ports and loopback, connected subnets, `[[static_route]]`. They take precedence over routes from servers.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::{Batch, PortSetup, anycast};
+use crate::pipeline::port::edges;
 
 /// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
 const OWN: u64 = 0xf1bc_a570_0000_0000;
@@ -71,8 +72,11 @@ impl OwnRoutes {
         let local = own.group(Group::Special(Special::Local));
         let blackhole = own.group(Group::Special(Special::Blackhole));
         for port in ports {
+            let loopback = port.loopback.iter().copied();
+            for address in port.addresses.iter().map(IpNet::addr).chain(loopback) {
+                own.announce(port.vrf, IpNet::from(address), local);
+            }
             for address in &port.addresses {
-                own.announce(port.vrf, IpNet::from(address.addr()), local);
                 if let IpNet::V6(v6) = address
                     && let Some(anycast) = anycast::of_subnet(v6)
                 {
@@ -87,8 +91,8 @@ impl OwnRoutes {
             for address in &port.addresses {
                 if let IpNet::V4(v4) = address {
                     // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
-                    for edge in edges(v4) {
-                        own.announce(port.vrf, edge, blackhole);
+                    for edge in edges(v4).into_iter().flatten() {
+                        own.announce(port.vrf, IpNet::from(edge), blackhole);
                     }
                 }
                 own.announce(port.vrf, address.trunc(), connected);
@@ -204,12 +208,4 @@ impl OwnRoutes {
             self.changes.push(Change::Announce { vrf, prefix, label });
         }
     }
-}
-
-/// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021).
-fn edges(subnet: &Ipv4Net) -> Vec<IpNet> {
-    if subnet.prefix_len() > 30 {
-        return Vec::new();
-    }
-    [subnet.network(), subnet.broadcast()].map(|address| IpNet::from(IpAddr::V4(address))).to_vec()
 }

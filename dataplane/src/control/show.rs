@@ -18,7 +18,8 @@ impl Control {
     pub fn forwarding(&self) -> ForwardingStatus {
         let stats = self.publisher.stats();
         let unreachable = |next_hop: &&NextHop| {
-            self.fib.adjacency(next_hop).is_none_or(|known| known.state != AdjacencyState::Reachable)
+            // One that no group uses any more has none.
+            self.fib.adjacency(next_hop).is_some_and(|known| known.state != AdjacencyState::Reachable)
         };
         let waiting = self.next_hops.iter().flat_map(|(_, users)| users).filter(unreachable).count();
         ForwardingStatus {

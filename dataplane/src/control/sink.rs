@@ -39,7 +39,9 @@ impl Sink for ControlSink {
         let port = |name: &str| {
             self.ports.iter().position(|port| port == name).map(|port_index| PortId(port_index as u16))
         };
-        let mut report = |problem| tracing::warn!("{problem}; its routes become unreachable");
+        let mut report = |problem| {
+            tracing::warn!("{problem}; its routes use their other next hops, or become unreachable")
+        };
         let changes = batch.changes().filter_map(|change| translate(change, &port, &mut report)).collect();
         let batch = Batch { changes, serial: batch.serial(), replaces: self.replaces };
         let given = match &self.token {

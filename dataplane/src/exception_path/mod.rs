@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
+use ipnet::IpNet;
 use tap::setup::Setup;
 use tap::watch::{self, Event, Watch};
 
@@ -92,7 +93,10 @@ pub fn name_of(port: &str) -> String {
 fn setup_of(port_index: usize, port: &PortSetup) -> Setup {
     // A table of its own: none of them depends on the state of another interface, and reverse-path filters find the right one.
     let table = TABLE + port_index as u32;
-    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table }
+    // The loopback is on each of them: whichever port its packets arrive on, the kernel has the address there.
+    let loopback = port.loopback.iter().copied().map(IpNet::from);
+    let addresses = port.addresses.iter().copied().chain(loopback).collect();
+    Setup { mac: port.mac.0, mtu: port.mtu, addresses, table }
 }
 
 /// Removes what a killed process left behind. Without the needed rights there is nothing to remove, as a process of this user could not

@@ -126,6 +126,7 @@ mod tests {
             name: "p0".to_owned(),
             mac: MAC,
             addresses: vec!["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()],
+            loopback: Vec::new(),
             mtu: 1_500,
             vrf: VrfId::DEFAULT,
             link: Link { device: 0, vlan: None },

@@ -4,7 +4,7 @@
 //! RFC 1122 §3.3.4.2), or to the control thread if that port has no TAP interface. What has no owner, as link-local addresses, groups and
 //! broadcasts, belongs to the port of arrival.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use fibcast_fib::VrfId;
@@ -32,6 +32,8 @@ pub enum Receiver {
 #[derive(Debug)]
 pub struct Delivery {
     owners: HashMap<(VrfId, IpAddr), u16>,
+    /// Addresses of no port, which the TAP interfaces of all ports of their VRF have.
+    loopback: HashSet<(VrfId, IpAddr)>,
     /// By port index: VRF, and whether there is a TAP interface.
     ports: Box<[(VrfId, bool)]>,
 }
@@ -42,8 +44,10 @@ impl Delivery {
         let addresses = ports.iter().enumerate().flat_map(|(port_index, port)| {
             port.addresses.iter().map(move |own| ((port.vrf, own.addr()), port_index as u16))
         });
+        let loopback = ports.iter().flat_map(|port| port.loopback.iter().map(|own| (port.vrf, *own)));
         Delivery {
             owners: addresses.collect(),
+            loopback: loopback.collect(),
             ports: ports.iter().map(|port| (port.vrf, port.exception_path)).collect(),
         }
     }
@@ -54,6 +58,14 @@ impl Delivery {
         matches!(reason, Reason::NoRoute | Reason::Blackhole | Reason::Unreachable | Reason::Prohibited)
             && self.has_tap(port)
             && punt::is_dhcp_offer(frame)
+    }
+
+    /// The port whose TAP interface gets packets to the loopback: that of arrival if it has one, else the first one of the VRF.
+    fn with_loopback(&self, port: u16, key: (VrfId, IpAddr)) -> Option<u16> {
+        if self.has_tap(port) || !self.loopback.contains(&key) {
+            return None;
+        }
+        self.ports.iter().position(|(vrf, tap)| *tap && *vrf == key.0).map(|port_index| port_index as u16)
     }
 
     fn has_tap(&self, port: u16) -> bool {
@@ -98,7 +110,8 @@ impl Delivery {
             (IpAddr::V6(v6), _) if ipv6::is_link_local(v6) => port,
             (_, Some((vrf, _))) => {
                 let key = (*vrf, destination);
-                self.owners.get(&key).or_else(|| taps.addresses.get(&key)).copied().unwrap_or(port)
+                let owner = self.owners.get(&key).or_else(|| taps.addresses.get(&key)).copied();
+                owner.or_else(|| self.with_loopback(port, key)).unwrap_or(port)
             }
             _ => port,
         };

@@ -8,13 +8,10 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use fibcast_fib::VrfId;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
-use super::port::PortFacts;
+use super::port::{PortFacts, edges};
 use crate::packet::ethernet::{self, Frame, ipv4_at, ipv6_at};
-
-/// Longest prefix of an IPv4 subnet that has a network and a broadcast address (RFC 3021 §2.2).
-const LONGEST_WITH_BROADCAST: u8 = 30;
 
 /// The addresses that are no sources, of all ports.
 #[derive(Debug)]
@@ -30,7 +27,11 @@ impl OwnSources {
             let vrf = port.vrf;
             let link_local = std::iter::once(IpAddr::V6(port.mac.link_local()));
             let configured = port.addresses.iter().flat_map(|address| of_address(*address));
-            configured.chain(link_local).map(move |address| (vrf, address)).collect::<Vec<_>>()
+            configured
+                .chain(link_local)
+                .chain(port.loopback.iter().copied())
+                .map(move |address| (vrf, address))
+                .collect::<Vec<_>>()
         };
         OwnSources {
             vrfs: ports.iter().map(|port| port.vrf).collect(),
@@ -61,13 +62,7 @@ impl OwnSources {
 fn of_address(address: IpNet) -> Vec<IpAddr> {
     let mut all = vec![address.addr()];
     if let IpNet::V4(v4) = address {
-        all.extend(edges(&v4).map(IpAddr::from));
+        all.extend(edges(&v4).into_iter().flatten());
     }
     all
-}
-
-/// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021 §2.2).
-fn edges(subnet: &Ipv4Net) -> impl Iterator<Item = std::net::Ipv4Addr> + use<> {
-    let has = subnet.prefix_len() <= LONGEST_WITH_BROADCAST;
-    [subnet.network(), subnet.broadcast()].into_iter().filter(move |_| has)
 }

@@ -1,9 +1,10 @@
 //! What the pipeline knows about a port: addresses, device and checks.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fibcast_fib::VrfId;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 use crate::packet::ethernet::Mac;
@@ -41,6 +42,8 @@ pub struct PortFacts {
     pub link: Link,
     /// Addresses with their subnets.
     pub addresses: Box<[IpNet]>,
+    /// Addresses of the router itself, which belong to no link: of all ports of the default VRF.
+    pub loopback: Box<[IpAddr]>,
     /// MTU: largest IP packet in bytes.
     pub mtu: u16,
     /// Reverse-path check.
@@ -56,35 +59,58 @@ pub struct PortFacts {
 /// RFC 7600 §4.8: source of IPv4 errors from an IPv6-only router.
 const DUMMY_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
+/// Network and broadcast address of a subnet; none for subnets of one or two addresses (RFC 3021).
+pub fn edges(subnet: &Ipv4Net) -> Option<[IpAddr; 2]> {
+    (subnet.prefix_len() <= 30).then(|| [subnet.network().into(), subnet.broadcast().into()])
+}
+
 impl PortFacts {
-    /// The own address on the subnet of `peer`, otherwise the first one of the peer's family.
+    /// The own address on the most specific subnet of `peer`, otherwise the first one of the peer's family. Link-local ones count for peers
+    /// on their subnet only: no router forwards packets from them (RFC 3927 §7, RFC 4291 §2.5.6).
     fn address_towards(&self, peer: IpAddr) -> Option<IpAddr> {
-        let family = |own: &&IpNet| own.addr().is_ipv4() == peer.is_ipv4();
-        let mut of_family = self.addresses.iter().filter(family);
-        let first = of_family.clone().next();
-        of_family.find(|own| own.contains(&peer)).or(first).map(IpNet::addr)
+        let of_family = self.addresses.iter().filter(|own| own.addr().is_ipv4() == peer.is_ipv4());
+        let on_subnet =
+            of_family.clone().filter(|own| own.contains(&peer)).min_by_key(|own| Reverse(own.prefix_len()));
+        on_subnet.map(IpNet::addr).or_else(|| of_family.map(IpNet::addr).find(|own| !is_link_local(*own)))
+    }
+
+    /// The router's loopback of the peer's family.
+    fn loopback_towards(&self, peer: IpAddr) -> Option<IpAddr> {
+        self.loopback.iter().copied().find(|own| own.is_ipv4() == peer.is_ipv4())
     }
 }
 
-/// RFC 1812 §4.3.2.4, RFC 4443 §2.2: the source of an error is an address of the port of arrival; if it has none, one of another port of
-/// the VRF.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// An address of the port, else the loopback, else an address of another port of the VRF.
+fn source_towards(ports: &[PortFacts], port: &PortFacts, peer: IpAddr) -> Option<IpAddr> {
+    let mut others = ports.iter().filter(|other| other.vrf == port.vrf);
+    port.address_towards(peer)
+        .or_else(|| port.loopback_towards(peer))
+        .or_else(|| others.find_map(|other| other.address_towards(peer)))
+}
+
+/// RFC 1812 §4.3.2.4: the source of an error is an address of the port of arrival. If it has none (unnumbered), the router's loopback, as its
+/// router ID (§2.2.7); without one, an address of another port of the VRF.
 pub fn error_source_v4(ports: &[PortFacts], port: &PortFacts, peer: Ipv4Addr) -> Ipv4Addr {
-    let others = ports.iter().filter(|other| other.vrf == port.vrf);
-    let found = std::iter::once(port).chain(others).find_map(|port| port.address_towards(peer.into()));
-    match found {
+    match source_towards(ports, port, peer.into()) {
         Some(IpAddr::V4(address)) => address,
         _ => DUMMY_V4,
     }
 }
 
-/// Like [`error_source_v4`] for IPv6. A port without a global address uses its link-local one, towards neighbors on the link only.
+/// Like [`error_source_v4`] for IPv6 (RFC 4443 §2.2 (d), RFC 7404 §2.3: links with link-local addresses only). The link-local address is for
+/// neighbors on the link, and for others if the VRF has no global address at all.
 pub fn error_source_v6(ports: &[PortFacts], port: &PortFacts, peer: Ipv6Addr) -> Ipv6Addr {
     if crate::packet::ipv6::is_link_local(peer) {
         return port.mac.link_local();
     }
-    let others = ports.iter().filter(|other| other.vrf == port.vrf);
-    let found = std::iter::once(port).chain(others).find_map(|port| port.address_towards(peer.into()));
-    match found {
+    match source_towards(ports, port, peer.into()) {
         Some(IpAddr::V6(address)) => address,
         _ => port.mac.link_local(),
     }

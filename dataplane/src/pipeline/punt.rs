@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::Verdict;
-use super::port::PortFacts;
+use super::port::{PortFacts, edges};
 use crate::packet::ethernet::{self, Frame, LinkDestination};
 use crate::packet::{igmp, ipv4, ipv6, mld, nd, take};
 use crate::reason::Reason;
@@ -102,9 +102,10 @@ pub fn is_dhcp_offer(frame: &[u8]) -> bool {
 
 /// RFC 1812 §4.2.2.11: the broadcast address of a subnet; subnets of one or two addresses have none (RFC 3021).
 fn is_subnet_broadcast(address: Ipv4Addr, subnets: &[IpNet]) -> bool {
-    subnets.iter().any(
-        |subnet| matches!(subnet, IpNet::V4(subnet) if subnet.prefix_len() < 31 && subnet.broadcast() == address),
-    )
+    subnets.iter().any(|subnet| match subnet {
+        IpNet::V4(subnet) => edges(subnet).is_some_and(|[_, broadcast]| broadcast == IpAddr::V4(address)),
+        IpNet::V6(_) => false,
+    })
 }
 
 /// The verdict on an IPv6 packet for which the input checks found `found`.

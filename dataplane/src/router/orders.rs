@@ -143,6 +143,7 @@ fn as_configured(route: &OwnRoute) -> Result<Route, String> {
         vrf: route.vrf,
         via: (!route.via.is_empty()).then(|| Via::Many(route.via.clone())),
         port: route.port.clone(),
+        onlink: route.onlink,
         weights: route.weights.clone(),
         blackhole: special("blackhole"),
         unreachable: special("unreachable"),

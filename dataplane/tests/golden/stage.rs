@@ -71,6 +71,7 @@ impl Stage {
             name: format!("p{port_index}"),
             mac: PORT[port_index],
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            loopback: Vec::new(),
             mtu: 1_500,
             vrf: VrfId::DEFAULT,
             link: Link { device: port_index as u16, vlan: None },

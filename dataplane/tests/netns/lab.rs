@@ -59,15 +59,18 @@ impl Lab {
 
     /// Starts the router: `keys` are added to each port by its number, `rest` to the file.
     pub fn start(&mut self, keys: &dyn Fn(usize) -> &'static str, rest: &str) {
-        let folder = self.folder.path();
         let ports = (0..self.hosts.len()).map(|n| {
             let addresses = [format!("10.0.{n}.1/24"), format!("2001:db8:{n}::1/64")];
             config::veth_port(n, &addresses.each_ref().map(String::as_str), keys(n))
         });
-        let text = config::node("lab", folder, "")
-            + &config::workers(self.namespaces.tag(), 128, "0", "")
-            + &ports.collect::<String>()
-            + rest;
+        self.start_with("", &(ports.collect::<String>() + rest));
+    }
+
+    /// Starts the router with ports of the test's own; `keys` are added to `[node]`.
+    pub fn start_with(&mut self, keys: &str, ports: &str) {
+        let folder = self.folder.path();
+        let text =
+            config::node("lab", folder, keys) + &config::workers(self.namespaces.tag(), 128, "0", "") + ports;
         std::fs::write(folder.join("lab.toml"), text).unwrap();
         let program = env!("CARGO_BIN_EXE_fibcast-dataplane");
         self.node = Some(Node::ready(program.as_ref(), "lab", folder, Some(self.router.name())).unwrap());

@@ -20,5 +20,6 @@ mod reverse_path;
 mod routing_daemons;
 mod snooping_switch;
 mod traceroute;
+mod unnumbered;
 mod vlan;
 mod vrf;

@@ -188,8 +188,11 @@ pub struct OwnRoute {
     pub prefix: Option<ipnet::IpNet>,
     /// Gateways.
     pub via: Vec<IpAddr>,
-    /// Name of the gateways' port, if their addresses do not determine it.
+    /// Name of the gateways' port: they are on its link. Without a gateway, the destinations are.
     pub port: Option<String>,
+    /// The gateways are on the port's link, which has to be named.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub onlink: bool,
     /// Weights of the gateways in their order; empty: equal.
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
@@ -274,6 +277,28 @@ mod tests {
         for (request, text) in requests {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn a_route_by_a_port_alone_and_one_by_an_on_link_gateway_are_told_apart() {
+        let port = |via: &[&str], onlink| OwnRoute {
+            prefix: "10.0.0.0/8".parse().ok(),
+            via: via.iter().map(|gateway| gateway.parse().unwrap()).collect(),
+            port: Some("p1".to_owned()),
+            onlink,
+            ..OwnRoute::default()
+        };
+        for (route, text) in [
+            (port(&[], false), r#"{"prefix":"10.0.0.0/8","port":"p1"}"#),
+            (
+                port(&["172.31.1.1"], true),
+                r#"{"prefix":"10.0.0.0/8","via":["172.31.1.1"],"port":"p1","onlink":true}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<OwnRoute>(text).unwrap(), route);
+            let again = serde_json::to_string(&route).unwrap();
+            assert_eq!(serde_json::from_str::<OwnRoute>(&again).unwrap(), route);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Keys of one daemon are in its own sections, so these read the same everywhere.
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,17 +22,32 @@ pub struct Node {
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
+    /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
+    #[serde(default)]
+    pub loopback: Vec<IpNet>,
 }
 
 /// Longest node name in bytes; each registration carries it.
 const MAX_NAME: usize = 64;
 
 impl Node {
-    /// Checks what types cannot express.
+    /// Checks what types cannot express, in the file of a daemon without ports.
     ///
     /// # Errors
     /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        if !self.loopback.is_empty() {
+            let reason = "has no effect here: addresses belong to a dataplane";
+            return Err(loaded.error(&["node".into(), "loopback".into()], reason));
+        }
+        self.check_name(loaded)
+    }
+
+    /// Checks the name alone: a dataplane compares `loopback` with its ports.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of the invalid name.
+    pub fn check_name<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.bytes().all(fits) {
             return Err(loaded.error(
@@ -307,6 +323,12 @@ mod tests {
         let loaded = parse::<File>("x.toml".as_ref(), text.to_owned()).unwrap();
         let error = loaded.value.limits.check(&loaded).unwrap_err().to_string();
         assert_eq!(error, "x.toml:4: limits.half_open: expected 1 to 65536, found 0");
+    }
+
+    #[test]
+    fn a_daemon_without_ports_has_no_loopback_of_its_own() {
+        let error = check("[node]\nname = \"a\"\nloopback = [\"192.0.2.1/32\"]\n").unwrap_err();
+        assert_eq!(error, "x.toml:3: node.loopback: has no effect here: addresses belong to a dataplane");
     }
 
     #[test]

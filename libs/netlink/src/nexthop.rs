@@ -19,6 +19,8 @@ const ENCAP_TYPE: u16 = 7;
 
 /// `RTNH_F_DEAD` in `nh_flags`.
 const DEAD: u32 = 1;
+/// `RTNH_F_ONLINK` in `nh_flags`.
+const ONLINK: u32 = 4;
 
 /// Content of a next-hop object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl NextHop {
             return Err(wrong("expected a next-hop header of 8 bytes"));
         };
         let mut id = None;
-        let mut hop = Hop { dead: flags & DEAD != 0, ..Hop::new(None, 0, 1) };
+        let mut hop = Hop { dead: flags & DEAD != 0, onlink: flags & ONLINK != 0, ..Hop::new(None, 0, 1) };
         let mut group = None;
         let mut blackhole = false;
         let attributes = message.body.get(HEADER..).unwrap_or_default();

@@ -34,6 +34,8 @@ const NEXTHOP_ID: u16 = 30;
 
 /// `RTNH_F_DEAD`: the kernel does not use this hop.
 const DEAD: u8 = 1;
+/// `RTNH_F_ONLINK`: the gateway is on the link, whatever the addresses of the interface say.
+const ONLINK: u8 = 4;
 /// `RTM_F_CLONED`: a cache entry, not a route.
 const CLONED: u32 = 0x200;
 
@@ -96,6 +98,8 @@ pub struct Hop {
     pub encapsulated: bool,
     /// Not in use.
     pub dead: bool,
+    /// The gateway is on the interface's link, even if none of its subnets has it.
+    pub onlink: bool,
 }
 
 impl Hop {
@@ -103,7 +107,7 @@ impl Hop {
 
     /// One in use, whose packets go out as they are.
     pub const fn new(gateway: Option<IpAddr>, interface: u32, weight: u16) -> Self {
-        Hop { gateway, interface, weight, encapsulated: false, dead: false }
+        Hop { gateway, interface, weight, encapsulated: false, dead: false, onlink: false }
     }
 }
 
@@ -217,6 +221,7 @@ impl Route {
         };
         if self.hops.is_empty() && (single.gateway.is_some() || single.interface != 0) {
             single.dead = flags & u32::from(DEAD) != 0;
+            single.onlink = flags & u32::from(ONLINK) != 0;
             self.hops.push(single);
         }
         Ok(true)
@@ -235,7 +240,12 @@ impl Route {
         };
         let (length, scope) = (self.prefix.prefix_len(), self.scope);
         let table = small(self.table);
-        let header = [family as u8, length, 0, self.tos, table, self.protocol, scope, rtm_type, 0, 0, 0, 0];
+        let flags_of = |hop: &Hop| if hop.onlink { ONLINK } else { 0 };
+        let [a, b, c, d] = match self.hops.as_slice() {
+            [hop] => u32::from(flags_of(hop)).to_ne_bytes(),
+            _ => [0; 4],
+        };
+        let header = [family as u8, length, 0, self.tos, table, self.protocol, scope, rtm_type, a, b, c, d];
         writer.begin(kind, flags, sequence, &header);
         writer.address(DESTINATION, self.prefix.addr());
         writer.number(TABLE, self.table);
@@ -252,7 +262,8 @@ impl Route {
                 let list = writer.open(&MULTIPATH.to_ne_bytes());
                 for hop in &self.hops {
                     let weight = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
-                    let at = writer.open(&[&[0, weight][..], &hop.interface.to_ne_bytes()].concat());
+                    let at =
+                        writer.open(&[&[flags_of(hop), weight][..], &hop.interface.to_ne_bytes()].concat());
                     write_gateway(writer, family, hop);
                     writer.close(at);
                 }
@@ -287,8 +298,8 @@ impl Route {
             let Some(attributes) = rest.get(HOP_HEADER..length) else {
                 return Err(wrong("a next hop is longer than what holds it"));
             };
-            let mut hop =
-                Hop { interface, weight: u16::from(weight) + 1, dead: flags & DEAD != 0, ..Hop::NONE };
+            let (dead, onlink) = (flags & DEAD != 0, flags & ONLINK != 0);
+            let mut hop = Hop { interface, weight: u16::from(weight) + 1, dead, onlink, ..Hop::NONE };
             for attribute in Attributes::new(attributes, list.at + at + HOP_HEADER) {
                 read_hop(&attribute?, &mut hop)?;
             }

@@ -60,6 +60,16 @@ pub fn route(prefix: &str, via: &str) -> Vec<u8> {
     route_of(24, prefix, 254, 1, &[gateway(via), output(3)])
 }
 
+/// The same with a flag of next hops (`RTNH_F_…`).
+pub fn route_with_flag(prefix: &str, via: &str, flag: u8) -> Vec<u8> {
+    let mut bytes = route(prefix, via);
+    // `rtm_flags`, after the header of the message.
+    if let Some(flags) = bytes.get_mut(24) {
+        *flags |= flag;
+    }
+    bytes
+}
+
 /// A withdrawal.
 pub fn withdrawal(prefix: &str) -> Vec<u8> {
     route_of(25, prefix, 254, 0, &[])

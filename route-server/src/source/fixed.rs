@@ -5,6 +5,8 @@
 //! 192.0.2.0/24      via 198.18.1.1
 //! 198.51.100.0/24   via 198.18.1.1,198.19.1.1*2     # weights: 1 and 2
 //! 2001:db8::/32     via 2001:2::101
+//! 203.0.113.0/25    via 3.3.3.3%p1,3.3.3.3%p2        # on-link gateways: with the hosts' port (RFC 4007 §11)
+//! 203.0.113.128/25  dev p1                          # by a port alone
 //! 203.0.113.0/24    blackhole                       # or unreachable, prohibit
 //! ```
 
@@ -20,6 +22,8 @@ use super::outlet::{BATCH, End, Event, Group, Outlet, RouteChange};
 
 /// Most next hops of a route.
 const MAX_HOPS: usize = 256;
+/// Longest name of a port.
+const MAX_PORT: usize = 64;
 
 /// Options of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,31 +114,59 @@ fn route(text: &str) -> Result<(IpNet, GroupValue), WrongText<'_>> {
     let (word, rest) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
     let value = match (word, rest.trim()) {
         ("via", hops) => group(hops)?,
+        ("dev", ports) => by_ports(ports)?,
         ("blackhole", "") => GroupValue::Blackhole,
         ("unreachable", "") => GroupValue::Unreachable,
         ("prohibit", "") => GroupValue::Prohibit,
         ("blackhole" | "unreachable" | "prohibit", more) => return Err(("the end of the line", more)),
-        _ => return Err(("`via`, `blackhole`, `unreachable` or `prohibit` after the prefix", word)),
+        _ => return Err(("`via`, `dev`, `blackhole`, `unreachable` or `prohibit` after the prefix", word)),
     };
     Ok((net, value))
 }
 
 fn group(text: &str) -> Result<GroupValue, WrongText<'_>> {
-    let mut hops = Vec::new();
-    for hop in text.split(',').map(str::trim) {
-        let (address, weight) = hop.split_once('*').unwrap_or((hop, "1"));
+    hops(text, |hop| {
+        let (address, port) = match hop.split_once('%') {
+            Some((address, port)) => (address, Some(self::port(port)?)),
+            None => (hop, None),
+        };
         let gateway: IpAddr = address.trim().parse().map_err(|_| ("the address of a next hop", hop))?;
+        if gateway.is_unspecified() || gateway.is_multicast() {
+            return Err(("the unicast address of a next hop", hop));
+        }
+        Ok((Some(gateway), port))
+    })
+}
+
+fn by_ports(text: &str) -> Result<GroupValue, WrongText<'_>> {
+    hops(text, |hop| Ok((None, Some(port(hop)?))))
+}
+
+fn port(text: &str) -> Result<String, WrongText<'_>> {
+    let name = text.trim();
+    if name.is_empty() || name.len() > MAX_PORT || name.contains(char::is_whitespace) {
+        return Err(("the name of a port, 1 to 64 bytes", text));
+    }
+    Ok(name.to_owned())
+}
+
+/// Next hops with their weights, each once: a gateway on two ports is two next hops.
+fn hops<'a>(
+    text: &'a str,
+    read: impl Fn(&'a str) -> Result<(Option<IpAddr>, Option<String>), WrongText<'a>>,
+) -> Result<GroupValue, WrongText<'a>> {
+    let mut hops: Vec<HopValue> = Vec::new();
+    for hop in text.split(',').map(str::trim) {
+        let (next_hop, weight) = hop.split_once('*').unwrap_or((hop, "1"));
+        let (gateway, port) = read(next_hop.trim())?;
         let weight: u16 = weight.trim().parse().map_err(|_| ("a weight from 1 to 65535", hop))?;
         if weight == 0 {
             return Err(("a weight from 1 to 65535", hop));
         }
-        if gateway.is_unspecified() || gateway.is_multicast() {
-            return Err(("the unicast address of a next hop", hop));
-        }
-        if hops.iter().any(|h: &HopValue| h.gateway == Some(gateway)) {
+        if hops.iter().any(|known| known.gateway == gateway && known.port == port) {
             return Err(("each next hop once", hop));
         }
-        hops.push(HopValue { gateway: Some(gateway), port: None, weight });
+        hops.push(HopValue { gateway, port, weight });
     }
     if hops.len() > MAX_HOPS {
         return Err(("at most 256 next hops", text));
@@ -190,6 +222,35 @@ mod tests {
     }
 
     #[test]
+    fn next_hops_may_name_ports_of_the_hosts() {
+        let file = file(
+            "203.0.113.0/25 via 3.3.3.3%p1, 3.3.3.3%p2*2\n203.0.113.128/25 dev p1\n::/0 via fe80::1%p1\n",
+        );
+        let mut found = read(file.path()).unwrap();
+        found.sort_by_key(|(prefix, _)| *prefix);
+        let words = |group: &Arc<Group>| fibcast_sync_agent::agent::show::words(&group.value).join(", ");
+        let found: Vec<String> =
+            found.iter().map(|(prefix, group)| format!("{prefix} {}", words(group))).collect();
+        assert_eq!(
+            found,
+            [
+                "203.0.113.0/25 3.3.3.3 port p1, 3.3.3.3 port p2 weight 2",
+                "203.0.113.128/25 port p1",
+                "::/0 fe80::1 port p1"
+            ]
+        );
+        assert_eq!(
+            error("::/0 via fe80::1%"),
+            "FILE:1: expected the name of a port, 1 to 64 bytes, found \"\""
+        );
+        assert_eq!(
+            error("::/0 via fe80::1%p1,fe80::1%p1"),
+            "FILE:1: expected each next hop once, found \"fe80::1%p1\""
+        );
+        assert_eq!(error("::/0 dev"), "FILE:1: expected the name of a port, 1 to 64 bytes, found \"\"");
+    }
+
+    #[test]
     fn a_wrong_line_is_named_with_what_was_expected() {
         assert_eq!(
             error("192.0.2.0/24 via 198.18.1.1\n192.0.2.0/33 blackhole\n"),
@@ -206,7 +267,7 @@ mod tests {
         assert_eq!(error("::/0 via"), "FILE:1: expected the address of a next hop, found \"\"");
         assert_eq!(
             error("::/0 by ::1"),
-            "FILE:1: expected `via`, `blackhole`, `unreachable` or `prohibit` after the prefix, found \"by\""
+            "FILE:1: expected `via`, `dev`, `blackhole`, `unreachable` or `prohibit` after the prefix, found \"by\""
         );
         assert_eq!(error("::/0 via ::1*0"), "FILE:1: expected a weight from 1 to 65535, found \"::1*0\"");
         assert_eq!(error("::/0 via ::1,::1"), "FILE:1: expected each next hop once, found \"::1\"");

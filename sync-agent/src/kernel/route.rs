@@ -113,14 +113,23 @@ impl Lead {
     }
 }
 
+/// A gateway with a port is on that port's link, as in a dataplane; without this flag the kernel refuses it where no subnet has it. Link-local
+/// gateways are on the link in any case.
+fn is_onlink(gateway: Option<IpAddr>, interface: u32) -> bool {
+    interface != 0
+        && gateway.is_some_and(|gateway| !matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+}
+
 /// A route as it is to be written; without a lead, what deletes it whatever it leads to.
 pub(super) fn route((table, prefix, metric): (u32, IpNet, u32), lead: Option<&Lead>) -> Route {
     let (target, hops) = match lead {
         Some(Lead::Special(special)) => (Target::Special(*special), Vec::new()),
         Some(Lead::Hops(hops)) => {
-            let hops =
-                hops.iter().map(|(gateway, interface, weight)| Hop::new(*gateway, *interface, *weight));
-            (Target::Hops, hops.collect())
+            let hop = |&(gateway, interface, weight): &(Option<IpAddr>, u32, u16)| Hop {
+                onlink: is_onlink(gateway, interface),
+                ..Hop::new(gateway, interface, weight)
+            };
+            (Target::Hops, hops.iter().map(hop).collect())
         }
         None => (Target::Hops, Vec::new()),
     };
@@ -173,6 +182,34 @@ mod tests {
             assert_eq!((route.prefix, route.table, route.metric), (prefix.parse().unwrap(), 70_000, 1024));
             assert_eq!(route.protocol, PROTOCOL);
             assert_eq!(Lead::read(&route), Some(lead), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_with_a_port_is_on_the_link_and_one_gateway_on_two_ports_is_two_next_hops() {
+        let hop = |gateway: &str, port: Option<&str>| HopValue {
+            gateway: Some(gateway.parse().unwrap()),
+            port: port.map(str::to_owned),
+            weight: 1,
+        };
+        let interface = |name: &str| name.strip_prefix('p').and_then(|number| number.parse().ok());
+        for (prefix, hops, onlink) in [
+            ("203.0.113.0/24", vec![hop("3.3.3.3", Some("p4")), hop("3.3.3.3", Some("p5"))], [true, true]),
+            (
+                "2001:db8:f::/48",
+                vec![hop("2001:db8::3", Some("p4")), hop("2001:db8::3", Some("p5"))],
+                [true, true],
+            ),
+            ("203.0.113.0/24", vec![hop("192.0.2.1", None), hop("3.3.3.3", Some("p5"))], [true, false]),
+            ("2001:db8:f::/48", vec![hop("fe80::1", Some("p4")), hop("fe80::1", Some("p5"))], [false, false]),
+        ] {
+            let lead = Lead::of(&GroupValue::Hops(hops), &interface).unwrap();
+            let mut writer = Writer::default();
+            let at = (254, prefix.parse().unwrap(), 0);
+            super::route(at, Some(&lead)).write(&mut writer, kind::NEW_ROUTE, 0, 1);
+            let found = read(&writer);
+            assert_eq!(found.hops.iter().map(|hop| hop.onlink).collect::<Vec<_>>(), onlink, "{prefix}");
+            assert_eq!(Lead::read(&found), Some(lead));
         }
     }
 

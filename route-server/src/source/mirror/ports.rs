@@ -7,7 +7,8 @@ use std::os::fd::AsFd;
 use super::policy::{MAX_HOPS, Policy, Skip};
 use fibcast_netlink::Hop;
 
-/// What zebra writes in place of the IPv6 next hop of an IPv4 route, where it does not use next-hop objects.
+/// What zebra writes in place of the IPv6 next hop of an IPv4 route, where it does not use next-hop objects: always with `RTNH_F_ONLINK`. Without
+/// that flag it is a gateway like any other.
 const UNNUMBERED: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 
 /// A next hop of a path. Sorted by all its fields.
@@ -77,7 +78,11 @@ impl Ports {
         }
         let mut first = None;
         for hop in hops {
-            match self.one(hop) {
+            // The same gateway by several interfaces: only the interface tells its next hops apart.
+            let several = hops
+                .iter()
+                .any(|other| !other.dead && other.gateway == hop.gateway && other.interface != hop.interface);
+            match self.one(hop, several) {
                 Ok(hop) => out.push(hop),
                 Err(reason) => {
                     first.get_or_insert(reason);
@@ -89,7 +94,7 @@ impl Ports {
         }
         if out.len() > 1 {
             out.sort_unstable();
-            // The same neighbor over two interfaces, which only the sender tells apart.
+            // Interfaces that are not in `ports` cannot be told apart here; the neighbor keeps the share of both.
             out.dedup_by(|next, kept| {
                 let same = (next.gateway, next.port) == (kept.gateway, kept.port);
                 if same {
@@ -101,13 +106,13 @@ impl Ports {
         Ok(())
     }
 
-    fn one(&mut self, hop: &Hop) -> Result<PathHop, Skip> {
+    fn one(&mut self, hop: &Hop, several: bool) -> Result<PathHop, Skip> {
         if hop.encapsulated {
             return Err(Skip::Encapsulated);
         }
         let gateway = match hop.gateway {
             _ if hop.dead => return Err(Skip::NoGateway),
-            Some(IpAddr::V4(a)) if a == UNNUMBERED => return Err(Skip::Unnumbered),
+            Some(IpAddr::V4(a)) if a == UNNUMBERED && hop.onlink => return Err(Skip::Unnumbered),
             Some(a) if a.is_unspecified() || a.is_multicast() || a.is_loopback() => {
                 return Err(Skip::NoGateway);
             }
@@ -119,7 +124,9 @@ impl Ports {
             Some(_) => None,
         };
         let port = match needs_port {
-            // Gateways go to the port whose subnet holds them, so that the same route of two hosts is the same.
+            // No subnet need have such a gateway: its interface says where it is.
+            None if hop.onlink || several => self.find(hop.interface),
+            // Others go to the port whose subnet holds them, so that the same route of two hosts is the same.
             None => None,
             Some(reason) => Some(self.find(hop.interface).ok_or(reason)?),
         };
@@ -143,6 +150,7 @@ mod tests {
             weight: 1,
             encapsulated: false,
             dead: false,
+            onlink: false,
         }
     }
 
@@ -158,7 +166,7 @@ mod tests {
         for (hop, reason) in [
             (hop(None, 3), Skip::NoGateway),
             (hop(Some("fe80::1"), 3), Skip::LinkLocal),
-            (hop(Some("169.254.0.1"), 3), Skip::Unnumbered),
+            (Hop { onlink: true, ..hop(Some("169.254.0.1"), 3) }, Skip::Unnumbered),
             (hop(Some("0.0.0.0"), 3), Skip::NoGateway),
             (Hop { encapsulated: true, ..hop(Some("192.0.2.1"), 3) }, Skip::Encapsulated),
             (Hop { dead: true, ..hop(Some("192.0.2.1"), 3) }, Skip::NoGateway),
@@ -182,8 +190,61 @@ mod tests {
         assert_eq!(out[0].port, None, "a gateway is found by its subnet");
     }
 
+    /// Gateway, port and weight of each next hop that is taken.
+    fn taken(ports: &mut Ports, hops: &[Hop]) -> Vec<(String, Option<String>, u16)> {
+        let mut out = Vec::new();
+        ports.usable(hops, &mut out).unwrap();
+        let name = |port: Option<u16>| port.and_then(|place| ports.name(place).cloned());
+        let word = |hop: &PathHop| {
+            (hop.gateway.map_or_else(String::new, |g| g.to_string()), name(hop.port), hop.weight)
+        };
+        out.iter().map(word).collect()
+    }
+
     #[test]
-    fn the_same_neighbor_over_two_interfaces_is_one_hop_with_both_weights() {
+    fn one_gateway_over_two_interfaces_is_two_next_hops() {
+        let mut ports = ports(&[("7", "p7"), ("8", "p8")]);
+        for gateway in ["3.3.3.3", "192.0.2.1", "2001:db8::3", "fe80::3"] {
+            for onlink in [false, true] {
+                let hop = |interface| Hop { onlink, ..hop(Some(gateway), interface) };
+                let expected = ["p7", "p8"].map(|port| (gateway.to_owned(), Some(port.to_owned()), 1));
+                assert_eq!(taken(&mut ports, &[hop(8), hop(7)]), expected, "{gateway}");
+            }
+        }
+        // The second is not in use, so the first is found by its subnet.
+        let dead = Hop { dead: true, ..hop(Some("192.0.2.1"), 8) };
+        assert_eq!(
+            taken(&mut ports, &[hop(Some("192.0.2.1"), 7), dead]),
+            [("192.0.2.1".to_owned(), None, 1)]
+        );
+        // Two routes by interfaces alone, of which both have a share.
+        let both = ["p7", "p8"].map(|port| (String::new(), Some(port.to_owned()), 1));
+        assert_eq!(taken(&mut ports, &[hop(None, 7), hop(None, 8)]), both);
+        // The same next hop twice is one with both shares.
+        let twice = [
+            ("3.3.3.3".to_owned(), Some("p7".to_owned()), 2),
+            ("3.3.3.3".to_owned(), Some("p8".to_owned()), 1),
+        ];
+        let hops = [hop(Some("3.3.3.3"), 7), hop(Some("3.3.3.3"), 8), hop(Some("3.3.3.3"), 7)];
+        assert_eq!(taken(&mut ports, &hops), twice);
+    }
+
+    #[test]
+    fn an_on_link_gateway_keeps_its_interface_and_169_254_0_1_is_a_gateway_without_that_flag() {
+        let mut ports = ports(&[("7", "p7")]);
+        let onlink = |gateway| Hop { onlink: true, ..hop(Some(gateway), 7) };
+        for gateway in ["3.3.3.3", "2001:db8::3"] {
+            let expected = [(gateway.to_owned(), Some("p7".to_owned()), 1)];
+            assert_eq!(taken(&mut ports, &[onlink(gateway)]), expected);
+        }
+        assert_eq!(taken(&mut ports, &[hop(Some("169.254.0.1"), 7)]), [("169.254.0.1".to_owned(), None, 1)]);
+        // An interface that stands for no port: the hosts look for the gateway themselves.
+        let elsewhere = Hop { interface: 9, ..onlink("3.3.3.3") };
+        assert_eq!(taken(&mut ports, &[elsewhere]), [("3.3.3.3".to_owned(), None, 1)]);
+    }
+
+    #[test]
+    fn the_same_neighbor_over_two_unknown_interfaces_is_one_hop_with_both_weights() {
         let mut out = Vec::new();
         ports(&[]).usable(&[hop(Some("192.0.2.1"), 7), hop(Some("192.0.2.1"), 8)], &mut out).unwrap();
         assert_eq!(out.iter().map(|h| h.weight).collect::<Vec<_>>(), [2]);

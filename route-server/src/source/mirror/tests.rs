@@ -202,7 +202,7 @@ fn a_route_that_becomes_unusable_is_withdrawn_and_counted_by_reason() {
         (wire::route_of(24, "10.0.0.0/8", 254, 1, &[wire::output(3)]), Skip::NoGateway),
         (wire::route_of(24, "10.0.0.0/8", 254, 2, &[wire::output(1)]), Skip::Kind),
         (wire::route_of(24, "10.0.0.0/8", 254, 1, &[wire::multipath(&many)]), Skip::TooManyHops),
-        (wire::route("10.0.0.0/8", "169.254.0.1"), Skip::Unnumbered),
+        (wire::route_with_flag("10.0.0.0/8", "169.254.0.1", 4), Skip::Unnumbered),
         (wire::route("10.0.0.0/8", "fe80::1"), Skip::LinkLocal),
     ];
     for (message, skip) in unusable {

@@ -42,6 +42,7 @@ fn router(flags: u8) -> Router {
         name: format!("p{port_index}"),
         mac: PORT[port_index],
         addresses: addresses.iter().map(|a| a.parse().expect("an address")).collect(),
+        loopback: Vec::new(),
         mtu: 1_500,
         vrf: VrfId::DEFAULT,
         link: Link { device: port_index as u16, vlan: None },

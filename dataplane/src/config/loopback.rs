@@ -1,0 +1,37 @@
+//! `[node] loopback`: addresses of the router itself, as those of a loopback interface.
+
+use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_fib::VrfId;
+use std::collections::HashSet;
+
+use super::{Config, is_host};
+
+impl Config {
+    /// Checks that they are addresses of one host each, and that no port of the default VRF has them.
+    pub(super) fn check_loopback(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        let ports = self.ports.iter().filter(|port| port.vrf == VrfId::DEFAULT.0);
+        let of_ports: HashSet<_> = ports.flat_map(|port| &port.addresses).map(|own| own.addr()).collect();
+        for (index, net) in self.node.loopback.iter().enumerate() {
+            let wrong =
+                |reason: String| loaded.error(&["node".into(), "loopback".into(), index.into()], reason);
+            let address = net.addr();
+            if net.prefix_len() != net.max_prefix_len() {
+                let expected = net.max_prefix_len();
+                return Err(wrong(format!("expected one address, {address}/{expected}, found {net}")));
+            }
+            // A link-local address belongs to a link (RFC 4291 §2.5.6, RFC 3927).
+            let link_local = match address {
+                std::net::IpAddr::V4(v4) => v4.is_link_local(),
+                std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            if !is_host(address) || link_local {
+                return Err(wrong(format!("expected an address of a router, found {net}")));
+            }
+            if of_ports.contains(&address) || !seen.insert(address) {
+                return Err(wrong(format!("{address} is configured twice")));
+            }
+        }
+        Ok(())
+    }
+}
