@@ -155,7 +155,8 @@ fn advertisements_change_what_their_flags_say() {
         context.after(0);
     };
     let (s, o) = (true, true);
-    let rows: [(&dyn Fn(&mut TestTable), Evidence, State, bool); 16] = [
+    type Row<'a> = (&'a dyn Fn(&mut TestTable), Evidence, State, bool);
+    let rows: [Row<'_>; 16] = [
         // The answer of every Linux host to a request by unicast has no option: it confirms.
         (&reachable, Evidence::advertisement(None, s, o), State::Reachable, false),
         (&stale, Evidence::advertisement(None, s, o), State::Reachable, false),
