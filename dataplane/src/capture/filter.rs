@@ -79,7 +79,7 @@ fn see(frame: &[u8]) -> Fields {
     };
     let mut seen = Fields { ethertype, ..Fields::default() };
     let payload = match ethertype {
-        ethernet::IPV4 => match ipv4::Header::new_checked(bytes, usize::from(u16::MAX)) {
+        ethernet::IPV4 => match ipv4::Ipv4Header::new_checked(bytes, usize::from(u16::MAX)) {
             Ok(header) => {
                 seen.addresses = Some((header.source().into(), header.destination().into()));
                 seen.protocol = Some(header.protocol());
@@ -87,7 +87,7 @@ fn see(frame: &[u8]) -> Fields {
             }
             Err(_) => &[],
         },
-        ethernet::IPV6 => match ipv6::Header::new_checked(bytes, usize::MAX) {
+        ethernet::IPV6 => match ipv6::Ipv6Header::new_checked(bytes, usize::MAX) {
             Ok(header) => {
                 seen.addresses = Some((header.source().into(), header.destination().into()));
                 seen.protocol = Some(header.next_header());

@@ -114,7 +114,7 @@ impl Host {
         let unreachable = |kind, code| Error { kind, code, argument: 0 };
         match ethernet.ethertype() {
             ethernet::IPV4 => {
-                let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
+                let header = ipv4::Ipv4Header::new_checked(bytes, bytes.len()).ok()?;
                 let code = match header.protocol() {
                     1 => return None,
                     TCP | UDP => 3,
@@ -128,7 +128,7 @@ impl Host {
                 icmp_error::build_v4(&mut room, unreachable(3, code), own, &header, bytes);
             }
             ethernet::IPV6 => {
-                let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+                let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
                 let own = answers_as(header.destination(), frame.port, ports)?;
                 let error = upper_layer::refusal(&header)?;
                 let kind = if error.kind == 4 { Kind::ParameterProblem } else { Kind::PortUnreachable };
@@ -185,11 +185,11 @@ fn handle(
             (for_us && asks && mac.is_unicast()).then(|| packet.reply(port.mac))
         }
         ethernet::IPV4 => {
-            let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
+            let header = ipv4::Ipv4Header::new_checked(bytes, bytes.len()).ok()?;
             echo::reply_v4(&ethernet, &header, port.mac, since_midnight())
         }
         ethernet::IPV6 => {
-            let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+            let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
             if let Some(own) = answers_as(header.destination(), frame.port, ports)
                 && let Some(answer) = echo::reply_v6(&ethernet, &header, port.mac, own)
             {
@@ -219,7 +219,7 @@ fn since_midnight() -> u32 {
 }
 
 fn neighbor_discovery(
-    header: &ipv6::Header<'_>,
+    header: &ipv6::Ipv6Header<'_>,
     sender: Mac,
     port: &PortSetup,
     mut heard: impl FnMut(IpAddr, Evidence),

@@ -158,7 +158,8 @@ fn hash(address: IpAddr, from: Option<IpAddr>, seed: u64) -> u32 {
                 _ => Ipv4Addr::UNSPECIFIED,
             };
             let bytes = packet_v4(from, to);
-            ipv4::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv4(&header, seed))
+            ipv4::Ipv4Header::new_checked(&bytes, bytes.len())
+                .map_or(0, |header| flow_hash::ipv4(&header, seed))
         }
         IpAddr::V6(to) => {
             let from = match from {
@@ -166,7 +167,8 @@ fn hash(address: IpAddr, from: Option<IpAddr>, seed: u64) -> u32 {
                 _ => Ipv6Addr::UNSPECIFIED,
             };
             let bytes = packet_v6(from, to);
-            ipv6::Header::new_checked(&bytes, bytes.len()).map_or(0, |header| flow_hash::ipv6(&header, seed))
+            ipv6::Ipv6Header::new_checked(&bytes, bytes.len())
+                .map_or(0, |header| flow_hash::ipv6(&header, seed))
         }
     }
 }

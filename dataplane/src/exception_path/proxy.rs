@@ -41,7 +41,7 @@ pub fn answer(frame: &[u8], port: &PortSetup) -> Answer {
     match view.ethertype() {
         ethernet::ARP => resolution(&view, port, router),
         ethernet::IPV6 => {
-            let Ok(header) = ipv6::Header::new_checked(view.payload(), view.payload().len()) else {
+            let Ok(header) = ipv6::Ipv6Header::new_checked(view.payload(), view.payload().len()) else {
                 return Answer::Ignore;
             };
             match punt::neighbor_discovery(&header) {
@@ -76,7 +76,7 @@ fn resolution(view: &Frame<'_>, port: &PortSetup, router: Mac) -> Answer {
 /// Neighbor discovery (RFC 4861 §7.2): the same for IPv6. Duplicate address detection (RFC 4862 §5.4) has no source.
 fn discovery(
     kind: Discovery,
-    header: &ipv6::Header<'_>,
+    header: &ipv6::Ipv6Header<'_>,
     port: &PortSetup,
     router: Mac,
     asker: Mac,

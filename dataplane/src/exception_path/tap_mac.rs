@@ -75,7 +75,7 @@ impl TapMac {
         else {
             return;
         };
-        let Ok(ip) = ipv6::Header::new_checked(header, usize::MAX) else { return };
+        let Ok(ip) = ipv6::Ipv6Header::new_checked(header, usize::MAX) else { return };
         let (source, destination) = (ip.source(), ip.destination());
         let Some(message) = message.get_mut(..ip.total_length() - ipv6::HEADER) else { return };
         let mut at = match (ip.next_header(), message.first()) {

@@ -179,11 +179,11 @@ fn query(frame: &[u8]) -> Option<(Query, bool)> {
     let bytes = frame.payload();
     match frame.ethertype() {
         ethernet::IPV4 => {
-            let header = ipv4::Header::new_checked(bytes, bytes.len()).ok()?;
+            let header = ipv4::Ipv4Header::new_checked(bytes, bytes.len()).ok()?;
             igmp::query(&header).map(|query| (query, true))
         }
         ethernet::IPV6 => {
-            let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+            let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
             mld::query(&header).map(|query| (query, false))
         }
         _ => None,

@@ -18,7 +18,7 @@ const TTL: u8 = 64;
 ///
 /// RFC 1812 §4.3.2.5, RFC 1122 §3.2.2.6: it has the type of service of the request. RFC 1812 §4.3.3.6: record route and timestamp options are
 /// updated and returned, so that they cover both ways. A request with a source route or a broken option gets no reply.
-pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac, now: u32) -> Option<Vec<u8>> {
+pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Ipv4Header<'_>, mac: Mac, now: u32) -> Option<Vec<u8>> {
     let request = header.payload();
     // RFC 1122 §3.2.2.6: no reply to a broadcast. Fragments are not reassembled.
     if header.protocol() != ICMP || header.is_fragment() || frame.destination().is_multicast() {
@@ -45,7 +45,12 @@ pub fn reply_v4(frame: &Frame<'_>, header: &ipv4::Header<'_>, mac: Mac, now: u32
 
 /// Like [`reply_v4`] for IPv6, with the traffic class of the request. `own` is the source of the reply: the destination of the request, or
 /// an address of the router where that is an anycast address (RFC 4443 §4.2).
-pub fn reply_v6(frame: &Frame<'_>, header: &ipv6::Header<'_>, mac: Mac, own: Ipv6Addr) -> Option<Vec<u8>> {
+pub fn reply_v6(
+    frame: &Frame<'_>,
+    header: &ipv6::Ipv6Header<'_>,
+    mac: Mac,
+    own: Ipv6Addr,
+) -> Option<Vec<u8>> {
     let request = header.payload();
     let (source, destination) = (header.source(), header.destination());
     if header.next_header() != nd::ICMPV6
@@ -75,9 +80,9 @@ pub fn is_reply(frame: &[u8]) -> bool {
     let Ok(frame) = Frame::new_checked(frame) else { return false };
     let bytes = frame.payload();
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4::Header::measured(bytes, bytes.len())
+        ethernet::IPV4 => ipv4::Ipv4Header::measured(bytes, bytes.len())
             .is_ok_and(|header| header.protocol() == ICMP && header.payload().first() == Some(&REPLY)),
-        ethernet::IPV6 => ipv6::Header::new_checked(bytes, bytes.len()).is_ok_and(|header| {
+        ethernet::IPV6 => ipv6::Ipv6Header::new_checked(bytes, bytes.len()).is_ok_and(|header| {
             header.next_header() == nd::ICMPV6 && header.payload().first() == Some(&REPLY_V6)
         }),
         _ => false,
@@ -110,10 +115,10 @@ mod tests {
         packet.extend(icmp);
         let bytes = ethernet::build(Mac([2; 6]), Mac([4; 6]), ethernet::IPV4, &packet);
         let frame = Frame::new_checked(&bytes).unwrap();
-        let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
+        let header = ipv4::Ipv4Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
         let answer = reply_v4(&frame, &header, Mac([2; 6]), 0).unwrap();
         let frame = Frame::new_checked(&answer).unwrap();
-        let header = ipv4::Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
+        let header = ipv4::Ipv4Header::new_checked(frame.payload(), frame.payload().len()).unwrap();
         assert_eq!((frame.destination(), frame.source()), (Mac([4; 6]), Mac([2; 6])));
         assert_eq!(header.destination().octets(), [10, 0, 0, 2]);
         assert_eq!(checksum::sum(header.payload()), 0xffff);

@@ -30,7 +30,7 @@ const ICMP_HEADER: usize = 8;
 
 /// RFC 1812 §4.3.2.7: no error about an error, a fragment other than the first, a broadcast or multicast, or a source that is not a single
 /// host. Link-layer broadcasts and martian sources were checked on input.
-pub fn may_answer_v4(header: &ipv4::Header<'_>) -> bool {
+pub fn may_answer_v4(header: &ipv4::Ipv4Header<'_>) -> bool {
     let [first, ..] = header.source().octets();
     // Class E is refused on input, unless it is used for hosts.
     let (source, destination) = (header.source(), header.destination());
@@ -47,7 +47,7 @@ pub fn may_answer_v4(header: &ipv4::Header<'_>) -> bool {
 
 /// RFC 4443 §2.4 (e): no error about an error or redirect, to a group (except with `to_groups`), or from a source that is not a single
 /// host.
-pub fn may_answer_v6(header: &ipv6::Header<'_>, to_groups: bool) -> bool {
+pub fn may_answer_v6(header: &ipv6::Ipv6Header<'_>, to_groups: bool) -> bool {
     let source = header.source();
     !source.is_unspecified()
         && !source.is_multicast()
@@ -57,7 +57,7 @@ pub fn may_answer_v6(header: &ipv6::Header<'_>, to_groups: bool) -> bool {
 }
 
 /// Whether the packet is an ICMPv6 error, also behind extension headers (RFC 8200 §4). Headers that cannot be parsed are no error.
-fn is_error_v6(header: &ipv6::Header<'_>) -> bool {
+fn is_error_v6(header: &ipv6::Ipv6Header<'_>) -> bool {
     let (mut next, mut bytes) = (header.next_header(), header.payload());
     for _ in 0..8 {
         let length = match (next, bytes) {
@@ -81,7 +81,7 @@ pub fn build_v4(
     room: &mut Vec<u8>,
     error: Error,
     source: Ipv4Addr,
-    header: &ipv4::Header<'_>,
+    header: &ipv4::Ipv4Header<'_>,
     original: &[u8],
 ) {
     let whole = usize::from(header.total_length()).min(original.len());
@@ -111,7 +111,7 @@ pub fn build_v6(
     room: &mut Vec<u8>,
     error: Error,
     source: Ipv6Addr,
-    header: &ipv6::Header<'_>,
+    header: &ipv6::Ipv6Header<'_>,
     original: &[u8],
 ) {
     let whole = header.total_length().min(original.len());

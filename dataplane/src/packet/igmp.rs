@@ -29,12 +29,12 @@ const ROUTER_ALERT: [u8; 4] = [0x94, 4, 0, 0];
 const TOS: u8 = 0xc0;
 
 /// Whether the packet is a query.
-pub fn is_query(header: &ipv4::Header<'_>) -> bool {
+pub fn is_query(header: &ipv4::Ipv4Header<'_>) -> bool {
     header.protocol() == IGMP && header.payload().first() == Some(&QUERY)
 }
 
 /// Reads a query; `None` for anything else, and for what RFC 3376 §4.1.12 and §9.1 say to ignore.
-pub fn query(header: &ipv4::Header<'_>) -> Option<Query> {
+pub fn query(header: &ipv4::Ipv4Header<'_>) -> Option<Query> {
     let bytes = header.payload();
     let &[kind, code, _, _, ..] = take::<SHORT>(bytes, 0)?;
     if header.protocol() != IGMP || kind != QUERY || header.is_fragment() || checksum::sum(bytes) != 0xffff {
@@ -116,7 +116,7 @@ fn build(mac: Mac, source: Ipv4Addr, destination: Ipv4Addr, mut message: Vec<u8>
 /// which says not to send it; a record of version 3 says the contrary.
 pub fn keep(frame: &mut [u8], keeps: impl Fn(Ipv4Addr) -> bool) -> bool {
     let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return true };
-    let Ok(header) = ipv4::Header::measured(packet, packet.len()) else { return true };
+    let Ok(header) = ipv4::Ipv4Header::measured(packet, packet.len()) else { return true };
     let (start, length) = (header.header_length(), header.payload().len());
     if header.protocol() != IGMP {
         return true;
@@ -147,9 +147,9 @@ mod tests {
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-    fn header(frame: &[u8]) -> ipv4::Header<'_> {
+    fn header(frame: &[u8]) -> ipv4::Ipv4Header<'_> {
         let bytes = Frame::new_checked(frame).unwrap().payload();
-        ipv4::Header::new_checked(bytes, bytes.len()).unwrap()
+        ipv4::Ipv4Header::new_checked(bytes, bytes.len()).unwrap()
     }
 
     fn asked(destination: [u8; 4], message: &[u8]) -> Option<Query> {

@@ -9,7 +9,7 @@ pub const HEADER: usize = 20;
 
 /// The check of RFC 1812 §5.2.2 that a packet failed, in the order of the RFC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidIpv4 {
     /// (1) Shorter than a header.
     Short,
     /// (2) The header checksum is wrong.
@@ -24,27 +24,27 @@ pub enum Invalid {
 
 /// A header with valid lengths and checksum.
 #[derive(Debug, Clone, Copy)]
-pub struct Header<'a> {
+pub struct Ipv4Header<'a> {
     fixed: &'a [u8; HEADER],
     bytes: &'a [u8],
 }
 
-impl<'a> Header<'a> {
+impl<'a> Ipv4Header<'a> {
     /// Validates the header at the start of `bytes`, of a packet that has `length` bytes in the frame.
     ///
     /// The checksum comes last here, because it needs a valid header length.
     ///
     /// # Errors
-    /// [`Invalid`]: the first failed check.
+    /// [`InvalidIpv4`]: the first failed check.
     #[inline]
-    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
-        let header = Header::measured(bytes, length)?;
+    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Ipv4Header<'a>, InvalidIpv4> {
+        let header = Ipv4Header::measured(bytes, length)?;
         let sum = match header.header_length() {
             HEADER => checksum::sum(header.fixed),
-            longer => checksum::sum(bytes.get(..longer).ok_or(Invalid::Short)?),
+            longer => checksum::sum(bytes.get(..longer).ok_or(InvalidIpv4::Short)?),
         };
         if sum != 0xffff {
-            return Err(Invalid::Checksum);
+            return Err(InvalidIpv4::Checksum);
         }
         Ok(header)
     }
@@ -52,26 +52,26 @@ impl<'a> Header<'a> {
     /// All checks except the checksum, for packets that passed it before.
     ///
     /// # Errors
-    /// [`Invalid`]: the first failed check.
+    /// [`InvalidIpv4`]: the first failed check.
     #[inline]
-    pub fn measured(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
-        let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
+    pub fn measured(bytes: &'a [u8], length: usize) -> Result<Ipv4Header<'a>, InvalidIpv4> {
+        let fixed = bytes.first_chunk::<HEADER>().ok_or(InvalidIpv4::Short)?;
         let [version, _, high, low, ..] = *fixed;
         if version >> 4 != 4 {
-            return Err(Invalid::Version);
+            return Err(InvalidIpv4::Version);
         }
         let header_length = usize::from(version & 0x0f) * 4;
         if header_length < HEADER {
-            return Err(Invalid::HeaderLength);
+            return Err(InvalidIpv4::HeaderLength);
         }
         let total = usize::from(u16::from_be_bytes([high, low]));
         if total < header_length || total > length {
-            return Err(Invalid::TotalLength);
+            return Err(InvalidIpv4::TotalLength);
         }
-        Ok(Header { fixed, bytes })
+        Ok(Ipv4Header { fixed, bytes })
     }
 
-    /// Header length in bytes, with options.
+    /// Ipv4Header length in bytes, with options.
     #[inline]
     pub fn header_length(&self) -> usize {
         usize::from(self.fixed[0] & 0x0f) * 4
@@ -171,17 +171,17 @@ mod tests {
         bytes
     }
 
-    fn error(change: impl FnOnce(&mut Vec<u8>)) -> Option<Invalid> {
+    fn error(change: impl FnOnce(&mut Vec<u8>)) -> Option<InvalidIpv4> {
         let mut bytes = header();
         change(&mut bytes);
-        Header::new_checked(&bytes, bytes.len()).err()
+        Ipv4Header::new_checked(&bytes, bytes.len()).err()
     }
 
     #[test]
     fn a_good_header_passes_and_padding_is_no_payload() {
         let mut bytes = header();
         bytes.resize(46, 0xee);
-        let view = Header::new_checked(&bytes, bytes.len()).unwrap();
+        let view = Ipv4Header::new_checked(&bytes, bytes.len()).unwrap();
         assert_eq!((view.payload(), view.ttl(), view.protocol()), ([9; 4].as_slice(), 64, 17));
         assert_eq!(
             (view.source().to_string(), view.destination().to_string()),
@@ -191,19 +191,19 @@ mod tests {
 
     #[test]
     fn each_check_of_rfc_1812_has_its_name() {
-        assert_eq!(error(|bytes| bytes.truncate(19)), Some(Invalid::Short));
-        assert_eq!(error(|bytes| bytes[0] = 0x65), Some(Invalid::Version));
-        assert_eq!(error(|bytes| bytes[0] = 0x44), Some(Invalid::HeaderLength));
-        assert_eq!(error(|bytes| bytes[3] = 19), Some(Invalid::TotalLength));
-        assert_eq!(error(|bytes| bytes[3] = 25), Some(Invalid::TotalLength));
-        assert_eq!(error(|bytes| bytes[12] ^= 1), Some(Invalid::Checksum));
+        assert_eq!(error(|bytes| bytes.truncate(19)), Some(InvalidIpv4::Short));
+        assert_eq!(error(|bytes| bytes[0] = 0x65), Some(InvalidIpv4::Version));
+        assert_eq!(error(|bytes| bytes[0] = 0x44), Some(InvalidIpv4::HeaderLength));
+        assert_eq!(error(|bytes| bytes[3] = 19), Some(InvalidIpv4::TotalLength));
+        assert_eq!(error(|bytes| bytes[3] = 25), Some(InvalidIpv4::TotalLength));
+        assert_eq!(error(|bytes| bytes[12] ^= 1), Some(InvalidIpv4::Checksum));
         assert_eq!(error(|_| ()), None);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80), length in 0usize..100) {
-            if let Ok(view) = Header::new_checked(&bytes, length) {
+            if let Ok(view) = Ipv4Header::new_checked(&bytes, length) {
                 let _ = (view.payload(), view.source(), view.destination(), view.is_fragment());
             }
         }

@@ -7,7 +7,7 @@ pub const HEADER: usize = 40;
 
 /// The check that a packet failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
+pub enum InvalidIpv6 {
     /// Shorter than a header.
     Short,
     /// The version is not 6.
@@ -18,25 +18,25 @@ pub enum Invalid {
 
 /// A header with valid lengths.
 #[derive(Debug, Clone, Copy)]
-pub struct Header<'a> {
+pub struct Ipv6Header<'a> {
     fixed: &'a [u8; HEADER],
     bytes: &'a [u8],
 }
 
-impl<'a> Header<'a> {
+impl<'a> Ipv6Header<'a> {
     /// Validates the header at the start of `bytes`, of a packet that has `length` bytes in the frame.
     ///
     /// # Errors
-    /// [`Invalid`]: the first failed check.
+    /// [`InvalidIpv6`]: the first failed check.
     #[inline]
-    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Header<'a>, Invalid> {
-        let fixed = bytes.first_chunk::<HEADER>().ok_or(Invalid::Short)?;
+    pub fn new_checked(bytes: &'a [u8], length: usize) -> Result<Ipv6Header<'a>, InvalidIpv6> {
+        let fixed = bytes.first_chunk::<HEADER>().ok_or(InvalidIpv6::Short)?;
         if fixed[0] >> 4 != 6 {
-            return Err(Invalid::Version);
+            return Err(InvalidIpv6::Version);
         }
-        let header = Header { fixed, bytes };
+        let header = Ipv6Header { fixed, bytes };
         if header.total_length() > length {
-            return Err(Invalid::PayloadLength);
+            return Err(InvalidIpv6::PayloadLength);
         }
         Ok(header)
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn fields_are_where_rfc_8200_puts_them() {
         let bytes = packet();
-        let view = Header::new_checked(&bytes, bytes.len()).unwrap();
+        let view = Ipv6Header::new_checked(&bytes, bytes.len()).unwrap();
         assert_eq!((view.next_header(), view.hop_limit(), view.total_length()), (17, 64, 44));
         assert_eq!(view.source().to_string(), "2001:db8::1");
         assert_eq!(view.destination().to_string(), "2001:db8::2");
@@ -125,16 +125,16 @@ mod tests {
     #[test]
     fn wrong_lengths_and_versions_are_refused() {
         let mut bytes = packet();
-        assert_eq!(Header::new_checked(&bytes, 43).err(), Some(Invalid::PayloadLength));
-        assert_eq!(Header::new_checked(&bytes[..39], 39).err(), Some(Invalid::Short));
+        assert_eq!(Ipv6Header::new_checked(&bytes, 43).err(), Some(InvalidIpv6::PayloadLength));
+        assert_eq!(Ipv6Header::new_checked(&bytes[..39], 39).err(), Some(InvalidIpv6::Short));
         bytes[0] = 0x45;
-        assert_eq!(Header::new_checked(&bytes, 44).err(), Some(Invalid::Version));
+        assert_eq!(Ipv6Header::new_checked(&bytes, 44).err(), Some(InvalidIpv6::Version));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80), length in 0usize..100) {
-            if let Ok(view) = Header::new_checked(&bytes, length) {
+            if let Ok(view) = Ipv6Header::new_checked(&bytes, length) {
                 let _ = (view.payload(), view.source(), view.destination(), view.flow_label());
             }
         }

@@ -26,7 +26,7 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// The ICMPv6 message behind hop-by-hop options with a Router Alert; `None` for anything else.
-fn message<'a>(header: &ipv6::Header<'a>) -> Option<&'a [u8]> {
+fn message<'a>(header: &ipv6::Ipv6Header<'a>) -> Option<&'a [u8]> {
     let bytes = header.payload();
     let &[next, units, ..] = take::<8>(bytes, 0)?;
     if header.next_header() != HOP_BY_HOP_OPTIONS || next != nd::ICMPV6 {
@@ -49,13 +49,13 @@ fn message<'a>(header: &ipv6::Header<'a>) -> Option<&'a [u8]> {
 }
 
 /// Whether the packet is a query.
-pub fn is_query(header: &ipv6::Header<'_>) -> bool {
+pub fn is_query(header: &ipv6::Ipv6Header<'_>) -> bool {
     message(header).is_some_and(|message| message.first() == Some(&QUERY))
 }
 
 /// Reads a query; `None` for anything else, and for what RFC 3810 §5.1.14 and §6.2 say to drop: a source that is not link-local, a hop limit
 /// other than 1, no Router Alert.
-pub fn query(header: &ipv6::Header<'_>) -> Option<Query> {
+pub fn query(header: &ipv6::Ipv6Header<'_>) -> Option<Query> {
     let bytes = message(header)?;
     let &[kind, _, _, _, high, low, ..] = take::<SHORT>(bytes, 0)?;
     let (source, destination) = (header.source(), header.destination());
@@ -145,7 +145,7 @@ fn build(mac: Mac, source: Ipv6Addr, destination: Ipv6Addr, mut message: Vec<u8>
 /// which says not to send it; a record of version 2 says the contrary.
 pub fn keep(frame: &mut [u8], keeps: impl Fn(Ipv6Addr) -> bool) -> bool {
     let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return true };
-    let Ok(header) = ipv6::Header::new_checked(packet, packet.len()) else { return true };
+    let Ok(header) = ipv6::Ipv6Header::new_checked(packet, packet.len()) else { return true };
     let (source, destination, whole) = (header.source(), header.destination(), header.total_length());
     let Some(length) = message(&header).map(<[u8]>::len) else { return true };
     let Some(message) = packet.get_mut(whole - length..whole) else { return true };
@@ -175,9 +175,9 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn header(frame: &[u8]) -> ipv6::Header<'_> {
+    fn header(frame: &[u8]) -> ipv6::Ipv6Header<'_> {
         let bytes = Frame::new_checked(frame).unwrap().payload();
-        ipv6::Header::new_checked(bytes, bytes.len()).unwrap()
+        ipv6::Ipv6Header::new_checked(bytes, bytes.len()).unwrap()
     }
 
     fn asked(to: &str, group: &str, code: u16, more: &[u8], change: fn(&mut Vec<u8>)) -> Option<Query> {

@@ -49,7 +49,7 @@ impl Message {
     ///
     /// # Errors
     /// [`Malformed`] if it is no valid solicitation or advertisement (RFC 4861 §7.1).
-    pub fn new_checked(header: &ipv6::Header<'_>) -> Result<Message, Malformed> {
+    pub fn new_checked(header: &ipv6::Ipv6Header<'_>) -> Result<Message, Malformed> {
         let wrong = |expected, found| Malformed { layer: "ND", expected, found };
         let payload = header.payload();
         if header.next_header() != ICMPV6 {
@@ -195,7 +195,7 @@ mod tests {
     const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
     fn read(frame: &[u8]) -> Result<Message, Malformed> {
-        let header = ipv6::Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+        let header = ipv6::Ipv6Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
         Message::new_checked(&header)
     }
 

@@ -20,7 +20,7 @@ const PRESPECIFIED: u8 = 3;
 
 /// The options of the reply to a packet with this header, padded to 32-bit words; all but record route and timestamp are left out. `now` is
 /// the time in milliseconds since midnight UT. `None` if there is a source route or a broken option.
-pub fn returned(header: &ipv4::Header<'_>, now: u32) -> Option<Vec<u8>> {
+pub fn returned(header: &ipv4::Ipv4Header<'_>, now: u32) -> Option<Vec<u8>> {
     let mut rest = header.bytes().get(ipv4::HEADER..).unwrap_or_default();
     let (own, mut kept) = (header.destination(), Vec::new());
     while let Some(&kind) = rest.first() {

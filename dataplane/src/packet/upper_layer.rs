@@ -15,7 +15,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 const MOST_HEADERS: usize = 16;
 
 /// The error that is due, if any. No reassembly happens here: a fragment is dropped without a word.
-pub fn refusal(header: &ipv6::Header<'_>) -> Option<Error> {
+pub fn refusal(header: &ipv6::Ipv6Header<'_>) -> Option<Error> {
     // Offsets are from the start of the IPv6 header, as a pointer counts them.
     let (mut next, mut next_at, mut at) = (header.next_header(), 6, ipv6::HEADER);
     for _ in 0..MOST_HEADERS {
@@ -94,7 +94,7 @@ mod tests {
 
     fn found(next: u8, payload: &[u8]) -> Option<(u8, u8, u32)> {
         let bytes = packet(next, payload);
-        let header = ipv6::Header::new_checked(&bytes, bytes.len()).unwrap();
+        let header = ipv6::Ipv6Header::new_checked(&bytes, bytes.len()).unwrap();
         refusal(&header).map(|error| (error.kind, error.code, error.argument))
     }
 

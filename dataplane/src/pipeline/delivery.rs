@@ -132,9 +132,11 @@ fn destination(frame: &[u8]) -> Option<IpAddr> {
     let bytes = frame.payload();
     match frame.ethertype() {
         ethernet::IPV4 => {
-            ipv4::Header::measured(bytes, usize::from(u16::MAX)).ok().map(|ip| ip.destination().into())
+            ipv4::Ipv4Header::measured(bytes, usize::from(u16::MAX)).ok().map(|ip| ip.destination().into())
         }
-        ethernet::IPV6 => ipv6::Header::new_checked(bytes, usize::MAX).ok().map(|ip| ip.destination().into()),
+        ethernet::IPV6 => {
+            ipv6::Ipv6Header::new_checked(bytes, usize::MAX).ok().map(|ip| ip.destination().into())
+        }
         _ => None,
     }
 }
@@ -143,6 +145,6 @@ fn destination(frame: &[u8]) -> Option<IpAddr> {
 pub fn is_neighbor_discovery(frame: &[u8]) -> bool {
     let Ok(frame) = Frame::new_checked(frame) else { return false };
     frame.ethertype() == ethernet::IPV6
-        && ipv6::Header::new_checked(frame.payload(), usize::MAX)
+        && ipv6::Ipv6Header::new_checked(frame.payload(), usize::MAX)
             .is_ok_and(|header| punt::neighbor_discovery(&header).is_some())
 }

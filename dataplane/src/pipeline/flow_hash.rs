@@ -14,17 +14,17 @@ const SCTP: u8 = 132;
 
 /// Of bytes that begin with an IPv4 header, whose checksum and addresses may be wrong; 0 where its lengths are.
 pub fn of_ipv4(bytes: &[u8], seed: u64) -> u32 {
-    ipv4::Header::measured(bytes, usize::MAX).map_or(0, |header| ipv4(&header, seed))
+    ipv4::Ipv4Header::measured(bytes, usize::MAX).map_or(0, |header| ipv4(&header, seed))
 }
 
 /// The same of IPv6.
 pub fn of_ipv6(bytes: &[u8], seed: u64) -> u32 {
-    ipv6::Header::new_checked(bytes, usize::MAX).map_or(0, |header| ipv6(&header, seed))
+    ipv6::Ipv6Header::new_checked(bytes, usize::MAX).map_or(0, |header| ipv6(&header, seed))
 }
 
 /// For an IPv4 packet.
 #[inline]
-pub fn ipv4(header: &ipv4::Header<'_>, seed: u64) -> u32 {
+pub fn ipv4(header: &ipv4::Ipv4Header<'_>, seed: u64) -> u32 {
     let ports = if header.is_fragment() { 0 } else { ports(header.protocol(), header.payload()) };
     let addresses = u64::from(header.source().to_bits()) << 32 | u64::from(header.destination().to_bits());
     finish(mix(addresses, seed), header.protocol(), ports)
@@ -32,7 +32,7 @@ pub fn ipv4(header: &ipv4::Header<'_>, seed: u64) -> u32 {
 
 /// For an IPv6 packet. An extension header hides the ports; flow label and addresses decide alone then.
 #[inline]
-pub fn ipv6(header: &ipv6::Header<'_>, seed: u64) -> u32 {
+pub fn ipv6(header: &ipv6::Ipv6Header<'_>, seed: u64) -> u32 {
     let halves = |bits: u128| [(bits >> 64) as u64, bits as u64];
     let [a, b] = halves(header.source().to_bits());
     let [c, d] = halves(header.destination().to_bits());
@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn hash(bytes: &[u8], seed: u64) -> u32 {
-        ipv4(&ipv4::Header::new_checked(bytes, bytes.len()).unwrap(), seed)
+        ipv4(&ipv4::Ipv4Header::new_checked(bytes, bytes.len()).unwrap(), seed)
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn fragment<P: Packet>(
     }
     let bytes: &[u8] = if segmented { whole } else { frame.data() };
     let packet = bytes.get(HEADER..).ok_or(Reason::ShortPacket)?;
-    let header = ipv4::Header::new_checked(packet, packet.len()).map_err(|_| Reason::BadLength)?;
+    let header = ipv4::Ipv4Header::new_checked(packet, packet.len()).map_err(|_| Reason::BadLength)?;
     if header.ends_beyond() {
         return Err(Reason::BadFragment);
     }
@@ -204,7 +204,7 @@ mod tests {
     /// Header fields of a fragment: total length, offset in bytes, more fragments.
     fn read(bytes: &[u8]) -> (u16, u32, bool) {
         let ip = &bytes[HEADER..];
-        let header = ipv4::Header::new_checked(ip, ip.len()).unwrap();
+        let header = ipv4::Ipv4Header::new_checked(ip, ip.len()).unwrap();
         (header.total_length(), u32::from(header.fragment_offset()) * 8, header.more_fragments())
     }
 

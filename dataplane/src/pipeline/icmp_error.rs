@@ -39,7 +39,7 @@ pub fn kind_of(reason: Reason) -> Kind {
 }
 
 /// RFC 792, RFC 1812 §4.3.3, §5.2.7.1.
-fn error_v4(reason: Reason, mtu: u16, header: &ipv4::Header<'_>) -> Option<Error> {
+fn error_v4(reason: Reason, mtu: u16, header: &ipv4::Ipv4Header<'_>) -> Option<Error> {
     let unreachable = |code| Error { kind: 3, code, argument: 0 };
     Some(match reason {
         Reason::TtlExceeded => Error { kind: 11, code: 0, argument: 0 },
@@ -87,7 +87,9 @@ pub fn write(
     let bytes = frame.payload();
     match frame.ethertype() {
         ethernet::IPV4 => {
-            let Ok(header) = ipv4::Header::new_checked(bytes, usize::from(u16::MAX)) else { return false };
+            let Ok(header) = ipv4::Ipv4Header::new_checked(bytes, usize::from(u16::MAX)) else {
+                return false;
+            };
             let Some(error) = error_v4(reason, mtu, &header).filter(|_| may_answer_v4(&header)) else {
                 return false;
             };
@@ -96,7 +98,7 @@ pub fn write(
             true
         }
         ethernet::IPV6 => {
-            let Ok(header) = ipv6::Header::new_checked(bytes, usize::MAX) else { return false };
+            let Ok(header) = ipv6::Ipv6Header::new_checked(bytes, usize::MAX) else { return false };
             let to_groups = reason == Reason::TooBig;
             let Some(error) = error_v6(reason, mtu).filter(|_| may_answer_v6(&header, to_groups)) else {
                 return false;
@@ -116,7 +118,7 @@ pub fn write_to_self(room: &mut Vec<u8>, frame: &[u8], mtu: u16) -> bool {
     let bytes = frame.payload();
     match frame.ethertype() {
         ethernet::IPV4 => {
-            let Ok(header) = ipv4::Header::new_checked(bytes, bytes.len()) else { return false };
+            let Ok(header) = ipv4::Ipv4Header::new_checked(bytes, bytes.len()) else { return false };
             let Some(error) = error_v4(Reason::TooBig, mtu, &header).filter(|_| may_answer_v4(&header))
             else {
                 return false;
@@ -125,7 +127,7 @@ pub fn write_to_self(room: &mut Vec<u8>, frame: &[u8], mtu: u16) -> bool {
             true
         }
         ethernet::IPV6 => {
-            let Ok(header) = ipv6::Header::new_checked(bytes, bytes.len()) else { return false };
+            let Ok(header) = ipv6::Ipv6Header::new_checked(bytes, bytes.len()) else { return false };
             let Some(error) = error_v6(Reason::TooBig, mtu).filter(|_| may_answer_v6(&header, false)) else {
                 return false;
             };

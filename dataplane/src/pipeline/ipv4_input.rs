@@ -7,7 +7,7 @@ use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPI
 use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
-use crate::packet::ipv4::{HEADER, Header, Invalid};
+use crate::packet::ipv4::{HEADER, InvalidIpv4, Ipv4Header};
 use crate::packet::{head, le32, le64};
 use crate::reason::Reason;
 
@@ -20,7 +20,7 @@ const LINK_LOCAL_NET: [u8; 2] = [169, 254];
 const LINK_GROUPS: [u8; 3] = [224, 0, 0];
 
 /// A plain header in the first eight bytes, which are one load: version 4 with a header of 20 bytes, and neither a total length nor a
-/// fragment offset of 32 KiB or more. So the end of a plain fragment cannot pass 65,535 (see [`ends_beyond`](Header::ends_beyond)).
+/// fragment offset of 32 KiB or more. So the end of a plain fragment cannot pass 65,535 (see [`ends_beyond`](Ipv4Header::ends_beyond)).
 const PLAIN: u64 = 0x45;
 const PLAIN_MASK: u64 = u64::from_le_bytes([0xff, 0, 0x80, 0, 0, 0, 0x10, 0]);
 
@@ -70,7 +70,7 @@ pub fn ipv4_input(
     class_e: bool,
     batch: &mut FamilyBatch<u32>,
 ) -> Option<Verdict> {
-    let header = match Header::new_checked(bytes, length) {
+    let header = match Ipv4Header::new_checked(bytes, length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
@@ -139,14 +139,14 @@ fn special(destination: Ipv4Addr) -> Verdict {
     }
 }
 
-impl From<Invalid> for Reason {
-    fn from(invalid: Invalid) -> Reason {
+impl From<InvalidIpv4> for Reason {
+    fn from(invalid: InvalidIpv4) -> Reason {
         match invalid {
-            Invalid::Short => Reason::ShortPacket,
-            Invalid::Checksum => Reason::BadChecksum,
-            Invalid::Version => Reason::BadVersion,
-            Invalid::HeaderLength => Reason::BadHeaderLength,
-            Invalid::TotalLength => Reason::BadLength,
+            InvalidIpv4::Short => Reason::ShortPacket,
+            InvalidIpv4::Checksum => Reason::BadChecksum,
+            InvalidIpv4::Version => Reason::BadVersion,
+            InvalidIpv4::HeaderLength => Reason::BadHeaderLength,
+            InvalidIpv4::TotalLength => Reason::BadLength,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
 use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
-use crate::packet::ipv6::{HEADER, Header, Invalid, is_link_local};
+use crate::packet::ipv6::{HEADER, InvalidIpv6, Ipv6Header, is_link_local};
 use crate::packet::{head, le64, nd};
 use crate::reason::Reason;
 
@@ -54,7 +54,7 @@ pub fn ipv6_input(
     at: u8,
     batch: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
-    let header = match Header::new_checked(bytes, packet_length) {
+    let header = match Ipv6Header::new_checked(bytes, packet_length) {
         Ok(header) => header,
         Err(invalid) => return Some(Verdict::Drop(invalid.into())),
     };
@@ -99,7 +99,7 @@ fn is_mapped(address: Ipv6Addr) -> bool {
 
 /// Neighbor discovery and routing protocols use link-local groups; other multicast is dropped.
 #[cold]
-fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
+fn to_group(header: &Ipv6Header<'_>, destination: Ipv6Addr) -> Verdict {
     let [_, scope, ..] = destination.octets();
     match (scope & 0x0f, header.next_header()) {
         (2, nd::ICMPV6) => Verdict::Control,
@@ -109,7 +109,7 @@ fn to_group(header: &Header<'_>, destination: Ipv6Addr) -> Verdict {
 }
 
 /// RFC 4861 §4: solicitations and advertisements go to the control thread, all other packets to the host.
-fn to_link_local(header: &Header<'_>) -> Verdict {
+fn to_link_local(header: &Ipv6Header<'_>) -> Verdict {
     if header.next_header() == nd::ICMPV6 && matches!(header.payload().first(), Some(133..=137)) {
         Verdict::Control
     } else {
@@ -117,12 +117,12 @@ fn to_link_local(header: &Header<'_>) -> Verdict {
     }
 }
 
-impl From<Invalid> for Reason {
-    fn from(invalid: Invalid) -> Reason {
+impl From<InvalidIpv6> for Reason {
+    fn from(invalid: InvalidIpv6) -> Reason {
         match invalid {
-            Invalid::Short => Reason::ShortPacket,
-            Invalid::Version => Reason::BadVersion,
-            Invalid::PayloadLength => Reason::BadLength,
+            InvalidIpv6::Short => Reason::ShortPacket,
+            InvalidIpv6::Version => Reason::BadVersion,
+            InvalidIpv6::PayloadLength => Reason::BadLength,
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Refused {
 /// # Errors
 /// [`Refused`]: a source route, or an option with an invalid length or pointer.
 #[cold]
-pub fn check(header: &ipv4::Header<'_>) -> Result<Option<usize>, Refused> {
+pub fn check(header: &ipv4::Ipv4Header<'_>) -> Result<Option<usize>, Refused> {
     let bytes = header.bytes();
     let (mut at, mut record) = (ipv4::HEADER, None);
     while let Some(&kind) = bytes.get(at) {
@@ -65,7 +65,7 @@ pub fn check(header: &ipv4::Header<'_>) -> Result<Option<usize>, Refused> {
 pub fn record_route(frame: &mut [u8], own: Ipv4Addr) {
     let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
     let length = packet.len();
-    let Ok(header) = ipv4::Header::new_checked(packet, length) else { return };
+    let Ok(header) = ipv4::Ipv4Header::new_checked(packet, length) else { return };
     let header_length = header.header_length();
     let Ok(Some(at)) = check(&header) else { return };
     let (Some(&option), Some(&pointer)) = (packet.get(at + 1), packet.get(at + 2)) else { return };

@@ -56,7 +56,7 @@ pub fn ipv4(found: Verdict, bytes: &[u8], link: LinkDestination, port: &PortFact
                     | Reason::Multicast
             )
     );
-    let Ok(header) = ipv4::Header::measured(bytes, usize::from(u16::MAX)) else { return found };
+    let Ok(header) = ipv4::Ipv4Header::measured(bytes, usize::from(u16::MAX)) else { return found };
     let (source, destination) = (header.source(), header.destination());
     // RFC 1122 §3.2.1.3 (a): 0.0.0.0 is the source of a host that does not know its address yet, and of a querier that has none (RFC 4541
     // §2.1.1). All other martian sources stay what they are.
@@ -92,7 +92,7 @@ pub fn ipv4(found: Verdict, bytes: &[u8], link: LinkDestination, port: &PortFact
 pub fn is_dhcp_offer(frame: &[u8]) -> bool {
     let Ok(frame) = Frame::new_checked(frame) else { return false };
     frame.ethertype() == ethernet::IPV4
-        && ipv4::Header::measured(frame.payload(), usize::from(u16::MAX)).is_ok_and(|header| {
+        && ipv4::Ipv4Header::measured(frame.payload(), usize::from(u16::MAX)).is_ok_and(|header| {
             header.protocol() == UDP
                 && header.fragment_offset() == 0
                 && take::<2>(header.payload(), 0) == Some(&DHCP_SERVER.to_be_bytes())
@@ -111,7 +111,7 @@ fn is_subnet_broadcast(address: Ipv4Addr, subnets: &[IpNet]) -> bool {
 /// The verdict on an IPv6 packet for which the input checks found `found`.
 #[cold]
 pub fn ipv6(found: Verdict, bytes: &[u8], port: &PortFacts) -> Verdict {
-    let Ok(header) = ipv6::Header::new_checked(bytes, usize::MAX) else { return found };
+    let Ok(header) = ipv6::Ipv6Header::new_checked(bytes, usize::MAX) else { return found };
     let destination = header.destination();
     let group = destination.is_multicast();
     match found {
@@ -147,7 +147,7 @@ pub enum Discovery {
 }
 
 /// Whether the packet is a neighbor solicitation or advertisement (RFC 4861 §4.3, §4.4).
-pub fn neighbor_discovery(header: &ipv6::Header<'_>) -> Option<Discovery> {
+pub fn neighbor_discovery(header: &ipv6::Ipv6Header<'_>) -> Option<Discovery> {
     match (header.next_header(), header.payload().first()) {
         (nd::ICMPV6, Some(135)) => Some(Discovery::Solicitation),
         (nd::ICMPV6, Some(136)) => Some(Discovery::Advertisement),

@@ -324,12 +324,12 @@ fn way<'a>(frame: &[u8], port: u16, context: ForwardingContext<'a>) -> Way<'a> {
     let mut group = [GroupIndex::NO_ROUTE];
     let address: IpAddr = match frame.ethertype() {
         ethernet::IPV4 => {
-            let Ok(header) = ipv4::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
+            let Ok(header) = ipv4::Ipv4Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
             u32::look_up(context.generation, facts.vrf, &[header.destination().to_bits()], &mut group);
             header.destination().into()
         }
         ethernet::IPV6 => {
-            let Ok(header) = ipv6::Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
+            let Ok(header) = ipv6::Ipv6Header::new_checked(bytes, bytes.len()) else { return Way::Nowhere };
             let destination = header.destination();
             if ipv6::is_link_local(destination) {
                 return out(forward::connected(context, PortId(port), destination.into()));

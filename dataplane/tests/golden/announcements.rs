@@ -24,7 +24,7 @@ fn heard(stage: &mut Stage, port: usize, seconds: u64) -> Vec<(u64, IpAddr, bool
                 }
                 continue;
             }
-            let header = ipv6::Header::new_checked(bytes, bytes.len()).unwrap();
+            let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).unwrap();
             match nd::Message::new_checked(&header) {
                 Ok(nd::Message::Advertisement { target, target_mac, solicited, overrides }) => {
                     assert_eq!((target_mac, solicited, overrides), (Some(PORT[port]), false, true));

@@ -15,7 +15,7 @@ fn read_arp(frame: &[u8]) -> arp::ArpPacket {
 
 fn read_nd(frame: &[u8]) -> nd::Message {
     let bytes = Frame::new_checked(frame).unwrap().payload();
-    nd::Message::new_checked(&ipv6::Header::new_checked(bytes, bytes.len()).unwrap()).unwrap()
+    nd::Message::new_checked(&ipv6::Ipv6Header::new_checked(bytes, bytes.len()).unwrap()).unwrap()
 }
 
 /// Takes what the router asked on port 1 at its start: one question for each gateway.

@@ -25,7 +25,7 @@ fn reply(options: &[u8], tos: u8) -> Vec<u8> {
     stage.send(0, ping(options, tos));
     stage.after(Duration::ZERO);
     let frame = stage.out(0).expect("a reply");
-    let header = header::Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+    let header = header::Ipv4Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
     assert_eq!((header.source().octets(), header.destination().octets()), ([192, 0, 2, 1], [192, 0, 2, 7]));
     let request = ping(&[], 0);
     assert_eq!((header.payload()[0], &header.payload()[4..]), (0, &request[38..]));
@@ -49,14 +49,14 @@ fn a_reply_over_ipv6_has_the_traffic_class_of_the_request() {
         packet[14..18].copy_from_slice(&[0x60 | class >> 4, class << 4 | 5, 6, 7]);
         packet[20] = 58;
         packet[54..].copy_from_slice(&[128, 0, 0, 0, 0, 1, 0, 9, 1, 2, 3, 4]);
-        let view = header_v6::Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
+        let view = header_v6::Ipv6Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
         assert_eq!(view.traffic_class(), class);
         let field = checksum::pseudo_v6(view.source(), view.destination(), 58, &packet[54..]);
         packet[56..58].copy_from_slice(&field.to_be_bytes());
         stage.send(0, packet);
         stage.after(Duration::ZERO);
         let frame = stage.out(0).expect("a reply");
-        let view = header_v6::Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+        let view = header_v6::Ipv6Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
         assert_eq!((view.traffic_class(), view.flow_label()), (class, 0));
         assert_eq!(checksum::pseudo_v6(view.source(), view.destination(), 58, view.payload()), 0);
     }

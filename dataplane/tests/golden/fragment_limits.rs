@@ -2,7 +2,7 @@
 //! §5).
 
 use crate::stage::*;
-use fibcast_dataplane::packet::ipv4::Header;
+use fibcast_dataplane::packet::ipv4::Ipv4Header;
 use fibcast_dataplane::reason::Reason;
 
 /// To `destination`, of this total length, at this offset in bytes.
@@ -78,7 +78,7 @@ fn the_longest_packet_passes_whole_and_in_fragments() {
     stage.send(0, packet.clone());
     let (mut data, mut more) = (Vec::<u8>::new(), true);
     while let Some(frame) = stage.out(1) {
-        let header = Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+        let header = Ipv4Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
         assert_eq!(usize::from(header.fragment_offset()) * 8, data.len());
         data.extend(header.payload());
         more = header.more_fragments();
@@ -97,7 +97,7 @@ fn fragments_at_the_far_end_are_cut_further_and_keep_their_place() {
         let (mut data, mut last) = (Vec::<u8>::new(), false);
         while let Some(frame) = stage.out(1) {
             assert!(!last, "a fragment behind the last");
-            let header = Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+            let header = Ipv4Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
             assert_eq!(usize::from(header.fragment_offset()) * 8, 61_448 + data.len());
             assert!(frame.len() <= 14 + 1_280);
             data.extend(header.payload());

@@ -1,7 +1,7 @@
 //! RFC 791 §3.2, RFC 1812 §4.2.2.7: a packet that may be fragmented and is too large for its link goes in pieces.
 
 use crate::stage::*;
-use fibcast_dataplane::packet::ipv4::Header;
+use fibcast_dataplane::packet::ipv4::Ipv4Header;
 use fibcast_dataplane::reason::Reason;
 
 /// From 192.0.2.7 to 10.1.2.3, of this length, with this flags-and-offset field and these options.
@@ -24,7 +24,7 @@ fn reassemble(stage: &mut Stage, mtu: usize) -> (Vec<u8>, Vec<usize>, bool) {
         assert!(more, "a piece behind the last");
         assert_eq!((&frame[..6], frame[22]), (&GATEWAY.0[..], 63));
         assert!(frame.len() <= 14 + mtu);
-        let header = Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
+        let header = Ipv4Header::new_checked(&frame[14..], frame.len() - 14).unwrap();
         assert_eq!(usize::from(header.fragment_offset()) * 8, data.len());
         data.extend(header.payload());
         headers.push(header.header_length());

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[track_caller]
 fn read_v4(error: &[u8], about: &[u8]) -> (u8, u8, u32) {
     assert_eq!((&error[..6], &error[6..12]), (&HOST.0[..], &PORT[0].0[..]));
-    let header = ipv4::Header::new_checked(&error[14..], error.len() - 14).unwrap();
+    let header = ipv4::Ipv4Header::new_checked(&error[14..], error.len() - 14).unwrap();
     assert_eq!((header.source().octets(), header.destination().octets()), ([192, 0, 2, 1], [192, 0, 2, 7]));
     assert_eq!((header.protocol(), header.tos(), header.ttl()), (1, 0xc0, 64));
     let message = header.payload();
@@ -23,7 +23,7 @@ fn read_v4(error: &[u8], about: &[u8]) -> (u8, u8, u32) {
 #[track_caller]
 fn read_v6(error: &[u8], about: &[u8]) -> (u8, u8, u32) {
     assert_eq!((&error[..6], &error[6..12]), (&HOST.0[..], &PORT[0].0[..]));
-    let header = ipv6::Header::new_checked(&error[14..], error.len() - 14).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(&error[14..], error.len() - 14).unwrap();
     assert_eq!(header.source(), "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap());
     let message = header.payload();
     assert_eq!(checksum::pseudo_v6(header.source(), header.destination(), 58, message), 0);
@@ -292,7 +292,7 @@ fn nobody_listens_on_an_own_address_and_who_asks_is_told() {
 fn query_types_are_no_errors() {
     for kind in [0u8, 8, 9, 10, 13, 14, 15, 16, 17, 18] {
         let packet = icmp(kind);
-        let header = ipv4::Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
+        let header = ipv4::Ipv4Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
         assert!(icmp_error::may_answer_v4(&header), "{kind}");
     }
 }

@@ -41,7 +41,7 @@ fn answer(frame: &[u8], reached: &mut HashSet<IpAddr>) -> Option<Vec<u8>> {
         reached.insert(Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[16..20]).unwrap()).into());
         return None;
     }
-    let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+    let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
     match nd::Message::new_checked(&header) {
         Ok(nd::Message::Solicitation { target, .. }) => {
             let host = u32::try_from(u128::from(target).checked_sub(u128::from(v6(0)))?).ok()?;

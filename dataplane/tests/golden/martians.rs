@@ -35,7 +35,7 @@ fn ping(mut packet: Vec<u8>) -> Vec<u8> {
 fn ping_v6(mut packet: Vec<u8>) -> Vec<u8> {
     packet[20] = 58;
     packet[54..].copy_from_slice(&[128, 0, 0, 0, 0, 1, 0, 9, 1, 2, 3, 4]);
-    let header = ipv6::Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(&packet[14..], packet.len() - 14).unwrap();
     let field = checksum::pseudo_v6(header.source(), header.destination(), 58, &packet[54..]);
     packet[56..58].copy_from_slice(&field.to_be_bytes());
     packet
@@ -200,7 +200,7 @@ fn the_subnet_router_anycast_address_is_answered() {
     stage.send(0, nd::solicitation(HOST, address("2001:db8::7"), address("2001:db8::"), None));
     stage.after(Duration::ZERO);
     let answer = stage.out(0).expect("an advertisement");
-    let header = ipv6::Header::new_checked(&answer[14..], answer.len() - 14).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(&answer[14..], answer.len() - 14).unwrap();
     let found = nd::Message::new_checked(&header).unwrap();
     let expected = nd::Message::Advertisement {
         target: address("2001:db8::"),

@@ -44,7 +44,7 @@ fn question(stage: &mut Stage) -> Option<(Mac, Ipv6Addr)> {
     std::iter::from_fn(|| stage.out(1)).find_map(|frame| {
         let ethernet = Frame::new_checked(&frame).unwrap();
         let bytes = ethernet.payload();
-        let header = ipv6::Header::new_checked(bytes, bytes.len()).ok()?;
+        let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
         match nd::Message::new_checked(&header).ok()? {
             nd::Message::Solicitation { target, .. } if target == v6("2001:db8:1::9") => {
                 Some((ethernet.destination(), header.source()))
@@ -89,7 +89,7 @@ fn a_solicitation_without_the_option_is_answered_where_it_came_from() {
     let answer = stage.out(0).expect("an answer");
     assert_eq!(answer[..6], HOST.0);
     let bytes = Frame::new_checked(&answer).unwrap().payload();
-    let header = ipv6::Header::new_checked(bytes, bytes.len()).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).unwrap();
     assert_eq!(header.destination(), host);
     assert_eq!(state(&stage, "2001:db8::7"), None, "it did not give its address");
 }

@@ -48,7 +48,7 @@ fn read(frame: &[u8]) -> (IpAddr, IpAddr) {
         assert_eq!(packet.operation, arp::Operation::Request);
         return (packet.sender.into(), packet.target.into());
     }
-    let header = ip6::Header::new_checked(bytes, bytes.len()).unwrap();
+    let header = ip6::Ipv6Header::new_checked(bytes, bytes.len()).unwrap();
     match nd::Message::new_checked(&header).unwrap() {
         nd::Message::Solicitation { target, source_mac } => {
             assert!(source_mac.is_some());

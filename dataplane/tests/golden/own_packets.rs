@@ -67,7 +67,7 @@ fn what_may_not_be_cut_is_refused_and_the_kernel_told_the_mtu() {
     let error = stage.rings.kernel.pop().expect("a word to the kernel");
     let error = error.bytes();
     assert_eq!((&error[..6], &error[12..14]), (&PORT[0].0[..], &[8, 0][..]));
-    let header = ipv4::Header::new_checked(&error[14..], error.len() - 14).unwrap();
+    let header = ipv4::Ipv4Header::new_checked(&error[14..], error.len() - 14).unwrap();
     assert_eq!((header.source().octets(), header.destination().octets()), ([10, 1, 2, 3], [192, 0, 2, 1]));
     let message = header.payload();
     assert_eq!((message[0], message[1], &message[6..8]), (3, 4, &1_400u16.to_be_bytes()[..]));
@@ -80,7 +80,7 @@ fn what_may_not_be_cut_is_refused_and_the_kernel_told_the_mtu() {
     packet[18..20].copy_from_slice(&1_410u16.to_be_bytes());
     from_kernel(&mut stage, &packet);
     let error = stage.rings.kernel.pop().expect("a word to the kernel");
-    let header = ipv6::Header::new_checked(&error.bytes()[14..], error.bytes().len() - 14).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(&error.bytes()[14..], error.bytes().len() - 14).unwrap();
     let message = header.payload();
     assert_eq!((message[0], &message[4..8]), (2, &1_400u32.to_be_bytes()[..]));
     assert_eq!(checksum::pseudo_v6(header.source(), header.destination(), 58, message), 0);

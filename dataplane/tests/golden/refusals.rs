@@ -17,7 +17,7 @@ fn refusal(next: u8, payload: &[u8]) -> Option<(u8, u8, u32)> {
     stage.after(Duration::ZERO);
     assert_eq!(stage.snapshot().host, 1);
     let error = stage.out(0)?;
-    let header = ipv6::Header::new_checked(&error[14..], error.len() - 14).unwrap();
+    let header = ipv6::Ipv6Header::new_checked(&error[14..], error.len() - 14).unwrap();
     let message = header.payload();
     assert_eq!(checksum::pseudo_v6(header.source(), header.destination(), 58, message), 0);
     assert_eq!((header.source().to_string(), &message[8..]), ("2001:db8::1".to_owned(), &packet[14..]));
