@@ -20,6 +20,7 @@ mod reverse_path;
 mod routing_daemons;
 mod snooping_switch;
 mod traceroute;
+mod two_nic_hosts;
 mod unnumbered;
 mod vlan;
 mod vrf;
