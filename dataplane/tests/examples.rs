@@ -40,7 +40,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 fn each_section_about_interfaces_has_a_configuration_that_is_right() {
     let text = std::fs::read_to_string(root().join("docs/interfaces.md")).unwrap();
     let blocks = blocks(&text);
-    let sections = text.lines().filter(|line| line.starts_with("## ")).count();
+    let sections = text.lines().filter(|line| line.starts_with("## ") && *line != "## Not supported").count();
     let mut with_one: Vec<&str> = blocks.iter().map(|(heading, _)| heading.as_str()).collect();
     with_one.dedup();
     assert!(sections > 0 && with_one.len() == sections, "of {sections} sections have one: {with_one:?}");

@@ -34,9 +34,9 @@ pub enum Change {
         /// The group, which must exist or be put by the same batch.
         label: GroupLabel,
     },
-    /// Removes a route. Unknown prefixes are ignored and counted.
+    /// Removes a route. Unknown prefixes, and those of VRFs that do not exist, are ignored and counted.
     Withdraw {
-        /// The VRF, which must exist.
+        /// The VRF.
         vrf: VrfId,
         /// The prefix, without host bits.
         prefix: IpNet,

@@ -187,6 +187,11 @@ impl Fib {
                 &Change::Withdraw { vrf, prefix } => (vrf, prefix, GroupIndex::NO_ROUTE),
             };
             if self.table(vrf).is_none() {
+                // A VRF that does not exist has no route to withdraw, so a server can correct an announcement that was refused.
+                if matches!(change, Change::Withdraw { .. }) {
+                    staged.applied.unknown += 1;
+                    continue;
+                }
                 return Err(ApplyError::UnknownVrf { vrf, prefix });
             }
             if prefix.trunc() != prefix {

@@ -36,7 +36,8 @@ fn an_unknown_label_is_an_error_that_names_the_route() {
 
 #[test]
 fn an_unknown_vrf_is_an_error_that_names_the_route() {
-    let unknown = Change::Withdraw { vrf: VrfId(1), prefix: "11.0.0.0/8".parse().unwrap() };
+    let prefix = "11.0.0.0/8".parse().unwrap();
+    let unknown = Change::Announce { vrf: VrfId(1), prefix, label: GroupLabel(1) };
     let batch = [announce("11.0.0.0/8", 1), unknown];
     refused(&mut fib(), &batch, "route 11.0.0.0/8 in vrf 1: expected an existing vrf");
 }
@@ -185,4 +186,12 @@ fn group_content_changes_under_its_routes() {
     assert_ne!(before.forward(index, 0), Forward::Incomplete { next_hop: &hop });
     assert_eq!(fib.apply(&[change], 3).unwrap().groups, 0);
     assert_eq!(fib.group(GroupLabel(1)), Some(&group));
+}
+
+#[test]
+fn a_withdrawal_corrects_an_announcement_in_an_unknown_vrf() {
+    let mut fib = Fib::new(Limits::default());
+    let (vrf, prefix) = (VrfId(7), "10.0.0.0/8".parse().unwrap());
+    let applied = fib.apply(&[Change::Withdraw { vrf, prefix }], 3).unwrap();
+    assert_eq!((applied.unknown, fib.serial()), (1, 3));
 }

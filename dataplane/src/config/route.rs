@@ -8,6 +8,7 @@ use fibcast_fib::{Group, Member, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::port::Port;
 use super::{Config, MAX_VRFS, is_host, is_link_local};
 use crate::control::own_routes::StaticRoute;
 
@@ -87,6 +88,16 @@ impl Config {
         }
         if route.vrf >= MAX_VRFS {
             return Err(("vrf", format!("expected a number below {MAX_VRFS}, found {}", route.vrf)));
+        }
+        let is_of = |port: &&Port| {
+            let mut own = port.addresses.iter().flat_map(|own| [own.trunc(), IpNet::from(own.addr())]);
+            port.vrf == route.vrf && own.any(|own| own == route.prefix)
+        };
+        if let Some(port) = self.ports.iter().find(is_of) {
+            return Err((
+                "prefix",
+                format!("{} follows from an address of port {}", route.prefix, port.name),
+            ));
         }
         if let Some(name) = &route.port
             && self.port_of(name).is_none()

@@ -30,6 +30,20 @@ impl Control {
         }
     }
 
+    /// Addresses of ports came or went: gateways may be on another link now.
+    pub(super) fn resolve_moved(&mut self, now: Instant) {
+        for (next_hop, before) in self.next_hops.by_address(&self.fib) {
+            let after = self.next_hops.resolve(next_hop, &self.ports);
+            if after == before {
+                continue;
+            }
+            if let Some(before) = before {
+                self.next_hops.leave(next_hop, before, &mut self.neighbors);
+            }
+            self.use_neighbor(next_hop, after, now);
+        }
+    }
+
     /// Points a next hop to its neighbor. Without one, packets to the next hop are dropped.
     fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
         let Some(key) = key else {

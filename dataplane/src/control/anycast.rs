@@ -4,24 +4,16 @@
 
 use std::net::Ipv6Addr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 
 use super::PortSetup;
-use crate::packet::ipv6::is_link_local;
-
-/// Longest prefix of a subnet with such an address (RFC 6164 §5).
-const LONGEST: u8 = 126;
-
-/// The subnet-router anycast address of a port's address.
-pub fn of_subnet(own: &Ipv6Net) -> Option<Ipv6Addr> {
-    (own.prefix_len() <= LONGEST && !is_link_local(own.addr())).then(|| own.network())
-}
+use crate::pipeline::port::subnet_router_anycast;
 
 /// The port's own address on the subnet that `address` is the anycast address of. Answers have it as their source, because an anycast
 /// address does not say which router answers (RFC 4443 §4.2).
 pub fn behind(port: &PortSetup, address: Ipv6Addr) -> Option<Ipv6Addr> {
     port.addresses.iter().find_map(|own| match own {
-        IpNet::V6(own) if of_subnet(own) == Some(address) => Some(own.addr()),
+        IpNet::V6(v6) if subnet_router_anycast(own) == Some(address) => Some(v6.addr()),
         _ => None,
     })
 }

@@ -28,7 +28,7 @@ const CONFLICT_PAUSE: Duration = Duration::from_secs(10);
 pub struct Host {
     limiter: Limiter,
     limited: [u64; Kind::COUNT],
-    conflicts: HashMap<IpAddr, Instant>,
+    conflicts: HashMap<(u16, IpAddr), Instant>,
     seen: u64,
     /// Ports and own addresses to announce again.
     defended: Vec<(u16, IpAddr)>,
@@ -73,10 +73,10 @@ impl Host {
 
     fn conflict(&mut self, number: u16, port: &PortSetup, address: IpAddr, mac: Mac, now: Instant) {
         self.seen += 1;
-        let quiet = self.conflicts.get(&address).is_some_and(|last| now < *last + CONFLICT_PAUSE);
+        let quiet = self.conflicts.get(&(number, address)).is_some_and(|last| now < *last + CONFLICT_PAUSE);
         if !quiet {
             tracing::error!("port {}: {mac} claims {address}, which is an address of this router", port.name);
-            self.conflicts.insert(address, now);
+            self.conflicts.insert((number, address), now);
             self.defended.push((number, address));
         }
     }
@@ -229,9 +229,14 @@ fn neighbor_discovery(
             let source = header.source();
             if anycast::behind(port, target).is_some() && !port.owns(target.into()) {
                 // RFC 4862 §5.4: nobody probes an anycast address for duplicates.
-                let mac = source_mac.filter(|_| !source.is_unspecified())?;
-                heard(source.into(), Evidence::request(mac));
-                return Some(nd::anycast_advertisement(port.mac, target, source, mac));
+                if source.is_unspecified() {
+                    return None;
+                }
+                if let Some(mac) = source_mac {
+                    heard(source.into(), Evidence::request(mac));
+                }
+                let to = source_mac.unwrap_or(sender);
+                return Some(nd::anycast_advertisement(port.mac, target, source, to));
             }
             if !port.owns(target.into()) {
                 return None;

@@ -38,15 +38,18 @@ impl Control {
         }
         for gone in before.difference(&after) {
             tracing::info!("port {}: the kernel does not have {gone} any more", port.name);
+            self.announcer.stop(port_index as u16, gone.addr());
         }
         for new in after.difference(&before) {
             tracing::info!("port {}: the kernel has {new} on the TAP interface", port.name);
+            self.announcer.start(port_index as u16, new.addr(), now);
         }
         self.kernel_addresses.by_port.insert(port_index, after);
         self.route_kernel_addresses();
         if let Some(port) = self.ports.get(port_index) {
             self.membership.addresses_changed(port_index, station(port), now);
         }
+        self.resolve_moved(now);
     }
 
     /// Adds and removes routes, so that they are those that follow from the addresses.

@@ -8,15 +8,19 @@ use crate::pipeline::host_frame::HostFrame;
 
 /// What decides the groups of a port.
 pub(super) fn station(port: &PortSetup) -> Station<'_> {
-    Station { mac: port.mac, addresses: &port.addresses }
+    Station { mac: port.mac, addresses: &port.addresses, loopback: &port.loopback }
 }
 
 impl Control {
-    /// The link of a device is up for the first time: its port and their sub-interfaces report their groups from now on.
-    pub fn start_reports(&mut self, device: usize, now: Instant) {
-        for (port_index, port) in self.ports.iter().enumerate() {
-            if usize::from(port.link.device) == device {
+    /// The link of a device is up for the first time: its port and their sub-interfaces announce their addresses, and report their groups
+    /// from now on.
+    pub fn first_link_up(&mut self, device: usize, now: Instant) {
+        for port_index in 0..self.ports.len() {
+            if let Some(port) =
+                self.ports.get(port_index).filter(|port| usize::from(port.link.device) == device)
+            {
                 self.membership.start(port_index, station(port), now);
+                self.announce_port(port_index, now);
             }
         }
     }

@@ -133,7 +133,8 @@ impl Control {
     /// # Errors
     /// [`SetupError`] if the host's own routes do not fit into the table.
     pub fn new(setup: Setup, now: Instant) -> Result<Control, SetupError> {
-        let mut fib = Fib::new(setup.limits);
+        // One limit, that of the neighbor table, on what packets and stations cause; next hops and static neighbors are bounded elsewhere.
+        let mut fib = Fib::new(Limits { max_neighbors: usize::MAX, ..setup.limits });
         let of_routes = setup.routes.iter().map(|route| route.vrf);
         for vrf in setup.ports.iter().map(|port| port.vrf).chain(of_routes) {
             fib.create_vrf(vrf)?;
@@ -211,11 +212,7 @@ impl Control {
         busy
     }
 
-    /// Announces the addresses of all ports to their links.
-    pub fn announce_all(&mut self, now: Instant) {
-        (0..self.ports.len()).for_each(|port_index| self.announce_port(port_index, now));
-    }
-
+    /// Announces the addresses of a port to its link.
     fn announce_port(&mut self, port_index: usize, now: Instant) {
         if let Some(port) = self.ports.get(port_index) {
             let own = port.addresses.iter().map(IpNet::addr).chain([port.mac.link_local().into()]);

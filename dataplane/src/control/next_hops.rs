@@ -39,6 +39,25 @@ impl NextHops {
         Some((port, gateway))
     }
 
+    /// The next hops whose gateway's port is found by its address, with their neighbors.
+    pub fn by_address(&self, fib: &Fib) -> Vec<(NextHop, Option<Key>)> {
+        let known: HashMap<NextHop, Key> =
+            self.neighbors.iter().flat_map(|(key, users)| users.iter().map(|user| (*user, *key))).collect();
+        let found = fib.next_hops().filter(|hop| hop.port.is_none() && hop.gateway.is_some());
+        found.map(|hop| (hop, known.get(&hop).copied())).collect()
+    }
+
+    /// A next hop leaves its neighbor, which is released if no other uses it.
+    pub fn leave(&mut self, next_hop: NextHop, key: Key, neighbors: &mut Table) {
+        if let Some(users) = self.neighbors.get_mut(&key) {
+            users.retain(|user| *user != next_hop);
+            if users.is_empty() {
+                self.neighbors.remove(&key);
+                neighbors.release(key);
+            }
+        }
+    }
+
     /// The next hops that use this neighbor.
     pub fn of(&self, key: &Key) -> &[NextHop] {
         self.neighbors.get(key).map_or(&[], Vec::as_slice)

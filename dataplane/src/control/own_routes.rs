@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
 
-use super::{Batch, PortSetup, anycast};
-use crate::pipeline::port::edges;
+use super::{Batch, PortSetup};
+use crate::pipeline::port::{edges, subnet_router_anycast};
 
 /// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
 const OWN: u64 = 0xf1bc_a570_0000_0000;
@@ -77,9 +77,7 @@ impl OwnRoutes {
                 own.announce(port.vrf, IpNet::from(address), local);
             }
             for address in &port.addresses {
-                if let IpNet::V6(v6) = address
-                    && let Some(anycast) = anycast::of_subnet(v6)
-                {
+                if let Some(anycast) = subnet_router_anycast(address) {
                     own.announce(port.vrf, IpNet::from(IpAddr::V6(anycast)), local);
                 }
             }

@@ -10,6 +10,8 @@ use std::time::Instant;
 use fibcast_fib::{Change, GroupLabel, VrfId};
 use ipnet::IpNet;
 
+use super::own_routes::is_own;
+
 /// A commit of the table that feeds this host.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -44,6 +46,16 @@ fn key(change: &Change) -> ChangeKey {
     }
 }
 
+/// Whether a change brings, uses or deletes one of the host's own groups.
+fn is_of_own(change: &Change) -> bool {
+    match change {
+        Change::PutGroup { label, .. } | Change::DeleteGroup { label } | Change::Announce { label, .. } => {
+            is_own(*label)
+        }
+        Change::Withdraw { .. } => false,
+    }
+}
+
 /// Merges all batches into one.
 pub fn coalesce(batches: &mut VecDeque<Batch>) {
     if batches.len() < 2 {
@@ -55,8 +67,12 @@ pub fn coalesce(batches: &mut VecDeque<Batch>) {
     let serial = batches.back().map_or(0, |batch| batch.serial);
     let mut seen = HashSet::new();
     let mut changes: Vec<Change> = Vec::new();
-    for batch in batches.drain(..).skip(first).rev() {
-        changes.extend(batch.changes.into_iter().rev().filter(|change| seen.insert(key(change))));
+    for (at, batch) in batches.drain(..).enumerate().rev() {
+        // The host's own routes are in no server's table.
+        let kept = |change: &Change| at >= first || is_of_own(change);
+        changes.extend(
+            batch.changes.into_iter().rev().filter(|change| seen.insert(key(change)) && kept(change)),
+        );
     }
     changes.reverse();
     batches.push_back(Batch { changes, serial, replaces });

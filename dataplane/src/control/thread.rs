@@ -116,7 +116,6 @@ fn run(
     orders: &Receiver<Order>,
     stopped: &Receiver<()>,
 ) {
-    control.announce_all(Instant::now());
     while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
         while control.wants_batches()
             && let Ok(batch) = batches.try_recv()

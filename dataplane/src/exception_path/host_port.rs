@@ -232,7 +232,10 @@ impl HostPort {
 
     /// Takes the addresses that the kernel has on all interfaces; returns those of this one besides the configured ones if they changed.
     pub fn addresses_changed(&mut self, all: &[(u32, IpNet)]) -> Option<Vec<IpNet>> {
-        let configured = |address: &IpNet| self.port.addresses.iter().any(|own| own.addr() == address.addr());
+        let configured = |address: &IpNet| {
+            self.port.addresses.iter().any(|own| own.addr() == address.addr())
+                || self.port.loopback.contains(&address.addr())
+        };
         let own = all.iter().filter(|(index, _)| self.is(*index)).map(|(_, address)| *address);
         let mut others: Vec<IpNet> = own.filter(|address| !configured(address)).collect();
         others.sort();

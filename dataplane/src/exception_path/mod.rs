@@ -90,11 +90,11 @@ pub fn name_of(port: &str) -> String {
     format!("{PREFIX}{port}").chars().take(tap::MAX_NAME).collect()
 }
 
-fn setup_of(port_index: usize, port: &PortSetup) -> Setup {
+/// `has_loopback`: the kernel has the loopback on this interface.
+fn setup_of(port_index: usize, port: &PortSetup, has_loopback: bool) -> Setup {
     // A table of its own: none of them depends on the state of another interface, and reverse-path filters find the right one.
     let table = TABLE + port_index as u32;
-    // The loopback is on each of them: whichever port its packets arrive on, the kernel has the address there.
-    let loopback = port.loopback.iter().copied().map(IpNet::from);
+    let loopback = port.loopback.iter().copied().filter(|_| has_loopback).map(IpNet::from);
     let addresses = port.addresses.iter().copied().chain(loopback).collect();
     Setup { mac: port.mac.0, mtu: port.mtu, addresses, table }
 }
@@ -124,8 +124,14 @@ impl ExceptionPath {
         control: ControlHandle,
     ) -> Result<Option<ExceptionPath>, TapError> {
         let wanted = ports.iter().enumerate().filter(|(_, port)| port.exception_path);
-        let wanted: Vec<_> =
-            wanted.map(|(port_index, port)| (port_index, port, setup_of(port_index, port))).collect();
+        // One interface for it, both ways: see [`crate::pipeline::delivery`].
+        let with_loopback =
+            wanted.clone().find(|(_, port)| !port.loopback.is_empty()).map(|(first, _)| first);
+        let wanted: Vec<_> = wanted
+            .map(|(port_index, port)| {
+                (port_index, port, setup_of(port_index, port, with_loopback == Some(port_index)))
+            })
+            .collect();
         clear_leftovers(wanted.iter().map(|(.., setup)| setup));
         let Some((first, ..)) = wanted.first() else { return Ok(None) };
         let first = *first;
@@ -140,8 +146,15 @@ impl ExceptionPath {
             tracing::info!("port {}: its TAP interface is {name}", port.name);
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let interfaces =
-            Interfaces { all, watch, control, rings, state: TapState::default(), groups_at: Instant::now() };
+        let interfaces = Interfaces {
+            all,
+            watch,
+            control,
+            rings,
+            state: TapState::default(),
+            groups_at: Instant::now(),
+            addresses_due: true,
+        };
         let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
             let stop = stop.clone();
             move || interfaces.run(&stop)
@@ -171,6 +184,8 @@ struct Interfaces {
     /// As last published to the workers.
     state: TapState,
     groups_at: Instant,
+    /// The addresses changed, and were not read since.
+    addresses_due: bool,
 }
 
 impl Interfaces {
@@ -258,9 +273,11 @@ impl Interfaces {
     /// Tells workers and control thread what the kernel has on the interfaces.
     fn publish(&mut self, addresses: bool, groups: bool) {
         let mut state = self.state.clone();
-        if addresses {
+        self.addresses_due |= addresses;
+        if self.addresses_due {
             match watch::addresses() {
                 Ok(found) => {
+                    self.addresses_due = false;
                     for own in &mut self.all {
                         if let Some(others) = own.addresses_changed(&found) {
                             let port_index = usize::from(own.index());

@@ -104,7 +104,7 @@ fn discovery(
 /// Prepares a frame to the link if it is a report of group membership: the kernel must not leave a group that the router itself is a member
 /// of. False if the frame must not be sent.
 pub fn keep_memberships(frame: &mut [u8], port: &PortSetup) -> bool {
-    let station = Station { mac: port.mac, addresses: &port.addresses };
+    let station = Station { mac: port.mac, addresses: &port.addresses, loopback: &port.loopback };
     let ethertype = Frame::new_checked(frame).map(|view| view.ethertype());
     match ethertype {
         Ok(ethernet::IPV4) => igmp::keep(frame, |group| station.is_member(group.into())),

@@ -11,6 +11,7 @@
 
 pub mod listener;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use crate::packet::ethernet::{self, Frame, Mac};
 use crate::packet::membership::{Query, Record};
 use crate::packet::{igmp, ipv4, ipv6, mld, nd};
+use crate::pipeline::port::subnet_router_anycast;
 use listener::{Listener, Report};
 
 /// Most records in a report: they fit into the smallest MTU of IPv6.
@@ -34,6 +36,8 @@ pub struct Station<'a> {
     pub mac: Mac,
     /// Addresses with their subnets.
     pub addresses: &'a [IpNet],
+    /// Addresses of the router that every port answers for.
+    pub loopback: &'a [IpAddr],
 }
 
 /// The groups of one port.
@@ -63,15 +67,20 @@ impl Station<'_> {
         })
     }
 
-    /// The groups that the router itself is a member of. RFC 4291 §2.8: those of solicited nodes, for each address; all routers. The groups of
+    /// The groups that the router itself is a member of. RFC 4291 §2.8: those of solicited nodes, for each unicast and anycast address; all
+    /// routers. The groups of
     /// all nodes and all systems are never reported (RFC 3810 §6, RFC 3376 §6).
     fn groups_v6(self) -> impl Iterator<Item = Ipv6Addr> {
-        let addresses = self.addresses.iter().filter_map(|address| match address {
-            IpNet::V6(v6) => Some(v6.addr()),
-            IpNet::V4(_) => None,
+        let own = self.addresses.iter().map(IpNet::addr).chain(self.loopback.iter().copied());
+        let own = own.filter_map(|address| match address {
+            IpAddr::V6(v6) => Some(v6),
+            IpAddr::V4(_) => None,
         });
-        let addresses = addresses.chain([self.mac.link_local()]);
-        addresses.map(nd::solicited_node).chain([ALL_ROUTERS_V6])
+        let anycast = self.addresses.iter().filter_map(subnet_router_anycast);
+        let addresses = own.chain(anycast).chain([self.mac.link_local()]);
+        // Several addresses may have one group.
+        let groups: BTreeSet<Ipv6Addr> = addresses.map(nd::solicited_node).chain([ALL_ROUTERS_V6]).collect();
+        groups.into_iter()
     }
 
     /// The same for IPv4, if the port has an address.

@@ -40,12 +40,17 @@ struct Next {
 impl Announcer {
     /// Announces an address from now on. What is pending for it is replaced.
     pub fn start(&mut self, port: u16, address: IpAddr, now: Instant) {
-        self.due.retain(|&(_, other, pending), _| (other, pending) != (port, address));
+        self.stop(port, address);
         let next = match address {
             IpAddr::V4(_) => Next { send: Announcement::Announce, left: ARP.1 - 1 },
             IpAddr::V6(_) => Next { send: Announcement::Probe, left: ND.1 },
         };
         self.due.insert((now, port, address), next);
+    }
+
+    /// The address is no longer the router's.
+    pub fn stop(&mut self, port: u16, address: IpAddr) {
+        self.due.retain(|&(_, other, pending), _| (other, pending) != (port, address));
     }
 
     /// Another station claims an address: one more announcement, which corrects whoever believed it (RFC 5227 §2.4). The caller limits how

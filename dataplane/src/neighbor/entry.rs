@@ -61,8 +61,9 @@ pub struct Entry {
     pub mac: Option<Mac>,
     /// A next hop needs it.
     pub needed: bool,
-    /// It answered a request once: it is there, and not made up by another station.
-    pub(super) proven: bool,
+    /// Number of its creation among the unproven ones; none once it answered a request, or is needed: it is there, and not made up by
+    /// another station.
+    pub(super) unproven: Option<u64>,
     /// Packets used it since its last confirmation.
     pub(super) used: bool,
     pub(super) due: Instant,
@@ -90,7 +91,7 @@ impl Entry {
             state: State::Incomplete,
             mac: None,
             needed,
-            proven: false,
+            unproven: None,
             used,
             due: now,
             questions: 0,
@@ -100,12 +101,7 @@ impl Entry {
 
     pub(super) fn fixed(mac: Mac, now: Instant) -> Entry {
         let incomplete = Entry::incomplete(true, false, now);
-        Entry { state: State::Static, mac: Some(mac), proven: true, ..incomplete }
-    }
-
-    /// Whether a station that is not there, or an attacker, may have caused it.
-    pub(super) fn is_unproven(&self) -> bool {
-        !self.proven && !self.needed
+        Entry { state: State::Static, mac: Some(mac), ..incomplete }
     }
 
     /// Applies a message of the station (RFC 4861 §7.2.3, §7.2.5); returns whether the MAC address changed.
@@ -141,7 +137,7 @@ impl Entry {
 
     fn confirm(&mut self, now: Instant) {
         (self.state, self.due) = (State::Reachable, now + REACHABLE_TIME);
-        (self.proven, self.used) = (true, false);
+        self.used = false;
         (self.questions, self.pause) = (0, RETRY);
     }
 

@@ -87,6 +87,9 @@ impl Table {
             Some(entry) => {
                 if !std::mem::replace(&mut entry.needed, true) {
                     self.learned = self.learned.saturating_sub(1);
+                    if let Some(number) = entry.unproven.take() {
+                        self.unproven.remove(key.0, number);
+                    }
                     if matches!(entry.state, State::Stale | State::Incomplete) {
                         self.change(key, |entry| _ = entry.mark_used(now));
                     }
@@ -121,9 +124,7 @@ impl Table {
     /// A packet needs this neighbor.
     pub fn missed(&mut self, key: Key, now: Instant, actions: &mut Vec<Action>) {
         if !self.entries.contains_key(&key) && self.make_room(key.0, actions) {
-            self.learned += 1;
-            self.insert(key, Entry::incomplete(false, true, now));
-            self.unproven.note(key);
+            self.create(key, Entry::incomplete(false, true, now));
         }
     }
 
@@ -145,12 +146,17 @@ impl Table {
             if !evidence.creates || evidence.mac.is_none() || !self.make_room(key.0, actions) {
                 return;
             }
-            self.learned += 1;
-            self.insert(key, Entry::incomplete(false, false, now));
-            self.unproven.note(key);
+            self.create(key, Entry::incomplete(false, false, now));
         }
         let mut changed = None;
-        self.change(key, |entry| changed = entry.learn(evidence, now).then_some(entry.mac));
+        let mut proven = None;
+        self.change(key, |entry| {
+            changed = entry.learn(evidence, now).then_some(entry.mac);
+            proven = entry.unproven.take_if(|_| entry.state == State::Reachable);
+        });
+        if let Some(number) = proven {
+            self.unproven.remove(key.0, number);
+        }
         actions.extend(changed.map(|mac| Action::Changed { key, mac }));
     }
 
@@ -210,13 +216,10 @@ impl Table {
     /// Whether a port has room for one more entry that is not proven. The oldest unproven ones give way: first of the same port, if that
     /// has its share, so that a flood on one port costs the others nothing.
     fn make_room(&mut self, port: PortId, actions: &mut Vec<Action>) -> bool {
-        let full = self.learned >= self.limit;
-        let entries = &self.entries;
-        let unproven = |key: &Key| entries.get(key).is_some_and(Entry::is_unproven);
-        let oldest = if self.unproven.is_full(port, unproven) {
-            self.unproven.oldest(port, unproven)
-        } else if full {
-            self.unproven.oldest_of_largest(unproven)
+        let oldest = if self.unproven.is_full(port) {
+            self.unproven.oldest(port)
+        } else if self.learned >= self.limit {
+            self.unproven.oldest_of_largest()
         } else {
             return true;
         };
@@ -225,6 +228,13 @@ impl Table {
             self.delete(key, actions);
         }
         oldest.is_some()
+    }
+
+    /// An entry that a packet or another station causes.
+    fn create(&mut self, key: Key, mut entry: Entry) {
+        self.learned += 1;
+        entry.unproven = Some(self.unproven.add(key));
+        self.insert(key, entry);
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -248,6 +258,9 @@ impl Table {
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
         self.due.remove(&(entry.due, key));
+        if let Some(number) = entry.unproven {
+            self.unproven.remove(key.0, number);
+        }
         if !entry.needed {
             self.learned = self.learned.saturating_sub(1);
         }

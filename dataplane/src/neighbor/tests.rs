@@ -307,6 +307,20 @@ fn made_up_senders_displace_each_other_and_nobody_who_answered() {
 }
 
 #[test]
+fn hosts_that_are_dead_for_long_take_one_place_each_and_are_asked_once_a_second() {
+    let mut context = TestTable::new();
+    let mut asked = 0;
+    for _ in 0..2_000 {
+        // Packets go to them all the time, also right after an entry is gone.
+        (0..20).for_each(|host| context.miss((PortId(0), IpAddr::V4((host as u32).into()))));
+        asked += context.after(1).len();
+    }
+    assert_eq!(context.table.refused(), 0);
+    assert!(asked <= 20 * 2_001, "{asked}");
+    assert!(asked >= 20 * 1_400, "{asked}");
+}
+
+#[test]
 fn the_configured_limit_is_the_limit_and_unproven_entries_give_way_first() {
     let mut context = TestTable { table: Table::new(100), now: Instant::now() };
     let mut actions = Vec::new();

@@ -3,7 +3,7 @@
 //! A scan of a subnet and a flood of made-up senders cause such entries at will. Each port has room for a number of them, of which the
 //! newest are kept; a station that answers one request is proven and counts no more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use fibcast_fib::PortId;
 
@@ -12,46 +12,41 @@ use super::Key;
 /// Most unproven entries of a port.
 pub const UNPROVEN_LIMIT: usize = 4_096;
 
-/// By port: keys of unproven entries, oldest first. Some may be proven or deleted since.
+/// By port: keys of the unproven entries, by the number of their creation.
 #[derive(Debug, Default)]
-pub(super) struct Unproven(HashMap<PortId, VecDeque<Key>>);
+pub(super) struct Unproven {
+    ports: HashMap<PortId, BTreeMap<u64, Key>>,
+    created: u64,
+}
 
 impl Unproven {
-    /// An entry was created.
-    pub fn note(&mut self, key: Key) {
-        self.0.entry(key.0).or_default().push_back(key);
+    /// An entry is created; returns the number of its creation.
+    pub fn add(&mut self, key: Key) -> u64 {
+        self.created += 1;
+        self.ports.entry(key.0).or_default().insert(self.created, key);
+        self.created
     }
 
-    /// Whether a port has its share. `unproven` tells whether a key still has an unproven entry.
-    pub fn is_full(&mut self, port: PortId, unproven: impl Fn(&Key) -> bool) -> bool {
-        let Some(keys) = self.0.get_mut(&port).filter(|keys| keys.len() >= UNPROVEN_LIMIT) else {
-            return false;
-        };
-        // Proven keys are dropped from the front at first, and from everywhere once they are many.
-        while keys.front().is_some_and(|key| !unproven(key)) {
-            keys.pop_front();
+    /// An entry is proven, needed or deleted.
+    pub fn remove(&mut self, port: PortId, number: u64) {
+        if let Some(keys) = self.ports.get_mut(&port) {
+            keys.remove(&number);
         }
-        if keys.len() >= 2 * UNPROVEN_LIMIT {
-            keys.retain(&unproven);
-        }
-        keys.len() >= UNPROVEN_LIMIT
     }
 
-    /// Takes the oldest unproven key of a port.
-    pub fn oldest(&mut self, port: PortId, unproven: impl Fn(&Key) -> bool) -> Option<Key> {
-        let keys = self.0.get_mut(&port)?;
-        while let Some(key) = keys.pop_front() {
-            if unproven(&key) {
-                return Some(key);
-            }
-        }
-        None
+    /// Whether a port has its share.
+    pub fn is_full(&self, port: PortId) -> bool {
+        self.ports.get(&port).is_some_and(|keys| keys.len() >= UNPROVEN_LIMIT)
     }
 
-    /// Takes the oldest unproven key of the port that has most of them.
-    pub fn oldest_of_largest(&mut self, unproven: impl Fn(&Key) -> bool) -> Option<Key> {
-        self.0.values_mut().for_each(|keys| keys.retain(&unproven));
-        let port = *self.0.iter().max_by_key(|(_, keys)| keys.len())?.0;
-        self.oldest(port, unproven)
+    /// The oldest entry of a port.
+    pub fn oldest(&self, port: PortId) -> Option<Key> {
+        self.ports.get(&port)?.first_key_value().map(|(_, key)| *key)
+    }
+
+    /// The oldest entry of the port that has most of them.
+    pub fn oldest_of_largest(&self) -> Option<Key> {
+        let largest = self.ports.values().max_by_key(|keys| keys.len())?;
+        largest.first_key_value().map(|(_, key)| *key)
     }
 }

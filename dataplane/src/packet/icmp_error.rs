@@ -56,10 +56,11 @@ pub fn may_answer_v6(header: &ipv6::Ipv6Header<'_>, to_groups: bool) -> bool {
         && !is_error_v6(header)
 }
 
-/// Whether the packet is an ICMPv6 error, also behind extension headers (RFC 8200 §4). Headers that cannot be parsed are no error.
+/// Whether the packet is an ICMPv6 error, also behind extension headers (RFC 8200 §4). Headers that cannot be parsed are no error. Behind
+/// more headers than any packet has a use for, it may be one, so nothing is said (RFC 4443 §2.4 (e.1)).
 fn is_error_v6(header: &ipv6::Ipv6Header<'_>) -> bool {
     let (mut next, mut bytes) = (header.next_header(), header.payload());
-    for _ in 0..8 {
+    for _ in 0..ipv6::MOST_HEADERS {
         let length = match (next, bytes) {
             (nd::ICMPV6, [kind, ..]) => return *kind < 128 || *kind == 137,
             // Hop-by-hop, routing, destination options: length in units of 8 bytes, not counting the first.
@@ -71,7 +72,7 @@ fn is_error_v6(header: &ipv6::Ipv6Header<'_>) -> bool {
         next = bytes.first().copied().unwrap_or(59);
         bytes = bytes.get(length..).unwrap_or_default();
     }
-    false
+    true
 }
 
 /// Writes a frame with the message into `room`, MAC addresses left zero. `room` is cleared first.

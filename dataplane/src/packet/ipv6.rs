@@ -2,6 +2,8 @@
 
 use std::net::Ipv6Addr;
 
+/// More extension headers than any packet has a use for.
+pub const MOST_HEADERS: usize = 16;
 /// Length of the header in bytes.
 pub const HEADER: usize = 40;
 

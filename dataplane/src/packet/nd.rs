@@ -74,9 +74,9 @@ impl Message {
         let options = payload.get(FIXED..).unwrap_or_default();
         match kind {
             SOLICITATION => {
-                let source_mac = link_layer(options, SOURCE_LINK_LAYER)?;
+                let (source_mac, has_option) = link_layer(options, SOURCE_LINK_LAYER)?;
                 // §7.1.1: a probe for duplicate addresses goes to the group of the address, without a link-layer address.
-                if header.source().is_unspecified() && source_mac.is_some() {
+                if header.source().is_unspecified() && has_option {
                     return Err(wrong("no source link-layer address from the unspecified address", 0));
                 }
                 if header.source().is_unspecified() && header.destination() != solicited_node(target) {
@@ -90,7 +90,7 @@ impl Message {
                 if solicited && header.destination().is_multicast() {
                     return Err(wrong("no solicited flag to a group", 0));
                 }
-                let target_mac = link_layer(options, TARGET_LINK_LAYER)?;
+                let (target_mac, _) = link_layer(options, TARGET_LINK_LAYER)?;
                 Ok(Message::Advertisement { target, target_mac, solicited, overrides: flags & 0x20 != 0 })
             }
             _ => Err(wrong("type 135 or 136", usize::from(kind))),
@@ -98,9 +98,10 @@ impl Message {
     }
 }
 
-/// Finds an option; each has a length in units of 8 bytes, of which 0 is invalid (RFC 4861 §4.6).
-fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> {
-    let mut found = None;
+/// The MAC address of the first usable option of a kind, and whether there is any such option. Each option has a length in units of 8 bytes,
+/// of which 0 is invalid (RFC 4861 §4.6).
+fn link_layer(mut options: &[u8], wanted: u8) -> Result<(Option<Mac>, bool), Malformed> {
+    let (mut found, mut any) = (None, false);
     while let [kind, units, ..] = *options {
         let length = usize::from(units) * 8;
         if length == 0 || length > options.len() {
@@ -110,12 +111,13 @@ fn link_layer(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malformed> 
                 found: length,
             });
         }
-        if kind == wanted && length == OPTION {
+        any |= kind == wanted;
+        if kind == wanted && length == OPTION && found.is_none() {
             found = take::<6>(options, 2).copied().map(Mac).filter(|mac| mac.is_unicast());
         }
         options = options.get(length..).unwrap_or_default();
     }
-    Ok(found)
+    Ok((found, any))
 }
 
 /// ff02::1:ffXX:XXXX, the solicited-node multicast address of `target` (RFC 4291 §2.7.1).

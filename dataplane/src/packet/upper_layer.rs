@@ -11,14 +11,12 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const NO_NEXT_HEADER: u8 = 59;
 const DESTINATION_OPTIONS: u8 = 60;
-/// More extension headers than any packet has a use for.
-const MOST_HEADERS: usize = 16;
 
 /// The error that is due, if any. No reassembly happens here: a fragment is dropped without a word.
 pub fn refusal(header: &ipv6::Ipv6Header<'_>) -> Option<Error> {
     // Offsets are from the start of the IPv6 header, as a pointer counts them.
     let (mut next, mut next_at, mut at) = (header.next_header(), 6, ipv6::HEADER);
-    for _ in 0..MOST_HEADERS {
+    for _ in 0..ipv6::MOST_HEADERS {
         let bytes = header.payload().get(at - ipv6::HEADER..)?;
         let length = match next {
             // RFC 4443 §3.1: nothing listens there.

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use fibcast_fib::VrfId;
 
 use super::Verdict;
-use super::port::PortFacts;
+use super::port::{PortFacts, subnet_router_anycast};
 use super::punt;
 use super::tap_state::TapState;
 use crate::packet::ethernet::{self, Frame};
@@ -32,8 +32,10 @@ pub enum Receiver {
 #[derive(Debug)]
 pub struct Delivery {
     owners: HashMap<(VrfId, IpAddr), u16>,
-    /// Addresses of no port, which the TAP interfaces of all ports of their VRF have.
-    loopback: HashSet<(VrfId, IpAddr)>,
+    /// Addresses of no port, with the first port of their VRF that has a TAP interface, which has them in the kernel.
+    loopback: HashMap<(VrfId, IpAddr), Option<u16>>,
+    /// Subnet-router anycast addresses, which the router itself answers for: the kernel has them only while it forwards.
+    anycast: HashSet<(VrfId, IpAddr)>,
     /// By port index: VRF, and whether there is a TAP interface.
     ports: Box<[(VrfId, bool)]>,
 }
@@ -44,10 +46,21 @@ impl Delivery {
         let addresses = ports.iter().enumerate().flat_map(|(port_index, port)| {
             port.addresses.iter().map(move |own| ((port.vrf, own.addr()), port_index as u16))
         });
-        let loopback = ports.iter().flat_map(|port| port.loopback.iter().map(|own| (port.vrf, *own)));
+        let with_tap = |vrf: VrfId| {
+            ports.iter().position(|port| port.vrf == vrf && port.exception_path).map(|first| first as u16)
+        };
+        let loopback = ports.iter().flat_map(|port| port.loopback.iter().map(move |own| (port.vrf, *own)));
+        let loopback = loopback.map(|key| (key, with_tap(key.0)));
+        let anycast = ports.iter().flat_map(|port| {
+            port.addresses
+                .iter()
+                .filter_map(subnet_router_anycast)
+                .map(move |address| (port.vrf, address.into()))
+        });
         Delivery {
             owners: addresses.collect(),
             loopback: loopback.collect(),
+            anycast: anycast.collect(),
             ports: ports.iter().map(|port| (port.vrf, port.exception_path)).collect(),
         }
     }
@@ -58,14 +71,6 @@ impl Delivery {
         matches!(reason, Reason::NoRoute | Reason::Blackhole | Reason::Unreachable | Reason::Prohibited)
             && self.has_tap(port)
             && punt::is_dhcp_offer(frame)
-    }
-
-    /// The port whose TAP interface gets packets to the loopback: that of arrival if it has one, else the first one of the VRF.
-    fn with_loopback(&self, port: u16, key: (VrfId, IpAddr)) -> Option<u16> {
-        if self.has_tap(port) || !self.loopback.contains(&key) {
-            return None;
-        }
-        self.ports.iter().position(|(vrf, tap)| *tap && *vrf == key.0).map(|port_index| port_index as u16)
     }
 
     fn has_tap(&self, port: u16) -> bool {
@@ -110,8 +115,11 @@ impl Delivery {
             (IpAddr::V6(v6), _) if ipv6::is_link_local(v6) => port,
             (_, Some((vrf, _))) => {
                 let key = (*vrf, destination);
+                if self.anycast.contains(&key) && !self.owners.contains_key(&key) {
+                    return Receiver::Control;
+                }
                 let owner = self.owners.get(&key).or_else(|| taps.addresses.get(&key)).copied();
-                owner.or_else(|| self.with_loopback(port, key)).unwrap_or(port)
+                owner.or_else(|| self.loopback.get(&key).copied().flatten()).unwrap_or(port)
             }
             _ => port,
         };

@@ -18,25 +18,29 @@ use crate::packet::ethernet::{self, Frame, ipv4_at, ipv6_at};
 pub struct OwnSources {
     vrfs: Box<[VrfId]>,
     addresses: HashSet<(VrfId, IpAddr)>,
+    /// Link-local ones, which another station may have on another link (RFC 4007 §6), by port.
+    scoped: HashSet<(u16, IpAddr)>,
 }
 
 impl OwnSources {
     /// Built from all ports, by port index.
     pub fn new(ports: &[PortFacts]) -> OwnSources {
         let of_port = |port: &PortFacts| {
-            let vrf = port.vrf;
             let link_local = std::iter::once(IpAddr::V6(port.mac.link_local()));
             let configured = port.addresses.iter().flat_map(|address| of_address(*address));
-            configured
-                .chain(link_local)
-                .chain(port.loopback.iter().copied())
-                .map(move |address| (vrf, address))
-                .collect::<Vec<_>>()
+            configured.chain(link_local).chain(port.loopback.iter().copied()).collect::<Vec<_>>()
         };
-        OwnSources {
-            vrfs: ports.iter().map(|port| port.vrf).collect(),
-            addresses: ports.iter().flat_map(of_port).collect(),
+        let (mut addresses, mut scoped) = (HashSet::new(), HashSet::new());
+        for (port_index, port) in ports.iter().enumerate() {
+            for address in of_port(port) {
+                if is_link_local_v6(address) {
+                    scoped.insert((port_index as u16, address));
+                } else {
+                    addresses.insert((port.vrf, address));
+                }
+            }
         }
+        OwnSources { vrfs: ports.iter().map(|port| port.vrf).collect(), addresses, scoped }
     }
 
     /// Whether a frame that arrived on the port with index `port` has one of them as its IP source.
@@ -49,13 +53,17 @@ impl OwnSources {
             ethernet::IPV6 => ipv6_at(frame.payload(), 8).into(),
             _ => return false,
         };
-        self.rule_out(*vrf, source)
+        self.rule_out(*vrf, source) || self.scoped.contains(&(port, source))
     }
 
     /// Whether no packet from `source` is delivered to the router itself in this VRF.
     pub fn rule_out(&self, vrf: VrfId, source: IpAddr) -> bool {
         self.addresses.contains(&(vrf, source))
     }
+}
+
+fn is_link_local_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The addresses that a configured address rules out: itself, and both edges of its subnet.

@@ -64,8 +64,8 @@ pub fn check(header: &ipv4::Ipv4Header<'_>) -> Result<Option<usize>, Refused> {
 #[cold]
 pub fn record_route(frame: &mut [u8], own: Ipv4Addr) {
     let Some(packet) = frame.get_mut(ethernet::HEADER..) else { return };
-    let length = packet.len();
-    let Ok(header) = ipv4::Ipv4Header::new_checked(packet, length) else { return };
+    // The frame may continue in other buffers; its length was checked on input.
+    let Ok(header) = ipv4::Ipv4Header::new_checked(packet, usize::from(u16::MAX)) else { return };
     let header_length = header.header_length();
     let Ok(Some(at)) = check(&header) else { return };
     let (Some(&option), Some(&pointer)) = (packet.get(at + 1), packet.get(at + 2)) else { return };

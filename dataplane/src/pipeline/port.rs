@@ -64,6 +64,19 @@ pub fn edges(subnet: &Ipv4Net) -> Option<[IpAddr; 2]> {
     (subnet.prefix_len() <= 30).then(|| [subnet.network().into(), subnet.broadcast().into()])
 }
 
+/// Longest prefix of a subnet with a subnet-router anycast address (RFC 6164 §5).
+const LONGEST_WITH_ANYCAST: u8 = 126;
+
+/// The subnet-router anycast address of an own address' subnet (RFC 4291 §2.6.1).
+pub fn subnet_router_anycast(own: &IpNet) -> Option<Ipv6Addr> {
+    match own {
+        IpNet::V6(v6) if v6.prefix_len() <= LONGEST_WITH_ANYCAST && !v6.addr().is_unicast_link_local() => {
+            Some(v6.network())
+        }
+        _ => None,
+    }
+}
+
 impl PortFacts {
     /// The own address on the most specific subnet of `peer`, otherwise the first one of the peer's family. Link-local ones count for peers
     /// on their subnet only: no router forwards packets from them (RFC 3927 §7, RFC 4291 §2.5.6).

@@ -196,7 +196,7 @@ fn run(
             let up = asked.is_some_and(|up| up != Some(false));
             if let Some(reporting) = reporting.get_mut(index).filter(|reporting| up && !**reporting) {
                 *reporting = true;
-                control.order(move |control| control.start_reports(index, Instant::now()));
+                control.order(move |control| control.first_link_up(index, Instant::now()));
             }
         }
         if now >= workers_at {

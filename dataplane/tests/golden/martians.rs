@@ -298,3 +298,21 @@ fn addresses_that_labs_use_are_as_good_as_any() {
     stage.expect_forward(from_v4([198, 18, 0, 1], "10.1.2.3"));
     stage.expect_forward(from_v4([100, 64, 0, 1], "10.1.2.3"));
 }
+
+#[test]
+fn a_link_local_address_of_one_port_is_another_stations_on_another_link() {
+    let mut stage = Stage::with(|setup| {
+        setup.ports[0].addresses.push("fe80::2/64".parse().unwrap());
+        setup.ports[1].addresses.push("fe80::1/64".parse().unwrap());
+    });
+    let ping = |source: &str| {
+        let mut frame = ipv6("fe80::2");
+        frame[22..38].copy_from_slice(&source.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        frame
+    };
+    let before = stage.snapshot().drops(Reason::MartianSource);
+    stage.send(0, ping("fe80::1"));
+    assert_eq!(stage.snapshot().drops(Reason::MartianSource), before, "another station's on this link");
+    stage.send(0, ping("fe80::2"));
+    assert_eq!(stage.snapshot().drops(Reason::MartianSource), before + 1);
+}

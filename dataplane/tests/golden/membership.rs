@@ -45,12 +45,13 @@ fn records(report: &[u8]) -> Vec<(u8, String)> {
 fn started() -> Stage {
     let mut stage = Stage::new();
     let now = stage.now;
-    (0..2).for_each(|device| stage.control.start_reports(device, now));
+    (0..2).for_each(|device| stage.control.first_link_up(device, now));
     stage
 }
 
 fn own_groups(kind: u8) -> Vec<(u8, String)> {
-    let mut groups = vec!["ff02::2".to_owned(), "ff02::1:ff00:1".to_owned(), "ff02::1:ff00:100".to_owned()];
+    let mut groups =
+        ["ff02::2", "ff02::1:ff00:0", "ff02::1:ff00:1", "ff02::1:ff00:100"].map(str::to_owned).to_vec();
     groups.sort_by_key(|group| group.parse::<Ipv6Addr>().unwrap());
     groups.into_iter().map(|group| (kind, group)).collect()
 }
@@ -124,7 +125,7 @@ fn general_queries_are_answered_with_and_without_a_tap_interface() {
     for exception_path in [false, true] {
         let mut stage = Stage::with(|setup| setup.ports[0].exception_path = exception_path);
         let now = stage.now;
-        stage.control.start_reports(0, now);
+        stage.control.first_link_up(0, now);
         reports(&mut stage, 20 * SECOND);
         for round in 0..5 {
             stage.send(0, mld_query("::"));

@@ -123,10 +123,12 @@ fn groups_and_memory_that_do_not_fit_are_waited_for_alike() {
 }
 
 #[test]
-fn a_neighbor_beyond_the_limit_is_not_sent_to_directly_and_no_next_hop_suffers() {
-    let mut stage = Stage::with(|setup| setup.limits.max_neighbors = setup.neighbors.len() - 1);
+fn a_neighbor_beyond_the_limit_is_not_asked_for_and_no_next_hop_suffers() {
+    let mut stage = Stage::with(|setup| setup.limits.max_neighbors = 0);
     stage.expect_forward(ipv4("198.51.100.9"));
-    stage.expect_held(ipv6("2001:db8:1::9"));
+    stage.expect_held(ipv6("2001:db8:1::50"));
+    stage.after(Duration::ZERO);
+    assert_eq!((stage.out(1), stage.control.forwarding().neighbors_refused), (None, 1));
     stage.expect_forward(ipv6("2001:db8:f::1"));
 }
 

@@ -39,8 +39,8 @@ struct Connection {
     writable: bool,
 }
 
-/// The resolved addresses of a server, for one generation of a client.
-type Found = (ClientId, u64, LinkId, Result<Vec<SocketAddr>, String>);
+/// The resolved addresses of a server, for one lookup.
+type Found = (ClientId, LinkId, u64, Result<Vec<SocketAddr>, String>);
 
 /// The attempts to reach one server, whose name may have several addresses.
 #[derive(Debug)]
@@ -74,12 +74,24 @@ pub(super) struct Links {
     security: Option<Arc<Security>>,
     found: (Sender<Found>, Receiver<Found>),
     attempts: HashMap<(ClientId, LinkId), Attempts>,
+    /// Number of the last lookup of each server: an earlier one that answers late is outdated.
+    lookups: HashMap<(ClientId, LinkId), u64>,
+    last_lookup: u64,
 }
 
 impl Links {
     pub fn new(waker: ShellWaker, security: Option<Arc<Security>>) -> Self {
-        let (all, servers, attempts) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { all, servers, buffer: vec![0; 64 * 1024], waker, security, found: channel(), attempts }
+        Self {
+            all: HashMap::new(),
+            servers: Vec::new(),
+            buffer: vec![0; 64 * 1024],
+            waker,
+            security,
+            found: channel(),
+            attempts: HashMap::new(),
+            lookups: HashMap::new(),
+            last_lookup: 0,
+        }
     }
 
     pub fn set_servers(&mut self, addresses: Vec<String>) {
@@ -99,10 +111,11 @@ impl Links {
 
     /// Executes the node's requests, and passes client events to the host.
     pub fn act<R: NodeRole, H: Host<R>>(&mut self, context: &mut Context<'_, R, H>) {
-        while let Ok((client, life, link, found)) = self.found.1.try_recv() {
-            if context.state.clients.get(client).is_none_or(|links| links.life != life) {
+        while let Ok((client, link, lookup, found)) = self.found.1.try_recv() {
+            if self.lookups.get(&(client, link)) != Some(&lookup) {
                 continue;
             }
+            self.lookups.remove(&(client, link));
             let opened = found.and_then(|addresses| {
                 self.begin_round(client, link, addresses);
                 self.open_next(client, link, context)
@@ -115,14 +128,18 @@ impl Links {
             match output {
                 Output::Opened(client) => self.renew(client, context),
                 Output::Connect { client, link, server } => {
-                    let life = context.state.clients.get(client).map_or(0, |links| links.life);
-                    self.resolve(client, life, link, server);
+                    self.resolve(client, link, server);
                 }
                 Output::Disconnect { client, link } => {
-                    self.drop_connections(|c| (c.client, c.link) == (client, link))
+                    self.lookups.remove(&(client, link));
+                    self.drop_connections(|c| (c.client, c.link) == (client, link));
                 }
                 Output::Event(client, event) => {
                     let now = context.clock.now();
+                    if let ClientEvent::Registered { link, .. } = &event {
+                        // This address is a server; others of the name are tried only after a failure.
+                        self.attempts.remove(&(client, *link));
+                    }
                     if let Some(links) = context.state.clients.get_mut(client) {
                         links.log(now, &event);
                     }
@@ -136,6 +153,7 @@ impl Links {
     fn renew<R: NodeRole, H>(&mut self, client: ClientId, context: &mut Context<'_, R, H>) {
         self.drop_connections(|c| c.client == client);
         self.attempts.retain(|(other, _), _| *other != client);
+        self.lookups.retain(|(other, _), _| *other != client);
         let servers = context.node.upstream(client).iter();
         let addresses: Vec<String> = servers.map(|&server| self.address(server).to_owned()).collect();
         let clients = &mut context.state.clients;
@@ -162,12 +180,15 @@ impl Links {
         });
     }
 
-    fn resolve(&self, client: ClientId, life: u64, link: LinkId, server: ServerIndex) {
+    fn resolve(&mut self, client: ClientId, link: LinkId, server: ServerIndex) {
+        self.last_lookup += 1;
+        let lookup = self.last_lookup;
+        self.lookups.insert((client, link), lookup);
         let address = self.address(server);
         let sender = self.found.0.clone();
         let waker = self.waker.clone();
         let answer = move |found| {
-            let _ = sender.send((client, life, link, found));
+            let _ = sender.send((client, link, lookup, found));
             waker.wake();
         };
         if let Ok(address) = address.parse::<SocketAddr>() {
@@ -244,7 +265,6 @@ impl Links {
             if !c.connected && (c.writable || c.readable) {
                 match connected(c.stream.tcp()) {
                     Ok(true) => {
-                        self.attempts.remove(&(c.client, c.link));
                         c.connected = true;
                         c.readable = true;
                         let _ = c.stream.tcp().set_nodelay(true);

@@ -13,7 +13,7 @@ use crate::wire::ProtocolError;
 
 /// Most records of a batch or copy: a server that never finishes must not fill the memory.
 const MAX_RECORDS: u64 = 1 << 24;
-/// Most bytes of a batch before its Commit; a full Internet table has some 5 MB.
+/// Most bytes of a batch or copy before its Commit; a full Internet table has some 5 MB.
 const MAX_BYTES: usize = 256 << 20;
 
 /// A batch before its Commit.
@@ -39,6 +39,8 @@ struct Copying {
     decoder: Decoder,
     /// Routes received.
     routes: u64,
+    /// Bytes received.
+    bytes: usize,
 }
 
 /// Why a complete batch was not applied.
@@ -159,9 +161,12 @@ impl Intake {
 impl Incoming {
     fn new(mode: Mode, from: u64) -> Self {
         let records = match mode {
-            Mode::Snapshot => {
-                Records::Copy(Box::new(Copying { table: Table::new(0), decoder: Decoder::new(), routes: 0 }))
-            }
+            Mode::Snapshot => Records::Copy(Box::new(Copying {
+                table: Table::new(0),
+                decoder: Decoder::new(),
+                routes: 0,
+                bytes: 0,
+            })),
             Mode::Changes | Mode::Reconcile => Records::Encoded(Vec::new()),
         };
         Self { mode, from, records }
@@ -188,7 +193,11 @@ impl Incoming {
                 Err(refused(format!("snapshot: expected at most {MAX_RECORDS} records, found more")))
             }
             Records::Copy(copy) => {
-                let Copying { table, decoder, routes } = &mut **copy;
+                let Copying { table, decoder, routes, bytes } = &mut **copy;
+                *bytes += body.len();
+                if *bytes > MAX_BYTES {
+                    return Err(refused(format!("snapshot: expected at most {MAX_BYTES} bytes, found more")));
+                }
                 let mut transaction = table.begin();
                 let added = decoder.decode(body, |change| {
                     *routes += u64::from(change.is_route());

@@ -70,8 +70,10 @@ impl Client {
 
     /// The connection is open.
     pub fn handle_connected(&mut self, now: Duration, id: LinkId) {
-        if let Some(link) = self.links.get_mut(id) {
-            link.greet(now, &self.config);
+        match self.links.get_mut(id) {
+            Some(link) if matches!(link.phase, Phase::Connecting { .. }) => link.greet(now, &self.config),
+            // Nobody asked for it any more.
+            _ => self.actions.push_back(Action::Disconnect(id)),
         }
     }
 

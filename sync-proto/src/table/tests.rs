@@ -308,3 +308,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_refused_batch_leaves_no_vrf_behind() {
+    let mut t = Table::new(1);
+    t.commit([group(1).1, put("10.0.0.0/8", 1)]).unwrap();
+    for vrf in 1..200_000u32 {
+        let key = Key::Route { vrf, prefix: "10.0.0.0/8".parse().unwrap() };
+        let missing = Change::Put(key, Value::Route(group(2).0));
+        assert!(matches!(t.commit([missing]), Err(TableError::MissingGroup { .. })));
+    }
+    assert_eq!(t.vrfs().collect::<Vec<_>>(), [0]);
+    assert!(t.is_sound());
+}

@@ -43,6 +43,8 @@ pub struct Transaction<'t> {
     scratch: Scratch,
     refused: Option<TableError>,
     open: bool,
+    /// Contexts before the batch: later ones end with a roll-back.
+    contexts: usize,
 }
 
 impl Table {
@@ -52,7 +54,8 @@ impl Table {
     /// no deleted group may have a user. Changes without effect are ignored; if none is left there is no commit.
     pub fn begin(&mut self) -> Transaction<'_> {
         let scratch = std::mem::take(&mut self.scratch);
-        Transaction { table: self, scratch, refused: None, open: true }
+        let contexts = self.contexts.len();
+        Transaction { table: self, scratch, refused: None, open: true, contexts }
     }
 }
 
@@ -159,12 +162,12 @@ impl Drop for Transaction<'_> {
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         if self.open {
-            self.table.roll_back(&mut scratch.undo);
+            self.table.roll_back(&mut scratch.undo, self.contexts);
         }
         scratch.block.clear();
         scratch.toggles.clear();
         scratch.undo.clear();
-        if scratch.toggles.capacity() <= KEEP {
+        if scratch.toggles.capacity().max(scratch.undo.capacity()) <= KEEP {
             self.table.scratch = scratch;
         }
     }

@@ -47,6 +47,10 @@ pub(in super::super) struct Undo {
 }
 
 impl Undo {
+    pub(super) fn capacity(&self) -> usize {
+        self.saved.capacity()
+    }
+
     pub(super) fn clear(&mut self) {
         self.saved.clear();
         self.unused.clear();
@@ -159,7 +163,8 @@ impl Table {
         Some(Commit { serial, count, routes, digest: self.digest() })
     }
 
-    pub(super) fn roll_back(&mut self, undo: &mut Undo) {
+    /// Restores the state before the batch, in which there were so many contexts.
+    pub(super) fn roll_back(&mut self, undo: &mut Undo, contexts: usize) {
         let mut fresh = Vec::new();
         for saved in undo.saved.drain(..).rev() {
             match saved.was {
@@ -178,6 +183,10 @@ impl Table {
         }
         for slot in fresh {
             self.release(slot);
+        }
+        // None of their routes is left.
+        for gone in self.contexts.drain(contexts..) {
+            self.context_ids.remove(&gone.context);
         }
     }
 
