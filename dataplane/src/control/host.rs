@@ -131,8 +131,10 @@ impl Host {
                 let header = ipv6::Ipv6Header::new_checked(bytes, bytes.len()).ok()?;
                 let own = answers_as(header.destination(), frame.port, ports)?;
                 let error = upper_layer::refusal(&header)?;
-                let kind = if error.kind == 4 { Kind::ParameterProblem } else { Kind::PortUnreachable };
-                if !icmp_error::may_answer_v6(&header, false) || !self.allows(frame.port, kind, now) {
+                // An unrecognized header is a protocol that nothing here has, so no kind of message is sent by workers as well.
+                if !icmp_error::may_answer_v6(&header, false)
+                    || !self.allows(frame.port, Kind::PortUnreachable, now)
+                {
                     return None;
                 }
                 icmp_error::build_v6(&mut room, error, own, &header, bytes);

@@ -125,7 +125,8 @@ struct Bucket {
 
 impl Bucket {
     fn new(rate: u32, burst: u32) -> Bucket {
-        let full = u64::from(burst.max(1)) * TOKEN;
+        // A rate of 0 switches the messages off.
+        let full = if rate == 0 { 0 } else { u64::from(burst.max(1)) * TOKEN };
         Bucket { rate, full, level: full, filled: 0 }
     }
 
@@ -196,6 +197,13 @@ mod tests {
 
     fn taken(limiter: &mut Limiter, port: u16, kind: Kind) -> usize {
         (0..100).filter(|_| limiter.allows(port, kind)).count()
+    }
+
+    #[test]
+    fn a_rate_of_0_sends_nothing() {
+        let mut limiter = Limiter::new(Limits { per_port: 0, ..Limits::default() }, 1);
+        limiter.tick(Instant::now());
+        assert!(!limiter.allows(0, Kind::TooBig));
     }
 
     #[test]

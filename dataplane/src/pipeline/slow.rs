@@ -113,15 +113,19 @@ impl<I: Io> SlowPath<I> {
             return;
         }
         let kind = icmp_error::kind_of(reason);
-        let sent = self.limiter.allows(job.port, kind)
-            && match self.pool.packet(&self.room) {
-                Some(packet) => self.send_own(packet, job.port, context, output, tally),
-                None => false,
-            };
+        if !self.limiter.allows(job.port, kind) {
+            tally.icmp_limited(kind);
+            return;
+        }
+        let sent = match self.pool.packet(&self.room) {
+            Some(packet) => self.send_own(packet, job.port, context, output, tally),
+            None => false,
+        };
+        // Not the limit's doing: no buffer, or no way back to the source.
         if sent {
             tally.icmp_sent += 1;
         } else {
-            tally.icmp_limited(kind);
+            self.failed += 1;
         }
     }
 
