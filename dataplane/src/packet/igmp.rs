@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::ethernet::{self, Mac, ipv4_at};
-use super::membership::{Query, Record, Version};
+use super::membership::{Query, Record, Version, body, float};
 use super::{checksum, ipv4, put, take};
 
 /// IPv4 protocol number of IGMP.
@@ -64,22 +64,9 @@ pub fn query(header: &ipv4::Ipv4Header<'_>) -> Option<Query> {
     })
 }
 
-/// RFC 3376 §4.1.1, §4.1.7: small numbers as they are, large ones as a floating-point number.
-fn float(code: u8) -> u32 {
-    match code {
-        0..128 => code.into(),
-        _ => (u32::from(code & 0x0f) | 0x10) << ((code >> 4 & 7) + 3),
-    }
-}
-
 /// RFC 3376 §4.2: a report of version 3.
 pub fn report(mac: Mac, source: Ipv4Addr, records: &[(Record, Ipv4Addr)]) -> Vec<u8> {
-    let mut message = vec![V3_REPORT, 0, 0, 0, 0, 0];
-    message.extend((records.len() as u16).to_be_bytes());
-    for (record, group) in records {
-        message.extend([*record as u8, 0, 0, 0]);
-        message.extend(group.octets());
-    }
+    let message = body(V3_REPORT, records.iter().map(|(record, group)| (*record, group.octets())));
     build(mac, source, V3_ROUTERS, message)
 }
 

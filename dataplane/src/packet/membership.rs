@@ -72,3 +72,25 @@ pub(super) fn keep(message: &mut [u8], keeps: impl Fn(&[u8]) -> bool, length: us
     }
     changed
 }
+
+/// RFC 3376 §4.1.1, §4.1.7, RFC 3810 §5.1.9: small numbers as they are, large ones as a floating-point number.
+pub(super) fn float(code: u8) -> u32 {
+    match code {
+        0..128 => code.into(),
+        _ => (u32::from(code & 0x0f) | 0x10) << ((code >> 4 & 7) + 3),
+    }
+}
+
+/// RFC 3376 §4.2, RFC 3810 §5.2: the message of a report of the newest version, without its checksum.
+pub(super) fn body<const N: usize>(
+    kind: u8,
+    records: impl ExactSizeIterator<Item = (Record, [u8; N])>,
+) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0, 0, 0];
+    message.extend((records.len() as u16).to_be_bytes());
+    for (record, group) in records {
+        message.extend([record as u8, 0, 0, 0]);
+        message.extend(group);
+    }
+    message
+}

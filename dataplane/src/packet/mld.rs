@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use super::ethernet::{self, Mac, ipv6_at};
-use super::membership::{self, Query, Record, Version};
+use super::membership::{self, Query, Record, Version, body, float};
 use super::{checksum, ipv6, nd, put, take};
 
 const QUERY: u8 = 130;
@@ -81,7 +81,7 @@ pub fn query(header: &ipv6::Ipv6Header<'_>) -> Option<Query> {
             group,
             response: Duration::from_millis(response(code).into()),
             robustness: flags & 7,
-            interval: Duration::from_secs(seconds(interval).into()),
+            interval: Duration::from_secs(float(interval).into()),
         },
         None if bytes.len() != SHORT => return None,
         None => Query::old(Version::Older, group, Duration::from_millis(code.into())),
@@ -96,22 +96,9 @@ fn response(code: u16) -> u32 {
     }
 }
 
-/// RFC 3810 §5.1.9.
-fn seconds(code: u8) -> u32 {
-    match code {
-        0..128 => code.into(),
-        _ => (u32::from(code & 0x0f) | 0x10) << ((code >> 4 & 7) + 3),
-    }
-}
-
 /// RFC 3810 §5.2: a report of version 2.
 pub fn report(mac: Mac, source: Ipv6Addr, records: &[(Record, Ipv6Addr)]) -> Vec<u8> {
-    let mut message = vec![V2_REPORT, 0, 0, 0, 0, 0];
-    message.extend((records.len() as u16).to_be_bytes());
-    for (record, group) in records {
-        message.extend([*record as u8, 0, 0, 0]);
-        message.extend(group.octets());
-    }
+    let message = body(V2_REPORT, records.iter().map(|(record, group)| (*record, group.octets())));
     build(mac, source, V2_ROUTERS, message)
 }
 
