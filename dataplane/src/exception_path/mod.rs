@@ -311,6 +311,8 @@ fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
     for taken in 0..FRAMES {
         // While workers are busy, frames stay in the kernel, which applies its own backpressure.
         if out.originate.is_full() || !out.long_frames.has_room() {
+            // Frames that wait would end a wait for frames at once.
+            std::thread::sleep(PAUSE);
             return false;
         }
         let Ok(Some(length)) = tap.read(room) else { return taken != 0 };
