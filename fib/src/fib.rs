@@ -145,10 +145,10 @@ impl Fib {
             self.roll_back(staged);
             return Err(error);
         }
-        let Staged { puts, reserved, mut applied, .. } = staged;
-        for label in reserved.iter().filter(|label| !puts.get(*label).is_some_and(Option::is_some)) {
+        for label in staged.reserved.iter().filter(|label| !staged.puts(**label)) {
             self.groups.delete(*label);
         }
+        let Staged { puts, mut applied, .. } = staged;
         for (&label, put) in &puts {
             match put {
                 Some(group) => applied.groups += usize::from(self.groups.commit(label, group)),

@@ -120,22 +120,11 @@ impl Control {
         }
     }
 
-    /// A neighbor that the table has no room for stays unknown to the workers, which keep requesting its resolution.
     fn set_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) -> bool {
-        match self.fib.set_neighbor(port, address, adjacency) {
-            Ok(changed) => {
-                self.neighbors_full &= !changed;
-                changed
-            }
-            Err(error) => {
-                self.neighbors_refused += 1;
-                // Logged once until there is room again: a scan of a subnet must not fill the log.
-                if !std::mem::replace(&mut self.neighbors_full, true) {
-                    tracing::error!("{error}; packets to it are held or dropped");
-                }
-                false
-            }
-        }
+        self.fib.set_neighbor(port, address, adjacency).unwrap_or_else(|error| {
+            tracing::error!("{error}; packets to it are held or dropped");
+            false
+        })
     }
 
     fn adjacency(&self, port: PortId, mac: Option<Mac>) -> Option<Adjacency> {

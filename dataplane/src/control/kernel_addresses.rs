@@ -14,6 +14,7 @@ use super::Control;
 use super::memberships::station;
 use super::own_routes::StaticRoute;
 use crate::packet::ipv6;
+use crate::pipeline::port::edges;
 
 /// The addresses by port index, and the routes that follow from them.
 #[derive(Debug, Default)]
@@ -70,12 +71,9 @@ impl Control {
             let Ok(connected) = Group::one(NextHop::connected(PortId(port_index as u16))) else { continue };
             if !matches!(own.addr(), IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
                 // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
-                if let IpNet::V4(v4) = own
-                    && v4.prefix_len() < 31
-                {
-                    for edge in [v4.network(), v4.broadcast()] {
-                        let edge = IpNet::from(IpAddr::V4(edge));
-                        wanted.entry((vrf, edge)).or_insert(Group::Special(Special::Blackhole));
+                if let IpNet::V4(v4) = own {
+                    for edge in edges(&v4).into_iter().flatten() {
+                        wanted.entry((vrf, edge.into())).or_insert(Group::Special(Special::Blackhole));
                     }
                 }
                 wanted.entry((vrf, own.trunc())).or_insert(connected);

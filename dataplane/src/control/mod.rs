@@ -107,10 +107,6 @@ pub struct Control {
     rings: Vec<Rings>,
     pending: VecDeque<Batch>,
     failure: Option<Failure>,
-    /// The table had no room for the last neighbor.
-    neighbors_full: bool,
-    /// Neighbors that the table had no room for.
-    neighbors_refused: u64,
     dirty: bool,
     hold: PublicationHold,
     sweep_at: Instant,
@@ -165,8 +161,6 @@ impl Control {
             rings: setup.rings,
             pending: VecDeque::new(),
             failure: None,
-            neighbors_full: false,
-            neighbors_refused: 0,
             dirty: false,
             hold: PublicationHold::default(),
             sweep_at: now + SWEEP,

@@ -34,7 +34,7 @@ impl Control {
             agent_restarts: 0,
             address_conflicts: self.host.conflicts(),
             neighbors: self.neighbors.iter().count() as u64,
-            neighbors_refused: self.neighbors.refused() + self.neighbors_refused,
+            neighbors_refused: self.neighbors.refused(),
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
         }
     }

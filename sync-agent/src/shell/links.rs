@@ -45,7 +45,7 @@ type Found = (ClientId, LinkId, u64, Result<Vec<SocketAddr>, String>);
 /// The attempts to reach one server, whose name may have several addresses.
 #[derive(Debug)]
 struct Attempts {
-    /// The address of the last attempt. The next round begins after it, unless it was connected.
+    /// The address of the last attempt. The next round begins after it, unless the client had registered there.
     last: Option<SocketAddr>,
     /// Addresses that are left in this round.
     left: VecDeque<SocketAddr>,
@@ -162,7 +162,7 @@ impl Links {
         }
         if let Some(links) = clients.get_mut(client) {
             let wires = vec![Wire::default(); addresses.len()];
-            *links = ClientLinks { addresses, wires, logged: HashMap::new(), life: links.life + 1 };
+            *links = ClientLinks { addresses, wires, logged: HashMap::new() };
         }
     }
 

@@ -86,8 +86,6 @@ pub struct ClientLinks {
     pub wires: Vec<Wire>,
     /// Last failure that was logged per server, and when.
     pub(super) logged: HashMap<LinkId, (String, Duration)>,
-    /// Grows when the index is given to another client.
-    pub(super) life: u64,
 }
 
 impl ClientLinks {
