@@ -3,7 +3,6 @@
 use crate::stage::*;
 use fibcast_dataplane::control::own_routes::StaticRoute;
 use fibcast_dataplane::packet::arp;
-use fibcast_dataplane::packet::ethernet::Mac;
 use fibcast_dataplane::reason::Reason;
 use fibcast_fib::{Change, Group, GroupLabel, Member, NextHop, PortId, Special, VrfId};
 use std::time::Duration;
@@ -277,27 +276,6 @@ fn weights_and_repeated_next_hops_stay_as_they_are() {
     let groups = stage.control.groups(&[]).groups;
     let group = groups.iter().find(|group| group.label == "0000000000000001").unwrap();
     assert_eq!(group.via, ["198.51.100.9 weight 2", "192.0.2.7 weight 4"]);
-}
-
-const IN_VRF: Mac = Mac([2, 0, 0, 0, 7, 9]);
-
-/// Both ports have a sub-interface on VLAN 7 in VRF 7, with the same subnets.
-fn vrf_stage() -> Stage {
-    Stage::with(|setup| {
-        for (port, neighbor, mac) in [(0, "192.0.2.7", HOST), (1, "198.51.100.9", IN_VRF)] {
-            let mut sub = setup.ports[port].clone();
-            sub.name += ".7";
-            sub.vrf = VrfId(7);
-            sub.link.vlan = Some(7);
-            setup.neighbors.push((setup.ports.len(), neighbor.parse().unwrap(), mac));
-            setup.ports.push(sub);
-        }
-    })
-}
-
-fn in_vrf(mut packet: Vec<u8>) -> Vec<u8> {
-    packet.splice(12..12, [0x81, 0, 0, 7]);
-    packet
 }
 
 #[test]

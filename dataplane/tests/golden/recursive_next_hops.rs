@@ -2,7 +2,6 @@
 
 use crate::stage::*;
 use fibcast_dataplane::control::recursion::LEVELS;
-use fibcast_dataplane::packet::ethernet::Mac;
 use fibcast_dataplane::reason::Reason;
 use fibcast_fib::{Change, Group, GroupLabel, Member, NextHop, VrfId};
 use std::time::Duration;
@@ -149,27 +148,6 @@ fn a_gateway_that_leads_nowhere_leaves_its_share_to_the_others() {
     stage.batch(vec![put_many(1, &[("203.0.113.1", 1), ("198.51.100.9", 1)]), announce("172.16.0.0/16", 1)]);
     assert_eq!(spread(&mut stage, 100), [0, 100]);
     assert_eq!(stage.control.forwarding().next_hops_unresolved, 1);
-}
-
-const IN_VRF: Mac = Mac([2, 0, 0, 0, 7, 9]);
-
-/// Port 1 has a sub-interface on VLAN 7 in VRF 7 with the same subnet and the same gateway's address, and port 0 one on VLAN 7 as well.
-fn vrf_stage() -> Stage {
-    Stage::with(|setup| {
-        for (port, neighbor, mac) in [(0, "192.0.2.7", HOST), (1, "198.51.100.9", IN_VRF)] {
-            let mut sub = setup.ports[port].clone();
-            sub.name += ".7";
-            sub.vrf = VrfId(7);
-            sub.link.vlan = Some(7);
-            setup.neighbors.push((setup.ports.len(), neighbor.parse().unwrap(), mac));
-            setup.ports.push(sub);
-        }
-    })
-}
-
-fn in_vrf(mut packet: Vec<u8>) -> Vec<u8> {
-    packet.splice(12..12, [0x81, 0, 0, 7]);
-    packet
 }
 
 fn announce_in(vrf: u32, prefix: &str, label: u64) -> Change {

@@ -280,3 +280,26 @@ pub fn announce(prefix: &str, label: u64) -> Change {
 pub fn withdraw(prefix: &str) -> Change {
     Change::Withdraw { vrf: VrfId::DEFAULT, prefix: prefix.parse().unwrap() }
 }
+
+/// The neighbor behind port 1 in VRF 7.
+pub const IN_VRF: Mac = Mac([2, 0, 0, 0, 7, 9]);
+
+/// Both ports have a sub-interface on VLAN 7 in VRF 7, with the same subnets and the same gateways' addresses.
+pub fn vrf_stage() -> Stage {
+    Stage::with(|setup| {
+        for (port, neighbor, mac) in [(0, "192.0.2.7", HOST), (1, "198.51.100.9", IN_VRF)] {
+            let mut sub = setup.ports[port].clone();
+            sub.name += ".7";
+            sub.vrf = VrfId(7);
+            sub.link.vlan = Some(7);
+            setup.neighbors.push((setup.ports.len(), neighbor.parse().unwrap(), mac));
+            setup.ports.push(sub);
+        }
+    })
+}
+
+/// The frame with the tag of VLAN 7.
+pub fn in_vrf(mut packet: Vec<u8>) -> Vec<u8> {
+    packet.splice(12..12, [0x81, 0, 0, 7]);
+    packet
+}
