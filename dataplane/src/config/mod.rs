@@ -126,10 +126,5 @@ fn is_host(address: IpAddr) -> bool {
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast)
 }
 
-/// Whether an address is one of its link alone (RFC 4291 §2.5.6).
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if crate::packet::ipv6::is_link_local(v6))
-}
-
 #[cfg(test)]
 mod tests;

@@ -9,10 +9,11 @@ use fibcast_machine::pci;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Config, MAX_VRFS, is_host, is_link_local};
+use super::{Config, MAX_VRFS, is_host};
 use crate::control::PortSetup;
 use crate::exception_path::name_of;
 use crate::packet::ethernet::Mac;
+use crate::packet::ipv6;
 use crate::pipeline::port::{Link, ReversePath};
 
 /// Smallest MTU: that of IPv6 (RFC 8200 §5).
@@ -178,7 +179,7 @@ impl Config {
                     return Err(wrong("addresses", format!("expected a host's address, found {address}")));
                 }
                 // RFC 4291 §2.5.6: a link-local address is one of its link alone; several ports may have the same (fe80::1).
-                let link = is_link_local(address.addr()).then_some(port_index);
+                let link = ipv6::is_link_local_v6(address.addr()).then_some(port_index);
                 if !addresses.insert((port.vrf, address.addr(), link)) {
                     return Err(wrong("addresses", format!("{} is configured twice", address.addr())));
                 }

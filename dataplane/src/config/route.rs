@@ -9,8 +9,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::port::Port;
-use super::{Config, MAX_VRFS, is_host, is_link_local};
+use super::{Config, MAX_VRFS, is_host};
 use crate::control::own_routes::StaticRoute;
+use crate::packet::ipv6;
 
 /// `[[static_route]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -116,7 +117,7 @@ impl Config {
         if let Some(via) = gateways.iter().find(unfit) {
             return Err(("via", format!("expected a gateway for {}, found {via}", route.prefix)));
         }
-        if let Some(via) = gateways.iter().find(|via| is_link_local(**via) && route.port.is_none()) {
+        if let Some(via) = gateways.iter().find(|via| ipv6::is_link_local_v6(**via) && route.port.is_none()) {
             return Err(("port", format!("{via} is link-local: expected the port's name as well")));
         }
         let port = route.port.as_ref().and_then(|name| self.ports.iter().find(|port| port.name == *name));

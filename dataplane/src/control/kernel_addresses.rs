@@ -4,7 +4,6 @@
 //! kernel's go. A configured address or route to the same prefix takes precedence.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Instant;
 
 use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
@@ -61,7 +60,7 @@ impl Control {
         for (port_index, own) in &all {
             let Some(vrf) = self.ports.get(*port_index).map(|port| port.vrf) else { continue };
             // RFC 4291 §2.5.6: never looked up.
-            if matches!(own.addr(), IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+            if ipv6::is_link_local_v6(own.addr()) {
                 continue;
             }
             wanted.insert((vrf, IpNet::from(own.addr())), Group::Special(Special::Local));
@@ -69,7 +68,7 @@ impl Control {
         for (port_index, own) in all {
             let Some(vrf) = self.ports.get(port_index).map(|port| port.vrf) else { continue };
             let Ok(connected) = Group::one(NextHop::connected(PortId(port_index as u16))) else { continue };
-            if !matches!(own.addr(), IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+            if !ipv6::is_link_local_v6(own.addr()) {
                 // RFC 1812 §4.2.2.11, §5.3.5.2: directed broadcasts are not forwarded.
                 if let IpNet::V4(v4) = own {
                     for edge in edges(&v4).into_iter().flatten() {

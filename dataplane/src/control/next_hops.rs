@@ -94,7 +94,7 @@ impl NextHops {
 /// The port of a VRF with the longest matching subnet of an address.
 pub fn connected(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> Option<PortId> {
     // RFC 4291 §2.5.6: every link has these addresses, so they do not determine a port.
-    if matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+    if ipv6::is_link_local_v6(address) {
         return None;
     }
     let subnets =
@@ -113,7 +113,7 @@ pub fn connected(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> Option<Por
 /// (RFC 1812 §4.2.2.11).
 pub fn can_be_gateway(address: IpAddr, vrf: VrfId, ports: &[PortSetup]) -> bool {
     // A link-local address may be another station's on another link; see `owned_at`.
-    let scoped = matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6));
+    let scoped = ipv6::is_link_local_v6(address);
     let mut of_vrf = ports.iter().filter(|port| port.vrf == vrf);
     !of_vrf.any(|port| (!scoped && port.owns(address)) || port.has_edge(address))
 }

@@ -73,8 +73,7 @@ impl PortSetup {
     /// Whether an address is on this port's link by itself: in a subnet of the port, or link-local. A station with another one is a neighbor only
     /// if a next hop or a packet asked for it on this port.
     pub fn is_on_link(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|own| own.contains(&address))
-            || matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6))
+        self.addresses.iter().any(|own| own.contains(&address)) || ipv6::is_link_local_v6(address)
     }
 
     /// Whether the address belongs to this port.

@@ -188,7 +188,7 @@ impl HostPort {
     }
 
     fn add_source(&self, address: IpAddr) {
-        if let Some(tap) = self.tap.as_ref().filter(|_| !is_link_local(address))
+        if let Some(tap) = self.tap.as_ref().filter(|_| !ipv6::is_link_local_v6(address))
             && let Err(error) = setup::add_source(tap, address, self.setup.table)
         {
             tracing::warn!("interface {}: cannot route what is sent from {address}: {error}", self.name);
@@ -196,7 +196,7 @@ impl HostPort {
     }
 
     fn remove_source(&self, address: IpAddr) {
-        if !is_link_local(address)
+        if !ipv6::is_link_local_v6(address)
             && let Err(error) = setup::remove_source(address, self.setup.table)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -255,7 +255,8 @@ impl HostPort {
 
     /// The addresses that the kernel has besides the configured ones, with VRF and port, as far as they identify the port.
     pub fn other_addresses(&self) -> impl Iterator<Item = ((VrfId, IpAddr), u16)> {
-        let addresses = self.others.iter().map(IpNet::addr).filter(|address| !is_link_local(*address));
+        let addresses =
+            self.others.iter().map(IpNet::addr).filter(|address| !ipv6::is_link_local_v6(*address));
         addresses.map(|address| ((self.port.vrf, address), self.index))
     }
 
@@ -264,10 +265,6 @@ impl HostPort {
         let _ = setup::take_back(&self.setup);
         self.others.iter().for_each(|other| self.remove_source(other.addr()));
     }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if ipv6::is_link_local(v6))
 }
 
 fn changed(tap: &Tap, port: &PortSetup, change: Change) {

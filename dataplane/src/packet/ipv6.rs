@@ -1,6 +1,6 @@
 //! The IPv6 header (RFC 8200 §3).
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// More extension headers than any packet has a use for.
 pub const MOST_HEADERS: usize = 16;
@@ -97,6 +97,12 @@ impl<'a> Ipv6Header<'a> {
 pub fn is_link_local(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.octets();
     a == 0xfe && b & 0xc0 == 0x80
+}
+
+/// [`is_link_local`] for an address of either family. IPv4 link-local addresses (RFC 3927) do not count.
+#[inline]
+pub fn is_link_local_v6(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if is_link_local(v6))
 }
 
 #[cfg(test)]

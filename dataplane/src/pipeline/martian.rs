@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::port::{PortFacts, edges};
 use crate::packet::ethernet::{self, Frame, ipv4_at, ipv6_at};
+use crate::packet::ipv6;
 
 /// The addresses that are no sources, of all ports.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl OwnSources {
         let (mut addresses, mut scoped) = (HashSet::new(), HashSet::new());
         for (port_index, port) in ports.iter().enumerate() {
             for address in of_port(port) {
-                if is_link_local_v6(address) {
+                if ipv6::is_link_local_v6(address) {
                     scoped.insert((port_index as u16, address));
                 } else {
                     addresses.insert((port.vrf, address));
@@ -60,10 +61,6 @@ impl OwnSources {
     pub fn rule_out(&self, vrf: VrfId, source: IpAddr) -> bool {
         self.addresses.contains(&(vrf, source))
     }
-}
-
-fn is_link_local_v6(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The addresses that a configured address rules out: itself, and both edges of its subnet.

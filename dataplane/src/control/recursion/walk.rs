@@ -80,7 +80,7 @@ impl<'a> Walk<'a> {
             return Err(Lost::TooMany);
         }
         // RFC 4291 §2.5.6: every link has these addresses.
-        if matches!(gateway, IpAddr::V6(v6) if ipv6::is_link_local(v6)) {
+        if ipv6::is_link_local_v6(gateway) {
             return Err(Lost::LinkLocal);
         }
         let before = out.hops.len();
