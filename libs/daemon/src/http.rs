@@ -10,7 +10,7 @@ use fibcast_control::status::Status;
 use tiny_http::{Header, Method, Request as HttpRequest, Response, Server};
 
 use crate::control::Handler;
-use crate::metrics;
+use crate::{health, metrics};
 
 /// Why the port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -98,23 +98,11 @@ fn respond(request: HttpRequest, handler: &dyn Handler) -> io::Result<()> {
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// 200 while it serves and forwards by a capable server's table, otherwise 503 with the reason.
+/// 200 while the node works, otherwise 503 with the reason.
 fn health(status: &Status) -> Response<io::Cursor<Vec<u8>>> {
-    let stalled = status.forwarding.as_ref().map_or(0, |forwarding| forwarding.workers_stalled);
-    if stalled != 0 {
-        return page(503, PLAIN, format!("{stalled} workers are stalled\n"));
-    }
-    if let Some(error) = status.forwarding.as_ref().and_then(|forwarding| forwarding.apply_error.as_ref()) {
-        return page(
-            503,
-            PLAIN,
-            format!("a batch cannot be applied, the table is kept as it was: {error}\n"),
-        );
-    }
-    match (status.ready, status.stale) {
-        (true, false) => page(200, PLAIN, "ready\n".into()),
-        (_, true) => page(503, PLAIN, "stale: no capable server, the table is kept as it was\n".into()),
-        (false, false) => page(503, PLAIN, "not ready\n".into()),
+    match health::check(status) {
+        Ok(()) => page(200, PLAIN, "ready\n".into()),
+        Err(reason) => page(503, PLAIN, format!("{reason}\n")),
     }
 }
 

@@ -5,7 +5,7 @@
 //! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
 //! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
-//!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus);
+//!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
@@ -16,6 +16,7 @@ pub mod control;
 pub mod cpu;
 pub mod exit;
 pub mod files;
+mod health;
 pub mod http;
 pub mod log;
 mod metrics;
