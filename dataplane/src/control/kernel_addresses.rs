@@ -44,8 +44,11 @@ impl Control {
             tracing::info!("port {}: the kernel has {new} on the TAP interface", port.name);
             self.announcer.start(port_index as u16, new.addr(), now);
         }
+        let vrf = port.vrf;
+        before.symmetric_difference(&after).for_each(|own| self.recursion.note_subnet(vrf, own.trunc()));
         self.kernel_addresses.by_port.insert(port_index, after);
         self.route_kernel_addresses();
+        self.resolve_groups();
         if let Some(port) = self.ports.get(port_index) {
             self.membership.addresses_changed(port_index, station(port), now);
         }
