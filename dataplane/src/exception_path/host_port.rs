@@ -41,9 +41,14 @@ impl Seen {
         self.mtu = mtu.or(self.mtu);
     }
 
-    /// Notifications were lost.
-    pub fn anything() -> Seen {
-        Seen { up: Some(true), was_down: true, mac: None, mtu: None, deleted: true }
+    /// After lost notifications: the interface is deleted, unless [`found`](Self::found) follows.
+    pub fn not_found() -> Seen {
+        Seen { deleted: true, ..Seen::default() }
+    }
+
+    /// After lost notifications: its state now. It may have been down meanwhile.
+    pub fn found(up: bool, mac: Option<Mac>, mtu: Option<u32>) -> Seen {
+        Seen { up: Some(up), was_down: true, mac, mtu, deleted: false }
     }
 }
 

@@ -154,6 +154,7 @@ impl ExceptionPath {
             state: TapState::default(),
             groups_at: Instant::now(),
             addresses_due: true,
+            links_due: false,
         };
         let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
             let stop = stop.clone();
@@ -186,6 +187,8 @@ struct Interfaces {
     groups_at: Instant,
     /// The addresses changed, and were not read since.
     addresses_due: bool,
+    /// Notifications were lost, and the interfaces were not read since.
+    links_due: bool,
 }
 
 impl Interfaces {
@@ -234,7 +237,7 @@ impl Interfaces {
     /// Follows what the kernel and an operator change of the interfaces.
     fn follow(&mut self, now: Instant) {
         let mut seen: HashMap<u32, Seen> = HashMap::new();
-        let (mut lost, mut addresses) = (false, false);
+        let mut addresses = false;
         match self.watch.events() {
             Ok(events) => {
                 for event in events {
@@ -244,19 +247,19 @@ impl Interfaces {
                         }
                         Event::Deleted(index) => seen.entry(index).or_default().deleted = true,
                         Event::Addresses(index) => addresses |= self.all.iter().any(|own| own.is(index)),
-                        Event::Lost => lost = true,
+                        Event::Lost => self.links_due = true,
                     }
                 }
             }
             // Its messages are lost. An error that stays must not keep the thread busy.
             Err(error) => {
                 tracing::debug!("rtnetlink: {error}");
-                lost = now >= self.groups_at;
+                self.links_due |= now >= self.groups_at;
             }
         }
+        let lost = self.links_due && self.catch_up(&mut seen);
         for own in &mut self.all {
-            let of_own = own.tap().and_then(|tap| seen.remove(&tap.index()));
-            if let Some(seen) = of_own.or_else(|| lost.then(Seen::anything)) {
+            if let Some(seen) = own.tap().and_then(|tap| seen.remove(&tap.index())) {
                 addresses |= own.changed(&seen, now);
             }
             addresses |= own.create_again(now);
@@ -268,6 +271,28 @@ impl Interfaces {
         if addresses || lost || groups {
             self.publish(addresses || lost, groups);
         }
+    }
+
+    /// After lost notifications, replaces what they said by what the kernel has now. False if it cannot be read: the next turn tries again.
+    fn catch_up(&mut self, seen: &mut HashMap<u32, Seen>) -> bool {
+        let found = match watch::links() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!("rtnetlink: {error}");
+                return false;
+            }
+        };
+        tracing::info!("the kernel's notifications about interfaces were lost: reading their state again");
+        self.links_due = false;
+        *seen = self.all.iter().filter_map(|own| Some((own.tap()?.index(), Seen::not_found()))).collect();
+        for link in found {
+            if let Event::Link { index, up, mac, mtu } = link
+                && let Some(own) = seen.get_mut(&index)
+            {
+                *own = Seen::found(up, mac.map(Mac), mtu);
+            }
+        }
+        true
     }
 
     /// Tells workers and control thread what the kernel has on the interfaces.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use fibcast_control::tables::{DropList, PortList};
 use fibcast_control::{Answer, DataplaneRequest};
-use fibcast_testbed::process::find;
+use fibcast_testbed::process::{Process, find};
 use fibcast_testbed::{Frr, Namespace, Namespaces, Node, config};
 
 /// Hosts h0, h1, … each on a port p0, p1, … of the router: hN is 10.0.N.2 and 2001:db8:N::2, the router 10.0.N.1 and 2001:db8:N::1.
@@ -217,6 +217,16 @@ impl Lab {
     /// Ends the router at once, as a crash would.
     pub fn kill(&mut self) {
         self.node.take().iter_mut().for_each(|node| node.process.kill());
+    }
+
+    /// The router's process.
+    pub fn process(&self) -> &Process {
+        &self.node.as_ref().expect("it runs").process
+    }
+
+    /// What the router logged.
+    pub fn log(&self) -> String {
+        self.process().output()
     }
 
     /// Ends the router, in order.

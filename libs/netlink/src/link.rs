@@ -51,6 +51,11 @@ impl Link {
         (message.kind == kind::DEL_LINK).then(|| u32_at(message.body, 4))?
     }
 
+    /// Writes a request for all of them.
+    pub fn dump(writer: &mut Writer, sequence: u32) {
+        writer.dump(kind::GET_LINK, sequence, &[0; HEADER]);
+    }
+
     /// Writes what is to change of an interface that is there.
     pub fn write(&self, writer: &mut Writer, flags: u16, sequence: u32) {
         let up = if self.up { UP } else { 0 };
