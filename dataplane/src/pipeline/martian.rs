@@ -1,8 +1,11 @@
-//! Sources that a packet for the router itself cannot have: the router's own addresses, and network and broadcast addresses of its subnets.
+//! Sources that no packet can have: the router's own addresses, and network and broadcast addresses of its subnets.
 //!
 //! RFC 1812 §5.3.7 and RFC 1122 §3.2.1.3: such an address is no source, and an answer would go to the router itself (source and destination
-//! may even be the same, "LAND") or to all hosts of a subnet. Packets that are forwarded are checked by [`super::reverse_path`] on the ports
-//! that enable it, which accepts none of these either. This is where VPP checks too (`ip4-local`); Linux looks up every source.
+//! may even be the same, "LAND") or to all hosts of a subnet. Linux drops such packets whether they are forwarded or delivered, and whatever
+//! `rp_filter` says (`fib_validate_source`).
+//!
+//! These addresses are few, and almost no packet has one. So the fast path asks a [`Sieve`], one bit for a hash of the source, and only what
+//! that does not rule out is looked up.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,9 +13,55 @@ use std::net::IpAddr;
 use fibcast_fib::VrfId;
 use ipnet::IpNet;
 
+use super::delivery::is_neighbor_discovery;
 use super::port::{PortFacts, edges};
 use crate::packet::ethernet::{self, Frame, ipv4_at, ipv6_at};
 use crate::packet::ipv6;
+
+/// Bits of a sieve: with 100 addresses, 0.6 % of all sources are looked up in vain.
+const BITS: u32 = 14;
+const WORDS: usize = 1 << (BITS - 6);
+/// The golden ratio in 64 bits: multiplicative hashing (Knuth, TAOCP 6.4).
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Which sources may be among the addresses that are none: a Bloom filter with one hash function, 2 KiB.
+#[derive(Debug)]
+pub struct Sieve(Box<[u64; WORDS]>);
+
+impl Default for Sieve {
+    /// Rules out every source.
+    fn default() -> Self {
+        Sieve(Box::new([0; WORDS]))
+    }
+}
+
+impl Sieve {
+    #[inline]
+    fn holds(&self, hash: u64) -> bool {
+        self.0[(hash >> (70 - BITS)) as usize] >> ((hash >> (64 - BITS)) & 63) & 1 != 0
+    }
+
+    /// Whether the source, as its four bytes are in memory, may be one of the addresses.
+    #[inline]
+    pub fn holds_v4(&self, source: u32) -> bool {
+        self.holds(u64::from(source).wrapping_mul(GOLDEN))
+    }
+
+    /// The same for the two halves of an IPv6 source.
+    #[inline]
+    pub fn holds_v6(&self, [upper, lower]: [u64; 2]) -> bool {
+        self.holds((upper.rotate_left(32) ^ lower).wrapping_mul(GOLDEN))
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        let hash = match address {
+            IpAddr::V4(v4) => u64::from(u32::from_le_bytes(v4.octets())),
+            IpAddr::V6(v6) => ((v6.to_bits() >> 64) as u64).rotate_left(32) ^ v6.to_bits() as u64,
+        };
+        let hash = hash.wrapping_mul(GOLDEN);
+        self.0[(hash >> (70 - BITS)) as usize] |= 1 << ((hash >> (64 - BITS)) & 63);
+    }
+}
 
 /// The addresses that are no sources, of all ports.
 #[derive(Debug)]
@@ -21,6 +70,7 @@ pub struct OwnSources {
     addresses: HashSet<(VrfId, IpAddr)>,
     /// Link-local ones, which another station may have on another link (RFC 4007 §6), by port.
     scoped: HashSet<(u16, IpAddr)>,
+    sieve: Sieve,
 }
 
 impl OwnSources {
@@ -32,8 +82,10 @@ impl OwnSources {
             configured.chain(link_local).chain(port.loopback.iter().copied()).collect::<Vec<_>>()
         };
         let (mut addresses, mut scoped) = (HashSet::new(), HashSet::new());
+        let mut sieve = Sieve::default();
         for (port_index, port) in ports.iter().enumerate() {
             for address in of_port(port) {
+                sieve.add(address);
                 if ipv6::is_link_local_v6(address) {
                     scoped.insert((port_index as u16, address));
                 } else {
@@ -41,23 +93,33 @@ impl OwnSources {
                 }
             }
         }
-        OwnSources { vrfs: ports.iter().map(|port| port.vrf).collect(), addresses, scoped }
+        OwnSources { vrfs: ports.iter().map(|port| port.vrf).collect(), addresses, scoped, sieve }
     }
 
-    /// Whether a frame that arrived on the port with index `port` has one of them as its IP source.
-    pub fn contain(&self, port: u16, frame: &[u8]) -> bool {
-        let (Some(vrf), Ok(frame)) = (self.vrfs.get(usize::from(port)), Frame::new_checked(frame)) else {
+    /// What the fast path asks first.
+    #[inline]
+    pub fn sieve(&self) -> &Sieve {
+        &self.sieve
+    }
+
+    /// Whether a frame that arrived on the port with index `port` is to be dropped because one of them is its IP source. `local`: it is for
+    /// the router itself.
+    #[cold]
+    pub fn refuse(&self, port: u16, frame: &[u8], local: bool) -> bool {
+        let (Some(vrf), Ok(view)) = (self.vrfs.get(usize::from(port)), Frame::new_checked(frame)) else {
             return false;
         };
-        let source = match frame.ethertype() {
-            ethernet::IPV4 => ipv4_at(frame.payload(), 12).into(),
-            ethernet::IPV6 => ipv6_at(frame.payload(), 8).into(),
+        let source = match view.ethertype() {
+            ethernet::IPV4 => ipv4_at(view.payload(), 12).into(),
+            ethernet::IPV6 => ipv6_at(view.payload(), 8).into(),
             _ => return false,
         };
-        self.rule_out(*vrf, source) || self.scoped.contains(&(port, source))
+        // Discovery with such a source is how the control thread finds a duplicate of an own address (RFC 4862 §5.4).
+        (self.rule_out(*vrf, source) || self.scoped.contains(&(port, source)))
+            && !(local && is_neighbor_discovery(frame))
     }
 
-    /// Whether no packet from `source` is delivered to the router itself in this VRF.
+    /// Whether no packet from `source` is accepted in this VRF.
     pub fn rule_out(&self, vrf: VrfId, source: IpAddr) -> bool {
         self.addresses.contains(&(vrf, source))
     }
@@ -70,4 +132,45 @@ fn of_address(address: IpNet) -> Vec<IpAddr> {
         all.extend(edges(&v4).into_iter().flatten());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(address: [u8; 4]) -> u32 {
+        u32::from_le_bytes(address)
+    }
+
+    #[test]
+    fn a_sieve_rules_out_almost_every_source() {
+        let mut sieve = Sieve::default();
+        assert!(!sieve.holds_v4(0) && !sieve.holds_v6([0, 0]));
+        // The addresses of 33 subnets.
+        for subnet in 0..33u8 {
+            [0, 1, 255].into_iter().for_each(|host| sieve.add([10, 0, subnet, host].into()));
+        }
+        let held = (0..1_000_000u32).filter(|n| sieve.holds_v4(n.wrapping_mul(2_654_435_761))).count();
+        assert!(held < 12_000, "{held}");
+        let inside = (0..=255u8).filter(|host| sieve.holds_v4(v4([10, 0, 1, *host]))).count();
+        assert!((3..30).contains(&inside), "{inside}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_sieve_holds_what_was_put_in(addresses in prop::collection::vec(any::<IpAddr>(), 0..50)) {
+            let mut sieve = Sieve::default();
+            addresses.iter().for_each(|address| sieve.add(*address));
+            for address in addresses {
+                let held = match address {
+                    IpAddr::V4(address) => sieve.holds_v4(v4(address.octets())),
+                    IpAddr::V6(address) => {
+                        sieve.holds_v6([(address.to_bits() >> 64) as u64, address.to_bits() as u64])
+                    }
+                };
+                prop_assert!(held);
+            }
+        }
+    }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use fibcast_control::capture::Direction;
 
-use super::delivery::{Delivery, Receiver, is_neighbor_discovery};
+use super::delivery::{Delivery, Receiver};
 use super::job::{Job, Task};
-use super::martian::OwnSources;
 use super::port::PortFacts;
 pub use super::rings::Rings;
 use super::tx_buffer::TxBuffer;
@@ -29,7 +28,6 @@ struct Exit {
 pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
-    own_sources: OwnSources,
     delivery: Delivery,
     rings: Rings,
     freed: I::Burst,
@@ -60,7 +58,6 @@ impl<I: Io> Output<I> {
         Output {
             exits: ports.iter().map(exit).collect(),
             buffers,
-            own_sources: OwnSources::new(ports),
             delivery: Delivery::new(ports),
             rings,
             freed: I::Burst::default(),
@@ -224,13 +221,6 @@ impl<I: Io> Output<I> {
 
     /// Passes a packet for the router itself to those on the host that it is for; see [`super::delivery`].
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
-        // Discovery with such a source is how the control thread finds a duplicate of an own address (RFC 4862 §5.4).
-        if verdict == Verdict::Host
-            && !is_neighbor_discovery(packet.data())
-            && self.own_sources.contain(port, packet.data())
-        {
-            return Err(Reason::MartianSource);
-        }
         let rings = &self.rings;
         match self.delivery.receiver(verdict, port, packet.data(), &rings.taps.load())? {
             Receiver::Control => rings.give(&rings.host, port, packet),
