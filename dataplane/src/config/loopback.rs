@@ -1,14 +1,41 @@
-//! `[node] loopback`: addresses of the router itself, as those of a loopback interface.
+//! `[node] loopback` and `loopback_interface`: addresses of the router itself, and the TAP interface that has them in the kernel.
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
 use std::collections::HashSet;
 
 use super::{Config, is_host};
+use crate::exception_path::{self, PREFIX, name_of};
 
 impl Config {
+    /// Name of the TAP interface of the loopback.
+    pub fn loopback_interface(&self) -> &str {
+        self.node.loopback_interface.as_deref().unwrap_or(exception_path::LOOPBACK)
+    }
+
+    /// Its name is told from those of other programs' interfaces by its prefix, and is not that of a port's.
+    fn check_loopback_interface(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        let name = self.loopback_interface();
+        let wrong = |reason: String| loaded.error(&["node".into(), "loopback_interface".into()], reason);
+        if !name.starts_with(PREFIX) || name.len() > tap::MAX_NAME || name.contains(['/', ' ']) {
+            let most = tap::MAX_NAME;
+            return Err(wrong(format!(
+                "expected a name that begins with {PREFIX:?} and has at most {most} bytes, found {name:?}"
+            )));
+        }
+        let mut ports = self.ports.iter().filter(|port| port.exception_path);
+        match ports.find(|port| !self.node.loopback.is_empty() && name_of(&port.name) == name) {
+            Some(port) => Err(wrong(format!(
+                "{name} is the TAP interface of port {}: name one of them otherwise",
+                port.name
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Checks that they are addresses of one host each, and that no port of the default VRF has them.
     pub(super) fn check_loopback(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        self.check_loopback_interface(loaded)?;
         let mut seen = HashSet::new();
         let ports = self.ports.iter().filter(|port| port.vrf == VrfId::DEFAULT.0);
         let of_ports: HashSet<_> = ports.flat_map(|port| &port.addresses).map(|own| own.addr()).collect();

@@ -4,6 +4,7 @@
 //! kernel's go. A configured address or route to the same prefix takes precedence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
@@ -19,6 +20,8 @@ use crate::pipeline::port::edges;
 #[derive(Debug, Default)]
 pub(super) struct KernelAddresses {
     by_port: BTreeMap<usize, BTreeSet<IpNet>>,
+    /// On the TAP interface of the loopback.
+    loopback: BTreeSet<IpAddr>,
     routes: BTreeMap<(VrfId, IpNet), Group>,
 }
 
@@ -55,6 +58,33 @@ impl Control {
         self.resolve_moved(now);
     }
 
+    /// The kernel has these addresses on the loopback's TAP interface, and no others besides the configured ones. Like those, each is one of
+    /// the router itself, on every port of the default VRF, and has no subnet.
+    pub fn set_kernel_loopback(&mut self, addresses: Vec<IpNet>, now: Instant) {
+        let usable = addresses.iter().map(IpNet::addr).filter(|address| !ipv6::is_link_local_v6(*address));
+        let after: BTreeSet<IpAddr> = usable.collect();
+        let before = std::mem::replace(&mut self.kernel_addresses.loopback, after.clone());
+        if before == after {
+            return;
+        }
+        for (own, words) in before
+            .difference(&after)
+            .map(|own| (own, "does not have"))
+            .chain(after.difference(&before).map(|own| (own, "has")))
+        {
+            tracing::info!("loopback: the kernel {words} {own} on the TAP interface");
+        }
+        for (port_index, port) in self.ports.iter_mut().enumerate() {
+            if port.vrf == VrfId::DEFAULT {
+                port.loopback.retain(|own| !before.contains(own));
+                port.loopback.extend(&after);
+                self.membership.addresses_changed(port_index, station(port), now);
+            }
+        }
+        self.route_kernel_addresses();
+        self.resolve_moved(now);
+    }
+
     /// Adds and removes routes, so that they are those that follow from the addresses.
     fn route_kernel_addresses(&mut self) {
         let mut wanted: BTreeMap<(VrfId, IpNet), Group> = BTreeMap::new();
@@ -67,6 +97,9 @@ impl Control {
                 continue;
             }
             wanted.insert((vrf, IpNet::from(own.addr())), Group::Special(Special::Local));
+        }
+        for own in &self.kernel_addresses.loopback {
+            wanted.insert((VrfId::DEFAULT, IpNet::from(*own)), Group::Special(Special::Local));
         }
         for (port_index, own) in all {
             let Some(vrf) = self.ports.get(port_index).map(|port| port.vrf) else { continue };

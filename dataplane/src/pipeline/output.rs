@@ -233,9 +233,12 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Passes a frame of the router itself to the kernel by a port's TAP interface; dropped if the ring is full.
+    /// Passes a frame of the router itself to the kernel, by the TAP interface that has its destination; dropped if the ring is full.
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
-        if let Some(frame) = self.rings.long_frames.copy(port, frame) {
+        let receiver = self.delivery.receiver(Verdict::Host, port, frame, &self.rings.taps.load());
+        if let Ok(Receiver::Kernel(owner)) = receiver
+            && let Some(frame) = self.rings.long_frames.copy(owner, frame)
+        {
             let _ = self.rings.kernel.push(frame);
         }
     }

@@ -118,10 +118,11 @@ impl Router {
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
         let exception_path =
-            ExceptionPath::start(&setups, rings.clone(), control.handle.clone()).map_err(|error| {
-                let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
-                Failure::work(loaded.error(&key, error.to_string()))
-            })?;
+            ExceptionPath::start(&setups, config.loopback_interface(), rings.clone(), control.handle.clone())
+                .map_err(|error| {
+                    let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
+                    Failure::work(loaded.error(&key, error.to_string()))
+                })?;
 
         let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
         let handle = control.handle.clone();

@@ -14,6 +14,7 @@ mod hot_unplug;
 mod iperf;
 mod link_down;
 mod linux_gateway;
+mod loopback;
 mod lost_notifications;
 mod path_mtu;
 mod ping;
