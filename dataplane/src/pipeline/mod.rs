@@ -6,6 +6,7 @@
 //! | stage | file | what it does |
 //! |---|---|---|
 //! | classify | [`classify`] | Ethernet: for this router? which protocol? |
+//! | checksums | [`partial_checksum`] | those of TCP and UDP that a sender on this machine left unfinished, on ports whose driver does not tell |
 //! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
 //! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
 //! | punt | [`punt`], [`delivery`] | protocols of the link and of the router itself: which of them the host gets, and who there |
@@ -32,6 +33,7 @@ pub mod links;
 pub mod martian;
 pub mod options;
 pub mod output;
+pub mod partial_checksum;
 pub mod port;
 pub mod punt;
 pub mod reverse_path;
@@ -180,7 +182,9 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> u64 {
-        let Some(&PortFacts { mac, vrf, ipv4_checksum, .. }) = self.state.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, ipv4_checksum, partial_checksums, .. }) =
+            self.state.ports.get(usize::from(port))
+        else {
             output.discard(port, burst, &mut self.tally);
             return 0;
         };
@@ -190,6 +194,9 @@ impl<I: Io> Pipeline<I> {
         self.arrived = [port; BURST];
 
         burst.packets().iter().for_each(Packet::prefetch);
+        if partial_checksums {
+            partial_checksum::finish_all(burst.packets_mut());
+        }
 
         let sorted = classify::sort(burst.packets(), mac);
         let own = self.state.own_sources.sieve();

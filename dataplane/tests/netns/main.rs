@@ -7,6 +7,7 @@
 
 mod lab;
 
+mod containers;
 mod ecmp_spreads;
 mod exception_path;
 mod host_protocols;
