@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
-use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList};
+use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
 use super::finding::{Finding, Grade};
@@ -155,6 +155,7 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fibcast_control::tables::PortStatus;
     use fibcast_daemon::control::ControlServer;
 
     fn answers(text: &'static str) -> Vec<Finding> {

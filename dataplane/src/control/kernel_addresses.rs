@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::Control;
 use super::memberships::station;
+use super::next_hops::owned;
 use super::own_routes::StaticRoute;
 use crate::packet::ipv6;
 use crate::pipeline::port::edges;
@@ -61,9 +62,11 @@ impl Control {
     /// The kernel has these addresses on the loopback's TAP interface, and no others besides the configured ones. Like those, each is one of
     /// the router itself, on every port of the default VRF, and has no subnet.
     pub fn set_kernel_loopback(&mut self, addresses: Vec<IpNet>, now: Instant) {
-        let usable = addresses.iter().map(IpNet::addr).filter(|address| !ipv6::is_link_local_v6(*address));
-        let after: BTreeSet<IpAddr> = usable.collect();
-        let before = std::mem::replace(&mut self.kernel_addresses.loopback, after.clone());
+        let before = std::mem::take(&mut self.kernel_addresses.loopback);
+        let new = |own: &IpAddr| before.contains(own) || !owned(*own, VrfId::DEFAULT, &self.ports);
+        let usable = addresses.iter().map(IpNet::addr).filter(|own| !ipv6::is_link_local_v6(*own));
+        let after: BTreeSet<IpAddr> = usable.filter(new).collect();
+        self.kernel_addresses.loopback = after.clone();
         if before == after {
             return;
         }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::Verdict;
-use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, OWN_SOURCE, PacketMeta, TTL_EXPIRED};
+use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
 use super::martian::Sieve;
 use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
@@ -57,7 +57,7 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
         let flags = (if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 })
             | trailer::flag(end, packet.length())
-            | own_source(own.holds_v4((second >> 32) as u32));
+            | own.flag_v4((second >> 32) as u32);
         batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
         others |= PacketMask::from(!good) << at;
     }
@@ -95,7 +95,7 @@ pub fn ipv4_input(
     }
     let mut flags = if header.ttl() <= 1 { TTL_EXPIRED } else { 0 };
     flags |= trailer::flag(IP + usize::from(header.total_length()), IP + length);
-    flags |= own_source(own.holds_v4(u32::from_le_bytes(header.source().octets())));
+    flags |= own.flag_v4(u32::from_le_bytes(header.source().octets()));
     if is_link_local(header.source()) || is_link_local(destination) {
         flags |= LINK_LOCAL;
     }
@@ -107,12 +107,6 @@ pub fn ipv4_input(
     }
     batch.adding().add(destination.to_bits(), PacketMeta { at, flags, length: header.total_length() }, true);
     None
-}
-
-/// [`OWN_SOURCE`] if it may be one.
-#[inline]
-pub(super) fn own_source(may_be: bool) -> u8 {
-    if may_be { OWN_SOURCE } else { 0 }
 }
 
 /// RFC 1812 §5.3.7, §4.2.2.11: "this network", loopback, multicast, class E and broadcast are invalid sources. The first byte decides.

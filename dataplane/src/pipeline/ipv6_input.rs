@@ -3,8 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
-use super::ipv4_input::own_source;
-use super::martian::Sieve;
+use super::martian::{self, Sieve};
 use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
@@ -38,7 +37,7 @@ pub fn fast<P: Packet>(
             & is_plain(destination);
         let flags = (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 })
             | trailer::flag(total + IP, packet.length())
-            | own_source(own.holds_v6([source, half(16)]));
+            | own.flag_v6([source, half(16)]);
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
         batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
@@ -93,8 +92,7 @@ pub fn ipv6_input(
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
     let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
     flags |= trailer::flag(IP + header.total_length(), IP + packet_length);
-    let bits = source.to_bits();
-    flags |= own_source(own.holds_v6([(bits >> 64) as u64, bits as u64]));
+    flags |= own.flag_v6(martian::halves(source));
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }
