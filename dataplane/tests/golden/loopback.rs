@@ -184,9 +184,9 @@ fn a_port_without_a_global_address_sends_errors_from_it() {
 #[test]
 fn what_is_for_it_reaches_its_own_tap_interface_from_every_port() {
     let mut stage = stage(|setup| setup.ports[1].exception_path = true);
-    for port in 0..2 {
+    for (port, mac) in PORT.into_iter().enumerate() {
         let to_port = |mut packet: Vec<u8>| {
-            packet[..6].copy_from_slice(&PORT[port].0);
+            packet[..6].copy_from_slice(&mac.0);
             packet
         };
         for packet in [ping(LOOPBACK), ipv4(LOOPBACK), ping_v6(LOOPBACK_V6), ipv6(LOOPBACK_V6)] {
@@ -200,7 +200,7 @@ fn what_is_for_it_reaches_its_own_tap_interface_from_every_port() {
                 GATEWAY,
                 LOOPBACK_V6.parse().unwrap(),
                 LOOPBACK_V6.parse().unwrap(),
-                PORT[port],
+                mac,
             )),
         );
         assert!(stage.rings.kernel.is_empty());
