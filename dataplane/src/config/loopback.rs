@@ -4,7 +4,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
 use std::collections::HashSet;
 
-use super::{Config, is_host};
+use super::{Config, Port, is_host};
 use crate::exception_path::{self, PREFIX, name_of};
 
 impl Config {
@@ -16,19 +16,21 @@ impl Config {
     /// Its name is told from those of other programs' interfaces by its prefix, and is not that of a port's.
     fn check_loopback_interface(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let name = self.loopback_interface();
-        let wrong = |reason: String| loaded.error(&["node".into(), "loopback_interface".into()], reason);
         if !name.starts_with(PREFIX) || name.len() > tap::MAX_NAME || name.contains(['/', ' ']) {
             let most = tap::MAX_NAME;
-            return Err(wrong(format!(
+            let reason = format!(
                 "expected a name that begins with {PREFIX:?} and has at most {most} bytes, found {name:?}"
-            )));
+            );
+            return Err(loaded.error(&["node".into(), "loopback_interface".into()], reason));
         }
-        let mut ports = self.ports.iter().filter(|port| port.exception_path);
-        match ports.find(|port| !self.node.loopback.is_empty() && name_of(&port.name) == name) {
-            Some(port) => Err(wrong(format!(
-                "{name} is the TAP interface of port {}: name one of them otherwise",
-                port.name
-            ))),
+        let same = |port: &Port| port.exception_path && name_of(&port.name) == name;
+        match self.ports.iter().position(same).filter(|_| !self.node.loopback.is_empty()) {
+            Some(index) => {
+                let reason = format!(
+                    "the loopback's TAP interface has the name {name} already: another name here, or node.loopback_interface"
+                );
+                Err(loaded.error(&["port".into(), index.into(), "name".into()], reason))
+            }
             None => Ok(()),
         }
     }
