@@ -33,6 +33,13 @@ fn hosts() -> Option<[Lab; 2]> {
         a.bridge_number(link, &b);
     }
     eventually("both links are up", 20, || [&a, &b].iter().all(|lab| up(lab, 0) && up(lab, 1)));
+    if has("ping") {
+        // Next hops that were asked for before the links were up are asked again after a pause.
+        eventually("both neighbors are known", 30, || {
+            a.on_router("ping -n -c 8 -i 0.1 -W 1 -I 10.255.1.1 10.255.2.1").1.contains("8 received")
+                && a.on_router("ping -n -c 4 -i 0.1 -W 1 -I 2001:db8:255:1::1 2001:db8:255:2::1").0
+        });
+    }
     Some([a, b])
 }
 
