@@ -10,6 +10,7 @@
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
+//! * [`waiting`]: which thread a request waits for;
 //! * [`cpu`]: the processor is one that the program was built for.
 
 pub mod config;
@@ -26,3 +27,4 @@ pub mod operators;
 pub mod process;
 pub mod sections;
 pub mod signals;
+pub mod waiting;
