@@ -66,9 +66,12 @@ fn healthy(server: &HttpServer, what: &str) -> Duration {
 
 fn is_closed(stream: &mut TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
-    match stream.read(&mut [0; 1024]) {
-        Ok(n) => n == 0,
-        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    loop {
+        match stream.read(&mut [0; 1024]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
     }
 }
 
