@@ -58,6 +58,9 @@ pub struct Status {
     /// What accepts connections.
     #[serde(default)]
     pub listeners: Vec<ListenerStatus>,
+    /// Lines of the log that nobody read in time.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
     /// Agent with a kernel sink: the kernel table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStatus>,

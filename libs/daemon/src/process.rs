@@ -23,6 +23,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         origins: Vec::new(),
         refused: Refused::default(),
         listeners: crate::listener::all(),
+        log_lines_dropped: crate::log::lines_dropped(),
         kernel: None,
         forwarding: None,
     }

@@ -245,6 +245,9 @@ fn accept<R: NodeRole, H>(
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting) {
         for _ in 0..ACCEPT_TURN {
+            if acceptor.paused_until(now).is_some() {
+                return;
+            }
             match acceptor.accept(now, || listener.socket.accept()) {
                 Accepted::Connection((stream, address)) => sessions.add(context, stream, address),
                 Accepted::Empty => {

@@ -150,13 +150,15 @@ fn accept(
 ) {
     let (start, mut events) = (Instant::now(), Events::with_capacity(8));
     while !stop.load(Ordering::Acquire) {
-        match acceptor.accept(start.elapsed(), || listener.accept()) {
+        let now = start.elapsed();
+        if let Some(until) = acceptor.paused_until(now) {
+            wait(&mut poll, &mut events, Some(until - now));
+            continue;
+        }
+        match acceptor.accept(now, || listener.accept()) {
             Accepted::Connection((stream, _)) => welcome(stream, operators, handler),
             Accepted::Empty => wait(&mut poll, &mut events, None),
-            Accepted::Later(until) => {
-                operators.make_room();
-                wait(&mut poll, &mut events, Some(until.saturating_sub(start.elapsed())));
-            }
+            Accepted::Later(_) => operators.make_room(),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Server {
     fn accept(&mut self) {
         let now = self.now();
         for _ in 0..ACCEPT_TURN {
-            if !self.waiting {
+            if !self.waiting || self.acceptor.paused_until(now).is_some() {
                 return;
             }
             match self.acceptor.accept(now, || self.listener.accept()) {
