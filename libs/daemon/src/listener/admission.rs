@@ -231,6 +231,7 @@ impl<Id> Drop for Admission<Id> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn admission(connections: usize, per_address: usize, half_open: usize) -> Admission<u32> {
         Admission::new(Bounds { connections, per_address, half_open }, Counters::named("test"))
@@ -329,6 +330,21 @@ mod tests {
         assert_eq!(Source::from(v6("::ffff:127.0.0.9")), Source::from(address(9)));
         assert_ne!(Source::from(address(8)), Source::from(address(9)));
         assert_ne!(Source::from(v6("::1")), Source::Local);
+    }
+
+    #[test]
+    fn a_flood_from_one_ipv6_subnet_has_the_share_of_one_address() {
+        let mut admission = admission(10_000, 4, 10_000);
+        for id in 0..1_000 {
+            let address =
+                Ipv6Addr::from(0x2001_0db8_0000_0001_0000_0000_0000_0000_u128 + u128::from(id) * 7919);
+            let gave_way = admission.enter(id, IpAddr::from(address)).unwrap();
+            assert_eq!(gave_way, id.checked_sub(4));
+        }
+        assert_eq!(admission.open(), 4);
+        // Neither the next subnet nor the same host by IPv4 pays for it.
+        assert_eq!(admission.enter(1_000, v6("2001:db8:0:2::1")), Ok(None));
+        assert_eq!(admission.enter(1_001, address(1)), Ok(None));
     }
 
     #[test]

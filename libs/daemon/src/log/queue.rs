@@ -2,9 +2,15 @@
 //!
 //! `tracing-appender` has such a writer, but bounds the number of lines instead of their bytes, and says nothing in the log about lost ones.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+thread_local! {
+    /// Whether this is the thread that writes: there is always room for its word about lost lines.
+    static WRITES: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Handle to the queue.
 pub(super) struct Queue {
@@ -40,7 +46,7 @@ impl Queue {
     /// Takes a line with its end, or loses it.
     pub fn push(&self, line: &[u8]) {
         let mut waiting = self.shared.waiting();
-        if waiting.lines.len() + line.len() > self.shared.most {
+        if waiting.lines.len() + line.len() > self.shared.most && !WRITES.get() {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -68,6 +74,7 @@ impl Shared {
     }
 
     fn run(&self, write: &mut dyn FnMut(&[u8]) -> bool) {
+        WRITES.set(true);
         let mut told = 0;
         let mut lines = Vec::new();
         loop {
@@ -102,6 +109,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(10);
 
     /// A writer that waits for a word before each piece, and shows it then.
+    #[allow(clippy::type_complexity)]
     fn slow() -> (Box<dyn FnMut(&[u8]) -> bool + Send>, Sender<bool>, Receiver<Vec<u8>>) {
         let (go, gone) = channel();
         let (show, shown) = channel();
