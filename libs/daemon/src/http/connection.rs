@@ -118,8 +118,8 @@ impl Connection {
     /// The connection is of no use any more.
     pub fn close(&mut self) {
         self.phase = Phase::Over;
-        // Both may be large.
-        (self.input, self.body) = (Vec::new(), None);
+        // Nothing more is sent, and what may be large is given back.
+        (self.input, self.head, self.body) = (Vec::new(), Vec::new(), None);
     }
 
     /// The path of the next complete request. The owner owes an answer.

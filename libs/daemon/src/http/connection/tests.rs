@@ -165,6 +165,7 @@ fn each_phase_has_its_time() {
     connection.sent(at(9_000), 1);
     connection.handle_timeout(at(10_000), DATE);
     assert!(connection.is_over() && connection.body().is_none());
+    assert!(connection.output().concat().is_empty());
 }
 
 #[test]
