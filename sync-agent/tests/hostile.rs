@@ -67,10 +67,11 @@ fn flood_of_connections_that_say_nothing_or_garbage_costs_no_other_session() {
     undisturbed(&server, &good, 20);
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{flood} connections cost {grown} bytes");
-    // Half open connections are closed in time, and then there is room again.
-    std::thread::sleep(Duration::from_millis(1200));
+    // Those who say nothing give way to a newcomer, which does not wait for their time to end.
+    let asked = Instant::now();
     let late = secure_agent("nh-2", false, &[server.address], Box::new(NoSink), pki.node("nh-2"));
-    until("a newcomer after the flood", || late.status().unwrap().ready);
+    until("a newcomer in the flood", || late.status().unwrap().ready);
+    println!("a newcomer in the flood is served in {:?}", asked.elapsed());
     drop(streams);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fibcast_control::status::{OriginStatus, Status};
+use fibcast_control::status::{ListenerStatus, OriginStatus, Status};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -71,6 +71,18 @@ pub fn status_page(status: &Status) -> String {
             "connections refused: {} by limits, {} by handshake, {} by allow list",
             refused.turned_away, refused.handshake, refused.not_allowed
         );
+    }
+    for listener in &status.listeners {
+        let ListenerStatus { name, turned_away, gave_way, exhausted, .. } = listener;
+        if turned_away + gave_way + exhausted > 0 {
+            let _ = writeln!(
+                page,
+                "listener {name}: {turned_away} connections refused, {gave_way} gave way to newcomers, {exhausted} times out of files or memory"
+            );
+        }
+    }
+    if status.log_lines_dropped > 0 {
+        let _ = writeln!(page, "log: {} lines lost, because nobody read them", status.log_lines_dropped);
     }
     if let Some(forwarding) = &status.forwarding {
         let _ = writeln!(

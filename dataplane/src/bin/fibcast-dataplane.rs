@@ -51,6 +51,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     log::start();
+    fibcast_daemon::files::raise_limit();
     let config = &loaded.value;
     let started = Instant::now();
     let router = Router::start(&loaded)?;

@@ -89,7 +89,7 @@ impl Config {
     /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let config = &loaded.value;
-        config.node.check_name(loaded)?;
+        config.node.check_all_but_loopback(loaded)?;
         config.tls.check(loaded, config.node.listen.iter().copied())?;
         match &config.sync {
             Some(sync) => {

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use fibcast_daemon::waiting::wait_for;
 
 use super::{Batch, Control};
 
@@ -53,7 +54,7 @@ impl ControlHandle {
         self.order(move |control| {
             let _ = answer.send(question(control));
         });
-        answered.recv_timeout(timeout).ok()
+        wait_for("control", || answered.recv_timeout(timeout)).ok()
     }
 
     /// Sends a query and waits for the answer, at most for `timeout`.
@@ -66,8 +67,10 @@ impl ControlHandle {
         let question: Question = Box::new(move |control| {
             let _ = answer.send(question(control));
         });
-        self.questions.send_timeout(question, timeout).ok()?;
-        answered.recv_timeout(timeout).ok()
+        wait_for("control", || {
+            self.questions.send_timeout(question, timeout).ok()?;
+            answered.recv_timeout(timeout).ok()
+        })
     }
 }
 

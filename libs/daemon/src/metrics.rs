@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-    ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status, SyncStatus,
+    ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, SourceStatus, Status,
+    SyncStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -128,6 +129,9 @@ impl Page {
         self.counter("handshakes_failed", "Connections refused at the handshake", refused.handshake);
         let help = "Connections refused because of their certificate's names";
         self.counter("connections_not_allowed", help, refused.not_allowed);
+        self.listeners(&status.listeners);
+        let help = "Lines of the log that nobody read in time";
+        self.counter("log_lines_dropped", help, status.log_lines_dropped);
     }
 
     fn sync(&mut self, sync: &SyncStatus) {
@@ -228,6 +232,23 @@ impl Page {
         let conflicts = all().map(|(labels, origin)| (labels, origin.conflict.is_some()));
         let help = "1 when another route server has an origin of the same name";
         self.gauges("origin_conflict", help, conflicts);
+    }
+
+    /// What accepts connections.
+    fn listeners(&mut self, listeners: &[ListenerStatus]) {
+        let all = || listeners.iter().map(|listener| (labels([("listener", &listener.name)]), listener));
+        self.gauges("listener_connections", "Open connections", all().map(|(labels, l)| (labels, l.open)));
+        let half_open = all().map(|(labels, l)| (labels, l.half_open));
+        self.gauges("listener_half_open", "Open connections that give way to newcomers", half_open);
+        let accepted = all().map(|(labels, l)| (labels, l.accepted));
+        self.counters("listener_accepted", "Connections that got a place", accepted);
+        let turned_away = all().map(|(labels, l)| (labels, l.turned_away));
+        self.counters("listener_turned_away", "Connections refused by a limit", turned_away);
+        let gave_way = all().map(|(labels, l)| (labels, l.gave_way));
+        self.counters("listener_gave_way", "Half-open connections closed in favor of newcomers", gave_way);
+        let exhausted = all().map(|(labels, l)| (labels, l.exhausted));
+        let help = "Times that there was no file descriptor or memory for a connection";
+        self.counters("listener_exhausted", help, exhausted);
     }
 
     /// Servers and clients, with the names in their certificates.

@@ -22,6 +22,8 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         peers: Vec::new(),
         origins: Vec::new(),
         refused: Refused::default(),
+        listeners: crate::listener::all(),
+        log_lines_dropped: crate::log::lines_dropped(),
         kernel: None,
         forwarding: None,
     }

@@ -22,6 +22,9 @@ pub struct Node {
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
+    /// Allow `http` beyond loopback: anyone who reaches it can read it.
+    #[serde(default)]
+    pub http_remote: bool,
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,
@@ -46,22 +49,30 @@ impl Node {
             let reason = "has no effect here: addresses belong to a dataplane";
             return Err(loaded.error(&["node".into(), key.into()], reason));
         }
-        self.check_name(loaded)
+        self.check_all_but_loopback(loaded)
     }
 
-    /// Checks the name alone: a dataplane compares `loopback` with its ports.
+    /// The same without `loopback`, which a dataplane compares with its ports.
     ///
     /// # Errors
-    /// [`ConfigError`] with file, line and key of the invalid name.
-    pub fn check_name<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+    /// [`ConfigError`] with file, line and key of the first invalid value.
+    pub fn check_all_but_loopback<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let wrong = |key: &str, reason: String| Err(loaded.error(&["node".into(), key.into()], reason));
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.bytes().all(fits) {
-            return Err(loaded.error(
-                &["node".into(), "name".into()],
-                format!("expected 1 to {MAX_NAME} letters, digits, '-', '_' or '.', found {:?}", self.name),
-            ));
+            let expected = format!("expected 1 to {MAX_NAME} letters, digits, '-', '_' or '.'");
+            return wrong("name", format!("{expected}, found {:?}", self.name));
         }
-        Ok(())
+        match self.http.filter(|http| !http.ip().to_canonical().is_loopback()) {
+            Some(http) if !self.http_remote => {
+                let reason = "is not on loopback, and has neither passwords nor encryption: expected 127.0.0.1 or [::1]";
+                wrong("http", format!("{http} {reason}, or http_remote = true as well"))
+            }
+            None if self.http_remote => {
+                wrong("http_remote", "has no effect: http does not name an address beyond loopback".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -279,6 +290,27 @@ mod tests {
         let error = check(text).unwrap_err();
         assert!(error.contains("tls.insecure: 0.0.0.0:7830 is not on loopback"), "{error}");
         check(&format!("{text}[tls]\ninsecure = true\n")).unwrap();
+    }
+
+    #[test]
+    fn http_beyond_loopback_must_be_asked_for() {
+        for here in ["127.0.0.1:9830", "127.1.2.3:9830", "[::1]:9830", "[::ffff:127.0.0.1]:9830"] {
+            check(&format!("[node]\nname = \"a\"\nhttp = \"{here}\"\n")).unwrap();
+        }
+        for there in ["0.0.0.0:9830", "192.0.2.1:9830", "[::]:9830", "[::ffff:192.0.2.1]:9830"] {
+            let text = format!("[node]\nname = \"a\"\nhttp = \"{there}\"\n");
+            let error = check(&text).unwrap_err();
+            assert!(
+                error.starts_with(&format!("x.toml:3: node.http: {there} is not on loopback")),
+                "{error}"
+            );
+            assert!(error.ends_with("or http_remote = true as well"), "{error}");
+            check(&format!("{text}http_remote = true\n")).unwrap();
+        }
+        for local in ["", "http = \"127.0.0.1:9830\"\n"] {
+            let error = check(&format!("[node]\nname = \"a\"\nhttp_remote = true\n{local}")).unwrap_err();
+            assert!(error.starts_with("x.toml:3: node.http_remote: has no effect"), "{error}");
+        }
     }
 
     const FILES: &str = "cert = \"/c\"\nkey = \"/k\"\nca = \"/a\"\n";

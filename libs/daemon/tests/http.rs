@@ -43,7 +43,7 @@ fn health_follows_the_state_and_metrics_hold_the_figures() {
         _ => Err("no".into()),
     })
     .unwrap();
-    let address = server.address().unwrap();
+    let address = server.address();
     assert_eq!(get(address, "/healthz").0, 200);
     let (code, text) = get(address, "/metrics");
     assert_eq!(code, 200);
@@ -70,7 +70,7 @@ fn a_batch_that_cannot_be_applied_is_told_by_health_and_metrics() {
         _ => Err("no".into()),
     })
     .unwrap();
-    let address = server.address().unwrap();
+    let address = server.address();
     let (code, text) = get(address, "/healthz");
     assert!(code == 503 && text.contains("serial 5: expected at most 3 routes"), "{text}");
     let (_, text) = get(address, "/metrics");

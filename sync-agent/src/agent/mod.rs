@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
+use fibcast_daemon::waiting::wait_for;
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -333,9 +334,11 @@ impl AgentHandle {
         let gone = || "the agent is restarting".to_owned();
         let door = self.shared.door().clone().ok_or_else(gone)?;
         let (sender, receiver) = bounded(1);
-        door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
-        door.waker.wake();
-        receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
+        wait_for("agent", || {
+            door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
+            door.waker.wake();
+            receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
+        })
     }
 
     /// Stops the agent and waits for its thread.

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use fibcast_control::status::CheckpointStatus;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::Frame;
@@ -27,6 +28,8 @@ const PIECE: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Pause before a file that could not be written is written again, unless the interval is shorter.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long the start of the program waits for the file, which is read at hundreds of MB/s from any disk that works.
+const LOAD: Duration = Duration::from_secs(5);
 /// How long the end of the program waits for the last checkpoint.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -86,7 +89,7 @@ impl Checkpoint {
     /// The table of the last run; none if there is no usable checkpoint (the log says why).
     pub fn load(&mut self, epoch: u64) -> Option<Table> {
         let begin = Instant::now();
-        match load(&self.path, &self.table, epoch) {
+        match self.load_in_time(epoch) {
             Ok(Some(table)) => {
                 tracing::info!(
                     "checkpoint {}: {} records, read in {} ms; the server will be asked for the difference",
@@ -104,10 +107,25 @@ impl Checkpoint {
             }
             Err(error) => {
                 tracing::error!("checkpoint {error}; starting with an empty table");
-                self.refused = Some(error.to_string());
+                self.refused = Some(error);
                 None
             }
         }
+    }
+
+    /// Reads on a thread of its own: a disk that hangs must not keep the node from asking its servers.
+    fn load_in_time(&self, epoch: u64) -> Result<Option<Table>, String> {
+        let (path, table) = (self.path.clone(), self.table.clone());
+        let (done, loaded) = bounded(1);
+        let read = move || {
+            let _ = done.send(load(&path, &table, epoch).map_err(|error| error.to_string()));
+        };
+        let no_thread = |error| format!("{}: no thread to read it: {error}", self.path.display());
+        std::thread::Builder::new().name("checkpoint-load".into()).spawn(read).map_err(no_thread)?;
+        loaded.recv_timeout(LOAD).unwrap_or_else(|_| {
+            let waited = LOAD.as_secs();
+            Err(format!("{}: not read within {waited} s, the disk does not answer", self.path.display()))
+        })
     }
 
     /// Starts a due checkpoint, or continues one. Returns the time of the next call.

@@ -84,6 +84,26 @@ fn main() -> std::io::Result<()> {
     for (i, request) in requests.iter().enumerate() {
         write("control", &format!("request-{i}"), request.as_bytes())?;
     }
+    let one = "GET /healthz HTTP/1.1\r\nHost: rs-a:9830\r\nUser-Agent: x\r\n\r\n";
+    for (name, text) in [
+        ("kept", one.to_owned()),
+        ("pipelined", one.repeat(3)),
+        (
+            "old",
+            "GET /metrics?x=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET http://a/ HTTP/1.0\r\n\r\n"
+                .to_owned(),
+        ),
+        ("body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned()),
+        ("endless", format!("GET /{}", "a".repeat(9_000))),
+        ("garbage", "\u{16}\u{3}\u{1} GET\r\n\r\n".to_owned()),
+    ] {
+        write("http", name, &[&[7], text.as_bytes()].concat())?;
+    }
+    // Steps as `http` reads them: pieces of a request, pauses, partial reads, the end of input.
+    let piece = |text: &str| [&[3, text.len() as u8], text.as_bytes()].concat();
+    let slow = [piece("GET / HTTP/1.1\r\n"), vec![0, 9, 0], piece("Host: a\r\n\r\n"), vec![1, 9, 0, 39, 17]]
+        .concat();
+    write("http", "slow", &[&[0], slow.as_slice(), &[1, 255], slow.as_slice(), &[250]].concat())?;
     let fixtures =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../route-server/src/source/fpm/fixtures");
     for name in ["frr-8.4.4-routes", "frr-8.4.4-groups"] {
