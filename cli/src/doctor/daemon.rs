@@ -21,6 +21,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         }
     };
     let mut findings = vec![daemon(&status)];
+    findings.extend(super::threads::findings(&status.threads));
     findings.extend(servers(&status));
     findings.extend(forwarding(&status));
     if status.kind == Kind::Dataplane

@@ -5,6 +5,7 @@
 mod daemon;
 mod finding;
 mod machine;
+mod threads;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::threads::Monitor;
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
 use fibcast_dataplane::config::Config;
@@ -71,6 +72,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
+    let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     tracing::info!(
         "{}: {} ports, {} workers",
         config.node.name,

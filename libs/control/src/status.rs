@@ -61,6 +61,41 @@ pub struct Status {
     /// Dataplane: forwarding state of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
+    /// Threads with a heartbeat.
+    #[serde(default)]
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// A thread of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// Name, unique in the daemon.
+    pub name: String,
+    /// State.
+    pub state: ThreadState,
+    /// Milliseconds since its last heartbeat.
+    pub age_ms: u64,
+    /// Age above which it is stalled.
+    pub limit_ms: u64,
+    /// It is on the way of a route or a packet: the node is unhealthy without it.
+    pub essential: bool,
+    /// Times that its work was started again after a panic.
+    pub restarts: u64,
+    /// Text of its last panic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_panic: Option<String>,
+}
+
+/// State of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThreadState {
+    /// It makes progress.
+    Running,
+    /// It has made none for longer than its limit.
+    Stalled,
+    /// It has panicked, and is not started again.
+    Panicked,
 }
 
 /// Status of one copy of the table.
@@ -361,12 +396,21 @@ pub struct KernelStatus {
     pub pending: u64,
     /// Whether a batch is being written.
     pub busy: bool,
+    /// Milliseconds since the batch that is being written was accepted.
+    #[serde(default)]
+    pub busy_ms: u64,
     /// Batches written since the start.
     pub batches: u64,
     /// Messages written since the start.
     pub written: u64,
     /// Routes refused by the kernel since the start.
     pub refusals: u64,
+    /// Refused routes are no fault here (`[kernel] accept_refused`).
+    #[serde(default)]
+    pub refusals_accepted: bool,
+    /// The last refused route with the kernel's reason; none while nothing is refused.
+    #[serde(default)]
+    pub last_refusal: Option<String>,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
     /// The last error.

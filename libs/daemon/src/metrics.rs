@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
-use fibcast_control::status::{Kind, Role, Status};
+use fibcast_control::status::{Kind, Role, Status, ThreadState};
 use fibcast_control::tables::WorkerList;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -78,6 +78,11 @@ struct QueueLabel {
     port: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ThreadLabel {
+    thread: String,
+}
+
 /// All metrics of a daemon as text.
 pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     let mut registry = Registry::with_prefix("fibcast");
@@ -132,6 +137,26 @@ fn sources(registry: &mut Registry, status: &Status) {
     registry.register("source_routes", "Routes that a source has", routes);
     registry.register("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
     registry.register("source_denied", "Announcements that a source's filter denied", denied);
+}
+
+/// Metrics of the daemon's threads.
+fn threads(registry: &mut Registry, status: &Status) {
+    let age = Family::<ThreadLabel, Gauge<f64, AtomicU64>>::default();
+    let unwell = Family::<ThreadLabel, Gauge>::default();
+    let restarts = Family::<ThreadLabel, Counter>::default();
+    for thread in &status.threads {
+        let label = ThreadLabel { thread: thread.name.clone() };
+        age.get_or_create(&label).set(thread.age_ms as f64 / 1_000.0);
+        unwell.get_or_create(&label).set(i64::from(thread.state != ThreadState::Running));
+        restarts.get_or_create(&label).inc_by(thread.restarts);
+    }
+    registry.register("thread_heartbeat_age_seconds", "Since the thread's last heartbeat", age);
+    registry.register("thread_stalled", "1 when the thread makes no progress or has panicked", unwell);
+    registry.register(
+        "thread_restarts",
+        "Times that the thread's work was restarted after a panic",
+        restarts,
+    );
 }
 
 /// Metrics of the origins that a route server knows.
@@ -254,6 +279,7 @@ fn node(registry: &mut Registry, status: &Status) {
     routes.get_or_create(&FamilyLabel { family: "ipv6" }).set(whole(status.table.ipv6_routes));
     registry.register("routes", "Routes in the forwarding table", routes);
 
+    threads(registry, status);
     sources(registry, status);
     origins(registry, status);
 

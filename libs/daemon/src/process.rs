@@ -24,6 +24,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         refused: Refused::default(),
         kernel: None,
         forwarding: None,
+        threads: crate::threads::show(),
     }
 }
 
