@@ -11,8 +11,12 @@
 //! The [`Monitor`] logs stalls and recoveries, tells systemd's watchdog that all is well, and ends the process for its supervisor when an
 //! essential thread has panicked, or makes no progress for `[node] stall_exit_s`. [`judge`] is its rule.
 //!
+//! Debug builds can be told to let a thread panic (`fault`).
+//!
 //! The registry belongs to the process, as signals and the log do.
 
+#[cfg(debug_assertions)]
+mod fault;
 mod judge;
 mod monitor;
 
@@ -76,9 +80,19 @@ struct Slot {
     dead: AtomicBool,
     /// It ended in order, or was given up: no longer of interest.
     ended: AtomicBool,
+    /// A fault test wants it to panic.
+    #[cfg(debug_assertions)]
+    to_panic: AtomicBool,
 }
 
 impl Slot {
+    #[inline]
+    fn beat(&self, now: Instant) {
+        self.beat_ms.store(REGISTRY.ms(now), Ordering::Relaxed);
+        #[cfg(debug_assertions)]
+        fault::strike(self);
+    }
+
     fn last_panic(&self) -> MutexGuard<'_, Option<String>> {
         self.last_panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,6 +148,8 @@ pub fn register(task: Task) -> Heartbeat {
         last_panic: Mutex::default(),
         dead: AtomicBool::new(false),
         ended: AtomicBool::new(false),
+        #[cfg(debug_assertions)]
+        to_panic: AtomicBool::new(false),
     });
     let mut slots = registry.slots();
     slots.retain(|slot| !slot.ended.load(Ordering::Relaxed));
@@ -150,7 +166,7 @@ thread_local! {
 pub fn beat() {
     OWN.with_borrow(|own| {
         if let Some(slot) = own {
-            slot.beat_ms.store(REGISTRY.ms(Instant::now()), Ordering::Relaxed);
+            slot.beat(Instant::now());
         }
     });
 }
@@ -186,7 +202,7 @@ impl Heartbeat {
     /// The same for a thread that knows the time.
     #[inline]
     pub fn beat_at(&self, now: Instant) {
-        self.slot.beat_ms.store(REGISTRY.ms(now), Ordering::Relaxed);
+        self.slot.beat(now);
     }
 
     /// Runs work that the thread can begin anew: after a panic, which is logged and shown, the text of the panic.

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::judge::{Judge, Seen, Verdict};
-use super::{REGISTRY, Task};
+use super::{Heartbeat, REGISTRY, Task};
 use crate::{exit, systemd};
 
 /// Interval between two looks.
@@ -34,13 +34,9 @@ impl Monitor {
         let (thread, _) = super::spawn(Task::essential("monitor"), {
             let stop = stop.clone();
             move |heartbeat| {
-                let mut judge = Judge::new(exit_after, Instant::now());
-                let mut watchdog = systemd::Watchdog::new(Instant::now());
-                while !stop.load(Ordering::Acquire) {
-                    let now = Instant::now();
-                    heartbeat.beat_at(now);
-                    look(&mut judge, &mut watchdog, now);
-                    std::thread::park_timeout(PERIOD);
+                let watched = heartbeat.guard(|| watch(exit_after, &stop, heartbeat));
+                if let Err(panic) = watched {
+                    exit::at_once(&format!("nobody watches the threads any more, the process ends: {panic}"));
                 }
             }
         })?;
@@ -60,8 +56,21 @@ impl Drop for Monitor {
     }
 }
 
+fn watch(exit_after: Option<Duration>, stop: &AtomicBool, heartbeat: &Heartbeat) {
+    let mut judge = Judge::new(exit_after, Instant::now());
+    let mut watchdog = systemd::Watchdog::new(Instant::now());
+    while !stop.load(Ordering::Acquire) {
+        let now = Instant::now();
+        heartbeat.beat_at(now);
+        look(&mut judge, &mut watchdog, now);
+        std::thread::park_timeout(PERIOD);
+    }
+}
+
 fn look(judge: &mut Judge, watchdog: &mut systemd::Watchdog, now: Instant) {
     let threads = REGISTRY.living();
+    #[cfg(debug_assertions)]
+    super::fault::look(&threads);
     let seen = threads.iter().map(|slot| Seen {
         id: slot.id,
         name: slot.task.name.clone(),
