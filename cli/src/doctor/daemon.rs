@@ -33,6 +33,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         && let Ok(Answer::Drops(list)) = ask(socket, &DataplaneRequest::Drops.into(), timeout)
     {
         findings.extend(zero_frames(&list));
+        findings.extend(super::limits::findings(&status, &list));
     }
     if status.kind == Kind::Dataplane
         && let Ok(Answer::Ports(list)) = ask(socket, &DataplaneRequest::Ports.into(), timeout)

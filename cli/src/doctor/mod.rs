@@ -4,6 +4,7 @@
 
 mod daemon;
 mod finding;
+mod limits;
 mod machine;
 mod threads;
 

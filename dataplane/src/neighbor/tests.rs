@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::entry::{DELAY_FIRST_PROBE, REACHABLE_TIME};
 use super::*;
 
+/// Most unproven entries of a port.
+const UNPROVEN_LIMIT: usize = 4_096;
+
 const LIMIT: usize = 16_384;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -21,7 +24,7 @@ struct TestTable {
 
 impl TestTable {
     fn new() -> TestTable {
-        TestTable { table: Table::new(LIMIT), now: Instant::now() }
+        TestTable { table: Table::new(LIMIT, UNPROVEN_LIMIT), now: Instant::now() }
     }
 
     fn after(&mut self, seconds: u64) -> Vec<Action> {

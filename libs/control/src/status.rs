@@ -352,6 +352,12 @@ pub struct ForwardingStatus {
     pub published: u64,
     /// Retired generations that workers may still hold.
     pub retired: u64,
+    /// Bytes that they keep from being freed.
+    #[serde(default)]
+    pub retired_bytes: u64,
+    /// Bound of that; route changes wait at it.
+    #[serde(default)]
+    pub retired_bytes_most: u64,
     /// Next hops in use, and those without a known MAC address.
     pub next_hops: u64,
     /// See `next_hops`.
@@ -375,6 +381,22 @@ pub struct ForwardingStatus {
     pub neighbors_refused: u64,
     /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
+    /// What is bounded, and how far it is used.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
+}
+
+/// A bound of the dataplane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// The key of the configuration that sets it.
+    pub key: String,
+    /// Use, in the unit of `most`.
+    pub used: u64,
+    /// The bound.
+    pub most: u64,
+    /// Times since the start that something did not fit.
+    pub hits: u64,
 }
 
 /// Kernel table of an agent.

@@ -259,6 +259,8 @@ fn node(registry: &mut Registry, status: &Status) {
     if let Some(forwarding) = &status.forwarding {
         gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
         gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
+        let held = whole(forwarding.retired_bytes);
+        gauge("forwarding_retired_bytes", "Memory that waits for workers in retired generations", held);
         let pending = whole(forwarding.pending_batches);
         gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
         let failed = i64::from(forwarding.apply_error.is_some());

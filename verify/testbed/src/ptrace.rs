@@ -39,8 +39,10 @@ impl StoppedThread {
 
 impl Drop for StoppedThread {
     fn drop(&mut self) {
-        // Its process may have ended.
-        let _ = ptrace::detach(self.id, None);
+        // Its process may have ended, and cannot be waited for until the tracer has taken note of its thread's end.
+        if ptrace::detach(self.id, None).is_err() {
+            let _ = waitpid(self.id, Some(WaitPidFlag::__WALL));
+        }
     }
 }
 
@@ -54,6 +56,12 @@ pub fn threads(process: u32, name: &str) -> Vec<i32> {
     };
     let paths = tasks.map(|task| task.path()).filter(named);
     paths.filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
+}
+
+/// Whether a process has ended, also while a stopped thread of it keeps it from being waited for.
+pub fn has_ended(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat"))
+        .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fibcast_testbed::Failure;
+use fibcast_testbed::{Failure, ptrace};
 
 use crate::fault::Fault;
 use crate::health;
@@ -93,13 +93,15 @@ impl Case {
         match self.expected {
             Expected::Ends(line) => {
                 let mut said = None;
-                while running.process.runs() && begin.elapsed() < lasting + BACK {
+                let pid = running.process.pid();
+                while !ptrace::has_ended(pid) && begin.elapsed() < lasting + BACK {
                     if let Err(text) = health::check(running.http) {
                         said.get_or_insert((text, begin.elapsed()));
                     }
                     std::thread::sleep(TICK);
                 }
-                let ended = !running.process.runs();
+                let ended = ptrace::has_ended(pid);
+                drop(harm);
                 let took = begin.elapsed().as_secs_f64();
                 let way_out =
                     if ended { format!("the process ends after {took:.1} s") } else { "none".into() };
@@ -141,7 +143,7 @@ impl Case {
                 };
                 let mended = matches!(self.expected, Expected::Mended(_));
                 if mended {
-                    running.healthy(lasting)?;
+                    running.healthy(lasting.max(BACK))?;
                 } else {
                     std::thread::sleep(lasting.saturating_sub(begin.elapsed()));
                 }

@@ -31,8 +31,8 @@ fn stop(comm: &'static str) -> Box<dyn Fault> {
 fn stops() -> [(Subject, &'static str, Expected, &'static str); 13] {
     use Expected::{Healthy, Mended, Told};
     [
-        // The name of the main thread is the program's; its heartbeat is "engine".
-        (RouteServer, "fibcast-route-s", Told("thread engine"), "all sessions: clients take the next server"),
+        // Its heartbeat is "engine".
+        (RouteServer, "main", Told("thread engine"), "all sessions: clients take the next server"),
         (RouteServer, "source bgp", Told("thread source bgp"), "changes of that source"),
         (RouteServer, "monitor", Told("thread monitor"), "nothing; stalls are not acted upon"),
         (Agent, "agent", Told("thread agent"), "route changes here and in the tier below"),

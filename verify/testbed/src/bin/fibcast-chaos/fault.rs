@@ -23,7 +23,7 @@ pub trait Fault: Debug {
 /// A thread stands still, as in a debugger or in a system call that does not return.
 #[derive(Debug)]
 pub struct Stop {
-    /// Its name in the kernel.
+    /// Its name in the kernel; `main` for the main thread, whose name unnamed threads have as well.
     pub comm: &'static str,
 }
 
@@ -33,7 +33,11 @@ impl Fault for Stop {
     }
 
     fn strike(&self, running: &Running) -> Result<Box<dyn Any>, Failure> {
-        let ids = ptrace::threads(running.process.pid(), self.comm);
+        let process = running.process.pid();
+        let ids = match self.comm {
+            "main" => vec![process as i32],
+            name => ptrace::threads(process, name),
+        };
         if ids.is_empty() {
             return Err(Failure::Missing(format!("thread {}", self.comm)));
         }

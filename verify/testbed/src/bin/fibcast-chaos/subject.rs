@@ -138,5 +138,5 @@ fn dataplane(folder: &Path, keys: &str, server: SocketAddr) -> String {
     config::node("subject", folder, keys)
         + &config::sync([server.to_string()], "")
         + &config::workers(&prefix, 128, "0", "")
-        + &config::port("p0", "net_null0,no-rx=1", &["192.0.2.1/24"], "")
+        + &config::port("p0", "net_null0,no-rx=1", &["192.0.2.1/24"], "exception_path = true")
 }
