@@ -325,7 +325,7 @@ fn hosts_that_are_dead_for_long_take_one_place_each_and_are_asked_once_a_second(
 
 #[test]
 fn the_configured_limit_is_the_limit_and_unproven_entries_give_way_first() {
-    let mut context = TestTable { table: Table::new(100), now: Instant::now() };
+    let mut context = TestTable { table: Table::new(100, UNPROVEN_LIMIT), now: Instant::now() };
     let mut actions = Vec::new();
     let host = |port: u16, number: u32| (PortId(port), IpAddr::V4(number.into()));
     (0..60).for_each(|number| context.miss(host(0, number)));
