@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::{ROUTE, Router, frame, wait_until};
-use fibcast_control::{Answer, Request};
+use fibcast_control::protocol::OwnRoute;
+use fibcast_control::{Answer, DataplaneRequest, Request};
 use fibcast_testbed::ptrace::{self, StoppedThread};
 
 fn get(http: SocketAddr, path: &str) -> String {
@@ -57,4 +58,46 @@ fn a_stalled_worker_is_shown_until_it_recovers() {
     wait_until("the worker to recover", || stalled() == 0);
     assert!(router.drops().received > before.received);
     assert!(get(http, "/healthz").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_stalled_worker_delays_no_change_for_the_others_and_ends_the_process_in_the_end() {
+    let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let frames = [frame([10, 1, 2, 3], 1, 64)];
+    let router = Router::start_with_keys(&frames, &format!("http = \"{http}\"\nstall_exit_s = 20"), ROUTE);
+    let forwarding = || match router.ask(Request::Status) {
+        Ok(Answer::Status(status)) => status.forwarding.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
+    let stopped = match StoppedThread::stop(worker) {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    let (begin, before) = (Instant::now(), forwarding());
+    // More generations than a bound by number once allowed.
+    for number in 0..100u8 {
+        let prefix = format!("10.2.{number}.0/24").parse().unwrap();
+        let route = OwnRoute {
+            prefix: Some(prefix),
+            via: vec!["198.51.100.9".parse().unwrap()],
+            ..OwnRoute::default()
+        };
+        router.ask(DataplaneRequest::RouteAdd(Box::new(route))).unwrap();
+    }
+    let after = forwarding();
+    assert!(after.published >= before.published + 90 && after.retired >= 90, "{after:?}");
+    assert!(after.retired_bytes > 0 && after.retired_bytes < after.retired_bytes_most, "{after:?}");
+    wait_until("health to tell", || get(http, "/healthz").contains("worker-0"));
+    wait_until("the end", || ptrace::has_ended(router.pid()));
+    assert!(begin.elapsed() > Duration::from_secs(15), "{:?}", begin.elapsed());
+    drop(stopped);
+    let log = router.log();
+    assert!(
+        log.contains("thread worker-0 has made no progress for 20.") && log.contains("stall_exit_s"),
+        "{log}"
+    );
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use fibcast_control::status::KernelStatus;
 use fibcast_daemon::threads::{self, Heartbeat, Task};
 use fibcast_sync_proto::{Batch, Change, ChangeRef};
@@ -33,6 +33,9 @@ use crate::sink::{Sink, SinkError};
 
 /// Pause before a thread that panicked begins anew.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the end of the agent waits for the thread.
+const END: Duration = Duration::from_secs(5);
 
 /// Commands for the thread.
 enum Work {
@@ -97,7 +100,15 @@ fn supervise(
             }
             Err(error) => tracing::error!("kernel table {}: {error}; retrying", config.table),
         }
-        std::thread::sleep(AGAIN);
+        let until = Instant::now() + AGAIN;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            heartbeat.beat();
+            // Changes are taken and dropped: the next batch holds the whole table.
+            match from.recv_timeout(left) {
+                Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Work::Changes { .. }) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
         heartbeat.beat();
         next = worker::Worker::open(config, status.clone());
         if next.is_ok() {
@@ -183,9 +194,10 @@ impl Sink for KernelSink {
 
 impl Drop for KernelSink {
     fn drop(&mut self) {
-        let _ = self.to.send(Work::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // A thread that is stalled must not keep the agent from ending.
+        match (self.to.send_timeout(Work::End, END), self.thread.take()) {
+            (Ok(()) | Err(SendTimeoutError::Disconnected(_)), Some(thread)) => _ = thread.join(),
+            _ => tracing::error!("the kernel's thread does not end; not waiting for it"),
         }
     }
 }
