@@ -79,8 +79,11 @@ fn a_stalled_worker_delays_no_change_for_the_others_and_ends_the_process_in_the_
     };
     let (begin, before) = (Instant::now(), forwarding());
     // More generations than a bound by number once allowed.
-    for number in 0..100u8 {
-        let prefix = format!("10.2.{number}.0/24").parse().unwrap();
+    for number in 0..2_000u16 {
+        if forwarding().published >= before.published + 100 {
+            break;
+        }
+        let prefix = format!("10.2.{}.{}/32", number / 256, number % 256).parse().unwrap();
         let route = OwnRoute {
             prefix: Some(prefix),
             via: vec!["198.51.100.9".parse().unwrap()],
