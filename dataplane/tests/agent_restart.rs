@@ -197,7 +197,7 @@ impl Host1 {
             rings,
         };
         let control = ControlThread::spawn(control).unwrap();
-        let worker =
+        let (worker, _) =
             thread::spawn(0, 0, Policy::Sleep, stop.clone(), move || Ok((Worker::new(parts), ()))).unwrap();
 
         let (fault, release) = (Arc::new(AtomicU8::new(FINE)), Arc::new(AtomicBool::new(false)));

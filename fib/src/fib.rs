@@ -377,6 +377,7 @@ impl Fib {
             vrfs,
             blocks: self.encoder.arena.snapshot(),
             trie_bytes: self.encoder.arena.used(),
+            trie_retired: self.encoder.arena.retired(),
             groups: self.groups.compiled.clone(),
             slots: self.groups.slots.clone(),
             single_hop: self.groups.single_hop.clone(),

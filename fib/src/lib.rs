@@ -73,7 +73,7 @@ mod types;
 pub use change::{Applied, ApplyError, Change, Limits, TRIE_BYTES};
 pub use fib::Fib;
 pub use generation::{Forward, Generation, Memory};
-pub use publisher::{Publisher, PublisherStats, RETIRED_LIMIT, Reader, Visibility, WorkerStamp};
+pub use publisher::{Publisher, PublisherStats, RETIRED_BYTES, Reader, Visibility, WorkerStamp};
 pub use table::Counts;
 pub use types::{
     Adjacency, AdjacencyState, Group, GroupError, GroupIndex, GroupLabel, MAX_MEMBERS, Member, NextHop,

@@ -32,7 +32,7 @@ fn load(own: &mut Table, fib: &mut Table, kind: Kind) {
     let (to, from) = crossbeam_channel::bounded::<Message>(QUEUE);
     let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
     let begin = Instant::now();
-    if let Err(error) = start(kind, outlet) {
+    if let Err(error) = start("load", kind, outlet) {
         eprintln!("{error}");
         return;
     }

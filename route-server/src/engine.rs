@@ -19,6 +19,7 @@
 mod peers;
 mod queue;
 mod remote_origins;
+mod restart;
 mod role;
 mod status;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report};
 use queue::{Queue, Work};
 use remote_origins::RemoteOrigin;
+use restart::Unconfirmed;
 
 /// Most prefixes processed in one turn.
 const SLICE: usize = 8192;
@@ -93,6 +95,8 @@ struct Source {
     error: Option<String>,
     /// Status report of a live source.
     report: Option<Report>,
+    /// It began anew, and its table has not ended since.
+    unconfirmed: Option<Unconfirmed>,
 }
 
 /// A route server that this one is registered with.
@@ -206,6 +210,7 @@ impl Engine {
                 finished: false,
                 error: None,
                 report: None,
+                unconfirmed: None,
             });
         }
         Ok(engine)
@@ -287,8 +292,19 @@ impl Engine {
     /// A source failed before the end of its table, or a table refused a batch: the server must stop.
     pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
         let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
+        if matches!(message.event, Event::EndOfTable)
+            && let Some(unconfirmed) = source.unconfirmed.take()
+        {
+            for withdrawals in unconfirmed.sweep(message.source) {
+                self.handle_source(now, withdrawals)?;
+            }
+            return self.handle_source(now, message);
+        }
         match message.event {
             Event::Batch(batch) => {
+                if let Some(unconfirmed) = &mut source.unconfirmed {
+                    unconfirmed.hear(&batch);
+                }
                 let Admitted { batch, stopped } = source.gate.admit(&source.table, source.id, batch);
                 source.changes += batch.len() as u64;
                 let commit = commit_source(&mut source.table, source.id, source.distance, &batch)
@@ -319,6 +335,12 @@ impl Engine {
             Event::Failed(reason) => {
                 tracing::error!("source {:?}: {reason}; keeping its routes", source.name);
                 source.error = Some(reason);
+            }
+            Event::Restarted(reason) => {
+                tracing::error!("source {:?}: {reason}; it begins anew, and its routes stay", source.name);
+                source.unconfirmed = Some(Unconfirmed::all_of(&source.table));
+                source.report =
+                    Some(Report { state: "restarting", last_error: Some(reason), ..Report::default() });
             }
             Event::Finished => source.finished = true,
             Event::Report(report) => source.report = Some(report),

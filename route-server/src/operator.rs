@@ -10,7 +10,11 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request};
 use fibcast_control::status::{Kind, Status};
 use fibcast_daemon::process;
+<<<<<<< HEAD
 use fibcast_daemon::waiting::wait_for;
+=======
+use fibcast_daemon::threads::Pulse;
+>>>>>>> health
 use fibcast_sync_agent::agent::kv::{self, Watchers};
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::ShellState;
@@ -39,13 +43,14 @@ pub struct Question {
 pub struct Asking {
     to: Sender<Question>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    owner: Pulse,
 }
 
 impl Asking {
     /// Both ends of the channel; `wake` wakes the owner.
-    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> (Self, Receiver<Question>) {
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>, owner: Pulse) -> (Self, Receiver<Question>) {
         let (to, from) = bounded(WAITING);
-        (Self { to, wake }, from)
+        (Self { to, wake, owner }, from)
     }
 
     /// Sends a request and waits for the answer.
@@ -60,8 +65,12 @@ impl Asking {
             Err(TrySendError::Disconnected(_)) => return Err("the route server is stopping".to_owned()),
         }
         (self.wake)();
+<<<<<<< HEAD
         wait_for("main", || answer.recv_timeout(ANSWER_TIMEOUT))
             .unwrap_or_else(|_| Err("the route server did not answer in time".to_owned()))
+=======
+        self.owner.answer(ANSWER_TIMEOUT, &answer).and_then(|answer| answer)
+>>>>>>> health
     }
 }
 

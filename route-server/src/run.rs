@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, bounded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::threads::{self, Heartbeat, Monitor, Task};
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker};
@@ -22,6 +23,8 @@ use crate::engine::{Engine, EngineError};
 use crate::operator::{self, Asking, Question};
 use crate::source::{self, Message, Outlet, QUEUE};
 
+/// Name of the thread that owns the tables.
+const OWNER: &str = "engine";
 /// Time for sources in one turn.
 const SOURCES: Duration = Duration::from_millis(5);
 
@@ -40,7 +43,8 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     }
     let stop: Arc<AtomicBool> = Arc::default();
     let wake = waking(shell.waker());
-    let (asking, questions) = Asking::new(wake.clone());
+    let heartbeat = threads::register(Task::essential(OWNER));
+    let (asking, questions) = Asking::new(wake.clone(), heartbeat.pulse());
     let _operators = Operators::open(&config.node, move |request| asking.ask(request))
         .map_err(|(_, error)| Failure::work(error))?;
     fibcast_daemon::signals::on_stop({
@@ -55,8 +59,10 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let (to, from_sources) = bounded(QUEUE);
     let threads = start_sources(checked, &to, &wake, &stop)?;
     drop(to);
+    let monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     // The host drops the channel's end that a source may wait for.
-    let outcome = serve(checked, &mut shell, from_sources, questions, &stop);
+    let outcome = serve(checked, &mut shell, from_sources, questions, heartbeat, &stop);
+    drop(monitor);
     stop.store(true, Ordering::Release);
     for thread in threads {
         // A panic of a source was logged already.
@@ -76,8 +82,9 @@ pub fn embed(
     from_sources: Receiver<Message>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
-    let (_asking, questions) = Asking::new(Arc::new(|| ()));
-    serve(checked, shell, from_sources, questions, stop)
+    let heartbeat = threads::register(Task::essential(OWNER));
+    let (_asking, questions) = Asking::new(Arc::new(|| ()), heartbeat.pulse());
+    serve(checked, shell, from_sources, questions, heartbeat, stop)
 }
 
 /// Runs the loop until it is asked to stop, or the engine fails.
@@ -86,6 +93,7 @@ fn serve(
     shell: &mut Shell,
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
+    heartbeat: Heartbeat,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
@@ -98,6 +106,7 @@ fn serve(
         from_sources,
         questions,
         watchers: Watchers::default(),
+        heartbeat,
         waker: shell.waker(),
         stop: stop.clone(),
         failure: None,
@@ -118,7 +127,7 @@ fn start_sources(
 ) -> Result<Vec<JoinHandle<()>>, Failure> {
     let start = |(at, plan): (usize, &crate::config::SourcePlan)| {
         let outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
-        source::start(plan.kind.clone(), outlet)
+        source::start(&plan.origin, plan.kind.clone(), outlet)
             .map_err(|error| Failure::work(format!("source {:?}: {error}", plan.origin)))
     };
     checked.sources.iter().enumerate().map(start).collect()
@@ -129,6 +138,7 @@ struct RouteServer {
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
     watchers: Watchers,
+    heartbeat: Heartbeat,
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     failure: Option<EngineError>,
@@ -136,6 +146,7 @@ struct RouteServer {
 
 impl Host<Engine> for RouteServer {
     fn input(&mut self, now: Duration, node: &mut Node<Engine>, state: &ShellState) {
+        self.heartbeat.beat();
         if let Err(error) = self.hear(now, node.role_mut()) {
             self.fail(error);
         }

@@ -18,6 +18,12 @@ pub trait Sink: Send {
     /// The next batch replaces everything: delete what it does not name, but not before it is applied. Called again with each attempt to
     /// apply that batch.
     fn reset(&mut self) {}
+
+    /// Whether the sink has lost what it was given, for instance because it was started anew. The agent asks at every turn; after "yes",
+    /// the sink gets the whole table.
+    fn has_lost_table(&mut self) -> bool {
+        false
+    }
 }
 
 /// For relays: accepts everything and keeps nothing.

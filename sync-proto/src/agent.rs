@@ -195,6 +195,11 @@ impl AgentCore {
         }
     }
 
+    /// The sink has lost what it was given: it gets everything again.
+    pub fn handle_lost_sink(&mut self) {
+        self.replace_sink();
+    }
+
     /// Pins deletions after this serial for a user other than the sink, such as the writer of a checkpoint; `u64::MAX`: none.
     pub fn keep_deletions(&mut self, after: u64) {
         self.kept_for_others = after;

@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
+<<<<<<< HEAD
 use fibcast_control::status::{ListenerStatus, OriginStatus, Status};
+=======
+use fibcast_control::status::{OriginStatus, Status, ThreadState};
+>>>>>>> health
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -35,6 +39,17 @@ pub fn status_page(status: &Status) -> String {
         table.digest,
         table.changes
     );
+    for thread in &status.threads {
+        let age = thread.age_ms as f64 / 1_000.0;
+        let what = match thread.state {
+            ThreadState::Running if thread.restarts == 0 => continue,
+            ThreadState::Running => format!("was restarted {} times after a panic", thread.restarts),
+            ThreadState::Stalled => format!("has made no progress for {age:.1} s"),
+            ThreadState::Panicked => "has panicked".to_owned(),
+        };
+        let panic = thread.last_panic.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        let _ = writeln!(page, "thread {} {what}{panic}", thread.name);
+    }
     if let Some(sync) = &status.sync {
         let active = sync.active.map_or_else(|| "none".into(), |role| role.to_string());
         let lasted = sync.last_failover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));

@@ -11,6 +11,7 @@ use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
 use fibcast_dataplane::config::Config;
@@ -72,6 +73,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
+    let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     tracing::info!(
         "{}: {} ports, {} workers",
         config.node.name,
@@ -134,7 +136,8 @@ fn handler(
                 let agent_restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
                 let forwarding = view.forwarding();
                 let forwarding = forwarding.map(|known| ForwardingStatus { agent_restarts, ..known });
-                Ok(Answer::Status(Box::new(Status { forwarding, ..status })))
+                // Last: a thread that did not answer in time is stalled by now.
+                Ok(Answer::Status(Box::new(Status { forwarding, threads: threads::show(), ..status })))
             }
             (Request::Routes { all: true, .. }, _) => {
                 Err("only a route server knows every origin's routes".to_owned())

@@ -99,6 +99,7 @@ pub struct Control {
     ports: Vec<PortSetup>,
     fib: Fib,
     publisher: Publisher,
+    limits: Limits,
     neighbors: Table,
     announcer: Announcer,
     recursion: Recursion,
@@ -141,7 +142,7 @@ impl Control {
         recursion.adopt(&own.changes);
         let resolved = recursion.resolve(&setup.ports, &fib);
         fib.apply(&resolved, 0)?;
-        let publisher = Publisher::new(fib.generation());
+        let publisher = Publisher::new(fib.generation()).with_retired_bytes(setup.limits.retired_bytes);
         let mut control = Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.icmp, setup.ports.len()),
@@ -153,7 +154,8 @@ impl Control {
             ports: setup.ports,
             fib,
             publisher,
-            neighbors: Table::new(setup.limits.max_neighbors),
+            limits: setup.limits,
+            neighbors: Table::new(setup.limits.max_neighbors, setup.limits.max_unproven_neighbors),
             announcer: Announcer::default(),
             recursion,
             next_hops: NextHops::default(),

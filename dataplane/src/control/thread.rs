@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use fibcast_daemon::waiting::wait_for;
 
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
+
 use super::{Batch, Control};
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
@@ -26,6 +28,7 @@ pub struct ControlHandle {
     batches: Sender<Batch>,
     questions: Sender<Question>,
     orders: Sender<Order>,
+    pulse: Pulse,
 }
 
 impl ControlHandle {
@@ -50,27 +53,43 @@ impl ControlHandle {
         timeout: Duration,
         question: impl FnOnce(&mut Control) -> A + Send + 'static,
     ) -> Option<A> {
+        // Questions to a stalled thread would fill the channel.
+        if self.pulse.is_stalled() {
+            return None;
+        }
         let (answer, answered) = bounded(1);
         self.order(move |control| {
             let _ = answer.send(question(control));
         });
+<<<<<<< HEAD
         wait_for("control", || answered.recv_timeout(timeout)).ok()
+=======
+        self.pulse.answer(timeout, &answered).ok()
+>>>>>>> health
     }
 
-    /// Sends a query and waits for the answer, at most for `timeout`.
+    /// Sends a query and waits for the answer, at most for `timeout`, and no longer than the thread makes progress.
     pub fn ask<A: Send + 'static>(
         &self,
         timeout: Duration,
         question: impl FnOnce(&Control) -> A + Send + 'static,
     ) -> Option<A> {
+        if self.pulse.is_stalled() {
+            return None;
+        }
         let (answer, answered) = bounded(1);
         let question: Question = Box::new(move |control| {
             let _ = answer.send(question(control));
         });
+<<<<<<< HEAD
         wait_for("control", || {
             self.questions.send_timeout(question, timeout).ok()?;
             answered.recv_timeout(timeout).ok()
         })
+=======
+        self.questions.send_timeout(question, timeout).ok()?;
+        self.pulse.answer(timeout, &answered).ok()
+>>>>>>> health
     }
 }
 
@@ -93,10 +112,10 @@ impl ControlThread {
         let (questions, question_inlet) = bounded(64);
         let (orders, order_inlet) = bounded(256);
         let (stop, stopped) = bounded(0);
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped))?;
-        let handle = ControlHandle { batches, questions, orders };
+        let (thread, pulse) = threads::spawn(Task::essential("control"), move |heartbeat| {
+            run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped, heartbeat)
+        })?;
+        let handle = ControlHandle { batches, questions, orders, pulse };
         Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -118,6 +137,7 @@ fn run(
     questions: &Receiver<Question>,
     orders: &Receiver<Order>,
     stopped: &Receiver<()>,
+    heartbeat: &Heartbeat,
 ) {
     while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
         while control.wants_batches()
@@ -128,7 +148,9 @@ fn run(
         for order in orders.try_iter() {
             order(&mut control);
         }
-        let busy = control.turn(Instant::now());
+        let now = Instant::now();
+        heartbeat.beat_at(now);
+        let busy = control.turn(now);
         for question in questions.try_iter() {
             question(&control);
         }

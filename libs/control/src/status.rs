@@ -67,6 +67,41 @@ pub struct Status {
     /// Dataplane: forwarding state of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
+    /// Threads with a heartbeat.
+    #[serde(default)]
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// A thread of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// Name, unique in the daemon.
+    pub name: String,
+    /// State.
+    pub state: ThreadState,
+    /// Milliseconds since its last heartbeat.
+    pub age_ms: u64,
+    /// Age above which it is stalled.
+    pub limit_ms: u64,
+    /// It is on the way of a route or a packet: the node is unhealthy without it.
+    pub essential: bool,
+    /// Times that its work was started again after a panic.
+    pub restarts: u64,
+    /// Text of its last panic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_panic: Option<String>,
+}
+
+/// State of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThreadState {
+    /// It makes progress.
+    Running,
+    /// It has made none for longer than its limit.
+    Stalled,
+    /// It has panicked, and is not started again.
+    Panicked,
 }
 
 /// Status of one copy of the table.
@@ -342,6 +377,12 @@ pub struct ForwardingStatus {
     pub published: u64,
     /// Retired generations that workers may still hold.
     pub retired: u64,
+    /// Bytes that they keep from being freed.
+    #[serde(default)]
+    pub retired_bytes: u64,
+    /// Bound of that; route changes wait at it.
+    #[serde(default)]
+    pub retired_bytes_most: u64,
     /// Next hops in use, and those without a known MAC address.
     pub next_hops: u64,
     /// See `next_hops`.
@@ -365,6 +406,22 @@ pub struct ForwardingStatus {
     pub neighbors_refused: u64,
     /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
+    /// What is bounded, and how far it is used.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
+}
+
+/// A bound of the dataplane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// The key of the configuration that sets it.
+    pub key: String,
+    /// Use, in the unit of `most`.
+    pub used: u64,
+    /// The bound.
+    pub most: u64,
+    /// Times since the start that something did not fit.
+    pub hits: u64,
 }
 
 /// Kernel table of an agent.
@@ -386,12 +443,21 @@ pub struct KernelStatus {
     pub pending: u64,
     /// Whether a batch is being written.
     pub busy: bool,
+    /// Milliseconds since the batch that is being written was accepted.
+    #[serde(default)]
+    pub busy_ms: u64,
     /// Batches written since the start.
     pub batches: u64,
     /// Messages written since the start.
     pub written: u64,
     /// Routes refused by the kernel since the start.
     pub refusals: u64,
+    /// Refused routes are no fault here (`[kernel] accept_refused`).
+    #[serde(default)]
+    pub refusals_accepted: bool,
+    /// The last refused route with the kernel's reason; none while nothing is refused.
+    #[serde(default)]
+    pub last_refusal: Option<String>,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
     /// The last error.

@@ -6,8 +6,13 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
+<<<<<<< HEAD
     ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, SourceStatus, Status,
     SyncStatus,
+=======
+    ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status, SyncStatus, ThreadState,
+    ThreadStatus,
+>>>>>>> health
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -27,6 +32,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     let mut page = Page(Registry::with_prefix("fibcast"));
     page.node(status);
+    page.threads(&status.threads);
     page.sources(status);
     page.origins(status);
     page.sessions(status);
@@ -134,6 +140,17 @@ impl Page {
         self.counter("log_lines_dropped", help, status.log_lines_dropped);
     }
 
+    fn threads(&mut self, threads: &[ThreadStatus]) {
+        let labels = |thread: &ThreadStatus| vec![("thread", thread.name.clone())];
+        let ages = threads.iter().map(|thread| (labels(thread), thread.age_ms as f64 / 1_000.0));
+        self.shares("thread_heartbeat_age_seconds", "Since the thread's last heartbeat", ages);
+        let unwell = threads.iter().map(|thread| (labels(thread), thread.state != ThreadState::Running));
+        self.gauges("thread_stalled", "1 when the thread makes no progress or has panicked", unwell);
+        let restarts = threads.iter().map(|thread| (labels(thread), thread.restarts));
+        let help = "Times that the thread's work was restarted after a panic";
+        self.counters("thread_restarts", help, restarts);
+    }
+
     fn sync(&mut self, sync: &SyncStatus) {
         let active = match sync.active {
             Some(Role::Primary) => 1,
@@ -172,6 +189,16 @@ impl Page {
     fn forwarding(&mut self, forwarding: &ForwardingStatus) {
         self.gauge("forwarding_serial", "Serial of the generation that workers use", forwarding.serial);
         self.gauge("forwarding_retired", "Retired generations that wait for workers", forwarding.retired);
+        let help = "Memory that waits for workers in retired generations";
+        self.gauge("forwarding_retired_bytes", help, forwarding.retired_bytes);
+        let limits = || forwarding.limits.iter();
+        let labels = |key: &str| vec![("key", key.to_owned())];
+        let used = limits().map(|limit| (labels(&limit.key), limit.used));
+        self.gauges("limit_used", "Use of what the key bounds, in its unit", used);
+        let most = limits().map(|limit| (labels(&limit.key), limit.most));
+        self.gauges("limit_most", "The bound", most);
+        let hits = limits().map(|limit| (labels(&limit.key), limit.hits));
+        self.counters("limit_hits", "Times that something did not fit", hits);
         let pending = forwarding.pending_batches;
         self.gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
         let help = "1 while a batch cannot be applied and the previous table stays in use";

@@ -26,6 +26,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         log_lines_dropped: crate::log::lines_dropped(),
         kernel: None,
         forwarding: None,
+        threads: crate::threads::show(),
     }
 }
 

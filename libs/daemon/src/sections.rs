@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::{ConfigError, Loaded};
 
@@ -22,9 +23,16 @@ pub struct Node {
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
+<<<<<<< HEAD
     /// Allow `http` beyond loopback: anyone who reaches it can read it.
     #[serde(default)]
     pub http_remote: bool,
+=======
+    /// Seconds without progress of a thread on the way of a route or a packet after which the process ends, so that its supervisor restarts
+    /// it; 0: never.
+    #[serde(default = "Node::default_stall_exit_s")]
+    pub stall_exit_s: u32,
+>>>>>>> health
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,
@@ -36,6 +44,15 @@ pub struct Node {
 const MAX_NAME: usize = 64;
 
 impl Node {
+    fn default_stall_exit_s() -> u32 {
+        30
+    }
+
+    /// `stall_exit_s`.
+    pub fn stall_exit(&self) -> Duration {
+        Duration::from_secs(self.stall_exit_s.into())
+    }
+
     /// Checks what types cannot express, in the file of a daemon without ports.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
     std::thread::Builder::new().name("hangup".into()).spawn(move || {
         for _ in signals.forever() {
-            reload();
+            crate::systemd::reloading(&mut reload);
         }
     })?;
     Ok(())

@@ -6,6 +6,7 @@ use fibcast_control::status::ForwardingStatus;
 use fibcast_control::status::{Kind, Status, TableStatus};
 use fibcast_control::tables::{DropCount, DropList, PortList};
 use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::threads::{self, Task};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -21,11 +22,16 @@ fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 fn dataplane(stale: bool) -> Status {
+    // As every thread of a daemon has one.
+    let heartbeat = threads::register(Task::essential("control"));
+    let status = fibcast_daemon::process::status("nh-1", Kind::Dataplane, Duration::ZERO);
+    drop(heartbeat);
     Status {
         ready: true,
+        forwarding: Some(ForwardingStatus::default()),
         stale,
         table: TableStatus { ipv4_routes: 901_899, serial: 7, ..TableStatus::default() },
-        ..fibcast_daemon::process::status("nh-1", Kind::Dataplane, Duration::ZERO)
+        ..status
     }
 }
 
@@ -47,6 +53,8 @@ fn health_follows_the_state_and_metrics_hold_the_figures() {
     assert_eq!(get(address, "/healthz").0, 200);
     let (code, text) = get(address, "/metrics");
     assert_eq!(code, 200);
+    assert!(text.contains("fibcast_thread_heartbeat_age_seconds{thread=\"control\"} 0"), "{text}");
+    assert!(text.contains("fibcast_thread_stalled{thread=\"control\"} 0"), "{text}");
     assert!(text.contains("fibcast_routes{family=\"ipv4\"} 901899"), "{text}");
     assert!(text.contains("fibcast_dropped_packets_total{port=\"p0\",reason=\"no_route\"} 5"), "{text}");
     assert!(get(address, "/status.json").1.contains("\"serial\": 7"));

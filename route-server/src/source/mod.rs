@@ -17,9 +17,16 @@ pub mod pace;
 pub mod replay;
 
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use fibcast_daemon::threads::{self, Task};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
+
+/// Pause before a source that panicked begins anew; doubles each time, since the same input may cause the same panic.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Its bound.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Kind of a source, with its options.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,29 +51,71 @@ impl Kind {
             Kind::Netlink(_) => "netlink",
         }
     }
+
+    /// Whether it follows a routing daemon, and does not read files.
+    fn is_live(&self) -> bool {
+        matches!(self, Kind::Fpm(_) | Kind::Netlink(_))
+    }
 }
 
-/// Spawns a source's thread.
+/// Spawns the thread of the source of `origin`. A source of a routing daemon begins anew after a panic, with a new session; a file would be
+/// the same again, so its source fails.
 ///
 /// # Errors
 /// The system's error if the thread cannot be created.
-pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
-    let name = format!("source {}", outlet.source());
-    std::thread::Builder::new().name(name).spawn(move || {
-        let outcome = match kind {
-            Kind::Static(options) => fixed::run(&options, &outlet),
-            Kind::Mrt(options) => replay::run(&options, &outlet),
-            Kind::Fpm(options) => fpm::run(&options, &outlet),
-            Kind::Netlink(options) => netlink::run(&options, &outlet),
-        };
-        let last = match outcome {
-            Ok(()) => Event::Finished,
-            Err(End::Stopped) => return,
-            Err(End::Failed(reason)) => Event::Failed(reason),
-        };
-        // Without the receiver there is nobody to report to.
-        let _ = outlet.send(last);
-    })
+pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
+    let thread = threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
+        supervise(kind.is_live(), &outlet, || heartbeat.guard(|| run(&kind, &outlet)));
+    });
+    thread.map(|(thread, _)| thread)
+}
+
+fn run(kind: &Kind, outlet: &Outlet) -> Result<(), End> {
+    match kind {
+        Kind::Static(options) => fixed::run(options, outlet),
+        Kind::Mrt(options) => replay::run(options, outlet),
+        Kind::Fpm(options) => fpm::run(options, outlet),
+        Kind::Netlink(options) => netlink::run(options, outlet),
+    }
+}
+
+/// Runs a source until it ends, and reports how.
+fn supervise(is_live: bool, outlet: &Outlet, mut run: impl FnMut() -> Result<Result<(), End>, String>) {
+    let mut pause = FIRST_PAUSE;
+    let last = loop {
+        match run() {
+            Ok(Ok(())) => break Event::Finished,
+            Ok(Err(End::Stopped)) => return,
+            Ok(Err(End::Failed(reason))) => break Event::Failed(reason),
+            Err(panic) if !is_live => {
+                break Event::Failed(format!("its thread panicked: {panic}"));
+            }
+            Err(panic) => {
+                if outlet.send(Event::Restarted(format!("its thread panicked: {panic}"))).is_err() {
+                    return;
+                }
+                if !wait(pause, outlet) {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    };
+    // Without the receiver there is nobody to report to.
+    let _ = outlet.send(last);
+}
+
+/// False: the source should end.
+fn wait(pause: Duration, outlet: &Outlet) -> bool {
+    let until = Instant::now() + pause;
+    while !outlet.stopped() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+    false
 }
 
 #[cfg(test)]
@@ -81,7 +130,7 @@ pub(crate) mod testing {
     pub(crate) fn events(kind: Kind) -> Vec<Event> {
         let (to, from) = crossbeam_channel::bounded(QUEUE);
         let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
-        let thread = start(kind, outlet).unwrap();
+        let thread = start("test", kind, outlet).unwrap();
         let events = from.iter().map(|m| m.event).collect();
         thread.join().unwrap();
         events
@@ -104,5 +153,35 @@ pub(crate) mod testing {
             }
         }
         routes.into_iter().map(|(prefix, path)| format!("{prefix} {path}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn supervised(is_live: bool, outcomes: Vec<Result<Result<(), End>, String>>) -> Vec<String> {
+        let (to, from) = crossbeam_channel::bounded(QUEUE);
+        let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
+        let mut outcomes = outcomes.into_iter();
+        supervise(is_live, &outlet, || outcomes.next().unwrap());
+        drop(outlet);
+        from.iter().map(|message| format!("{:?}", message.event)).collect()
+    }
+
+    #[test]
+    fn a_live_source_begins_anew_after_a_panic() {
+        let events = supervised(true, vec![Err("index 9".into()), Ok(Ok(()))]);
+        assert_eq!(events, ["Restarted(\"its thread panicked: index 9\")", "Finished"]);
+        let events = supervised(true, vec![Err("index 9".into()), Ok(Err(End::Stopped))]);
+        assert_eq!(events, ["Restarted(\"its thread panicked: index 9\")"]);
+    }
+
+    #[test]
+    fn the_source_of_a_file_fails_by_a_panic() {
+        let events = supervised(false, vec![Err("index 9".into())]);
+        assert_eq!(events, ["Failed(\"its thread panicked: index 9\")"]);
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fibcast_daemon::threads;
 use fibcast_sync_proto::GroupValue;
 use ipnet::IpNet;
 
@@ -101,6 +102,7 @@ pub(super) fn run(options: &MrtOptions, outlet: &Outlet) -> Result<(), End> {
 fn first_time(path: &std::path::Path) -> Result<Option<u64>, MrtError> {
     let mut first = None;
     for route in Reader::open(path)? {
+        threads::beat();
         let route = route?;
         first.get_or_insert(route.time_us);
     }
@@ -111,6 +113,7 @@ fn table(options: &MrtOptions, translator: &mut Translator<'_>, outlet: &Outlet)
     let mut batch = Vec::with_capacity(BATCH);
     let mut last: Option<(IpNet, IpAddr)> = None;
     for route in Reader::open(&options.path)? {
+        threads::beat();
         let route = route?;
         // In a RIB dump all peers' entries of a prefix are adjacent; the first peer's counts.
         let another_peers = last.is_some_and(|(prefix, peer)| prefix == route.prefix && peer != route.peer);

@@ -1,6 +1,5 @@
 //! The part of an agent's event loop that does not concern peers: sink, checkpoint, commands from other threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -9,6 +8,7 @@ use fibcast_control::protocol::{Answer, RouteQuery};
 use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{GroupList, RouteList};
 use fibcast_daemon::process;
+use fibcast_daemon::threads::Heartbeat;
 use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
@@ -34,7 +34,7 @@ pub(super) struct AgentHost<'s> {
     sink: &'s mut dyn Sink,
     checkpoint: &'s mut Option<Checkpoint>,
     commands: Receiver<Command>,
-    beats: &'s AtomicU64,
+    heartbeat: &'s Heartbeat,
     watchers: Watchers,
 }
 
@@ -43,13 +43,16 @@ impl<'s> AgentHost<'s> {
         sink: &'s mut dyn Sink,
         checkpoint: &'s mut Option<Checkpoint>,
         commands: Receiver<Command>,
-        beats: &'s AtomicU64,
+        heartbeat: &'s Heartbeat,
     ) -> Self {
-        Self { sink, checkpoint, commands, beats, watchers: Watchers::default() }
+        Self { sink, checkpoint, commands, heartbeat, watchers: Watchers::default() }
     }
 
     /// Passes to the sink what it has not accepted yet.
     fn deliver(&mut self, now: Duration, agent: &mut AgentCore) {
+        if self.sink.has_lost_table() {
+            agent.handle_lost_sink();
+        }
         while let Some(next) = agent.poll_sink(now) {
             if next.replaces {
                 self.sink.reset();
@@ -110,7 +113,7 @@ impl Host<AgentCore> for AgentHost<'_> {
     }
 
     fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.heartbeat.beat();
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }

@@ -12,17 +12,20 @@ mod subset;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
+<<<<<<< HEAD
 use fibcast_daemon::waiting::wait_for;
+=======
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
+>>>>>>> health
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -68,6 +71,7 @@ pub struct AgentHandle {
     started: Instant,
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
+    pulse: Pulse,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,8 +83,6 @@ struct Shared {
     /// The agent was abandoned: nobody waits for its thread any more.
     abandoned: AtomicBool,
     panics: AtomicU64,
-    /// Turns of the event loop.
-    beats: AtomicU64,
     /// Duplicate handles to the listeners, to close them while the loop is stalled.
     listeners: Mutex<Vec<OwnedFd>>,
     /// Handle to the current event loop.
@@ -121,21 +123,18 @@ impl Agent {
             halt: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             panics: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
             listeners: Mutex::new(Vec::new()),
             door: Mutex::new(None),
             bound: Mutex::new(Vec::new()),
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
-        let thread = std::thread::Builder::new()
-            .name("agent".into())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || supervise(config, sink, shell, commands, &shared)
-            })
-            .map_err(ShellError::Poll)?;
-        Ok(AgentHandle { name, started: Instant::now(), shared, security, thread: Some(thread) })
+        let (thread, pulse) = threads::spawn(Task::essential("agent"), {
+            let shared = Arc::clone(&shared);
+            move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
+        })
+        .map_err(ShellError::Poll)?;
+        Ok(AgentHandle { name, started: Instant::now(), shared, security, pulse, thread: Some(thread) })
     }
 }
 
@@ -175,6 +174,7 @@ fn supervise(
     shell: Shell,
     commands: Receiver<Command>,
     shared: &Shared,
+    heartbeat: &Heartbeat,
 ) {
     let mut next = Some((shell, commands));
     let mut checkpoint = config.sync.checkpoint(TABLE);
@@ -182,6 +182,7 @@ fn supervise(
     let table = loaded.unwrap_or_else(|| Table::new(epoch()));
     let mut core = AgentCore::new(core_config(&config), table);
     while !shared.stop.load(Ordering::Acquire) {
+        heartbeat.beat();
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
             Err(e) => {
@@ -196,13 +197,13 @@ fn supervise(
         }
         let upstream = core.config().upstream();
         let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
-        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
-        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
+        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, heartbeat);
+        match heartbeat.guard(|| shell.run(&mut node, &mut host, &shared.halt)) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),
             Err(_) => {
                 shared.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("agent panicked (see above); restarting");
+                tracing::error!("agent: restarting");
             }
         }
         drop(host);
@@ -239,15 +240,16 @@ impl AgentHandle {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Turns of the agent's event loop so far: at least one per second, unless it is stalled.
-    pub fn beats(&self) -> u64 {
-        self.shared.beats.load(Ordering::Relaxed)
+    /// Heartbeat of the agent's thread.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Abandons an agent whose thread is stalled: closes its listeners without waiting for the thread. If the thread ever resumes, it ends;
     /// until then its sink may still be called.
     pub fn abandon(&self) {
         self.shared.abandoned.store(true, Ordering::Release);
+        self.pulse.retire();
         self.ask_to_end();
         for listener in self.shared.listeners().drain(..) {
             // Closing this handle alone would leave the address in use.
@@ -334,11 +336,20 @@ impl AgentHandle {
         let gone = || "the agent is restarting".to_owned();
         let door = self.shared.door().clone().ok_or_else(gone)?;
         let (sender, receiver) = bounded(1);
+<<<<<<< HEAD
         wait_for("agent", || {
             door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
             door.waker.wake();
             receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
         })
+=======
+        door.commands.try_send(command(sender)).map_err(|error| match error {
+            TrySendError::Full(_) => "the agent has too many questions to answer; try again".to_owned(),
+            TrySendError::Disconnected(_) => gone(),
+        })?;
+        door.waker.wake();
+        self.pulse.answer(ANSWER, &receiver)
+>>>>>>> health
     }
 
     /// Stops the agent and waits for its thread.

@@ -8,6 +8,7 @@ use clap::Parser;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::threads::Monitor;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
 use fibcast_sync_agent::kernel::KernelSink;
@@ -67,6 +68,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     };
     let _operators = Operators::open(&file.node, handler).map_err(|(_, error)| Failure::work(error))?;
+    let _monitor = Monitor::start(file.node.stall_exit()).map_err(Failure::work)?;
     tracing::info!("{}: agent runs", file.node.name);
     fibcast_daemon::signals::wait().map_err(Failure::work)?;
     tracing::info!("{}: stops", file.node.name);

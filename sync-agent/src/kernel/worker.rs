@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fibcast_control::status::KernelStatus;
+use fibcast_daemon::threads::{self, Heartbeat};
 use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer, flag, group, kind};
 use fibcast_sync_proto::{Change, Key};
 
 use super::route::{self, Lead};
 use super::table::{RouteKey, Step, Table};
-use super::{Kernel, Work};
+use super::{Kernel, Shared, Work};
 
 /// Receive buffer for acknowledgements and notifications.
 const ROOM: usize = 4 << 20;
@@ -25,6 +25,8 @@ const MESSAGES: usize = 512;
 const NAP: Duration = Duration::from_millis(100);
 /// Longest wait for an acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest part of it without a heartbeat.
+const ACK_NAP: Duration = Duration::from_millis(500);
 /// Refused routes are retried after this time, which doubles up to the longest.
 const RETRY: Duration = Duration::from_secs(1);
 /// See [`RETRY`].
@@ -48,7 +50,7 @@ pub(super) struct Worker {
     retry_at: Option<Instant>,
     retry: Duration,
     audit_at: Option<Instant>,
-    status: Arc<Mutex<KernelStatus>>,
+    status: Shared,
     log: (Option<Instant>, u32),
 }
 
@@ -59,7 +61,7 @@ fn interface(name: &str) -> Option<u32> {
 }
 
 impl Worker {
-    pub fn open(config: &Kernel, status: Arc<Mutex<KernelStatus>>) -> std::io::Result<Self> {
+    pub fn open(config: &Kernel, status: Shared) -> std::io::Result<Self> {
         let monitor = Socket::open(ROOM)?;
         for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
             monitor.subscribe(group)?;
@@ -88,18 +90,20 @@ impl Worker {
                 None => return Err(std::io::Error::other("the kernel's table changes too fast to be read")),
             }
         };
-        worker.status().leftovers = found.len() as u64;
+        worker.show(|status| status.leftovers = found.len() as u64);
         found.keys().for_each(|key| worker.table.found(*key));
         worker.leftovers = Some(found);
         Ok(worker)
     }
 
-    fn status(&self) -> MutexGuard<'_, KernelStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is shown.
+    fn show<T>(&self, change: impl FnOnce(&mut KernelStatus) -> T) -> T {
+        change(&mut self.status.lock().known)
     }
 
-    pub fn run(mut self, from: &Receiver<Work>) {
+    pub fn run(mut self, from: &Receiver<Work>, heartbeat: &Heartbeat) {
         loop {
+            heartbeat.beat();
             let mut nap = NAP;
             for at in [self.retry_at, self.audit_at].into_iter().flatten() {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
@@ -107,7 +111,7 @@ impl Worker {
             match from.recv_timeout(nap) {
                 Ok(Work::Changes { changes, replaces }) => {
                     self.changes(changes, replaces);
-                    self.status().busy = false;
+                    self.status.lock().busy_since = None;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -149,7 +153,7 @@ impl Worker {
             );
         }
         self.write(keys.into_iter().collect());
-        self.status().batches += 1;
+        self.show(|status| status.batches += 1);
     }
 
     /// Corrects these routes.
@@ -190,7 +194,7 @@ impl Worker {
             }
             if writer.bytes().len() >= PORTION || sent.len() >= MESSAGES {
                 self.flush(&mut writer, &mut sent);
-                self.status().pending = (total - n) as u64;
+                self.show(|status| status.pending = (total - n) as u64);
             }
         }
         self.flush(&mut writer, &mut sent);
@@ -202,9 +206,11 @@ impl Worker {
         }
         let (routes, refused) = (self.table.right(), self.refused.len() as u64);
         let (unfit, left_out) = (self.unfit.len() as u64, self.left_out.len() as u64);
-        let mut status = self.status();
-        (status.pending, status.routes, status.refused) = (0, routes, refused);
-        (status.unfit, status.left_out) = (unfit, left_out);
+        self.show(|status| {
+            (status.pending, status.routes, status.refused) = (0, routes, refused);
+            (status.unfit, status.left_out) = (unfit, left_out);
+            status.last_refusal.take_if(|_| refused == 0);
+        });
     }
 
     /// Sends the messages, and handles the kernel's refusals.
@@ -230,7 +236,8 @@ impl Worker {
                     // Another route is there, or ours is missing: in both cases an addition is to be retried.
                     let ours = !matches!(self.table.step(&key), Some(Step::Add(_)));
                     self.table.failed(&key, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
-                    self.complain(key, &error.to_string());
+                    let text = self.complain(key, &error.to_string());
+                    self.show(|status| status.last_refusal = Some(text));
                 }
                 for (key, counts) in sent.values() {
                     if *counts && !there.contains(key) {
@@ -246,14 +253,15 @@ impl Worker {
                 for (key, _) in sent.values() {
                     self.table.failed(key, true);
                 }
-                self.status().last_error = Some(text);
+                self.show(|status| status.last_error = Some(text));
                 self.audit_at = Some(Instant::now() + SETTLE);
             }
         }
-        let mut status = self.status();
-        status.written += sent.len() as u64;
-        status.refusals += refused;
-        drop(status);
+        let written = sent.len() as u64;
+        self.show(|status| {
+            status.written += written;
+            status.refusals += refused;
+        });
         writer.clear();
         sent.clear();
     }
@@ -261,10 +269,16 @@ impl Worker {
     fn exchange(&mut self, bytes: &[u8], last: u32) -> std::io::Result<Vec<(u32, std::io::Error)>> {
         self.socket.send(bytes)?;
         let mut refusals = Vec::new();
+        let mut until = Instant::now() + ACK_TIMEOUT;
         loop {
-            if !self.socket.wait(ACK_TIMEOUT)? {
+            threads::beat();
+            if !self.socket.wait(ACK_NAP)? {
+                if Instant::now() < until {
+                    continue;
+                }
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the kernel does not answer"));
             }
+            until = Instant::now() + ACK_TIMEOUT;
             match self.socket.receive()? {
                 Received::Nothing => {}
                 Received::Lost => return Err(std::io::Error::other("answers of the kernel were lost")),
@@ -300,6 +314,9 @@ impl Worker {
                         // Routes with our protocol number that we would not write are to be deleted.
                         let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
                         found.insert((vrf, route.prefix), lead);
+                    }
+                    if message.is_none() {
+                        threads::beat();
                     }
                     true
                 });
@@ -340,19 +357,19 @@ impl Worker {
         match self.dump() {
             Ok(Some(found)) => {
                 wrong.extend(self.table.audit(&found));
-                self.status().audits += 1;
+                self.show(|status| status.audits += 1);
                 self.write(wrong.into_iter().collect());
             }
             Ok(None) => self.audit_at = Some(Instant::now() + SETTLE),
             Err(error) => {
                 tracing::error!("kernel table {}: reading it: {error}", self.config.table);
-                self.status().last_error = Some(error.to_string());
+                self.show(|status| status.last_error = Some(error.to_string()));
                 self.audit_at = Some(Instant::now() + LONGEST_RETRY);
             }
         }
     }
 
-    fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) {
+    fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) -> String {
         let text = format!("{prefix} in VRF {vrf}: {reason}");
         let now = Instant::now();
         if self.log.0.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {
@@ -362,6 +379,7 @@ impl Worker {
         if self.log.1 <= LINES {
             tracing::warn!("kernel table {}: {text}", self.config.table);
         }
-        self.status().last_error = Some(text);
+        self.show(|status| status.last_error = Some(text.clone()));
+        text
     }
 }

@@ -68,6 +68,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
             Event::Batch(_) => "batch",
             Event::EndOfTable => "end",
             Event::Failed(_) => "failed",
+            Event::Restarted(_) => "restarted",
             Event::Finished => "finished",
             Event::Report(_) => "report",
         })
@@ -144,7 +145,7 @@ fn a_source_that_waits_stops_when_asked() {
     let (to, from) = crossbeam_channel::bounded(8);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());
-    let thread = crate::source::start(Kind::Mrt(options), outlet).unwrap();
+    let thread = crate::source::start("replay", Kind::Mrt(options), outlet).unwrap();
     assert_eq!(from.iter().take(2).count(), 2);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     thread.join().unwrap();
