@@ -10,11 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request};
 use fibcast_control::status::{Kind, Status};
 use fibcast_daemon::process;
-<<<<<<< HEAD
-use fibcast_daemon::waiting::wait_for;
-=======
 use fibcast_daemon::threads::Pulse;
->>>>>>> health
 use fibcast_sync_agent::agent::kv::{self, Watchers};
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::ShellState;
@@ -65,12 +61,7 @@ impl Asking {
             Err(TrySendError::Disconnected(_)) => return Err("the route server is stopping".to_owned()),
         }
         (self.wake)();
-<<<<<<< HEAD
-        wait_for("main", || answer.recv_timeout(ANSWER_TIMEOUT))
-            .unwrap_or_else(|_| Err("the route server did not answer in time".to_owned()))
-=======
         self.owner.answer(ANSWER_TIMEOUT, &answer).and_then(|answer| answer)
->>>>>>> health
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::fmt::Write;
 
-<<<<<<< HEAD
-use fibcast_control::status::{ListenerStatus, OriginStatus, Status};
-=======
-use fibcast_control::status::{OriginStatus, Status, ThreadState};
->>>>>>> health
+use fibcast_control::status::{ListenerStatus, OriginStatus, Status, ThreadState};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};

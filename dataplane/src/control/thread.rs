@@ -5,7 +5,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use fibcast_daemon::waiting::wait_for;
 
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 
@@ -61,11 +60,7 @@ impl ControlHandle {
         self.order(move |control| {
             let _ = answer.send(question(control));
         });
-<<<<<<< HEAD
-        wait_for("control", || answered.recv_timeout(timeout)).ok()
-=======
         self.pulse.answer(timeout, &answered).ok()
->>>>>>> health
     }
 
     /// Sends a query and waits for the answer, at most for `timeout`, and no longer than the thread makes progress.
@@ -81,15 +76,8 @@ impl ControlHandle {
         let question: Question = Box::new(move |control| {
             let _ = answer.send(question(control));
         });
-<<<<<<< HEAD
-        wait_for("control", || {
-            self.questions.send_timeout(question, timeout).ok()?;
-            answered.recv_timeout(timeout).ok()
-        })
-=======
         self.questions.send_timeout(question, timeout).ok()?;
         self.pulse.answer(timeout, &answered).ok()
->>>>>>> health
     }
 }
 

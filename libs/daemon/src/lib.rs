@@ -6,15 +6,11 @@
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
 //! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
 //!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
-<<<<<<< HEAD
 //! * [`listener`]: admission of connections and bounds, for everything that accepts some;
-=======
 //! * [`threads`]: every thread's heartbeat, and the monitor that tells a stall, or ends the process; [`systemd`] hears of it;
->>>>>>> health
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
-//! * [`waiting`]: which thread a request waits for;
 //! * [`cpu`]: the processor is one that the program was built for.
 
 pub mod config;
@@ -31,9 +27,5 @@ pub mod operators;
 pub mod process;
 pub mod sections;
 pub mod signals;
-<<<<<<< HEAD
-pub mod waiting;
-=======
 pub mod systemd;
 pub mod threads;
->>>>>>> health

@@ -6,13 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-<<<<<<< HEAD
     ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, SourceStatus, Status,
-    SyncStatus,
-=======
-    ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status, SyncStatus, ThreadState,
-    ThreadStatus,
->>>>>>> health
+    SyncStatus, ThreadState, ThreadStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;

@@ -23,16 +23,13 @@ pub struct Node {
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
-<<<<<<< HEAD
     /// Allow `http` beyond loopback: anyone who reaches it can read it.
     #[serde(default)]
     pub http_remote: bool,
-=======
     /// Seconds without progress of a thread on the way of a route or a packet after which the process ends, so that its supervisor restarts
     /// it; 0: never.
     #[serde(default = "Node::default_stall_exit_s")]
     pub stall_exit_s: u32,
->>>>>>> health
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,

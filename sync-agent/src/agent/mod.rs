@@ -21,11 +21,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
-<<<<<<< HEAD
-use fibcast_daemon::waiting::wait_for;
-=======
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
->>>>>>> health
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
@@ -336,20 +332,12 @@ impl AgentHandle {
         let gone = || "the agent is restarting".to_owned();
         let door = self.shared.door().clone().ok_or_else(gone)?;
         let (sender, receiver) = bounded(1);
-<<<<<<< HEAD
-        wait_for("agent", || {
-            door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
-            door.waker.wake();
-            receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
-        })
-=======
         door.commands.try_send(command(sender)).map_err(|error| match error {
             TrySendError::Full(_) => "the agent has too many questions to answer; try again".to_owned(),
             TrySendError::Disconnected(_) => gone(),
         })?;
         door.waker.wake();
         self.pulse.answer(ANSWER, &receiver)
->>>>>>> health
     }
 
     /// Stops the agent and waits for its thread.

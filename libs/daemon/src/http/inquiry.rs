@@ -16,7 +16,7 @@ use mio::Waker;
 use super::connection::Answer;
 use super::pages::{self, Page, Pages};
 use crate::control::Handler;
-use crate::waiting::{self, Waiting};
+use crate::{health, threads};
 
 /// Time for the daemon to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +38,6 @@ pub(super) struct Inquiry {
     next: Pages<bool>,
     /// The next one starts at this time or later.
     from: Duration,
-    waiting: Waiting,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,10 +47,7 @@ impl Inquiry {
     pub fn start(handler: Arc<dyn Handler>, waker: Arc<Waker>) -> io::Result<Self> {
         let (orders, ordered) = channel::<Pages<bool>>();
         let (made, fetched) = channel();
-        let waiting = Waiting::default();
-        let here = waiting.clone();
         let thread = std::thread::Builder::new().name("http-status".into()).spawn(move || {
-            waiting::report_to(&here);
             for wanted in ordered {
                 let pages = catch_unwind(AssertUnwindSafe(|| pages::make(wanted, handler.as_ref())));
                 if made.send(pages.unwrap_or_else(|_| failed(wanted))).is_err() {
@@ -66,7 +62,6 @@ impl Inquiry {
             running: None,
             next: Pages::default(),
             from: Duration::ZERO,
-            waiting,
             thread: Some(thread),
         })
     }
@@ -76,6 +71,10 @@ impl Inquiry {
     /// # Errors
     /// The daemon has not answered for too long: the text for the asker.
     pub fn ask(&mut self, now: Duration, page: Page) -> Result<(), String> {
+        if page == Page::Health {
+            // A thread that makes no progress is named at once: whoever asks would wait for it.
+            stalled()?;
+        }
         match &self.running {
             Some((since, _)) if now.saturating_sub(*since) >= PATIENCE => Err(self.overdue(now)),
             Some((_, wanted)) if *wanted.at(page) => Ok(()),
@@ -119,11 +118,16 @@ impl Inquiry {
     pub fn overdue(&self, now: Duration) -> String {
         let since = self.running.map_or(now, |(since, _)| since);
         let waited = now.saturating_sub(since).as_secs_f64();
-        match self.waiting.of() {
-            Some(thread) => format!("the {thread} thread has not answered for {waited:.1} s"),
-            None => format!("the daemon has not told its status for {waited:.1} s"),
-        }
+        let unknown = || format!("the daemon has not told its status for {waited:.1} s");
+        stalled().err().unwrap_or_else(unknown)
     }
+}
+
+/// # Errors
+/// The threads that make no progress.
+fn stalled() -> Result<(), String> {
+    let threads = threads::show();
+    if threads.is_empty() { Ok(()) } else { health::threads(&threads) }
 }
 
 impl Drop for Inquiry {
