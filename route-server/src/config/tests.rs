@@ -82,7 +82,7 @@ fn wrong_values_of_live_sources_name_line_and_key() {
         (fpm("quiet_s = 1"), "x.toml:8: source[0].quiet_s: expected 5 to 3600 seconds, found 1"),
         (
             fpm("sentinel = \"2001:db8::1/64\""),
-            "x.toml:8: source[0].sentinel: expected a prefix without host",
+            "x.toml:8: source[0].sentinel: expected one IPv6 address (/128)",
         ),
         (fpm("ports = { eth1 = \"\" }"), "x.toml:8: source[0].ports: eth1: expected the name of a port"),
         (fpm_elsewhere, "x.toml:7: source[0].listen: FPM has no authentication"),

@@ -1,10 +1,10 @@
 //! The keys of live sources: `fpm` and `netlink`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::SourceKeys;
@@ -17,9 +17,6 @@ const MAIN: u32 = 254;
 const QUIET_S: u64 = 5;
 /// How long the routes of a lost zebra stay, in seconds.
 const HOLD_S: u64 = 300;
-
-/// Sorts after all prefixes that are routed, and before `ff00::/8`.
-const SENTINEL: Ipv6Addr = Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
 
 /// `protocol`: accepted protocols.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -119,14 +116,11 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
     }
     let how = how(source)?;
     let sentinel = match source.sentinel {
-        None => Ipv6Net::new_assert(SENTINEL, 128).into(),
+        None => fpm::Sentinel::default(),
         Some(_) if how == How::Quiet => {
             return Err(("sentinel", "has no effect with end_of_table = \"quiet\"".to_owned()));
         }
-        Some(net) if net.trunc() != net => {
-            return Err(("sentinel", format!("expected a prefix without host bits, found {net}")));
-        }
-        Some(net) => net,
+        Some(prefix) => fpm::Sentinel::new(prefix).map_err(|reason| ("sentinel", reason))?,
     };
     let hold = source.hold_s.unwrap_or(HOLD_S);
     let rules = fpm::Rules {

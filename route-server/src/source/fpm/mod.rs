@@ -14,6 +14,7 @@ pub mod frame;
 #[cfg(test)]
 mod later_frr;
 mod receiver;
+mod sentinel;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use receiver::{FpmError, Receiver, Rules};
+pub use sentinel::Sentinel;
 
 use super::feed::Feed;
 use super::outlet::{BATCH, End, Outlet};
@@ -142,7 +144,7 @@ impl FpmServer<'_> {
                 self.receiver.disconnected(Instant::now());
             }
             tracing::info!("source {:?}: zebra connected from {peer}", self.options.origin);
-            self.receiver.connected(Instant::now());
+            self.receiver.connected(Instant::now(), peer.port());
             self.session = Some(Session { stream, peer, buffer: vec![0; BUFFER], filled: 0 });
         }
     }

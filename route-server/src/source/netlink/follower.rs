@@ -191,7 +191,7 @@ impl Follower {
 
     /// True once: the table is complete, and the end of the table follows the current changes.
     pub fn turn(&mut self, now: Instant) -> bool {
-        self.whole && self.end.reached(now, &self.figures())
+        self.whole && self.end.reached(now, &self.figures()).is_some()
     }
 
     /// Net changes for the RIB, about `limit` at most; empty if there are none.

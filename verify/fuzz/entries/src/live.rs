@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fibcast_netlink::Messages;
 use fibcast_route_server::source::RouteChange;
-use fibcast_route_server::source::fpm::{Receiver, Rules};
+use fibcast_route_server::source::fpm::{Receiver, Rules, Sentinel};
 use fibcast_route_server::source::mirror::{How, Policy};
 use fibcast_route_server::source::netlink::Follower;
 use ipnet::IpNet;
@@ -43,12 +43,12 @@ pub fn fpm(data: &[u8]) {
         policy: policy(),
         how: How::Either,
         quiet: Duration::from_secs(5),
-        sentinel: "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap(),
+        sentinel: Sentinel::default(),
         hold: Some(Duration::from_secs(1)),
     };
     let mut now = Instant::now();
     let mut receiver = Receiver::new("fuzz", rules);
-    receiver.connected(now);
+    receiver.connected(now, 1);
     let mut rib = HashSet::new();
     let mut buffer: Vec<u8> = Vec::new();
     loop {
@@ -62,7 +62,7 @@ pub fn fpm(data: &[u8]) {
             Err(_) => {
                 buffer.clear();
                 receiver.disconnected(now);
-                receiver.connected(now);
+                receiver.connected(now, 1);
             }
         }
         assert!(buffer.len() <= usize::from(u16::MAX), "a frame that is complete was not taken");
