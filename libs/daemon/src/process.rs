@@ -22,6 +22,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         peers: Vec::new(),
         origins: Vec::new(),
         refused: Refused::default(),
+        listeners: crate::listener::all(),
         kernel: None,
         forwarding: None,
     }
