@@ -45,7 +45,8 @@ pub fn socket_owner(local: SocketAddr, remote: SocketAddr) -> Result<Option<u32>
     let mut buffer = vec![0; ROOM];
     let n = socket.recv(&mut buffer.as_mut_slice(), 0)?;
     let answer = Messages::new(buffer.get(..n).unwrap_or_default()).next();
-    let answer = answer.ok_or(ErrorKind::UnexpectedEof)?.map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
+    let answer =
+        answer.ok_or(ErrorKind::UnexpectedEof)?.map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
     match answer.kind {
         kind::ERROR => match answer.error() {
             Some(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(None),
@@ -110,9 +111,12 @@ mod tests {
     #[test]
     fn the_other_end_of_a_local_connection_is_ours_over_ipv4_ipv6_and_mapped_addresses() {
         let own = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
-        for (listen, to) in
-            [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.1"), ("127.0.0.1", "::ffff:127.0.0.1")]
-        {
+        for (listen, to) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::", "127.0.0.1"),
+            ("127.0.0.1", "::ffff:127.0.0.1"),
+        ] {
             let Some((_client, accepted)) = connected(listen, to) else { continue };
             assert_eq!(owner(&accepted), Some(own), "{listen} {to}");
         }

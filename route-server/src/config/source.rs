@@ -1,6 +1,7 @@
 //! `[[source]]`: protocol instances, either live ([`live`]) or from files.
 
 mod live;
+mod users;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,10 @@ pub struct SourceKeys {
     pub peer: Option<IpAddr>,
     /// `fpm`: where zebra connects.
     listen: live::Listen,
-    /// `fpm`: addresses that may connect besides this host.
+    /// `fpm`: addresses beyond loopback that may connect.
     allow: live::Allow,
+    /// `fpm`: users of this host that may connect, by name or id.
+    users: live::Users,
     /// `netlink`: number of the kernel table to mirror.
     table: Option<u32>,
     /// `fpm`: kernel tables besides the main one, with their VRFs.
@@ -55,13 +58,13 @@ pub struct SourceKeys {
     protocol: Option<live::ProtocolKey>,
     /// `fpm`, `netlink`: interfaces, with the port of NIC hosts that each stands for.
     ports: live::PortNames,
-    /// `fpm`: `"either"`, `"sentinel"` or `"quiet"`.
+    /// `fpm`: what makes the source ready the first time: `"either"`, `"sentinel"` or `"quiet"`.
     end_of_table: Option<String>,
-    /// `fpm`: the route that marks the end of the table.
+    /// `fpm`: the route that marks the end of the table, one IPv6 address.
     sentinel: live::Sentinel,
-    /// `fpm`, `netlink`: quiet time in seconds that counts as the end of the table.
+    /// `fpm`, `netlink`: quiet time in seconds after which no more routes are expected.
     quiet_s: Option<u64>,
-    /// `fpm`: how long the routes of a lost zebra stay, in seconds; 0: forever.
+    /// `fpm`: how long the routes of a lost zebra stay, in seconds without it since its last complete table; 0: forever.
     hold_s: Option<u64>,
 }
 

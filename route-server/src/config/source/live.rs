@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::SourceKeys;
+use super::{SourceKeys, users};
 use crate::source::mirror::{How, Policy};
 use crate::source::{fpm, netlink};
 
@@ -82,6 +82,7 @@ pub(super) fn given(source: &SourceKeys) -> Vec<&'static str> {
     let keys = [
         ("listen", source.listen.is_some()),
         ("allow", source.allow.is_some()),
+        ("users", source.users.is_some()),
         ("table", source.table.is_some()),
         ("vrfs", source.vrfs.is_some()),
         ("protocol", source.protocol.is_some()),
@@ -104,7 +105,7 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
         .ok_or(("listen", "missing: a source of kind \"fpm\" waits for zebra at an address".to_owned()))?;
     let allow = source.allow.clone().unwrap_or_default();
     if !listen.ip().is_loopback() && allow.is_empty() {
-        let reason = "FPM has no authentication: beyond loopback, list the addresses of zebras in `allow`";
+        let reason = "FPM has no authentication: beyond loopback, list the addresses of zebras in `allow`; none is allowed by default";
         return Err(("listen", reason.to_owned()));
     }
     let mut vrfs = BTreeMap::from([(MAIN, source.vrf)]);
@@ -130,14 +131,16 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
         sentinel,
         hold: (hold > 0).then_some(Duration::from_secs(hold)),
     };
-    Ok(fpm::FpmOptions { origin: source.origin.clone(), listen, allow, rules })
+    let users = users::ids(source.users.as_deref()).map_err(|reason| ("users", reason))?;
+    let admission = fpm::Admission { users, allow };
+    Ok(fpm::FpmOptions { origin: source.origin.clone(), listen, admission, rules })
 }
 
 /// A `netlink` source.
 pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, WrongKey> {
-    let of_fpm = given(source)
-        .into_iter()
-        .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
+    let of_fpm = given(source).into_iter().find(|name| {
+        matches!(*name, "listen" | "allow" | "users" | "vrfs" | "end_of_table" | "sentinel" | "hold_s")
+    });
     if let Some(name) = of_fpm {
         return Err((name, "is not used by a source of kind \"netlink\"".to_owned()));
     }
@@ -193,6 +196,8 @@ fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong
 pub(super) type Listen = Option<SocketAddr>;
 /// See [`Listen`].
 pub(super) type Allow = Option<Vec<IpAddr>>;
+/// See [`Listen`].
+pub(super) type Users = Option<Vec<users::UserKey>>;
 /// See [`Listen`].
 pub(super) type Vrfs = Option<BTreeMap<String, u32>>;
 /// See [`Listen`].
