@@ -19,6 +19,8 @@ pub mod frame;
 mod later_frr;
 mod receiver;
 mod sentinel;
+#[cfg(test)]
+mod sockets;
 pub mod takeover;
 #[cfg(test)]
 mod tests;
