@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use fibcast_mrt::Reader;
 use serde::Deserialize;
 
 use crate::filter::{Filter, FilterError, FilterKeys, LengthKeys};
@@ -202,6 +203,35 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
     let updates = source.updates.clone();
     let kind = Kind::Mrt(replay::MrtOptions { path, updates, pace, start_at_us, peer: source.peer, vrf });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
+}
+
+/// Looks into the files of all sources: what is wrong with them is better known before the start than after it.
+pub(super) fn check_content<T>(loaded: &Loaded<T>, sources: &[SourcePlan]) -> Result<(), ConfigError> {
+    for (at, source) in sources.iter().enumerate() {
+        let error = |name, reason: String| {
+            Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
+        };
+        match &source.kind {
+            Kind::Static(options) => {
+                if let Err(wrong) = fixed::read(&options.path) {
+                    return error("path", wrong.to_string());
+                }
+            }
+            // The beginning shows whether it is MRT at all. A whole table takes seconds: the source reads it when it starts.
+            Kind::Mrt(options) => {
+                for (name, file) in [("path", Some(&options.path)), ("updates", options.updates.as_ref())] {
+                    if let Some(file) = file
+                        && let Err(wrong) =
+                            Reader::open(file).and_then(|mut reader| reader.next().transpose())
+                    {
+                        return error(name, wrong.to_string());
+                    }
+                }
+            }
+            Kind::Fpm(_) | Kind::Netlink(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The filter of a source's keys.

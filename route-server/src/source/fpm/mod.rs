@@ -35,12 +35,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 pub use admission::Admission;
-pub use receiver::{FpmError, Receiver, Rules};
+pub use receiver::{FpmError, Receiver, Rules, Turn};
 pub use sentinel::Sentinel;
 use takeover::{Id, Outcome, Refusal, Refused, Takeover};
 
 use super::feed::Feed;
-use super::outlet::{BATCH, End, Outlet};
+use super::outlet::{BATCH, End, Outlet, Report};
 
 /// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
@@ -64,11 +64,20 @@ pub struct FpmOptions {
     pub rules: Rules,
 }
 
-pub(super) fn run(options: &FpmOptions, outlet: &Outlet) -> Result<(), End> {
-    let failed =
-        |what: &str, error: std::io::Error| End::Failed(format!("{what} {}: {error}", options.listen));
-    let listener = TcpListener::bind(options.listen).map_err(|e| failed("cannot listen on", e))?;
-    listener.set_nonblocking(true).map_err(|e| failed("cannot listen on", e))?;
+/// Opens the listening socket.
+///
+/// # Errors
+/// The system's error, with the address.
+pub(super) fn listen(options: &FpmOptions) -> std::io::Result<TcpListener> {
+    let named = |e: std::io::Error| {
+        std::io::Error::new(e.kind(), format!("cannot listen on {}: {e}", options.listen))
+    };
+    let listener = TcpListener::bind(options.listen).map_err(named)?;
+    listener.set_nonblocking(true).map_err(named)?;
+    Ok(listener)
+}
+
+pub(super) fn run(options: &FpmOptions, listener: TcpListener, outlet: &Outlet) -> Result<(), End> {
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
     FpmServer {
         options,
@@ -117,20 +126,33 @@ impl FpmServer<'_> {
             if let Some(refused) = self.takeover.turn(now) {
                 self.refuse(refused);
             }
-            if drained && self.takeover.receiver.turn(now) {
-                self.feed.end_of_table();
+            match drained.then(|| self.takeover.receiver.turn(now)) {
+                Some(Turn::Complete) => self.feed.end_of_table(),
+                Some(Turn::Ready) => self.feed.quiet(),
+                Some(Turn::Nothing) | None => {}
             }
             let receiver = &mut self.takeover.receiver;
             self.feed.pump(|| receiver.changes(now, BATCH))?;
-            let (refused, receiver) = (self.refused, &self.takeover.receiver);
-            self.feed.report(now, receiver.state(), &self.last_error, || {
-                let mut counters = receiver.counters();
-                counters.push(("connections_refused", refused.iter().sum()));
-                counters.extend(REASONS.iter().copied().zip(refused));
-                counters
-            })?;
+            self.report(now)?;
             self.wait()?;
         }
+    }
+
+    fn report(&mut self, now: Instant) -> Result<(), End> {
+        let (refused, receiver, last_error) = (self.refused, &self.takeover.receiver, &self.last_error);
+        let report = || {
+            let mut counters = receiver.counters();
+            counters.push(("connections_refused", refused.iter().sum()));
+            counters.extend(REASONS.iter().copied().zip(refused));
+            Report {
+                state: receiver.state(),
+                live: receiver.state() == "live",
+                end_of_table: receiver.end_of_table(),
+                last_error: last_error.clone(),
+                counters,
+            }
+        };
+        Ok(self.feed.report(now, report, receiver.state())?)
     }
 
     fn wait(&mut self) -> Result<(), End> {

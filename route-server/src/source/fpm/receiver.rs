@@ -47,6 +47,17 @@ pub struct Rules {
     pub hold: Option<Duration>,
 }
 
+/// What [`Receiver::turn`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing new.
+    Nothing,
+    /// The table is incomplete or its end unknown, but the source may count as ready after the current changes if it never was.
+    Ready,
+    /// The table is complete with the current changes.
+    Complete,
+}
+
 /// Parses frames, mirrors zebra's table, and detects its end.
 #[derive(Debug)]
 pub struct Receiver {
@@ -218,8 +229,8 @@ impl Receiver {
         }
     }
 
-    /// Handles what is due by `now`. Call it when all available data was parsed. True: the source counts as ready after the current changes.
-    pub fn turn(&mut self, now: Instant) -> bool {
+    /// Handles what is due by `now`. Call it when all available data was parsed.
+    pub fn turn(&mut self, now: Instant) -> Turn {
         if let Some(gone_at) = self.gone_at
             && self.rules.hold.is_some_and(|hold| self.away + now.saturating_duration_since(gone_at) >= hold)
         {
@@ -233,7 +244,7 @@ impl Receiver {
             );
         }
         let ready = self.end.gives_readiness();
-        let Some(end) = self.end.reached(now, &self.mirror.figures()) else { return false };
+        let Some(end) = self.end.reached(now, &self.mirror.figures()) else { return Turn::Nothing };
         self.ended = Some(end);
         if end.is_complete() {
             self.away = Duration::ZERO;
@@ -244,10 +255,10 @@ impl Receiver {
                 "source {:?}: zebra's table is complete ({by}): {live} routes; {swept} stale routes withdrawn",
                 self.origin
             );
-            return true;
+            return Turn::Complete;
         }
         self.warn_of_quiet();
-        ready
+        if ready { Turn::Ready } else { Turn::Nothing }
     }
 
     /// No more routes come, and nothing says that the table is complete.

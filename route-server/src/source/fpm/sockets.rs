@@ -34,7 +34,8 @@ impl Source {
         let (to, events) = crossbeam_channel::bounded(QUEUE);
         let stop: Arc<AtomicBool> = Arc::default();
         let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());
-        let thread = std::thread::spawn(move || drop(run(&options, &outlet)));
+        let listener = listen(&options).ok()?;
+        let thread = std::thread::spawn(move || drop(run(&options, listener, &outlet)));
         let source = Source {
             address,
             events,

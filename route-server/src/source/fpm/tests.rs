@@ -103,7 +103,7 @@ fn streams_of_frr_8_4_4_with_and_without_groups_give_the_same_table() {
         let (mut receiver, mut rib) = (receiver(rules), Rib::new());
         let cut = last_changes(stream);
         assert_eq!(receiver.take(&stream[..cut]), Ok(cut));
-        assert!(!receiver.turn(Instant::now()), "the sentinel of table 100 is missing");
+        assert_eq!(receiver.turn(Instant::now()), Turn::Nothing, "the sentinel of table 100 is missing");
         tell(&mut receiver, &mut rib);
         let table = lines(&rib);
         assert!(connected.iter().all(|line| table.iter().any(|l| l == line)), "{table:#?}");
@@ -151,10 +151,10 @@ fn the_sentinel_in_every_table_ends_the_table_and_is_no_route() {
     rules.policy.vrfs = [(254, 0)].into();
     let (mut receiver, mut rib) = (receiver(rules), Rib::new());
     receiver.take(&frame(&[wire::route("10.0.0.0/8", "192.0.2.1")])).unwrap();
-    assert!(!receiver.turn(Instant::now()));
+    assert_eq!(receiver.turn(Instant::now()), Turn::Nothing);
     assert_eq!(receiver.state(), "loading");
     receiver.take(&frame(&[wire::route_of(24, SENTINEL, 254, 6, &[])])).unwrap();
-    assert!(receiver.turn(Instant::now()));
+    assert_eq!(receiver.turn(Instant::now()), Turn::Complete);
     assert_eq!(receiver.state(), "live");
     assert_eq!(tell(&mut receiver, &mut rib), 1);
 }
@@ -175,7 +175,8 @@ fn lost_after_a_complete_table(receiver: &mut Receiver, rib: &mut Rib) -> Instan
     receiver.take(&frame(&STATICS.map(|prefix| wire::route(prefix, "192.0.2.9")))).unwrap();
     receiver.take(&frame(&sentinels(PORT))).unwrap();
     let now = Instant::now();
-    assert!(receiver.turn(now) || receiver.turn(now + Duration::from_secs(6)), "or by a quiet time");
+    let turns = [now, now + Duration::from_secs(6)].map(|now| receiver.turn(now));
+    assert!(turns.contains(&Turn::Complete) || turns.contains(&Turn::Ready), "{turns:?}");
     tell(receiver, rib);
     assert_eq!(rib.len(), 1002);
     let now = Instant::now();
@@ -218,9 +219,9 @@ fn what_zebra_does_not_tell_again_is_withdrawn_at_the_proved_end_of_its_table() 
     receiver.connected(now, PORT + 2);
     receiver.take(&frame(&[wire::route("10.1.0.0/24", "192.0.2.1")])).unwrap();
     receiver.take(&frame(&sentinels(PORT + 2))).unwrap();
-    assert!(!receiver.turn(now), "some may follow");
+    assert_eq!(receiver.turn(now), Turn::Nothing, "some may follow");
     assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 1002));
-    assert!(receiver.turn(now + Duration::from_secs(3)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(3)), Turn::Complete);
     assert_eq!(
         (tell(&mut receiver, &mut rib), lines(&rib)),
         (1001, vec!["0 10.1.0.0/24 192.0.2.1".to_owned()])
@@ -238,11 +239,11 @@ fn stale_routes_stay_until_zebra_replaces_or_withdraws_the_last_of_them() {
     receiver.disconnected(now);
     receiver.connected(now, PORT + 2);
     receiver.take(&frame(&[wire::route("10.0.0.0/8", "192.0.2.2")])).unwrap();
-    assert!(!receiver.turn(now));
-    assert!(receiver.turn(now + Duration::from_secs(5)), "ready by a quiet time");
+    assert_eq!(receiver.turn(now), Turn::Nothing);
+    assert_eq!(receiver.turn(now + Duration::from_secs(5)), Turn::Ready, "by a quiet time");
     assert_eq!((receiver.state(), counter(&receiver, "routes_stale")), ("incomplete", 1));
     receiver.take(&frame(&[wire::route_of(25, "10.1.0.0/16", 254, 1, &[])])).unwrap();
-    assert!(receiver.turn(now + Duration::from_secs(9)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(9)), Turn::Complete);
     assert_eq!((receiver.state(), receiver.end_of_table()), ("live", Some("refreshed")));
     tell(&mut receiver, &mut rib);
     assert_eq!(lines(&rib), ["0 10.0.0.0/8 192.0.2.2"]);
@@ -285,9 +286,9 @@ fn routes_of_a_zebra_that_does_not_come_back_go_after_the_hold_time() {
     tell(&mut receiver, &mut rib);
     let now = Instant::now();
     receiver.disconnected(now);
-    assert!(!receiver.turn(now + Duration::from_secs(299)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(299)), Turn::Nothing);
     assert_eq!(tell(&mut receiver, &mut rib), 0);
-    assert!(!receiver.turn(now + Duration::from_secs(300)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(300)), Turn::Nothing);
     assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (1, 0));
 }
 

@@ -23,6 +23,8 @@ pub struct Follower {
     end: EndOfTable,
     route: Route,
     log: Limit,
+    /// A complete dump was read, ever.
+    ended: bool,
     /// A complete dump was read since the last loss of messages.
     whole: bool,
     /// A change that messages alone cannot follow: dump again soon.
@@ -46,6 +48,7 @@ impl Follower {
             end: EndOfTable::new(How::Quiet, quiet),
             route: Route::default(),
             log: Limit::default(),
+            ended: false,
             whole: false,
             doubt: false,
             queues: false,
@@ -69,7 +72,7 @@ impl Follower {
 
     /// The dump was complete, and the messages that arrived meanwhile were read.
     pub fn dump_ended(&mut self) {
-        self.whole = true;
+        (self.whole, self.ended) = (true, true);
         let swept: u64 = self.mirrors.values_mut().map(Mirror::sweep).sum();
         self.swept += swept;
         tracing::debug!("source {:?}: table read, {swept} routes withdrawn", self.origin);
@@ -214,6 +217,11 @@ impl Follower {
 
     fn figures(&self) -> Figures {
         self.mirrors.values().map(Mirror::figures).sum()
+    }
+
+    /// Whether a complete dump was read, ever, and a quiet time followed it.
+    pub fn is_complete(&self) -> bool {
+        self.ended && !self.end.waits()
     }
 
     /// State as one word.
