@@ -8,7 +8,7 @@
 //!   when the routing daemons have converged, so it cannot be left over from before.
 //!
 //! Both may still overtake routes in zebra's queues. So they only count once no stale route has been refreshed for a little while.
-//! A table is complete without a proof if nothing is stale any more: there is nothing to sweep.
+//! A table that was ready before is complete without a proof if nothing is stale any more: there is nothing to sweep.
 //!
 //! A *quiet* time, in which no new route arrived, is no proof. It gives the first readiness at most. It is at least 5 s, because zebra
 //! pauses for a second within a table.
@@ -64,6 +64,8 @@ impl End {
 pub struct EndOfTable {
     how: How,
     quiet: Duration,
+    /// The source has been ready.
+    ready: bool,
     /// The table whose completeness is not proved; none: no sender, or the end was detected.
     telling: Option<Telling>,
 }
@@ -90,7 +92,7 @@ impl Telling {
 impl EndOfTable {
     /// Without a sender.
     pub fn new(how: How, quiet: Duration) -> Self {
-        Self { how, quiet, telling: None }
+        Self { how, quiet, ready: false, telling: None }
     }
 
     /// A sender starts to send its table.
@@ -138,7 +140,12 @@ impl EndOfTable {
 
     /// What has been detected by `now`, each once: the end of the table, or before it a quiet time.
     pub fn reached(&mut self, now: Instant, figures: &Figures) -> Option<End> {
+        let ready = self.gives_readiness();
         let telling = self.telling.as_mut()?;
+        if !self.ready && !telling.first && figures.stale == 0 {
+            // The few routes of a session that ended early were announced again: that is no more than the beginning of a first table.
+            (telling.first, telling.heard, telling.heard_at) = (true, figures.fresh, now);
+        }
         let progress = telling.progress(figures);
         if progress != telling.heard {
             (telling.heard, telling.heard_at) = (progress, now);
@@ -156,10 +163,11 @@ impl EndOfTable {
             () if telling.first && (self.how == How::Sentinel || figures.live == 0) => return None,
             () => {
                 telling.quiet = true;
+                self.ready |= ready;
                 return Some(End::Quiet);
             }
         };
-        self.telling = None;
+        (self.telling, self.ready) = (None, true);
         Some(end)
     }
 }
@@ -180,6 +188,9 @@ mod tests {
 
     fn after_a_restart(how: How, now: Instant) -> EndOfTable {
         let mut end = EndOfTable::new(how, QUIET);
+        // It has been ready: an earlier table was complete.
+        end.begin(now, &figures(0, 0, 0));
+        end.ready = true;
         end.begin(now, &figures(10, 10, 0));
         end
     }
@@ -256,6 +267,19 @@ mod tests {
             assert_eq!(end.reached(now, &figures(10, 1, 9)), None);
             assert_eq!(end.reached(now, &figures(10, 0, 10)), Some(End::Refreshed), "{how:?}");
         }
+    }
+
+    #[test]
+    fn the_routes_of_a_session_that_ended_early_are_no_table() {
+        let now = Instant::now();
+        let mut end = EndOfTable::new(How::Sentinel, QUIET);
+        end.begin(now, &figures(0, 0, 0));
+        assert_eq!(end.reached(now, &figures(3, 0, 0)), None);
+        end.begin(now, &figures(3, 3, 0));
+        assert_eq!(end.reached(now, &figures(3, 0, 3)), None, "all three of them came back");
+        assert_eq!(end.reached(at(now, 60_000), &figures(900, 0, 3)), None);
+        end.sentinel();
+        assert_eq!(end.reached(at(now, 60_000), &figures(1000, 0, 3)), Some(End::Sentinel));
     }
 
     #[test]
