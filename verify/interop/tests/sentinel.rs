@@ -23,7 +23,7 @@ for question in "$@"; do
     'show ip ospf neighbor') cat adjacent 2>/dev/null ;;
     'show ip route summary') cat routes ;;
     'ipv6 route '*' blackhole') echo "${question#ipv6 route }" >>installed ;;
-    'no ipv6 route '*' blackhole') sed -i "/^${question#no ipv6 route }$/d" installed ;;
+    'no ipv6 route '*' blackhole') sed -i "\#^${question#no ipv6 route }\$#d" installed ;;
     esac
 done
 exit 0
