@@ -139,7 +139,7 @@ pub fn status_page(status: &Status) -> String {
                 source.max_prefixes.map_or_else(|| "-".to_owned(), |most| most.to_string()),
                 source.denied.to_string(),
                 source.changes.to_string(),
-                yes(source.end_of_table),
+                source.end_of_table_by.clone().unwrap_or_else(|| yes(source.end_of_table)),
                 or_dash(&source.last_error),
             ]);
         }

@@ -39,6 +39,12 @@ struct SessionLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabel {
+    origin: String,
+    by: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
     origin: String,
 }
@@ -123,7 +129,11 @@ fn sources(registry: &mut Registry, status: &Status) {
     let routes = Family::<SourceLabel, Gauge>::default();
     let stopped = Family::<SourceLabel, Gauge>::default();
     let denied = Family::<SourceLabel, Counter>::default();
+    let ended = Family::<EndLabel, Gauge>::default();
     for source in &status.sources {
+        if let Some(by) = &source.end_of_table_by {
+            ended.get_or_create(&EndLabel { origin: source.origin.clone(), by: by.clone() }).set(1);
+        }
         let label = SourceLabel { origin: source.origin.clone() };
         routes.get_or_create(&label).set(i64::try_from(source.routes).unwrap_or(i64::MAX));
         stopped.get_or_create(&label).set(i64::from(source.state == "stopped" || source.state == "failed"));
@@ -131,6 +141,11 @@ fn sources(registry: &mut Registry, status: &Status) {
     }
     registry.register("source_routes", "Routes that a source has", routes);
     registry.register("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
+    registry.register(
+        "source_end_of_table",
+        "1 with what the end of a source's table was detected by",
+        ended,
+    );
     registry.register("source_denied", "Announcements that a source's filter denied", denied);
 }
 

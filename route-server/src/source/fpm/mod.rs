@@ -40,6 +40,7 @@ pub use sentinel::Sentinel;
 use takeover::{Id, Outcome, Refusal, Refused, Takeover};
 
 use super::feed::Feed;
+use super::mirror::How;
 use super::outlet::{BATCH, End, Outlet, Report};
 
 /// Bytes read before changes are passed to the RIB.
@@ -79,6 +80,13 @@ pub(super) fn listen(options: &FpmOptions) -> std::io::Result<TcpListener> {
 
 pub(super) fn run(options: &FpmOptions, listener: TcpListener, outlet: &Outlet) -> Result<(), End> {
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
+    if options.rules.how == How::Quiet {
+        tracing::warn!(
+            "source {:?}: end_of_table = \"quiet\" ignores sentinels, so what a restarted zebra does not announce again stays for ever; \
+             \"sentinel\" with fibcast-sentinel withdraws it",
+            options.origin
+        );
+    }
     FpmServer {
         options,
         listener,
