@@ -137,7 +137,13 @@ impl<'a> Reader<'a> {
 
     /// Reads what there is, passes it on, and waits for more. A socket that fails is opened again.
     fn turn(&mut self) -> Result<(), End> {
-        let drained = match self.read() {
+        let outcome = self.read();
+        self.proceed(outcome)
+    }
+
+    /// What follows a read.
+    fn proceed(&mut self, outcome: Result<bool, End>) -> Result<(), End> {
+        let drained = match outcome {
             Ok(drained) => drained,
             Err(End::Stopped) => return Err(End::Stopped),
             Err(End::Failed(reason)) => {
@@ -209,13 +215,7 @@ impl<'a> Reader<'a> {
         for _ in 0..256 {
             match self.sockets.events.receive().map_err(socket_failed)? {
                 Received::Nothing => return Ok(true),
-                Received::Lost => {
-                    self.lost += 1;
-                    self.problem(
-                        "the receive buffer overflowed (ENOBUFS); reading the table again".to_owned(),
-                    );
-                    self.follower.lost();
-                }
+                Received::Lost => self.overflowed(),
                 Received::Messages(messages) => {
                     // A malformed message is ignored; the next dump repeats its content.
                     for message in messages.flatten() {
@@ -225,6 +225,12 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(false)
+    }
+
+    fn overflowed(&mut self) {
+        self.lost += 1;
+        self.problem("the receive buffer overflowed (ENOBUFS); reading the table again".to_owned());
+        self.follower.lost();
     }
 
     /// Dumps until complete or failed; sweeps after a complete dump.
