@@ -150,7 +150,9 @@ pub fn status_page(status: &Status) -> String {
             .value("limit", |source| or_dash(source.max_prefixes))
             .value("denied", |source| source.denied)
             .value("changes", |source| source.changes)
-            .text("end of table", |source| yes(source.end_of_table))
+            .value("end of table", |source| {
+                source.end_of_table_by.clone().unwrap_or_else(|| yes(source.end_of_table).to_string())
+            })
             .value("last error", |source| or_dash(source.last_error.as_ref()));
         let _ = write!(page, "\n{}", sources.finish());
         for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {

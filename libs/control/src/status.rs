@@ -306,6 +306,9 @@ pub struct SourceStatus {
     pub changes: u64,
     /// Whether the end of its table was reached.
     pub end_of_table: bool,
+    /// By what: `sentinel`, `refreshed` (nothing is stale any more), `dump`, `file`; `quiet` and `timeout` are no proof that it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_table_by: Option<String>,
     /// Announcements that its filter denied.
     #[serde(default)]
     pub denied: u64,

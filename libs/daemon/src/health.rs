@@ -190,6 +190,7 @@ mod tests {
             routes: 1,
             changes: 1,
             end_of_table: true,
+            end_of_table_by: None,
             denied: 0,
             max_prefixes: None,
             last_error: Some("line 3".into()),

@@ -219,6 +219,11 @@ impl Page {
         let ended = |source: &SourceStatus| source.state == "stopped" || source.state == "failed";
         let stopped = all().map(|(labels, source)| (labels, ended(source)));
         self.gauges("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
+        let by = status.sources.iter().filter_map(|source| {
+            let by = source.end_of_table_by.as_ref()?;
+            Some((labels([("origin", &source.origin), ("by", by)]), 1))
+        });
+        self.gauges("source_end_of_table", "1 with what the end of a source's table was detected by", by);
         let denied = all().map(|(labels, source)| (labels, source.denied));
         self.counters("source_denied", "Announcements that a source's filter denied", denied);
         let counters = status.sources.iter().flat_map(|source| {

@@ -1,14 +1,12 @@
 //! Engines in pairs, chains, rings and meshes: same routes, same forwarding table, and nothing of a dead server remains.
 
+mod liveness;
 mod net;
 
 use std::time::Duration;
 
 use fibcast_control::protocol::RouteQuery;
-use net::{Net, checked};
-
-use super::*;
-use crate::source::Message;
+use net::Net;
 
 /// Two servers in sync: one with bgp (distance 20), one with ospf (110), one prefix in both.
 fn pair() -> Net {
@@ -261,16 +259,4 @@ fn a_source_that_begins_anew_keeps_its_routes_until_its_table_ends_again() {
     net.end_of_table(0);
     net.run(1.0);
     assert_eq!(routes(&net), 1);
-}
-
-#[test]
-fn a_source_that_fails_stops_the_start_but_not_a_server_at_work() {
-    let now = Duration::from_secs(1);
-    let mut engine = Engine::new(&checked("a", &[("bgp", 20)], 1), 1, now).unwrap();
-    let failed = || Message { source: 0, event: Event::Failed("x.mrt: at byte 3: truncated".to_owned()) };
-    let error = engine.handle_source(now, failed()).unwrap_err();
-    assert_eq!(error.to_string(), "source \"bgp\": x.mrt: at byte 3: truncated");
-    engine.handle_source(now, Message { source: 0, event: Event::EndOfTable }).unwrap();
-    engine.handle_source(now, failed()).unwrap();
-    assert_eq!(engine.source_status()[0].state, "failed");
 }

@@ -2,7 +2,8 @@
 //!
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the RIB has the source's whole table; a
-//! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
+//! source that fails before it says [`Event::Failed`] and never that. A failure is the source's own: its routes stay, its origin turns stale, and
+//! the server goes on. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
@@ -58,25 +59,22 @@ impl Kind {
     }
 }
 
-/// Spawns the thread of the source of `origin`. A source of a routing daemon begins anew after a panic, with a new session; a file would be
-/// the same again, so its source fails.
+/// Opens the source of `origin`, and spawns its thread. A source of a routing daemon begins anew after a panic, with a new session; a file
+/// would be the same again, so its source fails.
 ///
 /// # Errors
-/// The system's error if the thread cannot be created.
+/// The system's error if a socket cannot be opened, as another program's on its address, or the thread cannot be created.
 pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
+    let is_live = kind.is_live();
+    let mut opened = open(kind)?;
     let thread = threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
-        supervise(kind.is_live(), &outlet, || heartbeat.guard(|| run(&kind, &outlet)));
+        let mut runs = 0;
+        supervise(is_live, &outlet, || {
+            runs += 1;
+            heartbeat.guard(|| opened.run(runs > 1, &outlet))
+        });
     });
     thread.map(|(thread, _)| thread)
-}
-
-fn run(kind: &Kind, outlet: &Outlet) -> Result<(), End> {
-    match kind {
-        Kind::Static(options) => fixed::run(options, outlet),
-        Kind::Mrt(options) => replay::run(options, outlet),
-        Kind::Fpm(options) => fpm::run(options, outlet),
-        Kind::Netlink(options) => netlink::run(options, outlet),
-    }
 }
 
 /// Runs a source until it ends, and reports how.
@@ -116,6 +114,44 @@ fn wait(pause: Duration, outlet: &Outlet) -> bool {
         std::thread::sleep(left.min(Duration::from_millis(100)));
     }
     false
+}
+
+/// A source with its sockets: what cannot be opened ends the start, and nothing that happens later ends the server.
+enum Opened {
+    Static(fixed::StaticOptions),
+    Mrt(replay::MrtOptions),
+    Fpm(fpm::FpmOptions, std::net::TcpListener),
+    /// The sockets of the first run.
+    Netlink(netlink::NetlinkOptions, Option<netlink::Sockets>),
+}
+
+impl Opened {
+    fn run(&mut self, begins_anew: bool, outlet: &Outlet) -> Result<(), End> {
+        let failed = |error: std::io::Error| End::Failed(error.to_string());
+        match self {
+            Opened::Static(options) => fixed::run(options, outlet),
+            Opened::Mrt(options) => replay::run(options, outlet),
+            Opened::Fpm(options, listener) => {
+                fpm::run(options, listener.try_clone().map_err(failed)?, begins_anew, outlet)
+            }
+            Opened::Netlink(options, sockets) => {
+                let sockets = sockets.take().map_or_else(netlink::Sockets::open, Ok).map_err(failed)?;
+                netlink::run(options, sockets, outlet)
+            }
+        }
+    }
+}
+
+fn open(kind: Kind) -> std::io::Result<Opened> {
+    Ok(match kind {
+        Kind::Static(options) => Opened::Static(options),
+        Kind::Mrt(options) => Opened::Mrt(options),
+        Kind::Fpm(options) => {
+            let listener = fpm::listen(&options)?;
+            Opened::Fpm(options, listener)
+        }
+        Kind::Netlink(options) => Opened::Netlink(options, Some(netlink::Sockets::open()?)),
+    })
 }
 
 #[cfg(test)]

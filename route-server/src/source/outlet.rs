@@ -51,7 +51,9 @@ pub enum Event {
     Batch(Vec<RouteChange>),
     /// The end of the table: the source has sent all that it has now.
     EndOfTable,
-    /// It failed; its routes stay. A table without its end must not be used.
+    /// No more routes come, though nothing says that the table is complete: this makes a source ready that never was, and proves nothing.
+    Quiet,
+    /// It failed; its routes stay.
     Failed(String),
     /// Its thread panicked, for this reason, and begins anew: it tells its whole table again.
     Restarted(String),
@@ -66,6 +68,10 @@ pub enum Event {
 pub struct Report {
     /// In a word.
     pub state: &'static str,
+    /// Its sender's table is complete and followed.
+    pub live: bool,
+    /// What the end of the table was detected by.
+    pub end_of_table: Option<&'static str>,
     /// What went wrong last.
     pub last_error: Option<String>,
     /// Names and values.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fibcast_route_server::config::{Checked, Config, SourcePlan};
 use fibcast_route_server::engine::Engine;
-use fibcast_route_server::source::{Event, Kind, Message, RouteChange, fixed};
+use fibcast_route_server::source::{Event, Kind, Message, Report, RouteChange, fixed};
 
 /// The next event of a source.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub enum SourceEvent {
     Batch(usize, Vec<RouteChange>),
     /// A protocol's table is complete.
     End(usize),
+    /// A protocol's source is live, or not.
+    Live(usize, bool),
 }
 
 /// Parameters of a route server.
@@ -96,6 +98,10 @@ impl RouteServer {
         let message = match event {
             SourceEvent::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
             SourceEvent::End(source) => Message { source, event: Event::EndOfTable },
+            SourceEvent::Live(source, live) => {
+                let state = if live { "live" } else { "disconnected" };
+                Message { source, event: Event::Report(Report { state, live, ..Report::default() }) }
+            }
         };
         self.engine.handle_source(now, message).map_err(|e| e.to_string())
     }

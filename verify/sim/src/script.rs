@@ -314,6 +314,7 @@ fn protocol_plan(count: usize, servers: usize, rng: &mut Rng) -> Vec<Protocol> {
             + &(if p < 4 { String::new() } else { p.to_string() }),
         distance: [20, 110, 1, 115].get(rng.index(4)).copied().unwrap_or(20),
         home: p % servers,
+        stale: false,
         routes: BTreeMap::new(),
     };
     (0..count).map(plan).collect()

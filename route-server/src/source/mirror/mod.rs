@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-pub use end_of_table::{EndOfTable, How};
+pub use end_of_table::{End, EndOfTable, How};
 use objects::Resolved;
 use paths::Lead;
 pub use policy::{Policy, Skip};

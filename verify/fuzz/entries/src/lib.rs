@@ -33,6 +33,7 @@ pub const ALL: &[Entry] = &[
     ("http", http::http),
     ("packets", packets::packets),
     ("fpm", live::fpm),
+    ("takeover", live::takeover),
     ("netlink", live::netlink),
 ];
 
