@@ -16,8 +16,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
-use crate::server::{Limits, Server, ServerEvent, SessionId, Tables};
+use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, Tables};
 use crate::table::Table;
+use crate::wire::ProtocolError;
 
 /// A client state machine by its index. The configured clients come first, those that the role requested follow.
 pub type ClientId = usize;
@@ -183,6 +184,21 @@ impl<R: NodeRole> Node<R> {
     /// A connection was accepted.
     pub fn handle_accepted(&mut self, now: Duration) -> SessionId {
         self.server.accept(now)
+    }
+
+    /// The same for a client with limited permission.
+    pub fn handle_accepted_with(&mut self, now: Duration, permit: Option<Box<dyn Permit>>) -> SessionId {
+        self.server.accept_with(now, permit)
+    }
+
+    /// Ends a session for a reason beyond the protocol, with a last frame to its client.
+    pub fn end_session(&mut self, session: SessionId, error: ProtocolError) {
+        self.server.end(session, error);
+    }
+
+    /// Replaces the limits of sessions.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.server.set_limits(limits);
     }
 
     /// Handles bytes received from a session.

@@ -4,14 +4,39 @@ use super::{Frame, MAGIC, name_of, not_fibcast};
 use crate::wire::{HEADER, MAX_BODY, ProtocolError};
 
 /// Splits a byte stream, received in arbitrary portions, into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
     buffer: Vec<u8>,
     at: usize,
     greeted: bool,
+    /// Longest body that is accepted.
+    limit: usize,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { buffer: Vec::new(), at: 0, greeted: false, limit: MAX_BODY }
+    }
 }
 
 impl Inbox {
+    /// Accepts bodies of frames of up to so many bytes; [`MAX_BODY`] by default.
+    pub(crate) fn limit(&mut self, bytes: usize) {
+        self.limit = bytes.min(MAX_BODY);
+    }
+
+    /// Bytes that are held.
+    pub(crate) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Returns memory that is not needed. Call [`Inbox::next`] until it returns none before.
+    pub(crate) fn shrink(&mut self) {
+        self.buffer.drain(..self.at.min(self.buffer.len()));
+        self.at = 0;
+        self.buffer.shrink_to_fit();
+    }
+
     /// Appends received bytes. Call [`Inbox::next`] until it returns none before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.at == self.buffer.len() {
@@ -55,11 +80,11 @@ impl Inbox {
             }
             let Some(&[kind, a, b, c]) = rest.first_chunk::<HEADER>() else { return Ok(None) };
             let n = u32::from_be_bytes([0, a, b, c]) as usize;
-            if n > MAX_BODY {
+            if n > self.limit {
                 return Err(ProtocolError::TooLarge {
                     frame: name_of(kind),
                     field: "length",
-                    limit: MAX_BODY as u64,
+                    limit: self.limit as u64,
                     found: n as u64,
                 });
             }

@@ -190,7 +190,7 @@ pub fn server(data: &[u8]) {
     let flags = input.byte().unwrap_or(0);
     let mut table = table(5, u32::from(flags % 60));
     let limits =
-        if flags & 64 == 0 { Limits { queue: 300, shared: 4, portion: 8 } } else { Limits::default() };
+        if flags & 64 == 0 { Limits { queue: 300, shared: 4, portion: 8, ..Limits::default() } } else { Limits::default() };
     let mut server = Server::new("rs").with_limits(limits);
     let mut sessions = Vec::new();
     let mut ready = true;
