@@ -11,11 +11,13 @@ pub struct Inbox {
     greeted: bool,
     /// Longest body that is accepted.
     limit: usize,
+    /// Bytes of all complete frames.
+    consumed: u64,
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { buffer: Vec::new(), at: 0, greeted: false, limit: MAX_BODY }
+        Self { buffer: Vec::new(), at: 0, greeted: false, limit: MAX_BODY, consumed: 0 }
     }
 }
 
@@ -23,6 +25,11 @@ impl Inbox {
     /// Accepts bodies of frames of up to so many bytes; [`MAX_BODY`] by default.
     pub(crate) fn limit(&mut self, bytes: usize) {
         self.limit = bytes.min(MAX_BODY);
+    }
+
+    /// Bytes of all frames that [`Inbox::next`] has returned or skipped.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
     }
 
     /// Bytes that are held.
@@ -93,6 +100,7 @@ impl Inbox {
             }
             let body_at = self.at + HEADER;
             self.at = body_at + n;
+            self.consumed += (HEADER + n) as u64;
             self.greeted = true;
             if kind < 128 {
                 let body = self.buffer.get(body_at..body_at + n).unwrap_or_default();

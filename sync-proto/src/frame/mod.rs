@@ -18,6 +18,8 @@ pub const VERSION: u64 = 1;
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
+/// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
+pub(crate) const DATA: std::ops::RangeInclusive<u8> = 6..=10;
 /// Types of frames that each cause a large answer: Activate, More and Want.
 pub(crate) const COSTLY: [u8; 3] = [4, 11, 12];
 /// Most symbols in one frame.
