@@ -80,7 +80,7 @@ impl Copy {
             return Piece::None;
         }
         let portion = room.limits.portion.max(1);
-        let (step, size) = (portion.min(STEP), PIECE.min(room.limits.queue));
+        let (step, size) = (portion.min(STEP), PIECE.min(room.shared_quota()));
         let (mut bytes, mut routes, mut looked) = (Vec::with_capacity(size + size / 4), 0, 0);
         while !self.over && bytes.len() < size && looked < portion {
             let slots: Vec<_> = table.slots_after(self.at.as_ref()).take(step).collect();

@@ -160,7 +160,7 @@ impl Feed {
             return Pumped::More;
         }
         let mut made = 0;
-        while out.len() < room.limits.queue {
+        while out.len() < room.shared_quota() {
             match copy.piece(*next, table, room, &mut made) {
                 Piece::Ready(piece) => {
                     *passed_on += piece.routes;
@@ -179,7 +179,7 @@ impl Feed {
             }
         }
         if !copy.is_over(*next) {
-            return if out.len() < room.limits.queue { Pumped::More } else { Pumped::Rest };
+            return if out.len() < room.shared_quota() { Pumped::More } else { Pumped::Rest };
         }
         let (high, encoder) = (copy.high, copy.encoder.clone());
         drop(copy);

@@ -23,6 +23,11 @@ impl Room {
         self.share(self.limits.held / 2).max(LEAST).min(self.limits.queue)
     }
 
+    /// The same for bytes that others may send as well: they count once, unless memory is short.
+    pub fn shared_quota(&self) -> usize {
+        if self.is_short() { self.quota() } else { self.limits.queue }
+    }
+
     /// A session's fair share of a number of bytes.
     pub fn share(&self, bytes: usize) -> usize {
         bytes / self.sessions.max(1)

@@ -26,6 +26,8 @@ const FIRST_SYMBOLS: usize = 256;
 const SMALL_SKETCH: usize = 1024;
 /// Most identities that a client may request per sketch: each symbol decodes at most one record.
 const WANT_LIMIT: usize = SYMBOLS;
+/// Bytes that a client must take in [`Limits::progress`] if so many wait for it.
+const TAKEN: u64 = 256;
 /// Longest body of a frame before registration.
 const GREETING_BODY: usize = 16 * 1024;
 /// Bytes of a requested identity in the set of them.
@@ -195,11 +197,12 @@ impl Session {
         let (sent, waiting) = (self.out.sent(), self.out.len());
         match self.stalled {
             // A delayed call on our side says nothing about the client.
-            Some((before, since)) if before == sent && waiting > 0 && !late => {
+            Some((before, since)) if sent < before + TAKEN && waiting > 0 && !late => {
                 if now.saturating_sub(since) >= limits.progress && !on(Mutation::KeepStalledClient) {
                     let seconds = limits.progress.as_secs_f32();
                     let text = format!(
-                        "took none of the {waiting} bytes that wait for it in {seconds} s (node.limits.progress_ms)"
+                        "took {} of the {waiting} bytes that wait for it in {seconds} s (node.limits.progress_ms)",
+                        sent - before
                     );
                     return Err(ProtocolError::Budget(text));
                 }
@@ -243,8 +246,10 @@ impl Session {
         }
         // Often enough for the check of progress.
         self.next_heartbeat = now + self.heartbeat.min(limits.progress / 4);
+        // Before the heartbeat, which no client could have taken yet.
+        self.check_progress(now, limits)?;
         self.send_heartbeat(tables, views, limits);
-        self.check_progress(now, limits)
+        Ok(())
     }
 
     pub fn send_heartbeat(&mut self, tables: &dyn Tables, views: &Views, limits: Limits) {
@@ -318,7 +323,7 @@ impl Session {
         self.input.set(self.inbox.held());
         // The one that holds more than its share, not the one that came last.
         let room = context.room;
-        if !room.admits(0) && self.input.bytes() > room.share(room.limits.held).max(GREETING_BODY) {
+        if !room.admits(0) && self.input.bytes() > room.share(room.limits.held / 8).max(GREETING_BODY) {
             let text = format!(
                 "requests of all clients hold more than {} bytes (node.limits.clients_bytes)",
                 room.limits.held
@@ -446,7 +451,7 @@ impl Session {
         self.wanted = wanted;
         self.role = role;
         self.heartbeat = heartbeat;
-        self.next_heartbeat = now + self.heartbeat;
+        self.next_heartbeat = now + self.heartbeat.min(context.room.limits.progress / 4);
         self.phase = SessionPhase::Standby;
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });

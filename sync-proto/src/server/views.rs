@@ -207,7 +207,8 @@ impl Views {
 
     /// The subsets in use, with the number of their routes.
     pub fn list(&self) -> impl Iterator<Item = (&str, &Subset, u64)> + '_ {
-        self.all.iter().map(|(w, view)| (w.table.as_str(), &w.subset, view.table.counts().routes()))
+        let live = self.all.iter().filter(|(_, view)| view.broken.is_none());
+        live.map(|(w, view)| (w.table.as_str(), &w.subset, view.table.counts().routes()))
     }
 }
 
