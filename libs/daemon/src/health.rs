@@ -15,6 +15,9 @@ pub fn check(status: &Status) -> Result<(), String> {
             return Err(format!("a batch cannot be applied, the table is kept as it was: {error}"));
         }
     }
+    if let Some(stalled) = status.sync.as_ref().and_then(|sync| sync.stalled.as_ref()) {
+        return Err(format!("stalled: {stalled}, the table is kept as it was"));
+    }
     match (status.ready, status.stale) {
         (true, false) => Ok(()),
         (_, true) => Err("stale: no capable server, the table is kept as it was".into()),

@@ -39,6 +39,13 @@ struct SessionLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    kind: String,
+    path: String,
+    subject: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SourceLabel {
     origin: String,
 }
@@ -134,6 +141,27 @@ fn sources(registry: &mut Registry, status: &Status) {
     registry.register("source_denied", "Announcements that a source's filter denied", denied);
 }
 
+/// When own certificate, CA and CRL expire.
+fn certificates(registry: &mut Registry, status: &Status) {
+    if status.certificates.is_empty() {
+        return;
+    }
+    let expiry = Family::<CertificateLabel, Gauge>::default();
+    for certificate in &status.certificates {
+        let label = CertificateLabel {
+            kind: certificate.kind.clone(),
+            path: certificate.path.clone(),
+            subject: certificate.subject.clone(),
+        };
+        expiry.get_or_create(&label).set(certificate.expires_unix_seconds);
+    }
+    registry.register(
+        "tls_certificate_expiry_seconds",
+        "When own certificate or CA expires, or a newer CRL is due, in seconds since 1970",
+        expiry,
+    );
+}
+
 /// Metrics of the origins that a route server knows.
 fn origins(registry: &mut Registry, status: &Status) {
     if status.origins.is_empty() {
@@ -213,6 +241,11 @@ fn node(registry: &mut Registry, status: &Status) {
             Some(Role::Secondary) => 2,
             None => 0,
         };
+        gauge(
+            "server_stalled",
+            "1 while the active server announces commits and sends none",
+            i64::from(sync.stalled.is_some()),
+        );
         gauge("active_server", "1 primary, 2 secondary, 0 none", active);
         let differing = whole(sync.routes_differing);
         gauge("routes_differing", "Routes that differed in the last failover or failback", differing);
@@ -256,6 +289,7 @@ fn node(registry: &mut Registry, status: &Status) {
 
     sources(registry, status);
     origins(registry, status);
+    certificates(registry, status);
 
     let (up, lag) = (Family::<SessionLabel, Gauge>::default(), Family::<SessionLabel, Gauge>::default());
     for server in status.sync.iter().flat_map(|sync| &sync.servers) {
@@ -305,6 +339,11 @@ fn node(registry: &mut Registry, status: &Status) {
         "Connections refused because of their certificate's names",
         status.refused.not_allowed,
     );
+    counter(
+        "sessions_over_budget",
+        "Sessions that ended because they had used up a limit, or took nothing",
+        status.refused.over_budget,
+    );
     if let Some(kernel) = &status.kernel {
         counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
         counter("kernel_audits", "Times that the kernel's table was read and repaired", kernel.audits);
@@ -323,6 +362,7 @@ fn node(registry: &mut Registry, status: &Status) {
         counter("routes_copied", "Routes received in full copies of the table", sync.routes_copied);
         counter("routes_applied", "Routes changed by applied batches", sync.routes_applied);
         counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
+        counter("server_stalls", "Times that the active server announced commits and sent none", sync.stalls);
         counter("digest_mismatches", "Commits whose digest was not the server's", sync.digest_mismatches);
     }
 }

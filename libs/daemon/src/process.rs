@@ -22,6 +22,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         peers: Vec::new(),
         origins: Vec::new(),
         refused: Refused::default(),
+        certificates: Vec::new(),
         kernel: None,
         forwarding: None,
     }

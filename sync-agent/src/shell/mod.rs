@@ -26,7 +26,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::budgets::Budgets;
 use fibcast_sync_proto::node::{Node, NodeRole};
+use fibcast_sync_proto::server;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -42,7 +44,19 @@ use tls::Security;
 const ACCEPT_TURN: usize = 64;
 /// Pause of accepting after the system ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Interval of warnings about certificates that expire.
+const EXPIRY_WARNINGS: Duration = Duration::from_secs(24 * 3600);
 const WAKER: Token = Token(0);
+
+/// The limits of a node's sessions.
+pub fn session_limits(budgets: &Budgets) -> server::Limits {
+    server::Limits {
+        held: budgets.clients_bytes,
+        views: budgets.views_bytes,
+        progress: Duration::from_millis(budgets.progress_ms),
+        ..server::Limits::default()
+    }
+}
 
 /// Why a shell cannot be set up or ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +103,7 @@ pub struct Shell {
     links: Links,
     state: ShellState,
     next_token: usize,
+    security: Option<Arc<Security>>,
 }
 
 impl Shell {
@@ -107,13 +122,17 @@ impl Shell {
     pub fn secure(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Result<Self, ShellError> {
         let poll = Poll::new()?;
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
+        if let Some(security) = &security {
+            security.add_waker(waker.clone());
+        }
         Ok(Self {
             poll,
             links: Links::new(waker.clone(), security.clone()),
             waker,
             clock: Clock(Instant::now()),
             listeners: Vec::new(),
-            sessions: Sessions::new(name, limits, security),
+            sessions: Sessions::new(name, limits, security.clone()),
+            security,
             state: ShellState::default(),
             next_token: 1,
         })
@@ -165,7 +184,8 @@ impl Shell {
         stop: &AtomicBool,
     ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
-        let Self { poll, listeners, sessions, links, state, clock, next_token, .. } = self;
+        let Self { poll, listeners, sessions, links, state, clock, next_token, security, .. } = self;
+        let mut warn_at = Duration::ZERO;
         // A first turn at once: nothing would wake the loop for the node's initial requests.
         let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
@@ -184,10 +204,19 @@ impl Shell {
             let mut context =
                 Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
             accept(listeners, sessions, &mut context);
+            sessions.judge(&mut context);
+            links.judge(&mut context);
             sessions.read(&mut context);
             links.act(&mut context);
             links.read(&mut context);
             links.act(&mut context);
+
+            if clock.now() >= warn_at
+                && let Some(security) = &security
+            {
+                security.warn_of_expiry();
+                warn_at = clock.now() + EXPIRY_WARNINGS;
+            }
 
             // Timers after input: bytes that wait in a socket prove that the peer is alive.
             let now = clock.now();

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_control::status::Role;
+use fibcast_daemon::budgets::Budgets;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::tls::Security;
@@ -36,7 +37,7 @@ struct TestHost {
 
 impl Tables for TestHost {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &[] })
+        ["fib", "rib"].contains(&name).then_some(Served { table: &self.table, ready: self.ready, path: &[] })
     }
 }
 
@@ -169,6 +170,7 @@ pub fn sync(servers: &[SocketAddr]) -> Sync {
     Sync {
         servers: servers.collect(),
         heartbeat_ms: 100,
+        progress_ms: 2_000,
         failback_s: 1,
         checkpoint_interval_s: 1,
         ..Sync::default()
@@ -184,7 +186,11 @@ pub fn spawn(
 ) -> AgentHandle {
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
-    Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits }, sink).unwrap()
+    Agent::spawn(
+        AgentConfig { name: name.into(), listen, sync, security, limits, budgets: Budgets::default() },
+        sink,
+    )
+    .unwrap()
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

@@ -242,6 +242,7 @@ impl Link {
             },
             ready: self.is_ready(),
             stale: self.is_stale(),
+            avoided: false,
             announced: self.state.as_ref().map(|s| (s.epoch, s.serial)),
             received_bytes: self.received,
             last_error: self.last_error.clone(),

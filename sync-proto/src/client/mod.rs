@@ -254,7 +254,8 @@ impl Client {
         let status = |(id, link): (LinkId, &Link)| {
             let stalled = self.active == Some(id) && self.is_stalled();
             let status = link.status();
-            LinkStatus { state: if stalled { "stalled" } else { status.state }, ..status }
+            let avoided = self.lag_checked < link.avoided_until;
+            LinkStatus { state: if stalled { "stalled" } else { status.state }, avoided, ..status }
         };
         self.links.iter().enumerate().map(status).collect()
     }

@@ -166,6 +166,8 @@ pub struct LinkStatus {
     pub ready: bool,
     /// The server reports that its table has no capable source.
     pub stale: bool,
+    /// It was stalled lately: others are preferred.
+    pub avoided: bool,
     /// Epoch and serial that the server announced last.
     pub announced: Option<(u64, u64)>,
     /// Bytes received since the start.
