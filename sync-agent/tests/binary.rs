@@ -123,7 +123,7 @@ fn certificates_are_read_again_at_sighup() {
     );
     let dir = tempfile::tempdir().unwrap();
     let log = log_of(&text, &dir, || drop(pki.issue("n", 24)));
-    assert!(log.contains("reloaded the certificates"), "{log}");
+    assert!(log.contains("reloaded allow lists and certificates"), "{log}");
     let log = log_of(&text, &dir, || std::fs::write(tls.key.clone().unwrap(), "garbage").unwrap());
     assert!(log.contains("cannot reload the certificates, keeping the old ones: tls.key"), "{log}");
 }

@@ -4,15 +4,23 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::log::gather;
 use common::pki::{Lists, Pki, open};
 use common::*;
 use fibcast_daemon::sections::{AllowedClient, Tls};
+use fibcast_sync_agent::agent::config::Sync;
 use fibcast_sync_agent::agent::{AgentHandle, NoSink};
-use fibcast_sync_agent::shell::Limits;
 use fibcast_sync_agent::shell::tls::Security;
+use fibcast_sync_agent::shell::{Limits, Shell};
+use fibcast_sync_proto::agent::{AgentConfig, AgentCore};
+use fibcast_sync_proto::client::ClientConfig;
+use fibcast_sync_proto::frame::Role;
+use fibcast_sync_proto::node::Node;
+use fibcast_sync_proto::{PrefixRange, Subset, Table};
 
 fn server(name: &str, security: Arc<Security>) -> TestServer {
     TestServer::secure(name, table(10, 1000), Limits::default(), Some(security))
@@ -147,26 +155,44 @@ fn server_that_is_removed_from_the_list_is_left() {
     loses(&agent, &security, "its certificate is for rs-a, which tls.servers does not allow");
 }
 
+fn part(n: u8) -> Subset {
+    let part = ipnet::Ipv4Net::new([n, 0, 0, 0].into(), 8).unwrap();
+    Subset::new(Vec::new(), None, vec![PrefixRange::within(part.into())])
+}
+
+/// A node that registers for a part of `rib`, until `stop`.
+fn rib_client(server: &TestServer, name: &str, n: u8, tls: &Tls, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let mut shell = Shell::secure(name, Limits::default(), open(tls, name)).unwrap();
+    shell.set_servers(vec![server.address.to_string()]);
+    let mut client = ClientConfig::new(name, "rib", vec![Role::Primary]);
+    client.subset = part(n);
+    let core = AgentCore::new(AgentConfig { client, serves: false, expire: None }, Table::new(9));
+    let upstream = core.config().upstream();
+    let (mut node, stop) = (Node::new(name, shell.now(), core, [upstream]), Arc::clone(stop));
+    std::thread::spawn(move || shell.run(&mut node, &mut (), &stop).unwrap())
+}
+
 #[test]
-fn client_without_permission_for_a_table_takes_no_view_of_it() {
+fn client_that_may_have_one_table_takes_no_view_of_another() {
+    let log = gather();
     let pki = Pki::new();
     let a = server("rs-a", pki.node("rs-a").unwrap());
-    let client = |n: u8| {
-        let tls = pki.issue(&format!("nh-{n}"), 24);
-        let part = ipnet::Ipv4Net::new([n, 0, 0, 0].into(), 8).unwrap();
-        let range = fibcast_sync_proto::PrefixRange::within(part.into());
-        let subset = fibcast_sync_proto::Subset::new(Vec::new(), None, vec![range]);
-        let sync = fibcast_sync_agent::agent::config::Sync { subset, ..sync(&[a.address]) };
-        (sync, open(&tls, &format!("nh-{n}")))
-    };
-    // All views of `fib` are there for those who may have it.
-    let agents: Vec<_> = (1..=16)
+    let stop = Arc::<AtomicBool>::default();
+    let tls = pki.issue("nh-rib", 24);
+    let greedy: Vec<_> = (1..=16).map(|n| rib_client(&a, "nh-rib", n, &tls, &stop)).collect();
+    until("it is refused", || log.line(&["client nh-rib (", "nh-rib may not have the table rib"]).is_some());
+    std::thread::sleep(Duration::from_millis(500));
+    // All views are there for those who may have `fib`.
+    let agents: Vec<_> = (1..=16u8)
         .map(|n| {
-            let (sync, security) = client(n);
-            spawn(&format!("nh-{n}"), false, sync, Box::new(NoSink), security)
+            let (name, sync) = (format!("nh-{n}"), Sync { subset: part(n), ..sync(&[a.address]) });
+            let security = pki.node(&name);
+            spawn(&name, false, sync, Box::new(NoSink), security)
         })
         .collect();
     until("all have their part", || agents.iter().all(|agent| agent.status().is_ok_and(|s| s.ready)));
+    stop.store(true, Ordering::Release);
+    greedy.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]

@@ -56,18 +56,29 @@ impl Inbox {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Types of the complete frames that [`Inbox::next`] would return; none before the first frame.
+    fn kinds(&self) -> impl Iterator<Item = u8> + '_ {
+        let mut rest = self.buffer.get(self.at..).filter(|_| self.greeted).unwrap_or_default();
+        std::iter::from_fn(move || {
+            loop {
+                let &[kind, a, b, c] = rest.first_chunk::<HEADER>()?;
+                let n = u32::from_be_bytes([0, a, b, c]) as usize;
+                rest = rest.get(HEADER + n..).filter(|_| n <= MAX_BODY)?;
+                if kind < 128 {
+                    return Some(kind);
+                }
+            }
+        })
+    }
+
     /// Type of the frame that [`Inbox::next`] would return; none if there is none, or an error.
     pub(crate) fn peek(&self) -> Option<u8> {
-        let mut rest = self.buffer.get(self.at..).filter(|_| self.greeted)?;
-        loop {
-            let &[kind, a, b, c] = rest.first_chunk::<HEADER>()?;
-            let n = u32::from_be_bytes([0, a, b, c]) as usize;
-            let after = rest.get(HEADER + n..).filter(|_| n <= MAX_BODY)?;
-            if kind < 128 {
-                return Some(kind);
-            }
-            rest = after;
-        }
+        self.kinds().next()
+    }
+
+    /// Type of the frame after that.
+    pub(crate) fn peek_second(&self) -> Option<u8> {
+        self.kinds().nth(1)
     }
 
     /// The next complete frame. After an error the session must end.

@@ -21,7 +21,9 @@ pub(crate) const RECORDS: u8 = 7;
 /// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
 pub(crate) const DATA: std::ops::RangeInclusive<u8> = 6..=10;
 /// Types of frames that each cause a large answer: Activate, More and Want.
-pub(crate) const COSTLY: [u8; 3] = [4, 11, 12];
+pub(crate) const COSTLY: [u8; 3] = [ACTIVATE, 11, 12];
+pub(crate) const ACTIVATE: u8 = 4;
+pub(crate) const DEACTIVATE: u8 = 5;
 /// Most symbols in one frame.
 pub const MAX_SYMBOLS: usize = 2048;
 /// Most identities in one Want.

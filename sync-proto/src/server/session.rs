@@ -9,7 +9,7 @@ use super::room::Room;
 use super::types::{Limits, Permit, ServerEvent, SessionId, SessionStatus, Tables};
 use super::views::{Views, Wanted};
 use crate::account::{Account, Charge};
-use crate::frame::{COSTLY, Frame, Inbox, MAX_SYMBOLS, Role, State};
+use crate::frame::{ACTIVATE, COSTLY, DEACTIVATE, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::sketch::{RootDigest, SYMBOLS};
@@ -198,7 +198,7 @@ impl Session {
         match self.stalled {
             // A delayed call on our side says nothing about the client.
             Some((before, since)) if sent < before + TAKEN && waiting > 0 && !late => {
-                if now.saturating_sub(since) >= limits.progress && !on(Mutation::KeepStalledClient) {
+                if now.saturating_sub(since) >= limits.progress {
                     let seconds = limits.progress.as_secs_f32();
                     let text = format!(
                         "took {} of the {waiting} bytes that wait for it in {seconds} s (node.limits.progress_ms)",
@@ -306,8 +306,15 @@ impl Session {
             }
             self.deferred = false;
             let mut inbox = std::mem::take(&mut self.inbox);
+            // An Activate that another one or a Deactivate follows has no effect: it is not answered.
+            let replaced = inbox.peek() == Some(ACTIVATE)
+                && inbox.peek_second().is_some_and(|kind| kind == ACTIVATE || kind == DEACTIVATE);
             let outcome = match inbox.next() {
                 Ok(None) => Ok(false),
+                Ok(Some(_)) if replaced => {
+                    questions -= 1;
+                    Ok(true)
+                }
                 Ok(Some(frame)) => self.handle_frame(now, frame, context).map(|()| true),
                 Err(e) => Err(e),
             };
