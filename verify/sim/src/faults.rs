@@ -65,7 +65,7 @@ const ALL: [(Fault, u64); 18] = [
     (Fault::Crash, 5),
     (Fault::PowerLoss, 3),
     (Fault::Drain, 5),
-    (Fault::Gray, 4),
+    (Fault::Gray, 8),
     (Fault::Pause, 4),
     (Fault::Jump, 3),
     (Fault::Checkpoint, 5),
@@ -281,7 +281,7 @@ impl Network {
         let n = self.any_node();
         let now = self.now;
         let limits = Limits { queue: 0, ..self.settings.limits };
-        let until = now + Duration::from_millis(self.rng.skewed(1_000, 15_000));
+        let until = now + Duration::from_millis(self.rng.range(5_000, 20_000));
         let Some(node) = self.nodes.get_mut(n).filter(|node| node.gray_since.is_none()) else { return };
         let Some(running) = &mut node.running else { return };
         running.set_limits(limits);
