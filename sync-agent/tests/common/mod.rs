@@ -19,7 +19,7 @@ use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Limits, Shell, ShellWaker};
 use fibcast_sync_proto::client::{Client, ClientEvent};
 use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole};
-use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::server::{self, Served, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
 
 pub enum Order {
@@ -84,7 +84,17 @@ impl TestServer {
         Self::with(Shell::secure(name, limits, security).unwrap(), name, "127.0.0.1:0", table)
     }
 
-    pub fn with(mut shell: Shell, name: &str, address: &str, table: Table) -> Self {
+    pub fn with(shell: Shell, name: &str, address: &str, table: Table) -> Self {
+        Self::limited(shell, name, address, table, server::Limits::default())
+    }
+
+    /// One that sends heartbeats and no data.
+    pub fn gray(shell: Shell, name: &str, table: Table) -> Self {
+        let limits = server::Limits { queue: 0, ..server::Limits::default() };
+        Self::limited(shell, name, "127.0.0.1:0", table, limits)
+    }
+
+    fn limited(mut shell: Shell, name: &str, address: &str, table: Table, limits: server::Limits) -> Self {
         let address = shell.listen(address.parse().unwrap()).unwrap();
         let (orders, receiver) = channel();
         let waker = shell.waker();
@@ -93,7 +103,7 @@ impl TestServer {
             let (stop, name) = (Arc::clone(&stop), name.to_owned());
             move || {
                 let role = TestHost { table, spare: Table::new(1), ready: true, orders: receiver };
-                let mut node = Node::new(&name, shell.now(), role, []);
+                let mut node = Node::new(&name, shell.now(), role, []).with_limits(limits);
                 shell.run(&mut node, &mut (), &stop).unwrap();
             }
         });
