@@ -288,7 +288,9 @@ fn one_client_does_not_take_all_views_and_one_with_several_gives_way() {
     let refused = greedy.iter().filter(|&&id| stage.end_of(id).is_some()).count();
     assert_eq!(refused, 20 - VIEWS_PER_CLIENT);
     for n in 0..9 {
-        (0..4).for_each(|k| drop(stage.join(&format!("other{n}"), part(100 + n * 4 + k))));
+        for k in 0..4 {
+            stage.join(&format!("other{n}"), part(100 + n * 4 + k));
+        }
     }
     assert_eq!(stage.server.views().count(), 16);
     let late = stage.join("late", part(99));
