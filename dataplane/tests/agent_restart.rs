@@ -206,6 +206,7 @@ impl Host1 {
             ..toml_sync()
         };
         let config = AgentConfig {
+            budgets: Default::default(),
             name: "nh".into(),
             // A relay on a port of its own, which the next agent has to open again while the old one's thread hangs.
             listen: vec![free_port()],

@@ -49,13 +49,15 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sync {
+    /// A peer that announces commits and brings no progress for this time in milliseconds is not in sync.
+    pub progress_ms: u64,
     /// Interval of heartbeats in milliseconds; a peer that misses three is considered lost.
     pub heartbeat_ms: u64,
 }
 
 impl Default for Sync {
     fn default() -> Self {
-        Self { heartbeat_ms: 300 }
+        Self { heartbeat_ms: 300, progress_ms: 3_000 }
     }
 }
 
@@ -115,6 +117,15 @@ pub fn read(path: &Path) -> Result<Checked, ConfigError> {
     Ok(checked)
 }
 
+/// For `--check-config`: prints which certificates expire within 30 days.
+///
+/// # Errors
+/// [`ConfigError`] with the file that has expired.
+pub fn check_expiry(path: &Path) -> Result<(), ConfigError> {
+    let loaded: Loaded<Config> = load(path)?;
+    Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)
+}
+
 fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
     config.node.check(loaded)?;
@@ -126,6 +137,10 @@ fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
+    }
+    if !(500..=600_000).contains(&config.sync.progress_ms) {
+        let reason = format!("expected 500 to 600000 milliseconds, found {}", config.sync.progress_ms);
+        return Err(loaded.error(&["sync".into(), "progress_ms".into()], reason));
     }
     if !(100..=600_000).contains(&config.rib.origin_lease_ms) {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);

@@ -161,6 +161,8 @@ impl Engine {
         let node = &config.config.node.name;
         let mut client = ClientConfig::new(node, "", Vec::new());
         client.heartbeat = Duration::from_millis(config.config.sync.heartbeat_ms);
+        client.progress = Duration::from_millis(config.config.sync.progress_ms);
+        client.pending = config.config.node.limits.pending_bytes;
         let mut engine = Self {
             name: node.clone(),
             next_epoch: epoch.wrapping_add(1),

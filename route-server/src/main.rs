@@ -28,8 +28,8 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::cpu::check().map_err(Failure::work)?;
     let checked = config::read(&arguments.config)?;
     if arguments.check_config {
-        return Ok(());
+        return Ok(config::check_expiry(&arguments.config)?);
     }
     fibcast_daemon::log::start();
-    run::run(&checked)
+    run::run(&checked, &arguments.config)
 }

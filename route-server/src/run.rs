@@ -4,18 +4,20 @@
 //! events for some milliseconds, lets the engine do a slice of its work and answers operators, so that no heartbeat is late. Sources,
 //! operators and signals have threads of their own and reach the loop through channels and its waker.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, bounded};
+use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
 use fibcast_daemon::threads::{self, Heartbeat, Monitor, Task};
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::shell::tls::Security;
-use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker};
+use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker, session_limits};
 use fibcast_sync_proto::node::Node;
 
 use crate::config::Checked;
@@ -32,11 +34,14 @@ const SOURCES: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// [`Failure`] with file, line and key of what is wrong, or the error that stopped the server.
-pub fn run(checked: &Checked) -> Result<(), Failure> {
+pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     let config = &checked.config;
     fibcast_daemon::files::raise_limit();
-    let security = Security::open(&config.tls, &config.node.name)?;
-    let mut shell = Shell::secure(&config.node.name, config.limits, security).map_err(Failure::work)?;
+    let file = file.to_owned();
+    let reread = move || Ok(crate::config::read(&file).map_err(|error| error.to_string())?.config.tls);
+    let security = Security::open(&config.tls, &config.node.name, reread)?;
+    let mut shell =
+        Shell::secure(&config.node.name, config.limits, security.clone()).map_err(Failure::work)?;
     for address in &config.node.listen {
         let bound = shell.listen(*address).map_err(Failure::work)?;
         tracing::info!("{}: serving on {bound}", config.node.name);
@@ -45,8 +50,9 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let wake = waking(shell.waker());
     let heartbeat = threads::register(Task::essential(OWNER));
     let (asking, questions) = Asking::new(wake.clone(), heartbeat.pulse());
-    let _operators = Operators::open(&config.node, move |request| asking.ask(request))
-        .map_err(|(_, error)| Failure::work(error))?;
+    let _operators =
+        Operators::open(&config.node, move |request| answer(request, &asking, security.as_deref()))
+            .map_err(|(_, error)| Failure::work(error))?;
     fibcast_daemon::signals::on_stop({
         let (stop, wake) = (stop.clone(), wake.clone());
         move || {
@@ -100,7 +106,10 @@ fn serve(
     let now = shell.now();
     let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?;
     let upstream = engine.upstream();
-    let mut node = Node::new(&checked.config.node.name, now, engine, upstream);
+    let budgets = checked.config.node.limits;
+    let mut node = Node::new(&checked.config.node.name, now, engine, upstream)
+        .with_limits(session_limits(&budgets))
+        .with_pending(budgets.pending_bytes);
     shell.set_servers(checked.config.peer.iter().map(|peer| peer.address.clone()).collect());
     let mut host = RouteServer {
         from_sources,
@@ -113,6 +122,21 @@ fn serve(
     };
     shell.run(&mut node, &mut host, stop).map_err(Failure::work)?;
     host.failure.map_or(Ok(()), |failure| Err(Failure::work(failure)))
+}
+
+/// Answers an operator. Files are read on the operator's thread, not on that of the tables.
+fn answer(request: Request, asking: &Asking, security: Option<&Security>) -> Result<Answer, String> {
+    if matches!(request, Request::Reload) {
+        security.map_or(Ok(()), Security::reload)?;
+        return Ok(Answer::Done(
+            "reloaded allow lists and certificates; other changes need a restart".into(),
+        ));
+    }
+    let mut answer = asking.ask(request)?;
+    if let (Answer::Status(status), Some(security)) = (&mut answer, security) {
+        status.certificates = security.certificates();
+    }
+    Ok(answer)
 }
 
 fn waking(waker: ShellWaker) -> Arc<dyn Fn() + Send + Sync> {

@@ -1,6 +1,6 @@
 //! The sync protocol, sans-IO: codec, digest, table, client and server state machines, and the node cores built from them.
 //!
-//! No sockets, no clock, no threads.
+//! No sockets, no clock, no threads. What a peer can cost at most is listed in `PROTOCOL.md`, "Authority, memory and progress".
 //!
 //! | module, in reading order | holds |
 //! |---|---|
@@ -30,6 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod account;
 pub mod agent;
 pub mod change;
 pub mod client;

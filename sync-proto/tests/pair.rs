@@ -229,7 +229,7 @@ fn snapshot_while_the_table_changes_is_whole() {
 #[test]
 fn slow_reader_of_a_table_that_never_rests_gets_its_commit() {
     let mut net = Net::new(vec![Node::new("a", table(10, 3_000))]);
-    let limits = Limits { queue: 512, shared: 50, portion: 100 };
+    let limits = Limits { queue: 512, shared: 50, portion: 100, ..Limits::default() };
     net.nodes[0].server = Server::new("a").with_limits(limits);
     net.portion = 200;
     let mut queued = 0;
@@ -258,7 +258,8 @@ fn copy_of_a_table_that_forgets_its_deletions_ends_in_no_other_table() {
     for deletions in 1..40u32 {
         let forgetful = table(10, 3_000).with_tombstone_limit(60);
         let mut net = Net::new(vec![Node::new("a", forgetful)]);
-        net.nodes[0].server = Server::new("a").with_limits(Limits { queue: 512, shared: 5, portion: 100 });
+        let limits = Limits { queue: 512, shared: 5, portion: 100, ..Limits::default() };
+        net.nodes[0].server = Server::new("a").with_limits(limits);
         net.portion = 200;
         for round in 0..120u32 {
             let gone = (0..deletions).map(|i| Change::Delete(key((round * 977 + i * 31) % 3_000)));

@@ -1,8 +1,9 @@
 //! `fibcast pki`: a small certification authority in a folder. A deployment needs `init` once, and `issue` for each node. `store` manages
-//! files, with keys of mode 0600; `show` prints certificates.
+//! files, with keys of mode 0600; `show` prints certificates, `revoke` writes a CRL.
 //!
 //! A node's certificate has its name as DNS name, and is valid for both ends of a connection (RFC 5280 §4.2.1.12).
 
+mod revoke;
 mod show;
 mod store;
 
@@ -45,6 +46,18 @@ pub enum Pki {
         #[arg(long)]
         renew: bool,
     },
+    /// Revokes a node's certificate NAME.pem: adds it to ca.crl. Without a name renews ca.crl.
+    Revoke {
+        /// The node's name.
+        #[arg(value_name = "NAME", value_parser = node_name)]
+        name: Option<String>,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+        /// Days until a newer CRL is due.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
     /// Shows certificates: those of the CA's folder, or of a file.
     Show {
         /// A certificate file, PEM.
@@ -72,6 +85,7 @@ pub fn run(command: &Pki) -> Result<String, PkiError> {
     match command {
         Pki::Init { dir, days } => init(&Store::new(dir), *days),
         Pki::Issue { name, dir, days, renew } => issue(&Store::new(dir), name, *days, *renew),
+        Pki::Revoke { name, dir, days } => revoke::revoke(&Store::new(dir), name.as_deref(), *days),
         Pki::Show { file: Some(file), .. } => show::one(file),
         Pki::Show { file: None, dir } => show::all(dir),
     }
@@ -109,12 +123,18 @@ fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     Ok(text)
 }
 
-fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, PkiError> {
+/// The CA of the folder.
+fn issuer(store: &Store) -> Result<Issuer<'static, KeyPair>, PkiError> {
     let ca = store.path("ca.pem");
     let (ca_text, ca_key) = (read(&ca)?, read(&store.path("ca.key"))?);
     let bad = |path: &Path, e: rcgen::Error| PkiError::File { path: path.to_owned(), reason: e.to_string() };
     let ca_key = KeyPair::from_pem(&ca_key).map_err(|e| bad(&store.path("ca.key"), e))?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_text, ca_key).map_err(|e| bad(&ca, e))?;
+    Issuer::from_ca_cert_pem(&ca_text, ca_key).map_err(|e| bad(&ca, e))
+}
+
+fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, PkiError> {
+    let issuer = issuer(store)?;
+    let ca = store.path("ca.pem");
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![node.to_owned()])?;
     params.distinguished_name = name(node);

@@ -66,3 +66,30 @@ fn missing_ca_and_wrong_files_are_named() {
     let error = show::one(&file).unwrap_err().to_string();
     assert!(error.contains("x.pem: expected certificates in PEM"), "{error}");
 }
+
+#[test]
+fn revoked_certificates_stay_in_the_crl_and_each_is_in_it_once() {
+    use x509_parser::prelude::{CertificateRevocationList, FromDer};
+    let (_folder, store) = made();
+    for name in ["nh-1", "nh-2"] {
+        issue(&store, name, 5, false).unwrap();
+    }
+    let serials = || {
+        let text = read(&store.path("ca.crl")).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(text.as_bytes()).unwrap();
+        let (_, crl) = CertificateRevocationList::from_der(&pem.contents).unwrap();
+        let number = u64::try_from(crl.crl_number().unwrap()).unwrap();
+        let all: Vec<_> = crl.iter_revoked_certificates().map(|entry| entry.raw_serial().to_vec()).collect();
+        (number, all)
+    };
+    let text = revoke::revoke(&store, Some("nh-1"), 30).unwrap();
+    assert!(text.contains("ca.crl: 1 revoked") && text.contains("[tls] crl = "), "{text}");
+    let (_, first) = serials();
+    revoke::revoke(&store, Some("nh-2"), 30).unwrap();
+    revoke::revoke(&store, Some("nh-1"), 30).unwrap();
+    revoke::revoke(&store, None, 30).unwrap();
+    let (number, all) = serials();
+    assert_eq!((number, all.len(), &all[0]), (4, 2, &first[0]));
+    let error = revoke::revoke(&store, Some("nh-9"), 30).unwrap_err().to_string();
+    assert!(error.contains("nh-9.pem: No such file"), "{error}");
+}

@@ -11,6 +11,7 @@ use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::sections::Tls;
 use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
@@ -48,6 +49,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded: Loaded<Config> = config::load(&arguments.config)?;
     Config::check(&loaded)?;
     if arguments.check_config {
+        Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
@@ -58,7 +60,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
     let security = match &config.sync {
-        Some(_) => Security::open(&config.tls, &config.node.name)?,
+        Some(_) => Security::open(&config.tls, &config.node.name, reread_tls(&arguments.config))?,
         None => None,
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
@@ -85,6 +87,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Reads `[tls]` of the file again; the whole file must be valid.
+fn reread_tls(file: &Path) -> impl Fn() -> Result<Tls, String> + Send + Sync + 'static {
+    let file = file.to_owned();
+    move || {
+        let loaded: Loaded<Config> = config::load(&file).map_err(|error| error.to_string())?;
+        Config::check(&loaded).map_err(|error| error.to_string())?;
+        Ok(loaded.value.tls)
+    }
+}
+
 /// Starts the agent on its own thread, with its supervisor; none without `[sync]`.
 fn start_agent(
     loaded: &Loaded<Config>,
@@ -100,6 +112,7 @@ fn start_agent(
         sync,
         security,
         limits: config.limits,
+        budgets: config.node.limits,
     };
     let mut token = FencingToken::default();
     let make = move || {
@@ -167,7 +180,7 @@ fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answe
     Config::check(&loaded).map_err(|error| error.to_string())?;
     let summary = view.reload(&loaded.value)?;
     if let Some(security) = security {
-        security.reload();
+        security.reload()?;
     }
     tracing::info!("{}: reloaded: {summary}", file.display());
     Ok(Answer::Done(summary))

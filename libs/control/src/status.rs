@@ -61,6 +61,9 @@ pub struct Status {
     /// Lines of the log that nobody read in time.
     #[serde(default)]
     pub log_lines_dropped: u64,
+    /// Own certificate, CA and CRL, and when they expire.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// Agent with a kernel sink: the kernel table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStatus>,
@@ -132,8 +135,24 @@ pub struct Refused {
     pub turned_away: u64,
     /// Because of the TLS handshake.
     pub handshake: u64,
-    /// Because of the allow list.
+    /// Because of the allow list, or because a reload took the permission away.
     pub not_allowed: u64,
+    /// Sessions that ended because they had used up a limit, or took nothing.
+    #[serde(default)]
+    pub over_budget: u64,
+}
+
+/// A certificate, CA or CRL in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// `cert`, `ca` or `crl`: the key in `[tls]`.
+    pub kind: String,
+    /// The file.
+    pub path: String,
+    /// Its subject; of a CRL its issuer.
+    pub subject: String,
+    /// When it expires, or when a newer CRL is due, in seconds since 1970.
+    pub expires_unix_seconds: i64,
 }
 
 /// Something that accepts connections: "sync", "fpm", "http" or "control". Counters are totals since the start.
@@ -199,6 +218,12 @@ pub struct SyncStatus {
     pub routes_passed_on: u64,
     /// Commits with another digest than the server's (each was repaired).
     pub digest_mismatches: u64,
+    /// Why the table is not in sync although the active server answers: it announces commits and sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
+    /// Times that the active server was stalled.
+    #[serde(default)]
+    pub stalls: u64,
     /// The checkpoint, if configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,

@@ -23,6 +23,9 @@ pub fn check(status: &Status) -> Result<(), String> {
     }
     status.kernel.iter().try_for_each(kernel)?;
     status.sources.iter().try_for_each(source)?;
+    if let Some(stalled) = status.sync.as_ref().and_then(|sync| sync.stalled.as_ref()) {
+        return Err(format!("stalled: {stalled}, the table is kept as it was"));
+    }
     match (status.ready, status.stale) {
         (true, false) => Ok(()),
         (_, true) => Err("stale: no capable server, the table is kept as it was".into()),

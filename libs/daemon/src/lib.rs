@@ -1,7 +1,7 @@
 //! What every fibcast daemon shares, so that all of them read a configuration, log, answer operators and end in one way.
 //!
 //! * [`config`]: a TOML file into types; an error names file, line, key and what was expected;
-//! * [`sections`]: the sections that all daemons have;
+//! * [`sections`]: the sections that all daemons have; [`budgets`]: memory that peers may use;
 //! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
 //! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
@@ -13,6 +13,7 @@
 //! * [`log`]: `tracing` to standard error;
 //! * [`cpu`]: the processor is one that the program was built for.
 
+pub mod budgets;
 pub mod config;
 pub mod control;
 pub mod cpu;

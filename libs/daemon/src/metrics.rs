@@ -30,6 +30,7 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     page.threads(&status.threads);
     page.sources(status);
     page.origins(status);
+    page.certificates(status);
     page.sessions(status);
     if let Some(sync) = &status.sync {
         page.sync(sync);
@@ -130,6 +131,8 @@ impl Page {
         self.counter("handshakes_failed", "Connections refused at the handshake", refused.handshake);
         let help = "Connections refused because of their certificate's names";
         self.counter("connections_not_allowed", help, refused.not_allowed);
+        let help = "Sessions that ended because they had used up a limit, or took nothing";
+        self.counter("sessions_over_budget", help, refused.over_budget);
         self.listeners(&status.listeners);
         let help = "Lines of the log that nobody read in time";
         self.counter("log_lines_dropped", help, status.log_lines_dropped);
@@ -152,6 +155,8 @@ impl Page {
             Some(Role::Secondary) => 2,
             None => 0,
         };
+        let help = "1 while the active server announces commits and sends none";
+        self.gauge("server_stalled", help, sync.stalled.is_some());
         self.gauge("active_server", "1 primary, 2 secondary, 0 none", active);
         let help = "Routes that differed in the last failover or failback";
         self.gauge("routes_differing", help, sync.routes_differing);
@@ -168,6 +173,8 @@ impl Page {
         self.counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
         let help = "Commits whose digest was not the server's";
         self.counter("digest_mismatches", help, sync.digest_mismatches);
+        let help = "Times that the active server announced commits and sent none";
+        self.counter("server_stalls", help, sync.stalls);
     }
 
     fn kernel(&mut self, kernel: &KernelStatus) {
@@ -276,6 +283,17 @@ impl Page {
         let exhausted = all().map(|(labels, l)| (labels, l.exhausted));
         let help = "Times that there was no file descriptor or memory for a connection";
         self.counters("listener_exhausted", help, exhausted);
+    }
+
+    /// When own certificate, CA and CRL expire.
+    fn certificates(&mut self, status: &Status) {
+        let rows = status.certificates.iter().map(|certificate| {
+            let subject = &certificate.subject;
+            let names = [("kind", &certificate.kind), ("path", &certificate.path), ("subject", subject)];
+            (labels(names.map(|(name, value)| (name, value.as_str()))), certificate.expires_unix_seconds)
+        });
+        let help = "When own certificate or CA expires, or a newer CRL is due, in seconds since 1970";
+        self.gauges("tls_certificate_expiry_seconds", help, rows);
     }
 
     /// Servers and clients, with the names in their certificates.

@@ -24,6 +24,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         refused: Refused::default(),
         listeners: crate::listener::all(),
         log_lines_dropped: crate::log::lines_dropped(),
+        certificates: Vec::new(),
         kernel: None,
         forwarding: None,
         threads: crate::threads::show(),

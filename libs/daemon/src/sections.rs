@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::budgets::Budgets;
 use crate::config::{ConfigError, Loaded};
 
 /// `[node]`: name and addresses of this node.
@@ -33,6 +34,9 @@ pub struct Node {
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,
+    /// Memory that peers may use.
+    #[serde(default)]
+    pub limits: Budgets,
     /// Name of the TAP interface in the kernel that has the loopback. A key of dataplanes.
     pub loopback_interface: Option<String>,
 }
@@ -85,7 +89,7 @@ impl Node {
             None if self.http_remote => {
                 wrong("http_remote", "has no effect: http does not name an address beyond loopback".into())
             }
-            _ => Ok(()),
+            _ => self.limits.check(loaded),
         }
     }
 }
@@ -103,6 +107,8 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// CA of the peers' certificates, PEM.
     pub ca: Option<PathBuf>,
+    /// Revoked certificates: CRLs of the CA, PEM.
+    pub crl: Option<PathBuf>,
     /// Nodes that may be this node's servers; `*` matches any characters.
     #[serde(default)]
     pub servers: Vec<String>,
@@ -148,6 +154,9 @@ impl Tls {
         let given = files.iter().find(|(_, file)| file.is_some());
         if let (Some((given, _)), Some((missing, _))) = (given, files.iter().find(|(_, f)| f.is_none())) {
             return wrong(given, format!("cert, key and ca go together, but {missing} is missing"));
+        }
+        if self.crl.is_some() && !self.is_on() {
+            return wrong("crl", "has no effect without cert, key and ca".into());
         }
         if self.insecure && self.is_on() {
             return wrong("insecure", "has no effect with a certificate: connections use TLS".into());
@@ -375,6 +384,13 @@ mod tests {
         let loaded = parse::<File>("x.toml".as_ref(), text.to_owned()).unwrap();
         let error = loaded.value.limits.check(&loaded).unwrap_err().to_string();
         assert_eq!(error, "x.toml:4: limits.half_open: expected 1 to 65536, found 0");
+    }
+
+    #[test]
+    fn budgets_out_of_range_are_named() {
+        check("[node]\nname = \"a\"\n[node.limits]\nclients_bytes = 100000000\n").unwrap();
+        let error = check("[node]\nname = \"a\"\n[node.limits]\npending_bytes = 48\n").unwrap_err();
+        assert!(error.starts_with("x.toml:4: node.limits.pending_bytes: expected 8388608 to"), "{error}");
     }
 
     #[test]

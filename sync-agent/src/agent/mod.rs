@@ -21,6 +21,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
+use fibcast_daemon::budgets::Budgets;
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
@@ -29,7 +30,7 @@ use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::Node;
 
 use crate::shell::tls::Security;
-use crate::shell::{Limits, Shell, ShellError, ShellWaker};
+use crate::shell::{Limits, Shell, ShellError, ShellWaker, session_limits};
 pub use crate::sink::{NoSink, Sink, SinkError};
 use config::Sync;
 use host::{AgentHost, Command};
@@ -52,8 +53,10 @@ pub struct AgentConfig {
     pub sync: Sync,
     /// Certificates and allow lists; none for plain TCP.
     pub security: Option<Arc<Security>>,
-    /// Limits on what peers may consume.
+    /// Limits on connections.
     pub limits: Limits,
+    /// Limits on memory.
+    pub budgets: Budgets,
 }
 
 /// Constructor of agents.
@@ -157,6 +160,8 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     });
     let mut client = ClientConfig::new(&config.name, TABLE, roles.collect());
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
+    client.progress = Duration::from_millis(config.sync.progress_ms);
+    client.pending = config.budgets.pending_bytes;
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
@@ -192,7 +197,9 @@ fn supervise(
             break;
         }
         let upstream = core.config().upstream();
-        let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
+        let mut node = Node::new(&config.name, shell.now(), core, [upstream])
+            .with_limits(session_limits(&config.budgets))
+            .with_pending(config.budgets.pending_bytes);
         let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, heartbeat);
         match heartbeat.guard(|| shell.run(&mut node, &mut host, &shared.halt)) {
             Ok(Ok(())) => {}
@@ -268,7 +275,8 @@ impl AgentHandle {
     pub fn status(&self) -> Result<Status, String> {
         let status = self.ask(Command::Status)?;
         let uptime_ms = self.started.elapsed().as_millis() as u64;
-        Ok(Status { name: self.name.clone(), uptime_ms, ..status })
+        let certificates = self.security.as_ref().map(|security| security.certificates()).unwrap_or_default();
+        Ok(Status { name: self.name.clone(), uptime_ms, certificates, ..status })
     }
 
     /// Forwarding routes, up to `limit`.
@@ -297,9 +305,9 @@ impl AgentHandle {
             }
             Request::Reload => {
                 if let Some(security) = &self.security {
-                    security.reload();
+                    security.reload()?;
                 }
-                Ok(Answer::Done("reloading the certificates; other changes need a restart".into()))
+                Ok(Answer::Done("reloaded allow lists and certificates; other changes need a restart".into()))
             }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {

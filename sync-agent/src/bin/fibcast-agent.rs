@@ -35,17 +35,25 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = fibcast_daemon::config::load::<AgentFile>(&arguments.config)?;
     AgentFile::check(&loaded)?;
     if arguments.check_config {
-        return Ok(());
+        let file = &loaded.value;
+        return Ok(Security::check_expiry(&file.tls, &file.node.name, &loaded)?);
     }
+    let path = arguments.config.clone();
+    let reread = move || {
+        let loaded = fibcast_daemon::config::load::<AgentFile>(&path).map_err(|e| e.to_string())?;
+        AgentFile::check(&loaded).map_err(|e| e.to_string())?;
+        Ok(loaded.value.tls)
+    };
     fibcast_daemon::log::start();
     let file = loaded.value;
     fibcast_daemon::files::raise_limit();
     let config = AgentConfig {
-        security: Security::open(&file.tls, &file.node.name)?,
+        security: Security::open(&file.tls, &file.node.name, reread)?,
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
         sync: file.sync,
         limits: file.limits,
+        budgets: file.node.limits,
     };
     let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {
         None => (Box::new(NoSink), None),

@@ -18,8 +18,12 @@ pub const VERSION: u64 = 1;
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
-/// Types of frames that each cause a large answer: More and Want. An Activate replaces the previous one.
-pub(crate) const COSTLY: [u8; 2] = [11, 12];
+/// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
+pub(crate) const DATA: std::ops::RangeInclusive<u8> = 6..=10;
+/// Types of frames that each cause a large answer: Activate, More and Want.
+pub(crate) const COSTLY: [u8; 3] = [ACTIVATE, 11, 12];
+pub(crate) const ACTIVATE: u8 = 4;
+pub(crate) const DEACTIVATE: u8 = 5;
 /// Most symbols in one frame.
 pub const MAX_SYMBOLS: usize = 2048;
 /// Most identities in one Want.

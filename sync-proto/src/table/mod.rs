@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::change::Change;
 use crate::record::{Key, Label, OriginId};
-use crate::sketch::{RootDigest, Sketch};
+use crate::sketch::{RootDigest, SYMBOLS, Sketch, Symbol};
 use arena::{Groups, List, Misc, Routes, Slot};
 pub use read::{Batch, Page};
 use sorted::Sorted;
@@ -29,6 +29,8 @@ pub use txn::Transaction;
 
 /// Deletions that a table remembers.
 pub const TOMBSTONES: usize = 262_144;
+/// Bytes of the keys of deleted opaque records that it remembers: a key has up to 16 KiB.
+const TOMBSTONE_BYTES: usize = 16 << 20;
 
 /// A commit: the instant at which a batch became visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -169,9 +171,12 @@ pub struct Table {
     group_list: List,
     list: List,
     tombstones: VecDeque<(Slot, u64)>,
+    tombstone_bytes: usize,
     tombstone_limit: usize,
     /// Routes that use a group without a record; 0 except within a transaction.
     dangling: u64,
+    /// Bytes of keys and values that are not in the entries themselves: hops, descriptions, opaque data.
+    payload: usize,
     scratch: Scratch,
 }
 
@@ -194,8 +199,10 @@ impl Table {
             group_list: List::default(),
             list: List::default(),
             tombstones: VecDeque::new(),
+            tombstone_bytes: 0,
             tombstone_limit: TOMBSTONES,
             dangling: 0,
+            payload: 0,
             scratch: Scratch::default(),
         }
     }
@@ -250,6 +257,12 @@ impl Table {
     /// The coded symbols of the table, see [`crate::sketch`].
     pub fn sketch(&self) -> &Sketch {
         &self.sketch
+    }
+
+    /// Bytes of memory in use, estimated from the sizes of its parts.
+    pub fn memory_bytes(&self) -> usize {
+        let sketch = (SYMBOLS + 1) * size_of::<Symbol>();
+        self.v4.memory_bytes() + self.v6.memory_bytes() + self.records_beside_routes() + self.payload + sketch
     }
 
     /// Applies a batch as a whole or not at all, and assigns it a serial; see [`Table::begin`]. None if it has no effect.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::arena::{Address, Arena, NONE, RouteEntry, Slot};
+use super::arena::{Address, Arena, GroupEntry, MiscEntry, NONE, RouteEntry, Slot};
 use super::order::compare;
 use super::{Context, Table};
 use crate::change::{Change, ChangeRef, Path};
@@ -121,6 +121,12 @@ impl Table {
     fn batch_since(&self, serial: u64) -> Batch<'_> {
         let count = self.count_since(serial, usize::MAX) as u64;
         Batch { table: self, since: serial, count }
+    }
+
+    pub(super) fn records_beside_routes(&self) -> usize {
+        let group = size_of::<GroupEntry>() + size_of::<(Label, u32)>() + size_of::<GroupValue>();
+        let other = size_of::<MiscEntry>() + size_of::<(Key, u32)>();
+        self.groups.entries.capacity() * group + self.misc.entries.capacity() * other
     }
 
     /// Number of records that changed after `serial`, counted up to `limit`.

@@ -321,3 +321,35 @@ fn a_refused_batch_leaves_no_vrf_behind() {
     assert_eq!(t.vrfs().collect::<Vec<_>>(), [0]);
     assert!(t.is_sound());
 }
+
+#[test]
+fn memory_counts_what_records_hold_and_gives_it_back() {
+    let mut t = Table::new(1).with_tombstone_limit(0);
+    let empty = t.memory_bytes();
+    let key = |i: u32| Key::Opaque(format!("{i:0>1000}").into_bytes().into());
+    let put = |i| Change::Put(key(i), Value::Opaque(vec![7; 16_000].into()));
+    t.commit((0..100).map(put)).unwrap();
+    let full = t.memory_bytes();
+    assert!((1_800_000..2_000_000).contains(&(full - empty)), "{}", full - empty);
+    // A refused batch holds nothing.
+    let missing =
+        Change::Put(Key::Route { vrf: 0, prefix: "10.0.0.0/8".parse().unwrap() }, Value::Route(Label(9)));
+    t.commit((100..110).map(put).chain([missing])).unwrap_err();
+    assert!(t.memory_bytes() < full + 20_000, "{}", t.memory_bytes() - full);
+    t.commit((0..100).map(|i| Change::Delete(key(i)))).unwrap();
+    assert!(t.memory_bytes() < empty + 40_000, "{}", t.memory_bytes() - empty);
+}
+
+#[test]
+fn keys_of_deleted_opaque_records_are_remembered_up_to_a_number_of_bytes() {
+    let mut t = Table::new(1);
+    let key = |i: u32| Key::Opaque(format!("{i:0>16000}").into_bytes().into());
+    for i in 0..2_000 {
+        t.commit([Change::Put(key(i), Value::Opaque([1].into()))]).unwrap();
+        t.commit([Change::Delete(key(i))]).unwrap();
+    }
+    // 64 MB of keys were deleted, half of that in each of two places.
+    let remembered = t.count_since(0, usize::MAX);
+    assert!((400..=600).contains(&remembered), "{remembered}");
+    assert!(t.horizon() > 0 && t.memory_bytes() < 20 << 20, "{}", t.memory_bytes());
+}

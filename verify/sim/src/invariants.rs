@@ -45,6 +45,8 @@ pub enum Rule {
     ReadyOnly,
     /// A client with a capable server is in sync with it and not empty.
     CapableIsUsed,
+    /// A client leaves a server that announces commits and sends none for another capable one.
+    LagShrinks,
     /// Clients fail back to a preferred server, and not before the failback time.
     FailBack,
     /// A relay reports ready only while it is in sync and shortly after, and stale whenever it is not in sync.
@@ -78,6 +80,7 @@ impl Rule {
             Self::SilenceIsNoticed => "silence-is-noticed",
             Self::ReadyOnly => "ready-only",
             Self::CapableIsUsed => "capable-is-used",
+            Self::LagShrinks => "lag-shrinks",
             Self::FailBack => "fail-back",
             Self::TrueWord => "true-word",
             Self::NoEmptyMessage => "no-empty-message",

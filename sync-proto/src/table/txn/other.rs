@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::arena::{Arena, MAX_SLOTS, Slot};
+use super::super::arena::{Arena, MAX_SLOTS, Slot, group_bytes, key_bytes, value_bytes};
 use super::super::{Table, TableError};
 use super::{Undo, limits};
 use crate::change::ChangeRef;
@@ -65,6 +65,8 @@ impl Table {
         let Some(e) = self.groups.entries.get_mut(slot.index()) else { return };
         let (was, is) = (e.value.is_some(), value.is_some());
         e.id = value.as_deref().map_or(0, |v| group_id(e.label, v));
+        self.payload += group_bytes(value.as_deref());
+        self.payload -= group_bytes(e.value.as_deref()).min(self.payload);
         e.value = value;
         match (was, is) {
             (false, true) => self.dangling = self.dangling.saturating_sub(u64::from(e.users)),
@@ -90,7 +92,10 @@ impl Table {
     fn put_misc(&mut self, key: Key, value: Value, id: u64, undo: &mut Undo) -> Result<(), TableError> {
         let (index, fresh) = match self.misc.find(&key) {
             Some(i) => (i, false),
-            None => (self.misc.insert(key).ok_or(TableError::Full(MAX_SLOTS))?, true),
+            None => {
+                self.payload += key_bytes(&key);
+                (self.misc.insert(key).ok_or(TableError::Full(MAX_SLOTS))?, true)
+            }
         };
         let slot = Slot::new(Arena::Misc, index);
         self.save(slot, fresh, undo);
@@ -110,6 +115,8 @@ impl Table {
         let Some(e) = self.misc.entries.get_mut(slot.index()) else { return };
         let (was, is) = (e.value.is_some(), value.is_some());
         e.id = id;
+        self.payload += value_bytes(value.as_deref());
+        self.payload -= value_bytes(e.value.as_deref()).min(self.payload);
         e.value = value;
         let count = match e.key {
             Key::Origin(_) => &mut self.counts.origins,

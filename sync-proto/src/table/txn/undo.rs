@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::arena::{Arena, NONE, OPEN, OrderLink, Slot};
-use super::super::{Commit, Table};
+use super::super::arena::{Arena, NONE, OPEN, OrderLink, Slot, key_bytes};
+use super::super::{Commit, TOMBSTONE_BYTES, Table};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Value};
 use crate::sketch::Toggle;
@@ -149,6 +149,7 @@ impl Table {
             }
             self.touch(saved.slot, serial);
             if gone {
+                self.tombstone_bytes += self.tombstone_cost(saved.slot);
                 self.tombstones.push_back((saved.slot, serial));
             }
         }
@@ -217,18 +218,31 @@ impl Table {
                 self.v6.release(i);
             }
             Arena::Group => self.groups.release(i),
-            Arena::Misc => self.misc.release(i),
+            Arena::Misc => {
+                let key = self.misc.entries.get(slot.index()).map_or(0, |e| key_bytes(&e.key));
+                self.payload -= key.min(self.payload);
+                self.misc.release(i);
+            }
         }
+    }
+
+    /// Bytes of its key that a tombstone keeps.
+    fn tombstone_cost(&self, slot: Slot) -> usize {
+        let misc = Some(slot).filter(|slot| matches!(slot.arena(), Arena::Misc));
+        misc.and_then(|slot| self.misc.entries.get(slot.index())).map_or(0, |e| key_bytes(&e.key))
     }
 
     fn forget_tombstones(&mut self) {
         while let Some(&(slot, serial)) = self.tombstones.front() {
             let OrderLink { serial: current, .. } = self.link(slot);
             let live = current != serial || self.id_of(slot).is_some();
-            if !live && (self.tombstones.len() <= self.tombstone_limit || serial > self.pin) {
+            let fit =
+                self.tombstones.len() <= self.tombstone_limit && self.tombstone_bytes <= TOMBSTONE_BYTES;
+            if !live && (fit || serial > self.pin) {
                 return;
             }
             self.tombstones.pop_front();
+            self.tombstone_bytes -= self.tombstone_cost(slot).min(self.tombstone_bytes);
             if !live {
                 if !on(Mutation::ForgetHorizon) {
                     self.horizon = self.horizon.max(serial);

@@ -189,8 +189,11 @@ pub fn server(data: &[u8]) {
     let mut now = Duration::from_secs(1);
     let flags = input.byte().unwrap_or(0);
     let mut table = table(5, u32::from(flags % 60));
-    let limits =
-        if flags & 64 == 0 { Limits { queue: 300, shared: 4, portion: 8 } } else { Limits::default() };
+    let limits = if flags & 64 == 0 {
+        Limits { queue: 300, shared: 4, portion: 8, batch: 4096, held: 1 << 20, ..Limits::default() }
+    } else {
+        Limits::default()
+    };
     let mut server = Server::new("rs").with_limits(limits);
     let mut sessions = Vec::new();
     let mut ready = true;
@@ -237,6 +240,8 @@ pub fn server(data: &[u8]) {
         }
         while server.poll_event().is_some() {}
         let _ = server.poll_timeout();
+        // The budget, and what each of the sessions may hold whatever the others do.
+        assert!(server.held_bytes() <= limits.held + 8 * (4 << 10), "{} bytes held", server.held_bytes());
     }
     assert!(table.is_sound());
 }
