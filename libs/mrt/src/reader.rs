@@ -119,6 +119,12 @@ impl Reader {
         &self.decoder.peers
     }
 
+    /// Whether the last entry is from a table, and not from a message. The routes of one table stand side by side; a message replaces
+    /// what its peer said before.
+    pub fn in_table(&self) -> bool {
+        self.decoder.in_table
+    }
+
     /// Offset in the (decompressed) data of the next record.
     pub fn offset(&self) -> u64 {
         self.offset

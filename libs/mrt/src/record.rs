@@ -49,6 +49,8 @@ pub(super) struct Decoder {
     /// The last peer index table.
     pub peers: Vec<IpAddr>,
     pub evidence: Evidence,
+    /// The last record is of a table, not of a message.
+    pub in_table: bool,
     /// Whether tables' records without and with path identifiers were found to be declared wrongly.
     misdeclared: [bool; 2],
     time_us: u64,
@@ -77,6 +79,7 @@ impl Decoder {
         let mut c = Cursor::new(body, header_at + Header::LEN as u64);
         self.time_us = u64::from(header.seconds) * 1_000_000;
         let (kind, subtype) = (header.kind, header.subtype);
+        self.in_table = matches!((kind, subtype), (TABLE_DUMP | TABLE_DUMP_V2, _) | (BGP4MP | BGP4MP_ET, 2));
         match (kind, subtype) {
             (TABLE_DUMP, 1) => table::table_dump(c, Afi::V4, AsSize::Two, self),
             (TABLE_DUMP, 2) => table::table_dump(c, Afi::V6, AsSize::Two, self),

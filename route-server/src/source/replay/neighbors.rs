@@ -1,0 +1,324 @@
+//! The routes of recorded peers, and the best of each prefix: what a router would use that had them all as neighbors.
+//!
+//! A peer's message replaces its path with the same path identifier (RFC 7911) and no other peer's. The best path has the shortest AS path,
+//! then the lowest peer address, then the lowest path identifier. Recordings do not tell more that a decision needs (local preference
+//! is the collector's, the IGP's metric is unknown).
+//!
+//! All paths of a prefix are kept only where a later message may remove one ([`Keep`]): the tables of collectors have 40 peers and more.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fibcast_mrt::{Event, Route};
+use fibcast_sync_proto::GroupValue;
+use ipnet::IpNet;
+
+use crate::source::Group;
+
+/// The prefixes whose paths are all kept.
+#[derive(Debug, Clone)]
+pub enum Keep {
+    /// These: no other changes later.
+    Only(HashSet<IpNet>),
+    /// All prefixes.
+    All,
+}
+
+impl Keep {
+    fn has(&self, prefix: &IpNet) -> bool {
+        match self {
+            Keep::Only(prefixes) => prefixes.contains(prefix),
+            Keep::All => true,
+        }
+    }
+}
+
+/// A message changes a prefix of which only the best path was kept: read the table again with [`Keep::All`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotKept;
+
+/// One peer's path, with indices into the lists of [`Neighbors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Path {
+    as_path_len: u32,
+    metric: u32,
+    peer: u32,
+    path_id: Option<u32>,
+    hop: u32,
+}
+
+/// Group and metric of a prefix; none: no peer reaches it.
+pub type Best = Option<(Arc<Group>, u32)>;
+
+/// Routes of all peers.
+pub struct Neighbors {
+    keep: Keep,
+    peers: Vec<IpAddr>,
+    hops: Vec<Arc<Group>>,
+    hop_of: HashMap<IpAddr, u32>,
+    /// The best path first.
+    paths: HashMap<IpNet, Vec<Path>>,
+    /// Another path than the best one was dropped, by [`Keep`].
+    dropped: bool,
+    /// Announcements without a usable next hop, which count as withdrawals (RFC 4271 §6.3).
+    pub without_next_hop: u64,
+}
+
+impl Neighbors {
+    /// No routes.
+    pub fn new(keep: Keep) -> Self {
+        Self {
+            keep,
+            peers: Vec::new(),
+            hops: Vec::new(),
+            hop_of: HashMap::new(),
+            paths: HashMap::new(),
+            dropped: false,
+            without_next_hop: 0,
+        }
+    }
+
+    /// Adds an entry of a table. The better one counts where a peer has two for a prefix without path identifiers.
+    pub fn add(&mut self, route: &Route) {
+        let Some(path) = self.path(route) else { return };
+        let all = self.keep.has(&route.prefix);
+        let paths = self.paths.entry(route.prefix).or_default();
+        let peers = &self.peers;
+        if all {
+            match paths.iter_mut().find(|known| known.peer == path.peer && known.path_id == path.path_id) {
+                Some(known) if rank(&path, peers) < rank(known, peers) => *known = path,
+                Some(_) => {}
+                None => paths.push(path),
+            }
+            best_first(paths, peers);
+        } else {
+            self.dropped |= !paths.is_empty();
+            match paths.first_mut() {
+                Some(best) if rank(&path, peers) < rank(best, peers) => *best = path,
+                Some(_) => {}
+                None => paths.push(path),
+            }
+        }
+    }
+
+    /// Applies a message. `Ok(true)`: the best path of its prefix has changed.
+    ///
+    /// # Errors
+    /// [`NotKept`] where that cannot be known.
+    pub fn apply(&mut self, route: &Route) -> Result<bool, NotKept> {
+        if self.dropped && !self.keep.has(&route.prefix) {
+            return Err(NotKept);
+        }
+        let path = self.path(route);
+        let peer = self.peer(route.peer);
+        let paths = self.paths.entry(route.prefix).or_default();
+        let before = paths.first().copied();
+        paths.retain(|known| known.peer != peer || known.path_id != route.path_id);
+        paths.extend(path);
+        best_first(paths, &self.peers);
+        let after = paths.first().copied();
+        if paths.is_empty() {
+            self.paths.remove(&route.prefix);
+        }
+        Ok(forwarding(before) != forwarding(after))
+    }
+
+    /// Withdraws all that a peer has announced; gives the prefixes whose best path has changed.
+    ///
+    /// # Errors
+    /// [`NotKept`] where that cannot be known.
+    pub fn end_session(&mut self, peer: IpAddr) -> Result<Vec<IpNet>, NotKept> {
+        if self.dropped && !matches!(self.keep, Keep::All) {
+            return Err(NotKept);
+        }
+        let peer = self.peer(peer);
+        let mut changed = Vec::new();
+        self.paths.retain(|prefix, paths| {
+            let before = paths.first().copied();
+            paths.retain(|known| known.peer != peer);
+            if forwarding(before) != forwarding(paths.first().copied()) {
+                changed.push(*prefix);
+            }
+            !paths.is_empty()
+        });
+        Ok(changed)
+    }
+
+    /// What a prefix is forwarded by.
+    pub fn best(&self, prefix: &IpNet) -> Best {
+        let best = self.paths.get(prefix)?.first()?;
+        Some((self.hops.get(best.hop as usize)?.clone(), best.metric))
+    }
+
+    /// Whether there is no path to anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// All prefixes with a path, in order.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        let mut all: Vec<IpNet> = self.paths.keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Frees the paths of prefixes that do not change any more.
+    pub fn forget_unchanging(&mut self) {
+        let keep = &self.keep;
+        self.paths.retain(|prefix, _| keep.has(prefix));
+        self.paths.shrink_to_fit();
+    }
+
+    /// The announced path; none for a withdrawal.
+    fn path(&mut self, route: &Route) -> Option<Path> {
+        let Event::Announce { next_hop, metric, as_path_len } = route.event else { return None };
+        if next_hop.is_unspecified() || next_hop.is_multicast() {
+            self.without_next_hop += 1;
+            return None;
+        }
+        let next = self.hops.len() as u32;
+        let hop = *self.hop_of.entry(next_hop).or_insert(next);
+        if hop == next {
+            self.hops.push(Group::new(GroupValue::via(next_hop)));
+        }
+        Some(Path { as_path_len, metric, peer: self.peer(route.peer), path_id: route.path_id, hop })
+    }
+
+    /// A file has some tens of peers.
+    fn peer(&mut self, address: IpAddr) -> u32 {
+        let known = self.peers.iter().position(|peer| *peer == address);
+        known.unwrap_or_else(|| {
+            self.peers.push(address);
+            self.peers.len() - 1
+        }) as u32
+    }
+}
+
+/// Lower is better.
+fn rank(path: &Path, peers: &[IpAddr]) -> (u32, Option<IpAddr>, Option<u32>) {
+    (path.as_path_len, peers.get(path.peer as usize).copied(), path.path_id)
+}
+
+fn best_first(paths: &mut [Path], peers: &[IpAddr]) {
+    if let Some((best, _)) = paths.iter().enumerate().min_by_key(|(_, path)| rank(path, peers)) {
+        paths.swap(0, best);
+    }
+}
+
+/// What of a path is seen outside.
+fn forwarding(path: Option<Path>) -> Option<(u32, u32)> {
+    path.map(|path| (path.hop, path.metric))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    const PREFIX: &str = "203.0.113.0/24";
+
+    /// A route of 203.0.113.0/24 by the next hop 198.18.0.`hop`; none: withdrawn.
+    fn route(peer: &str, path_id: Option<u32>, as_path_len: u32, hop: Option<u8>) -> Route {
+        let event = match hop {
+            Some(hop) => Event::Announce { next_hop: [198, 18, 0, hop].into(), metric: 0, as_path_len },
+            None => Event::Withdraw,
+        };
+        Route { time_us: 0, peer: ip(peer), path_id, prefix: PREFIX.parse().unwrap(), event }
+    }
+
+    /// Last byte of the best path's next hop.
+    fn best(neighbors: &Neighbors) -> Option<u8> {
+        let (group, _) = neighbors.best(&PREFIX.parse().unwrap())?;
+        (1..=255).find(|&hop| group.value == GroupValue::via([198, 18, 0, hop].into()))
+    }
+
+    fn tables() -> [Neighbors; 2] {
+        [Neighbors::new(Keep::All), Neighbors::new(Keep::Only(HashSet::new()))]
+    }
+
+    #[test]
+    fn the_shortest_as_path_then_the_lowest_peer_then_the_lowest_path_identifier_is_best() {
+        for mut n in tables() {
+            n.add(&route("192.0.2.9", None, 3, Some(1)));
+            assert_eq!(best(&n), Some(1));
+            n.add(&route("192.0.2.10", None, 2, Some(2)));
+            assert_eq!(best(&n), Some(2), "shorter");
+            n.add(&route("192.0.2.9", Some(7), 2, Some(3)));
+            assert_eq!(best(&n), Some(3), "9 before 10, as numbers");
+            n.add(&route("192.0.2.9", Some(5), 2, Some(4)));
+            assert_eq!(best(&n), Some(4), "path 5 before path 7");
+            n.add(&route("192.0.2.9", Some(6), 2, Some(5)));
+            assert_eq!(best(&n), Some(4), "the last path of an entry is not the best one");
+        }
+    }
+
+    #[test]
+    fn of_two_entries_of_a_peer_without_identifiers_the_better_counts_and_the_first_of_equals() {
+        for mut n in tables() {
+            n.add(&route("192.0.2.9", None, 3, Some(1)));
+            n.add(&route("192.0.2.9", None, 3, Some(2)));
+            assert_eq!(best(&n), Some(1));
+            n.add(&route("192.0.2.9", None, 1, Some(3)));
+            assert_eq!(best(&n), Some(3));
+        }
+    }
+
+    #[test]
+    fn a_peers_message_replaces_its_own_path_and_no_other() {
+        let mut n = Neighbors::new(Keep::All);
+        assert_eq!(n.apply(&route("192.0.2.1", None, 2, Some(1))), Ok(true));
+        assert_eq!(n.apply(&route("192.0.2.2", None, 3, Some(2))), Ok(false), "longer");
+        assert_eq!(n.apply(&route("192.0.2.1", None, 4, Some(3))), Ok(true));
+        assert_eq!(best(&n), Some(2));
+        assert_eq!(n.apply(&route("192.0.2.2", None, 0, None)), Ok(true));
+        assert_eq!(best(&n), Some(3));
+        assert_eq!(n.apply(&route("192.0.2.2", None, 0, None)), Ok(false), "withdrawn already");
+        assert_eq!(n.apply(&route("192.0.2.1", None, 0, None)), Ok(true));
+        assert_eq!((best(&n), n.prefixes().len()), (None, 0));
+    }
+
+    #[test]
+    fn additional_paths_are_withdrawn_one_by_one() {
+        let mut n = Neighbors::new(Keep::All);
+        for (id, hop) in [(1, 1), (2, 2)] {
+            n.apply(&route("192.0.2.1", Some(id), 2, Some(hop))).unwrap();
+        }
+        assert_eq!(best(&n), Some(1));
+        assert_eq!(n.apply(&route("192.0.2.1", Some(1), 0, None)), Ok(true));
+        assert_eq!(best(&n), Some(2));
+    }
+
+    #[test]
+    fn the_end_of_a_session_withdraws_all_of_that_peer() {
+        let mut n = Neighbors::new(Keep::All);
+        n.add(&route("192.0.2.1", Some(1), 2, Some(1)));
+        n.add(&route("192.0.2.1", Some(2), 2, Some(2)));
+        n.add(&route("192.0.2.2", None, 5, Some(3)));
+        assert_eq!(n.end_session(ip("192.0.2.3")), Ok(vec![]));
+        assert_eq!(n.end_session(ip("192.0.2.1")).unwrap().len(), 1);
+        assert_eq!(best(&n), Some(3));
+    }
+
+    #[test]
+    fn a_change_of_what_was_not_kept_is_told_and_not_guessed() {
+        let mut n = Neighbors::new(Keep::Only(HashSet::new()));
+        n.add(&route("192.0.2.1", None, 2, Some(1)));
+        n.add(&route("192.0.2.2", None, 3, Some(2)));
+        assert_eq!(n.apply(&route("192.0.2.1", None, 0, None)), Err(NotKept));
+        assert_eq!(n.end_session(ip("192.0.2.1")), Err(NotKept));
+    }
+
+    #[test]
+    fn a_next_hop_of_no_use_withdraws() {
+        let mut n = Neighbors::new(Keep::All);
+        n.apply(&route("192.0.2.1", None, 2, Some(1))).unwrap();
+        let mut none = route("192.0.2.1", None, 2, Some(1));
+        none.event = Event::Announce { next_hop: ip("0.0.0.0"), metric: 0, as_path_len: 0 };
+        assert_eq!(n.apply(&none), Ok(true));
+        assert_eq!((best(&n), n.without_next_hop), (None, 1));
+    }
+}
