@@ -109,17 +109,34 @@ impl Checked {
 /// # Errors
 /// [`ConfigError`] with file, line and key of what is wrong.
 pub fn read(path: &Path) -> Result<Checked, ConfigError> {
-    check(load(path)?)
+    check(&load(path)?)
 }
 
-fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
+/// Reads and checks a file and the files of routes that it names, as a start does; says what these hold, a line for each.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and key of what is wrong.
+pub fn inspect(path: &Path) -> Result<Vec<String>, ConfigError> {
+    let loaded = load(path)?;
+    let checked = check(&loaded)?;
+    let mut lines = Vec::new();
+    for (at, source) in checked.sources.iter().enumerate() {
+        let found = source.kind.inspect().map_err(|reason| {
+            loaded.error(&["source".into(), fibcast_daemon::config::Step::At(at), "path".into()], reason)
+        })?;
+        lines.extend(found.lines().map(|line| format!("source {:?}: {line}", source.origin)));
+    }
+    Ok(lines)
+}
+
+fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
-    config.node.check(&loaded)?;
+    config.node.check(loaded)?;
     let listen = config.node.listen.iter().copied();
-    config.tls.check(&loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
-    config.tls.check_lists(&loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
-    config.limits.check(&loaded)?;
-    Security::check(&config.tls, &config.node.name, &loaded)?;
+    config.tls.check(loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
+    config.tls.check_lists(loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
+    config.limits.check(loaded)?;
+    Security::check(&config.tls, &config.node.name, loaded)?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
@@ -128,7 +145,7 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);
         return Err(loaded.error(&["rib".into(), "origin_lease_ms".into()], reason));
     }
-    peer::check(&loaded, &config.peer, &config.node, &config.tls)?;
-    let sources = source::check(&loaded, &config.source)?;
+    peer::check(loaded, &config.peer, &config.node, &config.tls)?;
+    let sources = source::check(loaded, &config.source)?;
     Ok(Checked { config: config.clone(), sources })
 }

@@ -10,7 +10,7 @@ use fibcast_daemon::config::parse;
 fn checked(text: &str) -> Result<Checked, String> {
     let text = format!("[node]\nname = \"rs\"\nlisten = [\"127.0.0.1:1\"]\n{text}");
     let loaded = parse::<Config>("x.toml".as_ref(), text).map_err(|e| e.to_string())?;
-    check(loaded).map_err(|e| e.to_string())
+    check(&loaded).map_err(|e| e.to_string())
 }
 
 fn error(text: &str) -> String {

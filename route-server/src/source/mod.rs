@@ -44,6 +44,20 @@ impl Kind {
             Kind::Netlink(_) => "netlink",
         }
     }
+
+    /// Reads the files of the source as a start does, and says what they hold, a line for each; nothing for a live source.
+    ///
+    /// # Errors
+    /// Why they cannot be used, with the file.
+    pub fn inspect(&self) -> Result<String, String> {
+        match self {
+            Kind::Static(options) => fixed::read(&options.path)
+                .map(|routes| format!("{}: {} routes", options.path.display(), routes.len()))
+                .map_err(|e| e.to_string()),
+            Kind::Mrt(options) => replay::inspect(options),
+            Kind::Fpm(_) | Kind::Netlink(_) => Ok(String::new()),
+        }
+    }
 }
 
 /// Spawns a source's thread.
