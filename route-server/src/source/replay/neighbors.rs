@@ -321,4 +321,37 @@ mod tests {
         assert_eq!(n.apply(&none), Ok(true));
         assert_eq!((best(&n), n.without_next_hop), (None, 1));
     }
+
+    proptest::proptest! {
+        /// What is left out by [`Keep`] changes no best path, now and after messages about what was kept.
+        #[test]
+        fn keeping_only_what_changes_gives_the_same_routes(
+            table in proptest::collection::vec((0u8..4, 1u8..5, proptest::option::of(0u32..3), 0u32..4, 1u8..9), 0..60),
+            messages in proptest::collection::vec((0u8..2, 1u8..5, proptest::option::of(0u32..3), 0u32..4, 0u8..9), 0..60),
+        ) {
+            let prefix = |n: u8| -> IpNet { format!("10.{n}.0.0/16").parse().unwrap() };
+            let route = |(n, peer, id, len, hop): (u8, u8, Option<u32>, u32, u8)| Route {
+                prefix: prefix(n),
+                ..route(&format!("192.0.2.{peer}"), id, len, (hop > 0).then_some(hop))
+            };
+            let mut all = Neighbors::new(Keep::All);
+            let mut some = Neighbors::new(Keep::Only([prefix(0), prefix(1)].into()));
+            for entry in table {
+                all.add(&route(entry));
+                some.add(&route(entry));
+            }
+            let state = |n: &Neighbors| n.prefixes().iter().map(|p| (*p, n.best(p))).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(state(&all), state(&some));
+            some.forget_unchanging();
+            for message in messages {
+                let message = route(message);
+                let before = all.best(&message.prefix);
+                let changed = all.apply(&message).unwrap();
+                proptest::prop_assert_eq!(some.apply(&message), Ok(changed));
+                let after = all.best(&message.prefix);
+                proptest::prop_assert_eq!(changed, before != after);
+                proptest::prop_assert_eq!(some.best(&message.prefix), after);
+            }
+        }
+    }
 }
