@@ -64,7 +64,7 @@ pub fn inspect(options: &MrtOptions) -> Result<String, String> {
     let mut text = format!(
         "{}: {} prefixes in {} records of the peers {}{}",
         options.path.display(),
-        neighbors.prefixes().len(),
+        neighbors.len(),
         table.counts.records,
         table.named_peers(),
         table.left_out(),
@@ -159,16 +159,18 @@ fn table(options: &MrtOptions, keep: Keep) -> Result<Result<(Survey, Neighbors),
 pub(super) fn run(options: &MrtOptions, outlet: &Outlet) -> Result<(), End> {
     let Loaded { table, updates, mut neighbors } = load(options)?;
     report([Some(&table), updates.as_ref()].into_iter().flatten(), outlet)?;
+    let routes = neighbors.routes();
+    // Before the RIB grows by the same routes.
+    neighbors.forget_unchanging();
     let mut batch = Vec::with_capacity(BATCH);
-    for prefix in neighbors.prefixes() {
-        batch.push(change(options, &neighbors, prefix));
+    for (prefix, path) in routes {
+        batch.push(RouteChange { vrf: options.vrf, prefix, path });
         if batch.len() >= BATCH {
             outlet.flush(&mut batch)?;
             batch.reserve(BATCH);
         }
     }
     outlet.flush(&mut batch)?;
-    neighbors.forget_unchanging();
     match (&options.updates, updates.and_then(|updates| updates.first_us)) {
         (Some(path), Some(first_us)) => {
             let begin_us = options.start_at_us.unwrap_or_else(now_us);

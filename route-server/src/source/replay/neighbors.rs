@@ -156,10 +156,15 @@ impl Neighbors {
         self.paths.is_empty()
     }
 
-    /// All prefixes with a path, in order.
-    pub fn prefixes(&self) -> Vec<IpNet> {
-        let mut all: Vec<IpNet> = self.paths.keys().copied().collect();
-        all.sort_unstable();
+    /// Number of prefixes with a path.
+    pub fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// What each prefix is forwarded by, in the order of prefixes.
+    pub fn routes(&self) -> Vec<(IpNet, Best)> {
+        let mut all: Vec<_> = self.paths.keys().map(|prefix| (*prefix, self.best(prefix))).collect();
+        all.sort_unstable_by_key(|(prefix, _)| *prefix);
         all
     }
 
@@ -278,7 +283,7 @@ mod tests {
         assert_eq!(best(&n), Some(3));
         assert_eq!(n.apply(&route("192.0.2.2", None, 0, None)), Ok(false), "withdrawn already");
         assert_eq!(n.apply(&route("192.0.2.1", None, 0, None)), Ok(true));
-        assert_eq!((best(&n), n.prefixes().len()), (None, 0));
+        assert_eq!((best(&n), n.is_empty()), (None, true));
     }
 
     #[test]
@@ -340,8 +345,7 @@ mod tests {
                 all.add(&route(entry));
                 some.add(&route(entry));
             }
-            let state = |n: &Neighbors| n.prefixes().iter().map(|p| (*p, n.best(p))).collect::<Vec<_>>();
-            proptest::prop_assert_eq!(state(&all), state(&some));
+            proptest::prop_assert_eq!(all.routes(), some.routes());
             some.forget_unchanging();
             for message in messages {
                 let message = route(message);
