@@ -6,6 +6,7 @@
 //!
 //! All paths of a prefix are kept only where a later message may remove one ([`Keep`]): the tables of collectors have 40 peers and more.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,6 +49,12 @@ struct Path {
     hop: u32,
 }
 
+impl Path {
+    fn is_of(&self, peer: u32, path_id: Option<u32>) -> bool {
+        self.peer == peer && self.path_id == path_id
+    }
+}
+
 /// Group and metric of a prefix; none: no peer reaches it.
 pub type Best = Option<(Arc<Group>, u32)>;
 
@@ -57,8 +64,10 @@ pub struct Neighbors {
     peers: Vec<IpAddr>,
     hops: Vec<Arc<Group>>,
     hop_of: HashMap<IpAddr, u32>,
-    /// The best path first.
-    paths: HashMap<IpNet, Vec<Path>>,
+    /// The best path of each prefix.
+    best: HashMap<IpNet, Path>,
+    /// Its other paths, if any: few prefixes have some that are kept.
+    others: HashMap<IpNet, Vec<Path>>,
     /// Another path than the best one was dropped, by [`Keep`].
     dropped: bool,
     /// Announcements without a usable next hop, which count as withdrawals (RFC 4271 §6.3).
@@ -73,7 +82,8 @@ impl Neighbors {
             peers: Vec::new(),
             hops: Vec::new(),
             hop_of: HashMap::new(),
-            paths: HashMap::new(),
+            best: HashMap::new(),
+            others: HashMap::new(),
             dropped: false,
             without_next_hop: 0,
         }
@@ -82,22 +92,25 @@ impl Neighbors {
     /// Adds an entry of a table. The better one counts where a peer has two for a prefix without path identifiers.
     pub fn add(&mut self, route: &Route) {
         let Some(path) = self.path(route) else { return };
-        let all = self.keep.has(&route.prefix);
-        let paths = self.paths.entry(route.prefix).or_default();
-        let peers = &self.peers;
-        if all {
-            match paths.iter_mut().find(|known| known.peer == path.peer && known.path_id == path.path_id) {
-                Some(known) if rank(&path, peers) < rank(known, peers) => *known = path,
-                Some(_) => {}
-                None => paths.push(path),
+        let better = |a: &Path, b: &Path| rank(a, &self.peers) < rank(b, &self.peers);
+        match self.best.entry(route.prefix) {
+            Entry::Vacant(entry) => {
+                entry.insert(path);
             }
-            best_first(paths, peers);
-        } else {
-            self.dropped |= !paths.is_empty();
-            match paths.first_mut() {
-                Some(best) if rank(&path, peers) < rank(best, peers) => *best = path,
-                Some(_) => {}
-                None => paths.push(path),
+            Entry::Occupied(mut best) if !self.keep.has(&route.prefix) => {
+                self.dropped = true;
+                if better(&path, best.get()) {
+                    best.insert(path);
+                }
+            }
+            Entry::Occupied(_) => {
+                let mut paths = self.take(&route.prefix);
+                match paths.iter_mut().find(|known| known.is_of(path.peer, path.path_id)) {
+                    Some(known) if rank(&path, &self.peers) < rank(known, &self.peers) => *known = path,
+                    Some(_) => {}
+                    None => paths.push(path),
+                }
+                self.put(route.prefix, paths);
             }
         }
     }
@@ -112,16 +125,12 @@ impl Neighbors {
         }
         let path = self.path(route);
         let peer = self.peer(route.peer);
-        let paths = self.paths.entry(route.prefix).or_default();
-        let before = paths.first().copied();
-        paths.retain(|known| known.peer != peer || known.path_id != route.path_id);
+        let before = self.best.get(&route.prefix).copied();
+        let mut paths = self.take(&route.prefix);
+        paths.retain(|known| !known.is_of(peer, route.path_id));
         paths.extend(path);
-        best_first(paths, &self.peers);
-        let after = paths.first().copied();
-        if paths.is_empty() {
-            self.paths.remove(&route.prefix);
-        }
-        Ok(forwarding(before) != forwarding(after))
+        self.put(route.prefix, paths);
+        Ok(forwarding(before) != forwarding(self.best.get(&route.prefix).copied()))
     }
 
     /// Withdraws all that a peer has announced; gives the prefixes whose best path has changed.
@@ -133,37 +142,68 @@ impl Neighbors {
             return Err(NotKept);
         }
         let peer = self.peer(peer);
-        let mut changed = Vec::new();
-        self.paths.retain(|prefix, paths| {
-            let before = paths.first().copied();
-            paths.retain(|known| known.peer != peer);
-            if forwarding(before) != forwarding(paths.first().copied()) {
-                changed.push(*prefix);
-            }
+        self.others.retain(|_, paths| {
+            paths.retain(|path| path.peer != peer);
             !paths.is_empty()
         });
+        let lost: Vec<(IpNet, Path)> = self
+            .best
+            .iter()
+            .filter(|(_, path)| path.peer == peer)
+            .map(|(prefix, path)| (*prefix, *path))
+            .collect();
+        let mut changed = Vec::new();
+        for (prefix, before) in lost {
+            self.best.remove(&prefix);
+            let paths = self.take(&prefix);
+            self.put(prefix, paths);
+            if forwarding(Some(before)) != forwarding(self.best.get(&prefix).copied()) {
+                changed.push(prefix);
+            }
+        }
         Ok(changed)
+    }
+
+    /// Removes all paths of a prefix.
+    fn take(&mut self, prefix: &IpNet) -> Vec<Path> {
+        let mut paths = self.others.remove(prefix).unwrap_or_default();
+        paths.extend(self.best.remove(prefix));
+        paths
+    }
+
+    /// Sets the paths of a prefix that has none.
+    fn put(&mut self, prefix: IpNet, mut paths: Vec<Path>) {
+        let best = paths.iter().enumerate().min_by_key(|(_, path)| rank(path, &self.peers));
+        let Some((at, _)) = best else { return };
+        self.best.insert(prefix, paths.swap_remove(at));
+        if !paths.is_empty() {
+            self.others.insert(prefix, paths);
+        }
     }
 
     /// What a prefix is forwarded by.
     pub fn best(&self, prefix: &IpNet) -> Best {
-        let best = self.paths.get(prefix)?.first()?;
-        Some((self.hops.get(best.hop as usize)?.clone(), best.metric))
+        self.forwarded_by(self.best.get(prefix)?)
+    }
+
+    fn forwarded_by(&self, path: &Path) -> Best {
+        Some((self.hops.get(path.hop as usize)?.clone(), path.metric))
     }
 
     /// Whether there is no path to anywhere.
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.best.is_empty()
     }
 
     /// Number of prefixes with a path.
     pub fn len(&self) -> usize {
-        self.paths.len()
+        self.best.len()
     }
 
     /// What each prefix is forwarded by, in the order of prefixes.
     pub fn routes(&self) -> Vec<(IpNet, Best)> {
-        let mut all: Vec<_> = self.paths.keys().map(|prefix| (*prefix, self.best(prefix))).collect();
+        let mut all: Vec<_> =
+            self.best.iter().map(|(prefix, path)| (*prefix, self.forwarded_by(path))).collect();
         all.sort_unstable_by_key(|(prefix, _)| *prefix);
         all
     }
@@ -171,8 +211,8 @@ impl Neighbors {
     /// Frees the paths of prefixes that do not change any more.
     pub fn forget_unchanging(&mut self) {
         let keep = &self.keep;
-        self.paths.retain(|prefix, _| keep.has(prefix));
-        self.paths.shrink_to_fit();
+        self.best.retain(|prefix, _| keep.has(prefix));
+        self.best.shrink_to_fit();
     }
 
     /// The announced path; none for a withdrawal.
@@ -203,12 +243,6 @@ impl Neighbors {
 /// Lower is better.
 fn rank(path: &Path, peers: &[IpAddr]) -> (u32, Option<IpAddr>, Option<u32>) {
     (path.as_path_len, peers.get(path.peer as usize).copied(), path.path_id)
-}
-
-fn best_first(paths: &mut [Path], peers: &[IpAddr]) {
-    if let Some((best, _)) = paths.iter().enumerate().min_by_key(|(_, path)| rank(path, peers)) {
-        paths.swap(0, best);
-    }
 }
 
 /// What of a path is seen outside.
