@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::attributes::{AsSize, Attributes, next_hop_field, unicast_family};
 use super::cursor::{Afi, Cursor};
 use super::error::At;
+use super::paths::Stream;
 use super::record::Decoder;
 use super::route::Event;
 use super::table;
@@ -132,7 +133,8 @@ fn update(mut c: Cursor<'_>, from: From, d: &mut Decoder) -> Result<(), At> {
     }
     for family in [Afi::V4, Afi::V6] {
         let of_family = lists.map(|(afi, list, _)| if afi == family { list } else { Cursor::default() });
-        let with_ids = d.evidence.with_ids(from.peer, family, &of_family, from.with_ids);
+        let stream = Stream { peer: from.peer, local: from.local, afi: family };
+        let with_ids = d.evidence.with_ids(stream, &of_family, from.with_ids);
         d.counts.misdeclared_paths += u64::from(with_ids != from.with_ids);
         for (list, (_, _, event)) in of_family.into_iter().zip(lists) {
             prefixes(list, family, with_ids, event, from, d)?;

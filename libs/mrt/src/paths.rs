@@ -6,8 +6,7 @@
 //! * *strict*: each prefix ends within the list, has no bits past its length, and the default route occurs once at most;
 //! * *loose*: each prefix ends within the list, and that is all.
 //!
-//! A list that fits one way only is read that way and is evidence for its peer and family, since additional paths are negotiated for
-//! a session and a family. A list that fits both ways is read by the balance of the evidence so far. Without any, the record's type
+//! A list that fits one way only is read that way and is evidence for its [`Stream`], for which additional paths are negotiated. A list that fits both ways is read by the balance of the evidence so far. Without any, the record's type
 //! decides, except that a list of several plain prefixes with the default route among them is taken for one with identifiers.
 
 use std::collections::HashMap;
@@ -60,26 +59,35 @@ fn measure(lists: &[Cursor<'_>], afi: Afi, with_ids: bool) -> Measured {
     m
 }
 
-/// What the lists of a file have shown so far, by peer and family.
+/// One direction of a session, and a family: what additional paths are negotiated for (RFC 7911 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stream {
+    pub peer: IpAddr,
+    /// From the collector to the peer.
+    pub local: bool,
+    pub afi: Afi,
+}
+
+/// What the lists of a file have shown so far.
 #[derive(Default)]
 pub(super) struct Evidence {
     /// Lists with identifiers minus lists without.
-    balance: HashMap<(IpAddr, Afi), i64>,
+    balance: HashMap<Stream, i64>,
 }
 
 impl Evidence {
     /// Whether these lists of one message have path identifiers; `declared` is what the record's type says.
-    pub(super) fn with_ids(&mut self, peer: IpAddr, afi: Afi, lists: &[Cursor<'_>], declared: bool) -> bool {
+    pub(super) fn with_ids(&mut self, stream: Stream, lists: &[Cursor<'_>], declared: bool) -> bool {
         if lists.iter().all(Cursor::is_empty) {
             return declared;
         }
-        let balance = self.balance.entry((peer, afi)).or_default();
-        let plain = measure(lists, afi, false);
+        let balance = self.balance.entry(stream).or_default();
+        let plain = measure(lists, stream.afi, false);
         // The usual case, not measured twice: a list as its type says, of a peer of which nothing else was seen.
         if !declared && plain.fit == Fit::Strict && *balance < 0 {
             return false;
         }
-        let paths = measure(lists, afi, true);
+        let paths = measure(lists, stream.afi, true);
         match (plain.fit, paths.fit) {
             (Fit::No, Fit::No) => declared,
             (Fit::No, _) => {
@@ -101,10 +109,11 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const STREAM: Stream =
+        Stream { peer: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), local: false, afi: Afi::V4 };
 
     fn decide(evidence: &mut Evidence, list: &[u8], declared: bool) -> bool {
-        evidence.with_ids(PEER, Afi::V4, &[Cursor::new(list, 0)], declared)
+        evidence.with_ids(STREAM, &[Cursor::new(list, 0)], declared)
     }
 
     const PLAIN: &[u8] = &[24, 192, 0, 2];
@@ -147,12 +156,15 @@ mod tests {
     }
 
     #[test]
-    fn evidence_of_one_peer_or_family_does_not_count_for_another() {
+    fn evidence_of_one_peer_direction_or_family_does_not_count_for_another() {
         let mut evidence = Evidence::default();
         decide(&mut evidence, PATHS, false);
-        let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
-        assert!(!evidence.with_ids(other, Afi::V4, &[Cursor::new(BOTH, 0)], false));
-        assert!(!evidence.with_ids(PEER, Afi::V6, &[Cursor::new(BOTH, 0)], false));
+        let peer = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+        for other in
+            [Stream { peer, ..STREAM }, Stream { local: true, ..STREAM }, Stream { afi: Afi::V6, ..STREAM }]
+        {
+            assert!(!evidence.with_ids(other, &[Cursor::new(BOTH, 0)], false), "{other:?}");
+        }
         assert!(decide(&mut evidence, BOTH, false));
     }
 }

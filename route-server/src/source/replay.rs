@@ -85,6 +85,8 @@ pub fn inspect(options: &MrtOptions) -> Result<String, String> {
 enum Unusable {
     #[error(transparent)]
     Mrt(#[from] MrtError),
+    #[error("{file}: no record can be used; the first error: {first}")]
+    NoUpdate { file: PathBuf, first: String },
     #[error("{file}: expected routes of peer {peer}, found those of {found}")]
     NoSuchPeer { file: PathBuf, peer: IpAddr, found: String },
     #[error(
@@ -103,6 +105,11 @@ fn load(options: &MrtOptions) -> Result<Loaded, Unusable> {
     // First: a damaged updates file should prevent the start, not stop the replay.
     let of_updates = |path: &PathBuf| Survey::of_updates(path, options);
     let mut updates = options.updates.as_ref().map(of_updates).transpose()?;
+    if let (Some(file), Some(Survey { first_us: None, first_bad: Some(first), .. })) =
+        (&options.updates, &updates)
+    {
+        return Err(Unusable::NoUpdate { file: file.clone(), first: first.clone() });
+    }
     let mut keep = updates.as_mut().map_or_else(|| Keep::Only(HashSet::new()), Survey::keep);
     let (table, neighbors) = loop {
         match table(options, keep)? {

@@ -247,6 +247,13 @@ fn a_bad_record_stops_a_table_and_is_skipped_in_updates_unless_said_otherwise() 
 }
 
 #[test]
+fn updates_of_bad_records_only_are_no_updates() {
+    let (table, updates) = (table_file(), file([BAD, BAD].concat()));
+    let reason = failure(MrtOptions { updates: Some(updates.path().to_owned()), ..options(&table) });
+    assert!(reason.contains("no record can be used") && reason.contains("record 1, at byte 16"), "{reason}");
+}
+
+#[test]
 fn a_table_of_entries_and_messages_both_is_read_again_with_all_paths() {
     // Two entries of one prefix, of two peers; then a message of the better one withdraws it.
     let mut table = vec![0, 0, 0, 1, 0, 13, 0, 1, 0, 0, 0, 34, 0, 0, 0, 0, 0, 0, 0, 2];
