@@ -98,7 +98,8 @@ fn the_kernel_with_multipath_routes() {
 
 #[test]
 fn the_kernel_with_next_hop_objects() {
-    for (what, take, _) in EVENTS {
+    // The kernel keeps an object whose gateway has no subnet any more.
+    for (what, take, _) in &EVENTS[..2] {
         let Some(lab) = Lab::new(&["ip"]) else { return };
         let (a, up) = hosts(&lab);
         for (id, via, interface) in
