@@ -19,6 +19,8 @@ fn main() {
         pace: Pace::Recorded,
         start_at_us: Some(0),
         peer: None,
+        bad_records: None,
+        allow_empty: false,
         vrf: 0,
     };
     let (mut own, mut fib) = (Table::new(1), Table::new(1));

@@ -117,13 +117,23 @@ pub fn read(path: &Path) -> Result<Checked, ConfigError> {
     Ok(checked)
 }
 
-/// For `--check-config`: prints which certificates expire within 30 days.
+/// For `--check-config`: checks a file, its certificates' expiry, and the files of routes that it names, all of them; says what these hold, a
+/// line for each.
 ///
 /// # Errors
-/// [`ConfigError`] with the file that has expired.
-pub fn check_expiry(path: &Path) -> Result<(), ConfigError> {
-    let loaded: Loaded<Config> = load(path)?;
-    Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)
+/// [`ConfigError`] with file, line and key of what is wrong.
+pub fn inspect(path: &Path) -> Result<Vec<String>, ConfigError> {
+    let loaded = load(path)?;
+    let checked = check(&loaded)?;
+    Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
+    let mut lines = Vec::new();
+    for (at, source) in checked.sources.iter().enumerate() {
+        let found = source.kind.inspect().map_err(|reason| {
+            loaded.error(&["source".into(), fibcast_daemon::config::Step::At(at), "path".into()], reason)
+        })?;
+        lines.extend(found.lines().map(|line| format!("source {:?}: {line}", source.origin)));
+    }
+    Ok(lines)
 }
 
 fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {

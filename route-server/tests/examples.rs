@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use fibcast_mrt::Writer;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// Files that the examples name: certificates of a CA made here, a list of routes, a table.
@@ -12,8 +13,10 @@ fn files(folder: &Path, node: &str) {
     std::fs::create_dir_all(&pki).unwrap();
     std::fs::create_dir_all(folder.join("var/lib/fibcast")).unwrap();
     std::fs::write(folder.join("etc/fibcast/routes.txt"), "").unwrap();
-    let mut table = fibcast_mrt::Writer::new(Vec::new());
-    table.peer_index(1, "", [192, 0, 2, 1].into()).unwrap();
+    let mut table = Writer::new(Vec::new());
+    let peer = "192.0.2.1".parse().unwrap();
+    table.peer_index(1, "", peer).unwrap();
+    table.rib(1, "203.0.113.0/24".parse().unwrap(), peer).unwrap();
     std::fs::write(folder.join("var/lib/fibcast/rib.mrt.gz"), table.into_inner()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();

@@ -57,6 +57,20 @@ impl Kind {
     fn is_live(&self) -> bool {
         matches!(self, Kind::Fpm(_) | Kind::Netlink(_))
     }
+
+    /// Reads the files of the source as a start does, and says what they hold, a line for each; nothing for a live source.
+    ///
+    /// # Errors
+    /// Why they cannot be used, with the file.
+    pub fn inspect(&self) -> Result<String, String> {
+        match self {
+            Kind::Static(options) => fixed::read(&options.path)
+                .map(|routes| format!("{}: {} routes", options.path.display(), routes.len()))
+                .map_err(|e| e.to_string()),
+            Kind::Mrt(options) => replay::inspect(options),
+            Kind::Fpm(_) | Kind::Netlink(_) => Ok(String::new()),
+        }
+    }
 }
 
 /// Opens the source of `origin`, and spawns its thread. A source of a routing daemon begins anew after a panic, with a new session; a file

@@ -63,10 +63,10 @@ pub enum Event {
     Report(Report),
 }
 
-/// How a live source is.
+/// How a source is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// In a word.
+    /// In a word; empty for a source that is loading, live or finished as its events say.
     pub state: &'static str,
     /// Its sender's table is complete and followed.
     pub live: bool,

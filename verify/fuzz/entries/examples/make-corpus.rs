@@ -62,6 +62,19 @@ fn main() -> std::io::Result<()> {
     )?;
     write("mrt", "table", &mrt(false))?;
     write("mrt", "updates", &mrt(true))?;
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../libs/mrt/tests/published");
+    for entry in published.read_dir()? {
+        let path = entry?.path();
+        let (name, data) = (path.file_name().unwrap_or_default().to_string_lossy(), std::fs::read(&path)?);
+        if data.len() <= 3000 && !name.ends_with(".md") {
+            write("mrt", &name, &data)?;
+            // Compressed ones are no rows of records.
+            let records = mrt_records(&data);
+            if !records.is_empty() {
+                write("mrt_records", &name, &records)?;
+            }
+        }
+    }
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging/examples");
     for entry in examples.read_dir()? {
         let path = entry?.path();
@@ -303,6 +316,21 @@ fn mrt(updates: bool) -> Vec<u8> {
         writer.rib(1, net("2001:db8::/32"), v6).unwrap();
     }
     writer.into_inner()
+}
+
+/// The records of an MRT file as steps of the target: number of the type, subtype, length, body.
+fn mrt_records(file: &[u8]) -> Vec<u8> {
+    let (mut rest, mut out) = (file, Vec::new());
+    while let [_, _, _, _, 0, kind, 0, subtype, 0, 0, high, low, tail @ ..] = rest {
+        let Some((body, tail)) = tail.split_at_checked(usize::from(*high) << 8 | usize::from(*low)) else {
+            break;
+        };
+        let kind = [5, 12, 13, 16, 17].iter().position(|k| k == kind).unwrap_or(0) as u8;
+        out.extend([kind, *subtype, *high, *low]);
+        out.extend(body);
+        rest = tail;
+    }
+    out
 }
 
 fn checkpoint() -> Vec<u8> {

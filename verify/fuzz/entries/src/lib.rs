@@ -27,6 +27,7 @@ pub const ALL: &[Entry] = &[
     ("server", machines::server),
     ("origins", origins::origins),
     ("mrt", files::mrt),
+    ("mrt_records", files::mrt_records),
     ("config", files::config),
     ("checkpoint", files::checkpoint),
     ("control", files::control),
