@@ -20,6 +20,7 @@ mod views;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::digest::DigestKeys;
 pub use crate::frame::Role;
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
@@ -47,6 +48,7 @@ pub struct Server {
     /// The session after which deferred ones are handled next.
     heard_last: SessionId,
     limits: Limits,
+    digest_keys: DigestKeys,
 }
 
 impl Server {
@@ -63,6 +65,7 @@ impl Server {
             work: WORK,
             heard_last: 0,
             limits: Limits::default(),
+            digest_keys: DigestKeys::default(),
         }
     }
 
@@ -71,6 +74,16 @@ impl Server {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Sets the digest keys that clients may use, and ends all sessions: clients register again.
+    pub fn set_digest_keys(&mut self, keys: DigestKeys) {
+        self.digest_keys = keys;
+        for (&id, session) in &mut self.sessions {
+            let reason = ProtocolError::Refused("the digest key was replaced: register again".into());
+            session.end(reason, id, &mut self.events);
+        }
+        self.views = Views::default();
     }
 
     /// A connection was accepted.
@@ -108,6 +121,7 @@ impl Server {
             passed_on: &mut self.routes_passed_on,
             work: &mut self.work,
             limits: self.limits,
+            digest_keys: &self.digest_keys,
         };
         let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
@@ -129,6 +143,7 @@ impl Server {
                 passed_on: &mut self.routes_passed_on,
                 work: &mut self.work,
                 limits: self.limits,
+                digest_keys: &self.digest_keys,
             });
             if let Err(error) = pumped {
                 session.end(error, id, &mut self.events);
@@ -177,7 +192,7 @@ impl Server {
             if self.views.is_broken(session.wanted()) {
                 let reason = format!("this part of table {} was recreated", session.wanted().table);
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
-            } else if !session.wanted().subset.is_all() {
+            } else if self.views.is_view(session.wanted()) {
                 session.send_heartbeat(tables, &self.views, self.limits);
             }
         }

@@ -7,6 +7,7 @@ use super::cache::{Cache, Frozen};
 use super::feed::{Feed, Pumped};
 use super::types::{Limits, ServerEvent, SessionId, SessionStatus, Tables};
 use super::views::{Views, Wanted};
+use crate::digest::{DigestKey, DigestKeys, KeyId};
 use crate::frame::{COSTLY, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
@@ -39,6 +40,7 @@ pub(super) struct SessionContext<'a> {
     /// Records that may still be examined for answers to sketches before all sessions have had their turn.
     pub work: &'a mut u64,
     pub limits: Limits,
+    pub digest_keys: &'a DigestKeys,
 }
 
 #[derive(Debug)]
@@ -269,9 +271,12 @@ impl Session {
                 self.name = name;
                 self.phase = SessionPhase::Registering;
             }
-            (SessionPhase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
+            (
+                SessionPhase::Registering,
+                Frame::Register { table, role, heartbeat_ms, digest_key, path, subset },
+            ) => {
                 let heartbeat = Duration::from_millis(heartbeat_ms);
-                self.register(now, Wanted { table, subset }, role, heartbeat, &path, context)?;
+                self.register(now, Wanted { table, subset, digest_key }, role, heartbeat, &path, context)?;
             }
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
@@ -333,7 +338,8 @@ impl Session {
         if context.tables.served(&wanted.table).is_none() {
             return Err(refused(format!("no table {} is served here", wanted.table)));
         }
-        context.views.open(&wanted, context.tables)?;
+        let key = self.digest_key(wanted.digest_key, context)?;
+        context.views.open(&wanted, key, context.tables)?;
         let state = state_of(&self.name, &wanted, context.tables, context.views)
             .ok_or_else(|| not_served(&wanted))?;
         if path.iter().any(|n| n == context.server) {
@@ -362,6 +368,16 @@ impl Session {
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });
         Ok(())
+    }
+
+    /// The digest key that the client uses. Without it every digest would be another.
+    fn digest_key(&self, id: KeyId, context: &SessionContext<'_>) -> Result<DigestKey, ProtocolError> {
+        context.digest_keys.find(id).ok_or_else(|| {
+            refused(format!(
+                "{} uses digest key {id}, but {} has {}: give both the same node.digest_key file",
+                self.name, context.server, context.digest_keys
+            ))
+        })
     }
 
     /// Selects the cheapest way from the client's state to the current table.

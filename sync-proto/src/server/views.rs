@@ -1,7 +1,8 @@
-//! Views: the requested subsets of served tables, each kept once for all of its clients.
+//! Views: the requested subsets of served tables, each kept once for all of its clients. While the digest key of a deployment is replaced,
+//! clients with another key than the table's get a view under theirs.
 //!
 //! A view is a table with its own change order, sketch, epoch and serial that follows the whole table commit by commit. It contains only
-//! groups that its routes use. The whole table needs no view. A new view is filled in portions, walking like a snapshot, and its clients
+//! groups that its routes use. The whole table under the node's own key needs no view. A new view is filled in portions, walking like a snapshot, and its clients
 //! get "not ready" until it is complete. A view that nobody has used for a while is dropped. There are at most [`MAX_VIEWS`], because
 //! each costs the memory of its part.
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use super::types::{Served, Tables};
 use crate::change::ChangeRef;
+use crate::digest::{DigestKey, KeyId};
 use crate::record::Key;
 use crate::sketch::check_of;
 use crate::subset::Subset;
@@ -21,11 +23,13 @@ pub const MAX_VIEWS: usize = 16;
 /// How long a view without clients is kept: a client that reconnects resumes where it was.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// A table by name, and the requested subset of it.
+/// A table by name, the requested subset of it, and the key of its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Wanted {
     pub table: String,
     pub subset: Subset,
+    /// The key of the client's digests.
+    pub digest_key: KeyId,
 }
 
 /// The walk that fills a new view.
@@ -59,7 +63,12 @@ pub(super) struct Views {
 
 impl Views {
     /// Creates the view if it does not exist, unless the whole table is requested.
-    pub fn open(&mut self, wanted: &Wanted, tables: &dyn Tables) -> Result<(), ProtocolError> {
+    pub fn open(
+        &mut self,
+        wanted: &Wanted,
+        key: DigestKey,
+        tables: &dyn Tables,
+    ) -> Result<(), ProtocolError> {
         let held = tables.subset(&wanted.table).cloned().unwrap_or_default();
         if !held.covers(&wanted.subset) {
             return Err(ProtocolError::Refused(format!(
@@ -67,10 +76,11 @@ impl Views {
                 wanted.table, wanted.subset
             )));
         }
-        if held == wanted.subset || self.all.get(wanted).is_some_and(|view| !view.broken) {
+        let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { return Ok(()) };
+        let same = held == wanted.subset && whole.digest_key() == key;
+        if same || self.all.get(wanted).is_some_and(|view| !view.broken) {
             return Ok(());
         }
-        let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { return Ok(()) };
         if self.all.len() >= MAX_VIEWS && !self.all.contains_key(wanted) {
             return Err(ProtocolError::Refused(format!(
                 "expected at most {MAX_VIEWS} different parts of tables in use, found another one: {}",
@@ -81,7 +91,7 @@ impl Views {
         // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused.
         let epoch = check_of(whole.epoch().wrapping_add(self.made)).max(1);
         let view = View {
-            table: Table::new(epoch),
+            table: Table::new(epoch).with_digest_key(key),
             of_epoch: whole.epoch(),
             seen: whole.serial(),
             build: Some(Build { at: None, from: whole.serial() }),
@@ -103,6 +113,11 @@ impl Views {
             // What the node holds is a subset already, exactly the requested one.
             None => Some(whole),
         }
+    }
+
+    /// Whether what a client gets is a view.
+    pub fn is_view(&self, wanted: &Wanted) -> bool {
+        self.all.contains_key(wanted)
     }
 
     /// Whether the sessions of a view must end.
