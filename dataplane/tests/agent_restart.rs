@@ -211,6 +211,7 @@ impl Host1 {
             listen: vec![free_port()],
             sync,
             security: None,
+            digest_keys: Default::default(),
             limits: Default::default(),
         };
         let relay = config.listen[0];

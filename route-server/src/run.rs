@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
 use fibcast_sync_agent::agent::kv::Watchers;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker};
 use fibcast_sync_proto::node::Node;
@@ -33,6 +34,7 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let config = &checked.config;
     fibcast_daemon::files::raise_limit();
     let security = Security::open(&config.tls, &config.node.name)?;
+    let keys = KeyFile::open(&config.node, &config.tls)?;
     let mut shell = Shell::secure(&config.node.name, config.limits, security).map_err(Failure::work)?;
     for address in &config.node.listen {
         let bound = shell.listen(*address).map_err(Failure::work)?;
@@ -56,7 +58,7 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     let threads = start_sources(checked, &to, &wake, &stop)?;
     drop(to);
     // The host drops the channel's end that a source may wait for.
-    let outcome = serve(checked, &mut shell, from_sources, questions, &stop);
+    let outcome = serve(checked, &mut shell, from_sources, questions, keys, &stop);
     stop.store(true, Ordering::Release);
     for thread in threads {
         // A panic of a source was logged already.
@@ -77,7 +79,8 @@ pub fn embed(
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let (_asking, questions) = Asking::new(Arc::new(|| ()));
-    serve(checked, shell, from_sources, questions, stop)
+    let keys = KeyFile::load(checked.config.node.digest_key.as_deref()).map_err(Failure::work)?;
+    serve(checked, shell, from_sources, questions, keys, stop)
 }
 
 /// Runs the loop until it is asked to stop, or the engine fails.
@@ -86,13 +89,15 @@ fn serve(
     shell: &mut Shell,
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
+    keys: KeyFile,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let now = shell.now();
-    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?;
+    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?.with_digest_key(keys.keys().own());
     let upstream = engine.upstream();
-    let mut node = Node::new(&checked.config.node.name, now, engine, upstream);
+    let name = &checked.config.node.name;
+    let mut node = Node::new(name, now, engine, upstream).with_digest_keys(keys.keys());
     shell.set_servers(checked.config.peer.iter().map(|peer| peer.address.clone()).collect());
     let mut host = RouteServer {
         from_sources,
@@ -101,6 +106,7 @@ fn serve(
         waker: shell.waker(),
         stop: stop.clone(),
         failure: None,
+        digest_keys: (keys, 0),
     };
     shell.run(&mut node, &mut host, stop).map_err(Failure::work)?;
     host.failure.map_or(Ok(()), |failure| Err(Failure::work(failure)))
@@ -132,6 +138,8 @@ struct RouteServer {
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     failure: Option<EngineError>,
+    /// The digest keys, and the last version of them that was noticed.
+    digest_keys: (KeyFile, u64),
 }
 
 impl Host<Engine> for RouteServer {
@@ -141,6 +149,11 @@ impl Host<Engine> for RouteServer {
         }
         while let Ok(question) = self.questions.try_recv() {
             operator::answer(question, now, node, state, &mut self.watchers);
+        }
+        let (file, seen) = &mut self.digest_keys;
+        if let Some(keys) = file.replaced(seen) {
+            node.role_mut().rekey(keys.own());
+            node.set_digest_keys(keys);
         }
     }
 

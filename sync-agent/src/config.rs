@@ -7,6 +7,7 @@ use fibcast_daemon::sections::{Limits, Node, Tls};
 use serde::Deserialize;
 
 use crate::agent::config::Sync;
+use crate::digest_key::KeyFile;
 use crate::kernel::Kernel;
 use crate::shell::tls::Security;
 
@@ -44,6 +45,7 @@ impl AgentFile {
         file.limits.check(loaded)?;
         file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
+        KeyFile::check(&file.node, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {
             let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));
             if own {

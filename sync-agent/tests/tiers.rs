@@ -222,6 +222,7 @@ fn agent_that_is_its_own_server_is_told_so() {
         listen: vec![port],
         sync: sync(&[port]),
         security: None,
+        digest_keys: Default::default(),
         limits: fibcast_sync_agent::shell::Limits::default(),
     };
     let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();

@@ -19,6 +19,7 @@ use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -96,6 +97,7 @@ fn start_agent(
         listen: config.node.listen.clone(),
         sync,
         security,
+        digest_keys: KeyFile::open(&config.node, &config.tls)?,
         limits: config.limits,
     };
     let mut token = FencingToken::default();
@@ -144,7 +146,12 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, _) => reload(&file, &view, security.as_deref()),
+            (Request::Reload, _) => {
+                if let Some(agent) = &agent {
+                    agent.reload_digest_keys();
+                }
+                reload(&file, &view, security.as_deref())
+            }
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())

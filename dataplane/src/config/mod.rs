@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use fibcast_sync_agent::agent::config::Sync;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use serde::Deserialize;
 
@@ -105,6 +106,7 @@ impl Config {
         }
         config.limits.check(loaded)?;
         Security::check(&config.tls, &config.node.name, loaded)?;
+        KeyFile::check(&config.node, loaded)?;
         config.fib.check(loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;

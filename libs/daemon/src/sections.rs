@@ -18,6 +18,8 @@ pub struct Node {
     /// Listen addresses for clients; empty: no clients.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
+    /// File with the keys of digests, the same on all nodes; none: the public key of the protocol.
+    pub digest_key: Option<PathBuf>,
     /// Path of the operator's unix socket.
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.

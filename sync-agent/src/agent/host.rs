@@ -16,6 +16,7 @@ use fibcast_sync_proto::node::{ClientId, Node};
 use super::kv::{self, Watchers};
 use super::show;
 use crate::checkpoint::Checkpoint;
+use crate::digest_key::KeyFile;
 use crate::shell::{Host, ShellState};
 use crate::sink::Sink;
 
@@ -34,6 +35,8 @@ pub(super) struct AgentHost<'s> {
     sink: &'s mut dyn Sink,
     checkpoint: &'s mut Option<Checkpoint>,
     commands: Receiver<Command>,
+    /// The digest keys, and the last version of them that was noticed.
+    digest_keys: (&'s KeyFile, &'s mut u64),
     beats: &'s AtomicU64,
     watchers: Watchers,
 }
@@ -43,9 +46,10 @@ impl<'s> AgentHost<'s> {
         sink: &'s mut dyn Sink,
         checkpoint: &'s mut Option<Checkpoint>,
         commands: Receiver<Command>,
+        digest_keys: (&'s KeyFile, &'s mut u64),
         beats: &'s AtomicU64,
     ) -> Self {
-        Self { sink, checkpoint, commands, beats, watchers: Watchers::default() }
+        Self { sink, checkpoint, commands, digest_keys, beats, watchers: Watchers::default() }
     }
 
     /// Passes to the sink what it has not accepted yet.
@@ -83,6 +87,18 @@ impl<'s> AgentHost<'s> {
         }
     }
 
+    /// Replaces the key of the table's digest when the file was reloaded with another one.
+    fn take_new_digest_keys(&mut self, node: &mut Node<AgentCore>) {
+        let (file, seen) = &mut self.digest_keys;
+        let Some(keys) = file.replaced(seen) else { return };
+        node.role_mut().rekey(keys.own(), super::epoch());
+        node.set_digest_keys(keys);
+        // The file is under the old key.
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint.abandon();
+        }
+    }
+
     /// All but the name and the time since the agent was spawned.
     fn status(&self, node: &Node<AgentCore>, state: &ShellState) -> Status {
         let agent = node.role();
@@ -114,6 +130,7 @@ impl Host<AgentCore> for AgentHost<'_> {
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }
+        self.take_new_digest_keys(node);
     }
 
     fn output(&mut self, now: Duration, node: &mut Node<AgentCore>) -> Option<Duration> {

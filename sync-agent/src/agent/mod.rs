@@ -22,12 +22,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
-use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::Node;
+use fibcast_sync_proto::{DigestKeys, Table};
 
+use crate::digest_key::KeyFile;
 use crate::shell::tls::Security;
 use crate::shell::{Limits, Shell, ShellError, ShellWaker};
 pub use crate::sink::{NoSink, Sink, SinkError};
@@ -52,6 +53,8 @@ pub struct AgentConfig {
     pub sync: Sync,
     /// Certificates and allow lists; none for plain TCP.
     pub security: Option<Arc<Security>>,
+    /// Keys of the table's digest.
+    pub digest_keys: KeyFile,
     /// Limits on what peers may consume.
     pub limits: Limits,
 }
@@ -67,6 +70,7 @@ pub struct AgentHandle {
     started: Instant,
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
+    digest_keys: KeyFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -127,6 +131,7 @@ impl Agent {
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
+        let digest_keys = config.digest_keys.clone();
         let thread = std::thread::Builder::new()
             .name("agent".into())
             .spawn({
@@ -134,7 +139,7 @@ impl Agent {
                 move || supervise(config, sink, shell, commands, &shared)
             })
             .map_err(ShellError::Poll)?;
-        Ok(AgentHandle { name, started: Instant::now(), shared, security, thread: Some(thread) })
+        Ok(AgentHandle { name, started: Instant::now(), shared, security, digest_keys, thread: Some(thread) })
     }
 }
 
@@ -153,7 +158,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
 }
 
 /// Parameters of the core from the configuration.
-fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
+fn core_config(config: &AgentConfig, keys: &DigestKeys) -> fibcast_sync_proto::agent::AgentConfig {
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
         fibcast_control::status::Role::Primary => Role::Primary,
@@ -163,6 +168,7 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
+    client.digest_key = keys.own().id();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
     fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
 }
@@ -177,9 +183,12 @@ fn supervise(
 ) {
     let mut next = Some((shell, commands));
     let mut checkpoint = config.sync.checkpoint(TABLE);
-    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch()));
-    let table = loaded.unwrap_or_else(|| Table::new(epoch()));
-    let mut core = AgentCore::new(core_config(&config), table);
+    let mut seen = 0;
+    let _ = config.digest_keys.replaced(&mut seen);
+    let keys = config.digest_keys.keys();
+    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch(), &keys));
+    let table = loaded.unwrap_or_else(|| Table::new(epoch()).with_digest_key(keys.own()));
+    let mut core = AgentCore::new(core_config(&config, &keys), table);
     while !shared.stop.load(Ordering::Acquire) {
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
@@ -194,8 +203,10 @@ fn supervise(
             break;
         }
         let upstream = core.config().upstream();
-        let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
-        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
+        let mut node = Node::new(&config.name, shell.now(), core, [upstream])
+            .with_digest_keys(config.digest_keys.keys());
+        let keys = (&config.digest_keys, &mut seen);
+        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, keys, &shared.beats);
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),
@@ -262,6 +273,11 @@ impl AgentHandle {
         self.ask(Command::Resync)
     }
 
+    /// Reads the file of digest keys again, if there is one.
+    pub fn reload_digest_keys(&self) {
+        self.digest_keys.reload();
+    }
+
     /// A status of kind `agent`; a dataplane adds its own part.
     ///
     /// # Errors
@@ -300,7 +316,10 @@ impl AgentHandle {
                 if let Some(security) = &self.security {
                     security.reload();
                 }
-                Ok(Answer::Done("reloading the certificates; other changes need a restart".into()))
+                self.reload_digest_keys();
+                Ok(Answer::Done(
+                    "reloading certificates and digest keys; other changes need a restart".into(),
+                ))
             }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {

@@ -10,6 +10,7 @@ use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -41,6 +42,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::files::raise_limit();
     let config = AgentConfig {
         security: Security::open(&file.tls, &file.node.name)?,
+        digest_keys: KeyFile::open(&file.node, &file.tls)?,
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
         sync: file.sync,

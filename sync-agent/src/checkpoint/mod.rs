@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use fibcast_control::status::CheckpointStatus;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::Frame;
-use fibcast_sync_proto::{ChangeRef, Key, Label, Table, Value};
+use fibcast_sync_proto::{ChangeRef, DigestKeys, Key, Label, Table, Value};
 
 pub use format::{CheckpointError, load};
 use writer::{Part, Piece, Writer};
@@ -84,9 +84,9 @@ impl Checkpoint {
     }
 
     /// The table of the last run; none if there is no usable checkpoint (the log says why).
-    pub fn load(&mut self, epoch: u64) -> Option<Table> {
+    pub fn load(&mut self, epoch: u64, keys: &DigestKeys) -> Option<Table> {
         let begin = Instant::now();
-        match load(&self.path, &self.table, epoch) {
+        match load(&self.path, &self.table, epoch, keys) {
             Ok(Some(table)) => {
                 tracing::info!(
                     "checkpoint {}: {} records, read in {} ms; the server will be asked for the difference",
@@ -103,7 +103,7 @@ impl Checkpoint {
                 None
             }
             Err(error) => {
-                tracing::error!("checkpoint {error}; starting with an empty table");
+                tracing::error!("checkpoint {error}; starting with an empty table, which a server fills");
                 self.refused = Some(error.to_string());
                 None
             }
@@ -192,7 +192,8 @@ impl Checkpoint {
         let (path, name) = (&self.path, &self.table);
         self.writer.get_or_insert_with(|| Writer::start(path.clone()));
         self.file += 1;
-        let first = Piece { file: self.file, part: Part::Begin, bytes: format::head(name) };
+        let first =
+            Piece { file: self.file, part: Part::Begin, bytes: format::head(name, table.digest_key().id()) };
         self.serial = table.serial();
         self.job = Some(Job {
             after: None,

@@ -37,6 +37,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         listen: Vec::new(),
         sync,
         security: None,
+        digest_keys: Default::default(),
         limits: Limits::default(),
     };
     Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))
