@@ -212,6 +212,7 @@ impl Host1 {
             sync,
             security: None,
             digest_keys: Default::default(),
+            scrub: None,
             limits: Default::default(),
         };
         let relay = config.listen[0];

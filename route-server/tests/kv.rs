@@ -35,6 +35,7 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
         sync,
         security: None,
         digest_keys: Default::default(),
+        scrub: None,
         limits: Limits::default(),
     };
     Agent::spawn(config, Box::new(NoSink)).unwrap()

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use serde::Deserialize;
 
 use crate::agent::config::Sync;
@@ -25,6 +25,9 @@ pub struct AgentFile {
     /// What peers may cost.
     #[serde(default)]
     pub limits: Limits,
+    /// Comparison of what forwards with the table.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// The kernel table that the routes go to.
     pub kernel: Option<Kernel>,
 }
@@ -43,6 +46,7 @@ impl AgentFile {
         file.sync.check_tls(&file.tls, loaded)?;
         file.tls.check_lists(loaded, !file.node.listen.is_empty(), true)?;
         file.limits.check(loaded)?;
+        file.scrub.check(loaded)?;
         file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
         KeyFile::check(&file.node, loaded)?;

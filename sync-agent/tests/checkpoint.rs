@@ -34,6 +34,7 @@ fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
         sync,
         security: None,
         digest_keys: Default::default(),
+        scrub: None,
         limits: Limits::default(),
     };
     Agent::spawn(config, sink).unwrap()

@@ -223,6 +223,7 @@ fn agent_that_is_its_own_server_is_told_so() {
         sync: sync(&[port]),
         security: None,
         digest_keys: Default::default(),
+        scrub: None,
         limits: fibcast_sync_agent::shell::Limits::default(),
     };
     let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();

@@ -98,6 +98,7 @@ fn start_agent(
         sync,
         security,
         digest_keys: KeyFile::open(&config.node, &config.tls)?,
+        scrub: config.scrub.pass(),
         limits: config.limits,
     };
     let mut token = FencingToken::default();

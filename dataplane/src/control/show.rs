@@ -36,6 +36,8 @@ impl Control {
             neighbors: self.neighbors.iter().count() as u64,
             neighbors_refused: self.neighbors.refused(),
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
+            scrub_table: self.scrubber.table.status(),
+            scrub_tries: self.scrubber.tries.status(),
         }
     }
 

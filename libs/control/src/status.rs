@@ -340,6 +340,31 @@ pub struct ForwardingStatus {
     pub neighbors_refused: u64,
     /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
+    /// Comparison of routes and groups with the agent's table.
+    #[serde(default)]
+    pub scrub_table: ScrubStatus,
+    /// Comparison of what workers read with routes and groups.
+    #[serde(default)]
+    pub scrub_tries: ScrubStatus,
+}
+
+/// A slow comparison of what forwards with the table whose digest is audited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Complete passes since the start.
+    pub passes: u64,
+    /// Routes or lookups compared since the start.
+    pub compared: u64,
+    /// Differences found since the start.
+    pub differences: u64,
+    /// Those that were corrected.
+    pub mended: u64,
+    /// Parts that were left out because a change was under way.
+    pub skipped: u64,
+    /// Time since the last complete pass; none: not yet.
+    pub pass_age_ms: Option<u64>,
+    /// The last difference.
+    pub last_difference: Option<String>,
 }
 
 /// Kernel table of an agent.
@@ -369,6 +394,9 @@ pub struct KernelStatus {
     pub refusals: u64,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
+    /// Comparison of the kernel's table with the wanted one.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
     /// The last error.
     pub last_error: Option<String>,
 }

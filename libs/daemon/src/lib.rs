@@ -8,6 +8,7 @@
 //!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
+//! * [`scrub`]: counts and reports differences between what forwards and the table;
 //! * [`log`]: `tracing` to standard error;
 //! * [`cpu`]: the processor is one that the program was built for.
 
@@ -22,5 +23,6 @@ pub mod log;
 mod metrics;
 pub mod operators;
 pub mod process;
+pub mod scrub;
 pub mod sections;
 pub mod signals;

@@ -20,6 +20,11 @@ use crate::control::Handler;
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScrubLabel {
+    of: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct FamilyLabel {
     family: &'static str,
 }
@@ -116,6 +121,40 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
 }
 
 /// Metrics of a route server's sources.
+/// Scrubbers by what they compare.
+fn scrubs(registry: &mut Registry, status: &Status) {
+    let forwarding = status.forwarding.iter();
+    let all = forwarding
+        .flat_map(|forwarding| [("table", &forwarding.scrub_table), ("tries", &forwarding.scrub_tries)])
+        .chain(status.kernel.iter().map(|kernel| ("kernel", &kernel.scrub)));
+    let counters: [Family<ScrubLabel, Counter>; 5] = Default::default();
+    let age = Family::<ScrubLabel, Gauge>::default();
+    let mut any = false;
+    for (of, scrub) in all {
+        any = true;
+        let values = [scrub.passes, scrub.compared, scrub.differences, scrub.mended, scrub.skipped];
+        for (family, value) in counters.iter().zip(values) {
+            family.get_or_create(&ScrubLabel { of }).inc_by(value);
+        }
+        let seconds = scrub.pass_age_ms.map_or(-1, |age| i64::try_from(age / 1000).unwrap_or(i64::MAX));
+        age.get_or_create(&ScrubLabel { of }).set(seconds);
+    }
+    if !any {
+        return;
+    }
+    let names = [
+        ("scrub_passes", "Complete comparisons of what forwards with the table"),
+        ("scrub_compared", "Routes or lookups compared with the table"),
+        ("scrub_differences", "Differences between what forwards and the table"),
+        ("scrub_mended", "Differences that were corrected"),
+        ("scrub_skipped", "Parts left out because a change was under way"),
+    ];
+    for ((name, help), family) in names.into_iter().zip(counters) {
+        registry.register(name, help, family);
+    }
+    registry.register("scrub_pass_age_seconds", "Since the last complete comparison; -1: none yet", age);
+}
+
 fn sources(registry: &mut Registry, status: &Status) {
     if status.sources.is_empty() {
         return;
@@ -292,6 +331,8 @@ fn node(registry: &mut Registry, status: &Status) {
         "Counters of live sources: routes stale, parked, skipped by reason, …",
         figures,
     );
+
+    scrubs(registry, status);
 
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64, AtomicU64>::default();

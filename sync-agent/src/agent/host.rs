@@ -14,6 +14,7 @@ use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
+use super::scrub::Scrub;
 use super::show;
 use crate::checkpoint::Checkpoint;
 use crate::digest_key::KeyFile;
@@ -39,6 +40,7 @@ pub(super) struct AgentHost<'s> {
     digest_keys: (&'s KeyFile, &'s mut u64),
     beats: &'s AtomicU64,
     watchers: Watchers,
+    scrub: Scrub,
 }
 
 impl<'s> AgentHost<'s> {
@@ -49,7 +51,20 @@ impl<'s> AgentHost<'s> {
         digest_keys: (&'s KeyFile, &'s mut u64),
         beats: &'s AtomicU64,
     ) -> Self {
-        Self { sink, checkpoint, commands, digest_keys, beats, watchers: Watchers::default() }
+        Self {
+            sink,
+            checkpoint,
+            commands,
+            digest_keys,
+            beats,
+            watchers: Watchers::default(),
+            scrub: Scrub::default(),
+        }
+    }
+
+    /// Sets the time for comparing the sink with the whole table once; none: never.
+    pub fn scrub_every(&mut self, pass: Option<Duration>) {
+        self.scrub.every(pass.filter(|_| self.sink.can_compare()));
     }
 
     /// Passes to the sink what it has not accepted yet.
@@ -142,7 +157,8 @@ impl Host<AgentCore> for AgentHost<'_> {
             agent.keep_deletions(checkpoint.pin());
         }
         let watched = self.watchers.turn(now, agent.table());
-        wake_at.into_iter().chain(watched).min()
+        let compared = self.scrub.turn(now, agent, self.sink);
+        wake_at.into_iter().chain(watched).chain(compared).min()
     }
 }
 

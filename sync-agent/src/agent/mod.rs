@@ -2,11 +2,12 @@
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
 //! it is sound; if not, it begins empty and the sink is reset ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
-//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it.
+//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it, `scrub` the comparison of the sink with the table.
 
 pub mod config;
 mod host;
 pub mod kv;
+mod scrub;
 pub mod show;
 mod subset;
 
@@ -31,7 +32,7 @@ use fibcast_sync_proto::{DigestKeys, Table};
 use crate::digest_key::KeyFile;
 use crate::shell::tls::Security;
 use crate::shell::{Limits, Shell, ShellError, ShellWaker};
-pub use crate::sink::{NoSink, Sink, SinkError};
+pub use crate::sink::{NoSink, Sink, SinkError, TablePart};
 use config::Sync;
 use host::{AgentHost, Command};
 
@@ -55,6 +56,8 @@ pub struct AgentConfig {
     pub security: Option<Arc<Security>>,
     /// Keys of the table's digest.
     pub digest_keys: KeyFile,
+    /// Time for comparing the sink with the whole table once; none: never.
+    pub scrub: Option<Duration>,
     /// Limits on what peers may consume.
     pub limits: Limits,
 }
@@ -207,6 +210,7 @@ fn supervise(
             .with_digest_keys(config.digest_keys.keys());
         let keys = (&config.digest_keys, &mut seen);
         let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, keys, &shared.beats);
+        host.scrub_every(config.scrub);
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),

@@ -43,6 +43,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = AgentConfig {
         security: Security::open(&file.tls, &file.node.name)?,
         digest_keys: KeyFile::open(&file.node, &file.tls)?,
+        scrub: file.scrub.pass(),
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
         sync: file.sync,
@@ -51,7 +52,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {
         None => (Box::new(NoSink), None),
         Some(kernel) => {
-            let sink = KernelSink::start(kernel)
+            let sink = KernelSink::start(kernel, file.scrub.pass())
                 .map_err(|error| Failure::work(format!("kernel table {}: {error}", kernel.table)))?;
             let view = sink.view();
             (Box::new(sink), Some(view))

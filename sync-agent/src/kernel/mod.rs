@@ -7,15 +7,17 @@
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
 //! cannot be reached yet). What a former life left behind stays until the first table is there, and is swept then. When links or
-//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended.
+//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended; `scrub` does so slowly at all times.
 
 mod config;
 mod route;
+mod scrub;
 mod table;
 mod worker;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use fibcast_control::status::KernelStatus;
@@ -55,13 +57,14 @@ impl KernelView {
 }
 
 impl KernelSink {
-    /// Opens the socket, finds routes of an earlier run, and starts the thread.
+    /// Opens the socket, finds routes of an earlier run, and starts the thread. The kernel's table is compared with the wanted one every
+    /// `scrub`; none: never.
     ///
     /// # Errors
     /// The system's error.
-    pub fn start(config: &Kernel) -> std::io::Result<Self> {
+    pub fn start(config: &Kernel, scrub: Option<Duration>) -> std::io::Result<Self> {
         let status = Arc::new(Mutex::new(KernelStatus { table: config.table, ..KernelStatus::default() }));
-        let worker = worker::Worker::open(config, status.clone())?;
+        let worker = worker::Worker::open(config, scrub, status.clone())?;
         // No queue: a batch is accepted when the previous one is done.
         let (to, from) = bounded(0);
         let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&from))?;

@@ -185,7 +185,15 @@ pub fn spawn(
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
     Agent::spawn(
-        AgentConfig { name: name.into(), listen, sync, security, digest_keys: Default::default(), limits },
+        AgentConfig {
+            name: name.into(),
+            listen,
+            sync,
+            security,
+            digest_keys: Default::default(),
+            scrub: None,
+            limits,
+        },
         sink,
     )
     .unwrap()

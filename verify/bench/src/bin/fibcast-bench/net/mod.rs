@@ -38,6 +38,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         sync,
         security: None,
         digest_keys: Default::default(),
+        scrub: None,
         limits: Limits::default(),
     };
     Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))
