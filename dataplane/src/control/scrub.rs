@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use fibcast_daemon::scrub::Tally;
-use fibcast_fib::{Change, Generation, Group, GroupLabel, ScrubCursor, VrfId};
+use fibcast_fib::{Change, Fib, Generation, Group, GroupLabel, ScrubCursor, VrfId};
 use ipnet::IpNet;
 
 use super::own_routes::is_own;
@@ -79,6 +79,13 @@ impl Control {
     /// Sets the time for a pass through the tries; none switches the scrubber off.
     pub fn scrub_every(&mut self, pass: Option<Duration>) {
         self.scrubber.pass = pass;
+    }
+
+    /// Damages the table behind the control side's back, for tests of the scrubber.
+    #[doc(hidden)]
+    pub fn fault(&mut self, damage: impl FnOnce(&mut Fib)) {
+        damage(&mut self.fib);
+        self.dirty = true;
     }
 
     /// Compares a slice of the published tries, when it is due and nothing is staged that is not published.
