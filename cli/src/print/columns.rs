@@ -1,57 +1,51 @@
 //! Text in aligned columns.
 
-use std::fmt::Write;
+use std::fmt::Display;
 
-/// Columns as wide as their widest cell; numbers right-aligned. The last column is not padded.
-pub(super) struct Columns {
-    rows: Vec<Vec<String>>,
+/// A table with a line for each item, filled column by column. The last column is not padded.
+pub(super) struct Table<'a, T> {
+    items: &'a [T],
+    /// The heading first, then a line for each item.
+    lines: Vec<String>,
 }
 
-impl Columns {
-    pub(super) fn new(heads: &[&str]) -> Columns {
-        Columns { rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()] }
+impl<'a, T> Table<'a, T> {
+    pub(super) fn of(items: &'a [T]) -> Self {
+        Self { items, lines: vec![String::new(); items.len() + 1] }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    /// Adds a column of values.
+    pub(super) fn value<V: Display>(self, head: &str, value: impl Fn(&T) -> V) -> Self {
+        let cells = self.items.iter().map(|item| value(item).to_string()).collect();
+        self.column(head, cells)
+    }
+
+    /// Adds a column of texts.
+    pub(super) fn text(self, head: &str, text: impl Fn(&T) -> &str) -> Self {
+        let cells = self.items.iter().map(|item| text(item).to_owned()).collect();
+        self.column(head, cells)
+    }
+
+    /// A column is as wide as its widest cell; numbers are aligned to the right.
+    fn column(mut self, head: &str, cells: Vec<String>) -> Self {
+        let numeric = cells.iter().all(|cell| cell.parse::<f64>().is_ok());
+        let width = cells.iter().map(|cell| cell.chars().count()).fold(head.chars().count(), usize::max);
+        for (line, cell) in self.lines.iter_mut().zip(std::iter::once(head).chain(cells.iter().map(|c| &**c)))
+        {
+            line.push_str(&if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
+        }
+        self
     }
 
     pub(super) fn finish(self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let numeric = |column: usize| {
-            self.rows.iter().skip(1).filter_map(|row| row.get(column)).all(|cell| cell.parse::<f64>().is_ok())
-        };
-        let shapes: Vec<(usize, bool)> =
-            (0..columns).map(|column| (width(column), numeric(column))).collect();
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut line = String::new();
-            for (cell, (width, numeric)) in row.iter().zip(&shapes) {
-                if *numeric {
-                    let _ = write!(line, "{cell:>width$}  ");
-                } else {
-                    let _ = write!(line, "{cell:<width$}  ");
-                }
-            }
-            text.push_str(line.trim_end());
-            text.push('\n');
-        }
-        text
+        self.lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 }
 
-pub(super) fn or_dash(text: &Option<String>) -> String {
-    text.clone().unwrap_or_else(|| "-".into())
+pub(super) fn or_dash<V: Display>(value: Option<V>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-pub(super) fn yes(value: bool) -> String {
-    if value { "yes" } else { "no" }.into()
+pub(super) fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
 }

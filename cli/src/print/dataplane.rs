@@ -4,137 +4,89 @@ use std::fmt::Write;
 
 use fibcast_control::tables::{DropList, NeighborList, PortList, WorkerList};
 
-use super::columns::{Columns, or_dash, yes};
+use super::columns::{Table, or_dash, yes};
 
 pub fn neighbors(list: &NeighborList) -> String {
-    let mut columns = Columns::new(&["port", "address", "mac", "state"]);
-    for neighbor in &list.neighbors {
-        columns.row(vec![
-            neighbor.port.clone(),
-            neighbor.address.to_string(),
-            or_dash(&neighbor.mac),
-            neighbor.state.clone(),
-        ]);
-    }
-    columns.finish()
+    Table::of(&list.neighbors)
+        .text("port", |neighbor| &neighbor.port)
+        .value("address", |neighbor| neighbor.address)
+        .value("mac", |neighbor| or_dash(neighbor.mac.as_ref()))
+        .text("state", |neighbor| &neighbor.state)
+        .finish()
 }
 
 pub fn ports(list: &PortList) -> String {
-    let heads = [
-        "port",
-        "link",
-        "mac",
-        "mtu",
-        "rx packets",
-        "rx bytes",
-        "tx packets",
-        "tx bytes",
-        "rx missed",
-        "tx errors",
-        "tx backpressure",
-        "driver",
-        "addresses",
-    ];
-    let mut columns = Columns::new(&heads);
-    for port in &list.ports {
-        let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
-        columns.row(vec![
-            port.name.clone(),
-            if port.link_up { "up" } else { "down" }.into(),
-            port.mac.clone(),
-            port.mtu.to_string(),
-            port.rx_packets.to_string(),
-            port.rx_bytes.to_string(),
-            port.tx_packets.to_string(),
-            port.tx_bytes.to_string(),
-            port.rx_missed.to_string(),
-            port.tx_errors.to_string(),
-            port.tx_backpressure.to_string(),
-            port.driver.clone(),
-            addresses.join(","),
-        ]);
-    }
-    columns.finish()
+    let addresses = |list: &[_]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    Table::of(&list.ports)
+        .text("port", |port| &port.name)
+        .text("link", |port| if port.link_up { "up" } else { "down" })
+        .text("mac", |port| &port.mac)
+        .value("mtu", |port| port.mtu)
+        .value("rx packets", |port| port.rx_packets)
+        .value("rx bytes", |port| port.rx_bytes)
+        .value("tx packets", |port| port.tx_packets)
+        .value("tx bytes", |port| port.tx_bytes)
+        .value("rx missed", |port| port.rx_missed)
+        .value("tx errors", |port| port.tx_errors)
+        .value("tx backpressure", |port| port.tx_backpressure)
+        .text("driver", |port| &port.driver)
+        .value("addresses", |port| addresses(&port.addresses))
+        .finish()
 }
 
 pub fn workers(list: &WorkerList) -> String {
-    let heads = [
-        "worker",
-        "core",
-        "received",
-        "sent",
-        "dropped",
-        "host",
-        "originated",
-        "bursts",
-        "serial",
-        "idle",
-        "busy %",
-        "cpu %",
-        "state",
-        "held",
-        "icmp errors",
-        "destructors",
-    ];
-    let mut columns = Columns::new(&heads);
-    for worker in &list.workers {
-        columns.row(vec![
-            worker.worker.to_string(),
-            worker.core.to_string(),
-            worker.received.to_string(),
-            worker.sent.to_string(),
-            worker.dropped.to_string(),
-            worker.host.to_string(),
-            worker.originated.to_string(),
-            worker.bursts.to_string(),
-            worker.serial.to_string(),
-            yes(worker.idle),
-            format!("{:.1}", worker.busy_percent),
-            format!("{:.1}", worker.cpu_percent),
-            if worker.stalled { "stalled" } else { "fine" }.into(),
-            worker.held.to_string(),
-            worker.icmp_sent.to_string(),
-            worker.destructors.to_string(),
-        ]);
+    let workers = Table::of(&list.workers)
+        .value("worker", |worker| worker.worker)
+        .value("core", |worker| worker.core)
+        .value("received", |worker| worker.received)
+        .value("sent", |worker| worker.sent)
+        .value("dropped", |worker| worker.dropped)
+        .value("host", |worker| worker.host)
+        .value("originated", |worker| worker.originated)
+        .value("bursts", |worker| worker.bursts)
+        .value("serial", |worker| worker.serial)
+        .text("idle", |worker| yes(worker.idle))
+        .value("busy %", |worker| format!("{:.1}", worker.busy_percent))
+        .value("cpu %", |worker| format!("{:.1}", worker.cpu_percent))
+        .text("state", |worker| if worker.stalled { "stalled" } else { "fine" })
+        .value("held", |worker| worker.held)
+        .value("icmp errors", |worker| worker.icmp_sent)
+        .value("destructors", |worker| worker.destructors)
+        .finish();
+    let all = list.workers.iter().flat_map(|worker| {
+        worker.queues.iter().enumerate().map(move |(number, queue)| (worker.worker, number, queue))
+    });
+    let queues: Vec<_> = all.collect();
+    if queues.is_empty() {
+        return workers;
     }
-    let mut text = columns.finish();
-    if list.workers.iter().all(|worker| worker.queues.is_empty()) {
-        return text;
-    }
-    let mut columns = Columns::new(&["worker", "queue", "port", "packets", "full bursts", "software rss"]);
-    for worker in &list.workers {
-        for (number, queue) in worker.queues.iter().enumerate() {
-            columns.row(vec![
-                worker.worker.to_string(),
-                number.to_string(),
-                queue.port.clone(),
-                queue.packets.to_string(),
-                queue.full_bursts.to_string(),
-                queue.software_rss.to_string(),
-            ]);
-        }
-    }
-    let _ = write!(text, "\n{}", columns.finish());
-    text
+    let queues = Table::of(&queues)
+        .value("worker", |(worker, ..)| *worker)
+        .value("queue", |(_, number, _)| *number)
+        .text("port", |(.., queue)| &queue.port)
+        .value("packets", |(.., queue)| queue.packets)
+        .value("full bursts", |(.., queue)| queue.full_bursts)
+        .value("software rss", |(.., queue)| queue.software_rss)
+        .finish();
+    format!("{workers}\n{queues}")
 }
 
 pub fn drops(list: &DropList) -> String {
-    let mut columns = Columns::new(&["port", "reason", "packets"]);
-    for drop in &list.drops {
-        columns.row(vec![drop.port.clone(), drop.reason.clone(), drop.packets.to_string()]);
-    }
-    let mut text = columns.finish();
+    let mut text = Table::of(&list.drops)
+        .text("port", |drop| &drop.port)
+        .text("reason", |drop| &drop.reason)
+        .value("packets", |drop| drop.packets)
+        .finish();
     let _ = writeln!(
         text,
         "received {} = sent {} + dropped {} + host {} + held {}",
         list.received, list.sent, list.dropped, list.host, list.held
     );
     if !list.icmp_limited.is_empty() {
-        let mut columns = Columns::new(&["icmp not sent", "messages"]);
-        for limited in &list.icmp_limited {
-            columns.row(vec![limited.kind.clone(), limited.messages.to_string()]);
-        }
-        let _ = write!(text, "\n{}", columns.finish());
+        let limited = Table::of(&list.icmp_limited)
+            .text("icmp not sent", |limited| &limited.kind)
+            .value("messages", |limited| limited.messages);
+        let _ = write!(text, "\n{}", limited.finish());
     }
     text
 }

@@ -2,72 +2,40 @@
 
 use fibcast_control::status::{ClientStatus, ServerStatus};
 
-use super::columns::{Columns, or_dash, yes};
+use super::columns::{Table, or_dash, yes};
 
 pub fn table_of_servers(servers: &[ServerStatus]) -> String {
-    let heads = [
-        "server",
-        "role",
-        "name",
-        "state",
-        "ready",
-        "lag",
-        "bytes in",
-        "bytes out",
-        "certificate",
-        "last error",
-    ];
-    let mut columns = Columns::new(&heads);
-    for server in servers {
-        columns.row(vec![
-            server.address.clone(),
-            server.role.to_string(),
-            or_dash(&server.name),
-            server.state.clone(),
-            if server.stale { format!("{}, stale", yes(server.ready)) } else { yes(server.ready) },
-            server.lag.to_string(),
-            server.received_bytes.to_string(),
-            server.sent_bytes.to_string(),
-            certificate(&server.certificate),
-            or_dash(&server.last_error),
-        ]);
-    }
-    columns.finish()
+    Table::of(servers)
+        .text("server", |server| &server.address)
+        .value("role", |server| server.role)
+        .value("name", |server| or_dash(server.name.as_ref()))
+        .text("state", |server| &server.state)
+        .value("ready", |server| {
+            format!("{}{}", yes(server.ready), if server.stale { ", stale" } else { "" })
+        })
+        .value("lag", |server| server.lag)
+        .value("bytes in", |server| server.received_bytes)
+        .value("bytes out", |server| server.sent_bytes)
+        .value("certificate", |server| certificate(&server.certificate))
+        .value("last error", |server| or_dash(server.last_error.as_ref()))
+        .finish()
 }
 
 pub fn table_of_clients(clients: &[ClientStatus]) -> String {
-    let heads = [
-        "client",
-        "address",
-        "table",
-        "role",
-        "state",
-        "serial",
-        "lag",
-        "bytes in",
-        "bytes out",
-        "queued",
-        "certificate",
-        "last error",
-    ];
-    let mut columns = Columns::new(&heads);
-    for client in clients {
-        columns.row(vec![
-            client.name.clone(),
-            client.address.clone(),
-            client.table.clone(),
-            client.role.to_string(),
-            client.state.clone(),
-            client.serial.to_string(),
-            client.lag.to_string(),
-            client.received_bytes.to_string(),
-            client.sent_bytes.to_string(),
-            client.queued_bytes.to_string(),
-            certificate(&client.certificate),
-            or_dash(&client.last_error),
-        ]);
-    }
-    columns.finish()
+    Table::of(clients)
+        .text("client", |client| &client.name)
+        .text("address", |client| &client.address)
+        .text("table", |client| &client.table)
+        .value("role", |client| client.role)
+        .text("state", |client| &client.state)
+        .value("serial", |client| client.serial)
+        .value("lag", |client| client.lag)
+        .value("bytes in", |client| client.received_bytes)
+        .value("bytes out", |client| client.sent_bytes)
+        .value("queued", |client| client.queued_bytes)
+        .value("certificate", |client| certificate(&client.certificate))
+        .value("last error", |client| or_dash(client.last_error.as_ref()))
+        .finish()
 }
 
 /// The names in a certificate.

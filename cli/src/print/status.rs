@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use fibcast_control::status::{OriginStatus, ScrubStatus, Status};
 
-use super::columns::{Columns, or_dash, yes};
+use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
 
 pub fn status_page(status: &Status) -> String {
@@ -122,31 +122,17 @@ pub fn status_page(status: &Status) -> String {
         }
     }
     if !status.sources.is_empty() {
-        let mut columns = Columns::new(&[
-            "source",
-            "kind",
-            "state",
-            "routes",
-            "limit",
-            "denied",
-            "changes",
-            "end of table",
-            "last error",
-        ]);
-        for source in &status.sources {
-            columns.row(vec![
-                source.origin.clone(),
-                source.kind.clone(),
-                source.state.clone(),
-                source.routes.to_string(),
-                source.max_prefixes.map_or_else(|| "-".to_owned(), |most| most.to_string()),
-                source.denied.to_string(),
-                source.changes.to_string(),
-                yes(source.end_of_table),
-                or_dash(&source.last_error),
-            ]);
-        }
-        let _ = write!(page, "\n{}", columns.finish());
+        let sources = Table::of(&status.sources)
+            .text("source", |source| &source.origin)
+            .text("kind", |source| &source.kind)
+            .text("state", |source| &source.state)
+            .value("routes", |source| source.routes)
+            .value("limit", |source| or_dash(source.max_prefixes))
+            .value("denied", |source| source.denied)
+            .value("changes", |source| source.changes)
+            .text("end of table", |source| yes(source.end_of_table))
+            .value("last error", |source| or_dash(source.last_error.as_ref()));
+        let _ = write!(page, "\n{}", sources.finish());
         for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {
             let nonzero = source.counters.iter().filter(|(_, value)| **value > 0);
             let words: Vec<String> = nonzero.map(|(name, value)| format!("{name} {value}")).collect();
@@ -157,20 +143,15 @@ pub fn status_page(status: &Status) -> String {
         let _ = write!(page, "\n{}", origins(&status.origins));
     }
     if !status.peers.is_empty() {
-        let mut columns =
-            Columns::new(&["peer", "name", "state", "routes", "origins", "stale", "last error"]);
-        for peer in &status.peers {
-            columns.row(vec![
-                peer.address.clone(),
-                or_dash(&peer.name),
-                peer.state.clone(),
-                peer.routes.to_string(),
-                peer.origins.join(","),
-                yes(peer.stale),
-                or_dash(&peer.last_error),
-            ]);
-        }
-        let _ = write!(page, "\n{}", columns.finish());
+        let peers = Table::of(&status.peers)
+            .text("peer", |peer| &peer.address)
+            .value("name", |peer| or_dash(peer.name.as_ref()))
+            .text("state", |peer| &peer.state)
+            .value("routes", |peer| peer.routes)
+            .value("origins", |peer| peer.origins.join(","))
+            .text("stale", |peer| yes(peer.stale))
+            .value("last error", |peer| or_dash(peer.last_error.as_ref()));
+        let _ = write!(page, "\n{}", peers.finish());
     }
     if !status.clients.is_empty() {
         let _ = write!(page, "\n{}", table_of_clients(&status.clients));
@@ -180,24 +161,20 @@ pub fn status_page(status: &Status) -> String {
 
 /// Each origin with the state of its lease and its eligibility.
 fn origins(list: &[OriginStatus]) -> String {
-    let heads =
-        ["origin", "server", "state", "eligible", "routes", "epoch", "sequence", "lease left", "id", "path"];
-    let mut columns = Columns::new(&heads);
-    for origin in list {
-        columns.row(vec![
-            origin.name.clone(),
-            origin.server.clone(),
-            origin.state.clone(),
-            origin.eligibility.clone(),
-            origin.routes.to_string(),
-            format!("{:016x}", origin.epoch),
-            origin.sequence.to_string(),
-            origin.lease_left_ms.map_or_else(|| "-".to_owned(), |ms| format!("{:.1} s", ms as f64 / 1e3)),
-            origin.id.clone(),
-            if origin.path.is_empty() { "-".to_owned() } else { origin.path.join(" > ") },
-        ]);
-    }
-    let mut text = columns.finish();
+    let left = |ms: u64| format!("{:.1} s", ms as f64 / 1e3);
+    let path = |path: &[String]| if path.is_empty() { "-".to_owned() } else { path.join(" > ") };
+    let mut text = Table::of(list)
+        .text("origin", |origin| &origin.name)
+        .text("server", |origin| &origin.server)
+        .text("state", |origin| &origin.state)
+        .text("eligible", |origin| &origin.eligibility)
+        .value("routes", |origin| origin.routes)
+        .value("epoch", |origin| format!("{:016x}", origin.epoch))
+        .value("sequence", |origin| origin.sequence)
+        .value("lease left", |origin| or_dash(origin.lease_left_ms.map(left)))
+        .text("id", |origin| &origin.id)
+        .value("path", |origin| path(&origin.path))
+        .finish();
     let mut conflicts: Vec<&String> = list.iter().filter_map(|origin| origin.conflict.as_ref()).collect();
     conflicts.sort_unstable();
     conflicts.dedup();

@@ -5,365 +5,320 @@
 use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
-use fibcast_control::status::{Kind, Role, Status};
-use fibcast_control::tables::WorkerList;
-use prometheus_client::encoding::EncodeLabelSet;
+use fibcast_control::status::{
+    ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, ScrubStatus, SourceStatus, Status, SyncStatus,
+};
+use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
+use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::TypedMetric;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::control::Handler;
 
 /// The `Content-Type` that Prometheus expects.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ScrubLabel {
-    of: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FamilyLabel {
-    family: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceCounterLabel {
-    origin: String,
-    name: String,
-}
-
-/// A session with a server or client, with the names in its certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SessionLabel {
-    peer: String,
-    address: String,
-    certificate: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceLabel {
-    origin: String,
-}
-
-/// A protocol instance beside a route server.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OriginLabel {
-    origin: String,
-    server: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PortLabel {
-    port: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DropLabel {
-    port: String,
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct IcmpLabel {
-    kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WorkerLabel {
-    worker: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueLabel {
-    worker: u64,
-    queue: u64,
-    port: String,
-}
-
 /// All metrics of a daemon as text.
 pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
-    let mut registry = Registry::with_prefix("fibcast");
-    node(&mut registry, status);
+    let mut page = Page(Registry::with_prefix("fibcast"));
+    page.node(status);
+    page.sources(status);
+    page.origins(status);
+    page.sessions(status);
+    if let Some(sync) = &status.sync {
+        page.sync(sync);
+    }
+    if let Some(kernel) = &status.kernel {
+        page.kernel(kernel);
+    }
+    if let Some(forwarding) = &status.forwarding {
+        page.forwarding(forwarding);
+    }
+    page.scrubs(status);
     if status.kind == Kind::Dataplane {
         if let Ok(Answer::Ports(list)) = handler.handle(DataplaneRequest::Ports.into()) {
-            let (rx, tx) = (Family::<PortLabel, Counter>::default(), Family::<PortLabel, Counter>::default());
-            for port in list.ports {
-                let label = PortLabel { port: port.name };
-                rx.get_or_create(&label).inc_by(port.rx_packets);
-                tx.get_or_create(&label).inc_by(port.tx_packets);
-            }
-            registry.register("port_received_packets", "Packets that workers received", rx);
-            registry.register("port_sent_packets", "Packets that workers sent", tx);
+            page.ports(&list);
         }
         if let Ok(Answer::Workers(list)) = handler.handle(DataplaneRequest::Workers.into()) {
-            workers(&mut registry, &list);
+            page.workers(&list);
         }
         if let Ok(Answer::Drops(list)) = handler.handle(DataplaneRequest::Drops.into()) {
-            let drops = Family::<DropLabel, Counter>::default();
-            for drop in list.drops {
-                drops.get_or_create(&DropLabel { port: drop.port, reason: drop.reason }).inc_by(drop.packets);
-            }
-            registry.register("dropped_packets", "Packets dropped, by port of arrival and reason", drops);
-            let limited = Family::<IcmpLabel, Counter>::default();
-            for messages in list.icmp_limited {
-                limited.get_or_create(&IcmpLabel { kind: messages.kind }).inc_by(messages.messages);
-            }
-            registry.register("icmp_limited", "ICMP messages that were due but not sent, by kind", limited);
+            page.drops(&list);
         }
     }
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = encode(&mut text, &registry);
+    let _ = encode(&mut text, &page.0);
     text
 }
 
-/// Metrics of a route server's sources.
-/// Scrubbers by what they compare.
-fn scrubs(registry: &mut Registry, status: &Status) {
-    let forwarding = status.forwarding.iter();
-    let all = forwarding
-        .flat_map(|forwarding| [("table", &forwarding.scrub_table), ("tries", &forwarding.scrub_tries)])
-        .chain(status.kernel.iter().map(|kernel| ("kernel", &kernel.scrub)));
-    let counters: [Family<ScrubLabel, Counter>; 5] = Default::default();
-    let age = Family::<ScrubLabel, Gauge>::default();
-    let mut any = false;
-    for (of, scrub) in all {
-        any = true;
-        let values = [scrub.passes, scrub.compared, scrub.differences, scrub.mended, scrub.skipped];
-        for (family, value) in counters.iter().zip(values) {
-            family.get_or_create(&ScrubLabel { of }).inc_by(value);
+/// Names and values of a metric's labels.
+type Labels = Vec<(&'static str, String)>;
+
+/// A gauge with a fraction.
+type Share = Gauge<f64, AtomicU64>;
+
+/// The metrics of one answer.
+struct Page(Registry);
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, value: impl TryInto<i64>) {
+        let gauge: Gauge = Gauge::default();
+        gauge.set(whole(value));
+        self.0.register(name, help, gauge);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let counter: Counter = Counter::default();
+        counter.inc_by(value);
+        self.0.register(name, help, counter);
+    }
+
+    /// One metric with a row for each set of labels.
+    fn family<M, V>(
+        &mut self,
+        (name, help): (&str, &str),
+        rows: impl Iterator<Item = (Labels, V)>,
+        set: fn(&M, V),
+    ) where
+        M: Metric + EncodeMetric + TypedMetric + Default + Clone,
+    {
+        let family = Family::<Labels, M>::default();
+        for (labels, value) in rows {
+            set(&family.get_or_create(&labels), value);
         }
-        let seconds = scrub.pass_age_ms.map_or(-1, |age| i64::try_from(age / 1000).unwrap_or(i64::MAX));
-        age.get_or_create(&ScrubLabel { of }).set(seconds);
+        self.0.register(name, help, family);
     }
-    if !any {
-        return;
-    }
-    let names = [
-        ("scrub_passes", "Complete comparisons of what forwards with the table"),
-        ("scrub_compared", "Routes or lookups compared with the table"),
-        ("scrub_differences", "Differences between what forwards and the table"),
-        ("scrub_mended", "Differences that were corrected"),
-        ("scrub_skipped", "Parts left out because a change was under way"),
-    ];
-    for ((name, help), family) in names.into_iter().zip(counters) {
-        registry.register(name, help, family);
-    }
-    registry.register("scrub_pass_age_seconds", "Since the last complete comparison; -1: none yet", age);
-}
 
-fn sources(registry: &mut Registry, status: &Status) {
-    if status.sources.is_empty() {
-        return;
+    fn gauges<V: TryInto<i64>>(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (Labels, V)>) {
+        self.family::<Gauge, V>((name, help), rows, |gauge, value| {
+            gauge.set(whole(value));
+        });
     }
-    let routes = Family::<SourceLabel, Gauge>::default();
-    let stopped = Family::<SourceLabel, Gauge>::default();
-    let denied = Family::<SourceLabel, Counter>::default();
-    for source in &status.sources {
-        let label = SourceLabel { origin: source.origin.clone() };
-        routes.get_or_create(&label).set(i64::try_from(source.routes).unwrap_or(i64::MAX));
-        stopped.get_or_create(&label).set(i64::from(source.state == "stopped" || source.state == "failed"));
-        denied.get_or_create(&label).inc_by(source.denied);
-    }
-    registry.register("source_routes", "Routes that a source has", routes);
-    registry.register("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
-    registry.register("source_denied", "Announcements that a source's filter denied", denied);
-}
 
-/// Metrics of the origins that a route server knows.
-fn origins(registry: &mut Registry, status: &Status) {
-    if status.origins.is_empty() {
-        return;
+    fn shares(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (Labels, f64)>) {
+        self.family::<Share, f64>((name, help), rows, |gauge, value| {
+            gauge.set(value);
+        });
     }
-    let family = Family::<OriginLabel, Gauge>::default;
-    let (states, eligibility, routes) = (family(), family(), family());
-    let (lease, conflict) = (family(), family());
-    for origin in &status.origins {
-        let label = OriginLabel { origin: origin.name.clone(), server: origin.server.clone() };
+
+    fn counters(&mut self, name: &str, help: &str, rows: impl Iterator<Item = (Labels, u64)>) {
+        self.family::<Counter, u64>((name, help), rows, |counter, value| {
+            counter.inc_by(value);
+        });
+    }
+
+    fn node(&mut self, status: &Status) {
+        let table = &status.table;
+        self.gauge("ready", "1 when it is in sync with everything it needs", status.ready);
+        self.gauge("stale", "1 when it has no capable server", status.stale);
+        self.gauge("resident_bytes", "Resident memory", status.resident_bytes);
+        self.gauge("serial", "Serial of the table's last commit", table.serial);
+        self.gauge("groups", "Next-hop groups", table.groups);
+        self.gauge("clients", "Registered clients", status.clients.len());
+        let routes = [("ipv4", table.ipv4_routes), ("ipv6", table.ipv6_routes)];
+        let rows = routes.map(|(family, routes)| (vec![("family", family.to_owned())], routes));
+        self.gauges("routes", "Routes in the forwarding table", rows.into_iter());
+        self.counter("changes", "Records changed, all commits together", table.changes);
+        let refused = &status.refused;
+        self.counter("connections_turned_away", "Connections refused by a limit", refused.turned_away);
+        self.counter("handshakes_failed", "Connections refused at the handshake", refused.handshake);
+        let help = "Connections refused because of their certificate's names";
+        self.counter("connections_not_allowed", help, refused.not_allowed);
+    }
+
+    fn sync(&mut self, sync: &SyncStatus) {
+        let active = match sync.active {
+            Some(Role::Primary) => 1,
+            Some(Role::Secondary) => 2,
+            None => 0,
+        };
+        self.gauge("active_server", "1 primary, 2 secondary, 0 none", active);
+        let help = "Routes that differed in the last failover or failback";
+        self.gauge("routes_differing", help, sync.routes_differing);
+        if let Some(checkpoint) = &sync.checkpoint {
+            let age = checkpoint.age_ms.map_or(-1, |age| whole(age / 1000));
+            self.gauge("checkpoint_age_seconds", "Since the last complete checkpoint; -1: none yet", age);
+            self.gauge("checkpoint_bytes", "Size of the last checkpoint", checkpoint.bytes);
+            let help = "1 when the last checkpoint could not be written or read";
+            self.gauge("checkpoint_failed", help, checkpoint.last_error.is_some());
+        }
+        self.counter("failovers", "Failovers and failbacks to another server", sync.failovers);
+        self.counter("routes_copied", "Routes received in full copies of the table", sync.routes_copied);
+        self.counter("routes_applied", "Routes changed by applied batches", sync.routes_applied);
+        self.counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
+        let help = "Commits whose digest was not the server's";
+        self.counter("digest_mismatches", help, sync.digest_mismatches);
+    }
+
+    fn kernel(&mut self, kernel: &KernelStatus) {
+        self.gauge("kernel_routes", "Routes that the kernel has as they should be", kernel.routes);
+        self.gauge("kernel_refused", "Routes that the kernel currently refuses", kernel.refused);
+        self.gauge("kernel_unfit", "Routes that this host cannot have", kernel.unfit);
+        self.gauge("kernel_left_out", "Routes of VRFs that have no table", kernel.left_out);
+        self.gauge("kernel_pending", "Routes not yet written", kernel.pending);
+        self.counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
+        let help = "Times that the kernel's table was read and repaired";
+        self.counter("kernel_audits", help, kernel.audits);
+    }
+
+    fn forwarding(&mut self, forwarding: &ForwardingStatus) {
+        self.gauge("forwarding_serial", "Serial of the generation that workers use", forwarding.serial);
+        self.gauge("forwarding_retired", "Retired generations that wait for workers", forwarding.retired);
+        let pending = forwarding.pending_batches;
+        self.gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
+        let help = "1 while a batch cannot be applied and the previous table stays in use";
+        self.gauge("forwarding_apply_failed", help, forwarding.apply_error.is_some());
+        self.gauge("workers_stalled", "Workers that are stalled or have ended", forwarding.workers_stalled);
+        let unresolved = forwarding.next_hops_unresolved;
+        self.gauge("next_hops_unresolved", "Next hops without a MAC address", unresolved);
+        self.counter("agent_restarts", "Restarts of the agent's thread", forwarding.agent_restarts);
+        let help = "Times that another station claimed an address of this router";
+        self.counter("address_conflicts", help, forwarding.address_conflicts);
+        let help = "Neighbors that a limit refused, or that gave way to others";
+        self.counter("neighbors_refused", help, forwarding.neighbors_refused);
+    }
+
+    /// A route server's sources.
+    fn sources(&mut self, status: &Status) {
+        if status.sources.is_empty() {
+            return;
+        }
+        let all = || status.sources.iter().map(|source| (labels([("origin", &source.origin)]), source));
+        let routes = all().map(|(labels, source)| (labels, source.routes));
+        self.gauges("source_routes", "Routes that a source has", routes);
+        let ended = |source: &SourceStatus| source.state == "stopped" || source.state == "failed";
+        let stopped = all().map(|(labels, source)| (labels, ended(source)));
+        self.gauges("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
+        let denied = all().map(|(labels, source)| (labels, source.denied));
+        self.counters("source_denied", "Announcements that a source's filter denied", denied);
+        let counters = status.sources.iter().flat_map(|source| {
+            let row = |name: &str| labels([("origin", &source.origin), ("name", name)]);
+            source.counters.iter().map(move |(name, value)| (row(name), *value))
+        });
+        let help = "Counters of live sources: routes stale, parked, skipped by reason, …";
+        self.gauges("source", help, counters);
+    }
+
+    /// The origins that a route server knows.
+    fn origins(&mut self, status: &Status) {
+        if status.origins.is_empty() {
+            return;
+        }
+        let row = |origin: &OriginStatus| labels([("origin", &origin.name), ("server", &origin.server)]);
+        let all = || status.origins.iter().map(|origin| (row(origin), origin));
         let number = |state: &str| match state {
             "live" => 2,
             "stale" => 1,
             "loading" => 0,
             _ => -1,
         };
-        states.get_or_create(&label).set(number(&origin.state));
-        eligibility.get_or_create(&label).set(number(&origin.eligibility));
-        routes.get_or_create(&label).set(i64::try_from(origin.routes).unwrap_or(i64::MAX));
-        if let Some(left) = origin.lease_left_ms {
-            lease.get_or_create(&label).set(i64::try_from(left).unwrap_or(i64::MAX));
-        }
-        conflict.get_or_create(&label).set(i64::from(origin.conflict.is_some()));
+        let states = all().map(|(labels, origin)| (labels, number(&origin.state)));
+        self.gauges("origin_state", "2 live, 1 stale, 0 loading, -1 expired", states);
+        let help = "Eligibility for best path: 2 eligible, 1 stale (ranked last), -1 ineligible";
+        let eligibility = all().map(|(labels, origin)| (labels, number(&origin.eligibility)));
+        self.gauges("origin_eligibility", help, eligibility);
+        let routes = all().map(|(labels, origin)| (labels, origin.routes));
+        self.gauges("origin_routes", "Routes of the origin that are held here", routes);
+        let left = all().filter_map(|(labels, origin)| Some((labels, origin.lease_left_ms?)));
+        self.gauges("origin_lease_left_milliseconds", "Time until its lease or hold time ends", left);
+        let conflicts = all().map(|(labels, origin)| (labels, origin.conflict.is_some()));
+        let help = "1 when another route server has an origin of the same name";
+        self.gauges("origin_conflict", help, conflicts);
     }
-    registry.register("origin_state", "2 live, 1 stale, 0 loading, -1 expired", states);
-    registry.register(
-        "origin_eligibility",
-        "Eligibility for best path: 2 eligible, 1 stale (ranked last), -1 ineligible",
-        eligibility,
-    );
-    registry.register("origin_routes", "Routes of the origin that are held here", routes);
-    registry.register("origin_lease_left_milliseconds", "Time until its lease or hold time ends", lease);
-    registry.register(
-        "origin_conflict",
-        "1 when another route server has an origin of the same name",
-        conflict,
-    );
+
+    /// Servers and clients, with the names in their certificates.
+    fn sessions(&mut self, status: &Status) {
+        let row = |peer: &str, address: &str, certificate: &[String]| {
+            labels([("peer", peer), ("address", address), ("certificate", &certificate.join(","))])
+        };
+        let servers = || {
+            status.sync.iter().flat_map(|sync| &sync.servers).map(|server| {
+                let name = server.name.as_deref().unwrap_or_default();
+                (row(name, &server.address, &server.certificate), server)
+            })
+        };
+        let up = servers().map(|(labels, server)| (labels, ["active", "standby"].contains(&&*server.state)));
+        self.gauges("server_up", "1 when registered with the server", up);
+        let lag = servers().map(|(labels, server)| (labels, server.lag));
+        self.gauges("server_lag", "Commits of the active server not yet applied", lag);
+        let lag = status.clients.iter();
+        let lag = lag.map(|client| (row(&client.name, &client.address, &client.certificate), client.lag));
+        self.gauges("client_lag", "Commits not yet sent to the client", lag);
+    }
+
+    /// Scrubbers, by what they compare.
+    fn scrubs(&mut self, status: &Status) {
+        let of_forwarding =
+            |f: &'_ ForwardingStatus| [("table", f.scrub_table.clone()), ("tries", f.scrub_tries.clone())];
+        let of_forwarding = status.forwarding.iter().flat_map(of_forwarding);
+        let of_kernel = status.kernel.iter().map(|kernel| ("kernel", kernel.scrub.clone()));
+        let all: Vec<_> =
+            of_forwarding.chain(of_kernel).map(|(of, scrub)| (labels([("of", of)]), scrub)).collect();
+        if all.is_empty() {
+            return;
+        }
+        let rows = |value: fn(&ScrubStatus) -> u64| all.iter().map(move |(of, s)| (of.clone(), value(s)));
+        self.counters(
+            "scrub_passes",
+            "Complete comparisons of what forwards with the table",
+            rows(|s| s.passes),
+        );
+        self.counters("scrub_compared", "Routes or lookups compared with the table", rows(|s| s.compared));
+        let help = "Differences between what forwards and the table";
+        self.counters("scrub_differences", help, rows(|s| s.differences));
+        self.counters("scrub_mended", "Differences that were corrected", rows(|s| s.mended));
+        self.counters("scrub_skipped", "Parts left out because a change was under way", rows(|s| s.skipped));
+        let age = |s: &ScrubStatus| s.pass_age_ms.map_or(-1, |age| whole(age / 1000));
+        let ages = all.iter().map(|(of, scrub)| (of.clone(), age(scrub)));
+        self.gauges("scrub_pass_age_seconds", "Since the last complete comparison; -1: none yet", ages);
+    }
+
+    fn ports(&mut self, list: &PortList) {
+        let all = || list.ports.iter().map(|port| (labels([("port", &port.name)]), port));
+        let received = all().map(|(labels, port)| (labels, port.rx_packets));
+        self.counters("port_received_packets", "Packets that workers received", received);
+        let sent = all().map(|(labels, port)| (labels, port.tx_packets));
+        self.counters("port_sent_packets", "Packets that workers sent", sent);
+    }
+
+    fn drops(&mut self, list: &DropList) {
+        let row = |drop: &DropCount| (labels([("port", &drop.port), ("reason", &drop.reason)]), drop.packets);
+        let help = "Packets dropped, by port of arrival and reason";
+        self.counters("dropped_packets", help, list.drops.iter().map(row));
+        let limited = list.icmp_limited.iter();
+        let limited = limited.map(|messages| (labels([("kind", &messages.kind)]), messages.messages));
+        self.counters("icmp_limited", "ICMP messages that were due but not sent, by kind", limited);
+    }
+
+    fn workers(&mut self, list: &WorkerList) {
+        let label = |worker: &WorkerStatus| ("worker", worker.worker.to_string());
+        let all = || list.workers.iter().map(|worker| (vec![label(worker)], worker));
+        let cpu = all().map(|(labels, worker)| (labels, worker.cpu_percent / 100.0));
+        self.shares("worker_cpu", "Share of a CPU that the worker's thread used lately", cpu);
+        let busy = all().map(|(labels, worker)| (labels, worker.busy_percent / 100.0));
+        self.shares("worker_busy", "Share of its time that the worker spent on packets lately", busy);
+        let stalled = all().map(|(labels, worker)| (labels, worker.stalled));
+        self.gauges("worker_stalled", "1 when the worker is stalled or has ended", stalled);
+        let queues = list.workers.iter().flat_map(|worker| {
+            worker.queues.iter().enumerate().map(move |(number, queue)| {
+                let port = ("port", queue.port.clone());
+                (vec![label(worker), ("queue", number.to_string()), port], queue.packets)
+            })
+        });
+        self.counters("queue_received_packets", "Packets received by queue", queues);
+    }
 }
 
-fn workers(registry: &mut Registry, list: &WorkerList) {
-    let cpu = Family::<WorkerLabel, Gauge<f64, AtomicU64>>::default();
-    let busy = Family::<WorkerLabel, Gauge<f64, AtomicU64>>::default();
-    let stalled = Family::<WorkerLabel, Gauge>::default();
-    let queues = Family::<QueueLabel, Counter>::default();
-    for worker in &list.workers {
-        let label = WorkerLabel { worker: worker.worker as u64 };
-        cpu.get_or_create(&label).set(worker.cpu_percent / 100.0);
-        busy.get_or_create(&label).set(worker.busy_percent / 100.0);
-        stalled.get_or_create(&label).set(i64::from(worker.stalled));
-        for (number, queue) in worker.queues.iter().enumerate() {
-            let label = QueueLabel { worker: label.worker, queue: number as u64, port: queue.port.clone() };
-            queues.get_or_create(&label).inc_by(queue.packets);
-        }
-    }
-    registry.register("worker_cpu", "Share of a CPU that the worker's thread used lately", cpu);
-    registry.register("worker_busy", "Share of its time that the worker spent on packets lately", busy);
-    registry.register("worker_stalled", "1 when the worker is stalled or has ended", stalled);
-    registry.register("queue_received_packets", "Packets received by queue", queues);
+fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
+    pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
 }
 
-fn node(registry: &mut Registry, status: &Status) {
-    let mut gauge = |name: &str, help: &str, value: i64| {
-        let gauge: Gauge = Gauge::default();
-        gauge.set(value);
-        registry.register(name, help, gauge);
-    };
-    let whole = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    gauge("ready", "1 when it is in sync with everything it needs", i64::from(status.ready));
-    gauge("stale", "1 when it has no capable server", i64::from(status.stale));
-    gauge("resident_bytes", "Resident memory", whole(status.resident_bytes));
-    gauge("serial", "Serial of the table's last commit", whole(status.table.serial));
-    gauge("groups", "Next-hop groups", whole(status.table.groups));
-    gauge("clients", "Registered clients", whole(status.clients.len() as u64));
-    if let Some(sync) = &status.sync {
-        let active = match sync.active {
-            Some(Role::Primary) => 1,
-            Some(Role::Secondary) => 2,
-            None => 0,
-        };
-        gauge("active_server", "1 primary, 2 secondary, 0 none", active);
-        let differing = whole(sync.routes_differing);
-        gauge("routes_differing", "Routes that differed in the last failover or failback", differing);
-        if let Some(checkpoint) = &sync.checkpoint {
-            let age = checkpoint.age_ms.map_or(-1, |age| whole(age / 1000));
-            gauge("checkpoint_age_seconds", "Since the last complete checkpoint; -1: none yet", age);
-            gauge("checkpoint_bytes", "Size of the last checkpoint", whole(checkpoint.bytes));
-            let failed = i64::from(checkpoint.last_error.is_some());
-            gauge("checkpoint_failed", "1 when the last checkpoint could not be written or read", failed);
-        }
-    }
-    if let Some(kernel) = &status.kernel {
-        gauge("kernel_routes", "Routes that the kernel has as they should be", whole(kernel.routes));
-        gauge("kernel_refused", "Routes that the kernel currently refuses", whole(kernel.refused));
-        gauge("kernel_unfit", "Routes that this host cannot have", whole(kernel.unfit));
-        gauge("kernel_left_out", "Routes of VRFs that have no table", whole(kernel.left_out));
-        gauge("kernel_pending", "Routes not yet written", whole(kernel.pending));
-    }
-    if let Some(forwarding) = &status.forwarding {
-        gauge("forwarding_serial", "Serial of the generation that workers use", whole(forwarding.serial));
-        gauge("forwarding_retired", "Retired generations that wait for workers", whole(forwarding.retired));
-        let pending = whole(forwarding.pending_batches);
-        gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
-        let failed = i64::from(forwarding.apply_error.is_some());
-        gauge(
-            "forwarding_apply_failed",
-            "1 while a batch cannot be applied and the previous table stays in use",
-            failed,
-        );
-        gauge("workers_stalled", "Workers that are stalled or have ended", whole(forwarding.workers_stalled));
-        gauge(
-            "next_hops_unresolved",
-            "Next hops without a MAC address",
-            whole(forwarding.next_hops_unresolved),
-        );
-    }
-    let routes = Family::<FamilyLabel, Gauge>::default();
-    routes.get_or_create(&FamilyLabel { family: "ipv4" }).set(whole(status.table.ipv4_routes));
-    routes.get_or_create(&FamilyLabel { family: "ipv6" }).set(whole(status.table.ipv6_routes));
-    registry.register("routes", "Routes in the forwarding table", routes);
-
-    sources(registry, status);
-    origins(registry, status);
-
-    let (up, lag) = (Family::<SessionLabel, Gauge>::default(), Family::<SessionLabel, Gauge>::default());
-    for server in status.sync.iter().flat_map(|sync| &sync.servers) {
-        let label = SessionLabel {
-            peer: server.name.clone().unwrap_or_default(),
-            address: server.address.clone(),
-            certificate: server.certificate.join(","),
-        };
-        up.get_or_create(&label).set(i64::from(server.state == "active" || server.state == "standby"));
-        lag.get_or_create(&label).set(whole(server.lag));
-    }
-    registry.register("server_up", "1 when registered with the server", up);
-    registry.register("server_lag", "Commits of the active server not yet applied", lag);
-    let lag = Family::<SessionLabel, Gauge>::default();
-    for client in &status.clients {
-        let label = SessionLabel {
-            peer: client.name.clone(),
-            address: client.address.clone(),
-            certificate: client.certificate.join(","),
-        };
-        lag.get_or_create(&label).set(whole(client.lag));
-    }
-    registry.register("client_lag", "Commits not yet sent to the client", lag);
-
-    let figures = Family::<SourceCounterLabel, Gauge>::default();
-    for source in &status.sources {
-        for (name, value) in &source.counters {
-            let label = SourceCounterLabel { origin: source.origin.clone(), name: name.clone() };
-            figures.get_or_create(&label).set(whole(*value));
-        }
-    }
-    registry.register(
-        "source",
-        "Counters of live sources: routes stale, parked, skipped by reason, …",
-        figures,
-    );
-
-    scrubs(registry, status);
-
-    let mut counter = |name: &str, help: &str, value: u64| {
-        let counter = Counter::<u64, AtomicU64>::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
-    };
-    counter("connections_turned_away", "Connections refused because of a limit", status.refused.turned_away);
-    counter("handshakes_failed", "Connections refused because of their handshake", status.refused.handshake);
-    counter(
-        "connections_not_allowed",
-        "Connections refused because of their certificate's names",
-        status.refused.not_allowed,
-    );
-    if let Some(kernel) = &status.kernel {
-        counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
-        counter("kernel_audits", "Times that the kernel's table was read and repaired", kernel.audits);
-    }
-    if let Some(forwarding) = &status.forwarding {
-        let help = "Restarts of the agent's thread";
-        counter("agent_restarts", help, forwarding.agent_restarts);
-        let help = "Times that another station claimed an address of this router";
-        counter("address_conflicts", help, forwarding.address_conflicts);
-        let help = "Neighbors that a limit refused, or that gave way to others";
-        counter("neighbors_refused", help, forwarding.neighbors_refused);
-    }
-    counter("changes", "Records changed, all commits together", status.table.changes);
-    if let Some(sync) = &status.sync {
-        counter("failovers", "Failovers and failbacks to another server", sync.failovers);
-        counter("routes_copied", "Routes received in full copies of the table", sync.routes_copied);
-        counter("routes_applied", "Routes changed by applied batches", sync.routes_applied);
-        counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
-        counter("digest_mismatches", "Commits whose digest was not the server's", sync.digest_mismatches);
-    }
+/// The value as a gauge has it.
+fn whole(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
 }

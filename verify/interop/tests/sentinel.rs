@@ -18,7 +18,9 @@ for question in "$@"; do
     'show ip ospf interface') cat interfaces 2>/dev/null ;;
     'show ip ospf neighbor') cat adjacent 2>/dev/null ;;
     'show ip route summary') cat routes ;;
-    'ipv6 route '*' blackhole') echo '"blackhole":true' >installed ;;
+    'ipv6 route '*' blackhole')
+        # FRR 10 says so for staticd, and ends well.
+        if [ -e refuses ]; then cat refuses; else echo '"blackhole":true' >installed; fi ;;
     esac
 done
 exit 0
@@ -54,18 +56,18 @@ impl Frr {
         self.folder.path().join("installed").exists()
     }
 
-    /// Runs the sentinel, does `meanwhile` with FRR, and returns the seconds until it was installed.
-    fn until_installed(&self, options: &[&str], meanwhile: impl FnOnce(&Frr)) -> f64 {
+    fn sentinel(&self, options: &[&str]) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/frr/fibcast-sentinel");
         let path = format!("{}:{}", self.folder.path().display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(script);
+        command.args(options).env("PATH", path).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the sentinel, does `meanwhile` with FRR, and returns the seconds until it was installed.
+    fn until_installed(&self, options: &[&str], meanwhile: impl FnOnce(&Frr)) -> f64 {
         let start = Instant::now();
-        let mut child = Command::new(script)
-            .args(options)
-            .env("PATH", path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = self.sentinel(options).stdout(Stdio::null()).spawn().unwrap();
         meanwhile(self);
         assert!(child.wait().unwrap().success());
         assert!(self.installed());
@@ -153,4 +155,33 @@ fn it_waits_while_zebra_installs_what_it_has() {
             std::thread::sleep(Duration::from_millis(600));
         }
     });
+}
+
+#[test]
+fn a_route_that_zebra_does_not_get_is_an_error_with_the_words_of_frr() {
+    let frr = Frr::new();
+    frr.says("refuses", "mgmtd is not running\n");
+    let output = frr.sentinel(&["--settle", "1"]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("zebra does not have fdff:") && told.contains("mgmtd is not running"), "{told}");
+    assert!(output.stdout.is_empty() && !frr.installed());
+}
+
+#[test]
+fn a_route_server_that_has_not_seen_the_end_is_an_error_too() {
+    let frr = Frr::new();
+    let says = |end: bool| {
+        format!("#!/bin/sh\necho '{{\"kind\": \"fpm\", \"routes\": 7, \"end_of_table\": {end}}}'\n")
+    };
+    let path = frr.folder.path().join("fibcast");
+    for (end, code) in [(true, 0), (false, 1)] {
+        frr.says("fibcast", &says(end));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let _ = std::fs::remove_file(frr.folder.path().join("installed"));
+        let output = frr.sentinel(&["--settle", "1", "--socket", "/run/rs.sock"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        assert_eq!(told.contains("the route server at /run/rs.sock has not seen the end"), !end, "{told}");
+    }
 }

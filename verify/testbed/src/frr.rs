@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{command, find, run};
@@ -47,19 +48,28 @@ impl Frr {
     }
 
     /// Starts one daemon, without its part of `frr.conf`. zebra gives up routes of its predecessor that nobody claims for `retain_s` seconds.
+    /// With zebra comes mgmtd where there is one (FRR 9 and later): staticd takes its configuration from it.
     ///
     /// # Errors
     /// It is not installed, or does not answer.
     pub fn start(&self, daemon: &str, retain_s: u32) -> Result<(), Failure> {
         let program = find(daemon).ok_or_else(|| Failure::Missing(daemon.to_owned()))?;
-        self.write(&format!("{daemon}.conf"), "")?;
+        let has_mgmtd = self.daemons.borrow().contains_key("mgmtd");
+        if daemon == "zebra" && !has_mgmtd && find("mgmtd").is_some() {
+            self.start("mgmtd", retain_s)?;
+        }
         let path = |file: &str| self.folder.join(file).display().to_string();
-        let mut command = command(&program, Some(self.host.name()))?;
+        let mut command = self.command(&program)?;
         command
             .args(["-i", &path(&format!("{daemon}.pid")), "-z", &path("zserv.api")])
-            .args(["-f", &path(&format!("{daemon}.conf")), "-P", "0"])
+            .args(["-P", "0"])
             .args(["--vty_socket", &self.folder.display().to_string()])
             .args(["--log", "stdout", "--log-level", "warnings"]);
+        if find("mgmtd").is_none() {
+            // Later releases have no file for each daemon.
+            self.write(&format!("{daemon}.conf"), "")?;
+            command.args(["-f", &path(&format!("{daemon}.conf"))]);
+        }
         if daemon == "zebra" {
             // As docs/frr.md says for /etc/frr/daemons.
             command.args(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", &retain_s.to_string()]);
@@ -72,6 +82,19 @@ impl Frr {
         })?;
         self.daemons.borrow_mut().insert(daemon.to_owned(), process);
         Ok(())
+    }
+
+    /// A command of a daemon. mgmtd and those that it configures find each other in /run/frr, whatever the options say: that is this folder.
+    fn command(&self, program: &Path) -> Result<Command, Failure> {
+        if find("mgmtd").is_none() {
+            return command(program, Some(self.host.name()));
+        }
+        let shell = find("sh").ok_or_else(|| Failure::Missing("sh".to_owned()))?;
+        let mut command = command(&shell, Some(self.host.name()))?;
+        // `ip netns exec` has made a mount namespace.
+        let script = r#"mkdir -p /run/frr && mount --bind "$0" /run/frr && exec "$@""#;
+        command.args(["-c", script]).arg(&self.folder).arg(program);
+        Ok(command)
     }
 
     /// Gives all daemons their part of `frr.conf`, as `vtysh -b` does at boot.
