@@ -110,7 +110,6 @@ fn key_is_replaced_node_by_node_while_routes_stay_and_nothing_is_copied() {
     first.until("both routes", whole);
     second.until("both routes", whole);
     let before = until("both routes", &nic, whole);
-    let copied = before.sync.as_ref().unwrap().routes_copied;
 
     // Which node gets which file, step by step: all add, then each switches, then all finish.
     let steps =
@@ -145,5 +144,6 @@ fn key_is_replaced_node_by_node_while_routes_stay_and_nothing_is_copied() {
     assert_eq!(digest(&first), digest(&second));
     let status = until("one digest", &nic, |s| s.ready && s.table.digest == digest(&first));
     assert_ne!(status.table.digest, before.table.digest);
-    assert_eq!(status.sync.unwrap().routes_copied, copied, "no route was copied for it");
+    // It counts from the new connections on.
+    assert_eq!(status.sync.unwrap().routes_copied, 0, "no route was copied for it");
 }
