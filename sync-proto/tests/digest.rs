@@ -52,7 +52,7 @@ fn eliminate(delta: impl Fn(u32) -> u128) -> Vec<u32> {
             return (0..PREFIXES).filter(|&j| row.1[j as usize]).collect();
         }
         rows.push(row);
-        rows.sort_by(|a, b| b.0.cmp(&a.0));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.0));
     }
     panic!("{PREFIXES} vectors of 128 bits are linearly dependent");
 }
