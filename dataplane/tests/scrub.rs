@@ -78,7 +78,7 @@ fn groups() -> Vec<(Label, GroupValue)> {
 
 fn v4(i: u32) -> Key {
     Key::Route {
-        vrf: if i % 11 == 0 { 7 } else { 0 },
+        vrf: if i.is_multiple_of(11) { 7 } else { 0 },
         prefix: ipnet::Ipv4Net::new((i << 8).into(), 24).unwrap().into(),
     }
 }
