@@ -212,6 +212,8 @@ impl Host1 {
             listen: vec![free_port()],
             sync,
             security: None,
+            digest_keys: Default::default(),
+            scrub: None,
             limits: Default::default(),
         };
         let relay = config.listen[0];

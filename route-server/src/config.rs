@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fibcast_daemon::config::{ConfigError, Loaded, load};
 use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_proto::origins::LEASE;
 use serde::Deserialize;
@@ -144,6 +145,7 @@ fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     config.tls.check_lists(loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
     config.limits.check(loaded)?;
     Security::check(&config.tls, &config.node.name, loaded)?;
+    KeyFile::check(&config.node, loaded)?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));

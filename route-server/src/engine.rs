@@ -16,6 +16,7 @@
 //! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins` the origins of other servers with their eligibility,
 //! `queue` the waiting work.
 
+mod digest_key;
 mod liveness;
 mod peers;
 mod queue;
@@ -218,15 +219,16 @@ impl Engine {
     #[must_use]
     pub fn with_tombstone_limit(mut self, limit: usize) -> Self {
         self.tombstones = Some(limit);
-        self.fib = Table::new(self.fib.epoch()).with_tombstone_limit(limit);
+        let key = self.fib.digest_key();
+        self.fib = Table::new(self.fib.epoch()).with_digest_key(key).with_tombstone_limit(limit);
         for source in &mut self.sources {
-            source.table = Table::new(source.table.epoch()).with_tombstone_limit(limit);
+            source.table = Table::new(source.table.epoch()).with_digest_key(key).with_tombstone_limit(limit);
         }
         self
     }
 
     fn new_table(&mut self) -> Table {
-        let table = Table::new(self.next_epoch);
+        let table = Table::new(self.next_epoch).with_digest_key(self.fib.digest_key());
         // 0 means "no epoch" on the wire.
         self.next_epoch = self.next_epoch.wrapping_add(1).max(1);
         match self.tombstones {

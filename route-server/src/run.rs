@@ -16,6 +16,7 @@ use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
 use fibcast_daemon::threads::{self, Heartbeat, Monitor, Task};
 use fibcast_sync_agent::agent::kv::Watchers;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker, session_limits};
 use fibcast_sync_proto::node::Node;
@@ -40,6 +41,7 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     let file = file.to_owned();
     let reread = move || Ok(crate::config::read(&file).map_err(|error| error.to_string())?.config.tls);
     let security = Security::open(&config.tls, &config.node.name, reread)?;
+    let keys = KeyFile::open(&config.node, &config.tls)?;
     let mut shell =
         Shell::secure(&config.node.name, config.limits, security.clone()).map_err(Failure::work)?;
     for address in &config.node.listen {
@@ -67,7 +69,7 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     drop(to);
     let monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     // The host drops the channel's end that a source may wait for.
-    let outcome = serve(checked, &mut shell, from_sources, questions, heartbeat, &stop);
+    let outcome = serve(checked, &mut shell, from_sources, questions, keys, heartbeat, &stop);
     drop(monitor);
     stop.store(true, Ordering::Release);
     for thread in threads {
@@ -90,7 +92,8 @@ pub fn embed(
 ) -> Result<(), Failure> {
     let heartbeat = threads::register(Task::essential(OWNER));
     let (_asking, questions) = Asking::new(Arc::new(|| ()), heartbeat.pulse());
-    serve(checked, shell, from_sources, questions, heartbeat, stop)
+    let keys = KeyFile::load(checked.config.node.digest_key.as_deref()).map_err(Failure::work)?;
+    serve(checked, shell, from_sources, questions, keys, heartbeat, stop)
 }
 
 /// Runs the loop until it is asked to stop, or the engine fails.
@@ -99,17 +102,19 @@ fn serve(
     shell: &mut Shell,
     from_sources: Receiver<Message>,
     questions: Receiver<Question>,
+    keys: KeyFile,
     heartbeat: Heartbeat,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let now = shell.now();
-    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?;
+    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?.with_digest_key(keys.keys().own());
     let upstream = engine.upstream();
     let budgets = checked.config.node.limits;
     let mut node = Node::new(&checked.config.node.name, now, engine, upstream)
         .with_limits(session_limits(&budgets))
-        .with_pending(budgets.pending_bytes);
+        .with_pending(budgets.pending_bytes)
+        .with_digest_keys(keys.keys());
     shell.set_servers(checked.config.peer.iter().map(|peer| peer.address.clone()).collect());
     let mut host = RouteServer {
         from_sources,
@@ -119,6 +124,7 @@ fn serve(
         waker: shell.waker(),
         stop: stop.clone(),
         failure: None,
+        digest_keys: (keys, 0),
     };
     shell.run(&mut node, &mut host, stop).map_err(Failure::work)?;
     host.failure.map_or(Ok(()), |failure| Err(Failure::work(failure)))
@@ -166,6 +172,8 @@ struct RouteServer {
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     failure: Option<EngineError>,
+    /// The digest keys, and the last version of them that was noticed.
+    digest_keys: (KeyFile, u64),
 }
 
 impl Host<Engine> for RouteServer {
@@ -176,6 +184,11 @@ impl Host<Engine> for RouteServer {
         }
         while let Ok(question) = self.questions.try_recv() {
             operator::answer(question, now, node, state, &mut self.watchers);
+        }
+        let (file, seen) = &mut self.digest_keys;
+        if let Some(keys) = file.replaced(seen) {
+            node.role_mut().rekey(keys.own());
+            node.set_digest_keys(keys);
         }
     }
 

@@ -103,6 +103,7 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
             table: "fib".into(),
             role: Role::Primary,
             heartbeat_ms: 60_000,
+            digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
             path: vec![],
             subset: fibcast_sync_proto::Subset::default(),
         };
@@ -176,6 +177,7 @@ fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
                     table: "fib".into(),
                     role: Role::Primary,
                     heartbeat_ms: 60_000,
+                    digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
                     path: vec![],
                     subset: fibcast_sync_proto::Subset::default(),
                 };

@@ -222,6 +222,8 @@ fn agent_that_is_its_own_server_is_told_so() {
         listen: vec![port],
         sync: sync(&[port]),
         security: None,
+        digest_keys: Default::default(),
+        scrub: None,
         limits: fibcast_sync_agent::shell::Limits::default(),
         budgets: Default::default(),
     };

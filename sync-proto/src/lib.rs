@@ -5,7 +5,7 @@
 //! | module, in reading order | holds |
 //! |---|---|
 //! | [`record`], [`change`] | the replicated data: keys and values; what a batch consists of |
-//! | [`table`], [`sketch`] | one copy of a table in change order, and its digest |
+//! | [`table`], [`sketch`], [`digest`] | one copy of a table in change order, its sketch and its digest |
 //! | [`wire`], [`frame`], [`codec`] | encoding |
 //! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
@@ -35,6 +35,7 @@ pub mod agent;
 pub mod change;
 pub mod client;
 pub mod codec;
+pub mod digest;
 pub mod frame;
 #[doc(hidden)]
 pub mod mutation;
@@ -51,6 +52,7 @@ pub mod timer;
 pub mod wire;
 
 pub use change::{Change, ChangeRef, Path};
+pub use digest::{DigestKey, DigestKeys, KeyId};
 pub use record::{GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 pub use sketch::RootDigest;
 pub use subset::{Family, PrefixRange, Subset};

@@ -16,6 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
+use crate::digest::DigestKeys;
 use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, Tables};
 use crate::table::Table;
 use crate::wire::ProtocolError;
@@ -154,6 +155,18 @@ impl<R: NodeRole> Node<R> {
     pub fn with_pending(mut self, bytes: usize) -> Self {
         self.pending = bytes;
         self
+    }
+
+    /// The same with these digest keys, of which the first is that of the role's tables.
+    #[must_use]
+    pub fn with_digest_keys(mut self, keys: DigestKeys) -> Self {
+        self.server.set_digest_keys(keys);
+        self
+    }
+
+    /// Replaces the digest keys; clients register again. The owner rekeys the role's tables.
+    pub fn set_digest_keys(&mut self, keys: DigestKeys) {
+        self.server.set_digest_keys(keys);
     }
 
     /// The role.

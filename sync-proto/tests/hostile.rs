@@ -13,7 +13,7 @@ use fibcast_sync_proto::server::{
 };
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
-use fibcast_sync_proto::{Change, Key, PrefixRange, RootDigest, Subset, Table, Value};
+use fibcast_sync_proto::{Change, DigestKey, Key, PrefixRange, RootDigest, Subset, Table, Value};
 
 const MIB: usize = 1 << 20;
 
@@ -37,7 +37,9 @@ fn bytes(frames: &[Frame<'_>]) -> Vec<u8> {
 
 fn greet(name: &str, table: &str, subset: Subset, heartbeat_ms: u64) -> Vec<u8> {
     let (table, role, path) = (table.to_owned(), Role::Primary, Vec::new());
-    bytes(&[Frame::Hello { name: name.into() }, Frame::Register { table, role, heartbeat_ms, path, subset }])
+    let digest_key = DigestKey::PUBLIC.id();
+    let register = Frame::Register { table, role, heartbeat_ms, path, subset, digest_key };
+    bytes(&[Frame::Hello { name: name.into() }, register])
 }
 
 /// A server with a client that behaves, beside those that do not.
@@ -345,7 +347,8 @@ fn client_without_permission_gets_no_view_and_learns_nothing_of_the_table() {
     // One that is refused for a loop costs no view either.
     let id = stage.server.accept(stage.now);
     let (table, role, path) = ("fib".into(), Role::Primary, vec!["rs".into()]);
-    let register = Frame::Register { table, role, heartbeat_ms: 300, path, subset: part(2) };
+    let (heartbeat_ms, subset, digest_key) = (300, part(2), DigestKey::PUBLIC.id());
+    let register = Frame::Register { table, role, heartbeat_ms, path, subset, digest_key };
     stage.say(id, &bytes(&[Frame::Hello { name: "loop".into() }, register]));
     assert!(stage.end_of(id).unwrap().starts_with("loop:"));
     assert_eq!(stage.server.views().count(), 1);

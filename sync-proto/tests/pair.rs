@@ -415,8 +415,8 @@ fn say(bytes: &[u8]) -> String {
 fn other_versions_and_garbage_end_with_one_clear_error() {
     let mut hello = Vec::new();
     Frame::Hello { name: "a".into() }.encode(&mut hello);
-    hello[8] = 2;
-    assert_eq!(say(&hello), "speaks another version of the protocol: expected 1, found 2");
+    hello[8] = 1;
+    assert_eq!(say(&hello), "speaks another version of the protocol: expected 2, found 1");
     assert!(say(b"HTTP/1.1 400 Bad Request\r\n").starts_with("does not speak fibcast"));
     assert!(say(b"\x01\xff\xff").starts_with("does not speak fibcast"));
     let mut ok = Vec::new();

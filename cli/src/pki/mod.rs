@@ -3,6 +3,7 @@
 //!
 //! A node's certificate has its name as DNS name, and is valid for both ends of a connection (RFC 5280 §4.2.1.12).
 
+mod digest_key;
 mod revoke;
 mod show;
 mod store;
@@ -22,7 +23,9 @@ use store::{PkiError, Store, read};
 /// Command for certificates.
 #[derive(Debug, Subcommand)]
 pub enum Pki {
-    /// Creates a CA: ca.pem for every node, ca.key to be kept secret.
+    /// Creates a CA and a digest key: ca.pem and digest.key for every node, ca.key to be kept secret.
+    ///
+    /// Into an older folder without a digest key only that is added.
     Init {
         /// Folder of the CA.
         #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
@@ -58,6 +61,15 @@ pub enum Pki {
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
+    /// Replaces the digest key without an outage: add, switch, finish. Copy the file to every node and reload them after each step.
+    DigestKey {
+        /// The step.
+        #[arg(value_name = "STEP")]
+        step: digest_key::Step,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+    },
     /// Shows certificates: those of the CA's folder, or of a file.
     Show {
         /// A certificate file, PEM.
@@ -86,6 +98,7 @@ pub fn run(command: &Pki) -> Result<String, PkiError> {
         Pki::Init { dir, days } => init(&Store::new(dir), *days),
         Pki::Issue { name, dir, days, renew } => issue(&Store::new(dir), name, *days, *renew),
         Pki::Revoke { name, dir, days } => revoke::revoke(&Store::new(dir), name.as_deref(), *days),
+        Pki::DigestKey { step, dir } => digest_key::step(&Store::new(dir), *step),
         Pki::Show { file: Some(file), .. } => show::one(file),
         Pki::Show { file: None, dir } => show::all(dir),
     }
@@ -107,6 +120,16 @@ fn name(common: &str) -> DistinguishedName {
 
 fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     store.make_folder()?;
+    let digest_key = store.path(digest_key::FILE);
+    let new = !digest_key.exists();
+    if new {
+        store.write_new(digest_key::FILE, &(digest_key::random()? + "\n"), true)?;
+    }
+    let mut text = String::new();
+    let _ = writeln!(text, "{}: for every node, as [node] digest_key; keep it secret", digest_key.display());
+    if new && store.path("ca.pem").exists() {
+        return Ok(text);
+    }
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name("fibcast CA");
@@ -116,7 +139,6 @@ fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     let certificate = params.self_signed(&key)?;
     store.write_new("ca.key", &key.serialize_pem(), true)?;
     store.write_new("ca.pem", &certificate.pem(), false)?;
-    let mut text = String::new();
     let _ = writeln!(text, "{}: for every node, as [tls] ca", store.path("ca.pem").display());
     let _ = writeln!(text, "{}: keep it here and secret", store.path("ca.key").display());
     let _ = writeln!(text, "next: fibcast pki issue NAME, for each node");
@@ -156,6 +178,10 @@ fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, Pk
     let (cert, key) = (store.path(&cert_name), store.path(&key_name));
     let mut text = String::new();
     let _ = writeln!(text, "# for the configuration of {node}, good for {days} days");
+    let digest_key = store.path(digest_key::FILE);
+    if digest_key.exists() {
+        let _ = writeln!(text, "[node]\ndigest_key = {:?}", digest_key.display().to_string());
+    }
     let _ = writeln!(text, "[tls]");
     for (field, path) in [("cert", &cert), ("key", &key), ("ca", &ca)] {
         let _ = writeln!(text, "{field} = {:?}", path.display().to_string());

@@ -19,10 +19,11 @@ fn mode(store: &Store, name: &str) -> u32 {
 fn two_commands_make_what_a_node_needs_with_secret_keys() {
     let (_folder, store) = made();
     let text = issue(&store, "rs-a", 5, false).unwrap();
-    for part in ["[tls]", "rs-a.pem\"", "rs-a.key\"", "ca.pem\""] {
+    for part in ["[node]\ndigest_key = ", "digest.key\"", "[tls]", "rs-a.pem\"", "rs-a.key\"", "ca.pem\""] {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!([mode(&store, "ca.key"), mode(&store, "rs-a.key")], [0o600, 0o600]);
+    assert_eq!(mode(&store, "digest.key"), 0o600);
     assert_eq!([mode(&store, "ca.pem"), mode(&store, "rs-a.pem")], [0o644, 0o644]);
     let shown = run(&Pki::Show { file: None, dir: store.path("") }).unwrap();
     assert!(shown.contains("ca.pem: CA") && shown.contains("names    rs-a\n"), "{shown}");
@@ -43,6 +44,33 @@ fn nothing_is_overwritten_unasked_and_a_renewal_replaces_both_files() {
     let after = read_both();
     assert!(before[0] != after[0] && before[1] != after[1]);
     assert_eq!(mode(&store, "nh-1.key"), 0o600);
+}
+
+#[test]
+fn digest_key_is_replaced_in_three_steps() {
+    let (_folder, store) = made();
+    let keys = || {
+        let text = read(&store.path("digest.key")).unwrap();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let step = |step| digest_key::step(&store, step);
+    let first = keys();
+    assert!(first.len() == 1 && first[0].len() == 64 && first[0].bytes().all(|b| b.is_ascii_hexdigit()));
+    assert!(step(digest_key::Step::Switch).is_err() && step(digest_key::Step::Finish).is_err());
+    assert!(step(digest_key::Step::Add).unwrap().contains("then: fibcast pki digest-key switch"));
+    assert!(step(digest_key::Step::Add).is_err());
+    let both = keys();
+    assert!(both.len() == 2 && both[0] == first[0] && both[1] != first[0]);
+    step(digest_key::Step::Switch).unwrap();
+    assert_eq!(keys(), [both[1].clone(), both[0].clone()]);
+    step(digest_key::Step::Finish).unwrap();
+    assert_eq!(keys(), [both[1].clone()]);
+    assert_eq!(mode(&store, "digest.key"), 0o600);
+    // A folder of before digest keys gets one, and keeps its CA.
+    std::fs::remove_file(store.path("digest.key")).unwrap();
+    let ca = read(&store.path("ca.pem")).unwrap();
+    init(&store, 10).unwrap();
+    assert_eq!((keys().len(), read(&store.path("ca.pem")).unwrap()), (1, ca));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fibcast_control::status::{ListenerStatus, OriginStatus, Status, ThreadState};
+use fibcast_control::status::{ListenerStatus, OriginStatus, ScrubStatus, Status, ThreadState};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -127,6 +127,8 @@ pub fn status_page(status: &Status) -> String {
         if forwarding.agent_restarts != 0 {
             let _ = writeln!(page, "the agent was restarted {} times", forwarding.agent_restarts);
         }
+        scrub(&mut page, "table", &forwarding.scrub_table);
+        scrub(&mut page, "tries", &forwarding.scrub_tries);
         if let Some(error) = &forwarding.apply_error {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
         }
@@ -137,6 +139,7 @@ pub fn status_page(status: &Status) -> String {
             "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} not yet written",
             kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
         );
+        scrub(&mut page, "kernel", &kernel.scrub);
         if let Some(error) = &kernel.last_error {
             let _ = writeln!(page, "kernel: {error}");
         }
@@ -204,4 +207,20 @@ fn origins(list: &[OriginStatus]) -> String {
         let _ = writeln!(text, "{conflict}");
     }
     text
+}
+
+/// A scrubber that has compared something.
+fn scrub(page: &mut String, of: &str, scrub: &ScrubStatus) {
+    if scrub.compared == 0 {
+        return;
+    }
+    let pass = scrub.pass_age_ms.map_or("none yet".into(), |age| format!("{} s ago", age / 1000));
+    let _ = writeln!(
+        page,
+        "scrub of the {of}: {} differences, {} mended, {} passes, the last {pass}",
+        scrub.differences, scrub.mended, scrub.passes
+    );
+    if let Some(difference) = &scrub.last_difference {
+        let _ = writeln!(page, "scrub of the {of}: last difference: {difference}");
+    }
 }

@@ -21,6 +21,7 @@ use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -111,6 +112,8 @@ fn start_agent(
         listen: config.node.listen.clone(),
         sync,
         security,
+        digest_keys: KeyFile::open(&config.node, &config.tls)?,
+        scrub: config.scrub.pass(),
         limits: config.limits,
         budgets: config.node.limits,
     };
@@ -161,7 +164,12 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, _) => reload(&file, &view, security.as_deref()),
+            (Request::Reload, _) => {
+                if let Some(agent) = &agent {
+                    agent.reload_digest_keys();
+                }
+                reload(&file, &view, security.as_deref())
+            }
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())

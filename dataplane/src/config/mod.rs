@@ -11,8 +11,9 @@ mod workers;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use fibcast_sync_agent::agent::config::Sync;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use serde::Deserialize;
 
@@ -40,6 +41,9 @@ pub struct Config {
     /// Limits of the forwarding table.
     #[serde(default)]
     pub fib: Fib,
+    /// Comparison of what forwards with the table.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// DPDK's environment.
     #[serde(default)]
     pub eal: Eal,
@@ -105,7 +109,9 @@ impl Config {
         }
         config.limits.check(loaded)?;
         Security::check(&config.tls, &config.node.name, loaded)?;
+        KeyFile::check(&config.node, loaded)?;
         config.fib.check(loaded)?;
+        config.scrub.check(loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_subnets(loaded)?;

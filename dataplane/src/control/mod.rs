@@ -14,6 +14,7 @@
 //! | `memberships`, `kernel_addresses` | groups that the ports report; addresses that the kernel has on a TAP interface |
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
+//! | [`scrub`] | compares what workers read with the table |
 //! | [`show`], [`trace`] | what an operator sees |
 
 mod adjacencies;
@@ -28,6 +29,7 @@ pub mod own_routes;
 mod pending;
 mod port;
 pub mod recursion;
+pub mod scrub;
 pub mod show;
 pub mod sink;
 pub mod thread;
@@ -110,6 +112,7 @@ pub struct Control {
     failure: Option<Failure>,
     dirty: bool,
     hold: PublicationHold,
+    scrubber: scrub::Scrubber,
     sweep_at: Instant,
     look_at: Instant,
     actions: Vec<Action>,
@@ -165,6 +168,7 @@ impl Control {
             failure: None,
             dirty: false,
             hold: PublicationHold::default(),
+            scrubber: scrub::Scrubber::new(now),
             sweep_at: now + SWEEP,
             look_at: now + LOOK,
             actions: Vec::new(),
@@ -205,6 +209,7 @@ impl Control {
         self.report_groups(now);
         self.publish(now);
         self.publisher.collect();
+        self.scrub_tries(now);
         busy
     }
 

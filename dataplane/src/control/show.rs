@@ -39,6 +39,8 @@ impl Control {
             neighbors_refused: self.neighbors.refused(),
             limits: self.limits_in_use(&stats),
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
+            scrub_table: self.scrubber.table.status(),
+            scrub_tries: self.scrubber.tries.status(),
         }
     }
 

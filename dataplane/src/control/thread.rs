@@ -8,12 +8,19 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 
+use super::scrub::TablePart;
 use super::{Batch, Control};
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);
 /// Most batches in the channel. Few, because a later sender brings the net of several.
 const BATCHES: usize = 4;
+
+/// What the agent sends, in order.
+enum Work {
+    Batch(Batch),
+    Compare(TablePart),
+}
 
 /// A query, run on the control thread.
 pub type Question = Box<dyn FnOnce(&Control) + Send>;
@@ -24,7 +31,7 @@ pub type Order = Box<dyn FnOnce(&mut Control) + Send>;
 /// Handle to the control thread.
 #[derive(Debug, Clone)]
 pub struct ControlHandle {
-    batches: Sender<Batch>,
+    batches: Sender<Work>,
     questions: Sender<Question>,
     orders: Sender<Order>,
     pulse: Pulse,
@@ -33,7 +40,12 @@ pub struct ControlHandle {
 impl ControlHandle {
     /// Sends a batch; waits while the channel is full. False if the control thread has ended.
     pub fn push(&self, batch: Batch) -> bool {
-        self.batches.send(batch).is_ok()
+        self.batches.send(Work::Batch(batch)).is_ok()
+    }
+
+    /// Sends a part of the table for comparison, behind all batches sent so far. False if the control thread has ended.
+    pub fn compare(&self, part: TablePart) -> bool {
+        self.batches.send(Work::Compare(part)).is_ok()
     }
 
     /// Whether sending a batch would wait.
@@ -119,9 +131,16 @@ impl Drop for ControlThread {
     }
 }
 
+fn take(control: &mut Control, work: Work) {
+    match work {
+        Work::Batch(batch) => control.push(batch),
+        Work::Compare(part) => control.scrub_table(&part, Instant::now()),
+    }
+}
+
 fn run(
     mut control: Control,
-    batches: &Receiver<Batch>,
+    batches: &Receiver<Work>,
     questions: &Receiver<Question>,
     orders: &Receiver<Order>,
     stopped: &Receiver<()>,
@@ -129,9 +148,9 @@ fn run(
 ) {
     while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
         while control.wants_batches()
-            && let Ok(batch) = batches.try_recv()
+            && let Ok(work) = batches.try_recv()
         {
-            control.push(batch);
+            take(&mut control, work);
         }
         for order in orders.try_iter() {
             order(&mut control);
@@ -151,7 +170,7 @@ fn run(
             continue;
         }
         match batches.recv_timeout(PAUSE) {
-            Ok(batch) => control.push(batch),
+            Ok(work) => take(&mut control, work),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),
         }

@@ -127,6 +127,7 @@ impl Router {
             counters: counters.clone(),
         };
         let mut control = Control::new(setup, now).map_err(Failure::work)?;
+        control.scrub_every(config.scrub.pass());
         let readers: Vec<Reader> =
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;

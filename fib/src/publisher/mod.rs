@@ -149,6 +149,11 @@ impl Publisher {
         }
     }
 
+    /// The visible generation.
+    pub fn current(&self) -> Arc<Generation> {
+        self.handoff.with_current(Arc::clone)
+    }
+
     /// Counters, retired generations, and how far each worker is.
     pub fn stats(&self) -> PublisherStats {
         let stamp = |worker: &Worker| {

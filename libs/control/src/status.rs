@@ -437,6 +437,12 @@ pub struct ForwardingStatus {
     /// What is bounded, and how far it is used.
     #[serde(default)]
     pub limits: Vec<LimitStatus>,
+    /// Comparison of routes and groups with the agent's table.
+    #[serde(default)]
+    pub scrub_table: ScrubStatus,
+    /// Comparison of what workers read with routes and groups.
+    #[serde(default)]
+    pub scrub_tries: ScrubStatus,
 }
 
 /// A bound of the dataplane.
@@ -450,6 +456,25 @@ pub struct LimitStatus {
     pub most: u64,
     /// Times since the start that something did not fit.
     pub hits: u64,
+}
+
+/// A slow comparison of what forwards with the table whose digest is audited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Complete passes since the start.
+    pub passes: u64,
+    /// Routes or lookups compared since the start.
+    pub compared: u64,
+    /// Differences found since the start.
+    pub differences: u64,
+    /// Those that were corrected.
+    pub mended: u64,
+    /// Parts that were left out because a change was under way.
+    pub skipped: u64,
+    /// Time since the last complete pass; none: not yet.
+    pub pass_age_ms: Option<u64>,
+    /// The last difference.
+    pub last_difference: Option<String>,
 }
 
 /// Kernel table of an agent.
@@ -488,6 +513,9 @@ pub struct KernelStatus {
     pub last_refusal: Option<String>,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
+    /// Comparison of the kernel's table with the wanted one.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
     /// The last error.
     pub last_error: Option<String>,
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-    ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, SourceStatus, Status,
-    SyncStatus, ThreadState, ThreadStatus,
+    ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, ScrubStatus, SourceStatus,
+    Status, SyncStatus, ThreadState, ThreadStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -41,6 +41,7 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     if let Some(forwarding) = &status.forwarding {
         page.forwarding(forwarding);
     }
+    page.scrubs(status);
     if status.kind == Kind::Dataplane {
         if let Ok(Answer::Ports(list)) = handler.handle(DataplaneRequest::Ports.into()) {
             page.ports(&list);
@@ -314,6 +315,33 @@ impl Page {
         let lag = status.clients.iter();
         let lag = lag.map(|client| (row(&client.name, &client.address, &client.certificate), client.lag));
         self.gauges("client_lag", "Commits not yet sent to the client", lag);
+    }
+
+    /// Scrubbers, by what they compare.
+    fn scrubs(&mut self, status: &Status) {
+        let of_forwarding =
+            |f: &'_ ForwardingStatus| [("table", f.scrub_table.clone()), ("tries", f.scrub_tries.clone())];
+        let of_forwarding = status.forwarding.iter().flat_map(of_forwarding);
+        let of_kernel = status.kernel.iter().map(|kernel| ("kernel", kernel.scrub.clone()));
+        let all: Vec<_> =
+            of_forwarding.chain(of_kernel).map(|(of, scrub)| (labels([("of", of)]), scrub)).collect();
+        if all.is_empty() {
+            return;
+        }
+        let rows = |value: fn(&ScrubStatus) -> u64| all.iter().map(move |(of, s)| (of.clone(), value(s)));
+        self.counters(
+            "scrub_passes",
+            "Complete comparisons of what forwards with the table",
+            rows(|s| s.passes),
+        );
+        self.counters("scrub_compared", "Routes or lookups compared with the table", rows(|s| s.compared));
+        let help = "Differences between what forwards and the table";
+        self.counters("scrub_differences", help, rows(|s| s.differences));
+        self.counters("scrub_mended", "Differences that were corrected", rows(|s| s.mended));
+        self.counters("scrub_skipped", "Parts left out because a change was under way", rows(|s| s.skipped));
+        let age = |s: &ScrubStatus| s.pass_age_ms.map_or(-1, |age| whole(age / 1000));
+        let ages = all.iter().map(|(of, scrub)| (of.clone(), age(scrub)));
+        self.gauges("scrub_pass_age_seconds", "Since the last complete comparison; -1: none yet", ages);
     }
 
     fn ports(&mut self, list: &PortList) {

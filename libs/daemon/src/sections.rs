@@ -1,4 +1,4 @@
-//! Sections common to the files of all daemons: `[node]`, `[tls]` and `[limits]`.
+//! Sections common to the files of several daemons: `[node]`, `[tls]`, `[limits]` and `[scrub]`.
 //!
 //! Keys of one daemon are in its own sections, so these read the same everywhere.
 
@@ -20,6 +20,8 @@ pub struct Node {
     /// Listen addresses for clients; empty: no clients.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
+    /// File with the keys of digests, the same on all nodes; none: the public key of the protocol.
+    pub digest_key: Option<PathBuf>,
     /// Path of the operator's unix socket.
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
@@ -236,6 +238,39 @@ fn check_pattern(name: &str) -> Result<(), String> {
         return Err(format!("expected the name of a node, or one with one * in it, found {name:?}"));
     }
     Ok(())
+}
+
+/// `[scrub]`: comparison of what forwards with the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// Time for comparing everything once, in seconds; 0: never.
+    pub pass_s: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { pass_s: 600 }
+    }
+}
+
+impl Scrub {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of an invalid value.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        if self.pass_s > 86_400 {
+            let reason = format!("expected 0 for never, or at most 86400 seconds, found {}", self.pass_s);
+            return Err(loaded.error(&["scrub".into(), "pass_s".into()], reason));
+        }
+        Ok(())
+    }
+
+    /// Time for a pass; none: never.
+    pub fn pass(&self) -> Option<Duration> {
+        (self.pass_s > 0).then(|| Duration::from_secs(self.pass_s))
+    }
 }
 
 /// `[limits]`: what peers may consume before they are authenticated.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
-use fibcast_control::status::ForwardingStatus;
+use fibcast_control::status::{ForwardingStatus, ScrubStatus};
 use fibcast_control::status::{Kind, Status, TableStatus};
 use fibcast_control::tables::{DropCount, DropList, PortList};
 use fibcast_daemon::http::HttpServer;
@@ -69,6 +69,7 @@ fn a_batch_that_cannot_be_applied_is_told_by_health_and_metrics() {
     let forwarding = ForwardingStatus {
         pending_batches: 1,
         apply_error: Some("serial 5: expected at most 3 routes".into()),
+        scrub_tries: ScrubStatus { differences: 3, pass_age_ms: Some(7_900), ..ScrubStatus::default() },
         ..ForwardingStatus::default()
     };
     let server = HttpServer::start("127.0.0.1:0".parse().unwrap(), move |request| match request {
@@ -84,6 +85,9 @@ fn a_batch_that_cannot_be_applied_is_told_by_health_and_metrics() {
     let (_, text) = get(address, "/metrics");
     assert!(text.contains("fibcast_forwarding_pending_batches 1\n"), "{text}");
     assert!(text.contains("fibcast_forwarding_apply_failed 1\n"), "{text}");
+    assert!(text.contains("fibcast_scrub_differences_total{of=\"tries\"} 3\n"), "{text}");
+    assert!(text.contains("fibcast_scrub_pass_age_seconds{of=\"tries\"} 7\n"), "{text}");
+    assert!(text.contains("fibcast_scrub_pass_age_seconds{of=\"table\"} -1\n"), "{text}");
 }
 
 #[test]

@@ -14,8 +14,10 @@ use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
+use super::scrub::Scrub;
 use super::show;
 use crate::checkpoint::Checkpoint;
+use crate::digest_key::KeyFile;
 use crate::shell::{Host, ShellState};
 use crate::sink::Sink;
 
@@ -35,7 +37,10 @@ pub(super) struct AgentHost<'s> {
     checkpoint: &'s mut Option<Checkpoint>,
     commands: Receiver<Command>,
     heartbeat: &'s Heartbeat,
+    /// The digest keys, and the last version of them that was noticed.
+    digest_keys: (&'s KeyFile, &'s mut u64),
     watchers: Watchers,
+    scrub: Scrub,
 }
 
 impl<'s> AgentHost<'s> {
@@ -43,9 +48,23 @@ impl<'s> AgentHost<'s> {
         sink: &'s mut dyn Sink,
         checkpoint: &'s mut Option<Checkpoint>,
         commands: Receiver<Command>,
+        digest_keys: (&'s KeyFile, &'s mut u64),
         heartbeat: &'s Heartbeat,
     ) -> Self {
-        Self { sink, checkpoint, commands, heartbeat, watchers: Watchers::default() }
+        Self {
+            sink,
+            checkpoint,
+            commands,
+            digest_keys,
+            heartbeat,
+            watchers: Watchers::default(),
+            scrub: Scrub::default(),
+        }
+    }
+
+    /// Sets the time for comparing the sink with the whole table once; none: never.
+    pub fn scrub_every(&mut self, pass: Option<Duration>) {
+        self.scrub.every(pass.filter(|_| self.sink.can_compare()));
     }
 
     /// Passes to the sink what it has not accepted yet.
@@ -86,6 +105,18 @@ impl<'s> AgentHost<'s> {
         }
     }
 
+    /// Replaces the key of the table's digest when the file was reloaded with another one.
+    fn take_new_digest_keys(&mut self, node: &mut Node<AgentCore>) {
+        let (file, seen) = &mut self.digest_keys;
+        let Some(keys) = file.replaced(seen) else { return };
+        node.role_mut().rekey(keys.own(), super::epoch());
+        node.set_digest_keys(keys);
+        // The file is under the old key.
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint.abandon();
+        }
+    }
+
     /// All but the name and the time since the agent was spawned.
     fn status(&self, node: &Node<AgentCore>, state: &ShellState) -> Status {
         let agent = node.role();
@@ -117,6 +148,7 @@ impl Host<AgentCore> for AgentHost<'_> {
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }
+        self.take_new_digest_keys(node);
     }
 
     fn output(&mut self, now: Duration, node: &mut Node<AgentCore>) -> Option<Duration> {
@@ -128,7 +160,8 @@ impl Host<AgentCore> for AgentHost<'_> {
             agent.keep_deletions(checkpoint.pin());
         }
         let watched = self.watchers.turn(now, agent.table());
-        wake_at.into_iter().chain(watched).min()
+        let compared = self.scrub.turn(now, agent, self.sink);
+        wake_at.into_iter().chain(watched).chain(compared).min()
     }
 }
 

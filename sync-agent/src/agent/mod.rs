@@ -2,11 +2,12 @@
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
 //! it is sound; if not, it begins empty and the sink is reset ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
-//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it.
+//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it, `scrub` the comparison of the sink with the table.
 
 pub mod config;
 mod host;
 pub mod kv;
+mod scrub;
 pub mod show;
 mod subset;
 
@@ -23,15 +24,16 @@ use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
 use fibcast_daemon::budgets::Budgets;
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
-use fibcast_sync_proto::Table;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::Node;
+use fibcast_sync_proto::{DigestKeys, Table};
 
+use crate::digest_key::KeyFile;
 use crate::shell::tls::Security;
 use crate::shell::{Limits, Shell, ShellError, ShellWaker, session_limits};
-pub use crate::sink::{NoSink, Sink, SinkError};
+pub use crate::sink::{NoSink, Sink, SinkError, TablePart};
 use config::Sync;
 use host::{AgentHost, Command};
 
@@ -53,6 +55,10 @@ pub struct AgentConfig {
     pub sync: Sync,
     /// Certificates and allow lists; none for plain TCP.
     pub security: Option<Arc<Security>>,
+    /// Keys of the table's digest.
+    pub digest_keys: KeyFile,
+    /// Time for comparing the sink with the whole table once; none: never.
+    pub scrub: Option<Duration>,
     /// Limits on connections.
     pub limits: Limits,
     /// Limits on memory.
@@ -71,6 +77,7 @@ pub struct AgentHandle {
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
     pulse: Pulse,
+    digest_keys: KeyFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -128,12 +135,21 @@ impl Agent {
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
+        let digest_keys = config.digest_keys.clone();
         let (thread, pulse) = threads::spawn(Task::essential("agent"), {
             let shared = Arc::clone(&shared);
             move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
         })
         .map_err(ShellError::Poll)?;
-        Ok(AgentHandle { name, started: Instant::now(), shared, security, pulse, thread: Some(thread) })
+        Ok(AgentHandle {
+            name,
+            started: Instant::now(),
+            shared,
+            security,
+            pulse,
+            digest_keys,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -152,7 +168,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
 }
 
 /// Parameters of the core from the configuration.
-fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
+fn core_config(config: &AgentConfig, keys: &DigestKeys) -> fibcast_sync_proto::agent::AgentConfig {
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
         fibcast_control::status::Role::Primary => Role::Primary,
@@ -164,6 +180,7 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     client.pending = config.budgets.pending_bytes;
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
+    client.digest_key = keys.own().id();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
     fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
 }
@@ -179,9 +196,12 @@ fn supervise(
 ) {
     let mut next = Some((shell, commands));
     let mut checkpoint = config.sync.checkpoint(TABLE);
-    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch()));
-    let table = loaded.unwrap_or_else(|| Table::new(epoch()));
-    let mut core = AgentCore::new(core_config(&config), table);
+    let mut seen = 0;
+    let _ = config.digest_keys.replaced(&mut seen);
+    let keys = config.digest_keys.keys();
+    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch(), &keys));
+    let table = loaded.unwrap_or_else(|| Table::new(epoch()).with_digest_key(keys.own()));
+    let mut core = AgentCore::new(core_config(&config, &keys), table);
     while !shared.stop.load(Ordering::Acquire) {
         heartbeat.beat();
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
@@ -199,8 +219,11 @@ fn supervise(
         let upstream = core.config().upstream();
         let mut node = Node::new(&config.name, shell.now(), core, [upstream])
             .with_limits(session_limits(&config.budgets))
-            .with_pending(config.budgets.pending_bytes);
-        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, heartbeat);
+            .with_pending(config.budgets.pending_bytes)
+            .with_digest_keys(config.digest_keys.keys());
+        let keys = (&config.digest_keys, &mut seen);
+        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, keys, heartbeat);
+        host.scrub_every(config.scrub);
         match heartbeat.guard(|| shell.run(&mut node, &mut host, &shared.halt)) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),
@@ -268,6 +291,11 @@ impl AgentHandle {
         self.ask(Command::Resync)
     }
 
+    /// Reads the file of digest keys again, if there is one.
+    pub fn reload_digest_keys(&self) {
+        self.digest_keys.reload();
+    }
+
     /// A status of kind `agent`; a dataplane adds its own part.
     ///
     /// # Errors
@@ -307,7 +335,10 @@ impl AgentHandle {
                 if let Some(security) = &self.security {
                     security.reload()?;
                 }
-                Ok(Answer::Done("reloaded allow lists and certificates; other changes need a restart".into()))
+                self.reload_digest_keys();
+                Ok(Answer::Done(
+                    "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
+                ))
             }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {

@@ -11,6 +11,7 @@ use fibcast_daemon::operators::Operators;
 use fibcast_daemon::threads::Monitor;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -49,6 +50,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::files::raise_limit();
     let config = AgentConfig {
         security: Security::open(&file.tls, &file.node.name, reread)?,
+        digest_keys: KeyFile::open(&file.node, &file.tls)?,
+        scrub: file.scrub.pass(),
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
         sync: file.sync,
@@ -58,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {
         None => (Box::new(NoSink), None),
         Some(kernel) => {
-            let sink = KernelSink::start(kernel)
+            let sink = KernelSink::start(kernel, file.scrub.pass())
                 .map_err(|error| Failure::work(format!("kernel table {}: {error}", kernel.table)))?;
             let view = sink.view();
             (Box::new(sink), Some(view))

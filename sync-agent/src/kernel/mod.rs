@@ -7,13 +7,14 @@
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
 //! cannot be reached yet). What a former life left behind stays until the first table is there, and is swept then. When links or
-//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended.
+//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended; `scrub` does so slowly at all times.
 //!
 //! A thread that panics begins anew: it reads the kernel's table, and the agent gives it the whole table again, of which the difference is
 //! written.
 
 mod config;
 mod route;
+mod scrub;
 mod table;
 mod worker;
 
@@ -84,7 +85,7 @@ impl Shown {
 /// Runs the worker, and another one after a panic.
 fn supervise(
     first: worker::Worker,
-    config: &Kernel,
+    open: impl Fn() -> std::io::Result<worker::Worker>,
     status: &Shared,
     from: &Receiver<Work>,
     lost: &AtomicBool,
@@ -98,7 +99,10 @@ fn supervise(
                     return;
                 }
             }
-            Err(error) => tracing::error!("kernel table {}: {error}; retrying", config.table),
+            Err(error) => {
+                let table = status.lock().known.table;
+                tracing::error!("kernel table {table}: {error}; retrying");
+            }
         }
         let until = Instant::now() + AGAIN;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -110,7 +114,7 @@ fn supervise(
             }
         }
         heartbeat.beat();
-        next = worker::Worker::open(config, status.clone());
+        next = open();
         if next.is_ok() {
             // Before the sink accepts a batch again: that one must hold the whole table.
             lost.store(true, Ordering::Release);
@@ -131,21 +135,26 @@ impl KernelView {
 }
 
 impl KernelSink {
-    /// Opens the socket, finds routes of an earlier run, and starts the thread.
+    /// Opens the socket, finds routes of an earlier run, and starts the thread. The kernel's table is compared with the wanted one every
+    /// `scrub`; none: never.
     ///
     /// # Errors
     /// The system's error.
-    pub fn start(config: &Kernel) -> std::io::Result<Self> {
+    pub fn start(config: &Kernel, scrub: Option<Duration>) -> std::io::Result<Self> {
         let status = Shared::default();
         (status.lock().known.table, status.lock().known.refusals_accepted) =
             (config.table, config.accept_refused);
-        let worker = worker::Worker::open(config, status.clone())?;
+        let open = {
+            let (config, status) = (config.clone(), status.clone());
+            move || worker::Worker::open(&config, scrub, status.clone())
+        };
+        let worker = open()?;
         // No queue: a batch is accepted when the previous one is done.
         let (to, from) = bounded(0);
         let lost = Arc::new(AtomicBool::new(false));
         let (thread, _) = threads::spawn(Task::essential("kernel"), {
-            let (config, status, lost) = (config.clone(), status.clone(), lost.clone());
-            move |heartbeat| supervise(worker, &config, &status, &from, &lost, heartbeat)
+            let (status, lost) = (status.clone(), lost.clone());
+            move |heartbeat| supervise(worker, open, &status, &from, &lost, heartbeat)
         })?;
         Ok(Self { to, status, replaces: true, lost, thread: Some(thread) })
     }

@@ -12,6 +12,7 @@ use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer,
 use fibcast_sync_proto::{Change, Key};
 
 use super::route::{self, Lead};
+use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Shared, Work};
 
@@ -50,6 +51,7 @@ pub(super) struct Worker {
     retry_at: Option<Instant>,
     retry: Duration,
     audit_at: Option<Instant>,
+    scrub: Scrub,
     status: Shared,
     log: (Option<Instant>, u32),
 }
@@ -61,7 +63,7 @@ fn interface(name: &str) -> Option<u32> {
 }
 
 impl Worker {
-    pub fn open(config: &Kernel, status: Shared) -> std::io::Result<Self> {
+    pub fn open(config: &Kernel, scrub: Option<Duration>, status: Shared) -> std::io::Result<Self> {
         let monitor = Socket::open(ROOM)?;
         for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
             monitor.subscribe(group)?;
@@ -78,6 +80,7 @@ impl Worker {
             retry_at: None,
             retry: RETRY,
             audit_at: None,
+            scrub: Scrub::new(scrub),
             status,
             log: (None, 0),
         };
@@ -105,7 +108,7 @@ impl Worker {
         loop {
             heartbeat.beat();
             let mut nap = NAP;
-            for at in [self.retry_at, self.audit_at].into_iter().flatten() {
+            for at in [self.retry_at, self.audit_at, self.scrub.due()].into_iter().flatten() {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
@@ -117,6 +120,8 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.listen();
+            let scrub = self.scrub.tally.status();
+            self.show(|status| status.scrub = scrub);
             let now = Instant::now();
             if self.audit_at.is_some_and(|at| at <= now) {
                 self.audit_at = None;
@@ -126,6 +131,10 @@ impl Worker {
                 self.retry_at = None;
                 let again: Vec<RouteKey> = self.refused.drain().collect();
                 self.write(again);
+            }
+            // Before the first table there is nothing to compare with.
+            if self.leftovers.is_none() && self.scrub.due().is_some_and(|at| at <= now) {
+                self.scrub();
             }
         }
     }
@@ -156,6 +165,16 @@ impl Worker {
         self.show(|status| status.batches += 1);
     }
 
+    /// Compares a slice of the kernel's table; at the end of a pass corrects what differs.
+    fn scrub(&mut self) {
+        let wrong = self.scrub.turn(&self.config, &mut self.table);
+        if !wrong.is_empty() {
+            self.write(wrong.clone());
+            let mended = wrong.iter().filter(|key| self.table.step(key).is_none()).count();
+            self.scrub.tally.mended(mended);
+        }
+    }
+
     /// Corrects these routes.
     fn write(&mut self, keys: Vec<RouteKey>) {
         let mut writer = Writer::default();
@@ -166,6 +185,7 @@ impl Worker {
             self.unfit.remove(&key);
             let Some(step) = self.table.step(&key) else { continue };
             let Some(table) = self.config.table_of(key.0) else { continue };
+            self.scrub.touch(key);
             let at = (table, key.1, self.config.metric);
             let add = flag::REQUEST | flag::CREATE | flag::EXCLUSIVE;
             let mut put = |socket: &mut Socket, flags: u16, lead: Option<&Lead>, counts: bool| {
@@ -353,6 +373,7 @@ impl Worker {
         if self.leftovers.is_some() {
             return;
         }
+        self.scrub.abandon();
         let mut wrong = self.table.interfaces_changed(&interface);
         match self.dump() {
             Ok(Some(found)) => {

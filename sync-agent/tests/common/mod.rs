@@ -197,7 +197,16 @@ pub fn spawn(
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
     Agent::spawn(
-        AgentConfig { name: name.into(), listen, sync, security, limits, budgets: Budgets::default() },
+        AgentConfig {
+            name: name.into(),
+            listen,
+            sync,
+            security,
+            digest_keys: Default::default(),
+            scrub: None,
+            limits,
+            budgets: Budgets::default(),
+        },
         sink,
     )
     .unwrap()

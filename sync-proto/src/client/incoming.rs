@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use crate::change::{Change, ChangeRef};
 use crate::codec::Decoder;
+use crate::digest::DigestKey;
 use crate::frame::{Frame, MAX_WANT, Mode};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
-use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol};
+use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol, sketch_id};
 use crate::table::{Commit, Table, TableError};
 use crate::wire::ProtocolError;
 
@@ -122,7 +123,9 @@ impl Intake {
         table: &Table,
     ) -> Result<Option<End>, ProtocolError> {
         match frame {
-            Frame::Begin { mode, from } => self.batch = Some(Incoming::new(mode, from, self.limit)),
+            Frame::Begin { mode, from } => {
+                self.batch = Some(Incoming::new(mode, from, self.limit, table.digest_key()));
+            }
             Frame::Records(body) => {
                 let batch = self.batch.as_mut().ok_or_else(|| unexpected("Records", "no batch"))?;
                 batch.records(body)?;
@@ -192,10 +195,10 @@ impl Intake {
 }
 
 impl Incoming {
-    fn new(mode: Mode, from: u64, limit: usize) -> Self {
+    fn new(mode: Mode, from: u64, limit: usize, digest_key: DigestKey) -> Self {
         let records = match mode {
             Mode::Snapshot => Records::Copy(Box::new(Copying {
-                table: Table::new(0),
+                table: Table::new(0).with_digest_key(digest_key),
                 decoder: Decoder::new(),
                 routes: 0,
                 rest: Bodies::default(),
@@ -341,7 +344,8 @@ fn replace(copy: Table, table: &mut Table, digest: RootDigest) -> Result<Option<
     transaction.commit_expecting(digest)
 }
 
-/// Identities that only one of the two tables has.
+/// Records that only one of the two tables has, as sketches name them. Whole identities are compared: their upper halves, which are short
+/// enough to find two equal ones among very many records, only select what is deleted and written again.
 fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
     let sorted = |table: &Table| {
         let mut ids = Vec::with_capacity(table.len() as usize);
@@ -359,11 +363,11 @@ fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
                 b.next();
             }
             (Some(x), y) if y.is_none_or(|y| x < y) => {
-                only_a.insert(**x);
+                only_a.insert(sketch_id(**x));
                 a.next();
             }
             (_, Some(y)) => {
-                only_b.insert(**y);
+                only_b.insert(sketch_id(**y));
                 b.next();
             }
             (_, None) => return (only_a, only_b),

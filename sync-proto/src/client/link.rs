@@ -98,7 +98,8 @@ impl Link {
         // The path is empty: a client that gets its table only from this server cannot close a loop. What it gets from others is checked by
         // the server's own state, which carries the path of the served table.
         let (path, subset) = (Vec::new(), config.subset.clone());
-        self.out.frame(&Frame::Register { table, role, heartbeat_ms, path, subset });
+        let digest_key = config.digest_key;
+        self.out.frame(&Frame::Register { table, role, heartbeat_ms, digest_key, path, subset });
         self.heard = now;
         self.phase = Phase::Greeting { since: now };
     }

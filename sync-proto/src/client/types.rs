@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::digest::{DigestKey, KeyId};
 use crate::frame::Role;
 use crate::subset::Subset;
 use crate::table::Commit;
@@ -19,6 +20,8 @@ pub struct ClientConfig {
     pub table: String,
     /// Subset of the table.
     pub subset: Subset,
+    /// Name of the digest key of the client's table.
+    pub digest_key: KeyId,
     /// Allow loops: nodes relay the table in a cycle. A server whose table comes through this node counts as not ready. Otherwise the
     /// connection to it is closed.
     pub allow_loops: bool,
@@ -47,6 +50,7 @@ impl ClientConfig {
             name: name.into(),
             table: table.into(),
             subset: Subset::default(),
+            digest_key: DigestKey::PUBLIC.id(),
             allow_loops: false,
             servers,
             heartbeat: Duration::from_millis(300),

@@ -7,13 +7,14 @@
 mod body;
 mod inbox;
 
+use crate::digest::KeyId;
 use crate::sketch::{RootDigest, Symbol};
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
 pub use inbox::Inbox;
 
 /// Version of the protocol.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// First bytes of a Hello body.
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Records` frame.
@@ -67,6 +68,8 @@ pub enum Frame<'a> {
         role: Role,
         /// Interval of heartbeats, both directions.
         heartbeat_ms: u64,
+        /// Name of the key of the client's digests.
+        digest_key: KeyId,
         /// The nodes that the client's own table comes through, nearest last.
         path: Vec<String>,
         /// Subset of the table.

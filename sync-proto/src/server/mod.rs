@@ -22,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::account::Account;
+use crate::digest::DigestKeys;
 pub use crate::frame::Role;
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
@@ -52,6 +53,7 @@ pub struct Server {
     limits: Limits,
     /// Bytes that are held for all sessions.
     account: Account,
+    digest_keys: DigestKeys,
 }
 
 impl Server {
@@ -69,6 +71,7 @@ impl Server {
             heard_last: 0,
             limits: Limits::default(),
             account: Account::default(),
+            digest_keys: DigestKeys::default(),
         }
     }
 
@@ -92,6 +95,16 @@ impl Server {
     /// Bytes of memory of all views.
     pub fn view_bytes(&self) -> usize {
         self.views.memory_bytes()
+    }
+
+    /// Sets the digest keys that clients may use, and ends all sessions: clients register again.
+    pub fn set_digest_keys(&mut self, keys: DigestKeys) {
+        self.digest_keys = keys;
+        for (&id, session) in &mut self.sessions {
+            let reason = ProtocolError::Refused("the digest key was replaced: register again".into());
+            session.end(reason, id, &mut self.events);
+        }
+        self.views = Views::default();
     }
 
     /// A connection was accepted whose client may have everything.
@@ -146,6 +159,7 @@ impl Server {
             passed_on: &mut self.routes_passed_on,
             work: &mut self.work,
             room: &room,
+            digest_keys: &self.digest_keys,
         };
         let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
@@ -168,6 +182,7 @@ impl Server {
                 passed_on: &mut self.routes_passed_on,
                 work: &mut self.work,
                 room: &room,
+                digest_keys: &self.digest_keys,
             });
             if let Err(error) = pumped {
                 session.end(error, id, &mut self.events);
@@ -216,7 +231,7 @@ impl Server {
             if let Some(why) = self.views.broken(session.wanted()) {
                 let reason = format!("this part of table {} {why}", session.wanted().table);
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
-            } else if !session.wanted().subset.is_all() {
+            } else if self.views.is_view(session.wanted()) {
                 session.send_heartbeat(tables, &self.views, self.limits);
             }
         }

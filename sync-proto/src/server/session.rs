@@ -9,6 +9,7 @@ use super::room::Room;
 use super::types::{Limits, Permit, ServerEvent, SessionId, SessionStatus, Tables};
 use super::views::{Views, Wanted};
 use crate::account::{Account, Charge};
+use crate::digest::{DigestKey, DigestKeys, KeyId};
 use crate::frame::{ACTIVATE, COSTLY, DEACTIVATE, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
@@ -52,6 +53,7 @@ pub(super) struct SessionContext<'a> {
     /// Records that may still be examined for answers to sketches before all sessions have had their turn.
     pub work: &'a mut u64,
     pub room: &'a Room,
+    pub digest_keys: &'a DigestKeys,
 }
 
 #[derive(Debug)]
@@ -358,9 +360,12 @@ impl Session {
                 self.name = name;
                 self.phase = SessionPhase::Registering;
             }
-            (SessionPhase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
+            (
+                SessionPhase::Registering,
+                Frame::Register { table, role, heartbeat_ms, digest_key, path, subset },
+            ) => {
                 let heartbeat = Duration::from_millis(heartbeat_ms);
-                self.register(now, Wanted { table, subset }, role, heartbeat, &path, context)?;
+                self.register(now, Wanted { table, subset, digest_key }, role, heartbeat, &path, context)?;
             }
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
@@ -434,6 +439,7 @@ impl Session {
         let Some(served) = context.tables.served(&wanted.table) else {
             return Err(refused(format!("no table {} is served here", wanted.table)));
         };
+        let key = self.digest_key(wanted.digest_key, context)?;
         if path.iter().any(|n| n == context.server) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
@@ -450,7 +456,7 @@ impl Session {
                 served.path.join(" > ")
             )));
         }
-        context.views.open(&wanted, &self.name, context.tables)?;
+        context.views.open(&wanted, &self.name, key, context.tables)?;
         let state = state_of(&self.name, &wanted, context.tables, context.views)
             .ok_or_else(|| not_served(&wanted))?;
         self.out.frame(&Frame::Welcome(state));
@@ -463,6 +469,16 @@ impl Session {
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });
         Ok(())
+    }
+
+    /// The digest key that the client uses. Without it every digest would be another.
+    fn digest_key(&self, id: KeyId, context: &SessionContext<'_>) -> Result<DigestKey, ProtocolError> {
+        context.digest_keys.find(id).ok_or_else(|| {
+            refused(format!(
+                "{} uses digest key {id}, but {} has {}: give both the same node.digest_key file",
+                self.name, context.server, context.digest_keys
+            ))
+        })
     }
 
     /// Selects the cheapest way from the client's state to the current table.

@@ -1,7 +1,8 @@
-//! Views: the requested subsets of served tables, each kept once for all of its clients.
+//! Views: the requested subsets of served tables, each kept once for all of its clients. While the digest key of a deployment is replaced,
+//! clients with another key than the table's get a view under theirs.
 //!
 //! A view is a table with its own change order, sketch, epoch and serial that follows the whole table commit by commit. It contains only
-//! groups that its routes use. The whole table needs no view. A new view is filled in portions, walking like a snapshot, and its clients
+//! groups that its routes use. The whole table under the node's own key needs no view. A new view is filled in portions, walking like a snapshot, and its clients
 //! get "not ready" until it is complete. A view that nobody has used for a while is dropped. Each costs the memory of its part and the work
 //! of following: there are at most [`MAX_VIEWS`], [`VIEWS_PER_CLIENT`] for one client, within a number of bytes ([`super::Limits::views`]).
 //! If there are too many, a view without clients gives way, or one of a client that has several.
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use super::types::{Served, Tables};
 use crate::change::ChangeRef;
+use crate::digest::{DigestKey, KeyId};
 use crate::record::Key;
 use crate::sketch::check_of;
 use crate::subset::Subset;
@@ -24,11 +26,13 @@ pub const VIEWS_PER_CLIENT: usize = 4;
 /// How long a view without clients is kept: a client that reconnects resumes where it was.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// A table by name, and the requested subset of it.
+/// A table by name, the requested subset of it, and the key of its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Wanted {
     pub table: String,
     pub subset: Subset,
+    /// The key of the client's digests.
+    pub digest_key: KeyId,
 }
 
 /// The walk that fills a new view.
@@ -66,7 +70,13 @@ pub(super) struct Views {
 
 impl Views {
     /// Creates the view if it does not exist, unless the whole table is requested.
-    pub fn open(&mut self, wanted: &Wanted, client: &str, tables: &dyn Tables) -> Result<(), ProtocolError> {
+    pub fn open(
+        &mut self,
+        wanted: &Wanted,
+        client: &str,
+        key: DigestKey,
+        tables: &dyn Tables,
+    ) -> Result<(), ProtocolError> {
         let held = tables.subset(&wanted.table).cloned().unwrap_or_default();
         if !held.covers(&wanted.subset) {
             return Err(ProtocolError::Refused(format!(
@@ -74,7 +84,8 @@ impl Views {
                 wanted.table, wanted.subset
             )));
         }
-        if held == wanted.subset {
+        let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { return Ok(()) };
+        if held == wanted.subset && whole.digest_key() == key {
             return Ok(());
         }
         if let Some(view) = self.all.get_mut(wanted).filter(|view| view.broken.is_none()) {
@@ -84,12 +95,11 @@ impl Views {
         if !self.all.contains_key(wanted) {
             self.make_room(wanted, client)?;
         }
-        let Some(whole) = tables.served(&wanted.table).map(|served| served.table) else { return Ok(()) };
         self.made += 1;
         // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused.
         let epoch = check_of(whole.epoch().wrapping_add(self.made)).max(1);
         let view = View {
-            table: Table::new(epoch),
+            table: Table::new(epoch).with_digest_key(key),
             of_epoch: whole.epoch(),
             seen: whole.serial(),
             build: Some(Build { at: None, from: whole.serial() }),
@@ -154,6 +164,11 @@ impl Views {
             // What the node holds is a subset already, exactly the requested one.
             None => Some(whole),
         }
+    }
+
+    /// Whether what a client gets is a view.
+    pub fn is_view(&self, wanted: &Wanted) -> bool {
+        self.all.contains_key(wanted)
     }
 
     /// Why the sessions of a view must end.

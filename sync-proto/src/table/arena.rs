@@ -153,7 +153,7 @@ pub(super) struct RouteEntry<A> {
 #[derive(Debug)]
 pub(super) struct Routes<A> {
     pub entries: Vec<RouteEntry<A>>,
-    pub ids: Vec<u64>,
+    pub ids: Vec<u128>,
     index: HashTable<u32>,
     free: Vec<u32>,
     seed: u64,
@@ -242,7 +242,7 @@ impl<A: Address> Routes<A> {
     }
 
     /// Reads what a change of a slot will write, as a prefetch. Returns a value that depends on it.
-    pub fn warm(&self, i: u32) -> (OrderLink, u64) {
+    pub fn warm(&self, i: u32) -> (OrderLink, u128) {
         let link = self.entries.get(i as usize).map(|e| e.link).unwrap_or_default();
         (link, self.ids.get(i as usize).copied().unwrap_or(0))
     }
@@ -286,7 +286,7 @@ pub(super) struct GroupEntry {
     pub label: Label,
     pub value: Option<Arc<GroupValue>>,
     pub users: u32,
-    pub id: u64,
+    pub id: u128,
 }
 
 #[derive(Debug)]
@@ -347,7 +347,7 @@ pub(super) struct MiscEntry {
     pub link: OrderLink,
     pub key: Key,
     pub value: Option<Arc<Value>>,
-    pub id: u64,
+    pub id: u128,
 }
 
 #[derive(Debug, Default)]

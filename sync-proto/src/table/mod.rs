@@ -3,7 +3,7 @@
 //! [`Table`] is the only type that most users need: apply batches with [`Table::begin`] or [`Table::commit`], read it with [`Table::get`], [`Table::page`] and
 //! [`Table::changes_since`]. Inside, records are `arena` entries of 32 bytes (IPv4) or 48 (IPv6), linked in change order (`links`); a batch
 //! is a transaction (`txn`) that is rolled back as a whole on any error; `sorted` keeps prefixes in order, `order` walks all records in
-//! snapshot order, `read` looks up and pages, `audit` verifies derived data.
+//! snapshot order, `read` looks up and pages, `audit` verifies derived data, `rekey` replaces the key of digests.
 //!
 //! A deleted record stays as a *tombstone* in the change order, so that a client that was away learns of it. Beyond [`TOMBSTONES`] the
 //! oldest are dropped and the *horizon* moves up: older clients must reconcile.
@@ -13,14 +13,16 @@ mod audit;
 mod links;
 mod order;
 mod read;
+mod rekey;
 mod sorted;
 mod txn;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::change::Change;
+use crate::digest::DigestKey;
 use crate::record::{Key, Label, OriginId};
-use crate::sketch::{RootDigest, SYMBOLS, Sketch, Symbol};
+use crate::sketch::{RootDigest, SYMBOLS, Sketch, Sum, Symbol};
 use arena::{Groups, List, Misc, Routes, Slot};
 pub use read::{Batch, Page};
 use sorted::Sorted;
@@ -160,6 +162,7 @@ pub struct Table {
     horizon: u64,
     /// Deletions after this serial are kept beyond the limit, for a reader that must not miss one.
     pin: u64,
+    digest_key: DigestKey,
     sketch: Sketch,
     counts: Counts,
     v4: Routes<u32>,
@@ -188,6 +191,7 @@ impl Table {
             serial: 0,
             horizon: 0,
             pin: u64::MAX,
+            digest_key: DigestKey::PUBLIC,
             sketch: Sketch::default(),
             counts: Counts::default(),
             v4: Routes::default(),
@@ -214,6 +218,18 @@ impl Table {
         self
     }
 
+    /// The same with another key of its digest. Only for a table that was never written; see [`Table::rekey`].
+    #[must_use]
+    pub fn with_digest_key(mut self, key: DigestKey) -> Self {
+        self.digest_key = key;
+        self
+    }
+
+    /// The key of its digest.
+    pub fn digest_key(&self) -> DigestKey {
+        self.digest_key
+    }
+
     /// The epoch given to [`Table::new`].
     pub fn epoch(&self) -> u64 {
         self.epoch
@@ -236,12 +252,16 @@ impl Table {
 
     /// Digest of all live records.
     pub fn digest(&self) -> RootDigest {
-        self.sketch.root()
+        self.seal(self.sketch.sum())
+    }
+
+    fn seal(&self, sum: Sum) -> RootDigest {
+        self.digest_key.seal(sum.ids, sum.count)
     }
 
     /// Number of live records.
     pub fn len(&self) -> u64 {
-        self.digest().count
+        self.sketch.sum().count
     }
 
     /// Whether there is no live record.

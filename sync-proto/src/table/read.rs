@@ -12,6 +12,7 @@ use super::{Context, Table};
 use crate::change::{Change, ChangeRef, Path};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Key, Label, Value};
+use crate::sketch::sketch_id;
 
 /// A page of a table in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl Table {
         })
     }
 
-    /// Records among `ids` with their keys: one pass over the identities.
+    /// Records among `ids`, as sketches name them, with their keys: one pass over the identities.
     pub fn find_ids(&self, ids: &HashSet<u64>) -> Vec<(u64, Key, Value)> {
         if ids.is_empty() {
             return Vec::new();
@@ -181,6 +182,7 @@ impl Table {
         }
         let mut found = Vec::new();
         self.each_id(|slot, id| {
+            let id = sketch_id(id);
             let hit = sieve.get((id >> 6 & 1023) as usize).is_some_and(|w| w >> (id & 63) & 1 == 1);
             if hit
                 && ids.contains(&id)
@@ -194,7 +196,7 @@ impl Table {
     }
 
     /// Calls `f` with every live record's slot and identity.
-    pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u64)) {
+    pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u128)) {
         for (i, e) in self.groups.entries.iter().enumerate().filter(|(_, e)| e.value.is_some()) {
             f(Slot::new(Arena::Group, i as u32), e.id);
         }

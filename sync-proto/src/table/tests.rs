@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::record_id;
+use crate::digest::DigestKey;
 use crate::record::{GroupValue, HopValue, OriginValue, Value};
+use crate::sketch::sketch_id;
 
 fn group(n: u8) -> (Label, Change) {
     let value = GroupValue::via([192, 0, 2, n].into());
@@ -159,7 +161,8 @@ fn longest_match_prefers_the_longer_prefix() {
 #[test]
 fn records_are_found_by_identity() {
     let t = table();
-    let id = record_id(&route("10.0.0.0/8"), &Value::Route(group(1).0)).unwrap();
+    let id =
+        sketch_id(record_id(&DigestKey::PUBLIC, &route("10.0.0.0/8"), &Value::Route(group(1).0)).unwrap());
     let found = t.find_ids(&[id, 42].into_iter().collect());
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].0, &found[0].1), (id, &route("10.0.0.0/8")));

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use fibcast_sync_proto::change::record_id;
 use fibcast_sync_proto::origins::origin_of;
-use fibcast_sync_proto::sketch::check_of;
 use fibcast_sync_proto::subset::Subset;
-use fibcast_sync_proto::{Key, OriginId, RootDigest, Table, Value};
+use fibcast_sync_proto::{DigestKey, Key, OriginId, RootDigest, Table, Value};
 
 /// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,12 +123,8 @@ pub fn part_of(table: impl Iterator<Item = (Key, Value)> + Clone, part: &Subset)
 
 /// The digest of some records, computed from scratch.
 fn digest_of(records: &BTreeMap<Key, Value>) -> RootDigest {
-    let mut digest = RootDigest::default();
-    for id in records.iter().filter_map(|(key, value)| record_id(key, value)) {
-        digest.hash ^= u128::from(id) << 64 | u128::from(check_of(id));
-        digest.count += 1;
-    }
-    digest
+    let key = DigestKey::PUBLIC;
+    key.digest_of(records.iter().filter_map(|(name, value)| record_id(&key, name, value)))
 }
 
 /// A table's name in a few bytes.

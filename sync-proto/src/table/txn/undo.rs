@@ -17,7 +17,7 @@ struct Saved {
     changed: bool,
     serial: u64,
     /// Identity; 0 if it was not live.
-    id: u64,
+    id: u128,
     was: RecordState,
 }
 
@@ -69,7 +69,7 @@ impl Table {
         undo.saved.push(Saved { slot, fresh, changed: true, serial, id, was });
     }
 
-    fn state(&self, slot: Slot) -> (u64, RecordState) {
+    fn state(&self, slot: Slot) -> (u128, RecordState) {
         let i = slot.index();
         macro_rules! route {
             ($routes:expr) => {
@@ -96,10 +96,10 @@ impl Table {
     }
 
     /// Identity of a slot's record; none if it is not live.
-    pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u64> {
+    pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u128> {
         let i = slot.index();
         match slot.arena() {
-            // A deleted route's identity is 0, and so is a live one's in one of 2^64 cases.
+            // A deleted route's identity is 0, and so is a live one's in one of 2^128 cases.
             Arena::V4 => match self.v4.ids.get(i) {
                 Some(0) | None => self.v4.entries.get(i).filter(|e| e.group != NONE).map(|_| 0),
                 Some(&id) => Some(id),

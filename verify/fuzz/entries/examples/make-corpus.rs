@@ -264,6 +264,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         table: "fib".into(),
         role: Role::Secondary,
         heartbeat_ms: 300,
+        digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
         path: vec!["a".into()],
         subset,
     };

@@ -92,7 +92,7 @@ pub fn checkpoint(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(data).and_then(|()| file.flush()).expect("a file can be written");
     let mut checkpoint = Checkpoint::new(file.path(), "fib", Duration::from_secs(30));
-    if let Some(table) = checkpoint.load(7) {
+    if let Some(table) = checkpoint.load(7, &Default::default()) {
         assert!(table.is_sound(), "a checkpoint made a table that is not what its digest says");
     }
 }

@@ -154,6 +154,7 @@ fn client_words(input: &mut Input<'_>, table: &Table) -> Vec<u8> {
                 table: "fib".into(),
                 role: Role::Primary,
                 heartbeat_ms: 300,
+                digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
                 path: Vec::new(),
                 subset,
             };
@@ -174,7 +175,9 @@ fn client_words(input: &mut Input<'_>, table: &Table) -> Vec<u8> {
         3 => Frame::More { until: u64::from(input.number()) }.encode(&mut out),
         4 => {
             let mut ids: Vec<u64> = Vec::new();
-            table.iter().take(4).for_each(|(k, v)| ids.extend(fibcast_sync_proto::change::record_id(&k, &v)));
+            let key = table.digest_key();
+            let of = |(k, v)| fibcast_sync_proto::change::record_id(&key, &k, &v);
+            ids.extend(table.iter().take(4).filter_map(of).map(fibcast_sync_proto::sketch::sketch_id));
             ids.push(u64::from(input.number()));
             Frame::Want { last: input.byte().unwrap_or(0) & 1 == 0, ids }.encode(&mut out);
         }

@@ -37,6 +37,8 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         listen: Vec::new(),
         sync,
         security: None,
+        digest_keys: Default::default(),
+        scrub: None,
         limits: Limits::default(),
         budgets: Default::default(),
     };
