@@ -52,8 +52,6 @@ struct SessionConnection {
     stream: Stream,
     address: SocketAddr,
     stage: Stage,
-    /// The first bytes of the state machine, Hello, were sent.
-    greeted: bool,
     readable: bool,
     writable: bool,
     closed: Option<String>,
@@ -143,7 +141,6 @@ impl Sessions {
             stage: Stage::Shaking { until },
             stream,
             address,
-            greeted: false,
             readable: true,
             writable: true,
             closed: None,
