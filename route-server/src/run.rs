@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
-use fibcast_daemon::threads::{self, Heartbeat, Monitor, Task};
+use fibcast_daemon::threads::{self, Heartbeat, Monitor, Pulse, Task};
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
@@ -52,9 +52,11 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     let wake = waking(shell.waker());
     let heartbeat = threads::register(Task::essential(OWNER));
     let (asking, questions) = Asking::new(wake.clone(), heartbeat.pulse());
-    let _operators =
-        Operators::open(&config.node, move |request| answer(request, &asking, security.as_deref()))
-            .map_err(|(_, error)| Failure::work(error))?;
+    let _operators = Operators::open(&config.node, {
+        let keys = keys.clone();
+        move |request| answer(request, &asking, security.as_deref(), &keys)
+    })
+    .map_err(|(_, error)| Failure::work(error))?;
     fibcast_daemon::signals::on_stop({
         let (stop, wake) = (stop.clone(), wake.clone());
         move || {
@@ -65,11 +67,13 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     .map_err(|error| Failure::work(format!("signals: {error}")))?;
 
     let (to, from_sources) = bounded(QUEUE);
-    let threads = start_sources(checked, &to, &wake, &stop)?;
+    let (threads, pulses): (Vec<JoinHandle<()>>, _) =
+        start_sources(checked, &to, &wake, &stop)?.into_iter().unzip();
     drop(to);
     let monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     // The host drops the channel's end that a source may wait for.
-    let outcome = serve(checked, &mut shell, from_sources, questions, keys, heartbeat, &stop);
+    let inputs = Inputs { from_sources, pulses, questions, keys, heartbeat };
+    let outcome = serve(checked, &mut shell, inputs, &stop);
     drop(monitor);
     stop.store(true, Ordering::Release);
     for thread in threads {
@@ -93,49 +97,62 @@ pub fn embed(
     let heartbeat = threads::register(Task::essential(OWNER));
     let (_asking, questions) = Asking::new(Arc::new(|| ()), heartbeat.pulse());
     let keys = KeyFile::load(checked.config.node.digest_key.as_deref()).map_err(Failure::work)?;
-    serve(checked, shell, from_sources, questions, keys, heartbeat, stop)
+    let inputs = Inputs { from_sources, pulses: Vec::new(), questions, keys, heartbeat };
+    serve(checked, shell, inputs, stop)
+}
+
+/// What reaches the loop besides peers.
+struct Inputs {
+    from_sources: Receiver<Message>,
+    /// The sources' threads, in the order of the configuration.
+    pulses: Vec<Pulse>,
+    questions: Receiver<Question>,
+    keys: KeyFile,
+    heartbeat: Heartbeat,
 }
 
 /// Runs the loop until it is asked to stop, or the engine fails.
 fn serve(
     checked: &Checked,
     shell: &mut Shell,
-    from_sources: Receiver<Message>,
-    questions: Receiver<Question>,
-    keys: KeyFile,
-    heartbeat: Heartbeat,
+    inputs: Inputs,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
+    let keys = inputs.keys.keys();
     let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
     let now = shell.now();
-    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?.with_digest_key(keys.keys().own());
+    let engine = Engine::new(checked, epoch, now).map_err(Failure::work)?.with_digest_key(keys.own());
     let upstream = engine.upstream();
     let budgets = checked.config.node.limits;
     let mut node = Node::new(&checked.config.node.name, now, engine, upstream)
         .with_limits(session_limits(&budgets))
         .with_pending(budgets.pending_bytes)
-        .with_digest_keys(keys.keys());
+        .with_digest_keys(keys);
     shell.set_servers(checked.config.peer.iter().map(|peer| peer.address.clone()).collect());
     let mut host = RouteServer {
-        from_sources,
-        questions,
+        inputs,
+        seen_keys: 0,
         watchers: Watchers::default(),
-        heartbeat,
         waker: shell.waker(),
         stop: stop.clone(),
         failure: None,
-        digest_keys: (keys, 0),
     };
     shell.run(&mut node, &mut host, stop).map_err(Failure::work)?;
     host.failure.map_or(Ok(()), |failure| Err(Failure::work(failure)))
 }
 
 /// Answers an operator. Files are read on the operator's thread, not on that of the tables.
-fn answer(request: Request, asking: &Asking, security: Option<&Security>) -> Result<Answer, String> {
+fn answer(
+    request: Request,
+    asking: &Asking,
+    security: Option<&Security>,
+    keys: &KeyFile,
+) -> Result<Answer, String> {
     if matches!(request, Request::Reload) {
         security.map_or(Ok(()), Security::reload)?;
+        keys.reload();
         return Ok(Answer::Done(
-            "reloaded allow lists and certificates; other changes need a restart".into(),
+            "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
         ));
     }
     let mut answer = asking.ask(request)?;
@@ -154,7 +171,7 @@ fn start_sources(
     to: &crossbeam_channel::Sender<Message>,
     wake: &Arc<dyn Fn() + Send + Sync>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, Failure> {
+) -> Result<Vec<(JoinHandle<()>, Pulse)>, Failure> {
     let start = |(at, plan): (usize, &crate::config::SourcePlan)| {
         let outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
         source::start(&plan.origin, plan.kind.clone(), outlet)
@@ -165,28 +182,29 @@ fn start_sources(
 
 /// The part of the event loop besides the node.
 struct RouteServer {
-    from_sources: Receiver<Message>,
-    questions: Receiver<Question>,
+    inputs: Inputs,
+    /// The last version of the digest keys that was noticed.
+    seen_keys: u64,
     watchers: Watchers,
-    heartbeat: Heartbeat,
     waker: ShellWaker,
     stop: Arc<AtomicBool>,
     failure: Option<EngineError>,
-    /// The digest keys, and the last version of them that was noticed.
-    digest_keys: (KeyFile, u64),
 }
 
 impl Host<Engine> for RouteServer {
     fn input(&mut self, now: Duration, node: &mut Node<Engine>, state: &ShellState) {
-        self.heartbeat.beat();
+        self.inputs.heartbeat.beat();
+        for (at, pulse) in self.inputs.pulses.iter().enumerate() {
+            // One that has ended has said why.
+            node.role_mut().source_stalled(at, pulse.is_stalled() && !pulse.has_ended());
+        }
         if let Err(error) = self.hear(now, node.role_mut()) {
             self.fail(error);
         }
-        while let Ok(question) = self.questions.try_recv() {
+        while let Ok(question) = self.inputs.questions.try_recv() {
             operator::answer(question, now, node, state, &mut self.watchers);
         }
-        let (file, seen) = &mut self.digest_keys;
-        if let Some(keys) = file.replaced(seen) {
+        if let Some(keys) = self.inputs.keys.replaced(&mut self.seen_keys) {
             node.role_mut().rekey(keys.own());
             node.set_digest_keys(keys);
         }
@@ -210,7 +228,7 @@ impl RouteServer {
     /// Handles source events for a while.
     fn hear(&mut self, now: Duration, engine: &mut Engine) -> Result<(), EngineError> {
         let begin = Instant::now();
-        while let Ok(message) = self.from_sources.try_recv() {
+        while let Ok(message) = self.inputs.from_sources.try_recv() {
             engine.handle_source(now, message)?;
             if begin.elapsed() >= SOURCES {
                 // There may be more: peers have their turn, then the sources again.

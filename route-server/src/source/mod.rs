@@ -20,7 +20,7 @@ pub mod replay;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fibcast_daemon::threads::{self, Task};
+use fibcast_daemon::threads::{self, Pulse, Task};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
 
@@ -78,17 +78,16 @@ impl Kind {
 ///
 /// # Errors
 /// The system's error if a socket cannot be opened, as another program's on its address, or the thread cannot be created.
-pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
+pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<(JoinHandle<()>, Pulse)> {
     let is_live = kind.is_live();
     let mut opened = open(kind)?;
-    let thread = threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
+    threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
         let mut runs = 0;
         supervise(is_live, &outlet, || {
             runs += 1;
             heartbeat.guard(|| opened.run(runs > 1, &outlet))
         });
-    });
-    thread.map(|(thread, _)| thread)
+    })
 }
 
 /// Runs a source until it ends, and reports how.
@@ -180,7 +179,7 @@ pub(crate) mod testing {
     pub(crate) fn events(kind: Kind) -> Vec<Event> {
         let (to, from) = crossbeam_channel::bounded(QUEUE);
         let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
-        let thread = start("test", kind, outlet).unwrap();
+        let (thread, _) = start("test", kind, outlet).unwrap();
         let events = from.iter().map(|m| m.event).collect();
         thread.join().unwrap();
         events

@@ -15,6 +15,7 @@
 
 pub mod admission;
 pub mod frame;
+mod interfaces;
 #[cfg(test)]
 mod later_frr;
 mod receiver;
@@ -35,6 +36,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 pub use admission::Admission;
+use interfaces::Interfaces;
 pub use receiver::{FpmError, Receiver, Rules, Turn};
 pub use sentinel::Sentinel;
 use takeover::{Id, Outcome, Refusal, Refused, Takeover};
@@ -97,9 +99,19 @@ pub(super) fn run(
     if begins_anew {
         receiver.begin_anew();
     }
+    // A zebra elsewhere has interfaces of its own.
+    let interfaces = options.listen.ip().to_canonical().is_loopback().then(Interfaces::open).transpose();
+    let interfaces = interfaces.unwrap_or_else(|error| {
+        tracing::warn!(
+            "source {:?}: interfaces cannot be followed, so dead next hops stay until zebra says so: {error}",
+            options.origin
+        );
+        None
+    });
     FpmServer {
         options,
         listener,
+        interfaces,
         acceptor: Acceptor::new(Counters::named("fpm")),
         start: Instant::now(),
         streams: BTreeMap::new(),
@@ -121,6 +133,7 @@ const UNAUTHORIZED: usize = 0;
 struct FpmServer<'a> {
     options: &'a FpmOptions,
     listener: TcpListener,
+    interfaces: Option<Interfaces>,
     acceptor: Acceptor,
     start: Instant,
     /// The session's and the newcomer's.
@@ -138,6 +151,11 @@ impl FpmServer<'_> {
         loop {
             // More may wait in the socket; the table has not ended then. The session goes first: its end makes way for a newcomer.
             let drained = self.read_session();
+            if let Some(interfaces) = &mut self.interfaces
+                && let Err(error) = interfaces.follow(self.takeover.receiver.mirror_mut())
+            {
+                self.problem(format!("reading interfaces, again in the next turn: {error}"));
+            }
             self.accept();
             self.read_newcomer();
             let now = Instant::now();
@@ -178,7 +196,8 @@ impl FpmServer<'_> {
         let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
         let paused = self.acceptor.paused_until(self.start.elapsed()).is_some();
         let full = self.takeover.newcomer().is_some_and(|id| self.takeover.room(id).is_empty());
-        let mut fds = Vec::new();
+        let mut fds: Vec<PollFd<'_>> =
+            self.interfaces.iter().map(|interfaces| PollFd::new(interfaces, PollFlags::IN)).collect();
         if !paused {
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }

@@ -112,6 +112,11 @@ impl Receiver {
         }
     }
 
+    /// The mirror, for what is known of this host's interfaces.
+    pub fn mirror_mut(&mut self) -> &mut Mirror {
+        &mut self.mirror
+    }
+
     /// The RIB has routes of an earlier receiver.
     pub fn begin_anew(&mut self) {
         self.end.begin_anew();
