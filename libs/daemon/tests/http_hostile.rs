@@ -4,13 +4,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::{ClientStatus, Kind, Role, Status};
 use fibcast_daemon::http::HttpServer;
 use fibcast_daemon::process::resident_bytes;
+use fibcast_daemon::threads::{self, Task};
 
 /// Bounds of time and memory are of the whole process: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());
@@ -19,6 +20,9 @@ static TURN: Mutex<()> = Mutex::new(());
 const MORE: u64 = 64 << 20;
 
 fn ready() -> Status {
+    // A daemon without a known thread is not well.
+    static THREAD: Once = Once::new();
+    THREAD.call_once(|| std::mem::forget(threads::register(Task::auxiliary("test"))));
     Status { ready: true, ..fibcast_daemon::process::status("nh-1", Kind::Agent, Duration::ZERO) }
 }
 

@@ -12,6 +12,7 @@ use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::{Kind, ListenerStatus, Status};
 use fibcast_daemon::control::ControlServer;
 use fibcast_daemon::http::HttpServer;
+use fibcast_daemon::threads::{self, Task};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const FILES: u64 = 200;
@@ -36,6 +37,8 @@ fn healthy(socket: socket2::Socket, server: &HttpServer) -> String {
 }
 
 fn answer(_: Request) -> Result<Answer, String> {
+    // A daemon without a known thread is not well.
+    let _thread = threads::register(Task::auxiliary("test"));
     let status = fibcast_daemon::process::status("nh-1", Kind::Agent, Duration::ZERO);
     Ok(Answer::Status(Box::new(Status { ready: true, ..status })))
 }

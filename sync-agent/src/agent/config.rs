@@ -13,31 +13,42 @@ use serde::Deserialize;
 use crate::checkpoint::Checkpoint;
 
 /// `[sync]`: the servers that fill the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Sync {
     /// Servers, at most one of them the primary.
     pub servers: Vec<SyncServer>,
     /// Interval of heartbeats; a server that misses three is considered lost.
-    #[serde(default = "heartbeat_ms")]
     pub heartbeat_ms: u64,
     /// A server that announces commits and brings no progress for this time in milliseconds is left for the next capable one.
-    #[serde(default = "progress_ms")]
     pub progress_ms: u64,
     /// Failback time in seconds: how long the primary must have been capable before it is used again; 0 for never.
-    #[serde(default = "failback_s")]
     pub failback_s: u64,
     /// Routes are withdrawn from the forwarding plane after this many seconds without a capable server; 0 for never.
-    #[serde(default)]
     pub expire_s: u64,
     /// The requested subset of the table; all of it by default.
-    #[serde(default, deserialize_with = "super::subset::read")]
+    #[serde(deserialize_with = "super::subset::read")]
     pub subset: Subset,
     /// File in which the table is kept for the next start.
     pub checkpoint: Option<PathBuf>,
     /// Shortest interval in seconds between two checkpoints.
-    #[serde(default = "checkpoint_interval_s")]
     pub checkpoint_interval_s: u64,
+}
+
+impl Default for Sync {
+    /// What applies to keys that a file leaves out; no server.
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            heartbeat_ms: 300,
+            progress_ms: 3_000,
+            failback_s: 30,
+            expire_s: 0,
+            subset: Subset::default(),
+            checkpoint: None,
+            checkpoint_interval_s: 30,
+        }
+    }
 }
 
 /// A server of `[sync]`.
@@ -48,22 +59,6 @@ pub struct SyncServer {
     pub address: String,
     /// `primary` or `secondary`.
     pub role: Role,
-}
-
-fn heartbeat_ms() -> u64 {
-    300
-}
-
-fn progress_ms() -> u64 {
-    3_000
-}
-
-fn checkpoint_interval_s() -> u64 {
-    30
-}
-
-fn failback_s() -> u64 {
-    30
 }
 
 impl Sync {
