@@ -125,6 +125,8 @@ pub struct ClientLog {
     pub digest: RootDigest,
     /// Time since which the active server has announced more than the client has.
     pub behind_since: Option<Duration>,
+    /// That server: another one has its own time.
+    pub behind: Option<usize>,
 }
 
 /// A node, up or down.

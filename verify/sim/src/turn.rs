@@ -87,7 +87,8 @@ impl Network {
                 (Some(_), None) => true,
                 (None, _) => false,
             };
-            log.behind_since = if behind { log.behind_since.or(Some(now)) } else { None };
+            let same = std::mem::replace(&mut log.behind, client.active()) == client.active();
+            log.behind_since = behind.then(|| log.behind_since.filter(|_| same).unwrap_or(now));
         }
         match running.role_mut() {
             Kind::RouteServer(rs) => {
