@@ -54,6 +54,8 @@ pub(super) struct Link {
     pub received: u64,
     pub last_error: Option<String>,
     pub pause: Duration,
+    /// The last Installed since its activation, and when that was sent.
+    pub reported: Option<((u64, u64), Duration)>,
     next_heartbeat: Duration,
 }
 
@@ -71,6 +73,7 @@ impl Link {
             received: 0,
             last_error: None,
             pause: Duration::ZERO,
+            reported: None,
             next_heartbeat: now,
         }
     }

@@ -8,9 +8,11 @@
 //!
 //! The table belongs to the owner, who lends it and does not change it otherwise. A batch is applied as a whole, and only if it results in
 //! the digest that the server announced. Servers are in order of preference: the first is the primary. `types` is what it exchanges with its
-//! owner, `link` one connection; `intake` handles its frames, `incoming` assembles batches of them, `select` chooses the active server.
+//! owner, `link` one connection; `intake` handles its frames, `incoming` assembles batches of them, `select` chooses the active server,
+//! `installed` tells it what the sink forwards by.
 
 mod incoming;
+mod installed;
 mod intake;
 mod link;
 mod select;
@@ -20,6 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::mutation::{Mutation, on};
+use crate::serial_map::SerialMap;
 use crate::table::Table;
 use crate::wire::ProtocolError;
 use link::{Link, Phase};
@@ -36,6 +39,10 @@ pub struct Client {
     last_active: Option<LinkId>,
     /// Epoch and serial of the server's table that ours equals.
     base: Option<(u64, u64)>,
+    /// Serials of the server's table that ours has equalled, by our own.
+    equals: SerialMap,
+    /// The serial of our table that the sink, and whoever else is required, forwards by.
+    installed: Option<u64>,
     /// Time at which the active server was lost.
     lost_at: Option<Duration>,
     /// Digest mismatches, each at most [`intake::MEND`] after the previous one.
@@ -57,6 +64,8 @@ impl Client {
             active: None,
             last_active: None,
             base: None,
+            equals: SerialMap::default(),
+            installed: None,
             lost_at: None,
             mismatches: 0,
             mismatch_at: Duration::ZERO,
@@ -137,12 +146,13 @@ impl Client {
         }
         self.reconnect(now);
         self.select(now, table);
+        self.report_installed(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let links = self.links.iter().filter_map(|l| l.due(self.config.heartbeat)).min();
-        [links, self.selection_due()].into_iter().flatten().min()
+        [links, self.selection_due(), self.report_due()].into_iter().flatten().min()
     }
 
     /// The next request.

@@ -25,7 +25,9 @@ use crate::subset::Subset;
 use crate::wire::ProtocolError;
 use cache::Cache;
 use session::Session;
-pub use types::{Limits, Served, ServerEvent, SessionId, SessionStatus, Tables};
+pub use types::{
+    Limits, Served, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
+};
 pub use views::MAX_VIEWS;
 use views::Views;
 
@@ -41,6 +43,9 @@ pub struct Server {
     cache: Cache,
     views: Views,
     events: VecDeque<ServerEvent>,
+    reports: VecDeque<SessionReport>,
+    /// Time of the last input.
+    now: Duration,
     routes_passed_on: u64,
     /// See [`WORK`].
     work: u64,
@@ -59,6 +64,8 @@ impl Server {
             cache: Cache::default(),
             views: Views::default(),
             events: VecDeque::new(),
+            reports: VecDeque::new(),
+            now: Duration::ZERO,
             routes_passed_on: 0,
             work: WORK,
             heard_last: 0,
@@ -83,11 +90,14 @@ impl Server {
 
     /// The connection was closed. Causes no event.
     pub fn close(&mut self, id: SessionId) {
-        self.sessions.remove(&id);
+        if let Some(session) = self.sessions.remove(&id) {
+            self.reports.extend(session.over(id));
+        }
     }
 
     /// Handles received bytes.
     pub fn handle_bytes(&mut self, now: Duration, id: SessionId, bytes: &[u8], tables: &dyn Tables) {
+        self.now = now;
         self.handle(id, tables, |session, context| session.handle_bytes(now, bytes, context));
     }
 
@@ -105,12 +115,15 @@ impl Server {
             cache: &mut self.cache,
             views: &mut self.views,
             events: &mut self.events,
+            reports: &mut self.reports,
+            now: self.now,
             passed_on: &mut self.routes_passed_on,
             work: &mut self.work,
             limits: self.limits,
         };
         let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
+            self.reports.extend(session.over(id));
             session.end(error, id, &mut self.events);
         }
     }
@@ -126,11 +139,14 @@ impl Server {
                 cache: &mut self.cache,
                 views: &mut self.views,
                 events: &mut self.events,
+                reports: &mut self.reports,
+                now: self.now,
                 passed_on: &mut self.routes_passed_on,
                 work: &mut self.work,
                 limits: self.limits,
             });
             if let Err(error) = pumped {
+                self.reports.extend(session.over(id));
                 session.end(error, id, &mut self.events);
             }
         }
@@ -138,9 +154,11 @@ impl Server {
 
     /// Sends heartbeats and ends silent sessions.
     pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
+        self.now = now;
         self.follow(tables);
         for (&id, session) in &mut self.sessions {
             if let Err(error) = session.handle_timeout(now, tables, &self.views, self.limits) {
+                self.reports.extend(session.over(id));
                 session.end(error, id, &mut self.events);
             }
         }
@@ -176,6 +194,7 @@ impl Server {
         for (&id, session) in &mut self.sessions {
             if self.views.is_broken(session.wanted()) {
                 let reason = format!("this part of table {} was recreated", session.wanted().table);
+                self.reports.extend(session.over(id));
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
             } else if !session.wanted().subset.is_all() {
                 session.send_heartbeat(tables, &self.views, self.limits);
@@ -222,6 +241,11 @@ impl Server {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.out.consume(n);
         }
+    }
+
+    /// The next report about a client. Take them all before each use of their sum.
+    pub fn poll_report(&mut self) -> Option<SessionReport> {
+        self.reports.pop_front()
     }
 
     /// The next event.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::types::{Served, Tables};
 use crate::change::ChangeRef;
 use crate::record::Key;
+use crate::serial_map::SerialMap;
 use crate::sketch::check_of;
 use crate::subset::Subset;
 use crate::table::{Table, TableError, Transaction};
@@ -43,6 +44,8 @@ struct View {
     of_epoch: u64,
     /// Serial of the whole table that the view has reached.
     seen: u64,
+    /// Serials of the whole table by those of the view.
+    covers: SerialMap,
     build: Option<Build>,
     /// Time since which it is unused.
     idle_since: Option<Duration>,
@@ -84,6 +87,7 @@ impl Views {
             table: Table::new(epoch),
             of_epoch: whole.epoch(),
             seen: whole.serial(),
+            covers: SerialMap::default(),
             build: Some(Build { at: None, from: whole.serial() }),
             idle_since: None,
             broken: false,
@@ -103,6 +107,11 @@ impl Views {
             // What the node holds is a subset already, exactly the requested one.
             None => Some(whole),
         }
+    }
+
+    /// The serial of the whole table that a client with its part at `serial` has.
+    pub fn whole_serial(&self, wanted: &Wanted, serial: u64) -> Option<u64> {
+        self.all.get(wanted).map_or(Some(serial), |view| view.covers.get(serial))
     }
 
     /// Whether the sessions of a view must end.
@@ -168,6 +177,7 @@ impl View {
             self.build = None;
         }
         if self.seen == whole.serial() {
+            self.covers.push(self.table.serial(), self.seen);
             return Some(());
         }
         let changes = whole.changes_since(self.seen)?.changes();
@@ -175,6 +185,7 @@ impl View {
         push_part(&mut transaction, whole, subset, changes).ok()?;
         transaction.commit_and_collect().ok()?;
         self.seen = whole.serial();
+        self.covers.push(self.table.serial(), self.seen);
         Some(())
     }
 }
