@@ -212,6 +212,7 @@ impl Host1 {
             sync,
             security: None,
             limits: Default::default(),
+            acknowledge: None,
         };
         let relay = config.listen[0];
         let make = {

@@ -29,7 +29,14 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
         ..Default::default()
     };
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
-    let config = AgentConfig { name: name.into(), listen, sync, security: None, limits: Limits::default() };
+    let config = AgentConfig {
+        name: name.into(),
+        listen,
+        sync,
+        security: None,
+        limits: Limits::default(),
+        acknowledge: None,
+    };
     Agent::spawn(config, Box::new(NoSink)).unwrap()
 }
 

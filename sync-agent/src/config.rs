@@ -6,6 +6,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use serde::Deserialize;
 
+use crate::acknowledge::AcknowledgeKeys;
 use crate::agent::config::Sync;
 use crate::kernel::Kernel;
 use crate::shell::tls::Security;
@@ -26,6 +27,8 @@ pub struct AgentFile {
     pub limits: Limits,
     /// The kernel table that the routes go to.
     pub kernel: Option<Kernel>,
+    /// The clients downstream that must have installed what this node reports upstream; without it its own table alone decides.
+    pub acknowledge: Option<AcknowledgeKeys>,
 }
 
 impl AgentFile {
@@ -43,6 +46,7 @@ impl AgentFile {
         file.tls.check_lists(loaded, !file.node.listen.is_empty(), true)?;
         file.limits.check(loaded)?;
         file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
+        file.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {
             let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));

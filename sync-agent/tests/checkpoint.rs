@@ -34,6 +34,7 @@ fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
         sync,
         security: None,
         limits: Limits::default(),
+        acknowledge: None,
     };
     Agent::spawn(config, sink).unwrap()
 }

@@ -223,6 +223,7 @@ fn agent_that_is_its_own_server_is_told_so() {
         sync: sync(&[port]),
         security: None,
         limits: fibcast_sync_agent::shell::Limits::default(),
+        acknowledge: None,
     };
     let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();
     let error = || nic.status().unwrap().sync.unwrap().servers[0].last_error.clone();

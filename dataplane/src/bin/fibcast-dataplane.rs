@@ -97,6 +97,7 @@ fn start_agent(
         sync,
         security,
         limits: config.limits,
+        acknowledge: config.acknowledge.as_ref().map(|acknowledge| acknowledge.policy()),
     };
     let mut token = FencingToken::default();
     let make = move || {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::{Batch, Control};
+use fibcast_sync_agent::sink::Progress;
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -25,12 +26,18 @@ pub struct ControlHandle {
     batches: Sender<Batch>,
     questions: Sender<Question>,
     orders: Sender<Order>,
+    in_use: Progress,
 }
 
 impl ControlHandle {
     /// Sends a batch; waits while the channel is full. False if the control thread has ended.
     pub fn push(&self, batch: Batch) -> bool {
         self.batches.send(batch).is_ok()
+    }
+
+    /// Which batch all workers use.
+    pub fn in_use(&self) -> &Progress {
+        &self.in_use
     }
 
     /// Whether sending a batch would wait.
@@ -90,10 +97,11 @@ impl ControlThread {
         let (questions, question_inlet) = bounded(64);
         let (orders, order_inlet) = bounded(256);
         let (stop, stopped) = bounded(0);
+        let in_use = control.progress();
         let thread = std::thread::Builder::new()
             .name("control".into())
             .spawn(move || run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped))?;
-        let handle = ControlHandle { batches, questions, orders };
+        let handle = ControlHandle { batches, questions, orders, in_use };
         Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
     }
 }

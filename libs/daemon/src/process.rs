@@ -21,6 +21,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         sources: Vec::new(),
         peers: Vec::new(),
         origins: Vec::new(),
+        acknowledge: None,
         refused: Refused::default(),
         kernel: None,
         forwarding: None,

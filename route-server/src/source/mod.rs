@@ -6,6 +6,7 @@
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
+mod acknowledgement;
 mod feed;
 pub mod fixed;
 pub mod fpm;
@@ -18,6 +19,9 @@ pub mod replay;
 
 use std::thread::JoinHandle;
 
+pub use acknowledgement::{
+    Acknowledgement, Acknowledgements, Acknowledger, InstalledRoute, acknowledgements,
+};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
 

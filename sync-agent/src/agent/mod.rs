@@ -23,6 +23,7 @@ use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
 use fibcast_sync_proto::Table;
+use fibcast_sync_proto::acknowledge::Policy;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
@@ -54,6 +55,8 @@ pub struct AgentConfig {
     pub security: Option<Arc<Security>>,
     /// Limits on what peers may consume.
     pub limits: Limits,
+    /// The clients downstream that must have installed what it reports upstream; none: its sink alone decides.
+    pub acknowledge: Option<Policy>,
 }
 
 /// Constructor of agents.
@@ -164,7 +167,7 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
-    fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
+    fibcast_sync_proto::agent::AgentConfig { client, serves, expire, acknowledge: config.acknowledge.clone() }
 }
 
 /// Runs the loop, and restarts it after a panic: packet forwarding must not notice.
@@ -195,6 +198,8 @@ fn supervise(
         }
         let upstream = core.config().upstream();
         let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
+        let waker = shell.waker();
+        sink.on_installed(Arc::new(move || waker.wake()));
         let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
         match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
             Ok(Ok(())) => {}

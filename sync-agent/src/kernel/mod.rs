@@ -23,12 +23,12 @@ use fibcast_sync_proto::{Batch, Change, ChangeRef};
 
 pub use config::Kernel;
 
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Installed, Progress, Sink, SinkError, Wake};
 
 /// Commands for the thread.
 enum Work {
-    /// Changes, in order. With `replaces`, everything that they do not name is to be deleted.
-    Changes { changes: Vec<Change>, replaces: bool },
+    /// Changes, in order, with the number of their batch. With `replaces`, everything that they do not name is to be deleted.
+    Changes { changes: Vec<Change>, replaces: bool, batch: u64 },
     /// The agent ends.
     End,
 }
@@ -40,6 +40,7 @@ pub struct KernelSink {
     status: Arc<Mutex<KernelStatus>>,
     /// The next batch replaces everything.
     replaces: bool,
+    installed: Installed,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,11 +62,13 @@ impl KernelSink {
     /// The system's error.
     pub fn start(config: &Kernel) -> std::io::Result<Self> {
         let status = Arc::new(Mutex::new(KernelStatus { table: config.table, ..KernelStatus::default() }));
-        let worker = worker::Worker::open(config, status.clone())?;
+        let progress = Progress::default();
+        let worker = worker::Worker::open(config, status.clone(), progress.clone())?;
         // No queue: a batch is accepted when the previous one is done.
         let (to, from) = bounded(0);
         let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&from))?;
-        Ok(Self { to, status, replaces: true, thread: Some(thread) })
+        let installed = Installed::new(progress);
+        Ok(Self { to, status, replaces: true, installed, thread: Some(thread) })
     }
 
     fn set_busy(&self, busy: bool) {
@@ -85,11 +88,13 @@ impl Sink for KernelSink {
         }
         let wanted =
             |change: &ChangeRef<'_>| matches!(change, ChangeRef::Route { .. } | ChangeRef::Group { .. });
-        let changes = batch.changes().filter(wanted).map(Change::from).collect();
+        let (changes, serial) = (batch.changes().filter(wanted).map(Change::from).collect(), batch.serial());
+        let batch = self.installed.begin();
         // Before the thread can report completion.
         self.set_busy(true);
-        match self.to.try_send(Work::Changes { changes, replaces: self.replaces }) {
+        match self.to.try_send(Work::Changes { changes, replaces: self.replaces, batch }) {
             Ok(()) => {
+                self.installed.accepted(batch, serial);
                 self.replaces = false;
                 Ok(())
             }
@@ -107,6 +112,15 @@ impl Sink for KernelSink {
 
     fn reset(&mut self) {
         self.replaces = true;
+        self.installed.forget();
+    }
+
+    fn installed(&self) -> Option<u64> {
+        Some(self.installed.serial())
+    }
+
+    fn on_installed(&mut self, wake: Wake) {
+        self.installed.on_change(wake);
     }
 }
 

@@ -14,6 +14,7 @@ use fibcast_sync_proto::{Change, Key};
 use super::route::{self, Lead};
 use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Work};
+use crate::sink::Progress;
 
 /// Receive buffer for acknowledgements and notifications.
 const ROOM: usize = 4 << 20;
@@ -49,6 +50,9 @@ pub(super) struct Worker {
     retry: Duration,
     audit_at: Option<Instant>,
     status: Arc<Mutex<KernelStatus>>,
+    /// Number of the last batch, and where it is reported once the kernel has taken all of it.
+    last_batch: u64,
+    progress: Progress,
     log: (Option<Instant>, u32),
 }
 
@@ -59,7 +63,11 @@ fn interface(name: &str) -> Option<u32> {
 }
 
 impl Worker {
-    pub fn open(config: &Kernel, status: Arc<Mutex<KernelStatus>>) -> std::io::Result<Self> {
+    pub fn open(
+        config: &Kernel,
+        status: Arc<Mutex<KernelStatus>>,
+        progress: Progress,
+    ) -> std::io::Result<Self> {
         let monitor = Socket::open(ROOM)?;
         for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
             monitor.subscribe(group)?;
@@ -77,6 +85,8 @@ impl Worker {
             retry: RETRY,
             audit_at: None,
             status,
+            last_batch: 0,
+            progress,
             log: (None, 0),
         };
         let mut tries = 0;
@@ -105,8 +115,9 @@ impl Worker {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
-                Ok(Work::Changes { changes, replaces }) => {
+                Ok(Work::Changes { changes, replaces, batch }) => {
                     self.changes(changes, replaces);
+                    self.last_batch = batch;
                     self.status().busy = false;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -122,6 +133,10 @@ impl Worker {
                 self.retry_at = None;
                 let again: Vec<RouteKey> = self.refused.drain().collect();
                 self.write(again);
+            }
+            // What the kernel refuses it does not forward by, until it takes it or the route is gone.
+            if self.refused.is_empty() && self.unfit.is_empty() && self.audit_at.is_none() {
+                self.progress.reach(self.last_batch);
             }
         }
     }

@@ -184,7 +184,8 @@ pub fn spawn(
 ) -> AgentHandle {
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
-    Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits }, sink).unwrap()
+    Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits, acknowledge: None }, sink)
+        .unwrap()
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

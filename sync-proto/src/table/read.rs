@@ -123,6 +123,27 @@ impl Table {
         Batch { table: self, since: serial, count }
     }
 
+    /// The routes that last changed after `low` and not after `high`, each with the serial of that change, in its order. Deleted ones only as
+    /// far as they are remembered.
+    pub fn routes_between(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, ChangeRef<'_>)> {
+        let (first, _) = self.first_after(self.list, low, usize::MAX);
+        let mut at = first;
+        std::iter::from_fn(move || {
+            while at != NONE {
+                let slot = Slot(at);
+                let link = self.link(slot);
+                if link.serial > high {
+                    return None;
+                }
+                at = link.next;
+                if let Some(change) = self.change(slot).filter(ChangeRef::is_route) {
+                    return Some((link.serial, change));
+                }
+            }
+            None
+        })
+    }
+
     /// Number of records that changed after `serial`, counted up to `limit`.
     pub fn count_since(&self, serial: u64, limit: usize) -> usize {
         let (_, groups) = self.first_after(self.group_list, serial, limit);

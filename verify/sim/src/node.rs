@@ -210,7 +210,7 @@ impl Node {
     /// Parameters of an agent's core.
     pub fn agent_config(&self) -> AgentConfig {
         let client = ClientConfig { subset: self.subset.clone(), ..self.client_config.clone() };
-        AgentConfig { client, serves: true, expire: self.expire }
+        AgentConfig { client, serves: true, expire: self.expire, acknowledge: None }
     }
 
     /// Number of its initial clients: of a route server those for its peers' catalogs.

@@ -38,6 +38,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         sync,
         security: None,
         limits: Limits::default(),
+        acknowledge: None,
     };
     Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))
 }
