@@ -43,7 +43,7 @@ test-dpdk: ## libs/ffi/ and dataplane/ with DPDK 22.11, 24.11 and 25.11, in root
 	@$(SETUP) dpdk
 	@scripts/test-dpdk
 
-test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone
+test-interop: ## whole systems with real FRR and BIRD in network namespaces, one test at a time (as root); INTEROP_ARGS=--claims: the claim list alone; INTEROP_ROUTING=frr-10.7: with daemons of another Debian suite
 	@$(SETUP) build
 	@$(SETUP) interop
 	@$(CARGO) build --release --bins -p fibcast -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-pktgen -p fibcast-testbed -p fibcast-bench

@@ -59,15 +59,14 @@ fn devices(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError
 /// counts it as sent (`PACKET_LOSS` of packet(7)).
 const ON_INTERFACE: [&str; 4] = ["net_af_packet", "eth_af_packet", "net_af_xdp", "eth_af_xdp"];
 
+/// Whether a driver, or a device by its name, is one of those.
+pub fn is_on_interface(name: &str) -> bool {
+    ON_INTERFACE.iter().any(|driver| name.starts_with(driver))
+}
+
 fn interfaces(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     for (index, port) in loaded.value.ports.iter().enumerate() {
-        let driver = port.device_name().unwrap_or_default();
-        let devargs = port.devargs().unwrap_or_default();
-        let interface = devargs.split(',').find_map(|argument| argument.strip_prefix("iface="));
-        let Some(interface) = interface.filter(|_| ON_INTERFACE.iter().any(|name| driver.starts_with(name)))
-        else {
-            continue;
-        };
+        let Some(interface) = port.interface() else { continue };
         let Some(found) = machine.number(&format!("/sys/class/net/{interface}/mtu")) else { continue };
         if found < u64::from(port.mtu) {
             let reason = format!(

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_control::status::{Kind, Status};
-use fibcast_control::tables::{DropCount, DropList, PortList, PortStatus, WorkerList};
+use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
 use super::finding::{Finding, Grade};
@@ -32,12 +32,9 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         && let Ok(Answer::Drops(list)) = ask(socket, &DataplaneRequest::Drops.into(), timeout)
     {
         findings.extend(zero_frames(&list));
-    }
-    if status.kind == Kind::Dataplane
-        && let Ok(Answer::Ports(list)) = ask(socket, &DataplaneRequest::Ports.into(), timeout)
-    {
-        let on_wire = |interface: &str| Path::new("/sys/class/net").join(interface).join("device").exists();
-        findings.extend(checksums(&list, on_wire));
+        if let Ok(Answer::Ports(ports)) = ask(socket, &DataplaneRequest::Ports.into(), timeout) {
+            findings.extend(segmentation(&ports, &list));
+        }
     }
     (findings, Some(status.pid).filter(|_| status.kind == Kind::Dataplane))
 }
@@ -121,23 +118,19 @@ fn zero_frames(list: &DropList) -> Vec<Finding> {
     list.drops.iter().filter(|drop| drop.reason == "zero_frame").map(one).collect()
 }
 
-/// Ports on virtual interfaces of the kernel, whose senders leave checksums to an interface that computes none. `on_wire` says whether an
-/// interface is that of a NIC, behind which checksums are complete.
-fn checksums(list: &PortList, on_wire: impl Fn(&str) -> bool) -> Vec<Finding> {
-    let interface = |port: &PortStatus| {
-        let told = !["net_af_packet", "net_af_xdp"].contains(&port.driver.as_str());
-        let interface = port.device.split(',').find_map(|argument| argument.strip_prefix("iface="))?;
-        (!told && !on_wire(interface)).then(|| interface.to_owned())
+/// Ports on packet sockets that received packets which nobody has cut yet, of which they have the first frame.
+fn segmentation(ports: &PortList, drops: &DropList) -> Vec<Finding> {
+    let on_socket = |name: &str| {
+        ports.ports.iter().any(|port| port.name == name && port.driver.as_str() == "net_af_packet")
     };
-    let one = |port: &PortStatus| {
-        let interface = interface(port)?;
-        let found =
-            format!("port {}: {} on {interface} does not tell unfinished checksums", port.name, port.driver);
-        let advice = "make sure that senders on this machine complete them: ethtool -K IF tx off tso off gso off gro off at the other end of the \
-                      veth pair, in its namespace";
-        Some(Finding::of(Grade::Warning, "checksums", found, advice))
+    let one = |drop: &DropCount| {
+        let found = format!("port {}: {} packets were longer than their frames", drop.port, drop.packets);
+        let advice = "senders left them to be cut, or the kernel joined them: see the log of the start; ethtool -K IF tso off gso off at the other end \
+                      of a veth pair, in its namespace, or ethtool -K IF gro off lro off on the interface itself";
+        Finding::of(Grade::Warning, "segmentation", found, advice)
     };
-    list.ports.iter().filter_map(one).collect()
+    let cut = drops.drops.iter().filter(|drop| drop.reason == "bad_length" && drop.packets != 0);
+    cut.filter(|drop| on_socket(&drop.port)).map(one).collect()
 }
 
 fn workers(list: &WorkerList) -> Vec<Finding> {
@@ -162,6 +155,7 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fibcast_control::tables::PortStatus;
     use fibcast_daemon::control::ControlServer;
 
     fn answers(text: &'static str) -> Vec<Finding> {
@@ -194,26 +188,24 @@ mod tests {
     }
 
     #[test]
-    fn ports_on_virtual_interfaces_are_warned_about_checksums() {
-        let port = |name: &str, driver: &str, device: &str| PortStatus {
+    fn ports_on_packet_sockets_that_got_packets_in_one_piece_are_warned_about() {
+        let port = |name: &str, driver: &str| PortStatus {
             name: name.into(),
             driver: driver.into(),
-            device: device.into(),
             ..PortStatus::default()
         };
-        let list = PortList {
-            ports: vec![
-                port("p0", "net_af_packet", "net_af_packet0,iface=r0"),
-                port("p1", "net_af_xdp", "net_af_xdp0,start_queue=0,iface=r1"),
-                port("p2", "net_af_packet", "net_af_packet1,iface=eth0"),
-                port("p3", "net_tap", "net_tap0,iface=x"),
-                port("p4", "net_virtio", "0000:03:00.0"),
-            ],
+        let ports = PortList {
+            ports: vec![port("p0", "net_af_packet"), port("p1", "net_af_packet"), port("p2", "net_ixgbe")],
         };
-        let findings = checksums(&list, |interface| interface == "eth0");
-        let found: Vec<_> = findings.iter().map(|finding| finding.found.as_str()).collect();
-        assert!(found.len() == 2 && found[0].contains("p0") && found[1].contains("r1"), "{found:?}");
-        assert!(findings.iter().all(|finding| finding.advice.contains("ethtool -K IF tx off")));
+        let drop =
+            |port: &str, reason: &str| DropCount { port: port.into(), reason: reason.into(), packets: 7 };
+        let drops = DropList {
+            drops: vec![drop("p0", "bad_length"), drop("p1", "no_route"), drop("p2", "bad_length")],
+            ..DropList::default()
+        };
+        let findings = segmentation(&ports, &drops);
+        assert!(findings.len() == 1 && findings[0].found.contains("p0: 7"), "{findings:?}");
+        assert!(findings[0].advice.contains("ethtool -K IF tso off gso off"));
     }
 
     #[test]

@@ -1,14 +1,43 @@
-//! `[node] loopback`: addresses of the router itself, as those of a loopback interface.
+//! `[node] loopback` and `loopback_interface`: addresses of the router itself, and the TAP interface that has them in the kernel.
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::VrfId;
 use std::collections::HashSet;
 
-use super::{Config, is_host};
+use super::{Config, Port, is_host};
+use crate::exception_path::{self, PREFIX, name_of};
 
 impl Config {
+    /// Name of the TAP interface of the loopback.
+    pub fn loopback_interface(&self) -> &str {
+        self.node.loopback_interface.as_deref().unwrap_or(exception_path::LOOPBACK)
+    }
+
+    /// Its name is told from those of other programs' interfaces by its prefix, and is not that of a port's.
+    fn check_loopback_interface(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        let name = self.loopback_interface();
+        if !name.starts_with(PREFIX) || name.len() > tap::MAX_NAME || name.contains(['/', ' ']) {
+            let most = tap::MAX_NAME;
+            let reason = format!(
+                "expected a name that begins with {PREFIX:?} and has at most {most} bytes, found {name:?}"
+            );
+            return Err(loaded.error(&["node".into(), "loopback_interface".into()], reason));
+        }
+        let same = |port: &Port| port.exception_path && name_of(&port.name) == name;
+        match self.ports.iter().position(same).filter(|_| !self.node.loopback.is_empty()) {
+            Some(index) => {
+                let reason = format!(
+                    "the loopback's TAP interface has the name {name} already: another name here, or node.loopback_interface"
+                );
+                Err(loaded.error(&["port".into(), index.into(), "name".into()], reason))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Checks that they are addresses of one host each, and that no port of the default VRF has them.
     pub(super) fn check_loopback(&self, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+        self.check_loopback_interface(loaded)?;
         let mut seen = HashSet::new();
         let ports = self.ports.iter().filter(|port| port.vrf == VrfId::DEFAULT.0);
         let of_ports: HashSet<_> = ports.flat_map(|port| &port.addresses).map(|own| own.addr()).collect();

@@ -15,6 +15,7 @@ use crate::exception_path::name_of;
 use crate::packet::ethernet::Mac;
 use crate::packet::ipv6;
 use crate::pipeline::port::{Link, ReversePath};
+use crate::preflight::is_on_interface;
 
 /// Smallest MTU: that of IPv6 (RFC 8200 §5).
 const MIN_MTU: u16 = 1_280;
@@ -82,6 +83,12 @@ impl Port {
         let (_, arguments) = self.device.as_deref()?.split_once(',').unwrap_or_default();
         let name = self.device_name()?;
         Some(if arguments.is_empty() { name } else { format!("{name},{arguments}") })
+    }
+
+    /// The interface of the kernel that its device is, if its driver has one.
+    pub fn interface(&self) -> Option<String> {
+        let device = self.devargs().filter(|device| is_on_interface(device))?;
+        device.split(',').find_map(|argument| argument.strip_prefix("iface=")).map(str::to_owned)
     }
 
     /// PCI devices that a virtual device uses, as named by `net_bonding` and `net_failsafe`.

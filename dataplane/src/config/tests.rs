@@ -254,6 +254,32 @@ fn loopback_addresses_are_those_of_one_router() {
 }
 
 #[test]
+fn the_loopbacks_interface_has_a_name_of_its_own() {
+    let with = |line: &str| error("name = \"nh-1\"", &format!("name = \"nh-1\"\n{line}"));
+    for name in ["lo", "fc-much-too-long-", "fc-a/b", "fc-a b", ""] {
+        let found = with(&format!("loopback_interface = \"{name}\""));
+        let expected = "x.toml:3: node.loopback_interface: expected a name that begins with \"fc-\" and has at most 15 bytes";
+        assert!(found.starts_with(expected), "{name}: {found}");
+    }
+    let text = |keys: &str| {
+        GOOD.replacen("name = \"nh-1\"", &format!("name = \"nh-1\"\n{keys}"), 1).replacen(
+            "name = \"p0\"\n",
+            "name = \"lo\"\nexception_path = true\n",
+            1,
+        )
+    };
+    let text = |keys: &str| text(keys).replacen("port = \"p0\"", "port = \"lo\"", 1);
+    let loopback = "loopback = [\"198.51.100.1/32\"]";
+    let found = check(&text(loopback)).unwrap_err();
+    assert!(
+        found.starts_with("x.toml:8: port[0].name: the loopback's TAP interface has the name fc-lo"),
+        "{found}"
+    );
+    check(&text(&format!("{loopback}\nloopback_interface = \"fc-loopback\""))).unwrap();
+    check(&text("")).unwrap();
+}
+
+#[test]
 fn a_port_needs_no_address() {
     check(&GOOD.replacen("addresses = [\"192.0.2.1/24\", \"2001:db8::1/64\"]\n", "", 1)).unwrap();
 }

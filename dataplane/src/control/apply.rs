@@ -100,7 +100,7 @@ impl Control {
     }
 
     /// Rewrites groups whose gateways moved; published together with the change that moved them.
-    fn resolve_groups(&mut self) {
+    pub(super) fn resolve_groups(&mut self) {
         let changes = self.recursion.resolve(&self.ports, &self.fib);
         if changes.is_empty() {
             return;

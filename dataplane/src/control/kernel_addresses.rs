@@ -4,6 +4,7 @@
 //! kernel's go. A configured address or route to the same prefix takes precedence.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use fibcast_fib::{Group, NextHop, PortId, Special, VrfId};
@@ -11,6 +12,7 @@ use ipnet::IpNet;
 
 use super::Control;
 use super::memberships::station;
+use super::next_hops::owned;
 use super::own_routes::StaticRoute;
 use crate::packet::ipv6;
 use crate::pipeline::port::edges;
@@ -19,6 +21,8 @@ use crate::pipeline::port::edges;
 #[derive(Debug, Default)]
 pub(super) struct KernelAddresses {
     by_port: BTreeMap<usize, BTreeSet<IpNet>>,
+    /// On the TAP interface of the loopback.
+    loopback: BTreeSet<IpAddr>,
     routes: BTreeMap<(VrfId, IpNet), Group>,
 }
 
@@ -44,11 +48,43 @@ impl Control {
             tracing::info!("port {}: the kernel has {new} on the TAP interface", port.name);
             self.announcer.start(port_index as u16, new.addr(), now);
         }
+        let vrf = port.vrf;
+        before.symmetric_difference(&after).for_each(|own| self.recursion.note_subnet(vrf, own.trunc()));
         self.kernel_addresses.by_port.insert(port_index, after);
         self.route_kernel_addresses();
+        self.resolve_groups();
         if let Some(port) = self.ports.get(port_index) {
             self.membership.addresses_changed(port_index, station(port), now);
         }
+        self.resolve_moved(now);
+    }
+
+    /// The kernel has these addresses on the loopback's TAP interface, and no others besides the configured ones. Like those, each is one of
+    /// the router itself, on every port of the default VRF, and has no subnet.
+    pub fn set_kernel_loopback(&mut self, addresses: Vec<IpNet>, now: Instant) {
+        let before = std::mem::take(&mut self.kernel_addresses.loopback);
+        let new = |own: &IpAddr| before.contains(own) || !owned(*own, VrfId::DEFAULT, &self.ports);
+        let usable = addresses.iter().map(IpNet::addr).filter(|own| !ipv6::is_link_local_v6(*own));
+        let after: BTreeSet<IpAddr> = usable.filter(new).collect();
+        self.kernel_addresses.loopback = after.clone();
+        if before == after {
+            return;
+        }
+        for (own, words) in before
+            .difference(&after)
+            .map(|own| (own, "does not have"))
+            .chain(after.difference(&before).map(|own| (own, "has")))
+        {
+            tracing::info!("loopback: the kernel {words} {own} on the TAP interface");
+        }
+        for (port_index, port) in self.ports.iter_mut().enumerate() {
+            if port.vrf == VrfId::DEFAULT {
+                port.loopback.retain(|own| !before.contains(own));
+                port.loopback.extend(&after);
+                self.membership.addresses_changed(port_index, station(port), now);
+            }
+        }
+        self.route_kernel_addresses();
         self.resolve_moved(now);
     }
 
@@ -64,6 +100,9 @@ impl Control {
                 continue;
             }
             wanted.insert((vrf, IpNet::from(own.addr())), Group::Special(Special::Local));
+        }
+        for own in &self.kernel_addresses.loopback {
+            wanted.insert((VrfId::DEFAULT, IpNet::from(*own)), Group::Special(Special::Local));
         }
         for (port_index, own) in all {
             let Some(vrf) = self.ports.get(port_index).map(|port| port.vrf) else { continue };

@@ -46,6 +46,7 @@ impl PortSetup {
             reverse_path: self.reverse_path,
             exception_path: self.exception_path,
             ipv4_checksum: false,
+            partial_checksums: false,
             allow_class_e: false,
         }
     }

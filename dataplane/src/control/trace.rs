@@ -10,7 +10,7 @@ use crate::neighbor::Key as Neighbor;
 use crate::packet::ethernet::LinkDestination;
 use crate::packet::{checksum, ipv4, ipv6, put};
 use crate::pipeline::family_batch::{Destination, FamilyBatch};
-use crate::pipeline::martian::OwnSources;
+use crate::pipeline::martian::{OwnSources, Sieve};
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
@@ -38,6 +38,10 @@ impl Control {
             trace.label = Some(format!("{:016x}", self.recursion.server_label(label).0));
             trace.via = self.fib.group(label).map(|group| self.words(group)).unwrap_or_default();
         }
+        if from.is_some_and(|from| self.is_martian(vrf, from)) {
+            trace.outcome = format!("dropped: {}", Reason::MartianSource.name());
+            return trace;
+        }
         let (adjacency, outcome) = match generation.forward(group, hash(address, from, seed)) {
             Forward::Via(adjacency) => (Some(*adjacency), "sent"),
             Forward::Connected(port) => {
@@ -51,9 +55,6 @@ impl Control {
             Forward::Incomplete { next_hop } => {
                 trace.next_hop = next_hop.gateway.map(|gateway| gateway.to_string());
                 (None, "held: the neighbor has not answered yet")
-            }
-            Forward::Special(Special::Local) if from.is_some_and(|from| self.is_martian(vrf, from)) => {
-                (None, "dropped: martian_source")
             }
             Forward::Special(Special::Local) => (None, "host"),
             Forward::NoRoute => (None, "dropped: no_route"),
@@ -103,6 +104,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reaso
                 LinkDestination::Unicast,
                 0,
                 class_e,
+                &Sieve::default(),
                 &mut FamilyBatch::default(),
             )
         }
@@ -117,6 +119,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reaso
                 bytes.len(),
                 LinkDestination::Unicast,
                 0,
+                &Sieve::default(),
                 &mut FamilyBatch::default(),
             )
         }

@@ -16,6 +16,7 @@ use super::tap_mac::{Change, TapMac};
 use crate::control::PortSetup;
 use crate::packet::ethernet::Mac;
 use crate::packet::ipv6;
+use crate::pipeline::delivery::LOOPBACK;
 
 /// Pause before a deleted interface is created again, and between attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -41,16 +42,31 @@ impl Seen {
         self.mtu = mtu.or(self.mtu);
     }
 
-    /// Notifications were lost.
-    pub fn anything() -> Seen {
-        Seen { up: Some(true), was_down: true, mac: None, mtu: None, deleted: true }
+    /// After lost notifications: the interface is deleted, unless [`found`](Self::found) follows.
+    pub fn not_found() -> Seen {
+        Seen { deleted: true, ..Seen::default() }
+    }
+
+    /// After lost notifications: its state now. It may have been down meanwhile.
+    pub fn found(up: bool, mac: Option<Mac>, mtu: Option<u32>) -> Seen {
+        Seen { up: Some(up), was_down: true, mac, mtu, deleted: false }
     }
 }
 
-/// A port and its TAP interface.
+/// What an interface is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The host's end of a port.
+    Port,
+    /// The addresses of the router that are on no link.
+    Loopback,
+}
+
+/// A port and its TAP interface; or the loopback, which is routed like what the port with this index sends.
 #[derive(Debug)]
 pub struct HostPort {
     index: u16,
+    role: Role,
     port: PortSetup,
     name: String,
     setup: Setup,
@@ -75,6 +91,7 @@ impl HostPort {
     /// The system's error.
     pub fn create(
         index: u16,
+        role: Role,
         port: PortSetup,
         name: String,
         setup: Setup,
@@ -85,6 +102,7 @@ impl HostPort {
         let mac = TapMac::new(port.mac, now);
         Ok(HostPort {
             index,
+            role,
             port,
             name,
             setup,
@@ -101,6 +119,19 @@ impl HostPort {
     /// Index of the port.
     pub fn index(&self) -> u16 {
         self.index
+    }
+
+    /// What the interface is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How workers name this interface.
+    pub fn receiver(&self) -> u16 {
+        match self.role {
+            Role::Port => self.index,
+            Role::Loopback => LOOPBACK,
+        }
     }
 
     /// The port.
@@ -253,11 +284,11 @@ impl HostPort {
         Some(others)
     }
 
-    /// The addresses that the kernel has besides the configured ones, with VRF and port, as far as they identify the port.
+    /// The addresses that the kernel has besides the configured ones, with VRF and receiver, as far as they identify the port.
     pub fn other_addresses(&self) -> impl Iterator<Item = ((VrfId, IpAddr), u16)> {
         let addresses =
             self.others.iter().map(IpNet::addr).filter(|address| !ipv6::is_link_local_v6(*address));
-        addresses.map(|address| ((self.port.vrf, address), self.index))
+        addresses.map(|address| ((self.port.vrf, address), self.receiver()))
     }
 
     /// Removes what does not disappear with the interface.

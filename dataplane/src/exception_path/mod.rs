@@ -5,6 +5,9 @@
 //! needs no routes and no neighbors. So its ARP and ND requests are answered locally ([`proxy`]) and never reach the wire. What is for the
 //! link (multicast, broadcast, protocols without IP) leaves by the port unchanged.
 //!
+//! The router's loopback has a TAP interface of its own, which is on no link: it always has a carrier, and its packets are routed by the table
+//! whichever ports have a link. So sessions between loopbacks survive the loss of a port.
+//!
 //! | module | role |
 //! |---|---|
 //! | [`proxy`] | what happens to a frame that the kernel sends |
@@ -35,7 +38,7 @@ use crate::packet::ethernet::Mac;
 use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::output::Rings;
 use crate::pipeline::tap_state::TapState;
-use host_port::{HostPort, Seen};
+use host_port::{HostPort, Role, Seen};
 use proxy::Answer;
 
 /// Longest pause between two polls of the workers' rings; adds to the delay of an answer.
@@ -47,8 +50,12 @@ const FRAMES: usize = 64;
 const TABLE: u32 = 7_830;
 /// All tables that a dataplane of this or an earlier version may use.
 const TABLES: Range<u32> = TABLE..TABLE + 1_024;
+/// The table for what the host sends from the loopback, behind those of all ports.
+const LOOPBACK_TABLE: u32 = TABLE + 256;
 /// Prefix of the interface names.
-const PREFIX: &str = "fc-";
+pub const PREFIX: &str = "fc-";
+/// Name of the loopback's interface, unless the configuration has another one.
+pub const LOOPBACK: &str = "fc-lo";
 /// Interval between two reads of the groups that the kernel is a member of.
 const GROUPS: Duration = Duration::from_millis(500);
 
@@ -90,13 +97,28 @@ pub fn name_of(port: &str) -> String {
     format!("{PREFIX}{port}").chars().take(tap::MAX_NAME).collect()
 }
 
-/// `has_loopback`: the kernel has the loopback on this interface.
-fn setup_of(port_index: usize, port: &PortSetup, has_loopback: bool) -> Setup {
-    // A table of its own: none of them depends on the state of another interface, and reverse-path filters find the right one.
-    let table = TABLE + port_index as u32;
-    let loopback = port.loopback.iter().copied().filter(|_| has_loopback).map(IpNet::from);
-    let addresses = port.addresses.iter().copied().chain(loopback).collect();
-    Setup { mac: port.mac.0, mtu: port.mtu, addresses, table }
+/// Each has a table of its own: none of them depends on the state of another interface, and reverse-path filters find the right one.
+fn setup_of(port: &PortSetup, table: u32) -> Setup {
+    Setup { mac: port.mac.0, mtu: port.mtu, addresses: port.addresses.clone(), table }
+}
+
+/// The loopback in the form of a port, and how its interface is configured. `first` is the first port of its VRF with a TAP interface.
+fn loopback_of(first: &PortSetup, ports: &[PortSetup]) -> (PortSetup, Setup) {
+    let [a, rest @ ..] = first.mac.0;
+    let [b, c, d, e, f] = rest;
+    // The smallest: what the kernel sends by default fits all ports.
+    let mtus = ports.iter().filter(|port| port.vrf == first.vrf).map(|port| port.mtu);
+    let port = PortSetup {
+        name: "loopback".to_owned(),
+        // Locally administered, and not that of the port.
+        mac: Mac([(a ^ 0x20) | 2, b, c, d, e, f]),
+        addresses: Vec::new(),
+        mtu: mtus.min().unwrap_or(first.mtu),
+        ..first.clone()
+    };
+    let addresses = port.loopback.iter().copied().map(IpNet::from).collect();
+    let setup = Setup { addresses, ..setup_of(&port, LOOPBACK_TABLE) };
+    (port, setup)
 }
 
 /// Removes what a killed process left behind. Without the needed rights there is nothing to remove, as a process of this user could not
@@ -113,25 +135,29 @@ fn clear_leftovers<'a>(wanted: impl Iterator<Item = &'a Setup>) {
 }
 
 impl ExceptionPath {
-    /// Creates the interfaces of the ports that want one, and the thread that moves frames; none if no port does. `control` learns the
-    /// addresses that others add to the interfaces.
+    /// Creates the interfaces of the ports that want one, that of the loopback if there is one, named `loopback`, and the thread that moves
+    /// frames; none if no port wants one. `control` learns the addresses that others add to the interfaces.
     ///
     /// # Errors
     /// [`TapError`] with the port and the system's error if an interface or the thread cannot be created.
     pub fn start(
         ports: &[PortSetup],
+        loopback: &str,
         rings: Vec<Rings>,
         control: ControlHandle,
     ) -> Result<Option<ExceptionPath>, TapError> {
-        let wanted = ports.iter().enumerate().filter(|(_, port)| port.exception_path);
-        // One interface for it, both ways: see [`crate::pipeline::delivery`].
-        let with_loopback =
-            wanted.clone().find(|(_, port)| !port.loopback.is_empty()).map(|(first, _)| first);
-        let wanted: Vec<_> = wanted
-            .map(|(port_index, port)| {
-                (port_index, port, setup_of(port_index, port, with_loopback == Some(port_index)))
+        let with_tap = ports.iter().enumerate().filter(|(_, port)| port.exception_path);
+        let of_loopback = with_tap.clone().find(|(_, port)| !port.loopback.is_empty());
+        let mut wanted: Vec<_> = with_tap
+            .map(|(index, port)| {
+                let setup = setup_of(port, TABLE + index as u32);
+                (index, Role::Port, name_of(&port.name), port.clone(), setup)
             })
             .collect();
+        wanted.extend(of_loopback.map(|(index, first)| {
+            let (port, setup) = loopback_of(first, ports);
+            (index, Role::Loopback, loopback.to_owned(), port, setup)
+        }));
         clear_leftovers(wanted.iter().map(|(.., setup)| setup));
         let Some((first, ..)) = wanted.first() else { return Ok(None) };
         let first = *first;
@@ -139,11 +165,10 @@ impl ExceptionPath {
         // Before the first interface is created, so that no event is missed.
         let watch = Watch::open().map_err(|error| of_all("rtnetlink", error))?;
         let mut all = Vec::new();
-        for (port_index, port, setup) in wanted {
-            let name = name_of(&port.name);
-            let made = HostPort::create(port_index as u16, port.clone(), name.clone(), setup, Instant::now());
-            all.push(made.map_err(|error| TapError { port_index, name: name.clone(), error })?);
+        for (port_index, role, name, port, setup) in wanted {
             tracing::info!("port {}: its TAP interface is {name}", port.name);
+            let made = HostPort::create(port_index as u16, role, port, name.clone(), setup, Instant::now());
+            all.push(made.map_err(|error| TapError { port_index, name, error })?);
         }
         let stop = Arc::new(AtomicBool::new(false));
         let interfaces = Interfaces {
@@ -154,6 +179,7 @@ impl ExceptionPath {
             state: TapState::default(),
             groups_at: Instant::now(),
             addresses_due: true,
+            links_due: false,
         };
         let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
             let stop = stop.clone();
@@ -186,6 +212,8 @@ struct Interfaces {
     groups_at: Instant,
     /// The addresses changed, and were not read since.
     addresses_due: bool,
+    /// Notifications were lost, and the interfaces were not read since.
+    links_due: bool,
 }
 
 impl Interfaces {
@@ -197,6 +225,7 @@ impl Interfaces {
             if let Some(rings) = self.rings.first() {
                 self.all
                     .iter_mut()
+                    .filter(|own| own.role() == Role::Port)
                     .for_each(|own| own.follow_link(!rings.links.is_down(PortId(own.index()))));
             }
             self.deliver();
@@ -213,7 +242,7 @@ impl Interfaces {
         for rings in &self.rings {
             for _ in 0..rings.kernel.len() {
                 let Some(mut frame) = rings.kernel.pop() else { break };
-                if let Some(own) = self.all.iter().find(|own| own.index() == frame.port) {
+                if let Some(own) = self.all.iter().find(|own| own.receiver() == frame.port) {
                     own.write(frame.bytes_mut());
                 }
             }
@@ -234,7 +263,7 @@ impl Interfaces {
     /// Follows what the kernel and an operator change of the interfaces.
     fn follow(&mut self, now: Instant) {
         let mut seen: HashMap<u32, Seen> = HashMap::new();
-        let (mut lost, mut addresses) = (false, false);
+        let mut addresses = false;
         match self.watch.events() {
             Ok(events) => {
                 for event in events {
@@ -244,19 +273,19 @@ impl Interfaces {
                         }
                         Event::Deleted(index) => seen.entry(index).or_default().deleted = true,
                         Event::Addresses(index) => addresses |= self.all.iter().any(|own| own.is(index)),
-                        Event::Lost => lost = true,
+                        Event::Lost => self.links_due = true,
                     }
                 }
             }
             // Its messages are lost. An error that stays must not keep the thread busy.
             Err(error) => {
                 tracing::debug!("rtnetlink: {error}");
-                lost = now >= self.groups_at;
+                self.links_due |= now >= self.groups_at;
             }
         }
+        let lost = self.links_due && self.catch_up(&mut seen);
         for own in &mut self.all {
-            let of_own = own.tap().and_then(|tap| seen.remove(&tap.index()));
-            if let Some(seen) = of_own.or_else(|| lost.then(Seen::anything)) {
+            if let Some(seen) = own.tap().and_then(|tap| seen.remove(&tap.index())) {
                 addresses |= own.changed(&seen, now);
             }
             addresses |= own.create_again(now);
@@ -270,6 +299,28 @@ impl Interfaces {
         }
     }
 
+    /// After lost notifications, replaces what they said by what the kernel has now. False if it cannot be read: the next turn tries again.
+    fn catch_up(&mut self, seen: &mut HashMap<u32, Seen>) -> bool {
+        let found = match watch::links() {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!("rtnetlink: {error}");
+                return false;
+            }
+        };
+        tracing::info!("the kernel's notifications about interfaces were lost: reading their state again");
+        self.links_due = false;
+        *seen = self.all.iter().filter_map(|own| Some((own.tap()?.index(), Seen::not_found()))).collect();
+        for link in found {
+            if let Event::Link { index, up, mac, mtu } = link
+                && let Some(own) = seen.get_mut(&index)
+            {
+                *own = Seen::found(up, mac.map(Mac), mtu);
+            }
+        }
+        true
+    }
+
     /// Tells workers and control thread what the kernel has on the interfaces.
     fn publish(&mut self, addresses: bool, groups: bool) {
         let mut state = self.state.clone();
@@ -280,9 +331,12 @@ impl Interfaces {
                     self.addresses_due = false;
                     for own in &mut self.all {
                         if let Some(others) = own.addresses_changed(&found) {
-                            let port_index = usize::from(own.index());
-                            self.control.order(move |control| {
-                                control.set_kernel_addresses(port_index, others, Instant::now());
+                            let (role, port_index) = (own.role(), usize::from(own.index()));
+                            self.control.order(move |control| match role {
+                                Role::Port => {
+                                    control.set_kernel_addresses(port_index, others, Instant::now());
+                                }
+                                Role::Loopback => control.set_kernel_loopback(others, Instant::now()),
                             });
                         }
                     }
@@ -293,7 +347,7 @@ impl Interfaces {
         }
         if groups && let Ok(found) = watch::groups() {
             let of_own = |(index, group)| {
-                let own = self.all.iter().find(|own| own.is(index))?;
+                let own = self.all.iter().find(|own| own.is(index) && own.role() == Role::Port)?;
                 Some((own.index(), group))
             };
             state.groups = found.into_iter().filter_map(of_own).collect();
@@ -323,6 +377,8 @@ fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
                 continue;
             }
             Answer::Ignore => continue,
+            // There is no link.
+            Answer::Wire if own.role() == Role::Loopback => continue,
             Answer::Wire => {
                 own.to_wire(frame);
                 if !proxy::keep_memberships(frame, own.port()) {

@@ -16,8 +16,9 @@ pub fn sum(bytes: &[u8]) -> u16 {
     fold(total)
 }
 
+/// The sum of 16-bit words with its carries added (RFC 1071 §4.1).
 #[inline]
-fn fold(mut total: u64) -> u16 {
+pub fn fold(mut total: u64) -> u16 {
     total = (total >> 32) + (total & 0xffff_ffff);
     total = (total >> 16) + (total & 0xffff);
     total = (total >> 16) + (total & 0xffff);

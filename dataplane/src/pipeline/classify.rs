@@ -4,6 +4,7 @@
 //! fail the checks of their family there, are examined one by one in [`classify`], which names every reason.
 
 use super::family_batch::FamilyBatch;
+use super::martian::Sieve;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input, punt};
 use crate::io::{BURST, Packet, PacketMask};
@@ -47,6 +48,7 @@ pub fn classify<P: Packet>(
     packet: &P,
     port: &PortFacts,
     at: usize,
+    own: &Sieve,
     v4: &mut FamilyBatch<u32>,
     v6: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
@@ -66,11 +68,10 @@ pub fn classify<P: Packet>(
     let length = packet.length().saturating_sub(ethernet::HEADER);
     let (bytes, at) = (frame.payload(), at as u8);
     match frame.ethertype() {
-        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, port.allow_class_e, v4)
+        ethernet::IPV4 => ipv4_input::ipv4_input(bytes, length, link, at, port.allow_class_e, own, v4)
             .map(|found| punt::ipv4(found, bytes, link, port)),
-        ethernet::IPV6 => {
-            ipv6_input::ipv6_input(bytes, length, link, at, v6).map(|found| punt::ipv6(found, bytes, port))
-        }
+        ethernet::IPV6 => ipv6_input::ipv6_input(bytes, length, link, at, own, v6)
+            .map(|found| punt::ipv6(found, bytes, port)),
         ethernet::ARP => Some(punt::arp(bytes)),
         ethertype => Some(punt::other(ethertype, port)),
     }

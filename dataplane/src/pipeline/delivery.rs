@@ -2,7 +2,7 @@
 //!
 //! An address belongs to a port. A packet to it goes to the TAP interface of that port, whichever port it arrives on (the weak host model,
 //! RFC 1122 §3.3.4.2), or to the control thread if that port has no TAP interface. What has no owner, as link-local addresses, groups and
-//! broadcasts, belongs to the port of arrival.
+//! broadcasts, belongs to the port of arrival. Addresses of the loopback belong to its own TAP interface, if there is one.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -17,12 +17,15 @@ use crate::packet::ethernet::{self, Frame};
 use crate::packet::{ipv4, ipv6};
 use crate::reason::Reason;
 
+/// Names the TAP interface of the loopback, where others are named by the index of their port.
+pub const LOOPBACK: u16 = u16::MAX;
+
 /// Receivers of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receiver {
     /// The control thread.
     Control,
-    /// The TAP interface of the port with this index.
+    /// The TAP interface of the port with this index, or of the [`LOOPBACK`].
     Kernel(u16),
     /// Both.
     Both(u16),
@@ -32,8 +35,6 @@ pub enum Receiver {
 #[derive(Debug)]
 pub struct Delivery {
     owners: HashMap<(VrfId, IpAddr), u16>,
-    /// Addresses of no port, with the first port of their VRF that has a TAP interface, which has them in the kernel.
-    loopback: HashMap<(VrfId, IpAddr), Option<u16>>,
     /// Subnet-router anycast addresses, which the router itself answers for: the kernel has them only while it forwards.
     anycast: HashSet<(VrfId, IpAddr)>,
     /// By port index: VRF, and whether there is a TAP interface.
@@ -46,11 +47,11 @@ impl Delivery {
         let addresses = ports.iter().enumerate().flat_map(|(port_index, port)| {
             port.addresses.iter().map(move |own| ((port.vrf, own.addr()), port_index as u16))
         });
-        let with_tap = |vrf: VrfId| {
-            ports.iter().position(|port| port.vrf == vrf && port.exception_path).map(|first| first as u16)
-        };
-        let loopback = ports.iter().flat_map(|port| port.loopback.iter().map(move |own| (port.vrf, *own)));
-        let loopback = loopback.map(|key| (key, with_tap(key.0)));
+        let with_tap = |vrf: VrfId| ports.iter().any(|port| port.vrf == vrf && port.exception_path);
+        let loopback = ports
+            .iter()
+            .filter(|port| with_tap(port.vrf))
+            .flat_map(|port| port.loopback.iter().map(move |own| ((port.vrf, *own), LOOPBACK)));
         let anycast = ports.iter().flat_map(|port| {
             port.addresses
                 .iter()
@@ -58,8 +59,7 @@ impl Delivery {
                 .map(move |address| (port.vrf, address.into()))
         });
         Delivery {
-            owners: addresses.collect(),
-            loopback: loopback.collect(),
+            owners: addresses.chain(loopback).collect(),
             anycast: anycast.collect(),
             ports: ports.iter().map(|port| (port.vrf, port.exception_path)).collect(),
         }
@@ -73,8 +73,8 @@ impl Delivery {
             && punt::is_dhcp_offer(frame)
     }
 
-    fn has_tap(&self, port: u16) -> bool {
-        self.ports.get(usize::from(port)).is_some_and(|(_, tap)| *tap)
+    fn has_tap(&self, owner: u16) -> bool {
+        owner == LOOPBACK || self.ports.get(usize::from(owner)).is_some_and(|(_, tap)| *tap)
     }
 
     /// The receivers of a frame that arrived on `port`.
@@ -118,8 +118,7 @@ impl Delivery {
                 if self.anycast.contains(&key) && !self.owners.contains_key(&key) {
                     return Receiver::Control;
                 }
-                let owner = self.owners.get(&key).or_else(|| taps.addresses.get(&key)).copied();
-                owner.or_else(|| self.loopback.get(&key).copied().flatten()).unwrap_or(port)
+                self.owners.get(&key).or_else(|| taps.addresses.get(&key)).copied().unwrap_or(port)
             }
             _ => port,
         };

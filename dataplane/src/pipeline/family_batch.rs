@@ -35,6 +35,8 @@ pub const REVERSE_PATH: u8 = 8;
 
 /// [`PacketMeta::flags`]: bytes follow the IP packet in a frame that may be longer than its link takes.
 pub const TRAILER: u8 = 16;
+/// [`PacketMeta::flags`]: the source may be an own address or an edge of a connected subnet ([`super::martian`]).
+pub const OWN_SOURCE: u8 = 32;
 
 /// Writes past the end go to a masked index and are not counted: neither a branch nor a bounds check.
 const _: () = assert!(BURST.is_power_of_two());

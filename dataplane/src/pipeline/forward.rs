@@ -5,13 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Special};
 
-use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED};
+use super::family_batch::{
+    FamilyBatch, LINK_LOCAL, OPTIONS, OWN_SOURCE, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED,
+};
 use super::links::Links;
+use super::martian::OwnSources;
 use super::port::{PortFacts, error_source_v4};
 use super::verdict::{Verdict, Verdicts};
 use super::{flow_hash, options, rewrite, trailer};
 use crate::counters::WorkerCounters;
-use crate::io::Packet;
+use crate::io::{BURST, Packet};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 
@@ -39,6 +42,10 @@ pub struct ForwardingContext<'a> {
     pub counters: &'a WorkerCounters,
     /// Links that are down, if any.
     pub down: Option<&'a Links>,
+    /// Addresses that no received packet has as its source.
+    pub own_sources: &'a OwnSources,
+    /// By index in the burst: the port of arrival.
+    pub arrived: &'a [u16; BURST],
 }
 
 /// Forwards the IPv4 packets of a burst.
@@ -100,7 +107,7 @@ fn ipv4_exception<P: Packet>(
     destination: u32,
     group: GroupIndex,
 ) -> Verdict {
-    if let Some(reason) = refused(context, meta, group) {
+    if let Some(reason) = refused(context, meta, group, packet.data()) {
         return Verdict::Drop(reason);
     }
     let hash = || flow_hash::of_ipv4(ip(packet.data()), context.seed);
@@ -135,7 +142,7 @@ fn ipv6_exception<P: Packet>(
     destination: u128,
     group: GroupIndex,
 ) -> Verdict {
-    if let Some(reason) = refused(context, meta, group) {
+    if let Some(reason) = refused(context, meta, group, packet.data()) {
         return Verdict::Drop(reason);
     }
     let hash = || flow_hash::of_ipv6(ip(packet.data()), context.seed);
@@ -163,7 +170,25 @@ fn ipv6_exception<P: Packet>(
 /// known, silent or behind a link that is down, and however long the packet is; such a packet asks for no neighbor and waits for none. A
 /// packet without a usable route is answered by what the route says (no route, unreachable, prohibit), or not at all (blackhole), and one
 /// for the router itself is delivered, all whatever the time to live is.
-fn refused(context: ForwardingContext<'_>, meta: PacketMeta, group: GroupIndex) -> Option<Reason> {
+///
+/// A martian source comes before all of that: nobody is to be answered.
+fn refused(
+    context: ForwardingContext<'_>,
+    meta: PacketMeta,
+    group: GroupIndex,
+    frame: &[u8],
+) -> Option<Reason> {
+    if meta.flags & (OWN_SOURCE | REVERSE_PATH | TTL_EXPIRED | LINK_LOCAL) == 0 {
+        return None;
+    }
+    if meta.flags & OWN_SOURCE != 0
+        && let Some(port) = context.arrived.get(usize::from(meta.at))
+    {
+        let local = matches!(context.generation.forward(group, 0), Forward::Special(Special::Local));
+        if context.own_sources.refuse(*port, frame, local) {
+            return Some(Reason::MartianSource);
+        }
+    }
     if meta.flags & (REVERSE_PATH | TTL_EXPIRED | LINK_LOCAL) == 0 {
         return None;
     }

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
+use super::martian::Sieve;
 use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
@@ -31,6 +32,7 @@ const PLAIN_MASK: u64 = u64::from_le_bytes([0xff, 0, 0x80, 0, 0, 0, 0x10, 0]);
 pub fn fast<P: Packet, const OFFLOAD: bool>(
     packets: &[P],
     mask: PacketMask,
+    own: &Sieve,
     batch: &mut FamilyBatch<u32>,
 ) -> PacketMask {
     let mut others = 0;
@@ -53,7 +55,9 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
             & is_unicast(head[IP + 16])
             & (head[IP + 12..IP + 14] != LINK_LOCAL_NET)
             & (head[IP + 16..IP + 18] != LINK_LOCAL_NET);
-        let flags = (if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(end, packet.length());
+        let flags = (if head[IP + 8] <= 1 { TTL_EXPIRED } else { 0 })
+            | trailer::flag(end, packet.length())
+            | own.flag_v4((second >> 32) as u32);
         batch.add(destination.swap_bytes(), PacketMeta { at: at as u8, flags, length: total }, good);
         others |= PacketMask::from(!good) << at;
     }
@@ -61,13 +65,14 @@ pub fn fast<P: Packet, const OFFLOAD: bool>(
 }
 
 /// Exception path. `None`: the packet is in the family's batch. Its time to live is checked once it is known to be forwarded. With `class_e`,
-/// addresses of class E are as good as others.
+/// addresses of class E are as good as others. `own` holds the sources that nobody else has.
 pub fn ipv4_input(
     bytes: &[u8],
     length: usize,
     link: LinkDestination,
     at: u8,
     class_e: bool,
+    own: &Sieve,
     batch: &mut FamilyBatch<u32>,
 ) -> Option<Verdict> {
     let header = match Ipv4Header::new_checked(bytes, length) {
@@ -90,6 +95,7 @@ pub fn ipv4_input(
     }
     let mut flags = if header.ttl() <= 1 { TTL_EXPIRED } else { 0 };
     flags |= trailer::flag(IP + usize::from(header.total_length()), IP + length);
+    flags |= own.flag_v4(u32::from_le_bytes(header.source().octets()));
     if is_link_local(header.source()) || is_link_local(destination) {
         flags |= LINK_LOCAL;
     }
@@ -195,7 +201,7 @@ mod tests {
     fn a_checksum_that_the_device_found_good_is_not_computed_again_where_the_offload_is_in_use() {
         let burst = [(false, false), (true, false), (true, true), (false, true)]
             .map(|(spoilt, good)| Checked(frame(spoilt), good));
-        assert_eq!(fast::<_, true>(&burst, 0b1111, &mut FamilyBatch::default()), 0b0010);
-        assert_eq!(fast::<_, false>(&burst, 0b1111, &mut FamilyBatch::default()), 0b0110);
+        assert_eq!(fast::<_, true>(&burst, 0b1111, &Sieve::default(), &mut FamilyBatch::default()), 0b0010);
+        assert_eq!(fast::<_, false>(&burst, 0b1111, &Sieve::default(), &mut FamilyBatch::default()), 0b0110);
     }
 }

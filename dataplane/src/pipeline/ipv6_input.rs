@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
+use super::martian::{self, Sieve};
 use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
@@ -16,7 +17,12 @@ const IP: usize = ethernet::HEADER;
 /// Fast path: all checks of [`ipv6_input`] at once, for frames to our own MAC address. Valid packets between global addresses are added to
 /// the family's batch. Returns the other packets, which take the exception path.
 #[inline]
-pub fn fast<P: Packet>(packets: &[P], mask: PacketMask, batch: &mut FamilyBatch<u128>) -> PacketMask {
+pub fn fast<P: Packet>(
+    packets: &[P],
+    mask: PacketMask,
+    own: &Sieve,
+    batch: &mut FamilyBatch<u128>,
+) -> PacketMask {
     let mut others = 0;
     let mut batch = batch.adding();
     for at in each(mask) {
@@ -29,8 +35,9 @@ pub fn fast<P: Packet>(packets: &[P], mask: PacketMask, batch: &mut FamilyBatch<
             & (total + IP <= packet.length())
             & is_plain(source)
             & is_plain(destination);
-        let flags =
-            (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 }) | trailer::flag(total + IP, packet.length());
+        let flags = (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 })
+            | trailer::flag(total + IP, packet.length())
+            | own.flag_v6([source, half(16)]);
         let length = total.min(usize::from(u16::MAX)) as u16;
         let destination = u128::from(destination) << 64 | u128::from(half(32));
         batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
@@ -52,6 +59,7 @@ pub fn ipv6_input(
     packet_length: usize,
     link: LinkDestination,
     at: u8,
+    own: &Sieve,
     batch: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
     let header = match Ipv6Header::new_checked(bytes, packet_length) {
@@ -84,6 +92,7 @@ pub fn ipv6_input(
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
     let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
     flags |= trailer::flag(IP + header.total_length(), IP + packet_length);
+    flags |= own.flag_v6(martian::halves(source));
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }

@@ -6,10 +6,11 @@
 //! | stage | file | what it does |
 //! |---|---|---|
 //! | classify | [`classify`] | Ethernet: for this router? which protocol? |
+//! | checksums | [`partial_checksum`] | those of TCP and UDP that a sender on this machine left unfinished, on ports whose driver does not tell |
 //! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
 //! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
 //! | punt | [`punt`], [`delivery`] | protocols of the link and of the router itself: which of them the host gets, and who there |
-//! | source | [`reverse_path`] | RFC 3704, if the port enables it; of packets to the router itself: [`martian`], in the output |
+//! | source | [`martian`], [`reverse_path`] | no address of the router itself; RFC 3704, if the port enables it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
 //! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
@@ -32,6 +33,7 @@ pub mod links;
 pub mod martian;
 pub mod options;
 pub mod output;
+pub mod partial_checksum;
 pub mod port;
 pub mod punt;
 pub mod reverse_path;
@@ -59,6 +61,7 @@ use crate::worker::spread::Dealt;
 use family_batch::FamilyBatch;
 use forward::{ForwardingContext, Miss};
 use links::Links;
+use martian::OwnSources;
 use output::Output;
 use port::{PortFacts, ReversePath};
 use reverse_path::Asked;
@@ -90,6 +93,7 @@ struct RouterState {
     seed: u64,
     misses: Arc<ArrayQueue<Miss>>,
     links: Arc<Links>,
+    own_sources: OwnSources,
 }
 
 impl RouterState {
@@ -98,6 +102,7 @@ impl RouterState {
         &'a self,
         generation: &'a Generation,
         counters: &'a WorkerCounters,
+        arrived: &'a [u16; BURST],
     ) -> ForwardingContext<'a> {
         ForwardingContext {
             generation,
@@ -106,6 +111,8 @@ impl RouterState {
             misses: Some(&self.misses),
             counters,
             down: self.links.if_any_down(),
+            own_sources: &self.own_sources,
+            arrived,
         }
     }
 }
@@ -123,7 +130,13 @@ impl<I: Io> Pipeline<I> {
             vlans: Vlans::new(&ports),
             checks_sources: ports.iter().any(|port| port.reverse_path != ReversePath::Off),
             tally: Tally::new(ports.len()),
-            state: RouterState { ports: ports.into(), seed, misses, links },
+            state: RouterState {
+                own_sources: OwnSources::new(&ports),
+                ports: ports.into(),
+                seed,
+                misses,
+                links,
+            },
             arrived: [0; BURST],
             verdicts: Verdicts::default(),
             v4: FamilyBatch::default(),
@@ -169,7 +182,9 @@ impl<I: Io> Pipeline<I> {
         output: &mut Output<I>,
         counters: &WorkerCounters,
     ) -> u64 {
-        let Some(&PortFacts { mac, vrf, ipv4_checksum, .. }) = self.state.ports.get(usize::from(port)) else {
+        let Some(&PortFacts { mac, vrf, ipv4_checksum, partial_checksums, .. }) =
+            self.state.ports.get(usize::from(port))
+        else {
             output.discard(port, burst, &mut self.tally);
             return 0;
         };
@@ -179,14 +194,19 @@ impl<I: Io> Pipeline<I> {
         self.arrived = [port; BURST];
 
         burst.packets().iter().for_each(Packet::prefetch);
+        if partial_checksums {
+            partial_checksum::finish_all(burst.packets_mut());
+        }
 
         let sorted = classify::sort(burst.packets(), mac);
+        let own = self.state.own_sources.sieve();
         let invalid_v4 = if ipv4_checksum {
-            ipv4_input::fast::<_, true>(burst.packets(), sorted.v4, &mut self.v4)
+            ipv4_input::fast::<_, true>(burst.packets(), sorted.v4, own, &mut self.v4)
         } else {
-            ipv4_input::fast::<_, false>(burst.packets(), sorted.v4, &mut self.v4)
+            ipv4_input::fast::<_, false>(burst.packets(), sorted.v4, own, &mut self.v4)
         };
-        let others = sorted.others | invalid_v4 | ipv6_input::fast(burst.packets(), sorted.v6, &mut self.v6);
+        let invalid_v6 = ipv6_input::fast(burst.packets(), sorted.v6, own, &mut self.v6);
+        let others = sorted.others | invalid_v4 | invalid_v6;
         let tagged = others != 0 && self.look_closer(port, others, burst);
 
         if let Some(capture) = output.look_for_capture() {
@@ -212,7 +232,7 @@ impl<I: Io> Pipeline<I> {
         self.v4.look_up(generation, vrf, tagged, vrf_of);
         self.v6.look_up(generation, vrf, tagged, vrf_of);
 
-        let context = self.state.context(generation, counters);
+        let context = self.state.context(generation, counters, &self.arrived);
         forward::ipv4(burst.packets_mut(), context, &self.v4, &mut self.verdicts);
         forward::ipv6(burst.packets_mut(), context, &self.v6, &mut self.verdicts);
 
@@ -245,11 +265,15 @@ impl<I: Io> Pipeline<I> {
                     self.tally.arrived(*arrived, 1, length);
                 }
             }
+            let own = &self.state.own_sources;
             let found = match self.state.ports.get(usize::from(*arrived)) {
-                Some(facts) => classify::classify(packet, facts, at, &mut self.v4, &mut self.v6),
+                Some(facts) => classify::classify(packet, facts, at, own.sieve(), &mut self.v4, &mut self.v6),
                 None => Some(Verdict::Drop(Reason::UnknownPort)),
             };
             if let Some(verdict) = found {
+                // To a link-local address, which is never looked up.
+                let martian = verdict == Verdict::Host && own.refuse(*arrived, packet.data(), true);
+                let verdict = if martian { Verdict::Drop(Reason::MartianSource) } else { verdict };
                 self.verdicts.set(at, verdict);
             }
         }
@@ -267,7 +291,7 @@ impl<I: Io> Pipeline<I> {
     ) -> &mut Tally {
         // One burst for each port of arrival.
         for _ in 0..=self.state.ports.len() {
-            let context = self.state.context(generation, counters);
+            let context = self.state.context(generation, counters, &self.arrived);
             let port = self.slow.release(now, burst, context, output, &mut self.tally);
             if self.slow.has_jobs() {
                 self.slow.work(context, output, &mut self.tally);
@@ -288,7 +312,7 @@ impl<I: Io> Pipeline<I> {
         counters: &WorkerCounters,
     ) -> &mut Tally {
         output.look_for_capture();
-        let context = self.state.context(generation, counters);
+        let context = self.state.context(generation, counters, &self.arrived);
         for frame in frames {
             self.slow.originate(frame.bytes(), frame.port, frame.routed, context, output, &mut self.tally);
         }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use fibcast_control::capture::Direction;
 
-use super::delivery::{Delivery, Receiver, is_neighbor_discovery};
+use super::delivery::{Delivery, Receiver};
 use super::job::{Job, Task};
-use super::martian::OwnSources;
 use super::port::PortFacts;
 pub use super::rings::Rings;
 use super::tx_buffer::TxBuffer;
@@ -29,7 +28,6 @@ struct Exit {
 pub struct Output<I: Io> {
     exits: Box<[Exit]>,
     buffers: Vec<TxBuffer<I>>,
-    own_sources: OwnSources,
     delivery: Delivery,
     rings: Rings,
     freed: I::Burst,
@@ -60,7 +58,6 @@ impl<I: Io> Output<I> {
         Output {
             exits: ports.iter().map(exit).collect(),
             buffers,
-            own_sources: OwnSources::new(ports),
             delivery: Delivery::new(ports),
             rings,
             freed: I::Burst::default(),
@@ -224,13 +221,6 @@ impl<I: Io> Output<I> {
 
     /// Passes a packet for the router itself to those on the host that it is for; see [`super::delivery`].
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
-        // Discovery with such a source is how the control thread finds a duplicate of an own address (RFC 4862 §5.4).
-        if verdict == Verdict::Host
-            && !is_neighbor_discovery(packet.data())
-            && self.own_sources.contain(port, packet.data())
-        {
-            return Err(Reason::MartianSource);
-        }
         let rings = &self.rings;
         match self.delivery.receiver(verdict, port, packet.data(), &rings.taps.load())? {
             Receiver::Control => rings.give(&rings.host, port, packet),
@@ -243,9 +233,12 @@ impl<I: Io> Output<I> {
         }
     }
 
-    /// Passes a frame of the router itself to the kernel by a port's TAP interface; dropped if the ring is full.
+    /// Passes a frame of the router itself to the kernel, by the TAP interface that has its destination; dropped if the ring is full.
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
-        if let Some(frame) = self.rings.long_frames.copy(port, frame) {
+        let receiver = self.delivery.receiver(Verdict::Host, port, frame, &self.rings.taps.load());
+        if let Ok(Receiver::Kernel(owner)) = receiver
+            && let Some(frame) = self.rings.long_frames.copy(owner, frame)
+        {
             let _ = self.rings.kernel.push(frame);
         }
     }

@@ -52,6 +52,8 @@ pub struct PortFacts {
     pub exception_path: bool,
     /// The device verifies IPv4 header checksums.
     pub ipv4_checksum: bool,
+    /// Its driver does not tell which TCP and UDP checksums are unfinished; see [`super::partial_checksum`].
+    pub partial_checksums: bool,
     /// Class E (240.0.0.0/4) is used for hosts; of all ports or of none.
     pub allow_class_e: bool,
 }

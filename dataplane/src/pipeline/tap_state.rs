@@ -12,7 +12,8 @@ use fibcast_fib::VrfId;
 /// Addresses and groups of the TAP interfaces.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TapState {
-    /// Addresses that are not configured: an operator or a DHCP client added them. With the index of the port.
+    /// Addresses that are not configured: an operator or a DHCP client added them. With the index of the port, or
+    /// [`LOOPBACK`](super::delivery::LOOPBACK).
     pub addresses: HashMap<(VrfId, IpAddr), u16>,
     /// Multicast groups that the kernel is a member of, with the index of the port.
     pub groups: HashSet<(u16, IpAddr)>,

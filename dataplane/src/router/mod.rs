@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`eal`] | DPDK's environment |
 //! | [`ports`], [`queues`], [`pools`] | devices with their queues and packet buffers |
+//! | [`segmentation`] | senders at the other end of veth pairs cut their packets themselves |
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
 //! | [`show`] | what an operator sees of ports, workers and drops |
 //! | [`orders`] | changes by an operator |
@@ -13,6 +14,7 @@ pub mod orders;
 pub mod pools;
 pub mod ports;
 pub mod queues;
+pub mod segmentation;
 pub mod show;
 pub mod state;
 pub mod steering;
@@ -44,6 +46,7 @@ use crate::worker::spread::Spread;
 use crate::worker::{Parts, Worker, thread};
 use ports::{Ports, Queues, Started};
 use show::View;
+use tap::veth::Uncut;
 use watch::{Health, Shown, Watch, WatchedWorkers};
 
 /// A running router. Dropping it stops workers first, then the control side, then ports, then DPDK.
@@ -55,6 +58,7 @@ pub struct Router {
     exception_path: Option<ExceptionPath>,
     control: Option<ControlThread>,
     view: Arc<View>,
+    _uncut: Vec<Uncut>,
 }
 
 impl Router {
@@ -65,15 +69,24 @@ impl Router {
     pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
         let eal = eal::init(loaded)?;
-        let Started { ports, queues, pools, states, ipv4_checksum, software_rss } =
-            Ports::start(&eal, loaded)?;
+        let uncut = segmentation::without(config);
+        let started = Ports::start(&eal, loaded)?;
+        let Started { ports, queues, pools, states, ipv4_checksum, partial_checksums, software_rss } =
+            started;
         let now = Instant::now();
 
         let macs: Vec<_> = states.iter().map(|state| state.mac).collect();
         let setups = config.port_setups(&macs);
         let facts = |port: &PortSetup| {
-            let ipv4_checksum = ipv4_checksum.get(usize::from(port.link.device)).copied().unwrap_or(false);
-            PortFacts { ipv4_checksum, allow_class_e: config.ip.allow_class_e, ..port.facts() }
+            let of_device = |all: &[bool]| all.get(usize::from(port.link.device)).copied().unwrap_or(false);
+            let (ipv4_checksum, partial_checksums) =
+                (of_device(&ipv4_checksum), of_device(&partial_checksums));
+            PortFacts {
+                ipv4_checksum,
+                partial_checksums,
+                allow_class_e: config.ip.allow_class_e,
+                ..port.facts()
+            }
         };
         let facts: Vec<PortFacts> = setups.iter().map(facts).collect();
         let links = Arc::new(Links::default());
@@ -118,10 +131,11 @@ impl Router {
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
         let exception_path =
-            ExceptionPath::start(&setups, rings.clone(), control.handle.clone()).map_err(|error| {
-                let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
-                Failure::work(loaded.error(&key, error.to_string()))
-            })?;
+            ExceptionPath::start(&setups, config.loopback_interface(), rings.clone(), control.handle.clone())
+                .map_err(|error| {
+                    let key = [Step::Key("port"), Step::At(error.port_index), Step::Key("exception_path")];
+                    Failure::work(loaded.error(&key, error.to_string()))
+                })?;
 
         let health: Arc<[Health]> = counters.iter().map(|_| Health::default()).collect();
         let handle = control.handle.clone();
@@ -140,8 +154,15 @@ impl Router {
         let watched = WatchedWorkers { counters: counters.clone(), polled };
         let shown = Shown { links, devices, states, health, software_rss, names };
         let stop = Arc::new(AtomicBool::new(false));
-        let mut router =
-            Router { workers: Vec::new(), stop, watch: None, exception_path, control: Some(control), view };
+        let mut router = Router {
+            workers: Vec::new(),
+            stop,
+            watch: None,
+            exception_path,
+            control: Some(control),
+            view,
+            _uncut: uncut,
+        };
         let seed = seed(&config.node.name);
         let icmp = config.icmp.share(config.workers.cores.len() as u32);
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);

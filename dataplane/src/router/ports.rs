@@ -14,6 +14,7 @@ use crate::config::{Config, SoftwareRssPolicy};
 use crate::io::dpdk::Tx;
 use crate::memory;
 use crate::packet::ethernet::Mac;
+use crate::preflight::is_on_interface;
 use crate::worker::RxSlot;
 use crate::worker::spread::SoftwareRss;
 
@@ -50,6 +51,8 @@ pub struct Started {
     pub states: DeviceStates,
     /// Ports whose devices verify IPv4 header checksums, by port index.
     pub ipv4_checksum: Vec<bool>,
+    /// Ports whose drivers do not tell unfinished checksums, by port index.
+    pub partial_checksums: Vec<bool>,
     /// Ports with software RSS.
     pub software_rss: SoftwareRss,
 }
@@ -76,12 +79,14 @@ impl Ports {
         let mut all = Ports(Vec::new());
         let mut dealt: Vec<Queues> = (0..workers).map(|_| Queues::default()).collect();
         let (mut states, mut ipv4_checksum, mut fewer, mut next) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut partial_checksums = Vec::new();
         for (index, (opened, port)) in opened.into_iter().zip(&config.ports).enumerate() {
             let pool = opened.as_ref().and_then(|(_, info)| pools.of(info.socket));
             let (Some((mut device, info)), Some(pool)) = (opened, pool) else {
                 dealt.iter_mut().for_each(|worker| worker.tx.push(None));
                 states.push(DeviceState::default());
                 ipv4_checksum.push(false);
+                partial_checksums.push(false);
                 fewer.push(false);
                 all.0.push(None);
                 continue;
@@ -126,13 +131,23 @@ impl Ports {
                 counts.1,
                 if counts.0 > 1 && info.rss { ", RSS" } else { "" }
             );
+            partial_checksums.push(is_on_interface(&info.driver));
             states.push(DeviceState::new(info.driver, mac));
             ipv4_checksum.push(setup.ipv4_checksum);
             fewer.push(counts.0 < workers);
             all.0.push(Some(device));
         }
         let software_rss = software_rss(config.workers.spread, &fewer, &dealt);
-        Ok(Started { ports: all, queues: dealt, pools, states: states.into(), ipv4_checksum, software_rss })
+        let states = states.into();
+        Ok(Started {
+            ports: all,
+            queues: dealt,
+            pools,
+            states,
+            ipv4_checksum,
+            partial_checksums,
+            software_rss,
+        })
     }
 
     /// Number of ports, sub-interfaces included.

@@ -6,6 +6,7 @@ use fibcast_dataplane::io::{Packet, PacketMask};
 use fibcast_dataplane::packet::checksum;
 use fibcast_dataplane::pipeline::classify::{classify, sort};
 use fibcast_dataplane::pipeline::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS};
+use fibcast_dataplane::pipeline::martian::OwnSources;
 use fibcast_dataplane::pipeline::port::PortFacts;
 use fibcast_dataplane::pipeline::{ipv4_input, ipv6_input};
 use proptest::prelude::*;
@@ -69,12 +70,13 @@ fn accepted(v4: &FamilyBatch<u32>, v6: &FamilyBatch<u128>) -> Vec<Accepted> {
 /// By the fast validators, with or without the checksums of the device.
 fn fast(burst: &[Received], offload: bool) -> Vec<Accepted> {
     let (mut v4, mut v6) = (FamilyBatch::default(), FamilyBatch::default());
+    let own = OwnSources::new(&[self::facts()]);
     let sorted = sort(burst, PORT[0]);
     let refused = if offload {
-        ipv4_input::fast::<_, true>(burst, sorted.v4, &mut v4)
+        ipv4_input::fast::<_, true>(burst, sorted.v4, own.sieve(), &mut v4)
     } else {
-        ipv4_input::fast::<_, false>(burst, sorted.v4, &mut v4)
-    } | ipv6_input::fast(burst, sorted.v6, &mut v6);
+        ipv4_input::fast::<_, false>(burst, sorted.v4, own.sieve(), &mut v4)
+    } | ipv6_input::fast(burst, sorted.v6, own.sieve(), &mut v6);
     let accepted = accepted(&v4, &v6);
     let places = accepted.iter().fold(0, |places, accepted| places | (1 as PacketMask) << accepted.at);
     assert_eq!(places ^ refused, sorted.v4 | sorted.v6, "each is accepted or refused");
@@ -84,9 +86,10 @@ fn fast(burst: &[Received], offload: bool) -> Vec<Accepted> {
 /// By the full one.
 fn full(burst: &[Received], facts: &PortFacts) -> Vec<Accepted> {
     let (mut v4, mut v6) = (FamilyBatch::default(), FamilyBatch::default());
+    let own = OwnSources::new(&[self::facts()]);
     for (at, packet) in burst.iter().enumerate() {
         let before = accepted(&v4, &v6).len();
-        let verdict = classify(packet, facts, at, &mut v4, &mut v6);
+        let verdict = classify(packet, facts, at, own.sieve(), &mut v4, &mut v6);
         assert_eq!(accepted(&v4, &v6).len() - before, usize::from(verdict.is_none()), "{verdict:?}");
     }
     accepted(&v4, &v6)

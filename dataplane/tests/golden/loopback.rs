@@ -4,6 +4,9 @@ use crate::stage::*;
 use fibcast_control::protocol::RouteQuery;
 use fibcast_dataplane::packet::ethernet::Frame;
 use fibcast_dataplane::packet::{arp, checksum, nd};
+use fibcast_dataplane::pipeline::delivery;
+use fibcast_dataplane::pipeline::host_frame::HostFrame;
+use fibcast_dataplane::pipeline::tap_state::TapState;
 use fibcast_dataplane::reason::Reason;
 use fibcast_fib::VrfId;
 use std::net::{IpAddr, Ipv6Addr};
@@ -176,4 +179,88 @@ fn a_port_without_a_global_address_sends_errors_from_it() {
     // Another VRF does not have the loopback (RFC 7600 §4.8 for IPv4).
     is(&[], 7, &v4, "192.0.0.8");
     is(&[], 7, &v6, &PORT[0].link_local().to_string());
+}
+
+#[test]
+fn what_is_for_it_reaches_its_own_tap_interface_from_every_port() {
+    let mut stage = stage(|setup| setup.ports[1].exception_path = true);
+    for (port, mac) in PORT.into_iter().enumerate() {
+        let to_port = |mut packet: Vec<u8>| {
+            packet[..6].copy_from_slice(&mac.0);
+            packet
+        };
+        for packet in [ping(LOOPBACK), ipv4(LOOPBACK), ping_v6(LOOPBACK_V6), ipv6(LOOPBACK_V6)] {
+            stage.send(port, to_port(packet));
+            assert_eq!(stage.rings.kernel.pop().map(|frame| frame.port), Some(delivery::LOOPBACK));
+        }
+        // Neighbors are the router's own affair.
+        stage.send(
+            port,
+            to_port(nd::advertisement(
+                GATEWAY,
+                LOOPBACK_V6.parse().unwrap(),
+                LOOPBACK_V6.parse().unwrap(),
+                mac,
+            )),
+        );
+        assert!(stage.rings.kernel.is_empty());
+    }
+}
+
+#[test]
+fn an_address_that_the_kernel_adds_is_one_of_it_until_it_goes() {
+    let mut stage = stage(|setup| setup.ports[1].exception_path = true);
+    let added = |list: &[&str]| list.iter().map(|own| own.parse().unwrap()).collect::<Vec<ipnet::IpNet>>();
+    let now = stage.now;
+    // With a subnet, which is on no link.
+    stage.control.set_kernel_loopback(added(&["203.0.113.9/24", "2001:db8:ff::9/64", "fe80::9/64"]), now);
+    let of_kernel = ["203.0.113.9", "2001:db8:ff::9"]
+        .map(|own| ((VrfId::DEFAULT, own.parse().unwrap()), delivery::LOOPBACK));
+    stage.rings.taps.store(TapState { addresses: of_kernel.into(), ..TapState::default() }.into());
+    stage.after(Duration::ZERO);
+    for packet in [ping("203.0.113.9"), ping_v6("2001:db8:ff::9")] {
+        stage.send(0, packet);
+        assert_eq!(stage.rings.kernel.pop().map(|frame| frame.port), Some(delivery::LOOPBACK));
+    }
+    stage.expect_drop(ipv4("203.0.113.8"), Reason::NoRoute);
+    stage.expect_drop(ipv6("2001:db8:ff::8"), Reason::NoRoute);
+    stage.send(1, arp::ArpPacket::request(GATEWAY, [3, 3, 3, 3].into(), [203, 0, 113, 9].into(), None));
+    stage.after(Duration::ZERO);
+    assert!(
+        std::iter::from_fn(|| stage.out(1)).any(|frame| frame[..6] == GATEWAY.0 && frame[12..14] == [8, 6])
+    );
+    // One that is configured as well stays when the kernel's goes.
+    let now = stage.now;
+    stage.control.set_kernel_loopback(added(&["203.0.113.1/32"]), now);
+    stage.rings.taps.store(TapState::default().into());
+    stage.control.set_kernel_loopback(Vec::new(), now);
+    stage.after(Duration::ZERO);
+    stage.expect_drop(ping("203.0.113.9"), Reason::NoRoute);
+    stage.expect_drop(ping_v6("2001:db8:ff::9"), Reason::NoRoute);
+    stage.send(0, ping(LOOPBACK));
+    assert_eq!(stage.rings.kernel.pop().map(|frame| frame.port), Some(delivery::LOOPBACK));
+    stage.send(1, arp::ArpPacket::request(GATEWAY, [3, 3, 3, 3].into(), [203, 0, 113, 1].into(), None));
+    stage.after(Duration::ZERO);
+    assert!(
+        std::iter::from_fn(|| stage.out(1)).any(|frame| frame[..6] == GATEWAY.0 && frame[12..14] == [8, 6])
+    );
+}
+
+#[test]
+fn what_the_kernel_sends_from_it_and_exceeds_a_link_is_told_to_its_own_interface() {
+    let mut stage = stage(|setup| {
+        setup.ports[0].exception_path = true;
+        setup.ports[1].mtu = 1_400;
+    });
+    let mut packet = ipv4("10.1.2.3");
+    packet[26..30].copy_from_slice(&[203, 0, 113, 1]);
+    packet.resize(14 + 1_500, 7);
+    packet[16..18].copy_from_slice(&1_500u16.to_be_bytes());
+    stage.rings.originate.push(HostFrame::new(0, &seal(packet)).unwrap().routed()).unwrap();
+    stage.after(Duration::ZERO);
+    let error = stage.rings.kernel.pop().expect("a word to the kernel");
+    assert_eq!(
+        (error.port, &error.bytes()[30..34], error.bytes()[34]),
+        (delivery::LOOPBACK, &[203, 0, 113, 1][..], 3)
+    );
 }

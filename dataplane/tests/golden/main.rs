@@ -16,6 +16,7 @@ mod echo;
 mod ecmp;
 mod ethernet;
 mod fast_validator;
+mod field_reports;
 mod fragment_limits;
 mod fragmentation;
 mod gateway_moves;

@@ -108,13 +108,79 @@ fn the_own_addresses_of_another_vrf_are_anybodys() {
 }
 
 #[test]
-fn forwarded_packets_are_checked_by_the_reverse_path_where_that_is_on() {
-    for check in [ReversePath::Strict, ReversePath::Loose] {
+fn no_packet_from_an_own_address_or_an_edge_of_a_subnet_is_forwarded_whatever_the_reverse_path_check_says() {
+    for check in [ReversePath::Off, ReversePath::Strict, ReversePath::Loose] {
         let mut stage = Stage::with(|setup| setup.ports[0].reverse_path = check);
-        for source in [[192, 0, 2, 1], [198, 51, 100, 1], [192, 0, 2, 0], [192, 0, 2, 255]] {
-            stage.expect_drop(from_v4(source, "10.1.2.3"), Reason::ReversePath);
+        for source in
+            [[192, 0, 2, 1], [198, 51, 100, 1], [192, 0, 2, 0], [192, 0, 2, 255], [198, 51, 100, 255]]
+        {
+            stage.expect_drop(from_v4(source, "10.1.2.3"), Reason::MartianSource);
+            // To a host on the link, which is resolved for nobody's sake.
+            stage.expect_drop(from_v4(source, "198.51.100.77"), Reason::MartianSource);
+        }
+        for source in ["2001:db8::1", "2001:db8:1::1"] {
+            stage.expect_drop(from_v6(source, "2001:db8:f::1"), Reason::MartianSource);
         }
         stage.expect_forward(ipv4("10.1.2.3"));
+        stage.expect_forward(ipv6("2001:db8:f::1"));
+    }
+}
+
+#[test]
+fn a_martian_source_is_told_nothing() {
+    // Each would be answered otherwise: the router would send ICMP errors to itself or to a whole subnet.
+    let mut stage = Stage::new();
+    for source in [[192, 0, 2, 1], [198, 51, 100, 255]] {
+        let mut expired = from_v4(source, "10.1.2.3");
+        expired[22] = 1;
+        let mut too_big = from_v4(source, "10.1.2.3");
+        too_big.resize(14 + 2_000, 0);
+        too_big[16..18].copy_from_slice(&2_000u16.to_be_bytes());
+        let mut with_options = from_v4(source, "10.1.2.3");
+        with_options.splice(34..34, [1, 1, 1, 0]);
+        with_options[14] = 0x46;
+        with_options[17] += 4;
+        for packet in [expired, too_big, with_options] {
+            stage.expect_drop(seal(packet), Reason::MartianSource);
+        }
+        stage.expect_drop(from_v4(source, "203.0.113.1"), Reason::MartianSource);
+    }
+    assert_eq!((stage.snapshot().icmp_sent, stage.snapshot().originated), (0, 0));
+    let outcome = |stage: &mut Stage, from: &str| {
+        let (to, from) = ("10.1.2.3".parse().unwrap(), from.parse().unwrap());
+        stage.control.trace(fibcast_fib::VrfId::DEFAULT, to, Some(from), 1).outcome
+    };
+    assert_eq!(outcome(&mut stage, "198.51.100.255"), "dropped: martian_source");
+    assert_eq!(outcome(&mut stage, "198.51.100.254"), "sent");
+}
+
+#[test]
+fn the_loopback_is_no_source_either_and_own_addresses_are_those_of_a_vrf() {
+    let mut stage = Stage::with(|setup| {
+        for port in &mut setup.ports {
+            port.loopback = vec!["192.0.2.200".parse().unwrap(), "2001:db8:ff::1".parse().unwrap()];
+        }
+    });
+    stage.expect_drop(from_v4([192, 0, 2, 200], "10.1.2.3"), Reason::MartianSource);
+    stage.expect_drop(from_v6("2001:db8:ff::1", "2001:db8:f::1"), Reason::MartianSource);
+    // A sub-interface in another VRF: tagged packets take the full validator.
+    let mut stage = vrf_stage();
+    let before = stage.snapshot();
+    stage.send(0, in_vrf(from_v4([192, 0, 2, 1], "198.51.100.9")));
+    assert_eq!(stage.snapshot().drops(Reason::MartianSource) - before.drops(Reason::MartianSource), 1);
+    let mut stage = Stage::with(|setup| setup.ports[1].vrf = fibcast_fib::VrfId(7));
+    stage.send(0, ping(from_v4([198, 51, 100, 1], "192.0.2.1")));
+    assert_eq!(stage.snapshot().host, 1);
+}
+
+#[test]
+fn sources_beside_the_own_addresses_are_forwarded() {
+    // All of two /24, some of which share a bit of the filter with an own address.
+    let mut stage = Stage::new();
+    for host in 2..255 {
+        for net in [[192, 0, 2], [198, 51, 100]] {
+            stage.expect_forward(from_v4([net[0], net[1], net[2], host], "10.1.2.3"));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use fibcast_control::tables::{DropList, PortList};
 use fibcast_control::{Answer, DataplaneRequest};
-use fibcast_testbed::process::find;
+use fibcast_testbed::process::{Process, find};
 use fibcast_testbed::{Frr, Namespace, Namespaces, Node, config};
 
 /// Hosts h0, h1, … each on a port p0, p1, … of the router: hN is 10.0.N.2 and 2001:db8:N::2, the router 10.0.N.1 and 2001:db8:N::1.
@@ -99,13 +99,21 @@ impl Lab {
     /// Connects interface `ft0` of this router (a net_tap port) to that of another one, by a bridge on each side. The kernel's end needs another
     /// MAC address than the port: a bridge keeps frames to the addresses of its own interfaces.
     pub fn bridge_to(&self, other: &Lab) {
-        self.router.link("w0", &other.router, "w0").unwrap();
+        self.bridge_number(0, other);
+    }
+
+    /// The same for interface `ftN`.
+    pub fn bridge_number(&self, n: usize, other: &Lab) {
+        let wire = format!("w{n}");
+        self.router.link(&wire, &other.router, &wire).unwrap();
         for lab in [self, other] {
-            let commands = "ip link add br0 type bridge && \
-                for i in br0 w0 ft0; do sysctl -qw net.ipv6.conf.$i.disable_ipv6=1; done && \
-                ip link set ft0 down && ip link set ft0 address 02:fb:00:00:01:01 && \
-                for i in w0 ft0; do ip link set $i master br0 && ip link set $i up; done && ip link set br0 up";
-            let (content, text) = lab.on_router(commands);
+            let commands = format!(
+                "ip link add br{n} type bridge && \
+                 for i in br{n} w{n} ft{n}; do sysctl -qw net.ipv6.conf.$i.disable_ipv6=1; done && \
+                 ip link set ft{n} down && ip link set ft{n} address 02:fb:00:00:01:0{n} && \
+                 for i in w{n} ft{n}; do ip link set $i master br{n} && ip link set $i up; done && ip link set br{n} up"
+            );
+            let (content, text) = lab.on_router(&commands);
             assert!(content, "{text}");
         }
     }
@@ -217,6 +225,16 @@ impl Lab {
     /// Ends the router at once, as a crash would.
     pub fn kill(&mut self) {
         self.node.take().iter_mut().for_each(|node| node.process.kill());
+    }
+
+    /// The router's process.
+    pub fn process(&self) -> &Process {
+        &self.node.as_ref().expect("it runs").process
+    }
+
+    /// What the router logged.
+    pub fn log(&self) -> String {
+        self.process().output()
     }
 
     /// Ends the router, in order.

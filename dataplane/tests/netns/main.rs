@@ -7,6 +7,7 @@
 
 mod lab;
 
+mod containers;
 mod ecmp_spreads;
 mod exception_path;
 mod host_protocols;
@@ -14,6 +15,8 @@ mod hot_unplug;
 mod iperf;
 mod link_down;
 mod linux_gateway;
+mod loopback;
+mod lost_notifications;
 mod path_mtu;
 mod ping;
 mod reverse_path;

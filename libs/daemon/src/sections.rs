@@ -25,6 +25,8 @@ pub struct Node {
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,
+    /// Name of the TAP interface in the kernel that has the loopback. A key of dataplanes.
+    pub loopback_interface: Option<String>,
 }
 
 /// Longest node name in bytes; each registration carries it.
@@ -36,9 +38,13 @@ impl Node {
     /// # Errors
     /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
-        if !self.loopback.is_empty() {
+        let of_dataplanes = [
+            ("loopback", !self.loopback.is_empty()),
+            ("loopback_interface", self.loopback_interface.is_some()),
+        ];
+        if let Some((key, _)) = of_dataplanes.into_iter().find(|(_, given)| *given) {
             let reason = "has no effect here: addresses belong to a dataplane";
-            return Err(loaded.error(&["node".into(), "loopback".into()], reason));
+            return Err(loaded.error(&["node".into(), key.into()], reason));
         }
         self.check_name(loaded)
     }

@@ -62,7 +62,7 @@ const LIBRARIES: &[&str] =
     &["rte_fib", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal", "rte_log"];
 
 fn main() {
-    for file in ["shim.c", "shim.h", "mbuf_fields.h", "log.c", "log.h"] {
+    for file in ["shim.c", "shim.h", "mbuf_fields.h", "log.c", "log.h", "fanout.c"] {
         println!("cargo:rerun-if-changed={file}");
     }
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
@@ -72,7 +72,7 @@ fn main() {
 
     let mut shim = cc::Build::new();
     // DPDK's headers have warnings; only the shim's own code is checked.
-    shim.files(["shim.c", "log.c"]).opt_level(3).warnings(false);
+    shim.files(["shim.c", "log.c", "fanout.c"]).opt_level(3).warnings(false);
     for flag in &cflags {
         shim.flag(flag);
     }

@@ -34,6 +34,8 @@ static const uint32_t FC_MQ_RX_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t FC_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 
 int fc_errno(void);
+/* Packet sockets that are opened from now on get fragments as they are; see fanout.c. */
+void fc_no_defrag(void);
 uint16_t fc_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t room);
 uint16_t fc_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count);
 struct rte_mempool *fc_pool_create(const char *name, unsigned int count, unsigned int cache, uint16_t data_room, int socket);

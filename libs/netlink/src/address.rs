@@ -43,6 +43,18 @@ impl Address {
         Some(Self { interface, address: IpNet::new(own?.address().ok()?, length).ok()? })
     }
 
+    /// The interface and the subnet of an address that is there (true) or gone (false); none: the message is about something else, or
+    /// malformed.
+    pub fn subnet(message: &Message<'_>) -> Option<(u32, IpNet, bool)> {
+        let interface = Self::changed(message)?;
+        let length = *message.body.get(1)?;
+        let attributes = message.body.get(HEADER..)?;
+        let mut all = Attributes::new(attributes, message.body_at() + HEADER).flatten();
+        // IFA_ADDRESS: on a point-to-point link that is the peer, which is what can be reached there.
+        let address = all.find(|a| a.kind == ADDRESS)?.address().ok()?;
+        Some((interface, IpNet::new(address, length).ok()?.trunc(), message.kind == kind::NEW_ADDRESS))
+    }
+
     /// The interface of which an address is there, changed or gone; none: the message is about something else, or malformed.
     pub fn changed(message: &Message<'_>) -> Option<u32> {
         matches!(message.kind, kind::NEW_ADDRESS | kind::DEL_ADDRESS).then(|| u32_at(message.body, 4))?

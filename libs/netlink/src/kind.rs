@@ -10,12 +10,15 @@ pub(crate) const DONE: u16 = 3;
 pub const NEW_LINK: u16 = 16;
 /// A link is gone.
 pub const DEL_LINK: u16 = 17;
+/// Asks for links.
+pub(crate) const GET_LINK: u16 = 18;
 /// An address is there.
 pub const NEW_ADDRESS: u16 = 20;
 /// An address is gone.
 pub const DEL_ADDRESS: u16 = 21;
 /// Asks for addresses.
 pub(crate) const GET_ADDRESS: u16 = 22;
+pub(crate) const GET_LINK: u16 = 18;
 /// A route is there or changed.
 pub const NEW_ROUTE: u16 = 24;
 /// A route is gone.

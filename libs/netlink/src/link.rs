@@ -14,6 +14,8 @@ const MTU: u16 = 4;
 
 /// `IFF_UP`.
 const UP: u32 = 1;
+/// `IFF_RUNNING`: it is up and has a carrier, or cannot know (RFC 2863).
+const RUNNING: u32 = 0x40;
 
 /// An interface, or what of one is to change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Link {
     pub index: u32,
     /// It is up, or is to be. False changes nothing.
     pub up: bool,
+    /// It is up and has a carrier, as the kernel says; not written.
+    pub running: bool,
     /// MAC address.
     pub mac: Option<[u8; 6]>,
     /// Largest packet in bytes.
@@ -35,7 +39,8 @@ impl Link {
             return None;
         }
         let (index, flags) = (u32_at(message.body, 4)?, u32_at(message.body, 8)?);
-        let mut link = Self { index, up: flags & UP != 0, ..Self::default() };
+        let (up, running) = (flags & UP != 0, flags & (UP | RUNNING) == UP | RUNNING);
+        let mut link = Self { index, up, running, ..Self::default() };
         for attribute in Attributes::new(message.body.get(HEADER..)?, message.body_at() + HEADER).flatten() {
             match attribute.kind {
                 ADDRESS => link.mac = attribute.value.try_into().ok(),
@@ -49,6 +54,11 @@ impl Link {
     /// The number of the interface that is gone; none: the message is about something else, or malformed.
     pub fn deleted(message: &Message<'_>) -> Option<u32> {
         (message.kind == kind::DEL_LINK).then(|| u32_at(message.body, 4))?
+    }
+
+    /// Writes a request for all of them.
+    pub fn dump(writer: &mut Writer, sequence: u32) {
+        writer.dump(kind::GET_LINK, sequence, &[0; HEADER]);
     }
 
     /// Writes what is to change of an interface that is there.
@@ -74,7 +84,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let link = Link { index: 7, up: true, mac: Some([2, 0, 0, 0, 0, 7]), mtu: Some(1500) };
+        let link =
+            Link { index: 7, up: true, mac: Some([2, 0, 0, 0, 0, 7]), mtu: Some(1500), ..Link::default() };
         for link in [link, Link { index: 8, ..Link::default() }] {
             let mut writer = Writer::default();
             link.write(&mut writer, 0, 1);

@@ -4,7 +4,7 @@ use super::attribute::Attributes;
 use super::bytes::{Malformed, u16_at, u32_at};
 use super::kind;
 use super::message::Message;
-use super::route::Hop;
+use super::route::{DEAD, Hop};
 use super::writer::Writer;
 
 /// `struct nhmsg`.
@@ -17,8 +17,6 @@ const OUTPUT: u16 = 5;
 const GATEWAY: u16 = 6;
 const ENCAP_TYPE: u16 = 7;
 
-/// `RTNH_F_DEAD` in `nh_flags`.
-const DEAD: u32 = 1;
 /// `RTNH_F_ONLINK` in `nh_flags`.
 const ONLINK: u32 = 4;
 
@@ -53,7 +51,8 @@ impl NextHop {
             return Err(wrong("expected a next-hop header of 8 bytes"));
         };
         let mut id = None;
-        let mut hop = Hop { dead: flags & DEAD != 0, onlink: flags & ONLINK != 0, ..Hop::new(None, 0, 1) };
+        let mut hop =
+            Hop { dead: flags & u32::from(DEAD) != 0, onlink: flags & ONLINK != 0, ..Hop::new(None, 0, 1) };
         let mut group = None;
         let mut blackhole = false;
         let attributes = message.body.get(HEADER..).unwrap_or_default();

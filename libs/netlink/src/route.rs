@@ -32,8 +32,8 @@ const VIA: u16 = 18;
 const ENCAP_TYPE: u16 = 21;
 const NEXTHOP_ID: u16 = 30;
 
-/// `RTNH_F_DEAD`: the kernel does not use this hop.
-const DEAD: u8 = 1;
+/// `RTNH_F_DEAD` and `RTNH_F_LINKDOWN`: the kernel does not use this hop, or its link has no carrier.
+pub(crate) const DEAD: u8 = 1 | 16;
 /// `RTNH_F_ONLINK`: the gateway is on the link, whatever the addresses of the interface say.
 const ONLINK: u8 = 4;
 /// `RTM_F_CLONED`: a cache entry, not a route.

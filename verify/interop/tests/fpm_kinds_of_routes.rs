@@ -105,7 +105,7 @@ fn routes_that_lead_nowhere_say_how() {
 }
 
 #[test]
-fn ipv4_by_an_ipv6_next_hop_needs_next_hop_groups_and_is_told_when_it_has_none() {
+fn ipv4_by_an_ipv6_next_hop_comes_with_next_hop_groups_and_without_them_or_not_at_all() {
     let Some(lab) = Lab::new(&["zebra", "bgpd", "staticd", "vtysh", "bird"]) else { return };
     let (a, up) = (lab.host("a"), lab.host("up"));
     lab.cable((&a, "eth0", &["2001:db8::1/64"]), (&up, "eth0", &["2001:db8::2/64"]));
@@ -125,8 +125,10 @@ fn ipv4_by_an_ipv6_next_hop_needs_next_hop_groups_and_is_told_when_it_has_none()
          neighbor 2001:db8::2 remote-as 65001\n neighbor 2001:db8::2 capability extended-nexthop\n \
          address-family ipv4 unicast\n  neighbor 2001:db8::2 activate\n  neighbor 2001:db8::2 route-map IN in\n",
     );
-    eventually("sent with a next hop that is none", 40, || server.counter("frr", "skipped_unnumbered") >= 2);
-    assert_eq!(server.count(), 0);
+    // Without groups FRR 8.4 and 10.3 write 169.254.0.1, which is no next hop; 10.7 writes the IPv6 one.
+    eventually("sent without groups", 40, || {
+        server.counter("frr", "skipped_unnumbered") >= 2 || server.count() == 2
+    });
     frr.conf(&["fpm use-next-hop-groups"]);
     eventually("sent with their next hop", 30, || server.count() == 2);
     let via = server.via("10.1.0.0/16").unwrap();

@@ -8,18 +8,11 @@ use ipnet::IpNet;
 
 use super::walk::Seen;
 
-/// A gateway that was looked up.
-#[derive(Debug, Default)]
-struct Gateway {
-    /// Length of the matching prefix.
-    length: Option<u8>,
-    groups: BTreeSet<GroupLabel>,
-}
-
 /// Dependencies of resolved groups: on the routes to gateways, and on the groups of these routes.
 #[derive(Debug, Default)]
 pub struct Dependents {
-    gateways: BTreeMap<(VrfId, IpAddr), Gateway>,
+    /// Groups by gateway, each with the length of the shortest prefix that concerns it.
+    gateways: BTreeMap<(VrfId, IpAddr), BTreeMap<GroupLabel, Option<u8>>>,
     labels: HashMap<GroupLabel, BTreeSet<GroupLabel>>,
     seen: HashMap<GroupLabel, (VrfId, Seen)>,
 }
@@ -33,9 +26,8 @@ impl Dependents {
         seen.labels.sort_unstable();
         seen.labels.dedup();
         for (gateway, length) in &seen.gateways {
-            let entry = self.gateways.entry((vrf, *gateway)).or_default();
-            entry.length = *length;
-            entry.groups.insert(group);
+            // The shortest comes first. Another group may have got another answer for the same gateway, on its own way to it.
+            self.gateways.entry((vrf, *gateway)).or_default().entry(group).or_insert(*length);
         }
         for label in &seen.labels {
             self.labels.entry(*label).or_default().insert(group);
@@ -47,9 +39,9 @@ impl Dependents {
     pub fn remove(&mut self, group: GroupLabel) {
         let Some((vrf, seen)) = self.seen.remove(&group) else { return };
         for (gateway, _) in seen.gateways {
-            if let Some(entry) = self.gateways.get_mut(&(vrf, gateway)) {
-                entry.groups.remove(&group);
-                if entry.groups.is_empty() {
+            if let Some(groups) = self.gateways.get_mut(&(vrf, gateway)) {
+                groups.remove(&group);
+                if groups.is_empty() {
                     self.gateways.remove(&(vrf, gateway));
                 }
             }
@@ -64,13 +56,13 @@ impl Dependents {
         }
     }
 
-    /// Adds the groups that depend on the route to a prefix: those with a gateway in it that has no longer match.
+    /// Adds the groups that depend on a prefix, of a route or of a port's address: those with a gateway in it that has no longer match.
     pub fn of_route(&self, vrf: VrfId, prefix: IpNet, into: &mut BTreeSet<GroupLabel>) {
         let range = (vrf, prefix.network())..=(vrf, prefix.broadcast());
-        for (_, gateway) in self.gateways.range(range) {
-            if gateway.length.is_none_or(|length| length <= prefix.prefix_len()) {
-                into.extend(&gateway.groups);
-            }
+        for (_, groups) in self.gateways.range(range) {
+            let concerned =
+                groups.iter().filter(|(_, length)| length.is_none_or(|length| length <= prefix.prefix_len()));
+            into.extend(concerned.map(|(group, _)| group));
         }
     }
 

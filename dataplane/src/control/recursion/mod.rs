@@ -21,6 +21,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use fibcast_fib::{Change, Fib, Group, GroupLabel, Member, NextHop, Special, VrfId};
+use ipnet::IpNet;
 
 use super::PortSetup;
 use super::own_routes::is_own;
@@ -31,7 +32,7 @@ pub use walk::LEVELS;
 use walk::{Seen, Walk, stronger};
 
 /// A group as it was defined, and the VRF of its gateways.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RecursiveGroup {
     vrf: VrfId,
     /// Label of the server's group: the key itself, except for copies.
@@ -201,6 +202,11 @@ impl Recursion {
                 }
             }
         }
+    }
+
+    /// Finds the groups that depend on the subnet of a port's address that came or went, whether a route came or went with it or not.
+    pub fn note_subnet(&mut self, vrf: VrfId, subnet: IpNet) {
+        self.dependents.of_route(vrf, subnet, &mut self.stale);
     }
 
     /// The groups to rewrite, if anything changed since the last call.

@@ -5,7 +5,12 @@ use crate::control::own_routes::OwnRoutes;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::port::{Link, ReversePath};
 use fibcast_fib::{Limits, PortId};
-use ipnet::IpNet;
+use proptest::prelude::*;
+use std::time::Instant;
+
+use crate::control::{Batch, Control, Setup};
+use crate::pipeline::icmp_limit::Limits as IcmpLimits;
+use crate::pipeline::output::Rings;
 
 /// A table with one port, 192.0.2.1/24.
 struct World {
@@ -147,4 +152,123 @@ fn a_copy_has_a_label_of_its_own() {
     let copies: HashSet<GroupLabel> = (0..1_000).map(|vrf| copy_of(GroupLabel(7), VrfId(vrf))).collect();
     assert!(copies.len() == 1_000 && !copies.contains(&GroupLabel(7)));
     assert!(copies.iter().all(|label| !is_own(*label)));
+}
+
+/// A change of the property below: what happens to a table and to the addresses of its two ports.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Put(u64, usize),
+    Announce(usize, u64),
+    Withdraw(usize),
+    /// The operator's addresses on the TAP interface of a port, by the bits of a mask.
+    Addresses(usize, u8),
+}
+
+/// Gateways inside and outside of the subnets, some of them also host routes.
+const GATEWAYS: [&str; 6] = ["192.0.2.9", "10.1.1.9", "10.1.2.9", "10.2.0.9", "203.0.113.1", "10.1.1.1"];
+const PREFIXES: [&str; 8] = [
+    "10.1.1.9/32",
+    "192.0.2.9/32",
+    "10.1.1.0/24",
+    "10.1.0.0/16",
+    "10.0.0.0/8",
+    "203.0.113.0/24",
+    "0.0.0.0/0",
+    "10.2.0.9/32",
+];
+const SUBNETS: [&str; 4] = ["10.1.1.1/24", "10.1.0.1/16", "10.2.0.1/30", "10.0.0.1/8"];
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (1..5u64, 0..GATEWAYS.len()).prop_map(|(label, gateway)| Event::Put(label, gateway)),
+        (0..PREFIXES.len(), 1..5u64).prop_map(|(prefix, label)| Event::Announce(prefix, label)),
+        (0..PREFIXES.len()).prop_map(Event::Withdraw),
+        (0..2usize, 0..16u8).prop_map(|(port, mask)| Event::Addresses(port, mask)),
+    ]
+}
+
+fn two_ports() -> Control {
+    let World { mut ports, .. } = World::new();
+    let mut second = ports[0].clone();
+    second.name = "p1".to_owned();
+    second.mac = Mac([2, 0, 0, 0, 0, 2]);
+    second.link.device = 1;
+    second.addresses = vec!["198.51.100.1/24".parse().unwrap()];
+    ports.push(second);
+    let setup = Setup {
+        ports,
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        limits: Limits { max_routes: 1_000, ..Limits::default() },
+        icmp: IcmpLimits::default(),
+        allow_class_e: false,
+        rings: vec![Rings::default()],
+        counters: Vec::new(),
+    };
+    Control::new(setup, Instant::now()).unwrap()
+}
+
+/// Each group, resolved again from its definition, is what the table has.
+fn assert_as_from_scratch(control: &Control, history: &[Event]) {
+    let mut scratch = Recursion { wanted: control.recursion.wanted.clone(), ..Recursion::default() };
+    scratch.again();
+    let missing = scratch.resolve(&control.ports, &control.fib);
+    assert!(missing.is_empty(), "{history:?}\n{missing:?}");
+}
+
+fn run(control: &mut Control, event: Event, serial: u64) {
+    let now = Instant::now();
+    let batch = |changes| Batch { changes, serial, replaces: false };
+    match event {
+        Event::Put(label, gateway) => control.push(batch(vec![put(label, GATEWAYS[gateway])])),
+        Event::Announce(prefix, label) => control.push(batch(vec![announce(PREFIXES[prefix], label)])),
+        Event::Withdraw(prefix) => {
+            let prefix = PREFIXES[prefix].parse().unwrap();
+            control.push(batch(vec![Change::Withdraw { vrf: VrfId::DEFAULT, prefix }]));
+        }
+        Event::Addresses(port, mask) => {
+            let chosen = SUBNETS.iter().enumerate().filter(|(at, _)| mask & 1 << at != 0);
+            let addresses = chosen.map(|(_, subnet)| subnet.parse().unwrap()).collect();
+            control.set_kernel_addresses(port, addresses, now);
+        }
+    }
+    while control.pending() != 0 {
+        control.turn(now);
+        assert!(control.failure.is_none(), "{event:?}: {:?}", control.failure);
+    }
+    control.turn(now);
+}
+
+fn history(events: &[Event]) {
+    let mut control = two_ports();
+    for label in 1..5 {
+        run(&mut control, Event::Put(label, 0), 1);
+    }
+    for (at, event) in events.iter().enumerate() {
+        run(&mut control, *event, at as u64 + 2);
+        assert_as_from_scratch(&control, &events[..=at]);
+    }
+}
+
+#[test]
+fn a_gateway_behind_a_host_route_by_itself_follows_the_subnets_that_appear_and_disappear() {
+    // 10.1.1.9/32 via 10.1.1.9: the connected subnet of the gateway decides, whatever its length.
+    let host_route = [Event::Put(1, 1), Event::Announce(0, 1)];
+    for subnets in [&[0b0010, 0b0011, 0b0010, 0b1000, 0][..], &[0b1000, 0b1010, 0b1011, 0]] {
+        let addresses = subnets.iter().enumerate().map(|(at, mask)| Event::Addresses(at % 2, *mask));
+        history(&host_route.into_iter().chain(addresses).collect::<Vec<_>>());
+    }
+    // With a route to the same prefix, so that no route comes with the address.
+    history(&[Event::Put(2, 0), Event::Announce(3, 2), host_route[0], host_route[1], Event::Addresses(0, 2)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_changes_groups_are_what_a_resolution_from_scratch_gives(
+        events in prop::collection::vec(event(), 1..25),
+    ) {
+        history(&events);
+    }
 }

@@ -22,7 +22,8 @@ const STEPS: usize = 4_096;
 /// What a resolution depends on.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// Gateways that were looked up, with the length of the matching prefix.
+    /// Gateways that were looked up, with the length of the shortest prefix that may change the answer: that of the longest match, or none
+    /// where any prefix of the gateway may.
     pub gateways: Vec<(IpAddr, Option<u8>)>,
     /// Groups of the routes on the way.
     pub labels: Vec<GroupLabel>,
@@ -85,6 +86,8 @@ impl<'a> Walk<'a> {
         }
         let before = out.hops.len();
         let resolved = self.by_route(gateway, out).or_else(|reason| {
+            // A subnet shorter than the match decides now, and may come, go or be replaced by another one.
+            self.seen.gateways.push((gateway, None));
             let port = connected(gateway, self.vrf, self.ports).ok_or(reason)?;
             self.direct(gateway, port, 1.0, out)
         });

@@ -76,6 +76,8 @@ impl Eal {
         let argv = argv.leak();
         log::start();
         log::forget();
+        // SAFETY: no device is open yet, and no other thread initialises EAL.
+        unsafe { sys::fc_no_defrag() };
         // SAFETY: argv holds `count` mutable NUL-terminated strings and a final NULL, never freed.
         let returned = unsafe { sys::fc_eal_init(count, argv.as_mut_ptr()) };
         if returned < 0 {

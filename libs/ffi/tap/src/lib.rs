@@ -1,11 +1,12 @@
 //! TAP interfaces of the kernel: Ethernet frames read and written through a file descriptor.
 //!
 //! [`Tap::open`] creates an interface, [`setup`] configures addresses and routes by rtnetlink, [`wait`] sleeps until one has a frame,
-//! [`watch`] reports what changes of them. An interface disappears with its [`Tap`]; [`rules`] cleans up what does not.
+//! [`watch`] reports what changes of them, [`veth`] takes segmentation offload from the other end of a veth pair. An interface disappears with its [`Tap`]; [`rules`] cleans up what does not.
 
 mod netlink;
 pub mod rules;
 pub mod setup;
+pub mod veth;
 pub mod watch;
 
 use std::io;

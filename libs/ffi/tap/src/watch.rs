@@ -65,10 +65,7 @@ impl Watch {
                 Received::Lost => events.push(Event::Lost),
                 Received::Messages(messages) => {
                     for message in messages.flatten() {
-                        let link = || {
-                            let Link { index, up, mac, mtu } = Link::read(&message)?;
-                            Some(Event::Link { index, up, mac, mtu })
-                        };
+                        let link = || Link::read(&message).map(event);
                         let deleted = || Link::deleted(&message).map(Event::Deleted);
                         let addresses = || Address::changed(&message).map(Event::Addresses);
                         events.extend(link().or_else(deleted).or_else(addresses));
@@ -77,6 +74,19 @@ impl Watch {
             }
         }
     }
+}
+
+fn event(link: Link) -> Event {
+    let Link { index, up, mac, mtu } = link;
+    Event::Link { index, up, mac, mtu }
+}
+
+/// The state of all interfaces, an [`Event::Link`] each: what to compare with after [`Event::Lost`].
+///
+/// # Errors
+/// The system's error.
+pub fn links() -> io::Result<Vec<Event>> {
+    Kernel::open()?.dump(Link::dump, |message| Link::read(message).map(event))
 }
 
 /// The addresses in use on all interfaces, each with its interface index.

@@ -13,6 +13,7 @@
 //! origins, so another origin's route may use the same label.
 
 mod end_of_table;
+mod links;
 mod objects;
 mod paths;
 mod policy;
@@ -35,7 +36,7 @@ pub use side::Figures;
 use side::{NetChange, Shared, Side, V4, V6, Via};
 
 use super::outlet::{Group, RouteChange};
-use fibcast_netlink::{Definition, Route, Target};
+use fibcast_netlink::{Definition, Message, Route, Target};
 
 /// How long a parked route keeps its last state in the RIB.
 const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,6 +159,33 @@ impl Mirror {
             self.v6.re_evaluate(&gone, true, &mut self.shared);
         }
         self.shared.objects.undefine(id, &mut self.shared.paths, &mut self.ports);
+    }
+
+    /// A notification about an interface of this host, where the sender is as well, or a part of a dump of all of them.
+    pub fn hear_interface(&mut self, message: &Message<'_>) {
+        if let Some(interface) = self.ports.links.hear(message) {
+            self.interface_changed(interface);
+        }
+    }
+
+    /// Notifications about interfaces were lost; all of them are read next, and then [`Self::interfaces_were_read`] is called.
+    pub fn read_interfaces_again(&mut self) {
+        self.ports.links.read_again();
+    }
+
+    /// All interfaces were read.
+    pub fn interfaces_were_read(&mut self) {
+        self.ports.links.all().into_iter().for_each(|interface| self.interface_changed(interface));
+    }
+
+    fn interface_changed(&mut self, interface: u32) {
+        let replaced = self.shared.paths.replace(interface, &self.ports);
+        if !replaced.is_empty() {
+            self.v4.replace(&replaced, &mut self.shared);
+            self.v6.replace(&replaced, &mut self.shared);
+        }
+        self.shared.objects.interface_changed(interface, &mut self.shared.paths, &mut self.ports);
+        replaced.into_values().for_each(|path| self.shared.paths.give_back(path));
     }
 
     /// Number of next hops of a route that exists and is not stale.

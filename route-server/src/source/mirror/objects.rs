@@ -109,6 +109,19 @@ impl Objects {
         self.tidy(id);
     }
 
+    /// The state of an interface has changed: resolves the objects by it, and the groups of these, again.
+    pub fn interface_changed(&mut self, interface: u32, paths: &mut Paths, ports: &mut Ports) {
+        let by_it = |object: &Object| matches!(&object.definition, Some(Definition::Hop(hop)) if hop.interface == interface);
+        let concerned: BTreeSet<u32> = self
+            .all
+            .iter()
+            .filter(|(_, object)| by_it(object))
+            .flat_map(|(id, object)| object.groups.iter().chain([id]))
+            .copied()
+            .collect();
+        concerned.into_iter().for_each(|id| self.resolve(id, paths, ports));
+    }
+
     /// Resolves an object.
     fn resolve(&mut self, id: u32, paths: &mut Paths, ports: &mut Ports) {
         let mut hops = std::mem::take(&mut self.hops);

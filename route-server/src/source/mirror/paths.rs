@@ -39,7 +39,8 @@ impl Equivalent<Content<Box<[PathHop]>>> for Content<&[PathHop]> {
 #[derive(Debug)]
 struct Slot {
     content: Content<Box<[PathHop]>>,
-    group: Arc<Group>,
+    /// Its next hops that are in use; none: no one is.
+    group: Option<Arc<Group>>,
     users: u32,
 }
 
@@ -61,19 +62,17 @@ impl Paths {
             self.again(id);
             return id;
         }
-        let (lead, value) = match lead {
-            Lead::Hops(hops) => (Lead::Hops(hops.into()), value(hops, ports)),
-            Lead::Special(special) => {
-                let value = match special {
-                    Special::Blackhole => GroupValue::Blackhole,
-                    Special::Unreachable => GroupValue::Unreachable,
-                    Special::Prohibit => GroupValue::Prohibit,
-                };
-                (Lead::Special(special), value)
-            }
+        let lead = match lead {
+            Lead::Hops(hops) => Lead::Hops(hops.into()),
+            Lead::Special(special) => Lead::Special(special),
         };
-        let content = Content { lead, metric };
-        let slot = Some(Slot { content: content.clone(), group: Group::new(value), users: 1 });
+        let group = value(&lead, ports).map(Group::new);
+        self.insert(Content { lead, metric }, group)
+    }
+
+    /// A new path, with one reference. It takes the place of an earlier one with this content.
+    fn insert(&mut self, content: Content<Box<[PathHop]>>, group: Option<Arc<Group>>) -> PathId {
+        let slot = Some(Slot { content: content.clone(), group, users: 1 });
         let id = match self.free.pop() {
             Some(id) => {
                 if let Some(place) = self.slots.get_mut(id as usize) {
@@ -103,16 +102,50 @@ impl Paths {
         let Some(slot) = place else { return };
         slot.users -= 1;
         if slot.users == 0 {
-            self.index.remove(&slot.content);
+            if self.index.get(&slot.content) == Some(&id) {
+                self.index.remove(&slot.content);
+            }
             *place = None;
             self.free.push(id);
         }
     }
 
-    /// Group and metric of a path.
+    /// The state of an interface has changed: paths by it whose next hops in use are others now, each with the path that replaces it. The
+    /// caller owns a reference to the latter.
+    pub fn replace(&mut self, interface: u32, ports: &Ports) -> HashMap<PathId, PathId> {
+        let mut replaced = HashMap::new();
+        for id in 0..self.slots.len() as PathId {
+            let Some(Some(slot)) = self.slots.get(id as usize) else { continue };
+            let Lead::Hops(hops) = &slot.content.lead else { continue };
+            // One that was replaced before belongs to routes that the RIB will hear of.
+            let current = self.index.get(&slot.content) == Some(&id);
+            if !current || hops.iter().all(|hop| hop.interface != interface) {
+                continue;
+            }
+            let group = value(&slot.content.lead, ports).map(Group::new);
+            if group != slot.group {
+                let content = slot.content.clone();
+                replaced.insert(id, self.insert(content, group));
+            }
+        }
+        replaced
+    }
+
+    /// The path that has replaced this one, or itself.
+    pub fn current(&self, id: PathId) -> PathId {
+        let slot = self.slots.get(id as usize).and_then(Option::as_ref);
+        slot.and_then(|slot| self.index.get(&slot.content)).copied().unwrap_or(id)
+    }
+
+    /// Group and metric of a path; none: no next hop is in use.
     pub fn get(&self, id: PathId) -> Option<(Arc<Group>, u32)> {
         let slot = self.slots.get(id as usize)?.as_ref()?;
-        Some((slot.group.clone(), slot.content.metric))
+        Some((slot.group.clone()?, slot.content.metric))
+    }
+
+    /// Whether one of its next hops is in use, or it needs none.
+    pub fn is_usable(&self, id: PathId) -> bool {
+        self.slots.get(id as usize).and_then(Option::as_ref).is_some_and(|slot| slot.group.is_some())
     }
 
     /// Number of next hops of a path.
@@ -129,11 +162,19 @@ impl Paths {
     }
 }
 
-fn value(hops: &[PathHop], ports: &Ports) -> GroupValue {
+/// What the RIB gets: the next hops that are in use. None: there is none.
+fn value(lead: &Lead<Box<[PathHop]>>, ports: &Ports) -> Option<GroupValue> {
+    let hops = match lead {
+        Lead::Special(Special::Blackhole) => return Some(GroupValue::Blackhole),
+        Lead::Special(Special::Unreachable) => return Some(GroupValue::Unreachable),
+        Lead::Special(Special::Prohibit) => return Some(GroupValue::Prohibit),
+        Lead::Hops(hops) => hops,
+    };
+    let in_use = ports.in_use(hops);
     let hop = |hop: &PathHop| HopValue {
         gateway: hop.gateway,
         port: hop.port.and_then(|port| ports.name(port).cloned()),
         weight: hop.weight,
     };
-    GroupValue::Hops(hops.iter().map(hop).collect())
+    (!in_use.is_empty()).then(|| GroupValue::Hops(in_use.iter().map(hop).collect()))
 }

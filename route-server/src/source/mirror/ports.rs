@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 
+use super::links::Links;
 use super::policy::{MAX_HOPS, Policy, Skip};
 use fibcast_netlink::Hop;
 
@@ -20,6 +21,10 @@ pub struct PathHop {
     pub port: Option<u16>,
     /// Share of flows.
     pub weight: u16,
+    /// Number of the interface on the sender's host; 0: none.
+    pub interface: u32,
+    /// The gateway is on the interface's link, whatever its subnets are.
+    pub onlink: bool,
 }
 
 /// Finds ports by the numbers of interfaces.
@@ -30,6 +35,8 @@ pub struct Ports {
     by_interface: BTreeMap<String, u16>,
     /// What was found before.
     known: BTreeMap<u32, Option<u16>>,
+    /// The state of interfaces, if the sender is on this host.
+    pub links: Links,
 }
 
 impl Ports {
@@ -92,18 +99,22 @@ impl Ports {
         if out.is_empty() {
             return Err(first.unwrap_or(Skip::NoGateway));
         }
-        if out.len() > 1 {
-            out.sort_unstable();
-            // Interfaces that are not in `ports` cannot be told apart here; the neighbor keeps the share of both.
-            out.dedup_by(|next, kept| {
-                let same = (next.gateway, next.port) == (kept.gateway, kept.port);
-                if same {
-                    kept.weight = kept.weight.saturating_add(next.weight);
-                }
-                same
-            });
-        }
+        out.sort_unstable();
         Ok(())
+    }
+
+    /// Of a sorted list, the next hops whose interface is running, each once.
+    pub fn in_use(&self, hops: &[PathHop]) -> Vec<PathHop> {
+        let mut in_use: Vec<PathHop> = hops.iter().filter(|hop| self.links.is_alive(hop)).copied().collect();
+        // Interfaces that are not in `ports` cannot be told apart here; the neighbor keeps the share of both.
+        in_use.dedup_by(|next, kept| {
+            let same = (next.gateway, next.port) == (kept.gateway, kept.port);
+            if same {
+                kept.weight = kept.weight.saturating_add(next.weight);
+            }
+            same
+        });
+        in_use
     }
 
     fn one(&mut self, hop: &Hop, several: bool) -> Result<PathHop, Skip> {
@@ -130,7 +141,8 @@ impl Ports {
             None => None,
             Some(reason) => Some(self.find(hop.interface).ok_or(reason)?),
         };
-        Ok(PathHop { gateway, port, weight: hop.weight.max(1) })
+        let (interface, onlink) = (hop.interface, hop.onlink);
+        Ok(PathHop { gateway, port, weight: hop.weight.max(1), interface, onlink })
     }
 }
 
@@ -198,7 +210,7 @@ mod tests {
         let word = |hop: &PathHop| {
             (hop.gateway.map_or_else(String::new, |g| g.to_string()), name(hop.port), hop.weight)
         };
-        out.iter().map(word).collect()
+        ports.in_use(&out).iter().map(word).collect()
     }
 
     #[test]
@@ -246,7 +258,8 @@ mod tests {
     #[test]
     fn the_same_neighbor_over_two_unknown_interfaces_is_one_hop_with_both_weights() {
         let mut out = Vec::new();
-        ports(&[]).usable(&[hop(Some("192.0.2.1"), 7), hop(Some("192.0.2.1"), 8)], &mut out).unwrap();
-        assert_eq!(out.iter().map(|h| h.weight).collect::<Vec<_>>(), [2]);
+        let mut ports = ports(&[]);
+        ports.usable(&[hop(Some("192.0.2.1"), 7), hop(Some("192.0.2.1"), 8)], &mut out).unwrap();
+        assert_eq!(ports.in_use(&out).iter().map(|h| h.weight).collect::<Vec<_>>(), [2]);
     }
 }

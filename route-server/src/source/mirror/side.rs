@@ -116,13 +116,17 @@ impl Shared {
     fn target(&self, via: Via) -> Option<PathId> {
         match via {
             Via::Gone => Some(NONE),
-            Via::Path(path) => Some(path),
+            Via::Path(path) => Some(self.usable(path)),
             Via::Object(id) => match self.objects.resolved(id) {
-                Resolved::Path(path) => Some(path),
+                Resolved::Path(path) => Some(self.usable(path)),
                 Resolved::Unusable(_) => Some(NONE),
                 Resolved::Unknown => None,
             },
         }
+    }
+
+    fn usable(&self, path: PathId) -> PathId {
+        if self.paths.is_usable(path) { path } else { NONE }
     }
 }
 
@@ -219,7 +223,8 @@ impl<K: Destination> Side<K> {
             entry.stale = true;
             // Ids of objects have no meaning any more.
             if let Via::Object(_) = entry.via {
-                let via = if entry.in_rib == NONE { Via::Gone } else { Via::Path(entry.in_rib) };
+                let in_rib = shared.paths.current(entry.in_rib);
+                let via = if in_rib == NONE { Via::Gone } else { Via::Path(in_rib) };
                 if let Via::Path(path) = via {
                     shared.paths.again(path);
                 }
@@ -259,6 +264,19 @@ impl<K: Destination> Side<K> {
         for (key, entry) in self.map.iter_mut().filter(|(_, e)| concerned(e) && !e.waits) {
             entry.waits = true;
             self.waiting.push_back(*key);
+        }
+    }
+
+    /// Moves routes to the paths that replace theirs.
+    pub fn replace(&mut self, replaced: &HashMap<PathId, PathId>, shared: &mut Shared) {
+        for (key, entry) in &mut self.map {
+            let Via::Path(path) = entry.via else { continue };
+            let Some(&new) = replaced.get(&path) else { continue };
+            shared.paths.again(new);
+            shared.give_back(std::mem::replace(&mut entry.via, Via::Path(new)));
+            if !std::mem::replace(&mut entry.waits, true) {
+                self.waiting.push_back(*key);
+            }
         }
     }
 

@@ -271,3 +271,145 @@ fn random_messages_leave_the_rib_with_what_the_sender_has() {
         assert_eq!(world.mirror.figures().live, expected.len() as u64);
     }
 }
+
+/// `RTM_NEWLINK` or `RTM_DELLINK` of an interface, or `RTM_NEWADDR` or `RTM_DELADDR` of its subnet.
+fn link(world: &mut World, kind: u16, index: u32, flags: u32) {
+    let body = [0, index, flags, 0].map(u32::to_ne_bytes).concat();
+    interface(world, &wire::message(kind, 0, &body));
+}
+
+fn address(world: &mut World, kind: u16, index: u32, subnet: &str) {
+    let subnet: IpNet = subnet.parse().unwrap();
+    let (family, octets) = match subnet.addr() {
+        std::net::IpAddr::V4(a) => (2, a.octets().to_vec()),
+        std::net::IpAddr::V6(a) => (10, a.octets().to_vec()),
+    };
+    let mut body = vec![family, subnet.prefix_len(), 0, 0];
+    body.extend(index.to_ne_bytes());
+    body.extend(wire::attribute(1, &octets));
+    interface(world, &wire::message(kind, 0, &body));
+}
+
+fn interface(world: &mut World, bytes: &[u8]) {
+    let message = Messages::new(bytes).next().unwrap().unwrap();
+    world.mirror.hear_interface(&message);
+}
+
+const RUNNING: u32 = 0x41;
+
+/// Routes by two next hops on interface 3 and one on interface 4: of their own, or by an object.
+fn by_two_interfaces() -> World {
+    let mut world = World::new();
+    let member = |id, via, index| {
+        let mut body = [vec![2, 0, 0, 0], vec![0; 4], wire::attribute(1, &u32::to_ne_bytes(id))].concat();
+        let gateway: std::net::Ipv4Addr = via;
+        body.extend(wire::attribute(6, &gateway.octets()));
+        body.extend(wire::attribute(5, &u32::to_ne_bytes(index)));
+        wire::message(kind::NEW_NEXTHOP, 0, &body)
+    };
+    world.hear(&[
+        member(1, "192.0.2.1".parse().unwrap(), 3),
+        member(2, "203.0.113.1".parse().unwrap(), 4),
+        wire::group(10, &[(1, 1), (2, 1)]),
+        wire::route_by("10.0.0.0/8", 10),
+        wire::route_by("11.0.0.0/8", 2),
+    ]);
+    let route = |prefix, hops: &[(&str, u32)]| {
+        let hop = |(via, index): &(&str, u32)| {
+            let gateway = wire::gateway(via);
+            let length = 8 + gateway.len() as u16;
+            [&length.to_ne_bytes()[..], &[0, 0], &index.to_ne_bytes(), &gateway].concat()
+        };
+        let hops: Vec<u8> = hops.iter().flat_map(hop).collect();
+        wire::route_of(kind::NEW_ROUTE, prefix, 254, 1, &[wire::attribute(9, &hops)])
+    };
+    world.hear(&[
+        route("12.0.0.0/8", &[("192.0.2.1", 3), ("203.0.113.1", 4)]),
+        route("13.0.0.0/8", &[("203.0.113.1", 4)]),
+        route("14.0.0.0/8", &[("192.0.2.1", 3)]),
+    ]);
+    assert_eq!(world.tell(), 5);
+    world
+}
+
+const BOTH: [&str; 5] =
+    ["192.0.2.1, 203.0.113.1", "203.0.113.1", "192.0.2.1, 203.0.113.1", "203.0.113.1", "192.0.2.1"];
+const ONE_LEFT: [&str; 5] = ["192.0.2.1", "-", "192.0.2.1", "-", "192.0.2.1"];
+
+fn all(world: &World) -> [&str; 5] {
+    ["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8", "13.0.0.0/8", "14.0.0.0/8"].map(|prefix| world.via(prefix))
+}
+
+#[test]
+fn next_hops_of_an_interface_that_is_not_running_are_left_out_until_it_is() {
+    let mut world = by_two_interfaces();
+    link(&mut world, kind::NEW_LINK, 3, RUNNING);
+    link(&mut world, kind::NEW_LINK, 4, RUNNING);
+    address(&mut world, kind::NEW_ADDRESS, 4, "203.0.113.0/24");
+    assert_eq!((world.tell(), all(&world)), (0, BOTH));
+    type Take = fn(&mut World);
+    let events: [(Take, Take); 4] = [
+        (|w| link(w, kind::NEW_LINK, 4, 1), |w| link(w, kind::NEW_LINK, 4, RUNNING)),
+        (|w| link(w, kind::NEW_LINK, 4, 0), |w| link(w, kind::NEW_LINK, 4, RUNNING)),
+        (
+            |w| address(w, kind::DEL_ADDRESS, 4, "203.0.113.0/24"),
+            |w| address(w, kind::NEW_ADDRESS, 4, "203.0.113.0/24"),
+        ),
+        (|w| link(w, kind::DEL_LINK, 4, 0), |w| link(w, kind::NEW_LINK, 4, RUNNING)),
+    ];
+    for (take, give) in events {
+        take(&mut world);
+        assert_eq!((world.tell(), all(&world)), (4, ONE_LEFT));
+        // The sender may say the same again meanwhile.
+        world.hear(&[wire::route_by("10.0.0.0/8", 10)]);
+        assert_eq!((world.tell(), all(&world)), (0, ONE_LEFT));
+        give(&mut world);
+        assert_eq!((world.tell(), all(&world)), (4, BOTH));
+    }
+    assert_eq!(world.mirror.shared.paths.len(), 3, "no path is left over");
+}
+
+#[test]
+fn what_the_sender_says_of_a_dead_interface_counts_once_that_is_back() {
+    let mut world = by_two_interfaces();
+    link(&mut world, kind::NEW_LINK, 4, 0);
+    world.tell();
+    // It takes one route away, and gives another one both next hops.
+    world.hear(&[wire::withdrawal("13.0.0.0/8"), wire::route_by("14.0.0.0/8", 10)]);
+    assert_eq!((world.tell(), all(&world)), (1, ONE_LEFT));
+    link(&mut world, kind::NEW_LINK, 4, RUNNING);
+    world.tell();
+    assert_eq!(all(&world), [BOTH[0], BOTH[1], BOTH[2], "-", BOTH[0]]);
+}
+
+#[test]
+fn an_on_link_gateway_and_an_unknown_interface_do_not_depend_on_subnets() {
+    let mut world = by_two_interfaces();
+    world.hear(&[wire::route_with_flag("15.0.0.0/8", "198.51.100.1", 4)]);
+    address(&mut world, kind::NEW_ADDRESS, 4, "198.51.100.0/24");
+    address(&mut world, kind::DEL_ADDRESS, 4, "198.51.100.0/24");
+    // No address of interface 3 was ever seen, so none is missed.
+    link(&mut world, kind::NEW_LINK, 3, RUNNING);
+    world.tell();
+    assert_eq!((all(&world), world.via("15.0.0.0/8")), (BOTH, "198.51.100.1"));
+}
+
+#[test]
+fn after_lost_notifications_what_is_not_read_again_is_gone() {
+    let mut world = by_two_interfaces();
+    for index in [3, 4] {
+        link(&mut world, kind::NEW_LINK, index, RUNNING);
+    }
+    address(&mut world, kind::NEW_ADDRESS, 3, "192.0.2.0/24");
+    world.mirror.read_interfaces_again();
+    link(&mut world, kind::NEW_LINK, 3, RUNNING);
+    address(&mut world, kind::NEW_ADDRESS, 3, "192.0.2.0/24");
+    world.mirror.interfaces_were_read();
+    world.tell();
+    assert_eq!(all(&world), ONE_LEFT);
+    // A restart of the sender keeps what the RIB has, and follows on.
+    world.mirror.begin();
+    link(&mut world, kind::NEW_LINK, 4, RUNNING);
+    world.tell();
+    assert_eq!(all(&world)[2..], BOTH[2..]);
+}

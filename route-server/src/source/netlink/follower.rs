@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fibcast_netlink::{Malformed, Message, NextHop, Route, Target, flag, kind};
+use fibcast_netlink::{Link, Malformed, Message, NextHop, Route, Target, flag, kind};
 use ipnet::IpNet;
 
 use crate::source::limit::Limit;
@@ -27,6 +27,8 @@ pub struct Follower {
     whole: bool,
     /// A change that messages alone cannot follow: dump again soon.
     doubt: bool,
+    /// Whether interfaces were running when they were last heard of.
+    running: BTreeMap<u32, bool>,
     /// Several routes with the same prefix and metric were seen.
     queues: bool,
     messages: u64,
@@ -48,6 +50,7 @@ impl Follower {
             log: Limit::default(),
             whole: false,
             doubt: false,
+            running: BTreeMap::new(),
             queues: false,
             messages: 0,
             malformed: 0,
@@ -115,11 +118,16 @@ impl Follower {
                 self.mirrors.values_mut().for_each(|mirror| mirror.undefine(id, true));
             }
             // IPv4 routes over a link that goes down, or from a deleted address, are removed without a notification.
-            kind::DEL_LINK | kind::DEL_ADDRESS => self.doubt = true,
+            kind::DEL_ADDRESS => self.doubt = true,
+            kind::DEL_LINK => {
+                self.doubt = true;
+                Link::deleted(message).map(|link| self.running.remove(&link));
+            }
             kind::NEW_LINK => {
-                let up = message.body.get(8..12).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
-                // IFF_UP and IFF_RUNNING (netdevice(7)).
-                self.doubt |= up.is_some_and(|flags| flags & 0x41 != 0x41);
+                if let Some(link) = Link::read(message) {
+                    let before = self.running.insert(link.index, link.running);
+                    self.doubt |= before.unwrap_or(true) != link.running;
+                }
             }
             _ => {}
         }

@@ -79,7 +79,8 @@ fn router(flags: u8) -> Router {
     };
     let counters = Arc::new(WorkerCounters::new(setup.ports.len()));
     setup.counters = vec![counters.clone()];
-    let facts: Vec<PortFacts> = setup.ports.iter().map(PortSetup::facts).collect();
+    let facts: Vec<PortFacts> =
+        setup.ports.iter().map(|port| PortFacts { partial_checksums: true, ..port.facts() }).collect();
     let rings = setup.rings.first().cloned().unwrap_or_default();
     let mut control = Control::new(setup, now).expect("a good setup");
     let (rx, tx) =
