@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use fibcast_netlink::{Hop, Route, Writer, kind};
-use fibcast_route_server::source::fpm::{Receiver, Rules};
+use fibcast_route_server::source::fpm::{Receiver, Rules, Sentinel};
 use fibcast_route_server::source::mirror::{How, Policy};
 use ipnet::Ipv4Net;
 
@@ -45,13 +45,13 @@ fn main() {
         policy: Policy { vrfs: [(254, 0)].into(), ..Policy::default() },
         how: How::Either,
         quiet: Duration::from_secs(5),
-        sentinel: "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".parse().unwrap(),
+        sentinel: Sentinel::default(),
         hold: None,
     };
     let mut receiver = Receiver::new("bench", rules);
     for (what, stream) in [("first table", &table), ("sent again", &table), ("updates", &updates)] {
         if what != "updates" {
-            receiver.connected(Instant::now());
+            receiver.connected(Instant::now(), 1);
         }
         let begin = Instant::now();
         let mut changes = 0;

@@ -112,17 +112,20 @@ impl Checked {
 /// # Errors
 /// [`ConfigError`] with file, line and key of what is wrong.
 pub fn read(path: &Path) -> Result<Checked, ConfigError> {
-    check(load(path)?)
+    let loaded = load(path)?;
+    let checked = check(&loaded)?;
+    source::check_content(&loaded, &checked.sources)?;
+    Ok(checked)
 }
 
-fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
+fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
-    config.node.check(&loaded)?;
+    config.node.check(loaded)?;
     let listen = config.node.listen.iter().copied();
-    config.tls.check(&loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
-    config.tls.check_lists(&loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
-    config.limits.check(&loaded)?;
-    Security::check(&config.tls, &config.node.name, &loaded)?;
+    config.tls.check(loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
+    config.tls.check_lists(loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
+    config.limits.check(loaded)?;
+    Security::check(&config.tls, &config.node.name, loaded)?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
@@ -131,8 +134,8 @@ fn check(loaded: Loaded<Config>) -> Result<Checked, ConfigError> {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);
         return Err(loaded.error(&["rib".into(), "origin_lease_ms".into()], reason));
     }
-    config.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(&loaded))?;
-    peer::check(&loaded, &config.peer, &config.node, &config.tls)?;
-    let sources = source::check(&loaded, &config.source)?;
+    config.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
+    peer::check(loaded, &config.peer, &config.node, &config.tls)?;
+    let sources = source::check(loaded, &config.source)?;
     Ok(Checked { config: config.clone(), sources })
 }

@@ -13,10 +13,11 @@
 //! Large work (an origin's first copy, the loss of an origin) waits in a queue, of which a turn takes a slice of some milliseconds, so that
 //! heartbeats and clients never wait for a million routes.
 //!
-//! `role` is the node's interface, `peers` holds the peers' catalogs, `remote_origins` the origins of other servers with their eligibility,
-//! `queue` the waiting work, `acknowledge` what hosts have installed.
+//! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins`
+//! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed.
 
 mod acknowledge;
+mod liveness;
 mod peers;
 mod queue;
 mod remote_origins;
@@ -45,6 +46,7 @@ use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report};
+use liveness::Liveness;
 use queue::{Queue, Work};
 use remote_origins::RemoteOrigin;
 
@@ -58,14 +60,6 @@ const PRESENCE: &str = "";
 /// Why a route server must stop.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// A source failed before the end of its table.
-    #[error("source {origin:?}: {reason}")]
-    Source {
-        /// Its origin.
-        origin: String,
-        /// Its error.
-        reason: String,
-    },
     /// A table refused a batch.
     #[error("the {table} table refused a batch: {error}")]
     Table {
@@ -100,6 +94,7 @@ struct Source {
     report: Option<Report>,
     /// What its routing daemon was told about its routes.
     told: Told,
+    liveness: Liveness,
 }
 
 /// A route server that this one is registered with.
@@ -223,6 +218,7 @@ impl Engine {
                 error: None,
                 report: None,
                 told: Told::default(),
+                liveness: Liveness::default(),
             });
         }
         Ok(engine)
@@ -301,7 +297,8 @@ impl Engine {
     /// Handles an event of a source.
     ///
     /// # Errors
-    /// A source failed before the end of its table, or a table refused a batch: the server must stop.
+    /// A table refused a batch: the server must stop. A source's failure is its own: its state says so, its origin is stale, and without
+    /// the end of its table the server is not ready before the time limit.
     pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
         let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
         match message.event {
@@ -320,21 +317,23 @@ impl Engine {
                 }
             }
             // A live source reaches it again after each session; readiness does not change.
-            Event::EndOfTable if source.end_of_table => {}
+            Event::EndOfTable | Event::Quiet if source.end_of_table => {}
             // An incomplete table does not count as complete before the time limit.
-            Event::EndOfTable if source.gate.is_stopped() => {}
-            Event::EndOfTable => {
+            Event::EndOfTable | Event::Quiet if source.gate.is_stopped() => {}
+            Event::EndOfTable | Event::Quiet => {
                 (source.end_of_table, source.whole) = (true, true);
                 let routes = source.table.counts().routes();
                 tracing::info!("source {:?}: end of table, {routes} routes", source.name);
                 self.announce = true;
                 self.origins.ready(now, source.id).map_err(rib_error)?;
             }
-            Event::Failed(reason) if !source.whole => {
-                return Err(EngineError::Source { origin: source.name.clone(), reason });
-            }
             Event::Failed(reason) => {
-                tracing::error!("source {:?}: {reason}; keeping its routes", source.name);
+                let routes = source.table.counts().routes();
+                let end = if source.end_of_table { "" } else { "before the end of its table, " };
+                tracing::error!(
+                    "source {:?}: failed {end}keeping its {routes} routes: {reason}",
+                    source.name
+                );
                 source.error = Some(reason);
             }
             Event::Finished => source.finished = true,
@@ -344,8 +343,12 @@ impl Engine {
     }
 
     fn slice(&mut self, now: Duration) -> Option<Vec<(u32, IpNet)>> {
-        let Self { queue, remotes, .. } = self;
-        queue.slice(SLICE, |id| remotes.get(&id).map(|other| &other.table), now)
+        let Self { queue, sources, remotes, .. } = self;
+        let table = |id| {
+            let own = sources.iter().find(|source| source.id == id).map(|source| &source.table);
+            own.or_else(|| remotes.get(&id).map(|other| &other.table))
+        };
+        queue.slice(SLICE, table, now)
     }
 
     /// Readiness waits for all sources, all origins known to peers, and all peers' neighbors, but at most for the time limit.
@@ -400,7 +403,7 @@ impl Engine {
 
 /// All origins with eligible routes.
 fn contenders<'t>(sources: &'t [Source], remotes: &'t BTreeMap<OriginId, RemoteOrigin>) -> Contenders<'t> {
-    let of_own = sources.iter().map(|s| Contender { id: s.id, stale: false, table: &s.table });
+    let of_own = sources.iter().map(|s| Contender { id: s.id, stale: s.liveness.stale, table: &s.table });
     let of_remotes = remotes.iter().filter_map(|(id, other)| {
         Some(Contender { id: *id, stale: other.eligibility.is_stale()?, table: &other.table })
     });

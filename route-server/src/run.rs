@@ -20,10 +20,12 @@ use fibcast_sync_proto::node::Node;
 use crate::config::Checked;
 use crate::engine::{Engine, EngineError};
 use crate::operator::{self, Asking, Question};
-use crate::source::{self, Message, Outlet, QUEUE};
+use crate::source::{self, Acknowledger, Message, Outlet, QUEUE};
 
 /// Time for sources in one turn.
 const SOURCES: Duration = Duration::from_millis(5);
+/// Pause before an acknowledgement is offered to a busy source again.
+const OFFER_AGAIN: Duration = Duration::from_millis(5);
 
 /// Runs until it is asked to stop.
 ///
@@ -53,10 +55,10 @@ pub fn run(checked: &Checked) -> Result<(), Failure> {
     .map_err(|error| Failure::work(format!("signals: {error}")))?;
 
     let (to, from_sources) = bounded(QUEUE);
-    let threads = start_sources(checked, &to, &wake, &stop)?;
+    let (threads, acknowledgers) = start_sources(checked, &to, &wake, &stop)?;
     drop(to);
     // The host drops the channel's end that a source may wait for.
-    let outcome = serve(checked, &mut shell, from_sources, questions, &stop);
+    let outcome = serve(checked, &mut shell, from_sources, acknowledgers, questions, &stop);
     stop.store(true, Ordering::Release);
     for thread in threads {
         // A panic of a source was logged already.
@@ -77,7 +79,7 @@ pub fn embed(
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let (_asking, questions) = Asking::new(Arc::new(|| ()));
-    serve(checked, shell, from_sources, questions, stop)
+    serve(checked, shell, from_sources, Vec::new(), questions, stop)
 }
 
 /// Runs the loop until it is asked to stop, or the engine fails.
@@ -85,6 +87,7 @@ fn serve(
     checked: &Checked,
     shell: &mut Shell,
     from_sources: Receiver<Message>,
+    acknowledgers: Vec<(usize, Acknowledger)>,
     questions: Receiver<Question>,
     stop: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
@@ -96,6 +99,7 @@ fn serve(
     shell.set_servers(checked.config.peer.iter().map(|peer| peer.address.clone()).collect());
     let mut host = RouteServer {
         from_sources,
+        acknowledgers,
         questions,
         watchers: Watchers::default(),
         waker: shell.waker(),
@@ -115,18 +119,26 @@ fn start_sources(
     to: &crossbeam_channel::Sender<Message>,
     wake: &Arc<dyn Fn() + Send + Sync>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, Failure> {
-    let start = |(at, plan): (usize, &crate::config::SourcePlan)| {
-        let outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
-        source::start(plan.kind.clone(), outlet)
-            .map_err(|error| Failure::work(format!("source {:?}: {error}", plan.origin)))
-    };
-    checked.sources.iter().enumerate().map(start).collect()
+) -> Result<(Vec<JoinHandle<()>>, Vec<(usize, Acknowledger)>), Failure> {
+    let (mut threads, mut acknowledgers) = (Vec::new(), Vec::new());
+    for (at, plan) in checked.sources.iter().enumerate() {
+        let failed = |error| Failure::work(format!("source {:?}: {error}", plan.origin));
+        let mut outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
+        if checked.config.acknowledge.is_some() && plan.kind.acknowledges() {
+            let (acknowledger, acknowledgements) = source::acknowledgements().map_err(failed)?;
+            acknowledgers.push((at, acknowledger));
+            outlet = outlet.with_acknowledgements(acknowledgements);
+        }
+        threads.push(source::start(plan.kind.clone(), outlet).map_err(failed)?);
+    }
+    Ok((threads, acknowledgers))
 }
 
 /// The part of the event loop besides the node.
 struct RouteServer {
     from_sources: Receiver<Message>,
+    /// Of the sources that tell their routing daemons what is installed.
+    acknowledgers: Vec<(usize, Acknowledger)>,
     questions: Receiver<Question>,
     watchers: Watchers,
     waker: ShellWaker,
@@ -148,7 +160,8 @@ impl Host<Engine> for RouteServer {
         if let Some(error) = node.role_mut().take_failure() {
             self.fail(error);
         }
-        self.watchers.turn(now, node.role().fib())
+        let more = self.acknowledge(now, node.role_mut());
+        more.into_iter().chain(self.watchers.turn(now, node.role().fib())).min()
     }
 }
 
@@ -157,6 +170,21 @@ impl RouteServer {
     fn fail(&mut self, error: EngineError) {
         self.failure.get_or_insert(error);
         self.stop.store(true, Ordering::Release);
+    }
+
+    /// Tells sources what is installed. None of them is waited for: what there is no room for is offered again at the returned time.
+    fn acknowledge(&self, now: Duration, engine: &mut Engine) -> Option<Duration> {
+        let mut again = None;
+        for (source, to) in &self.acknowledgers {
+            while to.has_room() {
+                let Some(acknowledgement) = engine.poll_acknowledged(*source) else { break };
+                to.send(acknowledgement);
+            }
+            if !to.has_room() {
+                again = Some(now + OFFER_AGAIN);
+            }
+        }
+        again
     }
 
     /// Handles source events for a while.

@@ -83,36 +83,51 @@ fn mrt_source(folder: &Folder) -> String {
 }
 
 #[test]
-fn a_truncated_table_ends_the_start_with_file_and_byte() {
+fn a_truncated_table_is_a_failure_of_its_source_alone_with_file_and_byte() {
     let folder = Folder::new();
     let table = mrt_table(&[("10.0.0.0/8", "192.0.2.1"), ("10.1.0.0/16", "192.0.2.1")]);
     folder.write("table.mrt", &table[..table.len() - 4]);
-    let (code, text) = refused(&folder, &mrt_source(&folder));
-    assert_eq!(code, 1);
-    assert!(text.starts_with("source \"bgp\": table.mrt: at byte "), "{text}");
-    assert!(text.contains("the file is truncated: expected "), "{text}");
+    let routes = folder.write("routes", "10.0.0.0/8 via 192.0.2.9\n");
+    let good = format!("[[source]]\norigin = \"static\"\nkind = \"static\"\npath = {routes:?}\n");
+    folder.config("rs", None, &(mrt_source(&folder) + &good));
+    let server = common::Server::start(&folder, "rs");
+    let status = server.until("the source has failed", |status| status.sources[0].state == "failed");
+    let error = status.sources[0].last_error.clone().unwrap();
+    assert!(
+        error.contains("table.mrt: at byte ") && error.contains("the file is truncated: expected "),
+        "{error}"
+    );
+    assert!(!status.ready, "its table is incomplete");
+    server.until("the other source goes on", |status| status.sources[1].end_of_table);
+    assert!(
+        server.routes().contains(&"10.0.0.0/8 via 192.0.2.9 of static".to_owned()),
+        "{:?}",
+        server.routes()
+    );
 }
 
 #[test]
-fn a_table_that_is_no_mrt_ends_the_start_with_what_was_expected() {
+fn a_table_that_is_no_mrt_is_refused_with_what_was_expected() {
     let folder = Folder::new();
     folder.write("table.mrt", "this is no routing table, whatever its name may be");
     let (code, text) = refused(&folder, &mrt_source(&folder));
-    assert_eq!(code, 1);
+    assert_eq!(code, 2);
     assert!(
-        text.starts_with("source \"bgp\": table.mrt: at byte 8: expected an MRT record length"),
+        text.starts_with("rs.toml:7: source[0].path: table.mrt: at byte 8: expected an MRT record length"),
         "{text}"
     );
 }
 
 #[test]
-fn a_wrong_line_among_static_routes_ends_the_start_with_its_number() {
+fn a_wrong_line_among_static_routes_is_refused_with_its_number() {
     let folder = Folder::new();
     let routes = folder.write("routes", "10.0.0.0/8 via 192.0.2.1\n10.0.0.0/8 via somewhere\n");
     let source = format!("[[source]]\norigin = \"static\"\nkind = \"static\"\npath = {routes:?}\n");
     let (code, text) = refused(&folder, &source);
-    assert_eq!(code, 1);
-    assert_eq!(text, "source \"static\": routes:2: expected the address of a next hop, found \"somewhere\"");
+    assert_eq!(code, 2);
+    let expected =
+        "rs.toml:7: source[0].path: routes:2: expected the address of a next hop, found \"somewhere\"";
+    assert_eq!(text, expected);
 }
 
 #[test]

@@ -12,7 +12,9 @@ fn files(folder: &Path, node: &str) {
     std::fs::create_dir_all(&pki).unwrap();
     std::fs::create_dir_all(folder.join("var/lib/fibcast")).unwrap();
     std::fs::write(folder.join("etc/fibcast/routes.txt"), "").unwrap();
-    std::fs::write(folder.join("var/lib/fibcast/rib.mrt.gz"), "").unwrap();
+    let mut table = fibcast_mrt::Writer::new(Vec::new());
+    table.peer_index(1, "", [192, 0, 2, 1].into()).unwrap();
+    std::fs::write(folder.join("var/lib/fibcast/rib.mrt.gz"), table.into_inner()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

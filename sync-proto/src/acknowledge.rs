@@ -116,6 +116,13 @@ pub struct NodeState {
     session: Option<SessionId>,
 }
 
+impl NodeState {
+    /// The session by which it is active here.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+}
+
 /// Events for the owner's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcknowledgeEvent {
@@ -143,6 +150,7 @@ pub struct Acknowledge {
     nodes: BTreeMap<String, NodeState>,
     /// Nothing is acknowledged before; none before the first call.
     settled_at: Option<Duration>,
+    settled: bool,
     /// Serial of the table.
     serial: u64,
     acknowledged: u64,
@@ -163,6 +171,7 @@ impl Acknowledge {
             policy,
             nodes: BTreeMap::new(),
             settled_at: None,
+            settled: false,
             serial: 0,
             acknowledged: 0,
             waiting: VecDeque::new(),
@@ -176,6 +185,11 @@ impl Acknowledge {
     /// Its policy.
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Whether it has been advanced.
+    pub fn has_started(&self) -> bool {
+        self.settled_at.is_some()
     }
 
     /// The last acknowledged serial.
@@ -210,7 +224,7 @@ impl Acknowledge {
 
     /// A session for the table has a client that activated, installed, deactivated or is gone.
     pub fn handle_session(&mut self, now: Duration, report: &SessionReport) {
-        let settled = self.is_settled(now);
+        let settled = self.settled_at.is_some_and(|at| now >= at);
         let mine = |node: &NodeState| node.session == Some(report.session);
         match report.change {
             SessionChange::Activated { empty } => {
@@ -249,13 +263,14 @@ impl Acknowledge {
         }
     }
 
-    /// Processes what was reported and what is due. `serial` is the table's. True if the acknowledged serial has grown.
+    /// Processes what was reported and what is due. `serial` is the table's. True if the acknowledged serial has grown. The first call is the
+    /// start: when clients may use the table, not before.
     pub fn advance(&mut self, now: Duration, serial: u64) -> bool {
-        let settled = self.is_settled(now);
+        self.settled = now >= *self.settled_at.get_or_insert(now + self.policy.grace);
         let before = self.acknowledged;
         self.note(now, serial);
         self.expire(now);
-        if settled {
+        if self.settled {
             self.acknowledged = self.acknowledged.max(self.floor().min(self.serial));
         }
         self.time_out(now);
@@ -272,21 +287,15 @@ impl Acknowledge {
 
     /// When [`Self::advance`] is due without other input.
     pub fn next_timeout(&self) -> Option<Duration> {
-        let settled = self.settled_at.filter(|_| !self.waiting.is_empty());
+        // Until then a serial that waits may wait for the end of the start alone.
+        let settled = self.settled_at.filter(|_| !self.settled && !self.waiting.is_empty());
         let lost = self.nodes.values().filter_map(|node| match node.standing {
             Standing::Lost(since) => Some(since + self.policy.grace),
             _ => None,
         });
         let late = self.waiting.iter().find(|(_, serial)| *serial > self.overdue);
         let late = late.and_then(|(since, _)| Some(*since + self.policy.timeout?));
-        // Once nothing is held back by the start, that time is of no interest.
-        let settled = settled.filter(|at| self.waiting.front().is_some_and(|(since, _)| since < at));
         settled.into_iter().chain(lost).chain(late).min()
-    }
-
-    /// Whether the grace time after the start is over.
-    fn is_settled(&mut self, now: Duration) -> bool {
-        now >= *self.settled_at.get_or_insert(now + self.policy.grace)
     }
 
     /// Notes since when a serial waits. Serials shortly after each other wait as one, since the last of them.

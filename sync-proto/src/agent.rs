@@ -364,7 +364,9 @@ impl NodeRole for AgentCore {
         let expiry = self.expire().filter(|_| !self.expired);
         self.timers.set(Timer::Expiry, expiry.and_then(|expire| Some(self.stale_since? + expire)));
         let serial = self.table.serial();
-        if let Some(acknowledge) = &mut self.acknowledge {
+        if let Some(acknowledge) = &mut self.acknowledge
+            && (acknowledge.has_started() || self.relay.is_ready())
+        {
             acknowledge.advance(now, serial);
             self.timers.set(Timer::Acknowledge, acknowledge.next_timeout());
         }

@@ -14,6 +14,9 @@
 //!                           └────────────────────── newer, not ready ───────────────────────────────────┘
 //! ```
 //!
+//! Its own server may also call an origin stale, because its source is not live, and renews that like a lease: it stays stale as long as that
+//! server lives, and its routes stay.
+//!
 //! An expired origin is removed from the catalog, but its epoch and sequence are remembered, so the same description, still held by a
 //! neighbor whose timer runs later, does not revive it. A description relayed as stale makes an origin known as stale: a server that has
 //! just started gives it no new lease.
@@ -67,9 +70,9 @@ pub enum OriginState {
         /// End of the lease, unless a newer sequence arrives.
         until: Duration,
     },
-    /// Its lease has expired: its routes rank after all others.
+    /// Its lease has expired, or its own server calls it stale: its routes rank after all others.
     Stale {
-        /// Start of the hold time.
+        /// Start of the hold time; after the lease, if its own server calls it stale.
         since: Duration,
     },
     /// The hold time is over: its routes are ineligible.
@@ -169,6 +172,20 @@ impl Origins {
         Ok(())
     }
 
+    /// An own origin is stale, or live again: its routes rank last on all servers, and stay as long as this is announced.
+    ///
+    /// # Errors
+    /// [`TableError`] if the catalog refuses the record.
+    pub fn set_stale(&mut self, now: Duration, id: OriginId, stale: bool) -> Result<(), TableError> {
+        match self.own.get_mut(&id) {
+            Some(own) if own.value.stale != stale => {
+                own.value.stale = stale;
+                self.refresh(now, id)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Announces the next sequence of an own origin.
     fn refresh(&mut self, now: Duration, id: OriginId) -> Result<(), TableError> {
         let Some(own) = self.own.get_mut(&id) else { return Ok(()) };
@@ -213,6 +230,11 @@ impl Origins {
             return Ok(());
         }
         let before = known.state;
+        // Its own server is alive and calls it stale: the hold time begins after the lease, so it never ends while such announcements come.
+        let fresh = match fresh {
+            OriginState::Stale { .. } => OriginState::Stale { since: until },
+            other => other,
+        };
         // An origin that restarts and is not ready renews no lease: its earlier routes stay as long as they would have.
         let stays = matches!(before, OriginState::Live { .. } | OriginState::Stale { .. });
         if value.ready || !stays {
@@ -507,6 +529,30 @@ mod tests {
         o.heard(s(1.0), &OriginValue { stale: true, ..value(5, 9) }).unwrap();
         assert_eq!(events(&mut o), [OriginEvent::Appeared(id()), OriginEvent::Stale(id())]);
         assert_eq!(o.poll_timeout(), Some(s(11.0)));
+    }
+
+    #[test]
+    fn an_origin_that_its_own_server_calls_stale_stays_stale_and_is_live_again_when_it_says_so() {
+        for hold in [Duration::ZERO, HOLD] {
+            let (mut a, mut b) = (Origins::new("a", 5, hold), Origins::new("b", 1, hold));
+            let own = a.add(s(0.0), "bgp", LEASE).unwrap();
+            a.ready(s(0.0), own).unwrap();
+            a.set_stale(s(0.5), own, true).unwrap();
+            for n in 0..100 {
+                let now = s(0.5 + f64::from(n));
+                a.handle_timeout(now).unwrap();
+                b.heard(now, &catalog(&a)[0]).unwrap();
+                b.handle_timeout(now).unwrap();
+                assert!(matches!(b.state(own), Some(OriginState::Stale { .. })) || n == 0, "{hold:?} {n}");
+            }
+            a.set_stale(s(100.0), own, false).unwrap();
+            b.heard(s(100.0), &catalog(&a)[0]).unwrap();
+            assert_eq!(b.state(own), Some(OriginState::Live { until: s(103.0) }));
+            a.set_stale(s(101.0), own, true).unwrap();
+            b.heard(s(101.0), &catalog(&a)[0]).unwrap();
+            // Its server is gone now: lease and hold time.
+            assert_eq!(b.poll_timeout(), Some(s(104.0) + hold));
+        }
     }
 
     #[test]

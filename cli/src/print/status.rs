@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use fibcast_control::status::{OriginStatus, Status};
+use fibcast_control::status::{AcknowledgeStatus, OriginStatus, Status};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -127,7 +127,9 @@ pub fn status_page(status: &Status) -> String {
             .value("limit", |source| or_dash(source.max_prefixes))
             .value("denied", |source| source.denied)
             .value("changes", |source| source.changes)
-            .text("end of table", |source| yes(source.end_of_table))
+            .value("end of table", |source| {
+                source.end_of_table_by.clone().unwrap_or_else(|| yes(source.end_of_table).to_string())
+            })
             .value("last error", |source| or_dash(source.last_error.as_ref()));
         let _ = write!(page, "\n{}", sources.finish());
         for source in status.sources.iter().filter(|source| !source.counters.is_empty()) {
@@ -150,10 +152,31 @@ pub fn status_page(status: &Status) -> String {
             .value("last error", |peer| or_dash(peer.last_error.as_ref()));
         let _ = write!(page, "\n{}", peers.finish());
     }
+    if let Some(acknowledge) = &status.acknowledge {
+        let _ = write!(page, "\n{}", acknowledged(acknowledge));
+    }
     if !status.clients.is_empty() {
         let _ = write!(page, "\n{}", table_of_clients(&status.clients));
     }
     page
+}
+
+/// What the required clients have installed.
+fn acknowledged(acknowledge: &AcknowledgeStatus) -> String {
+    let waiting = acknowledge.waiting_ms.map(|ms| format!(", for {:.1} s", ms as f64 / 1e3));
+    let nodes = Table::of(&acknowledge.nodes)
+        .text("node", |node| &node.name)
+        .text("state", |node| &node.state)
+        .value("installed", |node| or_dash(node.installed))
+        .value("age ms", |node| node.age_ms);
+    format!(
+        "acknowledged: serial {}, {} commits wait{}, {} timeouts\n{}",
+        acknowledge.acknowledged,
+        acknowledge.behind,
+        waiting.unwrap_or_default(),
+        acknowledge.timeouts,
+        if acknowledge.nodes.is_empty() { String::new() } else { nodes.finish() }
+    )
 }
 
 /// Each origin with the state of its lease and its eligibility.

@@ -58,6 +58,9 @@ pub struct Status {
     /// Refused connections.
     #[serde(default)]
     pub refused: Refused,
+    /// What accepts connections.
+    #[serde(default)]
+    pub listeners: Vec<ListenerStatus>,
     /// Agent with a kernel sink: the kernel table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStatus>,
@@ -96,6 +99,25 @@ pub struct Refused {
     pub handshake: u64,
     /// Because of the allow list.
     pub not_allowed: u64,
+}
+
+/// Something that accepts connections: "sync", "fpm", "http" or "control". Counters are totals since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// What it is.
+    pub name: String,
+    /// Connections that are open.
+    pub open: u64,
+    /// Of these, the ones that are half open and give way to newcomers.
+    pub half_open: u64,
+    /// Connections that got a place.
+    pub accepted: u64,
+    /// Connections refused because of a limit.
+    pub turned_away: u64,
+    /// Half-open connections closed in favor of newcomers.
+    pub gave_way: u64,
+    /// Times that the system had no file descriptor or memory for a connection.
+    pub exhausted: u64,
 }
 
 /// The checkpoint of an agent.
@@ -285,6 +307,9 @@ pub struct SourceStatus {
     pub changes: u64,
     /// Whether the end of its table was reached.
     pub end_of_table: bool,
+    /// By what: `sentinel`, `refreshed` (nothing is stale any more), `dump`, `file`; `quiet` and `timeout` are no proof that it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_of_table_by: Option<String>,
     /// Announcements that its filter denied.
     #[serde(default)]
     pub denied: u64,

@@ -6,6 +6,7 @@
 //! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
 //! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
 //!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
+//! * [`listener`]: admission of connections and bounds, for everything that accepts some;
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
 //! * [`log`]: `tracing` to standard error;
@@ -18,6 +19,7 @@ pub mod exit;
 pub mod files;
 mod health;
 pub mod http;
+pub mod listener;
 pub mod log;
 mod metrics;
 pub mod operators;

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-    ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status, SyncStatus,
+    AcknowledgeStatus, ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status,
+    SyncStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -29,6 +30,9 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     page.sources(status);
     page.origins(status);
     page.sessions(status);
+    if let Some(acknowledge) = &status.acknowledge {
+        page.acknowledge(acknowledge);
+    }
     if let Some(sync) = &status.sync {
         page.sync(sync);
     }
@@ -193,6 +197,11 @@ impl Page {
         let ended = |source: &SourceStatus| source.state == "stopped" || source.state == "failed";
         let stopped = all().map(|(labels, source)| (labels, ended(source)));
         self.gauges("source_stopped", "1 when a source has failed or reached its max_prefixes", stopped);
+        let by = status.sources.iter().filter_map(|source| {
+            let by = source.end_of_table_by.as_ref()?;
+            Some((labels([("origin", &source.origin), ("by", by)]), 1))
+        });
+        self.gauges("source_end_of_table", "1 with what the end of a source's table was detected by", by);
         let denied = all().map(|(labels, source)| (labels, source.denied));
         self.counters("source_denied", "Announcements that a source's filter denied", denied);
         let counters = status.sources.iter().flat_map(|source| {
@@ -248,6 +257,23 @@ impl Page {
         let lag = status.clients.iter();
         let lag = lag.map(|client| (row(&client.name, &client.address, &client.certificate), client.lag));
         self.gauges("client_lag", "Commits not yet sent to the client", lag);
+    }
+
+    fn acknowledge(&mut self, acknowledge: &AcknowledgeStatus) {
+        self.gauge(
+            "acknowledged_serial",
+            "Serial that all required clients have installed",
+            acknowledge.acknowledged,
+        );
+        self.gauge("acknowledge_behind", "Commits that wait for an acknowledgement", acknowledge.behind);
+        let waiting = acknowledge.waiting_ms.unwrap_or(0);
+        self.gauge("acknowledge_waiting_milliseconds", "Time that the oldest of them has waited", waiting);
+        self.counter("acknowledge_timeouts", "Times that a commit waited for too long", acknowledge.timeouts);
+        let all = || acknowledge.nodes.iter().map(|node| (labels([("node", &node.name)]), node));
+        let counts = all().map(|(labels, node)| (labels, ["counts", "lost"].contains(&&*node.state)));
+        self.gauges("acknowledge_node_counts", "1 when changes wait for the node", counts);
+        let installed = all().filter_map(|(labels, node)| Some((labels, node.installed?)));
+        self.gauges("acknowledge_node_serial", "Serial that the node forwards by", installed);
     }
 
     fn ports(&mut self, list: &PortList) {

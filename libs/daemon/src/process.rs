@@ -23,6 +23,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         origins: Vec::new(),
         acknowledge: None,
         refused: Refused::default(),
+        listeners: crate::listener::all(),
         kernel: None,
         forwarding: None,
     }

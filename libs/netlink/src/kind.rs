@@ -18,7 +18,6 @@ pub const NEW_ADDRESS: u16 = 20;
 pub const DEL_ADDRESS: u16 = 21;
 /// Asks for addresses.
 pub(crate) const GET_ADDRESS: u16 = 22;
-pub(crate) const GET_LINK: u16 = 18;
 /// A route is there or changed.
 pub const NEW_ROUTE: u16 = 24;
 /// A route is gone.

@@ -153,7 +153,15 @@ impl Socket {
             if !self.wait(REPLY_TIMEOUT)? {
                 return Err(Error::new(ErrorKind::TimedOut, "the kernel stopped in the middle of a dump"));
             }
-            let Received::Messages(messages) = self.receive()? else { continue };
+            let messages = match self.receive()? {
+                Received::Messages(messages) => messages,
+                Received::Nothing => continue,
+                // What was lost may be an entry.
+                Received::Lost => {
+                    interrupted = true;
+                    continue;
+                }
+            };
             for message in messages {
                 let message = message.map_err(|e| Error::new(ErrorKind::InvalidData, e))?;
                 if message.sequence != sequence {

@@ -1,11 +1,13 @@
 //! `[[source]]`: protocol instances, either live ([`live`]) or from files.
 
 mod live;
+mod users;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
+use fibcast_mrt::Reader;
 use serde::Deserialize;
 
 use crate::filter::{Filter, FilterError, FilterKeys, LengthKeys};
@@ -45,8 +47,10 @@ pub struct SourceKeys {
     pub peer: Option<IpAddr>,
     /// `fpm`: where zebra connects.
     listen: live::Listen,
-    /// `fpm`: addresses that may connect besides this host.
+    /// `fpm`: addresses beyond loopback that may connect.
     allow: live::Allow,
+    /// `fpm`: users of this host that may connect, by name or id.
+    users: live::Users,
     /// `netlink`: number of the kernel table to mirror.
     table: Option<u32>,
     /// `fpm`: kernel tables besides the main one, with their VRFs.
@@ -55,13 +59,13 @@ pub struct SourceKeys {
     protocol: Option<live::ProtocolKey>,
     /// `fpm`, `netlink`: interfaces, with the port of NIC hosts that each stands for.
     ports: live::PortNames,
-    /// `fpm`: `"either"`, `"sentinel"` or `"quiet"`.
+    /// `fpm`: what makes the source ready the first time: `"either"`, `"sentinel"` or `"quiet"`.
     end_of_table: Option<String>,
-    /// `fpm`: the route that marks the end of the table.
+    /// `fpm`: the route that marks the end of the table, one IPv6 address.
     sentinel: live::Sentinel,
-    /// `fpm`, `netlink`: quiet time in seconds that counts as the end of the table.
+    /// `fpm`, `netlink`: quiet time in seconds after which no more routes are expected.
     quiet_s: Option<u64>,
-    /// `fpm`: how long the routes of a lost zebra stay, in seconds; 0: forever.
+    /// `fpm`: how long the routes of a lost zebra stay, in seconds without it since its last complete table; 0: forever.
     hold_s: Option<u64>,
 }
 
@@ -199,6 +203,35 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
     let updates = source.updates.clone();
     let kind = Kind::Mrt(replay::MrtOptions { path, updates, pace, start_at_us, peer: source.peer, vrf });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
+}
+
+/// Looks into the files of all sources: what is wrong with them is better known before the start than after it.
+pub(super) fn check_content<T>(loaded: &Loaded<T>, sources: &[SourcePlan]) -> Result<(), ConfigError> {
+    for (at, source) in sources.iter().enumerate() {
+        let error = |name, reason: String| {
+            Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
+        };
+        match &source.kind {
+            Kind::Static(options) => {
+                if let Err(wrong) = fixed::read(&options.path) {
+                    return error("path", wrong.to_string());
+                }
+            }
+            // The beginning shows whether it is MRT at all. A whole table takes seconds: the source reads it when it starts.
+            Kind::Mrt(options) => {
+                for (name, file) in [("path", Some(&options.path)), ("updates", options.updates.as_ref())] {
+                    if let Some(file) = file
+                        && let Err(wrong) =
+                            Reader::open(file).and_then(|mut reader| reader.next().transpose())
+                    {
+                        return error(name, wrong.to_string());
+                    }
+                }
+            }
+            Kind::Fpm(_) | Kind::Netlink(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The filter of a source's keys.

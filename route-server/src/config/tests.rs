@@ -10,7 +10,7 @@ use fibcast_daemon::config::parse;
 fn checked(text: &str) -> Result<Checked, String> {
     let text = format!("[node]\nname = \"rs\"\nlisten = [\"127.0.0.1:1\"]\n{text}");
     let loaded = parse::<Config>("x.toml".as_ref(), text).map_err(|e| e.to_string())?;
-    check(loaded).map_err(|e| e.to_string())
+    check(&loaded).map_err(|e| e.to_string())
 }
 
 fn error(text: &str) -> String {
@@ -64,6 +64,9 @@ fn an_fpm_source_gets_its_tables_ports_and_ends() {
     assert_eq!(fpm.rules.policy.protocols, [186, 188]);
     assert_eq!((fpm.rules.quiet, fpm.rules.hold), (Duration::from_secs(5), None));
     assert_eq!(config.sources[0].distance, 20);
+    let config = checked(&self::fpm("users = [\"root\", 104]")).unwrap();
+    let Kind::Fpm(fpm) = &config.sources[0].kind else { panic!("{config:?}") };
+    assert_eq!((&fpm.admission.users[..], &fpm.admission.allow[..]), (&[0, 104][..], &[][..]));
 }
 
 #[test]
@@ -82,7 +85,11 @@ fn wrong_values_of_live_sources_name_line_and_key() {
         (fpm("quiet_s = 1"), "x.toml:8: source[0].quiet_s: expected 5 to 3600 seconds, found 1"),
         (
             fpm("sentinel = \"2001:db8::1/64\""),
-            "x.toml:8: source[0].sentinel: expected a prefix without host",
+            "x.toml:8: source[0].sentinel: expected one IPv6 address (/128)",
+        ),
+        (
+            fpm("users = [\"nobody-here\"]"),
+            "x.toml:8: source[0].users: expected a user in /etc/passwd or an id",
         ),
         (fpm("ports = { eth1 = \"\" }"), "x.toml:8: source[0].ports: eth1: expected the name of a port"),
         (fpm_elsewhere, "x.toml:7: source[0].listen: FPM has no authentication"),

@@ -70,6 +70,10 @@ impl Engine {
 
     /// Works out what is installed by now.
     pub(super) fn follow_installed(&mut self, now: Duration) {
+        // Before, no host uses the forwarding table, and that there are none says nothing.
+        if !self.ready {
+            return;
+        }
         let fib = self.fib.serial();
         self.hosts.advance(now, fib);
         while let Some(event) = self.hosts.poll_event() {

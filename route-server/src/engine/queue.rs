@@ -11,7 +11,7 @@ use ipnet::IpNet;
 pub(super) enum Work {
     /// These prefixes.
     List(std::vec::IntoIter<(u32, IpNet)>),
-    /// All prefixes of another server's origin.
+    /// All prefixes of an origin.
     Sweep {
         /// The origin.
         of: OriginId,

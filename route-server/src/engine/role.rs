@@ -105,6 +105,7 @@ impl Engine {
     fn work(&mut self, now: Duration) -> Result<(), EngineError> {
         self.origins.handle_timeout(now).map_err(rib_error)?;
         self.follow_origins(now)?;
+        self.judge_liveness(now)?;
         if let Some(prefixes) = self.slice(now) {
             self.select(prefixes)?;
         }
@@ -112,7 +113,8 @@ impl Engine {
     }
 
     fn set_timers(&mut self, now: Duration) {
-        let eligibility = self.remotes.values().filter_map(|other| other.due()).min();
+        let remotes = self.remotes.values().filter_map(|other| other.due());
+        let eligibility = remotes.chain(self.liveness_due()).min();
         let ready_at = self.started + self.ready_timeout;
         self.timers.set(Timer::Lease, self.origins.poll_timeout());
         self.timers.set(Timer::Eligibility, eligibility);

@@ -42,6 +42,7 @@ impl Engine {
             routes: source.table.counts().routes(),
             changes: source.changes,
             end_of_table: source.end_of_table,
+            end_of_table_by: end_of_table_by(source).map(str::to_owned),
             denied: source.gate.denied(),
             max_prefixes: source.gate.max_prefixes(),
             last_error: source.error.clone().or_else(|| source.report.as_ref()?.last_error.clone()),
@@ -88,10 +89,14 @@ impl Engine {
     pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
         let own = self.sources.iter().filter_map(|source| {
             let value = self.origins.describe(source.id)?;
-            let state = if value.ready { "live" } else { "loading" };
+            let state = match (value.ready, value.stale) {
+                (false, _) => "loading",
+                (true, true) => "stale",
+                (true, false) => "live",
+            };
             Some(OriginStatus {
                 routes: source.table.counts().routes(),
-                eligibility: "live".to_owned(),
+                eligibility: if source.liveness.stale { "stale" } else { "live" }.to_owned(),
                 ..self.one_origin(source.id, value, state, None)
             })
         });
@@ -200,6 +205,16 @@ impl Engine {
     /// All groups in the forwarding table.
     pub(crate) fn groups(&self) -> GroupList {
         show::groups(&self.fib)
+    }
+}
+
+/// What says that a source's table is complete, or why it is used without that.
+fn end_of_table_by(source: &super::Source) -> Option<&'static str> {
+    match &source.report {
+        Some(report) if report.end_of_table.is_some() => report.end_of_table,
+        None if source.end_of_table => Some("file"),
+        _ if source.whole && !source.end_of_table => Some("timeout"),
+        _ => None,
     }
 }
 

@@ -1,14 +1,12 @@
 //! Engines in pairs, chains, rings and meshes: same routes, same forwarding table, and nothing of a dead server remains.
 
+mod liveness;
 mod net;
 
 use std::time::Duration;
 
 use fibcast_control::protocol::RouteQuery;
-use net::{Net, checked};
-
-use super::*;
-use crate::source::Message;
+use net::Net;
 
 /// Two servers in sync: one with bgp (distance 20), one with ospf (110), one prefix in both.
 fn pair() -> Net {
@@ -234,16 +232,4 @@ fn a_server_is_ready_with_all_its_sources_and_peers_or_when_the_time_is_over() {
     assert!(net.nodes[0].engine().sources_ready() && !net.nodes[0].engine().ready());
     net.run(60.0);
     assert!(net.nodes[0].engine().ready());
-}
-
-#[test]
-fn a_source_that_fails_stops_the_start_but_not_a_server_at_work() {
-    let now = Duration::from_secs(1);
-    let mut engine = Engine::new(&checked("a", &[("bgp", 20)], 1), 1, now).unwrap();
-    let failed = || Message { source: 0, event: Event::Failed("x.mrt: at byte 3: truncated".to_owned()) };
-    let error = engine.handle_source(now, failed()).unwrap_err();
-    assert_eq!(error.to_string(), "source \"bgp\": x.mrt: at byte 3: truncated");
-    engine.handle_source(now, Message { source: 0, event: Event::EndOfTable }).unwrap();
-    engine.handle_source(now, failed()).unwrap();
-    assert_eq!(engine.source_status()[0].state, "failed");
 }

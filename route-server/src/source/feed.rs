@@ -13,7 +13,8 @@ const EVENTS: usize = 16;
 pub struct Feed<'a> {
     outlet: &'a Outlet,
     waiting: Option<Event>,
-    end_of_table: bool,
+    /// The event that follows the current changes.
+    then: Option<Event>,
     busy: bool,
     reported: Report,
     report_at: Option<Instant>,
@@ -22,14 +23,7 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// An empty feed.
     pub fn new(outlet: &'a Outlet) -> Self {
-        Self {
-            outlet,
-            waiting: None,
-            end_of_table: false,
-            busy: false,
-            reported: Report::default(),
-            report_at: None,
-        }
+        Self { outlet, waiting: None, then: None, busy: false, reported: Report::default(), report_at: None }
     }
 
     /// Whether there is more to send; pump again soon.
@@ -39,7 +33,12 @@ impl<'a> Feed<'a> {
 
     /// Marks the end of the table after the current changes.
     pub fn end_of_table(&mut self) {
-        self.end_of_table = true;
+        self.then = Some(Event::EndOfTable);
+    }
+
+    /// Tells after the current changes that no more routes come.
+    pub fn quiet(&mut self) {
+        self.then.get_or_insert(Event::Quiet);
     }
 
     /// Sends what `changes` returns, until that is empty or the channel is full.
@@ -53,11 +52,13 @@ impl<'a> Feed<'a> {
                 Some(event) => event,
                 None => match changes() {
                     batch if !batch.is_empty() => Event::Batch(batch),
-                    _ if std::mem::take(&mut self.end_of_table) => Event::EndOfTable,
-                    _ => {
-                        self.busy = false;
-                        return Ok(());
-                    }
+                    _ => match self.then.take() {
+                        Some(event) => event,
+                        None => {
+                            self.busy = false;
+                            return Ok(());
+                        }
+                    },
                 },
             };
             if let Some(event) = self.outlet.try_send(event)? {
@@ -72,9 +73,8 @@ impl<'a> Feed<'a> {
     pub fn report(
         &mut self,
         now: Instant,
+        report: impl FnOnce() -> Report,
         state: &'static str,
-        last_error: &Option<String>,
-        counters: impl FnOnce() -> Vec<(&'static str, u64)>,
     ) -> Result<(), Stopped> {
         if self.outlet.stopped() {
             return Err(Stopped);
@@ -84,7 +84,7 @@ impl<'a> Feed<'a> {
             return Ok(());
         }
         self.report_at = Some(now + REPORT);
-        let report = Report { state, last_error: last_error.clone(), counters: counters() };
+        let report = report();
         if report != self.reported && self.outlet.try_send(Event::Report(report.clone()))?.is_none() {
             self.reported = report;
         }

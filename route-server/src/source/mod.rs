@@ -2,7 +2,8 @@
 //!
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the RIB has the source's whole table; a
-//! source that fails before it says [`Event::Failed`] and never that. [`fixed`] reads a text file once, [`replay`] reads
+//! source that fails before it says [`Event::Failed`] and never that. A failure is the source's own: its routes stay, its origin turns stale, and
+//! the server goes on. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
@@ -39,6 +40,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it tells its routing daemon which routes are installed.
+    pub fn acknowledges(&self) -> bool {
+        matches!(self, Kind::Fpm(_))
+    }
+
     /// Its name in configuration and status.
     pub fn name(&self) -> &'static str {
         match self {
@@ -50,18 +56,19 @@ impl Kind {
     }
 }
 
-/// Spawns a source's thread.
+/// Opens a source, and spawns its thread.
 ///
 /// # Errors
-/// The system's error if the thread cannot be created.
+/// The system's error if a socket cannot be opened, as another program's on its address, or the thread cannot be created.
 pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
+    let opened = open(kind)?;
     let name = format!("source {}", outlet.source());
     std::thread::Builder::new().name(name).spawn(move || {
-        let outcome = match kind {
-            Kind::Static(options) => fixed::run(&options, &outlet),
-            Kind::Mrt(options) => replay::run(&options, &outlet),
-            Kind::Fpm(options) => fpm::run(&options, &outlet),
-            Kind::Netlink(options) => netlink::run(&options, &outlet),
+        let outcome = match opened {
+            Opened::Static(options) => fixed::run(&options, &outlet),
+            Opened::Mrt(options) => replay::run(&options, &outlet),
+            Opened::Fpm(options, listener) => fpm::run(&options, listener, &outlet),
+            Opened::Netlink(options, sockets) => netlink::run(&options, sockets, &outlet),
         };
         let last = match outcome {
             Ok(()) => Event::Finished,
@@ -70,6 +77,26 @@ pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
         };
         // Without the receiver there is nobody to report to.
         let _ = outlet.send(last);
+    })
+}
+
+/// A source with its sockets: what cannot be opened ends the start, and nothing that happens later ends the server.
+enum Opened {
+    Static(fixed::StaticOptions),
+    Mrt(replay::MrtOptions),
+    Fpm(fpm::FpmOptions, std::net::TcpListener),
+    Netlink(netlink::NetlinkOptions, netlink::Sockets),
+}
+
+fn open(kind: Kind) -> std::io::Result<Opened> {
+    Ok(match kind {
+        Kind::Static(options) => Opened::Static(options),
+        Kind::Mrt(options) => Opened::Mrt(options),
+        Kind::Fpm(options) => {
+            let listener = fpm::listen(&options)?;
+            Opened::Fpm(options, listener)
+        }
+        Kind::Netlink(options) => Opened::Netlink(options, netlink::Sockets::open()?),
     })
 }
 

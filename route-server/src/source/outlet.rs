@@ -7,6 +7,8 @@ use crossbeam_channel::{Sender, TrySendError};
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
+use super::acknowledgement::Acknowledgements;
+
 /// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
 pub const BATCH: usize = 4096;
 /// Batches that wait in the channel before a source waits.
@@ -47,7 +49,9 @@ pub enum Event {
     Batch(Vec<RouteChange>),
     /// The end of the table: the source has sent all that it has now.
     EndOfTable,
-    /// It failed; its routes stay. A table without its end must not be used.
+    /// No more routes come, though nothing says that the table is complete: this makes a source ready that never was, and proves nothing.
+    Quiet,
+    /// It failed; its routes stay.
     Failed(String),
     /// It has ended in order; its routes stay.
     Finished,
@@ -60,6 +64,10 @@ pub enum Event {
 pub struct Report {
     /// In a word.
     pub state: &'static str,
+    /// Its sender's table is complete and followed.
+    pub live: bool,
+    /// What the end of the table was detected by.
+    pub end_of_table: Option<&'static str>,
     /// What went wrong last.
     pub last_error: Option<String>,
     /// Names and values.
@@ -81,6 +89,7 @@ pub struct Outlet {
     to: Sender<Message>,
     wake: Arc<dyn Fn() + Send + Sync>,
     stop: Arc<AtomicBool>,
+    acknowledgements: Option<Acknowledgements>,
 }
 
 /// The owner of the RIB is gone or asked the source to stop.
@@ -95,7 +104,18 @@ impl Outlet {
         wake: Arc<dyn Fn() + Send + Sync>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { source, to, wake, stop }
+        Self { source, to, wake, stop, acknowledgements: None }
+    }
+
+    /// The same for a source that is told which of its routes are installed.
+    #[must_use]
+    pub fn with_acknowledgements(self, acknowledgements: Acknowledgements) -> Self {
+        Self { acknowledgements: Some(acknowledgements), ..self }
+    }
+
+    /// What it is told about its routes; none: nothing.
+    pub(super) fn acknowledgements(&self) -> Option<&Acknowledgements> {
+        self.acknowledgements.as_ref()
     }
 
     /// Index of the source in the configuration.

@@ -12,7 +12,6 @@
 //! Other threads send commands through a channel of the host and call [`ShellWaker::wake`].
 
 mod context;
-mod gate;
 mod links;
 mod sessions;
 mod state;
@@ -26,22 +25,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
+pub use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::node::{Node, NodeRole};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use context::{Clock, Context};
 pub use context::{Host, ShellWaker};
-pub use gate::{Limits, Refusals};
 use links::Links;
 use sessions::Sessions;
-pub use state::{ClientLinks, Peer, ShellState, Wire};
+pub use state::{ClientLinks, Peer, Refusals, ShellState, Wire};
 use tls::Security;
 
 /// Connections accepted in one turn.
 const ACCEPT_TURN: usize = 64;
-/// Pause of accepting after the system ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const WAKER: Token = Token(0);
 
 /// Why a shell cannot be set up or ended.
@@ -74,8 +72,6 @@ struct Listener {
     socket: TcpListener,
     /// Connections may be waiting.
     waiting: bool,
-    /// Pause after the system ran out of file descriptors.
-    from: Duration,
 }
 
 /// See the module's documentation.
@@ -85,6 +81,7 @@ pub struct Shell {
     waker: ShellWaker,
     clock: Clock,
     listeners: Vec<Listener>,
+    acceptor: Acceptor,
     sessions: Sessions,
     links: Links,
     state: ShellState,
@@ -106,6 +103,7 @@ impl Shell {
     /// [`ShellError::Poll`] if the system refuses.
     pub fn secure(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Result<Self, ShellError> {
         let poll = Poll::new()?;
+        let counters = Counters::named("sync");
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
         Ok(Self {
             poll,
@@ -113,7 +111,8 @@ impl Shell {
             waker,
             clock: Clock(Instant::now()),
             listeners: Vec::new(),
-            sessions: Sessions::new(name, limits, security),
+            acceptor: Acceptor::new(counters.clone()),
+            sessions: Sessions::new(name, limits, security, counters),
             state: ShellState::default(),
             next_token: 1,
         })
@@ -145,7 +144,7 @@ impl Shell {
         self.next_token += 1;
         self.poll.registry().register(&mut socket, token, Interest::READABLE).map_err(failed)?;
         let bound = socket.local_addr().map_err(failed)?;
-        self.listeners.push(Listener { token, socket, waiting: true, from: Duration::ZERO });
+        self.listeners.push(Listener { token, socket, waiting: true });
         Ok(bound)
     }
 
@@ -165,7 +164,7 @@ impl Shell {
         stop: &AtomicBool,
     ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
-        let Self { poll, listeners, sessions, links, state, clock, next_token, .. } = self;
+        let Self { poll, listeners, acceptor, sessions, links, state, clock, next_token, .. } = self;
         // A first turn at once: nothing would wake the loop for the node's initial requests.
         let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
@@ -183,7 +182,7 @@ impl Shell {
             }
             let mut context =
                 Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
-            accept(listeners, sessions, &mut context);
+            accept(listeners, acceptor, sessions, &mut context);
             sessions.read(&mut context);
             links.act(&mut context);
             links.read(&mut context);
@@ -201,7 +200,7 @@ impl Shell {
             sessions.write(&mut context);
             links.write(&mut context);
             sessions.reap(&mut context);
-            wait = Some(timeout(listeners, sessions, links, &context, wake_at));
+            wait = Some(timeout(listeners, acceptor, sessions, links, &context, wake_at));
         }
         Ok(())
     }
@@ -210,22 +209,22 @@ impl Shell {
 /// How long the loop may sleep.
 fn timeout<R: NodeRole, H>(
     listeners: &[Listener],
+    acceptor: &Acceptor,
     sessions: &Sessions,
     links: &Links,
     context: &Context<'_, R, H>,
     wake_at: Option<Duration>,
 ) -> Duration {
     let now = context.clock.now();
-    let accepting = listeners.iter().filter(|l| l.waiting);
-    let (open, paused): (Vec<&Listener>, Vec<&Listener>) = accepting.partition(|l| l.from <= now);
+    let accepting = listeners.iter().any(|l| l.waiting);
+    let paused = acceptor.paused_until(now).filter(|_| accepting);
     let node = &*context.node;
     let busy =
         sessions.has_work(node) || sessions.wants_write(node) || links.has_work() || links.wants_write(node);
-    if busy || !open.is_empty() {
+    if busy || (accepting && paused.is_none()) {
         return Duration::ZERO;
     }
-    let again = paused.iter().map(|l| l.from).min();
-    let due = [wake_at, node.next_timeout(), sessions.due(), again].into_iter().flatten().min();
+    let due = [wake_at, node.next_timeout(), sessions.due(), paused].into_iter().flatten().min();
     let longest = Duration::from_secs(1);
     let wait = match due {
         None => longest,
@@ -239,24 +238,22 @@ fn timeout<R: NodeRole, H>(
 /// Accepts some of the waiting connections.
 fn accept<R: NodeRole, H>(
     listeners: &mut [Listener],
+    acceptor: &mut Acceptor,
     sessions: &mut Sessions,
     context: &mut Context<'_, R, H>,
 ) {
     let now = context.clock.now();
-    for listener in listeners.iter_mut().filter(|l| l.waiting && l.from <= now) {
+    for listener in listeners.iter_mut().filter(|l| l.waiting) {
         for _ in 0..ACCEPT_TURN {
-            match listener.socket.accept() {
-                Ok((stream, address)) => sessions.add(context, stream, address),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            match acceptor.accept(now, || listener.socket.accept()) {
+                Accepted::Connection((stream, address)) => sessions.add(context, stream, address),
+                Accepted::Empty => {
                     listener.waiting = false;
                     break;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Out of file descriptors or memory: waiting peers are accepted a little later.
-                Err(e) => {
-                    tracing::warn!("accept: {e}; retrying in {} ms", ACCEPT_PAUSE.as_millis());
-                    listener.from = now + ACCEPT_PAUSE;
-                    break;
+                Accepted::Later(_) => {
+                    sessions.make_room();
+                    return;
                 }
             }
         }

@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fibcast_daemon::listener::{Admission, Bounds, Counters, LimitedLog};
+use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::node::{Node, NodeRole};
 use fibcast_sync_proto::server::{ServerEvent, SessionId};
@@ -17,7 +19,6 @@ use mio::Token;
 use mio::net::TcpStream;
 
 use super::context::{Clock, Context};
-use super::gate::{Gate, Limits, Throttle};
 use super::state::{Peer, ShellState};
 use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
 use super::tls::Security;
@@ -51,7 +52,6 @@ struct SessionConnection {
     stream: Stream,
     address: SocketAddr,
     stage: Stage,
-    registered: bool,
     /// The first bytes of the state machine, Hello, were sent.
     greeted: bool,
     readable: bool,
@@ -74,8 +74,9 @@ pub(super) struct Sessions {
     all: BTreeMap<Token, SessionConnection>,
     tokens: HashMap<SessionId, Token>,
     buffer: Vec<u8>,
-    gate: Gate,
-    throttle: Throttle,
+    admission: Admission<Token>,
+    handshake: Duration,
+    log: LimitedLog,
     security: Option<Arc<Security>>,
     /// Name of this node.
     name: String,
@@ -85,13 +86,16 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub fn new(name: &str, limits: Limits, security: Option<Arc<Security>>) -> Self {
+    pub fn new(name: &str, limits: Limits, security: Option<Arc<Security>>, counters: Arc<Counters>) -> Self {
+        let Limits { connections, per_address, half_open, .. } = limits;
+        let bounds = Bounds { connections, per_address, half_open };
         Self {
             all: BTreeMap::new(),
             tokens: HashMap::new(),
             buffer: vec![0; 64 * 1024],
-            gate: Gate::new(limits),
-            throttle: Throttle::default(),
+            admission: Admission::new(bounds, counters),
+            handshake: Duration::from_millis(limits.handshake_ms),
+            log: LimitedLog::default(),
             security,
             name: name.to_owned(),
             read_from: Token(0),
@@ -107,10 +111,13 @@ impl Sessions {
     ) {
         let (now, token) = (context.clock.now(), context.token());
         let Context { registry, state, node, .. } = context;
-        if let Err(reason) = self.gate.enter(address.ip()) {
-            state.refusals.turned_away += 1;
-            self.throttle.warn(now, &address.to_string(), &format!("refused: {reason}"));
-            return;
+        match self.admission.enter(token, address.ip()) {
+            Ok(victim) => self.give_way(victim),
+            Err(full) => {
+                state.refusals.turned_away += 1;
+                let reason = format!("refused: {full} (limits.{})", full.key());
+                return self.log.warn(now, &address.to_string(), &reason);
+            }
         }
         let _ = tcp.set_nodelay(true);
         let tls = self.security.as_ref().map(|security| security.accept()).transpose();
@@ -122,16 +129,15 @@ impl Sessions {
         let stream = match opened {
             Ok(stream) => stream,
             Err(reason) => {
-                self.gate.leave(address.ip(), false);
-                return self.throttle.warn(now, &address.to_string(), &reason);
+                self.admission.leave(token);
+                return self.log.warn(now, &address.to_string(), &reason);
             }
         };
-        let until = now + Duration::from_millis(self.gate.limits.handshake_ms);
+        let until = now + self.handshake;
         let mut connection = SessionConnection {
             stage: Stage::Shaking { until },
             stream,
             address,
-            registered: false,
             greeted: false,
             readable: true,
             writable: true,
@@ -141,6 +147,18 @@ impl Sessions {
             begin(now, token, &mut connection, &mut self.tokens, state, node, Vec::new());
         }
         self.all.insert(token, connection);
+    }
+
+    /// Closes a half-open connection, because the system has no file descriptor left for another one.
+    pub fn make_room(&mut self) {
+        let victim = self.admission.evict();
+        self.give_way(victim);
+    }
+
+    fn give_way(&mut self, victim: Option<Token>) {
+        if let Some(c) = victim.and_then(|token| self.all.get_mut(&token)) {
+            c.closed = Some("has not registered yet, and gave way to another connection".into());
+        }
     }
 
     /// Records the system's events of a socket. False if the token is not a session's.
@@ -177,7 +195,7 @@ impl Sessions {
                         };
                         *counter += 1;
                         let peer = format!("client at {}", c.address);
-                        self.throttle.warn(now, &peer, &reason);
+                        self.log.warn(now, &peer, &reason);
                         refuse(now, c, (!allowed).then_some(&self.name), &reason);
                         continue;
                     }
@@ -212,15 +230,14 @@ impl Sessions {
         while let Some(event) = node.poll_session_event() {
             match event {
                 ServerEvent::Registered { session, name, table, role } => {
-                    let Some(c) = self.tokens.get(&session).and_then(|token| self.all.get_mut(token)) else {
-                        continue;
-                    };
+                    let Some(token) = self.tokens.get(&session).copied() else { continue };
+                    let Some(c) = self.all.get_mut(&token) else { continue };
                     let names = state.peers.get(&session).map(|p| p.names.clone()).unwrap_or_default();
                     let allowed =
                         self.security.as_ref().map_or(Ok(()), |s| s.may_have(&names, &name, &table));
                     if let Err(reason) = allowed {
                         state.refusals.not_allowed += 1;
-                        self.throttle.warn(now, &format!("client {name} ({})", c.address), &reason);
+                        self.log.warn(now, &format!("client {name} ({})", c.address), &reason);
                         state.note_end(session, &reason);
                         state.peers.remove(&session);
                         node.handle_session_closed(session);
@@ -228,8 +245,7 @@ impl Sessions {
                         refuse(now, c, Some(&self.name), &reason);
                         continue;
                     }
-                    c.registered = true;
-                    self.gate.registered();
+                    self.admission.establish(token);
                     let last = state.ended.get(&name).cloned();
                     if let Some(peer) = state.peers.get_mut(&session) {
                         (peer.name, peer.last_error) = (name.clone(), last);
@@ -238,7 +254,7 @@ impl Sessions {
                 }
                 ServerEvent::Activated { session, how } => {
                     let name = state.peers.get(&session).map_or("?", |p| p.name.as_str());
-                    if self.throttle.line(now).is_some() {
+                    if self.log.line(now).is_some() {
                         tracing::info!("client {name} activated: {how}");
                     }
                 }
@@ -247,7 +263,7 @@ impl Sessions {
                         continue;
                     };
                     let peer = name.unwrap_or_else(|| "peer".into());
-                    self.throttle.warn(now, &format!("{peer} ({})", c.address), &error.to_string());
+                    self.log.warn(now, &format!("{peer} ({})", c.address), &error.to_string());
                     state.note_end(session, &error.to_string());
                     c.stage = Stage::Ending { id: session, until: now + LAST_WORD };
                 }
@@ -296,8 +312,8 @@ impl Sessions {
     pub fn reap<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
         let Context { clock, state, node, .. } = context;
         let now = clock.now();
-        let (gate, tokens, throttle) = (&mut self.gate, &mut self.tokens, &mut self.throttle);
-        self.all.retain(|_, c| {
+        let Self { all, admission, tokens, log, handshake, .. } = self;
+        all.retain(|token, c| {
             if let Some(id) = c.id()
                 && let Some(peer) = state.peers.get_mut(&id)
             {
@@ -306,9 +322,9 @@ impl Sessions {
             let over = match &c.stage {
                 Stage::Shaking { until } if now >= *until => {
                     state.refusals.handshake += 1;
-                    let waited = gate.limits.handshake_ms;
+                    let waited = handshake.as_millis();
                     let reason = format!("no TLS handshake within {waited} ms");
-                    throttle.warn(now, &format!("client at {}", c.address), &reason);
+                    log.warn(now, &format!("client at {}", c.address), &reason);
                     true
                 }
                 Stage::Ending { until, .. } | Stage::Refused { until, .. } => {
@@ -326,10 +342,10 @@ impl Sessions {
                             tracing::info!("client {} ({}) left: {reason}", p.name, c.address);
                             state.note_end(*id, reason);
                         }
-                        None => throttle.warn(now, &format!("client at {}", c.address), reason),
+                        None => log.warn(now, &format!("client at {}", c.address), reason),
                     },
                     Stage::Shaking { .. } => {
-                        throttle.warn(now, &format!("client at {}", c.address), reason);
+                        log.warn(now, &format!("client at {}", c.address), reason);
                     }
                     _ => {}
                 }
@@ -340,7 +356,7 @@ impl Sessions {
                 state.peers.remove(&id);
             }
             c.stream.close();
-            gate.leave(c.address.ip(), c.registered);
+            admission.leave(*token);
             false
         });
     }

@@ -7,10 +7,19 @@ use std::time::Duration;
 use fibcast_sync_proto::client::LinkId;
 use fibcast_sync_proto::server::SessionId;
 
-use super::gate::Refusals;
-
 /// Names whose session's end is remembered for status.
 const ENDED: usize = 256;
+
+/// Counters of refused connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// Connections refused because of a limit.
+    pub turned_away: u64,
+    /// Failed or slow handshakes, and plain peers where TLS is required or the reverse.
+    pub handshake: u64,
+    /// Peers with a valid certificate that the allow lists do not permit.
+    pub not_allowed: u64,
+}
 
 /// What the loop knows of connections, for status.
 #[derive(Debug, Default)]

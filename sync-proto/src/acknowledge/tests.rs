@@ -260,3 +260,32 @@ fn nodes_that_left_are_forgotten_in_the_end() {
     assert_eq!(bed.machine.nodes().count(), MAX_GONE);
     assert!(bed.machine.nodes().any(|(name, _)| name == "n399"));
 }
+
+#[test]
+fn no_call_is_due_at_once_after_a_call() {
+    let mut bed = Bed::new(Policy { timeout: Some(s(2.0)), ..Policy::default() });
+    bed.on(1, "a");
+    for step in 0..200 {
+        match step % 7 {
+            0 => {
+                bed.commit(bed.serial + 1);
+            }
+            3 => {
+                bed.report(1, "a", SessionChange::Closed);
+            }
+            5 => {
+                bed.on(1, "a");
+            }
+            _ => {}
+        }
+        assert!(bed.machine.next_timeout().is_none_or(|due| due > bed.now), "{step}");
+        bed.at(0.7);
+        assert!(bed.machine.next_timeout().is_none_or(|due| due > bed.now), "{step}");
+    }
+    // Waiting for a node since before the end of the start.
+    let mut machine = Acknowledge::new(patient());
+    machine.advance(s(1.0), 5);
+    machine.handle_session(s(1.0), &report(1, "a", Role::Primary, SessionChange::Activated { empty: false }));
+    machine.advance(s(9.0), 5);
+    assert_eq!(machine.next_timeout(), None);
+}

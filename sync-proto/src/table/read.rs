@@ -78,6 +78,11 @@ impl Table {
         self.groups.entries.get(i as usize)?.value.clone()
     }
 
+    /// Serial at which a record, or a remembered deletion, last changed.
+    pub fn changed_at(&self, key: &Key) -> Option<u64> {
+        self.find(key).map(|slot| self.link(slot).serial)
+    }
+
     /// Whether there is a group of this label.
     pub fn has_group(&self, label: Label) -> bool {
         self.groups

@@ -32,6 +32,7 @@ origin = "$1"
 distance = $2
 kind = "fpm"
 listen = "127.0.0.1:2620"
+users = [0, $(docker run --rm fibcast-frr:latest id -u frr)]    # zebra's container has a list of users of its own
 protocol = "$1"
 end_of_table = "sentinel"
 TOML

@@ -22,6 +22,10 @@ fn deletions_that_zebra_never_tells_are_swept_when_it_is_back() {
     let frr = a.frr(&["staticd"], CONF);
     let quiet = eventually("ready by the quiet time", 40, || server.status().ready);
     assert_eq!((server.count(), server.source("static").state.as_str()), (6, "live"));
+    assert_eq!(server.source("static").end_of_table_by.as_deref(), Some("quiet"));
+    // From here on the ends of tables are proved.
+    let helper = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/frr/fibcast-sentinel");
+    let _helper = frr.sentinel(helper.as_ref(), &["--settle", "2"]).unwrap();
     assert!(quiet.as_secs() >= 5, "no sentinel, so not before 5 s");
     assert_eq!(server.via("10.2.0.0/16").unwrap(), "192.0.2.2, 192.0.2.3");
     assert_eq!(server.via("10.3.0.0/16").unwrap(), "blackhole");

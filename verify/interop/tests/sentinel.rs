@@ -1,6 +1,7 @@
 //! `fibcast-sentinel` with a vtysh that says what the test wants FRR to say: when does it install the route that means "complete"?
 #![allow(clippy::unwrap_used)]
 
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,17 +11,21 @@ use std::time::{Duration, Instant};
 const VTYSH: &str = r#"#!/bin/bash
 cd "$(dirname "$0")"
 for question in "$@"; do
+    question=${question% json}
     case $question in
-    'show ipv6 route '*) cat installed 2>/dev/null ;;
+    'show ipv6 route '*) grep -q "^${question#show ipv6 route } " installed 2>/dev/null && echo '"blackhole":true' ;;
+    'show zebra client summary') cat clients 2>/dev/null ;;
+    'show running-config') sed 's/^/ipv6 route /' installed 2>/dev/null ;;
     'show bgp summary failed') cat failed 2>/dev/null ;;
-    'show bgp summary json') cat summary 2>/dev/null ;;
-    'show bgp neighbors json') cat neighbors 2>/dev/null ;;
+    'show bgp summary') cat summary 2>/dev/null ;;
+    'show bgp neighbors') cat neighbors 2>/dev/null ;;
     'show ip ospf interface') cat interfaces 2>/dev/null ;;
     'show ip ospf neighbor') cat adjacent 2>/dev/null ;;
     'show ip route summary') cat routes ;;
     'ipv6 route '*' blackhole')
         # FRR 10 says so for staticd, and ends well.
-        if [ -e refuses ]; then cat refuses; else echo '"blackhole":true' >installed; fi ;;
+        if [ -e refuses ]; then cat refuses; else echo "${question#ipv6 route }" >>installed; fi ;;
+    'no ipv6 route '*' blackhole') sed -i "\#^${question#no ipv6 route }\$#d" installed ;;
     esac
 done
 exit 0
@@ -73,6 +78,66 @@ impl Frr {
         assert!(self.installed());
         start.elapsed().as_secs_f64()
     }
+}
+
+/// A route server's end and zebra's end of an FPM session.
+fn fpm_session(listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let zebra = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (zebra, listener.accept().unwrap().0)
+}
+
+/// The sentinels that are installed.
+fn sentinels(frr: &Frr) -> Vec<String> {
+    let text = std::fs::read_to_string(frr.folder.path().join("installed")).unwrap_or_default();
+    text.lines().map(|line| line.trim_end_matches(" blackhole").to_owned()).collect()
+}
+
+#[test]
+fn each_session_gets_a_sentinel_with_zebras_port_and_the_one_before_goes() {
+    let frr = Frr::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let options = ["--settle", "1", "--fpm", &port];
+    let of = |zebra: &TcpStream| {
+        format!("fdff:ffff:ffff:ffff:ffff:ffff:fffe:{:04x}/128", zebra.local_addr().unwrap().port())
+    };
+    const SENTINEL: &str = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128";
+    let (first, other_end) = fpm_session(&listener);
+    frr.until_installed(&options, |_| ());
+    assert_eq!(sentinels(&frr), [SENTINEL.to_owned(), of(&first)]);
+    let gone = of(&first);
+    drop((first, other_end));
+    let (second, _other_end) = fpm_session(&listener);
+    frr.until_installed(&options, |frr| assert!(sentinels(frr).contains(&gone)));
+    assert_eq!(sentinels(&frr), [SENTINEL.to_owned(), of(&second)]);
+}
+
+#[test]
+fn it_waits_for_a_bgpd_that_has_not_announced_its_routes_to_this_zebra() {
+    let clients =
+        |routes: &str| format!("Name Connect\n----\nstatic 00:00:26 2/0 2/0\nbgp 00:00:26 {routes}\n");
+    for before in ["0/0 0/0", "400/0 0/0"] {
+        waits_for(
+            |frr| {
+                frr.says("summary", "\"inq\":0,\"pfxRcd\":1000,\n\"pfxRcd\":7,");
+                frr.says("clients", &clients(before));
+            },
+            |frr| frr.says("clients", &clients("900/0 100/0")),
+        );
+    }
+}
+
+#[test]
+fn no_time_limit_makes_up_for_a_bgpd_that_announced_nothing() {
+    let frr = Frr::new();
+    frr.says("summary", "\"inq\":0,\"pfxRcd\":1000,");
+    frr.says("clients", "bgp 00:00:26 0/0 0/0\n");
+    frr.until_installed(&["--settle", "1", "--timeout", "1"], |frr| {
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(!frr.installed());
+        // Fewer than received, after the time limit: the others have next hops that cannot be reached.
+        frr.says("clients", "bgp 00:00:26 900/0 0/0\n");
+    });
 }
 
 fn neighbor(state: &str, families: &[bool]) -> String {

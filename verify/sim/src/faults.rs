@@ -20,6 +20,8 @@ pub enum Fault {
     Move,
     /// A protocol loses all routes and learns others.
     Flap,
+    /// A source is no longer live, or is again.
+    Source,
     /// A TCP reset that both ends detect.
     Reset,
     /// A connection is lost and one end does not detect it.
@@ -51,10 +53,11 @@ pub enum Fault {
 }
 
 /// Kinds with their highest frequency.
-const ALL: [(Fault, u64); 17] = [
+const ALL: [(Fault, u64); 18] = [
     (Fault::Churn, 30),
     (Fault::Move, 4),
     (Fault::Flap, 3),
+    (Fault::Source, 4),
     (Fault::Reset, 8),
     (Fault::HalfOpen, 5),
     (Fault::Cut, 8),
@@ -107,6 +110,7 @@ impl Network {
         let wait = Duration::from_micros(self.rng.skewed(500, 1_500_000));
         match fault {
             Fault::Churn | Fault::Move | Fault::Flap => self.churn(fault),
+            Fault::Source => self.lose_source(),
             Fault::Reset | Fault::HalfOpen => self.break_connection(fault)?,
             Fault::Cut => self.cut(),
             Fault::Slow => self.slow(),
@@ -123,6 +127,17 @@ impl Network {
             Fault::Calm => return Ok(Duration::from_millis(self.rng.range(1_000, 20_000))),
         }
         Ok(wait)
+    }
+
+    /// A source is lost, or comes back.
+    fn lose_source(&mut self) {
+        let protocol = self.rng.index(self.model.protocols.len());
+        let Some(stale) = self.model.protocols.get(protocol).map(|p| p.stale) else { return };
+        self.note(
+            self.now,
+            format_args!("the source of protocol {protocol} is {}", if stale { "live" } else { "lost" }),
+        );
+        self.source_lives(protocol, stale);
     }
 
     fn any_node(&mut self) -> usize {
@@ -336,6 +351,7 @@ impl Network {
             agent.sink.records.keys().filter(|key| !matches!(key, Key::Group(_))).cloned().collect();
         if let Some(lost) = routes.get(at.checked_rem(routes.len()).unwrap_or(0)) {
             agent.sink.records.remove(lost);
+            agent.sink.damaged = true;
         }
         agent.core.handle_resync();
         // Its connections end and are opened again.
@@ -361,6 +377,7 @@ impl Network {
         let upstream = [agent.core.config().upstream()];
         node.forget_clients();
         (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
+        node.acknowledged = 0;
         // The time without a capable server restarts, unless it was over.
         node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());
         let local = node.local(now);

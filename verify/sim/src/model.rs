@@ -1,7 +1,7 @@
 //! The expected result: protocols with their routes, and the resulting forwarding table.
 //!
 //! The model shares nothing with the production RIB: it looks at every route of every protocol and selects the best by the documented rule
-//! (lowest distance, metric, origin id). That is slow and simple, and only done when the network is at rest.
+//! (live before stale, lowest distance, metric, origin id). That is slow and simple, and only done when the network is at rest.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,8 +18,8 @@ pub type Destination = (u32, IpNet);
 /// A group by its number, and a metric.
 pub type Path = (usize, u32);
 
-/// Distance, metric, origin's id: the lowest wins.
-type Rank = (u8, u32, OriginId);
+/// Stale, distance, metric, origin's id: the lowest wins.
+type Rank = (bool, u8, u32, OriginId);
 
 /// A protocol instance beside one route server.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Protocol {
     pub distance: u8,
     /// The route server, by node.
     pub home: usize,
+    /// Its source is not live: its routes rank last.
+    pub stale: bool,
     /// What it announces now.
     pub routes: BTreeMap<Destination, Path>,
 }
@@ -128,7 +130,7 @@ impl Model {
         let mut best: BTreeMap<Destination, (Rank, usize)> = BTreeMap::new();
         for p in self.protocols.iter().filter(|p| alive(p.home)) {
             for (at, (group, metric)) in &p.routes {
-                let rank = (p.distance, *metric, OriginId::instance(&name(p.home), &p.name));
+                let rank = (p.stale, p.distance, *metric, OriginId::instance(&name(p.home), &p.name));
                 match best.get(at) {
                     Some((other, _)) if *other <= rank => {}
                     _ => {
@@ -196,6 +198,7 @@ mod tests {
             name: name.into(),
             distance,
             home,
+            stale: false,
             routes: BTreeMap::new(),
         };
         let mut model = Model::new(vec![protocol("ospf", 110, 0), protocol("bgp", 20, 1)], 10, 4);
@@ -208,5 +211,7 @@ mod tests {
         assert_eq!(model.forwarding(|_| true, name).get(&key), Some(&label(1)));
         let alone = model.forwarding(|n| n == 0, name);
         assert_eq!((alone.get(&key), alone.len()), (Some(&label(0)), 2));
+        model.protocols[1].stale = true;
+        assert_eq!(model.forwarding(|_| true, name).get(&key), Some(&label(0)));
     }
 }

@@ -222,7 +222,7 @@ impl Network {
                 let nothing = BTreeMap::new();
                 let from = if checkpoint { &node.checkpoint } else { &nothing };
                 let table = Table::new(epoch).with_tombstone_limit(self.settings.tombstones);
-                Kind::Agent(Box::new(Agent::new(node.agent_config(), table, from).map_err(failed)?))
+                Kind::Agent(Box::new(Agent::new(node.agent_config(), table, from, node.lag).map_err(failed)?))
             }
         };
         let clients = match &kind {
@@ -231,6 +231,7 @@ impl Network {
         };
         node.running = Some(Running::new(&node.name, local, kind, clients).with_limits(limits));
         node.up = true;
+        node.acknowledged = 0;
         let life = node.incarnation;
         self.note(now, format_args!("{} starts, epoch {epoch:x}", self.name(n)));
         self.load_sources(n, life);
@@ -250,6 +251,8 @@ impl Network {
             let size = self.rng.range(1, whole.len().max(1) as u64) as usize;
             feed.extend(whole.chunks(size).map(|part| SourceEvent::Batch(place, part.to_vec())));
             feed.push(SourceEvent::End(place));
+            let stale = self.model.protocols.get(protocol).is_some_and(|p| p.stale);
+            feed.push(SourceEvent::Live(place, !stale));
         }
         if let Some(rs) = self.route_server(n) {
             rs.feed.extend(feed);
@@ -298,12 +301,24 @@ impl Network {
 
     /// A source sends a batch.
     pub fn say(&mut self, protocol: usize, batch: Vec<fibcast_route_server::source::RouteChange>) {
+        self.tell(protocol, |place| SourceEvent::Batch(place, batch));
+    }
+
+    /// A source is lost, or complete again.
+    pub fn source_lives(&mut self, protocol: usize, live: bool) {
+        if let Some(p) = self.model.protocols.get_mut(protocol) {
+            p.stale = !live;
+        }
+        self.tell(protocol, |place| SourceEvent::Live(place, live));
+    }
+
+    fn tell(&mut self, protocol: usize, event: impl FnOnce(usize) -> SourceEvent) {
         let Some(home) = self.home_of(protocol) else { return };
         let place = self.model.protocols.iter().take(protocol).filter(|p| p.home == home).count();
         let Some(life) = self.nodes.get(home).map(|node| node.incarnation) else { return };
         let Some(rs) = self.route_server(home) else { return };
         let waiting = !rs.feed.is_empty();
-        rs.feed.push_back(SourceEvent::Batch(place, batch));
+        rs.feed.push_back(event(place));
         if !waiting {
             let at = self.now;
             self.at(at, Event::Source(home, life));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fibcast_route_server::config::{Checked, Config, SourcePlan};
 use fibcast_route_server::engine::Engine;
-use fibcast_route_server::source::{Event, Kind, Message, RouteChange, fixed};
+use fibcast_route_server::source::{Event, Kind, Message, Report, RouteChange, fixed};
 
 /// The next event of a source.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub enum SourceEvent {
     Batch(usize, Vec<RouteChange>),
     /// A protocol's table is complete.
     End(usize),
+    /// A protocol's source is live, or not.
+    Live(usize, bool),
 }
 
 /// Parameters of a route server.
@@ -32,6 +34,8 @@ pub struct Plan {
     pub hold: Duration,
     /// Ready timeout.
     pub ready_timeout: Duration,
+    /// How long a lost host counts for acknowledgements.
+    pub grace: Duration,
     /// Deletions that its tables remember.
     pub tombstones: usize,
 }
@@ -58,11 +62,13 @@ impl RouteServer {
     /// If the configuration is refused, as text.
     pub fn new(plan: &Plan, epoch: u64, now: Duration) -> Result<Self, String> {
         let mut text = format!(
-            "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n",
+            "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n\
+             [acknowledge]\ntimeout_ms = 0\non_timeout = \"hold\"\ngrace_ms = {}\n",
             plan.name,
             plan.lease.as_millis(),
             plan.hold.as_millis(),
-            plan.ready_timeout.as_millis()
+            plan.ready_timeout.as_millis(),
+            plan.grace.as_millis()
         );
         for _ in 0..plan.peers {
             text.push_str("[[peer]]\naddress = \"127.0.0.1:1\"\n");
@@ -96,6 +102,10 @@ impl RouteServer {
         let message = match event {
             SourceEvent::Batch(source, batch) => Message { source, event: Event::Batch(batch) },
             SourceEvent::End(source) => Message { source, event: Event::EndOfTable },
+            SourceEvent::Live(source, live) => {
+                let state = if live { "live" } else { "disconnected" };
+                Message { source, event: Event::Report(Report { state, live, ..Report::default() }) }
+            }
         };
         self.engine.handle_source(now, message).map_err(|e| e.to_string())
     }

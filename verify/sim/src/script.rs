@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use fibcast_sync_proto::acknowledge::{OnTimeout, Policy};
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::mutation::Mutation;
 use fibcast_sync_proto::server::Limits;
@@ -192,6 +193,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     let lease = Duration::from_millis(rng.range(1_000, 4_000));
     let hold = Duration::from_millis(rng.range(500, 6_000));
     let ready_timeout = Duration::from_millis(rng.range(4_000, 20_000));
+    let grace = Duration::from_millis(rng.range(0, 5_000));
     let count = protocols;
     let protocols = protocol_plan(protocols, servers, rng);
     let mut nodes = Vec::new();
@@ -209,6 +211,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
             lease,
             hold,
             ready_timeout,
+            grace,
             tombstones: settings.tombstones,
         });
         nodes.push(node);
@@ -223,6 +226,9 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let mut node = Node::new(format!("relay{r}"), 2, upstream, config.clone());
         node.subset = part.clone();
         node.expire = any_expiry(rng);
+        node.lag = any_lag(rng);
+        let policy = Policy { timeout: None, on_timeout: OnTimeout::Hold, grace, ..Policy::default() };
+        node.acknowledge = rng.percent(60).then_some(policy);
         nodes.push(node);
     }
     for l in 0..leaves {
@@ -232,6 +238,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let upstream = some_of(from, 2, rng);
         let mut node = Node::new(format!("leaf{l}"), 3, upstream, config.clone());
         node.expire = any_expiry(rng);
+        node.lag = any_lag(rng);
         node.subset = Some(any_part(rng)).filter(|p| parts && part.covers(p)).unwrap_or(part.clone());
         nodes.push(node);
     }
@@ -293,6 +300,11 @@ fn any_expiry(rng: &mut Rng) -> Option<Duration> {
     rng.percent(30).then(|| Duration::from_millis(rng.range(1_000, 15_000)))
 }
 
+/// Time from a sink's batch to its effect on packets.
+fn any_lag(rng: &mut Rng) -> Option<Duration> {
+    rng.percent(50).then(|| Duration::from_micros(rng.skewed(100, 2_000_000)))
+}
+
 /// A subset of the table.
 fn any_part(rng: &mut Rng) -> Subset {
     let range = |text: &str| text.parse().ok().map(PrefixRange::within);
@@ -314,6 +326,7 @@ fn protocol_plan(count: usize, servers: usize, rng: &mut Rng) -> Vec<Protocol> {
             + &(if p < 4 { String::new() } else { p.to_string() }),
         distance: [20, 110, 1, 115].get(rng.index(4)).copied().unwrap_or(20),
         home: p % servers,
+        stale: false,
         routes: BTreeMap::new(),
     };
     (0..count).map(plan).collect()

@@ -298,6 +298,7 @@ impl Network {
                 let text = format!("{} is not ready", node.name);
                 return Err(Violation::new(Rule::RestIsModel, text));
             }
+            self.all_acknowledged(running)?;
             self.best_in_use(n, running, &stranded)?;
             self.sessions_match(n, running)?;
         }
@@ -336,8 +337,12 @@ impl Network {
             .map(|o| format!("{} of {}: {}, eligible {}", o.name, o.server, o.state, o.eligibility))
             .collect();
         let alive = self.model.protocols.iter().filter(|p| island.contains(&p.home));
-        let mut expected: Vec<String> =
-            alive.map(|p| format!("{} of {}: live, eligible live", p.name, self.name(p.home))).collect();
+        let mut expected: Vec<String> = alive
+            .map(|p| {
+                let state = if p.stale { "stale" } else { "live" };
+                format!("{} of {}: {state}, eligible {state}", p.name, self.name(p.home))
+            })
+            .collect();
         found.sort_unstable();
         expected.sort_unstable();
         if found == expected {

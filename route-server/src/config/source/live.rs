@@ -1,13 +1,13 @@
 //! The keys of live sources: `fpm` and `netlink`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::SourceKeys;
+use super::{SourceKeys, users};
 use crate::source::mirror::{How, Policy};
 use crate::source::{fpm, netlink};
 
@@ -17,9 +17,6 @@ const MAIN: u32 = 254;
 const QUIET_S: u64 = 5;
 /// How long the routes of a lost zebra stay, in seconds.
 const HOLD_S: u64 = 300;
-
-/// Sorts after all prefixes that are routed, and before `ff00::/8`.
-const SENTINEL: Ipv6Addr = Ipv6Addr::new(0xfdff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff, 0xffff);
 
 /// `protocol`: accepted protocols.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -85,6 +82,7 @@ pub(super) fn given(source: &SourceKeys) -> Vec<&'static str> {
     let keys = [
         ("listen", source.listen.is_some()),
         ("allow", source.allow.is_some()),
+        ("users", source.users.is_some()),
         ("table", source.table.is_some()),
         ("vrfs", source.vrfs.is_some()),
         ("protocol", source.protocol.is_some()),
@@ -107,7 +105,7 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
         .ok_or(("listen", "missing: a source of kind \"fpm\" waits for zebra at an address".to_owned()))?;
     let allow = source.allow.clone().unwrap_or_default();
     if !listen.ip().is_loopback() && allow.is_empty() {
-        let reason = "FPM has no authentication: beyond loopback, list the addresses of zebras in `allow`";
+        let reason = "FPM has no authentication: beyond loopback, list the addresses of zebras in `allow`; none is allowed by default";
         return Err(("listen", reason.to_owned()));
     }
     let mut vrfs = BTreeMap::from([(MAIN, source.vrf)]);
@@ -119,14 +117,11 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
     }
     let how = how(source)?;
     let sentinel = match source.sentinel {
-        None => Ipv6Net::new_assert(SENTINEL, 128).into(),
+        None => fpm::Sentinel::default(),
         Some(_) if how == How::Quiet => {
             return Err(("sentinel", "has no effect with end_of_table = \"quiet\"".to_owned()));
         }
-        Some(net) if net.trunc() != net => {
-            return Err(("sentinel", format!("expected a prefix without host bits, found {net}")));
-        }
-        Some(net) => net,
+        Some(prefix) => fpm::Sentinel::new(prefix).map_err(|reason| ("sentinel", reason))?,
     };
     let hold = source.hold_s.unwrap_or(HOLD_S);
     let rules = fpm::Rules {
@@ -136,14 +131,16 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
         sentinel,
         hold: (hold > 0).then_some(Duration::from_secs(hold)),
     };
-    Ok(fpm::FpmOptions { origin: source.origin.clone(), listen, allow, rules })
+    let users = users::ids(source.users.as_deref()).map_err(|reason| ("users", reason))?;
+    let admission = fpm::Admission { users, allow };
+    Ok(fpm::FpmOptions { origin: source.origin.clone(), listen, admission, rules })
 }
 
 /// A `netlink` source.
 pub(super) fn netlink(source: &SourceKeys) -> Result<netlink::NetlinkOptions, WrongKey> {
-    let of_fpm = given(source)
-        .into_iter()
-        .find(|name| matches!(*name, "listen" | "allow" | "vrfs" | "end_of_table" | "sentinel" | "hold_s"));
+    let of_fpm = given(source).into_iter().find(|name| {
+        matches!(*name, "listen" | "allow" | "users" | "vrfs" | "end_of_table" | "sentinel" | "hold_s")
+    });
     if let Some(name) = of_fpm {
         return Err((name, "is not used by a source of kind \"netlink\"".to_owned()));
     }
@@ -199,6 +196,8 @@ fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong
 pub(super) type Listen = Option<SocketAddr>;
 /// See [`Listen`].
 pub(super) type Allow = Option<Vec<IpAddr>>;
+/// See [`Listen`].
+pub(super) type Users = Option<Vec<users::UserKey>>;
 /// See [`Listen`].
 pub(super) type Vrfs = Option<BTreeMap<String, u32>>;
 /// See [`Listen`].

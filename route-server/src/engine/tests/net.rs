@@ -41,12 +41,17 @@ pub struct Net {
     cut: BTreeSet<(usize, usize)>,
     pub now: Duration,
     starts: u64,
+    max_prefixes: Option<u64>,
 }
 
-pub fn checked(name: &str, origins: &[(&str, u8)], peers: usize) -> Checked {
+fn checked(name: &str, origins: &[(&str, u8)], peers: usize, max_prefixes: Option<u64>) -> Checked {
     let mut text =
         format!("[node]\nname = \"{name}\"\n[rib]\norigin_hold_ms = 1000\nready_timeout_ms = 60000\n");
     (0..peers).for_each(|_| text.push_str("[[peer]]\naddress = \"127.0.0.1:1\"\n"));
+    for (origin, _) in origins {
+        let limit = max_prefixes.map(|most| format!("max_prefixes = {most}\n")).unwrap_or_default();
+        text.push_str(&format!("[[source]]\norigin = \"{origin}\"\nkind = \"static\"\n{limit}"));
+    }
     let config: Config = fibcast_daemon::config::parse("x".as_ref(), text).unwrap().value;
     let source = |(origin, distance): &(&str, u8)| SourcePlan {
         origin: (*origin).to_owned(),
@@ -57,6 +62,14 @@ pub fn checked(name: &str, origins: &[(&str, u8)], peers: usize) -> Checked {
 }
 
 impl Net {
+    /// The same, with a route limit (`max_prefixes`) for each source.
+    pub fn limited(origins: &[&[(&'static str, u8)]], pairs: &[(usize, usize)], max_prefixes: u64) -> Self {
+        let mut net = Self::new(&[], &[]);
+        net.max_prefixes = Some(max_prefixes);
+        net.fill(origins, pairs);
+        net
+    }
+
     /// Nodes `a`, `b`, … with one origin each, by name and distance, and pairs that are registered with each other.
     pub fn new(origins: &[&[(&'static str, u8)]], pairs: &[(usize, usize)]) -> Self {
         let mut net = Net {
@@ -66,7 +79,14 @@ impl Net {
             cut: BTreeSet::new(),
             now: Duration::from_secs(1),
             starts: 0,
+            max_prefixes: None,
         };
+        net.fill(origins, pairs);
+        net
+    }
+
+    fn fill(&mut self, origins: &[&[(&'static str, u8)]], pairs: &[(usize, usize)]) {
+        let net = self;
         for (n, origins) in origins.iter().enumerate() {
             let both = pairs.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
             let peers: Vec<usize> = both.filter(|(a, _)| *a == n).map(|(_, b)| b).collect();
@@ -75,13 +95,21 @@ impl Net {
             let node = net.make(n);
             net.nodes.push(node);
         }
-        net
+    }
+
+    pub fn engine(&mut self, n: usize) -> &mut Engine {
+        self.nodes[n].core.role_mut()
     }
 
     fn make(&mut self, n: usize) -> Node {
         self.starts += 1;
         let (name, origins, peers) = &self.plans[n];
-        let engine = Engine::new(&checked(name, origins, peers.len()), 1000 * self.starts, self.now).unwrap();
+        let engine = Engine::new(
+            &checked(name, origins, peers.len(), self.max_prefixes),
+            1000 * self.starts,
+            self.now,
+        )
+        .unwrap();
         let upstream = engine.upstream();
         let core = node::Node::new(name, self.now, engine, upstream);
         Node { core, peers: peers.clone(), up: true }

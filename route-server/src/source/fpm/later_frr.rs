@@ -188,5 +188,5 @@ fn a_sentinel_that_is_replaced_ends_the_table_as_well() {
     rules.policy.vrfs = [(254, 0)].into();
     let mut receiver = receiver(rules);
     receiver.take(&frame(&[flagged(wire::route_of(24, SENTINEL, 254, 6, &[priority()]), true)])).unwrap();
-    assert!(receiver.turn(Instant::now()));
+    assert_eq!(receiver.turn(Instant::now()), Turn::Complete);
 }

@@ -5,33 +5,53 @@
 //! busy: a zebra whose buffer stays full for 15 s resets the session. A frame is applied as a whole before changes are passed on, because
 //! FRR 8.4 replaces a route by a withdrawal and an announcement in one frame.
 //!
+//! FPM has no authentication, so a connection has to pass three doors before it changes anything: its owner must be allowed ([`admission`]),
+//! it must send a valid route, and no other session may be alive ([`takeover`]).
+//!
+//! With `[acknowledge]` zebra is told which of its routes all required hosts forward by (`echo`), for `bgp suppress-fib-pending`.
+//!
 //! Bad input: a frame with another version, type or length, or a message that exceeds its frame, ends the session, with source and byte
 //! offset in the log; zebra reconnects after 3 s and sends everything again. A message with invalid attributes is skipped, counted as
 //! `messages_malformed` and logged. A route that cannot be used (see [`Skip`](super::mirror::Skip)) is skipped and counted by reason; an
 //! earlier route to its prefix is withdrawn.
 
+pub mod admission;
+mod echo;
 pub mod frame;
 #[cfg(test)]
 mod later_frr;
 mod receiver;
+mod sentinel;
+#[cfg(test)]
+mod sockets;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::listener::{Accepted, Acceptor, Counters, LimitedLog};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
 
-pub use receiver::{FpmError, Receiver, Rules};
+pub use admission::Admission;
+use echo::Answers;
+pub use receiver::{FpmError, Receiver, Rules, Turn};
+pub use sentinel::Sentinel;
+use takeover::{Id, Outcome, Refusal, Refused, Takeover};
 
+use super::acknowledgement::Acknowledgements;
 use super::feed::Feed;
-use super::outlet::{BATCH, End, Outlet};
+use super::mirror::How;
+use super::outlet::{BATCH, End, Outlet, Report};
 
-/// Read buffer: several of the longest frames.
-const BUFFER: usize = 8 * frame::LONGEST;
 /// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
+/// Most connections accepted in a row: a flood of them must not keep the session from being read.
+const ACCEPTS: usize = 16;
 /// Longest wait before the thread checks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
 /// Wait while the RIB is busy.
@@ -44,76 +64,149 @@ pub struct FpmOptions {
     pub origin: String,
     /// Listen address for zebra.
     pub listen: SocketAddr,
-    /// Addresses that may connect besides this host.
-    pub allow: Vec<IpAddr>,
+    /// Who may connect.
+    pub admission: Admission,
     /// Rules for its routes.
     pub rules: Rules,
 }
 
-pub(super) fn run(options: &FpmOptions, outlet: &Outlet) -> Result<(), End> {
-    let failed =
-        |what: &str, error: std::io::Error| End::Failed(format!("{what} {}: {error}", options.listen));
-    let listener = TcpListener::bind(options.listen).map_err(|e| failed("cannot listen on", e))?;
-    listener.set_nonblocking(true).map_err(|e| failed("cannot listen on", e))?;
+/// Opens the listening socket.
+///
+/// # Errors
+/// The system's error, with the address.
+pub(super) fn listen(options: &FpmOptions) -> std::io::Result<TcpListener> {
+    let named = |e: std::io::Error| {
+        std::io::Error::new(e.kind(), format!("cannot listen on {}: {e}", options.listen))
+    };
+    let listener = TcpListener::bind(options.listen).map_err(named)?;
+    listener.set_nonblocking(true).map_err(named)?;
+    Ok(listener)
+}
+
+pub(super) fn run(options: &FpmOptions, listener: TcpListener, outlet: &Outlet) -> Result<(), End> {
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
+    if options.rules.how == How::Quiet {
+        tracing::warn!(
+            "source {:?}: end_of_table = \"quiet\" ignores sentinels, so what a restarted zebra does not announce again stays for ever; \
+             \"sentinel\" with fibcast-sentinel withdraws it",
+            options.origin
+        );
+    }
+    let mut receiver = Receiver::new(&options.origin, options.rules.clone());
+    if outlet.acknowledgements().is_some() {
+        receiver = receiver.with_echo();
+    }
     FpmServer {
         options,
         listener,
-        session: None,
-        receiver: Receiver::new(&options.origin, options.rules.clone()),
+        acceptor: Acceptor::new(Counters::named("fpm")),
+        start: Instant::now(),
+        streams: BTreeMap::new(),
+        next_id: 0,
+        takeover: Takeover::new(receiver),
+        acknowledgements: outlet.acknowledgements(),
+        out: Answers::default(),
         feed: Feed::new(outlet),
         last_error: None,
-        refused: 0,
+        log: LimitedLog::default(),
+        refused: [0; REASONS.len()],
     }
     .serve()
 }
 
-struct Session {
-    stream: TcpStream,
-    peer: SocketAddr,
-    buffer: Vec<u8>,
-    filled: usize,
-}
+/// Reasons of refused connections, as counters.
+const REASONS: [&str; 4] =
+    ["refused_unauthorized", "refused_invalid", "refused_waiting_limit", "refused_session_alive"];
+const UNAUTHORIZED: usize = 0;
 
 struct FpmServer<'a> {
     options: &'a FpmOptions,
     listener: TcpListener,
-    session: Option<Session>,
-    receiver: Receiver,
+    acceptor: Acceptor,
+    start: Instant,
+    /// The session's and the newcomer's.
+    streams: BTreeMap<Id, TcpStream>,
+    next_id: Id,
+    takeover: Takeover,
     feed: Feed<'a>,
+    acknowledgements: Option<&'a Acknowledgements>,
+    out: Answers,
     last_error: Option<String>,
-    refused: u64,
+    log: LimitedLog,
+    refused: [u64; REASONS.len()],
 }
 
 impl FpmServer<'_> {
     fn serve(mut self) -> Result<(), End> {
         loop {
+            // More may wait in the socket; the table has not ended then. The session goes first: its end makes way for a newcomer.
+            let drained = self.read_session();
             self.accept();
-            // More may wait in the socket; the table has not ended then.
-            let drained = self.read();
+            self.read_newcomer();
             let now = Instant::now();
-            if drained && self.receiver.turn(now) {
-                self.feed.end_of_table();
+            if let Some(refused) = self.takeover.turn(now) {
+                self.refuse(refused);
             }
-            let receiver = &mut self.receiver;
+            match drained.then(|| self.takeover.receiver.turn(now)) {
+                Some(Turn::Complete) => self.feed.end_of_table(),
+                Some(Turn::Ready) => self.feed.quiet(),
+                Some(Turn::Nothing) | None => {}
+            }
+            let receiver = &mut self.takeover.receiver;
             self.feed.pump(|| receiver.changes(now, BATCH))?;
-            let (refused, receiver) = (self.refused, &self.receiver);
-            self.feed.report(now, receiver.state(), &self.last_error, || {
-                let mut counters = receiver.counters();
-                counters.push(("connections_refused", refused));
-                counters
-            })?;
+            self.answer();
+            self.report(now)?;
             self.wait()?;
         }
     }
 
-    fn wait(&self) -> Result<(), End> {
+    /// Passes on what the owner of the RIB says about routes. Never waits for zebra.
+    fn answer(&mut self) {
+        let Some(acknowledgements) = self.acknowledgements else { return };
+        acknowledgements.clear();
+        while let Some(acknowledgement) = acknowledgements.poll() {
+            self.takeover.receiver.acknowledge(&acknowledgement);
+        }
+        let session = self.takeover.session();
+        // While the RIB is busy it has not heard of all changes, which void acknowledgements.
+        let stream = session.filter(|_| !self.feed.is_busy()).and_then(|id| self.streams.get_mut(&id));
+        self.out.write(session, stream, &mut self.takeover.receiver);
+    }
+
+    fn report(&mut self, now: Instant) -> Result<(), End> {
+        let (refused, receiver, last_error) = (self.refused, &self.takeover.receiver, &self.last_error);
+        let report = || {
+            let mut counters = receiver.counters();
+            counters.push(("connections_refused", refused.iter().sum()));
+            counters.extend(REASONS.iter().copied().zip(refused));
+            Report {
+                state: receiver.state(),
+                live: receiver.state() == "live",
+                end_of_table: receiver.end_of_table(),
+                last_error: last_error.clone(),
+                counters,
+            }
+        };
+        Ok(self.feed.report(now, report, receiver.state())?)
+    }
+
+    fn wait(&mut self) -> Result<(), End> {
         let nap = if self.feed.is_busy() { BUSY } else { NAP };
         let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
-        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
-        if let Some(session) = &self.session {
-            fds.push(PollFd::new(&session.stream, PollFlags::IN));
+        let paused = self.acceptor.paused_until(self.start.elapsed()).is_some();
+        let full = self.takeover.newcomer().is_some_and(|id| self.takeover.room(id).is_empty());
+        let mut fds = Vec::new();
+        if !paused {
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }
+        for (id, stream) in &self.streams {
+            if !(full && self.takeover.newcomer() == Some(*id)) {
+                let out = self.out.waits_for(*id);
+                let flags = if out { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                fds.push(PollFd::new(stream, flags));
+            }
+        }
+        fds.extend(self.acknowledgements.map(|from| PollFd::new(from, PollFlags::IN)));
         match poll(&mut fds, Some(&nap)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(End::Failed(format!("poll: {error}"))),
@@ -121,83 +214,159 @@ impl FpmServer<'_> {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, peer)) = self.listener.accept() {
-            let from = peer.ip().to_canonical();
-            if !from.is_loopback() && !self.options.allow.contains(&from) {
-                self.refused += 1;
-                self.problem(format!("{peer}: connection refused; see `allow`"));
-                continue;
+        for _ in 0..ACCEPTS {
+            let listener = &self.listener;
+            match self.acceptor.accept(self.start.elapsed(), || listener.accept()) {
+                Accepted::Connection((stream, peer)) => {
+                    if let Err((reason, error)) = self.admit(stream, peer) {
+                        self.count_refused(reason, peer, &error);
+                    }
+                }
+                Accepted::Empty | Accepted::Later(_) => return,
             }
-            if let Err(error) = stream.set_nonblocking(true) {
-                self.problem(format!("{peer}: {error}"));
-                continue;
-            }
-            // A zebra whose host died never closes its connection.
-            let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
-            let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, Duration::from_secs(10));
-            let _ = rustix::net::sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5));
-            if let Some(old) = self.session.take() {
-                // zebra was restarted before its end was detected here.
-                self.problem(format!("{}: replaced by the connection of {peer}", old.peer));
-                self.receiver.disconnected(Instant::now());
-            }
-            tracing::info!("source {:?}: zebra connected from {peer}", self.options.origin);
-            self.receiver.connected(Instant::now());
-            self.session = Some(Session { stream, peer, buffer: vec![0; BUFFER], filled: 0 });
         }
     }
 
-    /// Reads available data, up to a portion. True: nothing more is available.
-    fn read(&mut self) -> bool {
+    /// Makes a connection the newcomer if it may be. An error has the reason's index and text.
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Result<(), (usize, String)> {
+        let unauthorized = |error: String| (UNAUTHORIZED, error);
+        let local = stream.local_addr().map_err(|e| unauthorized(e.to_string()))?;
+        let who = self.options.admission.check(peer, local).map_err(|e| unauthorized(e.to_string()))?;
+        prepare(&stream).map_err(|e| unauthorized(e.to_string()))?;
+        let id = self.next_id;
+        let before = self
+            .takeover
+            .enter(Instant::now(), id, peer)
+            .map_err(|refusal| (reason(refusal), format!("{refusal} ({who})")))?;
+        self.next_id += 1;
+        self.streams.insert(id, stream);
+        if let Some(before) = before {
+            self.refuse(before);
+        }
+        tracing::debug!("source {:?}: {peer} ({who}) connected", self.options.origin);
+        Ok(())
+    }
+
+    /// Reads available data of the session, up to a portion. True: nothing more is available.
+    fn read_session(&mut self) -> bool {
         let mut read = 0;
         while read < PORTION {
-            let Some(session) = &mut self.session else { return true };
-            let room = session.buffer.get_mut(session.filled..).unwrap_or_default();
-            match session.stream.read(room) {
-                Ok(0) => {
-                    let cut = session.filled;
-                    let reason = match cut {
-                        0 => "connection closed".to_owned(),
-                        _ => format!("connection closed within a frame after {cut} bytes"),
-                    };
-                    self.close(&reason);
-                    return true;
-                }
-                Ok(n) => {
-                    read += n;
-                    session.filled += n;
-                    let bytes = session.buffer.get(..session.filled).unwrap_or_default();
-                    match self.receiver.take(bytes) {
-                        Ok(taken) => {
-                            session.buffer.copy_within(taken..session.filled, 0);
-                            session.filled -= taken;
-                        }
-                        Err(error) => {
-                            self.close(&error.to_string());
-                            return true;
-                        }
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.close(&error.to_string());
-                    return true;
-                }
+            let Some(id) = self.takeover.session() else { return true };
+            match self.read(id) {
+                Some(n) => read += n,
+                None => return true,
             }
         }
         false
     }
 
-    fn close(&mut self, reason: &str) {
-        if let Some(session) = self.session.take() {
-            self.receiver.disconnected(Instant::now());
-            self.problem(format!("{}: {reason}", session.peer));
+    /// Reads what the newcomer may send.
+    fn read_newcomer(&mut self) {
+        while let Some(id) = self.takeover.newcomer() {
+            // It may be the session after this; the rest is read in the next turn.
+            if self.read(id).is_none() {
+                break;
+            }
+        }
+        // The session may have ended since the newcomer was read.
+        let outcome = self.takeover.promote(Instant::now());
+        if let Some(id) = self.takeover.session() {
+            self.handle(id, outcome);
         }
     }
 
+    /// Reads once; returns the number of bytes, or none if nothing is available or the connection is closed.
+    fn read(&mut self, id: Id) -> Option<usize> {
+        let stream = self.streams.get_mut(&id)?;
+        let room = self.takeover.room(id);
+        if room.is_empty() {
+            // Whether a newcomer is gone must be known nevertheless.
+            let gone =
+                matches!(stream.peek(&mut [0; 1]), Ok(0)) || stream.take_error().ok().flatten().is_some();
+            if gone {
+                self.close(id, "connection closed");
+            }
+            return None;
+        }
+        match stream.read(room) {
+            Ok(0) => {
+                self.close(id, "connection closed");
+                None
+            }
+            Ok(n) => {
+                let outcome = self.takeover.filled(Instant::now(), id, n);
+                self.handle(id, outcome);
+                Some(n)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == ErrorKind::Interrupted => Some(0),
+            Err(error) => {
+                self.close(id, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn handle(&mut self, id: Id, outcome: Outcome) {
+        match outcome {
+            Outcome::Open => {}
+            Outcome::Session => {
+                let peer = self.streams.get(&id).and_then(|stream| stream.peer_addr().ok());
+                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                tracing::info!("source {:?}: zebra connected from {peer}", self.options.origin);
+            }
+            Outcome::Broken(reason) => {
+                let stream = self.streams.remove(&id);
+                let peer = stream.and_then(|stream| stream.peer_addr().ok());
+                self.problem(format!("{}: {reason}", peer.map(|p| p.to_string()).unwrap_or_default()));
+            }
+            Outcome::Refused(refused) => self.refuse(refused),
+        }
+    }
+
+    fn close(&mut self, id: Id, reason: &str) {
+        self.streams.remove(&id);
+        match self.takeover.closed(Instant::now(), id) {
+            Some((peer, 0)) => self.problem(format!("{peer}: {reason}")),
+            Some((peer, cut)) => self.problem(format!("{peer}: {reason} within a frame after {cut} bytes")),
+            None => {}
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.streams.remove(&refused.id);
+        self.count_refused(reason(refused.refusal), refused.peer, &refused.refusal.to_string());
+    }
+
+    /// A flood of connections must fill no log.
+    fn count_refused(&mut self, reason: usize, peer: SocketAddr, error: &str) {
+        if let Some(count) = self.refused.get_mut(reason) {
+            *count += 1;
+        }
+        let source = format!("source {:?}: {peer}", self.options.origin);
+        self.log.warn(self.start.elapsed(), &source, &format!("connection refused: {error}"));
+        self.last_error = Some(format!("{peer}: connection refused: {error}"));
+    }
+
     fn problem(&mut self, reason: String) {
-        tracing::warn!("source {:?}: {reason}", self.options.origin);
+        self.log.warn(self.start.elapsed(), &format!("source {:?}", self.options.origin), &reason);
         self.last_error = Some(reason);
     }
+}
+
+fn reason(refusal: Refusal) -> usize {
+    match refusal {
+        Refusal::Invalid => 1,
+        Refusal::Busy(_) | Refusal::Silent => 2,
+        Refusal::Alive(_) => 3,
+    }
+}
+
+/// A zebra whose host died never closes its connection: it is found dead after 5 + 3 × 2 s, less than [`takeover::SILENCE`].
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nonblocking(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(2))?;
+    Ok(sockopt::set_tcp_keepcnt(stream, 3)?)
 }

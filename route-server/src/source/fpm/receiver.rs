@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
+use super::echo::Echo;
 use super::frame::{self, FrameError, HEADER};
+use super::sentinel::{Meaning, Sentinel};
+use crate::source::acknowledgement::{Acknowledgement, InstalledRoute};
 use crate::source::limit::Limit;
-use crate::source::mirror::{EndOfTable, How, Mirror, Policy};
+use crate::source::mirror::{End, EndOfTable, How, Mirror, Policy};
 use crate::source::outlet::RouteChange;
 use fibcast_netlink::{Malformed, Message, Messages, NextHop, Route, kind};
 
@@ -37,14 +38,26 @@ pub enum FpmError {
 pub struct Rules {
     /// Accepted routes.
     pub policy: Policy,
-    /// How the end of the table is detected.
+    /// What makes the source ready the first time.
     pub how: How,
-    /// Quiet time that counts as the end of the table.
+    /// Quiet time after which no more routes are expected.
     pub quiet: Duration,
-    /// The route that an operator's helper installs last (sentinel).
-    pub sentinel: IpNet,
-    /// How long the routes of a lost zebra are kept; none: forever.
+    /// Routes that prove that the table is complete.
+    pub sentinel: Sentinel,
+    /// How long the routes of a lost zebra are kept; none: forever. Counted is the time without zebra since its last complete table, less
+    /// the time with it, so that neither a connection nor a zebra that restarts again and again keeps them.
     pub hold: Option<Duration>,
+}
+
+/// What [`Receiver::turn`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing new.
+    Nothing,
+    /// The table is incomplete or its end unknown, but the source may count as ready after the current changes if it never was.
+    Ready,
+    /// The table is complete with the current changes.
+    Complete,
 }
 
 /// Parses frames, mirrors zebra's table, and detects its end.
@@ -56,12 +69,19 @@ pub struct Receiver {
     end: EndOfTable,
     /// Tables whose sentinel has not arrived.
     sentinels: BTreeSet<u32>,
-    connected: bool,
+    /// Start of the session, and zebra's TCP port; none: no session.
+    session: Option<(Instant, u16)>,
     /// Time of zebra's loss, while its routes are kept.
     gone_at: Option<Instant>,
+    /// Time without zebra before that; see [`Rules::hold`].
+    away: Duration,
+    /// What the end of the table was detected by, in the last session.
+    ended: Option<End>,
     /// Bytes of this session parsed so far.
     read: u64,
     route: Route,
+    /// Answers to zebra, if it is told what is installed.
+    echo: Option<Echo>,
     log: Limit,
     sessions: u64,
     frames: u64,
@@ -80,10 +100,13 @@ impl Receiver {
             end: EndOfTable::new(rules.how, rules.quiet),
             rules,
             sentinels: BTreeSet::new(),
-            connected: false,
+            session: None,
             gone_at: None,
+            away: Duration::ZERO,
+            ended: None,
             read: 0,
             route: Route::default(),
+            echo: None,
             log: Limit::default(),
             sessions: 0,
             frames: 0,
@@ -94,21 +117,53 @@ impl Receiver {
         }
     }
 
-    /// zebra connected: it will send everything again, but not its earlier deletions.
-    pub fn connected(&mut self, now: Instant) {
+    /// The same, with answers to zebra.
+    #[must_use]
+    pub fn with_echo(self) -> Self {
+        Self { echo: Some(Echo::default()), ..self }
+    }
+
+    /// The owner of the RIB says what is installed, or overdue.
+    pub fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
+        let Some(echo) = &mut self.echo else { return };
+        for InstalledRoute { vrf, prefix, label } in &acknowledgement.routes {
+            // Another group by now: an acknowledgement for that will follow.
+            if self.mirror.label(*vrf, *prefix) == Some(*label) {
+                echo.acknowledge(*vrf, *prefix, acknowledgement.failed);
+            }
+        }
+    }
+
+    /// Appends answers for zebra, until there are about `limit` bytes.
+    pub fn answers(&mut self, out: &mut Vec<u8>, limit: usize) {
+        if let Some(echo) = self.echo.as_mut().filter(|_| self.session.is_some()) {
+            echo.answers(out, limit);
+        }
+    }
+
+    /// zebra connected, from this port: it will send everything again, but not its earlier deletions.
+    pub fn connected(&mut self, now: Instant, port: u16) {
         self.mirror.begin();
+        if let Some(echo) = &mut self.echo {
+            echo.begin();
+        }
         self.end.begin(now, &self.mirror.figures());
         self.sentinels = self.rules.policy.vrfs.keys().copied().collect();
-        self.connected = true;
-        self.gone_at = None;
+        self.session = Some((now, port));
+        if let Some(gone_at) = self.gone_at.take() {
+            self.away += now.saturating_duration_since(gone_at);
+        }
+        self.ended = None;
         self.read = 0;
         self.sessions += 1;
     }
 
     /// The session ended. The routes stay.
     pub fn disconnected(&mut self, now: Instant) {
-        self.connected = false;
-        self.gone_at = Some(now);
+        if let Some((since, _)) = self.session.take() {
+            self.away = self.away.saturating_sub(now.saturating_duration_since(since));
+            self.gone_at = Some(now);
+        }
         self.end.gone();
     }
 
@@ -159,7 +214,7 @@ impl Receiver {
                 let mut route = std::mem::take(&mut self.route);
                 let done = route.read(message).map(|is_route| {
                     if is_route {
-                        self.route(message.kind == kind::NEW_ROUTE, &route);
+                        self.route(message, &route);
                     } else {
                         self.ignored += 1;
                     }
@@ -180,62 +235,124 @@ impl Receiver {
         Ok(())
     }
 
-    fn route(&mut self, new: bool, route: &Route) {
+    fn route(&mut self, message: &Message<'_>, route: &Route) {
+        let new = message.kind == kind::NEW_ROUTE;
         let Some(vrf) = self.mirror.vrf(route) else { return };
-        if route.prefix == self.rules.sentinel {
-            if new && self.sentinels.remove(&route.table) && self.sentinels.is_empty() {
-                self.end.sentinel();
+        match self.rules.sentinel.meaning(route.prefix) {
+            Some(Meaning::Table) => {
+                if new && self.sentinels.remove(&route.table) && self.sentinels.is_empty() {
+                    self.end.sentinel();
+                }
+                return;
             }
-            return;
+            Some(Meaning::Session(port)) => {
+                if new && self.session.is_some_and(|(_, own)| own == port) {
+                    self.end.sentinel_of_session();
+                }
+                return;
+            }
+            None => {}
         }
         // zebra has one route per prefix: a withdrawal or an unwanted replacement refers to it.
         if new && self.mirror.takes_protocol(route) {
             // RTA_PRIORITY is a constant here, not the metric of the protocol.
+            let before = self.echo.as_ref().and_then(|_| self.mirror.label(vrf, route.prefix));
             self.mirror.set(vrf, route, false);
+            if let Some(echo) = &mut self.echo {
+                let label = self.mirror.label(vrf, route.prefix);
+                // Without a label it cannot be used, or its object is not known yet.
+                echo.heard(vrf, route.prefix, message.body, label.is_some() && label == before);
+            }
         } else {
             self.mirror.remove(vrf, route.prefix);
+            if let Some(echo) = &mut self.echo {
+                echo.gone(vrf, route.prefix);
+            }
         }
     }
 
-    /// Handles what is due by `now`. Call it when all available data was parsed. True: the end of the table follows the current changes.
-    pub fn turn(&mut self, now: Instant) -> bool {
+    /// Handles what is due by `now`. Call it when all available data was parsed.
+    pub fn turn(&mut self, now: Instant) -> Turn {
         if let Some(gone_at) = self.gone_at
-            && self.rules.hold.is_some_and(|hold| now.saturating_duration_since(gone_at) >= hold)
+            && self.rules.hold.is_some_and(|hold| self.away + now.saturating_duration_since(gone_at) >= hold)
         {
             self.gone_at = None;
             self.mirror.begin();
             let swept = self.mirror.sweep();
             self.swept += swept;
-            tracing::error!("source {:?}: zebra did not return; {swept} routes withdrawn", self.origin);
-        }
-        let reached = self.end.reached(now, &self.mirror.figures());
-        if reached {
-            let swept = self.mirror.sweep();
-            self.swept += swept;
-            tracing::info!(
-                "source {:?}: zebra's table is complete: {} routes; {swept} stale routes withdrawn",
-                self.origin,
-                self.mirror.figures().live
+            tracing::error!(
+                "source {:?}: zebra did not return within hold_s; {swept} routes withdrawn",
+                self.origin
             );
         }
-        reached
+        let ready = self.end.gives_readiness();
+        let Some(end) = self.end.reached(now, &self.mirror.figures()) else { return Turn::Nothing };
+        self.ended = Some(end);
+        if end.is_complete() {
+            self.away = Duration::ZERO;
+            let swept = self.mirror.sweep();
+            self.swept += swept;
+            let (live, by) = (self.mirror.figures().live, end.name());
+            tracing::info!(
+                "source {:?}: zebra's table is complete ({by}): {live} routes; {swept} stale routes withdrawn",
+                self.origin
+            );
+            return Turn::Complete;
+        }
+        self.warn_of_quiet();
+        if ready { Turn::Ready } else { Turn::Nothing }
+    }
+
+    /// No more routes come, and nothing says that the table is complete.
+    fn warn_of_quiet(&self) {
+        let figures = self.mirror.figures();
+        let (live, seconds) = (figures.live, self.rules.quiet.as_secs());
+        let Some((_, port)) = self.session.filter(|_| figures.stale > 0) else {
+            tracing::warn!(
+                "source {:?}: no new route for {seconds} s: taken for ready with {live} routes, though no sentinel says that \
+                 zebra's table is complete; run fibcast-sentinel beside zebra",
+                self.origin
+            );
+            return;
+        };
+        let found = if self.sentinels.is_empty() {
+            "the sentinel found is older than the session"
+        } else {
+            "no sentinel"
+        };
+        tracing::warn!(
+            "source {:?}: no new route for {seconds} s, and {found}: {} of {live} routes stay stale until zebra replaces or \
+             withdraws them; run fibcast-sentinel beside zebra, or when FRR has converged: ipv6 route {} blackhole",
+            self.origin,
+            figures.stale,
+            self.rules.sentinel.of_session(port)
+        );
     }
 
     /// Net changes for the RIB, about `limit` at most; empty if there are none.
     pub fn changes(&mut self, now: Instant, limit: usize) -> Vec<RouteChange> {
         let mut changes = self.mirror.turn(now);
         changes.append(&mut self.mirror.changes(limit));
+        if let Some(echo) = &mut self.echo {
+            changes.iter().for_each(|change| echo.changed(change.vrf, change.prefix));
+        }
         changes
     }
 
     /// State as one word.
     pub fn state(&self) -> &'static str {
-        match (self.connected, self.end.waits(), self.sessions) {
-            (true, true, _) => "loading",
-            (true, false, _) => "live",
-            (false, _, 0) => "waiting",
-            (false, ..) => "disconnected",
+        match (self.session, self.sessions) {
+            (Some(_), _) if self.end.waits() => "loading",
+            (Some(_), _) if self.end.is_unproved() => "incomplete",
+            (Some(_), _) => "live",
+            (None, 0) => "waiting",
+            (None, _) => "disconnected",
         }
+    }
+
+    /// What the end of the table was detected by, in the last session.
+    pub fn end_of_table(&self) -> Option<&'static str> {
+        self.ended.map(End::name)
     }
 
     /// Names and values for status and metrics.
@@ -249,6 +366,7 @@ impl Receiver {
             ("routes_swept", self.swept),
         ];
         counters.extend(self.mirror.counters());
+        counters.extend(self.echo.iter().flat_map(Echo::counters));
         counters
     }
 }

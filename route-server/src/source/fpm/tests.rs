@@ -13,19 +13,22 @@ const ROUTES: &[u8] = include_bytes!("fixtures/frr-8.4.4-routes.bin");
 const GROUPS: &[u8] = include_bytes!("fixtures/frr-8.4.4-groups.bin");
 pub(super) const SENTINEL: &str = "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128";
 
+/// zebra's port of the first session.
+pub(super) const PORT: u16 = 0xc820;
+
 pub(super) fn rules() -> Rules {
     Rules {
         policy: Policy { vrfs: [(254, 0), (100, 7)].into(), ..Policy::default() },
         how: How::Either,
         quiet: Duration::from_secs(5),
-        sentinel: SENTINEL.parse().unwrap(),
+        sentinel: Sentinel::default(),
         hold: Some(Duration::from_secs(300)),
     }
 }
 
 pub(super) fn receiver(rules: Rules) -> Receiver {
     let mut receiver = Receiver::new("bgp", rules);
-    receiver.connected(Instant::now());
+    receiver.connected(Instant::now(), PORT);
     receiver
 }
 
@@ -100,7 +103,7 @@ fn streams_of_frr_8_4_4_with_and_without_groups_give_the_same_table() {
         let (mut receiver, mut rib) = (receiver(rules), Rib::new());
         let cut = last_changes(stream);
         assert_eq!(receiver.take(&stream[..cut]), Ok(cut));
-        assert!(!receiver.turn(Instant::now()), "the sentinel of table 100 is missing");
+        assert_eq!(receiver.turn(Instant::now()), Turn::Nothing, "the sentinel of table 100 is missing");
         tell(&mut receiver, &mut rib);
         let table = lines(&rib);
         assert!(connected.iter().all(|line| table.iter().any(|l| l == line)), "{table:#?}");
@@ -148,35 +151,132 @@ fn the_sentinel_in_every_table_ends_the_table_and_is_no_route() {
     rules.policy.vrfs = [(254, 0)].into();
     let (mut receiver, mut rib) = (receiver(rules), Rib::new());
     receiver.take(&frame(&[wire::route("10.0.0.0/8", "192.0.2.1")])).unwrap();
-    assert!(!receiver.turn(Instant::now()));
+    assert_eq!(receiver.turn(Instant::now()), Turn::Nothing);
     assert_eq!(receiver.state(), "loading");
     receiver.take(&frame(&[wire::route_of(24, SENTINEL, 254, 6, &[])])).unwrap();
-    assert!(receiver.turn(Instant::now()));
+    assert_eq!(receiver.turn(Instant::now()), Turn::Complete);
     assert_eq!(receiver.state(), "live");
     assert_eq!(tell(&mut receiver, &mut rib), 1);
 }
 
-#[test]
-fn what_zebra_does_not_tell_again_is_withdrawn_at_the_end_of_its_table() {
-    let mut rules = rules();
-    rules.policy.vrfs = [(254, 0)].into();
-    let (mut receiver, mut rib) = (receiver(rules), Rib::new());
-    let sentinel = wire::route_of(24, SENTINEL, 254, 6, &[]);
-    let both =
-        [wire::route("10.0.0.0/8", "192.0.2.1"), wire::route("10.1.0.0/16", "192.0.2.1"), sentinel.clone()];
-    receiver.take(&frame(&both)).unwrap();
-    assert!(receiver.turn(Instant::now()));
-    tell(&mut receiver, &mut rib);
+/// The sentinel, and that of the session with this port.
+fn sentinels(port: u16) -> [Vec<u8>; 2] {
+    let of_session = Sentinel::default().of_session(port).to_string();
+    [wire::route_of(24, SENTINEL, 254, 6, &[]), wire::route_of(24, &of_session, 254, 6, &[])]
+}
+
+/// A thousand routes from BGP and two static ones, complete; then zebra is lost. Returns the time of the loss.
+fn lost_after_a_complete_table(receiver: &mut Receiver, rib: &mut Rib) -> Instant {
+    for third in 0..250 {
+        let routes =
+            [0, 1, 2, 3].map(|second| wire::route(&format!("10.{second}.{third}.0/24"), "192.0.2.1"));
+        receiver.take(&frame(&routes)).unwrap();
+    }
+    receiver.take(&frame(&STATICS.map(|prefix| wire::route(prefix, "192.0.2.9")))).unwrap();
+    receiver.take(&frame(&sentinels(PORT))).unwrap();
+    let now = Instant::now();
+    let turns = [now, now + Duration::from_secs(6)].map(|now| receiver.turn(now));
+    assert!(turns.contains(&Turn::Complete) || turns.contains(&Turn::Ready), "{turns:?}");
+    tell(receiver, rib);
+    assert_eq!(rib.len(), 1002);
     let now = Instant::now();
     receiver.disconnected(now);
     assert_eq!(receiver.state(), "disconnected");
-    receiver.connected(now);
-    receiver.take(&frame(&[wire::route("10.1.0.0/16", "192.0.2.1"), sentinel])).unwrap();
-    assert!(!receiver.turn(now), "some may follow");
-    assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 2));
-    assert!(receiver.turn(now + Duration::from_secs(3)));
-    assert_eq!((tell(&mut receiver, &mut rib), lines(&rib)), (1, vec!["0 10.1.0.0/16 192.0.2.1".to_owned()]));
-    assert_eq!(counter(&receiver, "routes_swept"), 1);
+    now
+}
+
+const STATICS: [&str; 2] = ["203.0.113.0/24", "2001:db8:1::/48"];
+
+/// Rules with the main table only.
+fn main_table(how: How) -> Rules {
+    let mut rules = rules();
+    rules.policy.vrfs = [(254, 0)].into();
+    Rules { how, ..rules }
+}
+
+#[test]
+fn a_zebra_that_restarts_and_tells_its_static_routes_and_their_sentinel_costs_no_bgp_route() {
+    for how in [How::Either, How::Sentinel, How::Quiet] {
+        let (mut receiver, mut rib) = (receiver(main_table(how)), Rib::new());
+        let now = lost_after_a_complete_table(&mut receiver, &mut rib);
+        receiver.connected(now, PORT + 2);
+        // What staticd kept: its routes, the sentinel, and that of the session before.
+        receiver.take(&frame(&STATICS.map(|prefix| wire::route(prefix, "192.0.2.9")))).unwrap();
+        receiver.take(&frame(&sentinels(PORT))).unwrap();
+        for seconds in [0, 3, 5, 60, 86_400] {
+            receiver.turn(now + Duration::from_secs(seconds));
+            assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 1002), "{how:?}, {seconds} s");
+        }
+        assert_eq!((receiver.state(), receiver.end_of_table()), ("incomplete", Some("quiet")));
+        assert_eq!((counter(&receiver, "routes_stale"), counter(&receiver, "routes_swept")), (1000, 0));
+    }
+}
+
+#[test]
+fn what_zebra_does_not_tell_again_is_withdrawn_at_the_proved_end_of_its_table() {
+    let (mut receiver, mut rib) = (receiver(main_table(How::Either)), Rib::new());
+    let now = lost_after_a_complete_table(&mut receiver, &mut rib);
+    receiver.connected(now, PORT + 2);
+    receiver.take(&frame(&[wire::route("10.1.0.0/24", "192.0.2.1")])).unwrap();
+    receiver.take(&frame(&sentinels(PORT + 2))).unwrap();
+    assert_eq!(receiver.turn(now), Turn::Nothing, "some may follow");
+    assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 1002));
+    assert_eq!(receiver.turn(now + Duration::from_secs(3)), Turn::Complete);
+    assert_eq!(
+        (tell(&mut receiver, &mut rib), lines(&rib)),
+        (1001, vec!["0 10.1.0.0/24 192.0.2.1".to_owned()])
+    );
+    assert_eq!((receiver.state(), receiver.end_of_table()), ("live", Some("sentinel")));
+}
+
+#[test]
+fn stale_routes_stay_until_zebra_replaces_or_withdraws_the_last_of_them() {
+    let (mut receiver, mut rib) = (receiver(main_table(How::Either)), Rib::new());
+    let both = [wire::route("10.0.0.0/8", "192.0.2.1"), wire::route("10.1.0.0/16", "192.0.2.1")];
+    receiver.take(&frame(&both)).unwrap();
+    tell(&mut receiver, &mut rib);
+    let now = Instant::now();
+    receiver.disconnected(now);
+    receiver.connected(now, PORT + 2);
+    receiver.take(&frame(&[wire::route("10.0.0.0/8", "192.0.2.2")])).unwrap();
+    assert_eq!(receiver.turn(now), Turn::Nothing);
+    assert_eq!(receiver.turn(now + Duration::from_secs(5)), Turn::Ready, "by a quiet time");
+    assert_eq!((receiver.state(), counter(&receiver, "routes_stale")), ("incomplete", 1));
+    receiver.take(&frame(&[wire::route_of(25, "10.1.0.0/16", 254, 1, &[])])).unwrap();
+    assert_eq!(receiver.turn(now + Duration::from_secs(9)), Turn::Complete);
+    assert_eq!((receiver.state(), receiver.end_of_table()), ("live", Some("refreshed")));
+    tell(&mut receiver, &mut rib);
+    assert_eq!(lines(&rib), ["0 10.0.0.0/8 192.0.2.2"]);
+}
+
+#[test]
+fn connections_do_not_restart_the_hold_time_and_a_zebra_that_stays_earns_it_back() {
+    let s = Duration::from_secs;
+    let (mut receiver, mut rib) = (receiver(main_table(How::Either)), Rib::new());
+    let lost = lost_after_a_complete_table(&mut receiver, &mut rib);
+    // Up for 1 s of each 11 s: 10 s away, of which 1 s is earned back. The 300 s are over after 34 rounds.
+    let mut now = lost;
+    for round in 1..=33 {
+        now += s(10);
+        receiver.connected(now, PORT + round);
+        receiver.take(&frame(&[wire::route("10.1.0.0/24", "192.0.2.1")])).unwrap();
+        receiver.turn(now);
+        now += s(1);
+        receiver.disconnected(now);
+        receiver.turn(now);
+        assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 1002), "round {round}");
+    }
+    receiver.turn(now + s(10));
+    assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (1002, 0));
+
+    let (mut receiver, mut rib) = (self::receiver(main_table(How::Either)), Rib::new());
+    let lost = lost_after_a_complete_table(&mut receiver, &mut rib);
+    receiver.connected(lost + s(290), PORT + 2);
+    receiver.turn(lost + s(290));
+    // An hour with zebra, without a proof.
+    receiver.disconnected(lost + s(3_890));
+    receiver.turn(lost + s(3_890 + 299));
+    assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (0, 1002));
 }
 
 #[test]
@@ -186,9 +286,9 @@ fn routes_of_a_zebra_that_does_not_come_back_go_after_the_hold_time() {
     tell(&mut receiver, &mut rib);
     let now = Instant::now();
     receiver.disconnected(now);
-    assert!(!receiver.turn(now + Duration::from_secs(299)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(299)), Turn::Nothing);
     assert_eq!(tell(&mut receiver, &mut rib), 0);
-    assert!(!receiver.turn(now + Duration::from_secs(300)));
+    assert_eq!(receiver.turn(now + Duration::from_secs(300)), Turn::Nothing);
     assert_eq!((tell(&mut receiver, &mut rib), rib.len()), (1, 0));
 }
 

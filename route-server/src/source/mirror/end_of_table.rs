@@ -1,29 +1,62 @@
-//! Detects the end of a sender's table, which neither FPM nor netlink announces.
+//! Detects the end of a sender's table, which neither FPM nor a routing daemon's kernel table announces.
 //!
-//! A route that an operator's helper installs last, the *sentinel*, arrives after all others, because zebra sends each table in the order
-//! of prefixes. Without one, a quiet time counts as the end: no new route arrived. It is at least 5 s, because zebra pauses for a second
-//! within a table.
+//! Only a proof may sweep, because a table that is taken for complete too early costs good routes. The proof has two parts:
+//! * The *sentinel* is a route that sorts after all others. zebra sends its table in the order of prefixes, so the sentinel says that what
+//!   zebra had when the session began has arrived. It may be old: staticd keeps it, tells it to a restarted zebra at once, and a file may
+//!   restore it before bgpd has a single route.
+//! * The *session's sentinel* carries the number of this session (zebra's TCP port). An operator's helper (`fibcast-sentinel`) installs it
+//!   when the routing daemons have converged, so it cannot be left over from before.
 //!
-//! After a restart of the sender, stale routes may still be on their way after a sentinel that a daemon restored early. So while routes are
-//! stale, the sentinel only counts once none of them has been refreshed for a little while.
+//! Both may still overtake routes in zebra's queues. So they only count once no stale route has been refreshed for a little while.
+//! A table that was ready before is complete without a proof if nothing is stale any more: there is nothing to sweep.
+//!
+//! A *quiet* time, in which no new route arrived, is no proof. It gives the first readiness at most. It is at least 5 s, because zebra
+//! pauses for a second within a table.
 
 use std::time::{Duration, Instant};
 
 use super::side::Figures;
 
-/// How long no stale route may have been refreshed for the sentinel to count.
+/// How long no stale route may have been refreshed for the sentinels to count.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How the end of the table is detected.
+/// What makes a source ready the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum How {
-    /// By the sentinel, or by quiet time.
+    /// The sentinel, or a quiet time.
     #[default]
     Either,
-    /// By the sentinel only.
+    /// The sentinel only.
     Sentinel,
-    /// By quiet time only.
+    /// A quiet time only. Sentinels are ignored: stale routes stay until they are replaced or withdrawn.
     Quiet,
+}
+
+/// What the end of a table was detected by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Sentinels: the table is complete.
+    Sentinel,
+    /// All routes that were stale were announced again or withdrawn: nothing is left to sweep.
+    Refreshed,
+    /// A quiet time: no more routes came, but the table may be incomplete.
+    Quiet,
+}
+
+impl End {
+    /// Its name in status, log and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Sentinel => "sentinel",
+            End::Refreshed => "refreshed",
+            End::Quiet => "quiet",
+        }
+    }
+
+    /// Whether what is still stale may be withdrawn.
+    pub fn is_complete(self) -> bool {
+        self != End::Quiet
+    }
 }
 
 /// Detects the end of a sender's table.
@@ -31,7 +64,9 @@ pub enum How {
 pub struct EndOfTable {
     how: How,
     quiet: Duration,
-    /// Time since which the sender sends its table; none: no sender, or the end was detected.
+    /// The source has been ready.
+    ready: bool,
+    /// The table whose completeness is not proved; none: no sender, or the end was detected.
     telling: Option<Telling>,
 }
 
@@ -40,8 +75,11 @@ struct Telling {
     /// Nothing was stale at the beginning.
     first: bool,
     sentinel: bool,
+    of_session: bool,
     heard: u64,
     heard_at: Instant,
+    /// The quiet time has passed.
+    quiet: bool,
 }
 
 impl Telling {
@@ -54,12 +92,14 @@ impl Telling {
 impl EndOfTable {
     /// Without a sender.
     pub fn new(how: How, quiet: Duration) -> Self {
-        Self { how, quiet, telling: None }
+        Self { how, quiet, ready: false, telling: None }
     }
 
     /// A sender starts to send its table.
     pub fn begin(&mut self, now: Instant, figures: &Figures) {
-        let mut telling = Telling { first: figures.stale == 0, sentinel: false, heard: 0, heard_at: now };
+        let first = figures.stale == 0;
+        let mut telling =
+            Telling { first, sentinel: false, of_session: false, heard: 0, heard_at: now, quiet: false };
         telling.heard = telling.progress(figures);
         self.telling = Some(telling);
     }
@@ -69,35 +109,66 @@ impl EndOfTable {
         self.telling = None;
     }
 
-    /// The sentinel arrived.
+    /// The sentinel arrived, for all tables.
     pub fn sentinel(&mut self) {
         if let Some(telling) = self.telling.as_mut().filter(|_| self.how != How::Quiet) {
             telling.sentinel = true;
         }
     }
 
-    /// Whether a table is being sent whose end was not detected.
-    pub fn waits(&self) -> bool {
-        self.telling.is_some()
+    /// The sentinel of this session arrived.
+    pub fn sentinel_of_session(&mut self) {
+        if let Some(telling) = self.telling.as_mut().filter(|_| self.how != How::Quiet) {
+            telling.of_session = true;
+        }
     }
 
-    /// Whether the end is reached; true once.
-    pub fn reached(&mut self, now: Instant, figures: &Figures) -> bool {
-        let Some(telling) = &mut self.telling else { return false };
+    /// Whether a table is being sent, and neither its end nor a quiet time was seen.
+    pub fn waits(&self) -> bool {
+        self.telling.as_ref().is_some_and(|telling| !telling.quiet)
+    }
+
+    /// Whether the sender is quiet and stale routes are left of which nobody knows whether they are valid.
+    pub fn is_unproved(&self) -> bool {
+        self.telling.as_ref().is_some_and(|telling| telling.quiet && !telling.first)
+    }
+
+    /// Whether a quiet time makes a source ready that never was.
+    pub fn gives_readiness(&self) -> bool {
+        self.how != How::Sentinel || self.telling.as_ref().is_some_and(|telling| telling.sentinel)
+    }
+
+    /// What has been detected by `now`, each once: the end of the table, or before it a quiet time.
+    pub fn reached(&mut self, now: Instant, figures: &Figures) -> Option<End> {
+        let ready = self.gives_readiness();
+        let telling = self.telling.as_mut()?;
+        if !self.ready && !telling.first && figures.stale == 0 {
+            // The few routes of a session that ended early were announced again: that is no more than the beginning of a first table.
+            (telling.first, telling.heard, telling.heard_at) = (true, figures.fresh, now);
+        }
         let progress = telling.progress(figures);
         if progress != telling.heard {
             (telling.heard, telling.heard_at) = (progress, now);
         }
         let quiet_for = now.saturating_duration_since(telling.heard_at);
-        let by_sentinel = telling.sentinel && (figures.stale == 0 || quiet_for >= SETTLE);
-        // A sender that has sent nothing is probably still starting.
-        let has_routes = figures.live > figures.stale;
-        let by_quiet = self.how != How::Sentinel && has_routes && quiet_for >= self.quiet;
-        let reached = by_sentinel || by_quiet;
-        if reached {
-            self.telling = None;
-        }
-        reached
+        let proved = match telling.first {
+            true => telling.sentinel,
+            false => telling.sentinel && telling.of_session && quiet_for >= SETTLE,
+        };
+        let end = match () {
+            () if proved => End::Sentinel,
+            () if !telling.first && figures.stale == 0 => End::Refreshed,
+            () if telling.quiet || quiet_for < self.quiet => return None,
+            // A sender that has sent nothing is probably still starting.
+            () if telling.first && (self.how == How::Sentinel || figures.live == 0) => return None,
+            () => {
+                telling.quiet = true;
+                self.ready |= ready;
+                return Some(End::Quiet);
+            }
+        };
+        (self.telling, self.ready) = (None, true);
+        Some(end)
     }
 }
 
@@ -115,54 +186,113 @@ mod tests {
         begin + Duration::from_millis(ms)
     }
 
+    fn after_a_restart(how: How, now: Instant) -> EndOfTable {
+        let mut end = EndOfTable::new(how, QUIET);
+        // It has been ready: an earlier table was complete.
+        end.begin(now, &figures(0, 0, 0));
+        end.ready = true;
+        end.begin(now, &figures(10, 10, 0));
+        end
+    }
+
     #[test]
     fn a_first_table_ends_with_its_sentinel_at_once() {
         let now = Instant::now();
         let mut end = EndOfTable::new(How::Either, QUIET);
         end.begin(now, &figures(0, 0, 0));
-        assert!(!end.reached(now, &figures(10, 0, 0)));
+        assert_eq!(end.reached(now, &figures(10, 0, 0)), None);
         end.sentinel();
-        assert!(end.reached(now, &figures(10, 0, 0)));
-        assert!(!end.reached(at(now, 60_000), &figures(10, 0, 0)), "true once");
+        assert_eq!(end.reached(now, &figures(10, 0, 0)), Some(End::Sentinel));
+        assert_eq!(end.reached(at(now, 60_000), &figures(10, 0, 0)), None, "once");
     }
 
     #[test]
-    fn without_a_sentinel_a_table_ends_when_nothing_new_was_heard_for_the_quiet_time() {
+    fn without_a_sentinel_a_quiet_time_gives_the_first_readiness_and_a_later_sentinel_the_proof() {
         let now = Instant::now();
         let mut end = EndOfTable::new(How::Either, QUIET);
         end.begin(now, &figures(0, 0, 0));
-        assert!(!end.reached(at(now, 60_000), &figures(0, 0, 0)), "an empty table has no end");
-        assert!(!end.reached(at(now, 61_000), &figures(7, 0, 0)));
-        assert!(!end.reached(at(now, 65_900), &figures(7, 0, 0)));
-        assert!(end.reached(at(now, 66_000), &figures(7, 0, 0)));
+        assert_eq!(end.reached(at(now, 60_000), &figures(0, 0, 0)), None, "an empty table has no end");
+        assert_eq!(end.reached(at(now, 61_000), &figures(7, 0, 0)), None);
+        assert_eq!(end.reached(at(now, 65_900), &figures(7, 0, 0)), None);
+        assert_eq!(end.reached(at(now, 66_000), &figures(7, 0, 0)), Some(End::Quiet));
+        assert!(!end.waits() && !end.is_unproved(), "nothing is stale");
+        assert_eq!(end.reached(at(now, 99_000), &figures(7, 0, 0)), None, "once");
+        end.sentinel();
+        assert_eq!(end.reached(at(now, 99_000), &figures(9, 0, 0)), Some(End::Sentinel));
     }
 
     #[test]
-    fn while_routes_are_stale_the_sentinel_waits_until_none_of_them_comes_any_more() {
+    fn no_quiet_time_and_no_old_sentinel_sweeps_whatever_the_key_says() {
+        for how in [How::Either, How::Sentinel, How::Quiet] {
+            let now = Instant::now();
+            let mut end = after_a_restart(how, now);
+            end.sentinel();
+            assert_eq!(end.reached(at(now, 5_000), &figures(10, 9, 1)), None);
+            assert_eq!(end.reached(at(now, 10_000), &figures(10, 9, 1)), Some(End::Quiet), "{how:?}");
+            assert!(end.is_unproved());
+            for hour in 1..100 {
+                assert_eq!(end.reached(at(now, hour * 3_600_000), &figures(10, 9, 1)), None, "{how:?}");
+            }
+        }
+        assert!(!End::Quiet.is_complete());
+    }
+
+    #[test]
+    fn a_sentinel_of_the_session_without_the_one_that_ends_the_walk_proves_nothing() {
         let now = Instant::now();
-        let mut end = EndOfTable::new(How::Sentinel, QUIET);
-        end.begin(now, &figures(10, 10, 0));
+        let mut end = after_a_restart(How::Either, now);
+        end.sentinel_of_session();
+        assert_eq!(end.reached(at(now, 4_000), &figures(10, 9, 0)), None);
         end.sentinel();
-        assert!(!end.reached(at(now, 1_900), &figures(10, 10, 0)));
-        assert!(!end.reached(at(now, 2_000), &figures(10, 5, 5)), "half of them came back");
-        assert!(!end.reached(at(now, 3_900), &figures(10, 5, 5)));
-        assert!(end.reached(at(now, 4_000), &figures(10, 5, 5)), "the other half is gone for good");
-        end.begin(now, &figures(10, 10, 5));
-        end.sentinel();
-        assert!(end.reached(now, &figures(10, 0, 15)), "all came back");
+        assert_eq!(end.reached(at(now, 4_000), &figures(10, 9, 0)), Some(End::Sentinel));
     }
 
     #[test]
-    fn each_way_can_be_the_only_one() {
+    fn sentinels_wait_until_no_stale_route_comes_any_more() {
+        let now = Instant::now();
+        let mut end = after_a_restart(How::Sentinel, now);
+        end.sentinel();
+        end.sentinel_of_session();
+        assert_eq!(end.reached(at(now, 1_900), &figures(10, 10, 0)), None);
+        assert_eq!(end.reached(at(now, 2_000), &figures(10, 5, 5)), None, "half of them came back");
+        assert_eq!(end.reached(at(now, 3_900), &figures(10, 5, 5)), None);
+        assert_eq!(end.reached(at(now, 4_000), &figures(10, 5, 5)), Some(End::Sentinel), "the rest is gone");
+    }
+
+    #[test]
+    fn a_table_of_which_nothing_is_stale_any_more_needs_no_proof() {
+        for how in [How::Either, How::Sentinel, How::Quiet] {
+            let now = Instant::now();
+            let mut end = after_a_restart(how, now);
+            assert_eq!(end.reached(now, &figures(10, 1, 9)), None);
+            assert_eq!(end.reached(now, &figures(10, 0, 10)), Some(End::Refreshed), "{how:?}");
+        }
+    }
+
+    #[test]
+    fn the_routes_of_a_session_that_ended_early_are_no_table() {
         let now = Instant::now();
         let mut end = EndOfTable::new(How::Sentinel, QUIET);
         end.begin(now, &figures(0, 0, 0));
-        assert!(!end.reached(at(now, 600_000), &figures(7, 0, 0)));
-        assert!(!end.reached(at(now, 900_000), &figures(7, 0, 0)));
+        assert_eq!(end.reached(now, &figures(3, 0, 0)), None);
+        end.begin(now, &figures(3, 3, 0));
+        assert_eq!(end.reached(now, &figures(3, 0, 3)), None, "all three of them came back");
+        assert_eq!(end.reached(at(now, 60_000), &figures(900, 0, 3)), None);
+        end.sentinel();
+        assert_eq!(end.reached(at(now, 60_000), &figures(1000, 0, 3)), Some(End::Sentinel));
+    }
+
+    #[test]
+    fn the_key_decides_what_makes_ready_the_first_time() {
+        let now = Instant::now();
+        let mut end = EndOfTable::new(How::Sentinel, QUIET);
+        end.begin(now, &figures(0, 0, 0));
+        assert_eq!(end.reached(at(now, 600_000), &figures(7, 0, 0)), None);
+        assert_eq!(end.reached(at(now, 900_000), &figures(7, 0, 0)), None);
         let mut end = EndOfTable::new(How::Quiet, QUIET);
         end.begin(now, &figures(0, 0, 0));
         end.sentinel();
-        assert!(!end.reached(now, &figures(7, 0, 0)));
-        assert!(end.reached(at(now, 5_000), &figures(7, 0, 0)));
+        assert_eq!(end.reached(now, &figures(7, 0, 0)), None);
+        assert_eq!(end.reached(at(now, 5_000), &figures(7, 0, 0)), Some(End::Quiet));
     }
 }

@@ -23,6 +23,8 @@ pub struct Follower {
     end: EndOfTable,
     route: Route,
     log: Limit,
+    /// A complete dump was read, ever.
+    ended: bool,
     /// A complete dump was read since the last loss of messages.
     whole: bool,
     /// A change that messages alone cannot follow: dump again soon.
@@ -48,6 +50,7 @@ impl Follower {
             end: EndOfTable::new(How::Quiet, quiet),
             route: Route::default(),
             log: Limit::default(),
+            ended: false,
             whole: false,
             doubt: false,
             running: BTreeMap::new(),
@@ -72,7 +75,7 @@ impl Follower {
 
     /// The dump was complete, and the messages that arrived meanwhile were read.
     pub fn dump_ended(&mut self) {
-        self.whole = true;
+        (self.whole, self.ended) = (true, true);
         let swept: u64 = self.mirrors.values_mut().map(Mirror::sweep).sum();
         self.swept += swept;
         tracing::debug!("source {:?}: table read, {swept} routes withdrawn", self.origin);
@@ -199,7 +202,7 @@ impl Follower {
 
     /// True once: the table is complete, and the end of the table follows the current changes.
     pub fn turn(&mut self, now: Instant) -> bool {
-        self.whole && self.end.reached(now, &self.figures())
+        self.whole && self.end.reached(now, &self.figures()).is_some()
     }
 
     /// Net changes for the RIB, about `limit` at most; empty if there are none.
@@ -222,6 +225,11 @@ impl Follower {
 
     fn figures(&self) -> Figures {
         self.mirrors.values().map(Mirror::figures).sum()
+    }
+
+    /// Whether a complete dump was read, ever, and a quiet time followed it.
+    pub fn is_complete(&self) -> bool {
+        self.ended && !self.end.waits()
     }
 
     /// State as one word.

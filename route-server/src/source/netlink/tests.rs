@@ -196,3 +196,55 @@ fn the_table_ends_with_a_whole_dump_and_a_quiet_time() {
     assert!(follower.turn(now + QUIET));
     assert_eq!(follower.state(), "live");
 }
+
+/// A table that this host does not have.
+const EMPTY_TABLE: u32 = 78_300;
+
+/// Does `trouble` to a source of the real kernel that has read its table, and runs it until this holds of its counters.
+fn promised(trouble: impl FnOnce(&mut Reader<'_>), kept: impl Fn(&dyn Fn(&str) -> u64) -> bool) {
+    let policy = Policy { vrfs: [(EMPTY_TABLE, 0)].into(), ..Policy::default() };
+    let options = NetlinkOptions { origin: "bird".into(), table: EMPTY_TABLE, policy, quiet: QUIET };
+    let (to, from) = crossbeam_channel::unbounded();
+    let outlet = Outlet::new(0, to, std::sync::Arc::new(|| ()), std::sync::Arc::default());
+    let mut reader = Reader::new(&options, Sockets::open().unwrap(), &outlet);
+    reader.turn().unwrap();
+    assert!(!reader.follower.needs_dump(), "the first dump was complete");
+    trouble(&mut reader);
+    let mut last = Report::default();
+    let begin = Instant::now();
+    loop {
+        for message in from.try_iter() {
+            if let crate::source::Event::Report(report) = message.event {
+                last = report;
+            }
+        }
+        let counter =
+            |name: &str| last.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, n)| *n);
+        if kept(&counter) && last.state != "failing" {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{last:?}");
+        reader.turn().unwrap();
+    }
+}
+
+#[test]
+fn a_socket_that_fails_is_opened_again_and_the_table_read_again() {
+    let fails = |reader: &mut Reader<'_>| {
+        reader.proceed(Err(End::Failed("netlink socket: gone".to_owned()))).unwrap();
+        assert!(
+            reader.last_error.as_deref().is_some_and(|text| text.contains("opening the socket again in 1 s"))
+        );
+        assert!(reader.follower.needs_dump());
+    };
+    promised(fails, |counter| counter("sockets_reopened") == 1 && counter("dumps") >= 2);
+}
+
+#[test]
+fn after_an_overflow_the_table_is_read_again() {
+    let overflows = |reader: &mut Reader<'_>| {
+        reader.overflowed();
+        assert!(reader.last_error.as_deref().is_some_and(|text| text.contains("reading the table again")));
+    };
+    promised(overflows, |counter| counter("messages_lost") == 1 && counter("dumps") >= 2);
+}

@@ -67,6 +67,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
         .map(|e| match e {
             Event::Batch(_) => "batch",
             Event::EndOfTable => "end",
+            Event::Quiet => "quiet",
             Event::Failed(_) => "failed",
             Event::Finished => "finished",
             Event::Report(_) => "report",

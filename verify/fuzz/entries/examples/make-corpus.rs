@@ -91,6 +91,7 @@ fn main() -> std::io::Result<()> {
         for portion in [2u8, 255] {
             write("fpm", &format!("{name}-{portion}"), &[&[portion], stream.as_slice()].concat())?;
         }
+        write("takeover", name, &takeover(&stream))?;
         write("netlink", name, &netlink(&stream))?;
     }
     for (name, packets) in packets() {
@@ -103,6 +104,26 @@ fn main() -> std::io::Result<()> {
         write("packets", name, &bytes)?;
     }
     Ok(())
+}
+
+/// Two zebras as steps of the `takeover` target: the second comes while the first is alive, and follows it; then half a frame, and silence.
+fn takeover(stream: &[u8]) -> Vec<u8> {
+    const SESSION: u8 = 8;
+    let send = |to: u8, bytes: &[u8]| [&[1 | to][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat();
+    let (enter, close, wait, turn): (u8, u8, u8, u8) = (0, 5, 246, 7);
+    [
+        &[enter][..],
+        &send(0, stream),
+        &[turn, enter],
+        &send(0, stream),
+        &send(SESSION, stream.get(..100).unwrap_or_default()),
+        &[close | SESSION, turn],
+        &send(SESSION, stream),
+        &[enter],
+        &send(0, stream.get(..20).unwrap_or_default()),
+        &[wait, turn, enter, wait, turn],
+    ]
+    .concat()
 }
 
 /// The messages in FPM frames as steps of the `netlink` target.

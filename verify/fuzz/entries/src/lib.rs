@@ -31,6 +31,7 @@ pub const ALL: &[Entry] = &[
     ("control", files::control),
     ("packets", packets::packets),
     ("fpm", live::fpm),
+    ("takeover", live::takeover),
     ("netlink", live::netlink),
 ];
 

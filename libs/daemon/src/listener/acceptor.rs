@@ -1,0 +1,182 @@
+//! Accepting that survives the end of file descriptors.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::Counters;
+
+/// Pause of accepting while the system has nothing left for another connection.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What [`Acceptor::accept`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Accepted<T> {
+    /// A connection.
+    Connection(T),
+    /// Nobody waits.
+    Empty,
+    /// The system is out of file descriptors or memory: to be tried again at this time. Closing a connection may help before.
+    Later(Duration),
+}
+
+/// Calls `accept`, and handles its errors. One for all sockets of a listener; `now` counts from any start.
+///
+/// One file descriptor is kept in reserve. When the process has no other one left, a single connection at a time takes it, so that an operator
+/// or monitoring is still served, one after the other.
+#[derive(Debug)]
+pub struct Acceptor {
+    counters: Arc<Counters>,
+    reserve: Option<File>,
+    /// No attempt before this time.
+    from: Duration,
+    /// Since when the system refuses.
+    refused_since: Option<Duration>,
+}
+
+impl Acceptor {
+    /// Takes the reserve.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { counters, reserve: reserve().ok(), from: Duration::ZERO, refused_since: None }
+    }
+
+    /// The end of a pause after `now`.
+    pub fn paused_until(&self, now: Duration) -> Option<Duration> {
+        (self.from > now).then_some(self.from)
+    }
+
+    /// Accepts a connection by `accept`, which must not block or may be called again after each connection.
+    pub fn accept<T>(&mut self, now: Duration, mut accept: impl FnMut() -> io::Result<T>) -> Accepted<T> {
+        if let Some(until) = self.paused_until(now) {
+            return Accepted::Later(until);
+        }
+        if self.reserve.is_none() {
+            match reserve() {
+                Ok(file) => self.reserve = Some(file),
+                Err(error) => return self.pause(now, &error),
+            }
+        }
+        loop {
+            let error = match accept() {
+                Ok(connection) => {
+                    self.recovered(now);
+                    return Accepted::Connection(connection);
+                }
+                Err(error) => error,
+            };
+            match (error.kind(), Errno::from_io_error(&error)) {
+                (ErrorKind::WouldBlock, _) => return Accepted::Empty,
+                (_, Some(Errno::MFILE | Errno::NFILE)) => {
+                    self.refused(now, &error);
+                    self.reserve = None;
+                    return accept().map_or_else(|error| self.pause(now, &error), Accepted::Connection);
+                }
+                // The next connection may be fine: Linux reports errors of the network here (accept(2), "Error handling").
+                (_, Some(errno)) if OF_THE_CONNECTION.contains(&errno) => {}
+                _ => return self.pause(now, &error),
+            }
+        }
+    }
+
+    fn pause<T>(&mut self, now: Duration, error: &io::Error) -> Accepted<T> {
+        if error.kind() == ErrorKind::WouldBlock {
+            return Accepted::Empty;
+        }
+        self.refused(now, error);
+        self.from = now + PAUSE;
+        Accepted::Later(self.from)
+    }
+
+    /// Counts each refusal, and logs the first.
+    fn refused(&mut self, now: Duration, error: &io::Error) {
+        Counters::add(&self.counters.exhausted);
+        if self.refused_since.is_none() {
+            self.refused_since = Some(now);
+            tracing::warn!(
+                "{}: cannot accept a connection: {error}; others wait until one is closed (for \"too many open files\" raise LimitNOFILE=)",
+                self.counters.name()
+            );
+        }
+    }
+
+    fn recovered(&mut self, now: Duration) {
+        if let Some(since) = self.refused_since.take() {
+            let waited = now.saturating_sub(since).as_secs_f64();
+            tracing::info!("{}: accepts connections again after {waited:.1} s", self.counters.name());
+        }
+    }
+}
+
+/// Errors of a connection that was reset or lost its way before it was accepted, and interrupted calls.
+const OF_THE_CONNECTION: [Errno; 11] = [
+    Errno::INTR,
+    Errno::CONNABORTED,
+    Errno::CONNRESET,
+    Errno::NETDOWN,
+    Errno::PROTO,
+    Errno::NOPROTOOPT,
+    Errno::HOSTDOWN,
+    Errno::NONET,
+    Errno::HOSTUNREACH,
+    Errno::OPNOTSUPP,
+    Errno::NETUNREACH,
+];
+
+fn reserve() -> io::Result<File> {
+    File::open("/dev/null")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(errno: Errno) -> io::Error {
+        errno.into()
+    }
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_connection_that_was_aborted_does_not_hide_the_next_one() {
+        let mut acceptor = Acceptor::new(Counters::named("test"));
+        let mut results = vec![Ok(7), Err(error(Errno::CONNABORTED)), Err(error(Errno::INTR))];
+        assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
+        assert_eq!(acceptor.accept(at(0), || Err::<i32, _>(ErrorKind::WouldBlock.into())), Accepted::Empty);
+    }
+
+    #[test]
+    fn the_reserve_serves_one_connection_when_descriptors_end() {
+        let counters = Counters::named("test");
+        let mut acceptor = Acceptor::new(counters.clone());
+        let mut results = vec![Ok(7), Err(error(Errno::MFILE))];
+        assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
+        assert!(acceptor.reserve.is_none());
+        assert_eq!(counters.status().exhausted, 1);
+        // The next call takes the reserve again.
+        assert_eq!(acceptor.accept(at(0), || Ok(8)), Accepted::Connection(8));
+        assert!(acceptor.reserve.is_some() && acceptor.refused_since.is_none());
+    }
+
+    #[test]
+    fn a_system_without_memory_is_asked_a_few_times_a_second() {
+        let counters = Counters::named("test");
+        let mut acceptor = Acceptor::new(counters.clone());
+        let mut asked = 0;
+        for ms in 0..1000 {
+            let mut refuse = || -> io::Result<()> {
+                asked += 1;
+                Err(error(Errno::NOBUFS))
+            };
+            let until = at(ms / 200 * 200 + 200);
+            assert_eq!(acceptor.accept(at(ms), &mut refuse), Accepted::Later(until));
+        }
+        assert_eq!((asked, counters.status().exhausted), (5, 5));
+        assert_eq!(acceptor.paused_until(at(1000)), None);
+        assert_eq!(acceptor.accept(at(1000), || Ok(1)), Accepted::Connection(1));
+    }
+}
