@@ -307,3 +307,19 @@ fn a_sink_that_was_emptied_or_starts_over_is_not_taken_for_installed() {
     pair.deliver();
     assert_eq!(pair.heard(), [SessionChange::Installed(1)]);
 }
+
+#[test]
+fn serials_of_a_servers_former_life_are_not_reported_though_epoch_and_table_are_equal() {
+    let mut pair = Pair::new();
+    pair.run(0.5);
+    pair.commit([put(200, 1)]);
+    pair.commit([Change::Delete(put(200, 1).key().clone())]);
+    pair.deliver();
+    assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(3)));
+    pair.kill_server();
+    pair.server.role_mut().0 = table(5, 100);
+    pair.server_is_up = true;
+    pair.run(1.0);
+    assert!(pair.agent.client(0).unwrap().is_synced());
+    assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(1)));
+}

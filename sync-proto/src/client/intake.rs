@@ -168,7 +168,8 @@ impl Client {
                 how
             }
         };
-        if self.base.is_none_or(|(epoch, _)| epoch != end.epoch) {
+        // What was learned over an earlier connection is void: views of a restarted server may have serials of another life.
+        if first {
             self.equals.clear();
         }
         self.base = Some((end.epoch, end.serial));
