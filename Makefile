@@ -13,9 +13,10 @@ BINARIES := fibcast fibcast-bench fibcast-route-server fibcast-agent fibcast-dat
 PREFIX  ?= /usr/local
 DEMO_ARGS ?=
 INTEROP_ARGS ?=
+CHAOS_ARGS ?=
 KIND ?= all
 
-.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim install clean
+.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim chaos-threads install clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -95,6 +96,11 @@ unsafe: ## Miri and AddressSanitizer on the forwarding table; says what it skips
 sim: ## whole networks on a virtual clock, from 1,000 seeds (SEEDS=A..B); then with deliberate faults, all of which must be found
 	@$(CARGO) run --release --quiet -p fibcast-sim -- run --seeds $${SEEDS:-0..1000}
 	@$(CARGO) run --release --quiet -p fibcast-sim --features mutations -- mutations
+
+chaos-threads: ## stops each thread of each daemon for 20 s, and lets it panic; prints what /healthz says and what follows (as root); CHAOS_ARGS="--stop-s 5 --only kernel"
+	@$(SETUP) build
+	@$(CARGO) build --bins -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-testbed
+	@scripts/chaos-threads $(CHAOS_ARGS)
 
 install: build ## programs to $(PREFIX)/bin
 	@install -d $(DESTDIR)$(PREFIX)/bin

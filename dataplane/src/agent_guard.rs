@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::threads::{self, Heartbeat, Patience, Task};
 use fibcast_sync_agent::agent::AgentHandle;
 
 /// An agent whose event loop made no turn for this long is stalled. A healthy one makes at least one turn per second.
@@ -81,9 +82,9 @@ impl AgentGuard {
             restarts: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
-        let thread = std::thread::Builder::new().name("agent-guard".into()).spawn({
+        let (thread, _) = threads::spawn(Task::essential("agent-guard"), {
             let shared = shared.clone();
-            move || watch(&shared, &mut make, timeout)
+            move |heartbeat| watch(&shared, &mut make, timeout, heartbeat)
         })?;
         Ok(AgentGuard { shared, thread: Some(thread) })
     }
@@ -112,29 +113,25 @@ fn watch<E: std::fmt::Display>(
     shared: &Shared,
     make: &mut impl FnMut() -> Result<AgentHandle, E>,
     timeout: Duration,
+    heartbeat: &Heartbeat,
 ) {
-    let (mut beats, mut since) = (0, Instant::now());
+    let mut patience = Patience::new(Instant::now());
     while !shared.stop.load(Ordering::Acquire) {
         std::thread::sleep(LOOK);
+        let now = Instant::now();
+        heartbeat.beat_at(now);
+        patience.look(now);
         let agent = shared.agent().clone();
-        let now = agent.beats();
-        if now != beats {
-            (beats, since) = (now, Instant::now());
+        let silent = patience.counted(agent.pulse().age());
+        if silent < timeout {
             continue;
         }
-        if since.elapsed() < timeout {
-            continue;
-        }
-        tracing::error!(
-            "the agent's thread has been stalled for {} ms; replacing it",
-            since.elapsed().as_millis()
-        );
+        tracing::error!("the agent's thread has been stalled for {} ms; replacing it", silent.as_millis());
         agent.abandon();
         match make() {
             Ok(next) => {
                 shared.restarts.fetch_add(1 + agent.panics(), Ordering::Relaxed);
                 *shared.agent() = Arc::new(next);
-                (beats, since) = (0, Instant::now());
             }
             Err(error) => {
                 tracing::error!("cannot start a new agent: {error}; retrying");

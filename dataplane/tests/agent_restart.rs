@@ -197,7 +197,7 @@ impl Host1 {
             rings,
         };
         let control = ControlThread::spawn(control).unwrap();
-        let worker =
+        let (worker, _) =
             thread::spawn(0, 0, Policy::Sleep, stop.clone(), move || Ok((Worker::new(parts), ()))).unwrap();
 
         let (fault, release) = (Arc::new(AtomicU8::new(FINE)), Arc::new(AtomicBool::new(false)));
@@ -206,11 +206,14 @@ impl Host1 {
             ..toml_sync()
         };
         let config = AgentConfig {
+            budgets: Default::default(),
             name: "nh".into(),
             // A relay on a port of its own, which the next agent has to open again while the old one's thread hangs.
             listen: vec![free_port()],
             sync,
             security: None,
+            digest_keys: Default::default(),
+            scrub: None,
             limits: Default::default(),
             acknowledge: None,
         };

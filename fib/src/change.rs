@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use crate::publisher::RETIRED_BYTES;
 use crate::types::{Group, GroupError, GroupLabel, PortId, VrfId};
 
 /// One change of a batch.
@@ -57,8 +58,12 @@ pub struct Limits {
     pub max_vrfs: usize,
     /// Directly connected hosts (neighbors), all ports together.
     pub max_neighbors: usize,
+    /// Of those, for each port, hosts that nobody has proven: a packet or another station caused them, and they never answered.
+    pub max_unproven_neighbors: usize,
     /// Bytes of address space for the tries, reserved when the table is created. Memory is used only as it is needed.
     pub trie_bytes: usize,
+    /// Bytes that retired generations may keep from being freed, see [`crate::Publisher::with_retired_bytes`].
+    pub retired_bytes: usize,
 }
 
 impl Default for Limits {
@@ -68,7 +73,9 @@ impl Default for Limits {
             max_groups: 1_000_000,
             max_vrfs: 1_024,
             max_neighbors: 1_000_000,
+            max_unproven_neighbors: 4_096,
             trie_bytes: TRIE_BYTES,
+            retired_bytes: RETIRED_BYTES,
         }
     }
 }

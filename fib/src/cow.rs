@@ -38,6 +38,15 @@ impl<T: Clone + Default> CowVec<T> {
         }
     }
 
+    /// Bytes that it does not share with another.
+    pub(crate) fn not_in(&self, other: &Self) -> usize {
+        if Arc::ptr_eq(&self.chunks, &other.chunks) {
+            return 0;
+        }
+        let shared = self.chunks.iter().zip(&*other.chunks).filter(|(own, other)| Arc::ptr_eq(own, other));
+        self.memory() - shared.count() * CHUNK * size_of::<T>()
+    }
+
     /// Bytes of the chunks and their list.
     pub(crate) fn memory(&self) -> usize {
         self.chunks.len() * (CHUNK * size_of::<T>() + size_of::<Arc<[T]>>() + 16)
@@ -68,5 +77,8 @@ mod tests {
         now.set(3, 9);
         assert!(!Arc::ptr_eq(&before.chunks[0], &now.chunks[0]));
         assert!(Arc::ptr_eq(&before.chunks[3], &now.chunks[3]));
+        assert_eq!(before.not_in(&before.clone()), 0);
+        let list = before.chunks.len() * (size_of::<Arc<[u32]>>() + 16);
+        assert_eq!(before.not_in(&now), CHUNK * size_of::<u32>() + list);
     }
 }

@@ -286,13 +286,69 @@ impl Fib {
         if self.encoder.arena.surely_has_room(changes) {
             return Ok(());
         }
-        let mut demand = Demand::new();
+        self.check_room_for(Demand::new())
+    }
+
+    /// Reserves memory for what is marked, and for further blocks.
+    pub(crate) fn check_room_for(&mut self, mut demand: Demand) -> Result<(), ApplyError> {
+        self.encoder.arena.reclaim();
         self.vrfs.iter().flatten().for_each(|table| table.demand(&self.encoder, &mut demand));
         let arena = &mut self.encoder.arena;
         if arena.reserve(&demand) {
             return Ok(());
         }
         Err(ApplyError::TrieMemory { need: demand.bytes(), used: arena.used(), limit: arena.limit() })
+    }
+
+    /// Whether this generation is the staged state.
+    pub fn is_staged_as(&self, generation: &Arc<Generation>) -> bool {
+        self.taken.as_ref().is_some_and(|taken| Arc::ptr_eq(taken, generation))
+    }
+
+    pub(crate) fn groups_wrong_in(&self, generation: &Generation) -> Vec<GroupLabel> {
+        self.groups.wrong_in(generation)
+    }
+
+    pub(crate) fn groups_recompile(&mut self, label: GroupLabel) {
+        self.groups.recompile(label);
+        self.taken = None;
+    }
+
+    pub(crate) fn refresh_tries(&mut self) {
+        self.vrfs.iter_mut().flatten().for_each(Table::refresh);
+    }
+
+    pub(crate) fn settle_tries(&mut self) {
+        self.vrfs.iter_mut().flatten().for_each(Table::settle);
+    }
+
+    pub(crate) fn encoder_mut(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+
+    /// Encodes what is marked, without a block of before.
+    pub(crate) fn encode_tries_anew(&mut self) {
+        let uniform = self.encoder.take_uniform();
+        for table in self.vrfs.iter_mut().flatten() {
+            table.encode(&mut self.encoder);
+        }
+        self.encoder.retire_uniform(uniform);
+        self.taken = None;
+    }
+
+    /// Puts a wrong group into the published blocks of a prefix, and leaves the control side's records as they are: what a broken memory
+    /// or a bug of the encoder would do. For tests of the scrubber.
+    #[cfg(feature = "fault-injection")]
+    #[doc(hidden)]
+    pub fn corrupt(&mut self, vrf: VrfId, prefix: IpNet, label: Option<GroupLabel>) {
+        let wrong = label.and_then(|label| self.groups.index(label)).unwrap_or(GroupIndex::NO_ROUTE);
+        let right = self.put_route(vrf, prefix, wrong);
+        for table in self.vrfs.iter_mut().flatten() {
+            table.encode(&mut self.encoder);
+        }
+        self.put_route(vrf, prefix, right);
+        self.vrfs.iter_mut().flatten().for_each(Table::settle);
+        self.taken = None;
     }
 
     fn roll_back(&mut self, staged: Staged<'_>) {
@@ -377,6 +433,7 @@ impl Fib {
             vrfs,
             blocks: self.encoder.arena.snapshot(),
             trie_bytes: self.encoder.arena.used(),
+            trie_retired: self.encoder.arena.retired(),
             groups: self.groups.compiled.clone(),
             slots: self.groups.slots.clone(),
             single_hop: self.groups.single_hop.clone(),
@@ -449,7 +506,7 @@ impl Fib {
         self.groups.memory() + self.vrfs.iter().flatten().map(Table::memory).sum::<usize>()
     }
 
-    fn table(&self, vrf: VrfId) -> Option<&Table> {
+    pub(crate) fn table(&self, vrf: VrfId) -> Option<&Table> {
         self.vrfs.get(vrf.0 as usize)?.as_ref()
     }
 }

@@ -21,6 +21,8 @@ pub struct Generation {
     pub(crate) vrfs: Arc<[Option<Roots>]>,
     pub(crate) blocks: Snapshot,
     pub(crate) trie_bytes: usize,
+    /// Bytes of blocks that were ever replaced up to this generation.
+    pub(crate) trie_retired: u64,
     pub(crate) groups: CowVec<Compiled>,
     pub(crate) slots: CowVec<Slot>,
     pub(crate) single_hop: CowVec<SingleHop>,
@@ -122,6 +124,16 @@ impl Generation {
     /// The adjacency of a directly connected host.
     pub fn neighbor(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
         self.neighbors.get(port, address)
+    }
+
+    /// Bytes that this generation keeps from being freed and that its successor does not use.
+    pub(crate) fn retained(&self, next: &Generation) -> usize {
+        size_of::<Generation>()
+            + next.trie_retired.saturating_sub(self.trie_retired) as usize
+            + self.groups.not_in(&next.groups)
+            + self.slots.not_in(&next.slots)
+            + self.single_hop.not_in(&next.single_hop)
+            + self.neighbors.not_in(&next.neighbors)
     }
 
     /// Bytes in use.

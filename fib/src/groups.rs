@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::cow::CowVec;
 use crate::ecmp::Buckets;
+use crate::generation::Generation;
 use crate::types::{
     Adjacency, AdjacencyState, Group, GroupIndex, GroupLabel, NextHop, PortId, SingleHop, Special,
 };
@@ -77,6 +78,26 @@ pub(crate) struct Groups {
     pub(crate) slots: CowVec<Slot>,
     /// By group: the precomputed answer for groups of one next hop, derived from `compiled` and `slots`.
     pub(crate) single_hop: CowVec<SingleHop>,
+}
+
+/// The form of a group that workers read, from the indices of its next hops.
+fn compile(group: &Group, indices: Vec<u32>) -> Compiled {
+    match group {
+        Group::Special(special) => Compiled::Special(*special),
+        Group::Hops(members) => match indices.as_slice() {
+            [one] => Compiled::One(*one),
+            _ => Compiled::Many(Arc::new(Many {
+                members: indices.into_boxed_slice(),
+                buckets: Buckets::fill(members),
+            })),
+        },
+    }
+}
+
+/// The precomputed answer of a group with this next hop alone.
+fn single_hop_of(slot: &Slot) -> SingleHop {
+    let reachable = slot.next_hop.gateway.is_some() && slot.adjacency.state == AdjacencyState::Reachable;
+    if reachable { SingleHop::from(&slot.adjacency) } else { SingleHop::default() }
 }
 
 impl Groups {
@@ -166,17 +187,7 @@ impl Groups {
         let indices: Vec<u32> =
             group.members().iter().map(|member| self.use_next_hop(member.next_hop)).collect();
         self.release(before.as_ref(), index);
-        let compiled = match group {
-            Group::Special(special) => Compiled::Special(*special),
-            Group::Hops(members) => match indices.as_slice() {
-                [one] => Compiled::One(*one),
-                _ => Compiled::Many(Arc::new(Many {
-                    members: indices.into_boxed_slice(),
-                    buckets: Buckets::fill(members),
-                })),
-            },
-        };
-        self.compiled.set(index.0, compiled);
+        self.compiled.set(index.0, compile(group, indices));
         if let [member] = group.members()
             && let Some(used) = self.next_hops.get_mut(&member.next_hop)
         {
@@ -184,6 +195,62 @@ impl Groups {
         }
         self.refresh_single_hop(index.0);
         true
+    }
+
+    /// The groups whose compiled form is not that of their content.
+    pub(crate) fn wrong_in(&self, generation: &Generation) -> Vec<GroupLabel> {
+        let right = |index: u32, group: &Group| {
+            let members = group.members();
+            let known: Option<Vec<u32>> =
+                members.iter().map(|m| self.next_hops.get(&m.next_hop).map(|used| used.index)).collect();
+            let Some(known) = known else { return false };
+            let slots = members.iter().zip(&known);
+            let slots = slots.map(|(member, &at)| (member, generation.slots.get(at), self.slots.get(at)));
+            let mut slots = slots.map(|(member, published, staged)| {
+                published.is_some_and(|slot| {
+                    slot.next_hop == member.next_hop
+                        && staged.is_some_and(|staged| staged.adjacency == slot.adjacency)
+                })
+            });
+            let single = |at: u32| generation.slots.get(at).map(single_hop_of).unwrap_or_default();
+            let found = generation.groups.get(index).unwrap_or(&Compiled::None);
+            let expected_single = match found {
+                Compiled::One(at) => single(*at),
+                _ => SingleHop::default(),
+            };
+            slots.all(|right| right)
+                && generation.single_hop.get(index).copied().unwrap_or_default() == expected_single
+                && match (found, compile(group, known)) {
+                    (Compiled::One(found), Compiled::One(wanted)) => *found == wanted,
+                    (Compiled::Special(found), Compiled::Special(wanted)) => *found == wanted,
+                    (Compiled::Many(found), Compiled::Many(wanted)) => {
+                        found.members == wanted.members && found.buckets == wanted.buckets
+                    }
+                    _ => false,
+                }
+        };
+        let all = (0u32..).zip(&self.entries).filter_map(|(index, entry)| Some((index, entry.as_ref()?)));
+        all.filter(|(index, entry)| entry.content.as_ref().is_some_and(|content| !right(*index, content)))
+            .map(|(_, entry)| entry.label)
+            .collect()
+    }
+
+    /// Writes the compiled form of a group anew. Next hops whose slot was wrong are reported as new.
+    pub(crate) fn recompile(&mut self, label: GroupLabel) {
+        let Some(index) = self.index(label) else { return };
+        let Some(group) = self.content(label).cloned() else { return };
+        let mut indices = Vec::new();
+        for member in group.members() {
+            let Some(at) = self.next_hops.get(&member.next_hop).map(|used| used.index) else { return };
+            if self.slots.get(at).is_none_or(|slot| slot.next_hop != member.next_hop) {
+                self.slots.set(at, Slot { next_hop: member.next_hop, ..Slot::default() });
+                self.new_next_hops.push(member.next_hop);
+            }
+            indices.push(at);
+        }
+        self.compiled.set(index.0, compile(&group, indices));
+        self.single_hop.set(index.0, SingleHop::default());
+        self.refresh_single_hop(index.0);
     }
 
     /// Releases the next hops of a group's previous content.
@@ -205,11 +272,7 @@ impl Groups {
             Some(Compiled::One(next_hop)) => self.slots.get(*next_hop),
             _ => None,
         };
-        let reachable = |slot: &&Slot| {
-            slot.next_hop.gateway.is_some() && slot.adjacency.state == AdjacencyState::Reachable
-        };
-        let single_hop =
-            slot.filter(reachable).map(|slot| SingleHop::from(&slot.adjacency)).unwrap_or_default();
+        let single_hop = slot.map(single_hop_of).unwrap_or_default();
         if self.single_hop.get(index).copied().unwrap_or_default() != single_hop {
             self.single_hop.set(index, single_hop);
         }

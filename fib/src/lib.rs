@@ -11,6 +11,7 @@
 //! | `groups`, `ecmp`, `neighbors` | next-hop groups, their weighted flow buckets, directly connected hosts |
 //! | `table`, `trie` | routes of a VRF, and the blocks that lookups read |
 //! | `generation` | [`Generation`]: lookup and forwarding decision of a worker |
+//! | `scrub` | comparison of what workers read with the control side's records |
 //! | `publisher`, `audit`, `sync` | [`Publisher`] and [`Reader`]: pointer swap, deferred freeing, and the check that no worker frees |
 //!
 //! # Bad input
@@ -65,6 +66,7 @@ mod generation;
 mod groups;
 mod neighbors;
 mod publisher;
+mod scrub;
 mod sync;
 mod table;
 mod trie;
@@ -73,7 +75,8 @@ mod types;
 pub use change::{Applied, ApplyError, Change, Limits, TRIE_BYTES};
 pub use fib::Fib;
 pub use generation::{Forward, Generation, Memory};
-pub use publisher::{Publisher, PublisherStats, RETIRED_LIMIT, Reader, Visibility, WorkerStamp};
+pub use publisher::{Publisher, PublisherStats, RETIRED_BYTES, Reader, Visibility, WorkerStamp};
+pub use scrub::{ScrubCursor, Scrubbed, WrongLookup};
 pub use table::Counts;
 pub use types::{
     Adjacency, AdjacencyState, Group, GroupError, GroupIndex, GroupLabel, MAX_MEMBERS, Member, NextHop,

@@ -61,6 +61,15 @@ impl Neighbors {
         self.shards.iter().map(|shard| shard.allocation_size() + size_of::<Shard>() + 24).sum()
     }
 
+    /// Bytes that they do not share with others.
+    pub(crate) fn not_in(&self, other: &Self) -> usize {
+        if Arc::ptr_eq(&self.shards, &other.shards) {
+            return 0;
+        }
+        let own = self.shards.iter().zip(&*other.shards).filter(|(own, other)| !Arc::ptr_eq(own, other));
+        size_of_val(&*self.shards) + own.map(|(shard, _)| shard.allocation_size()).sum::<usize>()
+    }
+
     fn write<R>(&mut self, address: IpAddr, change: impl FnOnce(&mut Shard) -> R) -> Option<R> {
         let slot = Arc::make_mut(&mut self.shards).get_mut(shard(address))?;
         Some(change(Arc::make_mut(slot)))

@@ -66,6 +66,16 @@ impl Table {
         if v4 { self.v4.fetch(bits, len) } else { self.v6.fetch(bits, len) }
     }
 
+    pub(crate) fn family(&self, v4: bool) -> &Family {
+        if v4 { &self.v4 } else { &self.v6 }
+    }
+
+    /// Marks everything as out of date, so that [`Table::encode`] writes every block.
+    pub(crate) fn refresh(&mut self) {
+        self.v4.refresh();
+        self.v6.refresh();
+    }
+
     /// Adds the blocks that [`Table::encode`] may allocate.
     pub(crate) fn demand(&self, encoder: &Encoder, demand: &mut Demand) {
         self.v4.demand(encoder, demand);

@@ -96,7 +96,7 @@ fn each_answer_was_right_at_its_instant() {
     let whole: Vec<Change> =
         all.iter().enumerate().map(|(place, &prefix)| change(place, prefix, 1)).collect();
     fib.apply(&whole, 1).unwrap();
-    let mut publisher = Publisher::new(fib.generation()).with_retired_limit(4);
+    let mut publisher = Publisher::new(fib.generation()).with_retired_bytes(256 << 10);
     // What is in force for sure, and what may be.
     let (surely, perhaps, done) = (AtomicU64::new(1), AtomicU64::new(1), AtomicBool::new(false));
     let readers: Vec<Reader> = (0..2).map(|n| publisher.register(&format!("worker {n}"))).collect();

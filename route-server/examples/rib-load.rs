@@ -19,6 +19,8 @@ fn main() {
         pace: Pace::Recorded,
         start_at_us: Some(0),
         peer: None,
+        bad_records: None,
+        allow_empty: false,
         vrf: 0,
     };
     let (mut own, mut fib) = (Table::new(1), Table::new(1));
@@ -32,7 +34,7 @@ fn load(own: &mut Table, fib: &mut Table, kind: Kind) {
     let (to, from) = crossbeam_channel::bounded::<Message>(QUEUE);
     let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
     let begin = Instant::now();
-    if let Err(error) = start(kind, outlet) {
+    if let Err(error) = start("load", kind, outlet) {
         eprintln!("{error}");
         return;
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fibcast_daemon::config::{ConfigError, Loaded, load};
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_proto::origins::LEASE;
 use serde::Deserialize;
@@ -52,13 +53,15 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sync {
+    /// A peer that announces commits and brings no progress for this time in milliseconds is not in sync.
+    pub progress_ms: u64,
     /// Interval of heartbeats in milliseconds; a peer that misses three is considered lost.
     pub heartbeat_ms: u64,
 }
 
 impl Default for Sync {
     fn default() -> Self {
-        Self { heartbeat_ms: 300 }
+        Self { heartbeat_ms: 300, progress_ms: 3_000 }
     }
 }
 
@@ -118,6 +121,25 @@ pub fn read(path: &Path) -> Result<Checked, ConfigError> {
     Ok(checked)
 }
 
+/// For `--check-config`: checks a file, its certificates' expiry, and the files of routes that it names, all of them; says what these hold, a
+/// line for each.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and key of what is wrong.
+pub fn inspect(path: &Path) -> Result<Vec<String>, ConfigError> {
+    let loaded = load(path)?;
+    let checked = check(&loaded)?;
+    Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
+    let mut lines = Vec::new();
+    for (at, source) in checked.sources.iter().enumerate() {
+        let found = source.kind.inspect().map_err(|reason| {
+            loaded.error(&["source".into(), fibcast_daemon::config::Step::At(at), "path".into()], reason)
+        })?;
+        lines.extend(found.lines().map(|line| format!("source {:?}: {line}", source.origin)));
+    }
+    Ok(lines)
+}
+
 fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
     config.node.check(loaded)?;
@@ -126,9 +148,14 @@ fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     config.tls.check_lists(loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;
     config.limits.check(loaded)?;
     Security::check(&config.tls, &config.node.name, loaded)?;
+    KeyFile::check(&config.node, loaded)?;
     if !(50..=60_000).contains(&config.sync.heartbeat_ms) {
         let reason = format!("expected 50 to 60000 milliseconds, found {}", config.sync.heartbeat_ms);
         return Err(loaded.error(&["sync".into(), "heartbeat_ms".into()], reason));
+    }
+    if !(500..=600_000).contains(&config.sync.progress_ms) {
+        let reason = format!("expected 500 to 600000 milliseconds, found {}", config.sync.progress_ms);
+        return Err(loaded.error(&["sync".into(), "progress_ms".into()], reason));
     }
     if !(100..=600_000).contains(&config.rib.origin_lease_ms) {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);

@@ -17,10 +17,12 @@
 //! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed.
 
 mod acknowledge;
+mod digest_key;
 mod liveness;
 mod peers;
 mod queue;
 mod remote_origins;
+mod restart;
 mod role;
 mod status;
 #[cfg(test)]
@@ -49,6 +51,7 @@ use crate::source::{Event, Message, Report};
 use liveness::Liveness;
 use queue::{Queue, Work};
 use remote_origins::RemoteOrigin;
+use restart::Unconfirmed;
 
 /// Most prefixes processed in one turn.
 const SLICE: usize = 8192;
@@ -94,6 +97,8 @@ struct Source {
     report: Option<Report>,
     /// What its routing daemon was told about its routes.
     told: Told,
+    /// It began anew, and its table has not ended since.
+    unconfirmed: Option<Unconfirmed>,
     liveness: Liveness,
 }
 
@@ -170,6 +175,8 @@ impl Engine {
         let (node, keys) = (&config.config.node.name, config.config.acknowledge.as_ref());
         let mut client = ClientConfig::new(node, "", Vec::new());
         client.heartbeat = Duration::from_millis(config.config.sync.heartbeat_ms);
+        client.progress = Duration::from_millis(config.config.sync.progress_ms);
+        client.pending = config.config.node.limits.pending_bytes;
         let mut engine = Self {
             name: node.clone(),
             next_epoch: epoch.wrapping_add(1),
@@ -218,6 +225,7 @@ impl Engine {
                 error: None,
                 report: None,
                 told: Told::default(),
+                unconfirmed: None,
                 liveness: Liveness::default(),
             });
         }
@@ -228,15 +236,16 @@ impl Engine {
     #[must_use]
     pub fn with_tombstone_limit(mut self, limit: usize) -> Self {
         self.tombstones = Some(limit);
-        self.fib = Table::new(self.fib.epoch()).with_tombstone_limit(limit);
+        let key = self.fib.digest_key();
+        self.fib = Table::new(self.fib.epoch()).with_digest_key(key).with_tombstone_limit(limit);
         for source in &mut self.sources {
-            source.table = Table::new(source.table.epoch()).with_tombstone_limit(limit);
+            source.table = Table::new(source.table.epoch()).with_digest_key(key).with_tombstone_limit(limit);
         }
         self
     }
 
     fn new_table(&mut self) -> Table {
-        let table = Table::new(self.next_epoch);
+        let table = Table::new(self.next_epoch).with_digest_key(self.fib.digest_key());
         // 0 means "no epoch" on the wire.
         self.next_epoch = self.next_epoch.wrapping_add(1).max(1);
         match self.tombstones {
@@ -301,8 +310,21 @@ impl Engine {
     /// the end of its table the server is not ready before the time limit.
     pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
         let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
+        if matches!(message.event, Event::EndOfTable)
+            && let Some(unconfirmed) = source.unconfirmed.take()
+        {
+            // Its new thread does not know which of its routes are installed.
+            source.told = Told::default();
+            for withdrawals in unconfirmed.sweep(message.source) {
+                self.handle_source(now, withdrawals)?;
+            }
+            return self.handle_source(now, message);
+        }
         match message.event {
             Event::Batch(batch) => {
+                if let Some(unconfirmed) = &mut source.unconfirmed {
+                    unconfirmed.hear(&batch);
+                }
                 let Admitted { batch, stopped } = source.gate.admit(&source.table, source.id, batch);
                 source.changes += batch.len() as u64;
                 let commit = commit_source(&mut source.table, source.id, source.distance, &batch)
@@ -335,6 +357,12 @@ impl Engine {
                     source.name
                 );
                 source.error = Some(reason);
+            }
+            Event::Restarted(reason) => {
+                tracing::error!("source {:?}: {reason}; it begins anew, and its routes stay", source.name);
+                source.unconfirmed = Some(Unconfirmed::all_of(&source.table));
+                source.report =
+                    Some(Report { state: "restarting", last_error: Some(reason), ..Report::default() });
             }
             Event::Finished => source.finished = true,
             Event::Report(report) => source.report = Some(report),

@@ -14,7 +14,7 @@ struct Arguments {
     /// Configuration file
     #[arg(long, default_value = "/etc/fibcast/route-server.toml")]
     config: PathBuf,
-    /// Check the configuration and exit
+    /// Check the configuration and the files of routes that it names, say what they hold, and exit
     #[arg(long)]
     check_config: bool,
 }
@@ -26,10 +26,13 @@ fn main() -> ExitCode {
 
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::cpu::check().map_err(Failure::work)?;
-    let checked = config::read(&arguments.config)?;
     if arguments.check_config {
+        for line in config::inspect(&arguments.config)? {
+            println!("{line}");
+        }
         return Ok(());
     }
+    let checked = config::read(&arguments.config)?;
     fibcast_daemon::log::start();
-    run::run(&checked)
+    run::run(&checked, &arguments.config)
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request};
 use fibcast_control::status::{Kind, Status};
 use fibcast_daemon::process;
+use fibcast_daemon::threads::Pulse;
 use fibcast_sync_agent::agent::kv::{self, Watchers};
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_agent::shell::ShellState;
@@ -38,13 +39,14 @@ pub struct Question {
 pub struct Asking {
     to: Sender<Question>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    owner: Pulse,
 }
 
 impl Asking {
     /// Both ends of the channel; `wake` wakes the owner.
-    pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> (Self, Receiver<Question>) {
+    pub fn new(wake: Arc<dyn Fn() + Send + Sync>, owner: Pulse) -> (Self, Receiver<Question>) {
         let (to, from) = bounded(WAITING);
-        (Self { to, wake }, from)
+        (Self { to, wake, owner }, from)
     }
 
     /// Sends a request and waits for the answer.
@@ -59,9 +61,7 @@ impl Asking {
             Err(TrySendError::Disconnected(_)) => return Err("the route server is stopping".to_owned()),
         }
         (self.wake)();
-        answer
-            .recv_timeout(ANSWER_TIMEOUT)
-            .unwrap_or_else(|_| Err("the route server did not answer in time".to_owned()))
+        self.owner.answer(ANSWER_TIMEOUT, &answer).and_then(|answer| answer)
     }
 }
 
@@ -84,9 +84,8 @@ pub fn answer(
         }
         Request::Groups => Ok(Answer::Groups(engine.groups())),
         Request::Resync => Err("a route server has no servers; ask an agent or dataplane".to_owned()),
-        Request::Reload => {
-            Err("a route server reads its certificates again at SIGHUP, and nothing else".to_owned())
-        }
+        // Answered where files may be read.
+        Request::Reload => Err("this route server has no configuration file".to_owned()),
         Request::Kv(request) => match request {
             KvRequest::Put { key, value } => {
                 value.bytes().and_then(|bytes| write(node.role_mut(), &key, Some(&bytes)))

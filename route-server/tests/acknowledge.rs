@@ -91,6 +91,9 @@ fn agent(name: &str, servers: &[SocketAddr]) -> (AgentHandle, Switch) {
         security: None,
         limits: Limits::default(),
         acknowledge: None,
+        digest_keys: Default::default(),
+        scrub: None,
+        budgets: Default::default(),
     };
     let switch = Switch::default();
     let sink = Held { installed: Installed::new(switch.progress.clone()), switch: switch.clone() };

@@ -61,6 +61,40 @@ fn check_config_starts_nothing_and_finds_a_missing_file() {
 }
 
 #[test]
+fn check_config_reads_the_files_of_routes_and_says_what_they_hold() {
+    let folder = Folder::new();
+    folder.write("table.mrt", mrt_table(&[("10.0.0.0/8", "192.0.2.1"), ("10.1.0.0/16", "192.0.2.1")]));
+    let routes = folder.write("routes", "192.0.2.0/24 blackhole\n");
+    let own = format!("[[source]]\norigin = \"own\"\nkind = \"static\"\npath = {routes:?}\n");
+    let check = |more: &str| {
+        let config = folder.config("rs", None, more);
+        let output = command(&config).arg("--check-config").output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let code = output.status.code().unwrap();
+        (code, text.replace(&format!("{}/", config.parent().unwrap().display()), ""))
+    };
+    let (code, text) = check(&format!("{}{own}", mrt_source(&folder)));
+    assert_eq!(code, 0, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("source \"bgp\": table.mrt: 2 prefixes in 3 records of the peers "),
+        "{text}"
+    );
+    assert_eq!(lines[1], "source \"own\": routes: 1 routes");
+
+    let (code, text) = check(&format!("{}peer = \"192.0.2.99\"\n", mrt_source(&folder)));
+    assert_eq!(code, 2);
+    assert!(
+        text.contains("rs.toml:7: source[0].path: table.mrt: expected routes of peer 192.0.2.99"),
+        "{text}"
+    );
+    folder.write("routes", "10.0.0.0/8 via somewhere\n");
+    let (code, text) = check(&own);
+    assert_eq!(code, 2);
+    assert!(text.contains("rs.toml:7: source[0].path: routes:1: expected the address"), "{text}");
+}
+
+#[test]
 fn a_missing_configuration_is_named() {
     let (code, text) = run(command("/nonexistent.toml".as_ref()));
     assert_eq!(code, 2);
@@ -94,7 +128,7 @@ fn a_truncated_table_is_a_failure_of_its_source_alone_with_file_and_byte() {
     let status = server.until("the source has failed", |status| status.sources[0].state == "failed");
     let error = status.sources[0].last_error.clone().unwrap();
     assert!(
-        error.contains("table.mrt: at byte ") && error.contains("the file is truncated: expected "),
+        error.contains("table.mrt: record 3, at byte ") && error.contains("the file is truncated: expected "),
         "{error}"
     );
     assert!(!status.ready, "its table is incomplete");
@@ -113,7 +147,9 @@ fn a_table_that_is_no_mrt_is_refused_with_what_was_expected() {
     let (code, text) = refused(&folder, &mrt_source(&folder));
     assert_eq!(code, 2);
     assert!(
-        text.starts_with("rs.toml:7: source[0].path: table.mrt: at byte 8: expected an MRT record length"),
+        text.starts_with(
+            "rs.toml:7: source[0].path: table.mrt: record 1, at byte 8: expected an MRT record length"
+        ),
         "{text}"
     );
 }

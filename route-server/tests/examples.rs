@@ -1,9 +1,12 @@
 //! The example configurations of `packaging/examples` and `docs` pass `--check-config`, with their files in a folder of the test's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use fibcast_mrt::Writer;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 /// Files that the examples name: certificates of a CA made here, a list of routes, a table.
@@ -12,8 +15,10 @@ fn files(folder: &Path, node: &str) {
     std::fs::create_dir_all(&pki).unwrap();
     std::fs::create_dir_all(folder.join("var/lib/fibcast")).unwrap();
     std::fs::write(folder.join("etc/fibcast/routes.txt"), "").unwrap();
-    let mut table = fibcast_mrt::Writer::new(Vec::new());
-    table.peer_index(1, "", [192, 0, 2, 1].into()).unwrap();
+    let mut table = Writer::new(Vec::new());
+    let peer = "192.0.2.1".parse().unwrap();
+    table.peer_index(1, "", peer).unwrap();
+    table.rib(1, "203.0.113.0/24".parse().unwrap(), peer).unwrap();
     std::fs::write(folder.join("var/lib/fibcast/rib.mrt.gz"), table.into_inner()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -25,6 +30,9 @@ fn files(folder: &Path, node: &str) {
         CertificateParams::new(vec![node.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     std::fs::write(pki.join(format!("{node}.pem")), certificate.pem()).unwrap();
     std::fs::write(pki.join(format!("{node}.key")), key.serialize_pem()).unwrap();
+    let digest_key = pki.join("digest.key");
+    std::fs::write(&digest_key, "5a".repeat(32)).unwrap();
+    std::fs::set_permissions(&digest_key, Permissions::from_mode(0o600)).unwrap();
 }
 
 fn check(name: &str, node: &str) {

@@ -36,6 +36,9 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
         security: None,
         limits: Limits::default(),
         acknowledge: None,
+        budgets: Default::default(),
+        digest_keys: Default::default(),
+        scrub: None,
     };
     Agent::spawn(config, Box::new(NoSink)).unwrap()
 }

@@ -104,5 +104,5 @@ fn a_peer_that_speaks_another_version_is_reported_with_both_versions() {
     let name = hello.windows(5).position(|w| w == b"other").unwrap();
     // Before the name come its length and, before that, the version.
     hello[name - 2] = 99;
-    with_a_strange_peer(hello, "speaks another version of the protocol: expected 1, found 99");
+    with_a_strange_peer(hello, "speaks another version of the protocol: expected 2, found 99");
 }

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use serde::Deserialize;
 
 use crate::acknowledge::AcknowledgeKeys;
 use crate::agent::config::Sync;
+use crate::digest_key::KeyFile;
 use crate::kernel::Kernel;
 use crate::shell::tls::Security;
 
@@ -25,6 +26,9 @@ pub struct AgentFile {
     /// What peers may cost.
     #[serde(default)]
     pub limits: Limits,
+    /// Comparison of what forwards with the table.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// The kernel table that the routes go to.
     pub kernel: Option<Kernel>,
     /// The clients downstream that must have installed what this node reports upstream; without it its own table alone decides.
@@ -45,9 +49,11 @@ impl AgentFile {
         file.sync.check_tls(&file.tls, loaded)?;
         file.tls.check_lists(loaded, !file.node.listen.is_empty(), true)?;
         file.limits.check(loaded)?;
+        file.scrub.check(loaded)?;
         file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
         file.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
+        KeyFile::check(&file.node, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {
             let own = server.address.parse().is_ok_and(|a: SocketAddr| file.node.listen.contains(&a));
             if own {

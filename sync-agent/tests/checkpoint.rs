@@ -17,7 +17,7 @@ use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, NoSink, Sink, SinkError};
 use fibcast_sync_agent::checkpoint::{Checkpoint, load};
 use fibcast_sync_agent::shell::Limits;
-use fibcast_sync_proto::{Batch, Change, Key, Table, Value};
+use fibcast_sync_proto::{Batch, Change, DigestKey, DigestKeys, Key, Table, Value};
 
 fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
     let sync = Sync {
@@ -33,8 +33,11 @@ fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
         listen: Vec::new(),
         sync,
         security: None,
+        digest_keys: Default::default(),
+        scrub: None,
         limits: Limits::default(),
         acknowledge: None,
+        budgets: Default::default(),
     };
     Agent::spawn(config, sink).unwrap()
 }
@@ -126,7 +129,7 @@ fn table_that_changes_all_the_while_is_written_as_of_one_commit() {
             }
             assert!(begin.elapsed() < Duration::from_secs(30));
         }
-        let found = load(&path, "fib", 2).unwrap().unwrap();
+        let found = load(&path, "fib", 2, &DigestKeys::default()).unwrap().unwrap();
         assert_eq!(Some(&found.digest()), digests.get(&checkpoint.status().serial));
         assert!(found.is_sound());
     }
@@ -140,12 +143,30 @@ fn other_records_than_routes_are_kept_as_well() {
     let opaque = |n: u8| Change::Put(Key::Opaque(Box::from([n])), Value::Opaque(Box::from([n; 100])));
     table.commit((0..50).map(opaque)).unwrap();
     write(&mut Checkpoint::new(&path, "rib", Duration::ZERO), &table);
-    assert_eq!(load(&path, "rib", 9).unwrap().unwrap().digest(), table.digest());
+    assert_eq!(load(&path, "rib", 9, &DigestKeys::default()).unwrap().unwrap().digest(), table.digest());
+}
+
+#[test]
+fn file_under_another_key_is_used_if_the_node_accepts_the_key_and_refused_by_name_if_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.ckpt");
+    let [old, new] = [1, 2].map(|n| DigestKey::new([n; 32]));
+    let mut written = table(1, 100);
+    written.rekey(old, 1);
+    write(&mut Checkpoint::new(&path, "fib", Duration::ZERO), &written);
+    assert_eq!(load(&path, "fib", 2, &DigestKeys::new(old, [])).unwrap().unwrap().digest(), written.digest());
+    let found = load(&path, "fib", 2, &DigestKeys::new(new, [old])).unwrap().unwrap();
+    written.rekey(new, 3);
+    assert_eq!((found.digest(), found.digest_key()), (written.digest(), new));
+    assert!(found.is_sound());
+    let error = load(&path, "fib", 2, &DigestKeys::new(new, [])).unwrap_err().to_string();
+    let expected = format!("expected a file under digest key {}, found one under {}", new.id(), old.id());
+    assert!(error.ends_with(&expected), "{error}");
 }
 
 #[test]
 fn file_that_is_not_there_is_no_error() {
-    assert!(load("/nonexistent/table.ckpt".as_ref(), "fib", 1).unwrap().is_none());
+    assert!(load("/nonexistent/table.ckpt".as_ref(), "fib", 1, &DigestKeys::default()).unwrap().is_none());
 }
 
 #[test]
@@ -155,7 +176,7 @@ fn every_damage_is_refused_and_named() {
     let good = std::fs::read(&path).unwrap();
     let refusal = |bytes: &[u8], table: &str| {
         std::fs::write(&path, bytes).unwrap();
-        let text = load(&path, table, 1).unwrap_err().to_string();
+        let text = load(&path, table, 1, &DigestKeys::default()).unwrap_err().to_string();
         text.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
     };
     for at in (0..good.len()).step_by(97) {
@@ -168,14 +189,14 @@ fn every_damage_is_refused_and_named() {
     }
     let mut newer = good.clone();
     newer[11] = 9;
-    assert_eq!(refusal(&newer, "fib"), "expected version 1 of the file, found 9");
+    assert_eq!(refusal(&newer, "fib"), "expected version 2 of the file, found 9");
     assert_eq!(refusal(&good, "rib"), "expected the table \"rib\", found the table \"fib\"");
     assert_eq!(
         refusal(b"#!/bin/sh\necho this is a script", "fib"),
         "expected a checkpoint of fibcast, found something else"
     );
     std::fs::write(&path, &good).unwrap();
-    assert_eq!(load(&path, "fib", 1).unwrap().unwrap().counts().routes(), 3000);
+    assert_eq!(load(&path, "fib", 1, &DigestKeys::default()).unwrap().unwrap().counts().routes(), 3000);
 }
 
 #[test]
@@ -190,7 +211,7 @@ fn agent_with_a_broken_checkpoint_says_so_starts_empty_and_writes_a_good_one() {
     until("the server's table", || digest(&agent) == a.digest());
     assert!(log.line(&["table.ckpt", "truncated or corrupt; starting with an empty table"]).is_some());
     until("a good file", || agent.status().unwrap().sync.unwrap().checkpoint.unwrap().written > 0);
-    assert_eq!(load(&path, "fib", 1).unwrap().unwrap().counts().routes(), 500);
+    assert_eq!(load(&path, "fib", 1, &DigestKeys::default()).unwrap().unwrap().counts().routes(), 500);
     assert_eq!(agent.status().unwrap().sync.unwrap().checkpoint.unwrap().last_error, None);
 }
 
@@ -212,7 +233,7 @@ fn disk_that_refuses_costs_nothing_but_the_checkpoint() {
     let status = || agent.status().unwrap().sync.unwrap().checkpoint.unwrap();
     until("the file", || status().written > 0);
     assert_eq!(status().last_error, None);
-    let written = load(&path, "fib", 1).unwrap().unwrap();
+    let written = load(&path, "fib", 1, &DigestKeys::default()).unwrap().unwrap();
     assert_eq!((written.counts().routes(), written.get(&key(3))), (500, Some(Value::Route(label(1)))));
     agent.stop();
 }
@@ -243,7 +264,7 @@ const CHILD: &str = "FIBCAST_TEST_CHECKPOINT";
 #[ignore = "is run by the test below"]
 fn child_that_writes_checkpoints_without_end() {
     let Some(path) = std::env::var_os(CHILD) else { return };
-    let mut table = match load(path.as_ref(), "fib", 1) {
+    let mut table = match load(path.as_ref(), "fib", 1, &DigestKeys::default()) {
         Ok(Some(table)) => table,
         Ok(None) => table(1, 5_000),
         Err(e) => panic!("{e}"),
@@ -285,7 +306,8 @@ fn kill_at_any_instant_leaves_the_last_complete_checkpoint_or_the_one_after() {
         child.wait().unwrap();
         complete = reader.join().unwrap().unwrap_or(complete).max(complete);
         kills += 1;
-        let found = load(&path, "fib", 1).unwrap_or_else(|e| panic!("after {kills} kills: {e}"));
+        let found = load(&path, "fib", 1, &DigestKeys::default())
+            .unwrap_or_else(|e| panic!("after {kills} kills: {e}"));
         let n = found.map_or(0, |t| (0..).take_while(|n| t.get(&key(100_000 + n)).is_some()).count() as u32);
         assert!(n == complete || n == complete + 1, "complete was {complete}, found {n}");
         complete = n;

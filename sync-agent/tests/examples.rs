@@ -1,6 +1,8 @@
 //! The example configurations of `packaging/examples` pass `--check-config`, with their files in a folder of the test's.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -23,6 +25,9 @@ fn files(folder: &Path, node: &str) {
         CertificateParams::new(vec![node.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
     std::fs::write(pki.join(format!("{node}.pem")), certificate.pem()).unwrap();
     std::fs::write(pki.join(format!("{node}.key")), key.serialize_pem()).unwrap();
+    let digest_key = pki.join("digest.key");
+    std::fs::write(&digest_key, "5a".repeat(32)).unwrap();
+    std::fs::set_permissions(&digest_key, Permissions::from_mode(0o600)).unwrap();
 }
 
 fn check(name: &str, node: &str) {

@@ -5,17 +5,26 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::pki::Pki;
 use common::*;
 use fibcast_daemon::process::resident_bytes;
+use fibcast_sync_agent::agent::config::Sync;
 use fibcast_sync_agent::agent::{AgentHandle, NoSink};
 use fibcast_sync_agent::shell::Limits;
+use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_proto::frame::{Frame, Role};
 
 /// These tests measure time: they take turns, so that none is judged by what another costs.
 static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// An agent that a busy machine does not make impatient.
+fn patient(server: &TestServer, security: Option<Arc<Security>>) -> AgentHandle {
+    let sync = Sync { heartbeat_ms: 1_000, progress_ms: 5_000, ..sync(&[server.address]) };
+    spawn("nh-1", false, sync, Box::new(NoSink), security)
+}
 
 /// Commits a change and says how long it took to reach the agent.
 fn round_trip(server: &TestServer, agent: &AgentHandle, n: u32) -> Duration {
@@ -32,7 +41,8 @@ fn undisturbed(server: &TestServer, agent: &AgentHandle, rounds: u32) {
         (sync.failovers, sync.servers[0].last_error.clone())
     };
     let worst = (0..rounds).map(|n| round_trip(server, agent, n)).max().unwrap();
-    assert!(worst < Duration::from_secs(2), "a change took {worst:?}");
+    // Two seconds, and some for a machine that is busy with other things.
+    assert!(worst < Duration::from_secs(5), "a change took {worst:?}");
     assert_eq!(failovers(agent), (0, None), "heartbeats of the good session were late");
 }
 
@@ -46,7 +56,7 @@ fn flood_of_connections_that_say_nothing_or_garbage_costs_no_other_session() {
     let limits = Limits { connections: 600, per_address: 500, half_open: 300, handshake_ms: 500 };
     let pki = Pki::new();
     let server = TestServer::secure("rs-a", table(10, 1000), limits, pki.node("rs-a"));
-    let good = secure_agent("nh-1", false, &[server.address], Box::new(NoSink), pki.node("nh-1"));
+    let good = patient(&server, pki.node("nh-1"));
     until("first table", || good.status().unwrap().ready);
     let before = resident_bytes();
     let mut streams = Vec::new();
@@ -67,10 +77,11 @@ fn flood_of_connections_that_say_nothing_or_garbage_costs_no_other_session() {
     undisturbed(&server, &good, 20);
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{flood} connections cost {grown} bytes");
-    // Half open connections are closed in time, and then there is room again.
-    std::thread::sleep(Duration::from_millis(1200));
+    // Those who say nothing give way to a newcomer, which does not wait for their time to end.
+    let asked = Instant::now();
     let late = secure_agent("nh-2", false, &[server.address], Box::new(NoSink), pki.node("nh-2"));
-    until("a newcomer after the flood", || late.status().unwrap().ready);
+    until("a newcomer in the flood", || late.status().unwrap().ready);
+    println!("a newcomer in the flood is served in {:?}", asked.elapsed());
     drop(streams);
 }
 
@@ -79,7 +90,7 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
 {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 50_000));
-    let good = agent("nh-1", false, &[server.address], Box::new(NoSink));
+    let good = patient(&server, None);
     until("first table", || good.status().unwrap().ready);
     let before = resident_bytes();
     let mut greedy = Vec::new();
@@ -92,6 +103,7 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
             table: "fib".into(),
             role: Role::Primary,
             heartbeat_ms: 60_000,
+            digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
             path: vec![],
             subset: fibcast_sync_proto::Subset::default(),
         };
@@ -116,8 +128,8 @@ fn client_that_asks_for_everything_again_and_again_and_never_reads_costs_bounded
         }
     }
     let grown = resident_bytes().saturating_sub(before);
-    // 50 times 1.3 MB of input here, and the bounded queues of 50 sessions.
-    assert!(grown < 256 << 20, "50 greedy clients cost {grown} bytes");
+    // 50 times 0.6 MB of input here, and what the sessions of a server may hold together.
+    assert!(grown < (32 + 64) << 20, "50 greedy clients cost {grown} bytes");
     for (stream, ..) in greedy {
         let _ = stream.shutdown(Shutdown::Both);
     }
@@ -149,7 +161,7 @@ impl Drop for StopOnDrop<'_> {
 fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let server = TestServer::start("rs-a", "127.0.0.1:0", table(10, 200_000));
-    let good = agent("nh-1", false, &[server.address], Box::new(NoSink));
+    let good = patient(&server, None);
     until("first table", || good.status().unwrap().ready);
     let before = resident_bytes();
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -165,6 +177,7 @@ fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
                     table: "fib".into(),
                     role: Role::Primary,
                     heartbeat_ms: 60_000,
+                    digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
                     path: vec![],
                     subset: fibcast_sync_proto::Subset::default(),
                 };
@@ -189,7 +202,7 @@ fn clients_that_ask_for_dear_answers_without_end_hold_up_no_other_session() {
             undisturbed(&server, &good, 2);
         }
         let grown = resident_bytes().saturating_sub(before);
-        assert!(grown < 200 << 20, "40 greedy clients cost {grown} bytes");
+        assert!(grown < 64 << 20, "40 greedy clients cost {grown} bytes");
     });
     undisturbed(&server, &good, 5);
 }

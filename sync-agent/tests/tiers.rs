@@ -222,10 +222,48 @@ fn agent_that_is_its_own_server_is_told_so() {
         listen: vec![port],
         sync: sync(&[port]),
         security: None,
+        digest_keys: Default::default(),
+        scrub: None,
         limits: fibcast_sync_agent::shell::Limits::default(),
         acknowledge: None,
+        budgets: Default::default(),
     };
     let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();
     let error = || nic.status().unwrap().sync.unwrap().servers[0].last_error.clone();
     until("refusal", || error().is_some_and(|e| e.contains("is its own server")));
+}
+
+#[test]
+fn name_with_several_addresses_is_tried_by_all_of_them() {
+    use std::net::ToSocketAddrs;
+    let addresses: Vec<_> = "localhost:0".to_socket_addrs().unwrap().collect();
+    assert!(!addresses.is_empty());
+    // Each time another one is the only address at which a server answers.
+    for address in addresses {
+        let a = TestServer::start("rs-a", &address.to_string(), table(10, 100));
+        let mut sync = sync(&[a.address]);
+        sync.servers[0].address = format!("localhost:{}", a.address.port());
+        let agent = spawn("nh-1", false, sync, Box::new(NoSink), None);
+        until("the table, by any address", || agent.status().is_ok_and(|s| s.table.digest == a.digest()));
+    }
+}
+
+#[test]
+fn stalled_server_is_left_and_the_status_says_so() {
+    let log = common::log::gather();
+    let gray = |name: &str| {
+        let shell = fibcast_sync_agent::shell::Shell::new(name).unwrap();
+        TestServer::gray(shell, name, table(10, 100))
+    };
+    let a = gray("rs-gray");
+    let only = spawn("nh-1", false, sync(&[a.address]), Box::new(NoSink), None);
+    until("registered", || only.status().is_ok_and(|s| s.sync.unwrap().servers[0].name.is_some()));
+    let stalled = || only.status().ok().and_then(|s| Some((s.ready, s.stale, s.sync?.stalled?)));
+    until("the only server is stalled", || stalled().is_some_and(|(ready, stale, _)| !ready && stale));
+    assert!(log.line(&["server 127.0.0.1:", "stalled: it announces", "no other is capable"]).is_some());
+    let b = TestServer::start("rs-b", "127.0.0.1:0", table(10, 100));
+    let other = spawn("nh-2", false, sync(&[a.address, b.address]), Box::new(NoSink), None);
+    until("the other server is used", || {
+        other.status().is_ok_and(|s| s.ready && s.table.digest == b.digest() && s.sync.unwrap().stalls == 1)
+    });
 }

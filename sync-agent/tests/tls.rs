@@ -192,7 +192,7 @@ fn certificates_that_are_read_again_count_for_new_connections_and_leave_live_one
     until("first table", || synced(&early, &a));
     // The server's certificate expires, as far as new connections are concerned.
     pki.issue("rs-a", -1);
-    security.as_ref().unwrap().reload();
+    security.as_ref().unwrap().reload().unwrap();
     let late = secure_agent("nh-2", false, &[a.address], Box::new(NoSink), pki.node("nh-2"));
     let line = format!("server {}", a.address);
     refused(&log, &late, &[&line, "its certificate has expired"], "has expired");
@@ -202,10 +202,10 @@ fn certificates_that_are_read_again_count_for_new_connections_and_leave_live_one
     assert_eq!((sync.servers[0].last_error.clone(), sync.failovers), (None, 0));
     // A file that cannot be used changes nothing.
     let broken = pki.issue("rs-a", 24);
-    security.as_ref().unwrap().reload();
+    security.as_ref().unwrap().reload().unwrap();
     until("the renewed certificate is used", || synced(&late, &a));
     std::fs::write(broken.key.unwrap(), "garbage").unwrap();
-    security.unwrap().reload();
+    assert!(security.unwrap().reload().unwrap_err().contains("nothing has changed: tls.key"));
     assert!(
         log.line(&[
             "cannot reload the certificates, keeping the old ones: tls.key",

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::acknowledge::{Acknowledge, AcknowledgeEvent, Policy};
 use crate::client::{Client, ClientConfig, ClientEvent};
+use crate::digest::DigestKey;
 use crate::mutation::{Mutation, on};
 use crate::node::{ClientId, ClientRequest, News, NodeRole, ServerIndex};
 use crate::relay::Relay;
@@ -129,7 +130,7 @@ impl AgentCore {
             acknowledge: config.acknowledge.clone().map(Acknowledge::new),
             forwards_by: None,
             config,
-            nothing: Table::new(table.epoch()),
+            nothing: Table::new(table.epoch()).with_digest_key(table.digest_key()),
             table,
             delivered: 0,
             replaces: false,
@@ -154,7 +155,8 @@ impl AgentCore {
     pub fn restart(self, epoch: u64) -> (Self, bool) {
         let sound = self.table.is_sound();
         let (delivered, replaces) = if sound { (self.delivered, self.replaces) } else { (0, true) };
-        let table = if sound { self.table } else { Table::new(epoch) };
+        let key = self.table.digest_key();
+        let table = if sound { self.table } else { Table::new(epoch).with_digest_key(key) };
         // An expiry lasts until a capable server is back.
         let mut agent = Self { delivered, replaces, expired: self.expired, ..Self::new(self.config, table) };
         agent.pin();
@@ -203,6 +205,21 @@ impl AgentCore {
         if !on(Mutation::ResyncKeepsSerial) {
             self.replace_sink();
         }
+    }
+
+    /// The sink has lost what it was given: it gets everything again.
+    pub fn handle_lost_sink(&mut self) {
+        self.replace_sink();
+    }
+
+    /// Replaces the key of the table's digest, and compares the table with the servers' over new connections. The sink is not affected.
+    /// `epoch` must be new.
+    pub fn rekey(&mut self, key: DigestKey, epoch: u64) {
+        self.table.rekey(key, epoch);
+        self.nothing.rekey(key, epoch);
+        self.config.client.digest_key = key.id();
+        let (config, servers) = self.config.upstream();
+        self.requests.push_back(ClientRequest { client: 0, config, servers });
     }
 
     /// Pins deletions after this serial for a user other than the sink, such as the writer of a checkpoint; `u64::MAX`: none.

@@ -3,6 +3,7 @@
 
 use ipnet::IpNet;
 
+use crate::digest::DigestKey;
 use crate::record::{
     GroupValue, Key, Label, OriginId, OriginValue, Value, group_id, opaque_id, origin_id, route_id,
     with_octets,
@@ -156,19 +157,19 @@ impl<'a> ChangeRef<'a> {
     }
 
     /// Identity of the record; none if it is deleted.
-    pub(crate) fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self, key: &DigestKey) -> Option<u128> {
         Some(match *self {
-            Self::Group { label, value } => group_id(label, &value?.clone().canonical()),
+            Self::Group { label, value } => group_id(key, label, &value?.clone().canonical()),
             Self::Route { vrf, prefix, label } => {
-                with_octets(&prefix, |a| Some(route_id(None, vrf, a, prefix.prefix_len(), label?)))?
+                with_octets(&prefix, |a| Some(route_id(key, None, vrf, a, prefix.prefix_len(), label?)))?
             }
             Self::RibRoute { origin, vrf, prefix, path } => {
                 let Path { label, distance, metric } = path?;
                 let rib = Some((origin, distance, metric));
-                with_octets(&prefix, |a| route_id(rib, vrf, a, prefix.prefix_len(), label))
+                with_octets(&prefix, |a| route_id(key, rib, vrf, a, prefix.prefix_len(), label))
             }
-            Self::Origin { id, value } => origin_id(id, value?),
-            Self::Opaque { key, value } => opaque_id(key, value?),
+            Self::Origin { id, value } => origin_id(key, id, value?),
+            Self::Opaque { key: name, value } => opaque_id(key, name, value?),
         })
     }
 }
@@ -191,9 +192,9 @@ impl From<ChangeRef<'_>> for Change {
     }
 }
 
-/// Identity of a record: the keyed 64-bit hash of its canonical form. None if value and key do not match.
-pub fn record_id(key: &Key, value: &Value) -> Option<u64> {
-    ChangeRef::put(key, value)?.id()
+/// Identity of a record: the keyed 128-bit hash of its canonical form. None if value and key do not match.
+pub fn record_id(digest_key: &DigestKey, key: &Key, value: &Value) -> Option<u128> {
+    ChangeRef::put(key, value)?.id(digest_key)
 }
 
 #[cfg(test)]

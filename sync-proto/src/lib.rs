@@ -1,11 +1,11 @@
 //! The sync protocol, sans-IO: codec, digest, table, client and server state machines, and the node cores built from them.
 //!
-//! No sockets, no clock, no threads.
+//! No sockets, no clock, no threads. What a peer can cost at most is listed in `PROTOCOL.md`, "Authority, memory and progress".
 //!
 //! | module, in reading order | holds |
 //! |---|---|
 //! | [`record`], [`change`] | the replicated data: keys and values; what a batch consists of |
-//! | [`table`], [`sketch`] | one copy of a table in change order, and its digest |
+//! | [`table`], [`sketch`], [`digest`] | one copy of a table in change order, its sketch and its digest |
 //! | [`wire`], [`frame`], [`codec`] | encoding |
 //! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
@@ -31,11 +31,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod account;
 pub mod acknowledge;
 pub mod agent;
 pub mod change;
 pub mod client;
 pub mod codec;
+pub mod digest;
 pub mod frame;
 #[doc(hidden)]
 pub mod mutation;
@@ -53,6 +55,7 @@ pub mod timer;
 pub mod wire;
 
 pub use change::{Change, ChangeRef, Path};
+pub use digest::{DigestKey, DigestKeys, KeyId};
 pub use record::{GroupValue, HopValue, Key, Label, OriginId, OriginValue, Value};
 pub use sketch::RootDigest;
 pub use subset::{Family, PrefixRange, Subset};

@@ -51,6 +51,7 @@ mutations! {
     DeafToSilence "deaf-to-silence" "a client does not drop a silent server",
     EmptyOnLoss "empty-on-loss" "a client deletes everything when it loses its server",
     NoStopping "no-stopping" "a client that left a server treats its late data as an answer",
+    IgnoreLag "ignore-lag" "a client stays with a server that announces commits and sends none",
     KeepSilentClient "keep-silent-client" "a server never drops a silent client",
     StayReady "stay-ready" "a relay that lost its servers stays ready",
     ForgetPin "forget-pin" "an agent forgets deletions that its sink has not seen",

@@ -16,8 +16,10 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
-use crate::server::{Limits, Server, ServerEvent, SessionId, SessionReport, Tables};
+use crate::digest::DigestKeys;
+use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, SessionReport, Tables};
 use crate::table::Table;
+use crate::wire::ProtocolError;
 
 /// A client state machine by its index. The configured clients come first, those that the role requested follow.
 pub type ClientId = usize;
@@ -122,6 +124,8 @@ pub struct Node<R> {
     names: HashMap<(ClientId, LinkId), Vec<String>>,
     role: R,
     outputs: VecDeque<Output>,
+    /// Most bytes of memory of all clients' batches before their Commits.
+    pending: usize,
 }
 
 impl<R: NodeRole> Node<R> {
@@ -139,6 +143,7 @@ impl<R: NodeRole> Node<R> {
             names: HashMap::new(),
             role,
             outputs: VecDeque::new(),
+            pending: usize::MAX,
         };
         for (client, (config, servers)) in clients.into_iter().enumerate() {
             node.open(now, ClientRequest { client, config, servers });
@@ -151,6 +156,25 @@ impl<R: NodeRole> Node<R> {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.server = self.server.with_limits(limits);
         self
+    }
+
+    /// The same with a limit on the memory of what servers have sent and not committed, in bytes for all clients.
+    #[must_use]
+    pub fn with_pending(mut self, bytes: usize) -> Self {
+        self.pending = bytes;
+        self
+    }
+
+    /// The same with these digest keys, of which the first is that of the role's tables.
+    #[must_use]
+    pub fn with_digest_keys(mut self, keys: DigestKeys) -> Self {
+        self.server.set_digest_keys(keys);
+        self
+    }
+
+    /// Replaces the digest keys; clients register again. The owner rekeys the role's tables.
+    pub fn set_digest_keys(&mut self, keys: DigestKeys) {
+        self.server.set_digest_keys(keys);
     }
 
     /// The role.
@@ -193,6 +217,21 @@ impl<R: NodeRole> Node<R> {
         self.server.accept(now)
     }
 
+    /// The same for a client with limited permission.
+    pub fn handle_accepted_with(&mut self, now: Duration, permit: Option<Box<dyn Permit>>) -> SessionId {
+        self.server.accept_with(now, permit)
+    }
+
+    /// Ends a session for a reason beyond the protocol, with a last frame to its client.
+    pub fn end_session(&mut self, session: SessionId, error: ProtocolError) {
+        self.server.end(session, error);
+    }
+
+    /// Replaces the limits of sessions.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.server.set_limits(limits);
+    }
+
     /// Handles bytes received from a session.
     pub fn handle_session_bytes(&mut self, now: Duration, session: SessionId, bytes: &[u8]) {
         self.server.handle_bytes(now, session, bytes, &self.role);
@@ -231,6 +270,29 @@ impl<R: NodeRole> Node<R> {
     /// Handles bytes received from a server.
     pub fn handle_link_bytes(&mut self, now: Duration, client: ClientId, link: LinkId, bytes: &[u8]) {
         self.with_client(now, client, |machine, table| machine.handle_bytes(now, link, bytes, table));
+        self.check_pending(now, client);
+    }
+
+    /// Ends the connection that holds most, if all together hold too much.
+    fn check_pending(&mut self, now: Duration, client: ClientId) {
+        let share = self.pending / self.clients.len().max(1);
+        // Only a client beyond its share can have brought the sum above the limit.
+        if self.client(client).is_none_or(|machine| machine.pending_bytes() <= share)
+            || self.clients.iter().map(Client::pending_bytes).sum::<usize>() <= self.pending
+        {
+            return;
+        }
+        let heaviest = self.clients.iter().enumerate().max_by_key(|(_, machine)| machine.pending_bytes());
+        let Some((client, link)) = heaviest.and_then(|(id, machine)| Some((id, machine.heaviest_link()?)))
+        else {
+            return;
+        };
+        let reason = format!(
+            "batches before their Commits take more than {} bytes of memory (node.limits.pending_bytes)",
+            self.pending
+        );
+        self.outputs.push_back(Output::Disconnect { client, link });
+        self.handle_disconnected(now, client, link, &reason);
     }
 
     /// A link's connection ended, or could not be opened.

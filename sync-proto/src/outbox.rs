@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::account::{Account, Charge, SharedBytes};
 use crate::frame::Frame;
 
 /// Size at which the next private piece begins.
@@ -10,14 +11,14 @@ const PIECE: usize = 32 * 1024;
 
 #[derive(Debug)]
 enum Piece {
-    Own(Vec<u8>),
-    Shared(Arc<[u8]>),
+    Own(Vec<u8>, Charge),
+    Shared(Arc<SharedBytes>),
 }
 
 impl Piece {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Own(bytes) => bytes,
+            Self::Own(bytes, _) => bytes,
             Self::Shared(bytes) => bytes,
         }
     }
@@ -31,31 +32,38 @@ pub(crate) struct Outbox {
     at: usize,
     len: usize,
     sent: u64,
+    account: Account,
 }
 
 impl Outbox {
+    /// A queue whose private pieces are charged to `account`.
+    pub fn new(account: &Account) -> Self {
+        Self { account: account.clone(), ..Self::default() }
+    }
+
     pub fn frame(&mut self, frame: &Frame<'_>) {
         self.write(|out| frame.encode(out));
     }
 
     /// Lets `f` append to the session's private bytes.
     pub fn write<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let open = matches!(self.pieces.back(), Some(Piece::Own(bytes)) if bytes.len() < PIECE);
+        let open = matches!(self.pieces.back(), Some(Piece::Own(bytes, _)) if bytes.len() < PIECE);
         if !open {
-            self.pieces.push_back(Piece::Own(Vec::new()));
+            self.pieces.push_back(Piece::Own(Vec::new(), self.account.open()));
         }
         match self.pieces.back_mut() {
-            Some(Piece::Own(bytes)) => {
+            Some(Piece::Own(bytes, charge)) => {
                 let before = bytes.len();
                 let result = f(bytes);
                 self.len += bytes.len() - before;
+                charge.set(bytes.len());
                 result
             }
             _ => f(&mut Vec::new()),
         }
     }
 
-    pub fn share(&mut self, bytes: Arc<[u8]>) {
+    pub fn share(&mut self, bytes: Arc<SharedBytes>) {
         self.len += bytes.len();
         self.pieces.push_back(Piece::Shared(bytes));
     }
@@ -90,6 +98,6 @@ impl Outbox {
     }
 
     pub fn clear(&mut self) {
-        *self = Self { sent: self.sent, ..Self::default() };
+        *self = Self { sent: self.sent, account: self.account.clone(), ..Self::default() };
     }
 }

@@ -1,6 +1,6 @@
 //! The content of a table: records (key and value) and their canonical hash.
 //!
-//! The code that replicates records does not know what a route is: it sees a [`Key`], a [`Value`] and a 64-bit identity, [`crate::change::record_id`]. Two
+//! The code that replicates records does not know what a route is: it sees a [`Key`], a [`Value`] and a 128-bit identity, [`crate::change::record_id`]. Two
 //! copies of a table are equal if their sets of identities are. [`GroupValue`] is the only value that others refer to: routes name a group
 //! by its [`Label`], never next hops.
 
@@ -9,11 +9,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use siphasher::sip::SipHasher13;
+use siphasher::sip128::{self, Hasher128};
 
-/// Key of the record hash. A constant of the protocol, since all copies must agree on identities. It protects against accidents, not
-/// against a peer that is allowed to write the table.
-const RECORD_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x7265_636f_7264_2d31);
-/// Key of the label hash, different from the record hash so that a label never equals a record's identity.
+use crate::digest::DigestKey;
+
+/// Key of the label hash.
 const LABEL_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6c61_6265_6c2d_2d31);
 /// Key of the hash of an origin's name.
 const ORIGIN_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6f72_6967_696e_2d31);
@@ -164,7 +164,7 @@ impl GroupValue {
         Self::Hops(vec![HopValue { gateway: Some(gateway), port: None, weight: 1 }])
     }
 
-    fn feed(&self, h: &mut SipHasher13) {
+    fn feed(&self, h: &mut impl Hasher) {
         match self {
             Self::Hops(hops) => {
                 h.write_u8(0);
@@ -206,13 +206,13 @@ pub struct HopValue {
     pub weight: u16,
 }
 
-fn feed_bytes(h: &mut SipHasher13, bytes: &[u8]) {
+fn feed_bytes(h: &mut impl Hasher, bytes: &[u8]) {
     h.write(&(bytes.len() as u32).to_le_bytes());
     h.write(bytes);
 }
 
-fn hasher(kind: u8) -> SipHasher13 {
-    let mut h = SipHasher13::new_with_keys(RECORD_KEY.0, RECORD_KEY.1);
+fn hasher(key: &DigestKey, kind: u8) -> sip128::SipHasher24 {
+    let mut h = key.hasher();
     h.write_u8(kind);
     h
 }
@@ -221,12 +221,13 @@ fn hasher(kind: u8) -> SipHasher13 {
 ///
 /// `addr` is the prefix's address in network order, `rib` contains origin, distance and metric of a RIB route.
 pub(crate) fn route_id(
+    key: &DigestKey,
     rib: Option<(OriginId, u8, u32)>,
     vrf: u32,
     addr: &[u8],
     len: u8,
     label: Label,
-) -> u64 {
+) -> u128 {
     let mut buf = [0u8; 48];
     let (kind, origin, distance, metric) = match rib {
         None => (2, 0, 0, 0),
@@ -243,18 +244,18 @@ pub(crate) fn route_id(
     buf[24..28].copy_from_slice(&metric.to_le_bytes());
     let n = addr.len().min(16);
     buf[28..28 + n].copy_from_slice(&addr[..n]);
-    SipHasher13::new_with_keys(RECORD_KEY.0, RECORD_KEY.1).hash(&buf[..28 + n])
+    key.hasher().hash(&buf[..28 + n]).as_u128()
 }
 
-pub(crate) fn group_id(label: Label, value: &GroupValue) -> u64 {
-    let mut h = hasher(1);
+pub(crate) fn group_id(key: &DigestKey, label: Label, value: &GroupValue) -> u128 {
+    let mut h = hasher(key, 1);
     h.write(&label.0.to_le_bytes());
     value.feed(&mut h);
-    h.finish()
+    h.finish128().as_u128()
 }
 
-pub(crate) fn origin_id(id: OriginId, value: &OriginValue) -> u64 {
-    let mut h = hasher(4);
+pub(crate) fn origin_id(key: &DigestKey, id: OriginId, value: &OriginValue) -> u128 {
+    let mut h = hasher(key, 4);
     h.write(&id.0.to_le_bytes());
     feed_bytes(&mut h, value.name.as_bytes());
     feed_bytes(&mut h, value.server.as_bytes());
@@ -263,14 +264,14 @@ pub(crate) fn origin_id(id: OriginId, value: &OriginValue) -> u64 {
     h.write_u8(u8::from(value.ready));
     h.write(&value.lease_ms.to_le_bytes());
     h.write_u8(u8::from(value.stale));
-    h.finish()
+    h.finish128().as_u128()
 }
 
-pub(crate) fn opaque_id(key: &[u8], value: &[u8]) -> u64 {
-    let mut h = hasher(5);
+pub(crate) fn opaque_id(digest_key: &DigestKey, key: &[u8], value: &[u8]) -> u128 {
+    let mut h = hasher(digest_key, 5);
     feed_bytes(&mut h, key);
     feed_bytes(&mut h, value);
-    h.finish()
+    h.finish128().as_u128()
 }
 
 /// Address bytes of a prefix in network order: 4 or 16.
@@ -301,7 +302,12 @@ mod tests {
     #[test]
     fn identity_of_a_route_covers_every_field() {
         let base = |vrf, p: &str, l| {
-            record_id(&Key::Route { vrf, prefix: p.parse().unwrap() }, &Value::Route(Label(l))).unwrap()
+            record_id(
+                &DigestKey::PUBLIC,
+                &Key::Route { vrf, prefix: p.parse().unwrap() },
+                &Value::Route(Label(l)),
+            )
+            .unwrap()
         };
         let id = base(0, "10.0.0.0/8", 1);
         assert_ne!(id, base(1, "10.0.0.0/8", 1));
@@ -314,16 +320,16 @@ mod tests {
     #[test]
     fn identities_are_constants_of_the_protocol() {
         let key = Key::Route { vrf: 0, prefix: "10.0.0.0/8".parse().unwrap() };
-        let id = record_id(&key, &Value::Route(Label(1))).unwrap();
+        let id = record_id(&DigestKey::PUBLIC, &key, &Value::Route(Label(1))).unwrap();
         let label = Label::of(&GroupValue::Blackhole);
         assert_eq!(
-            format!("{id:016x} {label} {}", OriginId::of("bgp")),
-            "933bbb8d4adcfd8b 45dd7fafae9e73c8 2d9993dc9389320a"
+            format!("{id:032x} {label} {}", OriginId::of("bgp")),
+            "15c93d588bdd0b561009b7a3cef13aac 45dd7fafae9e73c8 2d9993dc9389320a"
         );
     }
 
     #[test]
     fn a_value_of_another_kind_has_no_identity() {
-        assert_eq!(record_id(&Key::Group(Label(1)), &Value::Route(Label(1))), None);
+        assert_eq!(record_id(&DigestKey::PUBLIC, &Key::Group(Label(1)), &Value::Route(Label(1))), None);
     }
 }

@@ -81,6 +81,12 @@ pub enum ProtocolError {
     /// This node ends the session for a reason beyond the codec.
     #[error("{0}")]
     Refused(String),
+    /// The peer has no permission for what it asks.
+    #[error("refused: {0}")]
+    NotAllowed(String),
+    /// The peer has used up a limit; the text names it.
+    #[error("{0}")]
+    Budget(String),
     /// Nothing was received for too long.
     #[error("silent for {0} ms")]
     Silent(u64),

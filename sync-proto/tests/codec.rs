@@ -8,7 +8,7 @@ use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
-    Change, ChangeRef, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange,
+    Change, ChangeRef, Family, GroupValue, HopValue, Key, KeyId, Label, OriginId, OriginValue, PrefixRange,
     RootDigest, Subset, Value,
 };
 use proptest::prelude::*;
@@ -163,6 +163,7 @@ fn every_frame_is_read_as_written() {
             table: "fib".into(),
             role: Role::Secondary,
             heartbeat_ms: 50,
+            digest_key: KeyId(u64::MAX - 7),
             path: vec!["x".into()],
             subset: Subset::new(
                 vec![7],

@@ -12,7 +12,7 @@ use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
-    Change, ChangeRef, Family, GroupValue, HopValue, Key, Label, OriginId, OriginValue, PrefixRange,
+    Change, ChangeRef, Family, GroupValue, HopValue, Key, KeyId, Label, OriginId, OriginValue, PrefixRange,
     RootDigest, Subset, Value,
 };
 
@@ -50,6 +50,7 @@ fn frames() -> Vec<(&'static str, Frame<'static>)> {
                 table: "fib".into(),
                 role: Role::Secondary,
                 heartbeat_ms: 300,
+                digest_key: KeyId(0x1122_3344_5566_7788),
                 path: vec!["ra".into(), "rb".into()],
                 subset: Subset::new(vec![0, 300], Some(Family::V4), vec![range]),
             },

@@ -229,7 +229,7 @@ fn snapshot_while_the_table_changes_is_whole() {
 #[test]
 fn slow_reader_of_a_table_that_never_rests_gets_its_commit() {
     let mut net = Net::new(vec![Node::new("a", table(10, 3_000))]);
-    let limits = Limits { queue: 512, shared: 50, portion: 100 };
+    let limits = Limits { queue: 512, shared: 50, portion: 100, ..Limits::default() };
     net.nodes[0].server = Server::new("a").with_limits(limits);
     net.portion = 200;
     let mut queued = 0;
@@ -258,7 +258,8 @@ fn copy_of_a_table_that_forgets_its_deletions_ends_in_no_other_table() {
     for deletions in 1..40u32 {
         let forgetful = table(10, 3_000).with_tombstone_limit(60);
         let mut net = Net::new(vec![Node::new("a", forgetful)]);
-        net.nodes[0].server = Server::new("a").with_limits(Limits { queue: 512, shared: 5, portion: 100 });
+        let limits = Limits { queue: 512, shared: 5, portion: 100, ..Limits::default() };
+        net.nodes[0].server = Server::new("a").with_limits(limits);
         net.portion = 200;
         for round in 0..120u32 {
             let gone = (0..deletions).map(|i| Change::Delete(key((round * 977 + i * 31) % 3_000)));
@@ -414,8 +415,8 @@ fn say(bytes: &[u8]) -> String {
 fn other_versions_and_garbage_end_with_one_clear_error() {
     let mut hello = Vec::new();
     Frame::Hello { name: "a".into() }.encode(&mut hello);
-    hello[8] = 2;
-    assert_eq!(say(&hello), "speaks another version of the protocol: expected 1, found 2");
+    hello[8] = 1;
+    assert_eq!(say(&hello), "speaks another version of the protocol: expected 2, found 1");
     assert!(say(b"HTTP/1.1 400 Bad Request\r\n").starts_with("does not speak fibcast"));
     assert!(say(b"\x01\xff\xff").starts_with("does not speak fibcast"));
     let mut ok = Vec::new();

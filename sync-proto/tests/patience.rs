@@ -9,7 +9,7 @@ use common::*;
 use fibcast_sync_proto::client::{Action, Client, ClientConfig};
 use fibcast_sync_proto::frame::{Frame, Role, State};
 use fibcast_sync_proto::server::{Served, Server, ServerEvent, Tables};
-use fibcast_sync_proto::{RootDigest, Subset, Table};
+use fibcast_sync_proto::{DigestKey, RootDigest, Subset, Table};
 
 struct One(Table);
 
@@ -38,6 +38,7 @@ fn register() -> Frame<'static> {
         table: "fib".into(),
         role: Role::Primary,
         heartbeat_ms: 300,
+        digest_key: DigestKey::PUBLIC.id(),
         path: Vec::new(),
         subset: Subset::default(),
     }

@@ -26,6 +26,7 @@ local f = {
     table = ProtoField.string("fibcast.table", "Table"),
     role = ProtoField.uint8("fibcast.role", "Role", base.DEC, roles),
     heartbeat = ProtoField.uint64("fibcast.heartbeat", "Heartbeat (ms)"),
+    digest_key = ProtoField.uint64("fibcast.digest_key", "Digest key", base.HEX),
     path = ProtoField.string("fibcast.path", "Path"),
     subset = ProtoField.string("fibcast.subset", "Subset"),
     epoch = ProtoField.uint64("fibcast.epoch", "Epoch", base.HEX),
@@ -317,6 +318,7 @@ local dissect = {
         local name = add_text(tree, f.table, r)
         tree:add(f.role, r:range(1))
         add_varint(tree, f.heartbeat, r)
+        tree:add(f.digest_key, r:range(8))
         add_path(tree, r)
         return name .. ", " .. add_subset(tree, r)
     end,

@@ -21,6 +21,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         }
     };
     let mut findings = vec![daemon(&status)];
+    findings.extend(super::threads::findings(&status.threads));
     findings.extend(servers(&status));
     findings.extend(forwarding(&status));
     if status.kind == Kind::Dataplane
@@ -32,6 +33,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
         && let Ok(Answer::Drops(list)) = ask(socket, &DataplaneRequest::Drops.into(), timeout)
     {
         findings.extend(zero_frames(&list));
+        findings.extend(super::limits::findings(&status, &list));
         if let Ok(Answer::Ports(ports)) = ask(socket, &DataplaneRequest::Ports.into(), timeout) {
             findings.extend(segmentation(&ports, &list));
         }

@@ -4,7 +4,9 @@
 
 mod daemon;
 mod finding;
+mod limits;
 mod machine;
+mod threads;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

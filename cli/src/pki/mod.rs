@@ -1,8 +1,10 @@
 //! `fibcast pki`: a small certification authority in a folder. A deployment needs `init` once, and `issue` for each node. `store` manages
-//! files, with keys of mode 0600; `show` prints certificates.
+//! files, with keys of mode 0600; `show` prints certificates, `revoke` writes a CRL.
 //!
 //! A node's certificate has its name as DNS name, and is valid for both ends of a connection (RFC 5280 §4.2.1.12).
 
+mod digest_key;
+mod revoke;
 mod show;
 mod store;
 
@@ -21,7 +23,9 @@ use store::{PkiError, Store, read};
 /// Command for certificates.
 #[derive(Debug, Subcommand)]
 pub enum Pki {
-    /// Creates a CA: ca.pem for every node, ca.key to be kept secret.
+    /// Creates a CA and a digest key: ca.pem and digest.key for every node, ca.key to be kept secret.
+    ///
+    /// Into an older folder without a digest key only that is added.
     Init {
         /// Folder of the CA.
         #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
@@ -44,6 +48,27 @@ pub enum Pki {
         /// Replace existing files; the node reloads them at SIGHUP.
         #[arg(long)]
         renew: bool,
+    },
+    /// Revokes a node's certificate NAME.pem: adds it to ca.crl. Without a name renews ca.crl.
+    Revoke {
+        /// The node's name.
+        #[arg(value_name = "NAME", value_parser = node_name)]
+        name: Option<String>,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
+        /// Days until a newer CRL is due.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Replaces the digest key without an outage: add, switch, finish. Copy the file to every node and reload them after each step.
+    DigestKey {
+        /// The step.
+        #[arg(value_name = "STEP")]
+        step: digest_key::Step,
+        /// Folder of the CA.
+        #[arg(long, value_name = "FOLDER", default_value = store::FOLDER)]
+        dir: PathBuf,
     },
     /// Shows certificates: those of the CA's folder, or of a file.
     Show {
@@ -72,6 +97,8 @@ pub fn run(command: &Pki) -> Result<String, PkiError> {
     match command {
         Pki::Init { dir, days } => init(&Store::new(dir), *days),
         Pki::Issue { name, dir, days, renew } => issue(&Store::new(dir), name, *days, *renew),
+        Pki::Revoke { name, dir, days } => revoke::revoke(&Store::new(dir), name.as_deref(), *days),
+        Pki::DigestKey { step, dir } => digest_key::step(&Store::new(dir), *step),
         Pki::Show { file: Some(file), .. } => show::one(file),
         Pki::Show { file: None, dir } => show::all(dir),
     }
@@ -93,6 +120,16 @@ fn name(common: &str) -> DistinguishedName {
 
 fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     store.make_folder()?;
+    let digest_key = store.path(digest_key::FILE);
+    let new = !digest_key.exists();
+    if new {
+        store.write_new(digest_key::FILE, &(digest_key::random()? + "\n"), true)?;
+    }
+    let mut text = String::new();
+    let _ = writeln!(text, "{}: for every node, as [node] digest_key; keep it secret", digest_key.display());
+    if new && store.path("ca.pem").exists() {
+        return Ok(text);
+    }
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = name("fibcast CA");
@@ -102,19 +139,24 @@ fn init(store: &Store, days: u32) -> Result<String, PkiError> {
     let certificate = params.self_signed(&key)?;
     store.write_new("ca.key", &key.serialize_pem(), true)?;
     store.write_new("ca.pem", &certificate.pem(), false)?;
-    let mut text = String::new();
     let _ = writeln!(text, "{}: for every node, as [tls] ca", store.path("ca.pem").display());
     let _ = writeln!(text, "{}: keep it here and secret", store.path("ca.key").display());
     let _ = writeln!(text, "next: fibcast pki issue NAME, for each node");
     Ok(text)
 }
 
-fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, PkiError> {
+/// The CA of the folder.
+fn issuer(store: &Store) -> Result<Issuer<'static, KeyPair>, PkiError> {
     let ca = store.path("ca.pem");
     let (ca_text, ca_key) = (read(&ca)?, read(&store.path("ca.key"))?);
     let bad = |path: &Path, e: rcgen::Error| PkiError::File { path: path.to_owned(), reason: e.to_string() };
     let ca_key = KeyPair::from_pem(&ca_key).map_err(|e| bad(&store.path("ca.key"), e))?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_text, ca_key).map_err(|e| bad(&ca, e))?;
+    Issuer::from_ca_cert_pem(&ca_text, ca_key).map_err(|e| bad(&ca, e))
+}
+
+fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, PkiError> {
+    let issuer = issuer(store)?;
+    let ca = store.path("ca.pem");
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![node.to_owned()])?;
     params.distinguished_name = name(node);
@@ -136,6 +178,10 @@ fn issue(store: &Store, node: &str, days: u32, renew: bool) -> Result<String, Pk
     let (cert, key) = (store.path(&cert_name), store.path(&key_name));
     let mut text = String::new();
     let _ = writeln!(text, "# for the configuration of {node}, good for {days} days");
+    let digest_key = store.path(digest_key::FILE);
+    if digest_key.exists() {
+        let _ = writeln!(text, "[node]\ndigest_key = {:?}", digest_key.display().to_string());
+    }
     let _ = writeln!(text, "[tls]");
     for (field, path) in [("cert", &cert), ("key", &key), ("ca", &ca)] {
         let _ = writeln!(text, "{field} = {:?}", path.display().to_string());

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use fibcast_control::status::{AcknowledgeStatus, OriginStatus, Status};
+use fibcast_control::status::{
+    AcknowledgeStatus, ListenerStatus, OriginStatus, ScrubStatus, Status, ThreadState,
+};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -35,6 +37,17 @@ pub fn status_page(status: &Status) -> String {
         table.digest,
         table.changes
     );
+    for thread in &status.threads {
+        let age = thread.age_ms as f64 / 1_000.0;
+        let what = match thread.state {
+            ThreadState::Running if thread.restarts == 0 => continue,
+            ThreadState::Running => format!("was restarted {} times after a panic", thread.restarts),
+            ThreadState::Stalled => format!("has made no progress for {age:.1} s"),
+            ThreadState::Panicked => "has panicked".to_owned(),
+        };
+        let panic = thread.last_panic.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+        let _ = writeln!(page, "thread {} {what}{panic}", thread.name);
+    }
     if let Some(sync) = &status.sync {
         let active = sync.active.map_or_else(|| "none".into(), |role| role.to_string());
         let lasted = sync.last_failover_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
@@ -72,6 +85,18 @@ pub fn status_page(status: &Status) -> String {
             refused.turned_away, refused.handshake, refused.not_allowed
         );
     }
+    for listener in &status.listeners {
+        let ListenerStatus { name, turned_away, gave_way, exhausted, .. } = listener;
+        if turned_away + gave_way + exhausted > 0 {
+            let _ = writeln!(
+                page,
+                "listener {name}: {turned_away} connections refused, {gave_way} gave way to newcomers, {exhausted} times out of files or memory"
+            );
+        }
+    }
+    if status.log_lines_dropped > 0 {
+        let _ = writeln!(page, "log: {} lines lost, because nobody read them", status.log_lines_dropped);
+    }
     if let Some(forwarding) = &status.forwarding {
         let _ = writeln!(
             page,
@@ -104,6 +129,8 @@ pub fn status_page(status: &Status) -> String {
         if forwarding.agent_restarts != 0 {
             let _ = writeln!(page, "the agent was restarted {} times", forwarding.agent_restarts);
         }
+        scrub(&mut page, "table", &forwarding.scrub_table);
+        scrub(&mut page, "tries", &forwarding.scrub_tries);
         if let Some(error) = &forwarding.apply_error {
             let _ = writeln!(page, "the pending batch cannot be applied: {error}");
         }
@@ -114,6 +141,7 @@ pub fn status_page(status: &Status) -> String {
             "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} not yet written",
             kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
         );
+        scrub(&mut page, "kernel", &kernel.scrub);
         if let Some(error) = &kernel.last_error {
             let _ = writeln!(page, "kernel: {error}");
         }
@@ -202,4 +230,20 @@ fn origins(list: &[OriginStatus]) -> String {
         let _ = writeln!(text, "{conflict}");
     }
     text
+}
+
+/// A scrubber that has compared something.
+fn scrub(page: &mut String, of: &str, scrub: &ScrubStatus) {
+    if scrub.compared == 0 {
+        return;
+    }
+    let pass = scrub.pass_age_ms.map_or("none yet".into(), |age| format!("{} s ago", age / 1000));
+    let _ = writeln!(
+        page,
+        "scrub of the {of}: {} differences, {} mended, {} passes, the last {pass}",
+        scrub.differences, scrub.mended, scrub.passes
+    );
+    if let Some(difference) = &scrub.last_difference {
+        let _ = writeln!(page, "scrub of the {of}: last difference: {difference}");
+    }
 }

@@ -11,6 +11,8 @@ use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::sections::Tls;
+use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
 use fibcast_dataplane::config::Config;
@@ -19,6 +21,7 @@ use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -47,16 +50,18 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded: Loaded<Config> = config::load(&arguments.config)?;
     Config::check(&loaded)?;
     if arguments.check_config {
+        Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
     log::start();
+    fibcast_daemon::files::raise_limit();
     let config = &loaded.value;
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
     let security = match &config.sync {
-        Some(_) => Security::open(&config.tls, &config.node.name)?,
+        Some(_) => Security::open(&config.tls, &config.node.name, reread_tls(&arguments.config))?,
         None => None,
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
@@ -71,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
+    let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     tracing::info!(
         "{}: {} ports, {} workers",
         config.node.name,
@@ -80,6 +86,16 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     signals::wait().map_err(Failure::work)?;
     tracing::info!("{}: stopping", config.node.name);
     Ok(())
+}
+
+/// Reads `[tls]` of the file again; the whole file must be valid.
+fn reread_tls(file: &Path) -> impl Fn() -> Result<Tls, String> + Send + Sync + 'static {
+    let file = file.to_owned();
+    move || {
+        let loaded: Loaded<Config> = config::load(&file).map_err(|error| error.to_string())?;
+        Config::check(&loaded).map_err(|error| error.to_string())?;
+        Ok(loaded.value.tls)
+    }
 }
 
 /// Starts the agent on its own thread, with its supervisor; none without `[sync]`.
@@ -96,8 +112,11 @@ fn start_agent(
         listen: config.node.listen.clone(),
         sync,
         security,
+        digest_keys: KeyFile::open(&config.node, &config.tls)?,
+        scrub: config.scrub.pass(),
         limits: config.limits,
         acknowledge: config.acknowledge.as_ref().map(|acknowledge| acknowledge.policy()),
+        budgets: config.node.limits,
     };
     let mut token = FencingToken::default();
     let make = move || {
@@ -134,7 +153,8 @@ fn handler(
                 let agent_restarts = guard.as_ref().map_or(0, |guard| guard.restarts());
                 let forwarding = view.forwarding();
                 let forwarding = forwarding.map(|known| ForwardingStatus { agent_restarts, ..known });
-                Ok(Answer::Status(Box::new(Status { forwarding, ..status })))
+                // Last: a thread that did not answer in time is stalled by now.
+                Ok(Answer::Status(Box::new(Status { forwarding, threads: threads::show(), ..status })))
             }
             (Request::Routes { all: true, .. }, _) => {
                 Err("only a route server knows every origin's routes".to_owned())
@@ -145,7 +165,12 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, _) => reload(&file, &view, security.as_deref()),
+            (Request::Reload, _) => {
+                if let Some(agent) = &agent {
+                    agent.reload_digest_keys();
+                }
+                reload(&file, &view, security.as_deref())
+            }
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())
@@ -164,7 +189,7 @@ fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answe
     Config::check(&loaded).map_err(|error| error.to_string())?;
     let summary = view.reload(&loaded.value)?;
     if let Some(security) = security {
-        security.reload();
+        security.reload()?;
     }
     tracing::info!("{}: reloaded: {summary}", file.display());
     Ok(Answer::Done(summary))

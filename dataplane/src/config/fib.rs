@@ -16,8 +16,12 @@ pub struct Fib {
     pub max_groups: usize,
     /// Neighbors of all ports.
     pub max_neighbors: usize,
+    /// Neighbors of each port that a packet or another station caused and that never answered; the newest are kept.
+    pub max_unproven_neighbors: usize,
     /// Mebibytes of address space for the tries, used as needed; a full Internet table needs less than 16.
     pub trie_memory: usize,
+    /// Mebibytes that generations may hold which a worker has not left yet. A stalled worker reaches it in time; then changes wait.
+    pub retired_memory: usize,
 }
 
 impl Default for Fib {
@@ -27,7 +31,9 @@ impl Default for Fib {
             max_routes: limits.max_routes,
             max_groups: limits.max_groups,
             max_neighbors: limits.max_neighbors,
+            max_unproven_neighbors: limits.max_unproven_neighbors,
             trie_memory: limits.trie_bytes >> 20,
+            retired_memory: limits.retired_bytes >> 20,
         }
     }
 }
@@ -39,7 +45,9 @@ impl Fib {
             max_routes: self.max_routes,
             max_groups: self.max_groups,
             max_neighbors: self.max_neighbors,
+            max_unproven_neighbors: self.max_unproven_neighbors,
             trie_bytes: self.trie_memory << 20,
+            retired_bytes: self.retired_memory << 20,
             ..Limits::default()
         }
     }
@@ -50,7 +58,9 @@ impl Fib {
             ("max_routes", self.max_routes, 1_000, 1_000_000_000),
             ("max_groups", self.max_groups, 100, 1_000_000_000),
             ("max_neighbors", self.max_neighbors, 100, 1_000_000_000),
+            ("max_unproven_neighbors", self.max_unproven_neighbors, 16, 1_000_000),
             ("trie_memory", self.trie_memory, 4, 16_384),
+            ("retired_memory", self.retired_memory, 1, 16_384),
         ];
         for (key, found, least, most) in ranges {
             if !(least..=most).contains(&found) {

@@ -11,9 +11,10 @@ mod workers;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_agent::agent::config::Sync;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use serde::Deserialize;
 
@@ -43,6 +44,9 @@ pub struct Config {
     /// Limits of the forwarding table.
     #[serde(default)]
     pub fib: Fib,
+    /// Comparison of what forwards with the table.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// DPDK's environment.
     #[serde(default)]
     pub eal: Eal,
@@ -92,7 +96,7 @@ impl Config {
     /// [`ConfigError`] with file, line and key of the first invalid value.
     pub fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let config = &loaded.value;
-        config.node.check_name(loaded)?;
+        config.node.check_all_but_loopback(loaded)?;
         config.tls.check(loaded, config.node.listen.iter().copied())?;
         match &config.sync {
             Some(sync) => {
@@ -109,7 +113,9 @@ impl Config {
         config.limits.check(loaded)?;
         config.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
         Security::check(&config.tls, &config.node.name, loaded)?;
+        KeyFile::check(&config.node, loaded)?;
         config.fib.check(loaded)?;
+        config.scrub.check(loaded)?;
         config.check_workers(loaded)?;
         config.check_ports(loaded)?;
         config.check_subnets(loaded)?;

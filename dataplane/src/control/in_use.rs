@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_batch_is_in_use_once_the_slowest_worker_has_seen_its_generation() {
         let mut fib = Fib::new(Limits::default());
-        let mut publisher = Publisher::new(fib.generation()).with_retired_limit(1);
+        let mut publisher = Publisher::new(fib.generation()).with_retired_bytes(0);
         let (mut fast, mut slow) = (publisher.register("fast"), publisher.register("slow"));
         let mut in_use = InUse::default();
         let mut installed = Installed::new(in_use.progress());

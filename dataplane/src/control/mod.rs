@@ -15,6 +15,7 @@
 //! | `memberships`, `kernel_addresses` | groups that the ports report; addresses that the kernel has on a TAP interface |
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
+//! | [`scrub`] | compares what workers read with the table |
 //! | [`show`], [`trace`] | what an operator sees |
 
 mod adjacencies;
@@ -30,6 +31,7 @@ pub mod own_routes;
 mod pending;
 mod port;
 pub mod recursion;
+pub mod scrub;
 pub mod show;
 pub mod sink;
 pub mod thread;
@@ -104,6 +106,7 @@ pub struct Control {
     fib: Fib,
     publisher: Publisher,
     in_use: InUse,
+    limits: Limits,
     neighbors: Table,
     announcer: Announcer,
     recursion: Recursion,
@@ -114,6 +117,7 @@ pub struct Control {
     failure: Option<Failure>,
     dirty: bool,
     hold: PublicationHold,
+    scrubber: scrub::Scrubber,
     sweep_at: Instant,
     look_at: Instant,
     actions: Vec<Action>,
@@ -146,7 +150,7 @@ impl Control {
         recursion.adopt(&own.changes);
         let resolved = recursion.resolve(&setup.ports, &fib);
         fib.apply(&resolved, 0)?;
-        let publisher = Publisher::new(fib.generation());
+        let publisher = Publisher::new(fib.generation()).with_retired_bytes(setup.limits.retired_bytes);
         let mut control = Control {
             down: vec![false; setup.ports.len()],
             host: host::Host::new(setup.icmp, setup.ports.len()),
@@ -159,7 +163,8 @@ impl Control {
             fib,
             publisher,
             in_use: InUse::default(),
-            neighbors: Table::new(setup.limits.max_neighbors),
+            limits: setup.limits,
+            neighbors: Table::new(setup.limits.max_neighbors, setup.limits.max_unproven_neighbors),
             announcer: Announcer::default(),
             recursion,
             next_hops: NextHops::default(),
@@ -169,6 +174,7 @@ impl Control {
             failure: None,
             dirty: false,
             hold: PublicationHold::default(),
+            scrubber: scrub::Scrubber::new(now),
             sweep_at: now + SWEEP,
             look_at: now + LOOK,
             actions: Vec::new(),
@@ -215,6 +221,7 @@ impl Control {
         self.publish(now);
         self.publisher.collect();
         self.in_use.follow(&self.publisher);
+        self.scrub_tries(now);
         busy
     }
 

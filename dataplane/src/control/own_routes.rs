@@ -142,6 +142,11 @@ impl OwnRoutes {
         self.shadowed.clear();
     }
 
+    /// The server's group of a route that the host overrides.
+    pub(super) fn overridden(&self, vrf: VrfId, prefix: IpNet) -> Option<GroupLabel> {
+        self.shadowed.get(&(vrf, prefix)).copied()
+    }
+
     /// Whether a server's change is applied. Otherwise the host overrides the route, and remembers the change.
     pub fn yields_to(&mut self, change: &Change) -> bool {
         let (key, server) = match *change {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use fibcast_control::protocol::RouteQuery;
-use fibcast_control::status::ForwardingStatus;
+use fibcast_control::status::{ForwardingStatus, LimitStatus};
 use fibcast_control::tables::{
     GroupEntry, GroupList, GroupTraffic, Neighbor, NeighborList, Route, RouteList,
 };
-use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop};
+use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop, PublisherStats};
 
 use super::Control;
 use crate::counters::{Traffic, WorkerCounters};
@@ -27,6 +27,8 @@ impl Control {
             routes: self.fib.len() as u64,
             published: stats.published,
             retired: stats.retired as u64,
+            retired_bytes: stats.retired_bytes as u64,
+            retired_bytes_most: self.publisher.most_retired_bytes() as u64,
             next_hops: (self.next_hops.len() + self.recursion.lost()) as u64,
             next_hops_unresolved: (waiting + self.recursion.lost()) as u64,
             pending_batches: self.pending.len() as u64,
@@ -35,8 +37,29 @@ impl Control {
             address_conflicts: self.host.conflicts(),
             neighbors: self.neighbors.iter().count() as u64,
             neighbors_refused: self.neighbors.refused(),
+            limits: self.limits_in_use(&stats),
             apply_error: self.failure.as_ref().map(|failure| failure.text.clone()),
+            scrub_table: self.scrubber.table.status(),
+            scrub_tries: self.scrubber.tries.status(),
         }
+    }
+
+    fn limits_in_use(&self, stats: &PublisherStats) -> Vec<LimitStatus> {
+        let limit = |key: &str, (most, used): (usize, usize), hits| LimitStatus {
+            key: key.to_owned(),
+            used: used as u64,
+            most: most as u64,
+            hits,
+        };
+        let refused = self.neighbors.refused();
+        let retired = (self.publisher.most_retired_bytes() >> 20, stats.retired_bytes >> 20);
+        vec![
+            limit("fib.max_routes", (self.limits.max_routes, self.fib.len()), 0),
+            limit("fib.max_groups", (self.limits.max_groups, self.fib.groups().count()), 0),
+            limit("fib.max_neighbors", self.neighbors.use_of_limit(), refused),
+            limit("fib.max_unproven_neighbors", self.neighbors.use_of_unproven_limit(), refused),
+            limit("fib.retired_memory", retired, stats.deferred),
+        ]
     }
 
     /// ICMP messages of the control side that were due but not sent because of the rate limit, by number of their kind.

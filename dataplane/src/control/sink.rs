@@ -1,11 +1,13 @@
 //! The agent's sink: translates batches of records and passes them to the control thread.
 
-use fibcast_fib::PortId;
-use fibcast_sync_agent::agent::{Sink, SinkError};
+use fibcast_fib::{Change, GroupLabel, PortId, VrfId};
+use fibcast_sync_agent::agent::{Sink, SinkError, TablePart};
 use fibcast_sync_agent::fib_changes::translate;
 use fibcast_sync_agent::sink::{Installed, Wake};
+use fibcast_sync_proto::{ChangeRef, Key};
 
 use super::Batch;
+use super::scrub::{self, Place};
 use super::thread::ControlHandle;
 use crate::agent_guard::FencingToken;
 
@@ -39,9 +41,7 @@ impl Sink for ControlSink {
         if self.control.is_full() {
             return Err(SinkError::Busy);
         }
-        let port = |name: &str| {
-            self.ports.iter().position(|port| port == name).map(|port_index| PortId(port_index as u16))
-        };
+        let port = |name: &str| self.port(name);
         let mut report = |problem| {
             tracing::warn!("{problem}; its routes use their other next hops, or become unreachable")
         };
@@ -73,5 +73,48 @@ impl Sink for ControlSink {
 
     fn on_installed(&mut self, wake: Wake) {
         self.installed.on_change(wake);
+    }
+
+    fn can_compare(&self) -> bool {
+        true
+    }
+
+    fn compare(&mut self, part: &TablePart) -> Result<(), SinkError> {
+        if self.control.is_full() || self.replaces {
+            return Err(SinkError::Busy);
+        }
+        let place = |key: &Key| match key {
+            Key::Group(label) => Place::Group(GroupLabel(label.0)),
+            Key::Route { vrf, prefix } => Place::Route(VrfId(*vrf), *prefix),
+            _ => Place::End,
+        };
+        let (mut groups, mut routes) = (Vec::new(), Vec::new());
+        for (key, value) in &part.records {
+            let port = |name: &str| self.port(name);
+            // Problems were reported with the batch.
+            let change = ChangeRef::put(key, value).and_then(|change| translate(change, &port, &mut |_| ()));
+            match change {
+                Some(Change::PutGroup { label, group }) => groups.push((label, group)),
+                Some(Change::Announce { vrf, prefix, label }) => routes.push((vrf, prefix, label)),
+                _ => {}
+            }
+        }
+        let part = scrub::TablePart {
+            after: part.after.as_ref().map_or(Place::Start, place),
+            until: part.until.as_ref().map_or(Place::End, place),
+            groups,
+            routes,
+        };
+        let given = match &self.token {
+            Some(token) => token.within(|| self.control.compare(part)).unwrap_or(false),
+            None => self.control.compare(part),
+        };
+        if given { Ok(()) } else { Err(SinkError::Failed("the control thread has ended".to_owned())) }
+    }
+}
+
+impl ControlSink {
+    fn port(&self, name: &str) -> Option<PortId> {
+        self.ports.iter().position(|port| port == name).map(|port_index| PortId(port_index as u16))
     }
 }

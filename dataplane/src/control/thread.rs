@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
+
+use super::scrub::TablePart;
 use super::{Batch, Control};
 use fibcast_sync_agent::sink::Progress;
 
@@ -13,6 +16,12 @@ use fibcast_sync_agent::sink::Progress;
 const PAUSE: Duration = Duration::from_millis(1);
 /// Most batches in the channel. Few, because a later sender brings the net of several.
 const BATCHES: usize = 4;
+
+/// What the agent sends, in order.
+enum Work {
+    Batch(Batch),
+    Compare(TablePart),
+}
 
 /// A query, run on the control thread.
 pub type Question = Box<dyn FnOnce(&Control) + Send>;
@@ -23,16 +32,22 @@ pub type Order = Box<dyn FnOnce(&mut Control) + Send>;
 /// Handle to the control thread.
 #[derive(Debug, Clone)]
 pub struct ControlHandle {
-    batches: Sender<Batch>,
+    batches: Sender<Work>,
     questions: Sender<Question>,
     orders: Sender<Order>,
     in_use: Progress,
+    pulse: Pulse,
 }
 
 impl ControlHandle {
     /// Sends a batch; waits while the channel is full. False if the control thread has ended.
     pub fn push(&self, batch: Batch) -> bool {
-        self.batches.send(batch).is_ok()
+        self.batches.send(Work::Batch(batch)).is_ok()
+    }
+
+    /// Sends a part of the table for comparison, behind all batches sent so far. False if the control thread has ended.
+    pub fn compare(&self, part: TablePart) -> bool {
+        self.batches.send(Work::Compare(part)).is_ok()
     }
 
     /// Which batch all workers use.
@@ -56,25 +71,32 @@ impl ControlHandle {
         timeout: Duration,
         question: impl FnOnce(&mut Control) -> A + Send + 'static,
     ) -> Option<A> {
+        // Questions to a stalled thread would fill the channel.
+        if self.pulse.is_stalled() {
+            return None;
+        }
         let (answer, answered) = bounded(1);
         self.order(move |control| {
             let _ = answer.send(question(control));
         });
-        answered.recv_timeout(timeout).ok()
+        self.pulse.answer(timeout, &answered).ok()
     }
 
-    /// Sends a query and waits for the answer, at most for `timeout`.
+    /// Sends a query and waits for the answer, at most for `timeout`, and no longer than the thread makes progress.
     pub fn ask<A: Send + 'static>(
         &self,
         timeout: Duration,
         question: impl FnOnce(&Control) -> A + Send + 'static,
     ) -> Option<A> {
+        if self.pulse.is_stalled() {
+            return None;
+        }
         let (answer, answered) = bounded(1);
         let question: Question = Box::new(move |control| {
             let _ = answer.send(question(control));
         });
         self.questions.send_timeout(question, timeout).ok()?;
-        answered.recv_timeout(timeout).ok()
+        self.pulse.answer(timeout, &answered).ok()
     }
 }
 
@@ -98,10 +120,10 @@ impl ControlThread {
         let (orders, order_inlet) = bounded(256);
         let (stop, stopped) = bounded(0);
         let in_use = control.progress();
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped))?;
-        let handle = ControlHandle { batches, questions, orders, in_use };
+        let (thread, pulse) = threads::spawn(Task::essential("control"), move |heartbeat| {
+            run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped, heartbeat)
+        })?;
+        let handle = ControlHandle { batches, questions, orders, in_use, pulse };
         Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -117,23 +139,33 @@ impl Drop for ControlThread {
     }
 }
 
+fn take(control: &mut Control, work: Work) {
+    match work {
+        Work::Batch(batch) => control.push(batch),
+        Work::Compare(part) => control.scrub_table(&part, Instant::now()),
+    }
+}
+
 fn run(
     mut control: Control,
-    batches: &Receiver<Batch>,
+    batches: &Receiver<Work>,
     questions: &Receiver<Question>,
     orders: &Receiver<Order>,
     stopped: &Receiver<()>,
+    heartbeat: &Heartbeat,
 ) {
     while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {
         while control.wants_batches()
-            && let Ok(batch) = batches.try_recv()
+            && let Ok(work) = batches.try_recv()
         {
-            control.push(batch);
+            take(&mut control, work);
         }
         for order in orders.try_iter() {
             order(&mut control);
         }
-        let busy = control.turn(Instant::now());
+        let now = Instant::now();
+        heartbeat.beat_at(now);
+        let busy = control.turn(now);
         for question in questions.try_iter() {
             question(&control);
         }
@@ -146,7 +178,7 @@ fn run(
             continue;
         }
         match batches.recv_timeout(PAUSE) {
-            Ok(batch) => control.push(batch),
+            Ok(work) => take(&mut control, work),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),
         }

@@ -79,11 +79,9 @@ pub struct WorkerCounters {
     fragments: Counter,
     bursts: Counter,
     idle_polls: Counter,
-    ticks: Counter,
     busy_ns: Counter,
     serial: Counter,
     idle: AtomicBool,
-    ended: AtomicBool,
     ports: Box<[CachePadded<PortCounters>]>,
     queues: Box<[CachePadded<QueueCounters>]>,
     groups: Box<[GroupCounter]>,
@@ -138,11 +136,9 @@ impl WorkerCounters {
             fragments: Counter::default(),
             bursts: Counter::default(),
             idle_polls: Counter::default(),
-            ticks: Counter::default(),
             busy_ns: Counter::default(),
             serial: Counter::default(),
             idle: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
             used: Used::default(),
             thread: AtomicU64::new(0),
             queues: (0..queues).map(|_| CachePadded::default()).collect(),
@@ -177,17 +173,6 @@ impl WorkerCounters {
         self.idle.store(idle, Ordering::Relaxed);
     }
 
-    /// Counts a turn as progress; called every few turns.
-    #[inline]
-    pub fn tick(&self) {
-        self.ticks.add(1);
-    }
-
-    /// Progress counter: a worker whose value does not change is stalled.
-    pub fn ticks(&self) -> u64 {
-        self.ticks.get()
-    }
-
     /// Adds time spent on turns that received packets.
     pub fn busy(&self, time: Duration) {
         self.busy_ns.add(time.as_nanos() as u64);
@@ -196,16 +181,6 @@ impl WorkerCounters {
     /// Nanoseconds spent on turns that received packets.
     pub fn busy_ns(&self) -> u64 {
         self.busy_ns.get()
-    }
-
-    /// The worker's thread has ended, normally or by a panic.
-    pub fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-    }
-
-    /// Whether the worker's thread has ended.
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
     }
 
     /// Counts a packet forwarded by a group. Only the worker may call this.
@@ -275,9 +250,7 @@ impl WorkerCounters {
         to.icmp_limited_by = self.icmp_limited.each_ref().map(Counter::get);
         to.icmp_limited = to.icmp_limited_by.iter().sum();
         to.fragments = self.fragments.get();
-        to.ticks = self.ticks.get();
         to.busy_ns = self.busy_ns.get();
-        to.ended = self.has_ended();
         to.bursts = self.bursts.get();
         to.idle_polls = self.idle_polls.get();
         to.serial = self.serial.get();

@@ -26,12 +26,8 @@ pub struct Snapshot {
     pub icmp_limited_by: [u64; Kind::COUNT],
     /// Fragments created, without the first of each packet.
     pub fragments: u64,
-    /// Progress counter.
-    pub ticks: u64,
     /// Nanoseconds spent on turns that received packets.
     pub busy_ns: u64,
-    /// The thread has ended.
-    pub ended: bool,
     /// Bursts with at least one packet.
     pub bursts: u64,
     /// Polls that found nothing.

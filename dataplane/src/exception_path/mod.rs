@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::threads::{self, Heartbeat, Task};
 use fibcast_fib::PortId;
 use ipnet::IpNet;
 use tap::setup::Setup;
@@ -181,11 +182,11 @@ impl ExceptionPath {
             addresses_due: true,
             links_due: false,
         };
-        let thread = std::thread::Builder::new().name("exception-path".into()).spawn({
+        let thread = threads::spawn(Task::essential("exception-path"), {
             let stop = stop.clone();
-            move || interfaces.run(&stop)
+            move |heartbeat| interfaces.run(&stop, heartbeat)
         });
-        let thread = thread.map_err(|error| of_all("exception-path", error))?;
+        let (thread, _) = thread.map_err(|error| of_all("exception-path", error))?;
         Ok(Some(ExceptionPath { stop, thread: Some(thread) }))
     }
 }
@@ -217,11 +218,13 @@ struct Interfaces {
 }
 
 impl Interfaces {
-    fn run(mut self, stop: &AtomicBool) {
+    fn run(mut self, stop: &AtomicBool, heartbeat: &Heartbeat) {
         let longest = self.all.iter().map(|own| usize::from(own.port().mtu)).max().unwrap_or_default();
         let mut room = vec![0; longest + ethernet::HEADER];
         while !stop.load(Ordering::Acquire) {
-            self.follow(Instant::now());
+            let now = Instant::now();
+            heartbeat.beat_at(now);
+            self.follow(now);
             if let Some(rings) = self.rings.first() {
                 self.all
                     .iter_mut()

@@ -23,7 +23,6 @@ use crate::packet::ethernet::Mac;
 use entry::Due;
 pub use entry::{Entry, PROBES, RETRY, STALE_TIME, State};
 pub use evidence::Evidence;
-pub use unproven::UNPROVEN_LIMIT;
 use unproven::Unproven;
 
 /// An address on a link.
@@ -62,16 +61,27 @@ pub struct Table {
 }
 
 impl Table {
-    /// With at most `limit` entries that packets and other stations cause. Next hops and static entries do not count.
-    pub fn new(limit: usize) -> Table {
+    /// With at most `limit` entries that packets and other stations cause, and `unproven` of each port that nobody has proven. Next hops
+    /// and static entries do not count.
+    pub fn new(limit: usize, unproven: usize) -> Table {
         Table {
             entries: HashMap::new(),
             due: BTreeSet::new(),
-            unproven: Unproven::default(),
+            unproven: Unproven::new(unproven),
             learned: 0,
             limit,
             refused: 0,
         }
+    }
+
+    /// Entries that packets and other stations caused, and the bound.
+    pub fn use_of_limit(&self) -> (usize, usize) {
+        (self.limit, self.learned)
+    }
+
+    /// The bound of a port's unproven entries, and how many the port with most of them has.
+    pub fn use_of_unproven_limit(&self) -> (usize, usize) {
+        self.unproven.use_of_limit()
     }
 
     /// Adds a static neighbor.

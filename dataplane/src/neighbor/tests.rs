@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::entry::{DELAY_FIRST_PROBE, REACHABLE_TIME};
 use super::*;
 
+/// Most unproven entries of a port.
+const UNPROVEN_LIMIT: usize = 4_096;
+
 const LIMIT: usize = 16_384;
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
@@ -21,7 +24,7 @@ struct TestTable {
 
 impl TestTable {
     fn new() -> TestTable {
-        TestTable { table: Table::new(LIMIT), now: Instant::now() }
+        TestTable { table: Table::new(LIMIT, UNPROVEN_LIMIT), now: Instant::now() }
     }
 
     fn after(&mut self, seconds: u64) -> Vec<Action> {
@@ -322,7 +325,7 @@ fn hosts_that_are_dead_for_long_take_one_place_each_and_are_asked_once_a_second(
 
 #[test]
 fn the_configured_limit_is_the_limit_and_unproven_entries_give_way_first() {
-    let mut context = TestTable { table: Table::new(100), now: Instant::now() };
+    let mut context = TestTable { table: Table::new(100, UNPROVEN_LIMIT), now: Instant::now() };
     let mut actions = Vec::new();
     let host = |port: u16, number: u32| (PortId(port), IpAddr::V4(number.into()));
     (0..60).for_each(|number| context.miss(host(0, number)));

@@ -9,17 +9,26 @@ use fibcast_fib::PortId;
 
 use super::Key;
 
-/// Most unproven entries of a port.
-pub const UNPROVEN_LIMIT: usize = 4_096;
-
 /// By port: keys of the unproven entries, by the number of their creation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unproven {
+    /// Most entries of a port.
+    most: usize,
     ports: HashMap<PortId, BTreeMap<u64, Key>>,
     created: u64,
 }
 
 impl Unproven {
+    /// With at most so many entries of each port.
+    pub fn new(most: usize) -> Unproven {
+        Unproven { most, ports: HashMap::new(), created: 0 }
+    }
+
+    /// Most entries of a port, and how many the port with most of them has.
+    pub fn use_of_limit(&self) -> (usize, usize) {
+        (self.most, self.ports.values().map(BTreeMap::len).max().unwrap_or(0))
+    }
+
     /// An entry is created; returns the number of its creation.
     pub fn add(&mut self, key: Key) -> u64 {
         self.created += 1;
@@ -36,7 +45,7 @@ impl Unproven {
 
     /// Whether a port has its share.
     pub fn is_full(&self, port: PortId) -> bool {
-        self.ports.get(&port).is_some_and(|keys| keys.len() >= UNPROVEN_LIMIT)
+        self.ports.get(&port).is_some_and(|keys| keys.len() >= self.most)
     }
 
     /// The oldest entry of a port.

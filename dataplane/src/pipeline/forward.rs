@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crossbeam_queue::ArrayQueue;
 use fibcast_fib::{Adjacency, AdjacencyState, Forward, Generation, GroupIndex, NextHop, PortId, Special};
 
+use super::fair_queue::{FairQueue, FromPort};
 use super::family_batch::{
     FamilyBatch, LINK_LOCAL, OPTIONS, OWN_SOURCE, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED,
 };
@@ -27,6 +27,12 @@ pub struct Miss {
     pub address: IpAddr,
 }
 
+impl FromPort for Miss {
+    fn port_of_share(&self) -> u16 {
+        self.port.0
+    }
+}
+
 /// What forwarding reads besides the packets.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardingContext<'a> {
@@ -37,7 +43,7 @@ pub struct ForwardingContext<'a> {
     /// Seed of the flow hash.
     pub seed: u64,
     /// Ring for resolution requests; none: no requests.
-    pub misses: Option<&'a ArrayQueue<Miss>>,
+    pub misses: Option<&'a FairQueue<Miss>>,
     /// Counters of groups and workers.
     pub counters: &'a WorkerCounters,
     /// Links that are down, if any.

@@ -1,16 +1,18 @@
 //! Packets that wait for their next hop's MAC address (RFC 1122 §2.3.2.2, RFC 4861 §7.2.2).
 //!
-//! The queue is bounded for each next hop and in total; a newer packet replaces the oldest. A packet that waited too long is returned as
+//! The queue is bounded for each next hop and in total, and divided among the ports of arrival ([`super::fair_queue`]); a newer packet
+//! replaces the oldest of its next hop or port. A packet that waited too long is returned as
 //! unreachable.
 
 use std::time::{Duration, Instant};
 
+use super::fair_queue;
 use crate::reason::Reason;
 
 /// Most packets of one worker that wait for one next hop.
 pub const PER_NEXT_HOP: usize = 16;
 /// Most packets of one worker that wait in total.
-pub const IN_ALL: usize = 512;
+pub const IN_ALL: usize = 1_024;
 /// Longest wait: [`crate::neighbor::PROBES`] requests, one second each.
 pub const LONGEST: Duration = Duration::from_secs(3);
 
@@ -48,14 +50,26 @@ impl<P> Hold<P> {
 
     /// Adds a packet; returns the one that it displaced.
     pub fn push(&mut self, packet: P, port: u16, own: bool, next_hop: u32) -> Option<Held<P>> {
-        let mut same = self.held.iter().enumerate().filter(|(_, held)| held.next_hop == next_hop);
-        let oldest = same.next().map(|(at, _)| at).filter(|_| same.count() + 1 >= PER_NEXT_HOP);
-        let oldest = oldest.or((self.held.len() >= IN_ALL).then_some(0));
+        let oldest = self.displaced(port, next_hop);
         let lost = oldest.map(|at| self.held.remove(at));
         self.held.push(Held { packet, port, own, next_hop, until: None });
         self.received += usize::from(!own);
         self.received -= usize::from(lost.as_ref().is_some_and(|lost| !lost.own));
         lost
+    }
+
+    /// Index of the packet that one more for this next hop displaces.
+    fn displaced(&self, port: u16, next_hop: u32) -> Option<usize> {
+        let mut same = self.held.iter().enumerate().filter(|(_, held)| held.next_hop == next_hop);
+        let oldest = same.next().map(|(at, _)| at).filter(|_| same.count() + 1 >= PER_NEXT_HOP);
+        if oldest.is_some() {
+            return oldest;
+        }
+        let mut of_port = self.held.iter().enumerate().filter(|(_, held)| held.port == port);
+        let oldest = of_port.next().map(|(at, _)| at);
+        let held = usize::from(oldest.is_some()) + of_port.count();
+        // A port without a packet here finds the queue full where the others have all of it.
+        (!fair_queue::has_room(held, self.held.len(), IN_ALL)).then_some(oldest.unwrap_or(0))
     }
 
     /// Takes up to `limit` packets that are `ready` or expired, in order; `gone` is true for expired ones.
@@ -133,7 +147,17 @@ mod tests {
     #[test]
     fn many_next_hops_share_one_bound() {
         let (hold, lost) = filled(1_000, 1);
-        assert_eq!((hold.received(), lost.len()), (IN_ALL, 1_000 - IN_ALL));
+        assert_eq!((hold.received(), lost.len()), (IN_ALL / 2, 1_000 - IN_ALL / 2));
+    }
+
+    #[test]
+    fn a_scan_from_one_port_displaces_no_packet_of_another() {
+        let mut hold = Hold::new();
+        assert!(hold.push(7_000, 1, false, 9_999).is_none());
+        let lost: Vec<u16> =
+            (0..5_000u32).filter_map(|n| hold.push(n, 0, false, n)).map(|held| held.port).collect();
+        assert!(!lost.is_empty() && lost.iter().all(|port| *port == 0));
+        assert!(hold.push(7_001, 2, false, 9_998).is_none(), "a third port finds room");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+use super::fair_queue::FromPort;
 use crate::io::Packet;
 
 /// Largest frame stored in a ring itself: an MTU of 1,500 and some more.
@@ -74,7 +75,7 @@ impl LongFrames {
         if !fill(bytes.as_mut().get_mut(..length)?) {
             return None;
         }
-        Some(HostFrame { port, routed: false, length: length as u16, bytes })
+        Some(HostFrame { port, from: port, routed: false, length: length as u16, bytes })
     }
 }
 
@@ -83,10 +84,18 @@ impl LongFrames {
 pub struct HostFrame {
     /// Index of the port of arrival or departure.
     pub port: u16,
+    /// Index of the port that it came from, whose share of a ring it takes.
+    pub from: u16,
     /// On output: to be routed by the table, which also supplies the MAC addresses.
     pub routed: bool,
     length: u16,
     bytes: Bytes,
+}
+
+impl FromPort for HostFrame {
+    fn port_of_share(&self) -> u16 {
+        self.from
+    }
 }
 
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and must not be allocated")]
@@ -135,7 +144,13 @@ impl HostFrame {
     pub fn new(port: u16, frame: &[u8]) -> Option<HostFrame> {
         let mut bytes = [0; SHORT];
         bytes.get_mut(..frame.len())?.copy_from_slice(frame);
-        Some(HostFrame { port, routed: false, length: frame.len() as u16, bytes: Bytes::Short(bytes) })
+        Some(HostFrame {
+            port,
+            from: port,
+            routed: false,
+            length: frame.len() as u16,
+            bytes: Bytes::Short(bytes),
+        })
     }
 
     /// An answer to this frame, by the same port; a long one uses a buffer of the same store.

@@ -18,6 +18,7 @@
 
 pub mod classify;
 pub mod delivery;
+pub mod fair_queue;
 pub mod family_batch;
 pub mod flow_hash;
 pub mod forward;
@@ -49,7 +50,6 @@ pub mod vlan;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_queue::ArrayQueue;
 use fibcast_control::capture::Direction;
 use fibcast_fib::{Generation, PortId};
 
@@ -58,6 +58,7 @@ use crate::io::{BURST, Burst, Io, Packet, PacketMask, each};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 use crate::worker::spread::Dealt;
+use fair_queue::FairQueue;
 use family_batch::FamilyBatch;
 use forward::{ForwardingContext, Miss};
 use links::Links;
@@ -91,7 +92,7 @@ pub struct Pipeline<I: Io> {
 struct RouterState {
     ports: Box<[PortFacts]>,
     seed: u64,
-    misses: Arc<ArrayQueue<Miss>>,
+    misses: Arc<FairQueue<Miss>>,
     links: Arc<Links>,
     own_sources: OwnSources,
 }
@@ -123,7 +124,7 @@ impl<I: Io> Pipeline<I> {
         ports: Vec<PortFacts>,
         seed: u64,
         slow: SlowPath<I>,
-        misses: Arc<ArrayQueue<Miss>>,
+        misses: Arc<FairQueue<Miss>>,
         links: Arc<Links>,
     ) -> Pipeline<I> {
         Pipeline {

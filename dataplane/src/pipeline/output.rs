@@ -223,12 +223,12 @@ impl<I: Io> Output<I> {
     fn to_host(&self, verdict: Verdict, port: u16, packet: &PacketOf<I>) -> Result<(), Reason> {
         let rings = &self.rings;
         match self.delivery.receiver(verdict, port, packet.data(), &rings.taps.load())? {
-            Receiver::Control => rings.give(&rings.host, port, packet),
-            Receiver::Kernel(owner) => rings.give(&rings.kernel, owner, packet),
+            Receiver::Control => rings.give(&rings.host, port, port, packet),
+            Receiver::Kernel(owner) => rings.give(&rings.kernel, owner, port, packet),
             Receiver::Both(owner) => {
                 // The control thread's copy counts: the kernel is one more listener.
-                let _ = rings.give(&rings.kernel, owner, packet);
-                rings.give(&rings.host, port, packet)
+                let _ = rings.give(&rings.kernel, owner, port, packet);
+                rings.give(&rings.host, port, port, packet)
             }
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+use super::fair_queue::FairQueue;
 use super::forward::Miss;
 use super::host_frame::{HostFrame, LongFrames};
 use super::links::Links;
@@ -11,17 +12,22 @@ use super::tap_state::SharedTapState;
 use crate::io::Packet;
 use crate::reason::Reason;
 
+/// Frames for the router itself that wait in a ring; one port that floods has half of them.
+const FRAMES: usize = 1_024;
+/// Requests for neighbors that wait.
+const MISSES: usize = 512;
+
 /// The bounded rings between a worker and the control and exception-path threads.
 #[derive(Debug, Clone)]
 pub struct Rings {
     /// Frames for the control thread.
-    pub host: Arc<ArrayQueue<HostFrame>>,
+    pub host: Arc<FairQueue<HostFrame>>,
     /// Frames for the TAP interfaces in the kernel.
-    pub kernel: Arc<ArrayQueue<HostFrame>>,
+    pub kernel: Arc<FairQueue<HostFrame>>,
     /// Frames of the router itself to be sent.
     pub originate: Arc<ArrayQueue<HostFrame>>,
     /// Neighbors that packets need resolved.
-    pub misses: Arc<ArrayQueue<Miss>>,
+    pub misses: Arc<FairQueue<Miss>>,
     /// Ports whose link is down.
     pub links: Arc<Links>,
     /// Addresses and groups of the TAP interfaces in the kernel.
@@ -33,10 +39,10 @@ pub struct Rings {
 impl Default for Rings {
     fn default() -> Self {
         Rings {
-            host: Arc::new(ArrayQueue::new(512)),
-            kernel: Arc::new(ArrayQueue::new(512)),
+            host: Arc::new(FairQueue::new(FRAMES)),
+            kernel: Arc::new(FairQueue::new(FRAMES)),
             originate: Arc::new(ArrayQueue::new(512)),
-            misses: Arc::new(ArrayQueue::new(256)),
+            misses: Arc::new(FairQueue::new(MISSES)),
             links: Arc::default(),
             taps: SharedTapState::default(),
             long_frames: LongFrames::default(),
@@ -45,20 +51,22 @@ impl Default for Rings {
 }
 
 impl Rings {
-    /// Copies a packet into one of the rings, or returns the drop reason.
+    /// Copies a packet that arrived on port `from` into one of the rings, for port `port`, or returns the drop reason.
     pub(super) fn give<P: Packet>(
         &self,
-        ring: &ArrayQueue<HostFrame>,
+        ring: &FairQueue<HostFrame>,
         port: u16,
+        from: u16,
         packet: &P,
     ) -> Result<(), Reason> {
         // Checked first, so that a flood costs no copy.
-        if ring.is_full() {
+        if !ring.has_room(from) {
             return Err(Reason::HostFull);
         }
         let refused =
             if packet.length() > self.long_frames.longest() { Reason::HostTooBig } else { Reason::HostFull };
-        let frame = self.long_frames.copy_packet(port, packet).ok_or(refused)?;
+        let mut frame = self.long_frames.copy_packet(port, packet).ok_or(refused)?;
+        frame.from = from;
         ring.push(frame).map_err(|_| Reason::HostFull)
     }
 }

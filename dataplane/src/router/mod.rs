@@ -127,6 +127,7 @@ impl Router {
             counters: counters.clone(),
         };
         let mut control = Control::new(setup, now).map_err(Failure::work)?;
+        control.scrub_every(config.scrub.pass());
         let readers: Vec<Reader> =
             (0..rings.len()).map(|number| control.reader(&worker_name(number))).collect();
         let control = ControlThread::spawn(control).map_err(Failure::work)?;
@@ -151,7 +152,6 @@ impl Router {
             handle.clone(),
         );
         let view = Arc::new(view);
-        let watched = WatchedWorkers { counters: counters.clone(), polled };
         let shown = Shown { links, devices, states, health, software_rss, names };
         let stop = Arc::new(AtomicBool::new(false));
         let mut router = Router {
@@ -165,7 +165,9 @@ impl Router {
         };
         let seed = seed(&config.node.name);
         let icmp = config.icmp.share(config.workers.cores.len() as u32);
+        let watched_counters = counters.clone();
         let parts = readers.into_iter().zip(rings).zip(counters).zip(queues).zip(&config.workers.cores);
+        let mut pulses = Vec::new();
         for (number, ((((reader, rings), counters), queues), &core)) in parts.enumerate() {
             let Queues { rx, tx, .. } = queues;
             let (ports, backlog, eal) = (facts.clone(), config.workers.tx_backlog, eal.clone());
@@ -181,9 +183,12 @@ impl Router {
                 Ok((worker, registered))
             };
             let worker = thread::spawn(number, core, config.workers.idle, router.stop.clone(), build);
-            router.workers.push(worker.map_err(Failure::work)?);
+            let (worker, pulse) = worker.map_err(Failure::work)?;
+            router.workers.push(worker);
+            pulses.push(pulse);
         }
         router.started(loaded)?;
+        let watched = WatchedWorkers { counters: watched_counters, pulses, polled };
         router.watch = Some(Watch::start(ports, shown, watched, handle).map_err(Failure::work)?);
         Ok(router)
     }

@@ -1,9 +1,11 @@
-//! Watches ports and workers: link state, stalled or ended workers, device counters.
+//! Watches ports and workers: link state, the load of workers, device counters.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 
 use super::ports::Ports;
 use super::state::DeviceStates;
@@ -23,14 +25,12 @@ const DOWN: Duration = Duration::from_millis(100);
 const WORKERS: Duration = Duration::from_millis(250);
 /// Interval between two log lines about all-zero frames of one port.
 const ZERO_FRAMES: Duration = Duration::from_secs(60);
-/// A worker without progress for this long is stalled.
-const STALLED: Duration = Duration::from_secs(1);
 
 /// Recent state of a worker.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// The worker is stalled or has ended.
-    stalled: AtomicBool,
+    /// Its heartbeat, once it runs.
+    pulse: OnceLock<Pulse>,
     /// Share of its time spent on packets in the last interval, in thousandths.
     busy: AtomicU32,
     /// Share of a CPU used by its thread in the last interval, in thousandths.
@@ -43,9 +43,9 @@ impl Health {
         f64::from(self.cpu.load(Ordering::Relaxed)) / 10.0
     }
 
-    /// Whether the worker is stalled or has ended.
+    /// Whether the worker is stalled, has ended or never ran.
     pub fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Relaxed)
+        self.pulse.get().is_none_or(Pulse::is_stalled)
     }
 
     /// Share of its time spent on packets, in percent.
@@ -76,6 +76,8 @@ pub struct Shown {
 pub struct WatchedWorkers {
     /// Their counters.
     pub counters: Vec<Arc<WorkerCounters>>,
+    /// Their heartbeats.
+    pub pulses: Vec<Pulse>,
     /// By worker: the indices of the ports that its receive queues belong to.
     pub polled: Vec<Vec<usize>>,
 }
@@ -109,9 +111,12 @@ impl Watch {
         control: ControlHandle,
     ) -> std::io::Result<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("watch".into()).spawn({
+        for (health, pulse) in shown.health.iter().zip(&workers.pulses) {
+            let _ = health.pulse.set(pulse.clone());
+        }
+        let (thread, _) = threads::spawn(Task::essential("watch"), {
             let stop = stop.clone();
-            move || run(ports, &shown, &workers, &control, &stop)
+            move |heartbeat| run(ports, &shown, &workers, &control, &stop, heartbeat)
         })?;
         Ok(Watch { stop, thread: Some(thread) })
     }
@@ -150,8 +155,6 @@ impl LinkState {
 }
 
 struct WorkerSample {
-    ticks: u64,
-    since: Instant,
     busy: u64,
     cpu: u64,
     at: Instant,
@@ -169,19 +172,18 @@ fn run(
     workers: &WatchedWorkers,
     control: &ControlHandle,
     stop: &AtomicBool,
+    heartbeat: &Heartbeat,
 ) -> Ports {
     let now = Instant::now();
     let mut links: Vec<LinkState> = (0..ports.len()).map(|_| LinkState { up: None, due: now }).collect();
-    let mut seen: Vec<WorkerSample> = workers
-        .counters
-        .iter()
-        .map(|_| WorkerSample { ticks: 0, since: now, busy: 0, cpu: 0, at: now })
-        .collect();
+    let mut seen: Vec<WorkerSample> =
+        workers.counters.iter().map(|_| WorkerSample { busy: 0, cpu: 0, at: now }).collect();
     let mut reporting = vec![false; ports.len()];
     let mut zeros: Vec<ZeroFrames> = (0..ports.len()).map(|_| ZeroFrames::default()).collect();
     let mut workers_at = now;
     while !stop.load(Ordering::Acquire) {
         let now = Instant::now();
+        heartbeat.beat_at(now);
         for (index, (link, state)) in links.iter_mut().zip(shown.states.iter()).enumerate() {
             let mut asked = None;
             let ask = || {
@@ -201,10 +203,9 @@ fn run(
         }
         if now >= workers_at {
             workers_at = now + WORKERS;
-            for (worker, ((counters, seen), health)) in
-                workers.counters.iter().zip(&mut seen).zip(shown.health.iter()).enumerate()
+            for ((counters, seen), health) in workers.counters.iter().zip(&mut seen).zip(shown.health.iter())
             {
-                look(worker, counters, seen, health, now);
+                look(counters, seen, health, now);
             }
             for (index, state) in shown.states.iter().enumerate() {
                 if let Some(stats) = ports.stats(index) {
@@ -276,22 +277,8 @@ impl ZeroFrames {
     }
 }
 
-fn look(worker: usize, counters: &WorkerCounters, seen: &mut WorkerSample, health: &Health, now: Instant) {
-    let (ticks, busy) = (counters.ticks(), counters.busy_ns());
-    if ticks != seen.ticks {
-        (seen.ticks, seen.since) = (ticks, now);
-    }
-    let silent = now.saturating_duration_since(seen.since);
-    let stalled = counters.has_ended() || silent > STALLED;
-    if health.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-        match (stalled, counters.has_ended()) {
-            (true, true) => tracing::error!("worker {worker} has ended"),
-            (true, false) => {
-                tracing::error!("worker {worker} has been stalled for {} ms", silent.as_millis())
-            }
-            (false, _) => tracing::warn!("worker {worker} has recovered"),
-        }
-    }
+fn look(counters: &WorkerCounters, seen: &mut WorkerSample, health: &Health, now: Instant) {
+    let busy = counters.busy_ns();
     let passed = now.saturating_duration_since(seen.at).as_nanos() as u64;
     let share = busy.saturating_sub(seen.busy).saturating_mul(1_000).checked_div(passed);
     if let Some(share) = share {
@@ -358,45 +345,29 @@ mod tests {
         assert_eq!(logged(9, 70), 9);
     }
 
-    fn seen(now: Instant) -> WorkerSample {
-        WorkerSample { ticks: 0, since: now, busy: 0, cpu: 0, at: now }
-    }
-
     #[test]
-    fn a_worker_without_progress_for_a_second_is_stalled_until_it_makes_some() {
-        let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
-        let mut seen = seen(start);
-        let mut at = |ms: u64| {
-            look(0, &counters, &mut seen, &health, start + Duration::from_millis(ms));
-            health.is_stalled()
-        };
-        counters.tick();
-        assert!(!at(0) && !at(500) && !at(1_000) && at(1_250));
-        counters.tick();
-        assert!(!at(1_500));
-    }
-
-    #[test]
-    fn a_worker_whose_thread_has_ended_is_stalled_at_once() {
-        let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
-        counters.tick();
-        counters.end();
-        look(0, &counters, &mut seen(start), &health, start);
+    fn a_worker_that_never_ran_or_has_ended_is_stalled() {
+        let health = Health::default();
+        assert!(health.is_stalled(), "unknown is stalled");
+        let heartbeat = threads::register(Task::essential("worker-0"));
+        health.pulse.set(heartbeat.pulse()).unwrap();
+        assert!(!health.is_stalled());
+        drop(heartbeat);
         assert!(health.is_stalled());
     }
 
     #[test]
     fn busy_and_cpu_are_shares_of_the_time_between_looks() {
         let (counters, health, start) = (WorkerCounters::new(1), Health::default(), Instant::now());
-        let mut seen = seen(start);
+        let mut seen = WorkerSample { busy: 0, cpu: 0, at: start };
         counters.set_thread(rustix::thread::gettid().as_raw_nonzero().get() as u64);
-        look(0, &counters, &mut seen, &health, start);
+        look(&counters, &mut seen, &health, start);
         counters.busy(Duration::from_millis(250));
         let until = Instant::now() + Duration::from_millis(50);
         while Instant::now() < until {
             std::hint::spin_loop();
         }
-        look(0, &counters, &mut seen, &health, start + Duration::from_secs(1));
+        look(&counters, &mut seen, &health, start + Duration::from_secs(1));
         assert_eq!(health.busy_percent(), 25.0);
         assert!(health.cpu_percent() > 0.0 && health.cpu_percent() <= 100.0);
     }

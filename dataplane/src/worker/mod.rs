@@ -207,7 +207,6 @@ impl<I: Io> Worker<I> {
 
     /// Updates the clock; called every few turns and after each sleep.
     pub fn tick(&mut self, now: Instant) {
-        self.counters.tick();
         self.pipeline.slow().tick(now);
         if self.busy_since.is_some() {
             self.count_busy(now);

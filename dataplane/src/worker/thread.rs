@@ -5,15 +5,17 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 use rustix::thread::{CpuSet, gettid, sched_setaffinity, set_current_timer_slack};
 
 use super::Worker;
 use super::idle::{IdleAction, Policy, Rest};
-use crate::counters::WorkerCounters;
 use crate::io::Io;
 
+/// A worker without progress for this long is stalled.
+const STALLED: Duration = Duration::from_secs(1);
 /// Turns between two checks of the stop flag and the idle policy.
 const TURNS: usize = 32;
 
@@ -42,19 +44,18 @@ pub fn spawn<I, G, B>(
     policy: Policy,
     stop: Arc<AtomicBool>,
     build: B,
-) -> io::Result<JoinHandle<Result<(), String>>>
+) -> io::Result<(JoinHandle<Result<(), String>>, Pulse)>
 where
     I: Io,
     B: FnOnce() -> Result<(Worker<I>, G), String> + Send + 'static,
 {
-    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+    threads::spawn(Task::essential(format!("worker-{number}")).limit(STALLED), move |heartbeat| {
         pin(core).map_err(|error| format!("worker {number}: cannot run on core {core}: {error}"))?;
         // The default timer slack of 50 µs would be added to each sleep.
         let _ = set_current_timer_slack(NonZeroU64::new(1_000));
         let (mut worker, _guard) = build()?;
         worker.counters().set_thread(gettid().as_raw_nonzero().get() as u64);
-        let _ending = Ending(worker.counters());
-        run(&mut worker, policy, &stop);
+        run(&mut worker, policy, &stop, heartbeat);
         worker.stop();
         // The worker's packets are freed before the thread's registration ends.
         drop(worker);
@@ -62,17 +63,8 @@ where
     })
 }
 
-/// Marks the thread as ended, also after a panic.
-struct Ending(Arc<WorkerCounters>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
 /// Polls until `stop` is set.
-fn run<I: Io>(worker: &mut Worker<I>, policy: Policy, stop: &AtomicBool) {
+fn run<I: Io>(worker: &mut Worker<I>, policy: Policy, stop: &AtomicBool, heartbeat: &Heartbeat) {
     let mut rest = Rest::new(policy);
     let mut deep = false;
     while !stop.load(Ordering::Acquire) {
@@ -98,6 +90,8 @@ fn run<I: Io>(worker: &mut Worker<I>, policy: Policy, stop: &AtomicBool) {
                 }
             }
         }
-        worker.tick(Instant::now());
+        let now = Instant::now();
+        worker.tick(now);
+        heartbeat.beat_at(now);
     }
 }

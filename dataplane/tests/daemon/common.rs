@@ -39,8 +39,13 @@ impl Router {
 
     /// With metrics and health.
     pub fn start_with_http(frames: &[Vec<u8>], http: std::net::SocketAddr, rest: &str) -> Router {
-        let key = format!("[node]\nhttp = \"{http}\"");
-        Router::run(frames, |path| text(path, "0", "", rest).replacen("[node]", &key, 1))
+        Router::start_with_keys(frames, &format!("http = \"{http}\""), rest)
+    }
+
+    /// With keys of `[node]`.
+    pub fn start_with_keys(frames: &[Vec<u8>], keys: &str, rest: &str) -> Router {
+        let section = format!("[node]\n{keys}");
+        Router::run(frames, |path| text(path, "0", "", rest).replacen("[node]", &section, 1))
     }
 
     fn run(frames: &[Vec<u8>], text: impl Fn(&Path) -> String) -> Router {
@@ -57,6 +62,11 @@ impl Router {
     pub fn rewrite(&self, cores: &str, keys: &str, rest: &str) {
         let path = self.folder.path();
         std::fs::write(path.join("nh-test.toml"), text(path, cores, keys, rest)).unwrap();
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.node.process.output()
     }
 
     pub fn pid(&self) -> u32 {

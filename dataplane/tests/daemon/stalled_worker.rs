@@ -2,30 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{ROUTE, Router, frame, wait_until};
-use fibcast_control::{Answer, Request};
-
-/// Stops a thread until its standard input ends (PTRACE_SEIZE, PTRACE_INTERRUPT; the end of the tracer lets it go).
-const STOP: &str = "
-import ctypes, sys
-ptrace = ctypes.CDLL(None, use_errno=True).ptrace
-ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-for request in (0x4206, 0x4207):
-    if ptrace(request, int(sys.argv[1]), None, None) != 0:
-        sys.exit('ptrace: %d' % ctypes.get_errno())
-print('stopped', flush=True)
-sys.stdin.read()
-";
-
-fn worker_thread(pid: u32) -> String {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let name = |path: std::path::PathBuf| std::fs::read_to_string(path.join("comm")).unwrap_or_default();
-    let task = tasks.map(|task| task.path()).find(|path| name(path.clone()).trim() == "worker-0").unwrap();
-    task.file_name().unwrap().to_string_lossy().into_owned()
-}
+use fibcast_control::protocol::OwnRoute;
+use fibcast_control::{Answer, DataplaneRequest, Request};
+use fibcast_testbed::ptrace::{self, StoppedThread};
 
 fn get(http: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(http).unwrap();
@@ -41,24 +23,14 @@ fn a_stalled_worker_is_shown_until_it_recovers() {
     let frames = [frame([10, 1, 2, 3], 1, 64)];
     let router = Router::start_with_http(&frames, http, ROUTE);
     assert!(get(http, "/healthz").starts_with("HTTP/1.1 200"));
-    let tracer = Command::new("python3")
-        .args(["-c", STOP, &worker_thread(router.pid())])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut tracer) = tracer else {
-        eprintln!("skipped: no python3");
-        return;
+    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
+    let stopped = match StoppedThread::stop(worker) {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
     };
-    let mut line = [0; 7];
-    if tracer.stdout.as_mut().unwrap().read_exact(&mut line).is_err() {
-        let mut why = String::new();
-        tracer.stderr.as_mut().unwrap().read_to_string(&mut why).unwrap();
-        let _ = tracer.wait();
-        eprintln!("skipped: {why}");
-        return;
-    }
     let since = Instant::now();
     let stalled = || match router.ask(Request::Status) {
         Ok(Answer::Status(status)) => status.forwarding.unwrap().workers_stalled,
@@ -69,7 +41,10 @@ fn a_stalled_worker_is_shown_until_it_recovers() {
     assert!(seen > Duration::from_millis(900) && seen < Duration::from_secs(3), "{seen:?}");
     assert!(router.workers().workers[0].stalled);
     let health = get(http, "/healthz");
-    assert!(health.starts_with("HTTP/1.1 503") && health.contains("1 workers are stalled"), "{health}");
+    assert!(
+        health.starts_with("HTTP/1.1 503") && health.contains("thread worker-0 has made no progress for "),
+        "{health}"
+    );
     let metrics = get(http, "/metrics");
     assert!(
         metrics.contains("fibcast_workers_stalled 1")
@@ -79,9 +54,53 @@ fn a_stalled_worker_is_shown_until_it_recovers() {
     let before = router.drops();
     assert_eq!(router.drops(), before);
 
-    drop(tracer.stdin.take());
-    assert!(tracer.wait().unwrap().success());
+    drop(stopped);
     wait_until("the worker to recover", || stalled() == 0);
     assert!(router.drops().received > before.received);
     assert!(get(http, "/healthz").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_stalled_worker_delays_no_change_for_the_others_and_ends_the_process_in_the_end() {
+    let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let frames = [frame([10, 1, 2, 3], 1, 64)];
+    let router = Router::start_with_keys(&frames, &format!("http = \"{http}\"\nstall_exit_s = 20"), ROUTE);
+    let forwarding = || match router.ask(Request::Status) {
+        Ok(Answer::Status(status)) => status.forwarding.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
+    let stopped = match StoppedThread::stop(worker) {
+        Ok(stopped) => stopped,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    let (begin, before) = (Instant::now(), forwarding());
+    // More generations than a bound by number once allowed.
+    for number in 0..2_000u16 {
+        if forwarding().published >= before.published + 100 {
+            break;
+        }
+        let prefix = format!("10.2.{}.{}/32", number / 256, number % 256).parse().unwrap();
+        let route = OwnRoute {
+            prefix: Some(prefix),
+            via: vec!["198.51.100.9".parse().unwrap()],
+            ..OwnRoute::default()
+        };
+        router.ask(DataplaneRequest::RouteAdd(Box::new(route))).unwrap();
+    }
+    let after = forwarding();
+    assert!(after.published >= before.published + 90 && after.retired >= 90, "{after:?}");
+    assert!(after.retired_bytes > 0 && after.retired_bytes < after.retired_bytes_most, "{after:?}");
+    wait_until("health to tell", || get(http, "/healthz").contains("worker-0"));
+    wait_until("the end", || ptrace::has_ended(router.pid()));
+    assert!(begin.elapsed() > Duration::from_secs(15), "{:?}", begin.elapsed());
+    drop(stopped);
+    let log = router.log();
+    assert!(
+        log.contains("thread worker-0 has made no progress for 20.") && log.contains("stall_exit_s"),
+        "{log}"
+    );
 }

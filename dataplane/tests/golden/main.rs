@@ -21,6 +21,7 @@ mod fragment_limits;
 mod fragmentation;
 mod gateway_moves;
 mod hold_queue;
+mod host_floods;
 mod icmp_errors;
 mod icmp_limits;
 mod ipv4_checks;

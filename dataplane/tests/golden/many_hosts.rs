@@ -2,7 +2,6 @@
 //! reached within 3 s, and the flood fills no more than its port's share of the table.
 
 use crate::stage::*;
-use fibcast_dataplane::neighbor::UNPROVEN_LIMIT;
 use fibcast_dataplane::packet::ethernet::{Frame, Mac};
 use fibcast_dataplane::packet::{arp, ipv6, nd};
 use std::collections::HashSet;

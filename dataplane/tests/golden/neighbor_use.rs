@@ -1,7 +1,6 @@
 //! Hosts on a link are asked again while packets go to them, and forgotten when none do.
 
 use crate::stage::*;
-use fibcast_dataplane::neighbor::UNPROVEN_LIMIT;
 use fibcast_dataplane::packet::arp;
 use fibcast_dataplane::packet::ethernet::{Frame, Mac};
 use std::time::Duration;

@@ -18,6 +18,8 @@ use fibcast_dataplane::reason::Reason;
 use fibcast_dataplane::worker::{Parts, RxSlot, Worker};
 use fibcast_fib::{Change, Group, GroupLabel, Limits, NextHop, Special, VrfId};
 
+/// Most unproven neighbors of a port, by default.
+pub const UNPROVEN_LIMIT: usize = 4_096;
 /// MAC addresses of the router's ports.
 pub const PORT: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 0]), Mac([2, 0, 0, 0, 1, 1])];
 /// A host behind port 0.

@@ -6,20 +6,22 @@
 //! destructor, which may free a whole trie, runs here and never in a worker ([`handoff`]). Debug builds assert this, release builds count
 //! violations for each worker ([`PublisherStats`]).
 //!
-//! The retired list is bounded. At the bound neither the publisher nor a worker waits: the new generation stays pending, replacing an
-//! earlier pending one, and is published as soon as a retired one is freed. So a stalled worker holds at most [`RETIRED_LIMIT`]
-//! generations, the others forward by the newest published one, and after the stall all see the net result of what came in between. A
+//! The retired list is bounded in bytes: what its generations keep from being freed. At the bound neither the publisher nor a worker waits: the new generation stays pending, replacing an
+//! earlier pending one, and is published as soon as a retired one is freed. So a stalled worker holds at most [`RETIRED_BYTES`]
+//! and one generation more, the others forward by the newest published one, and after the stall all see the net result of what came in between. A
 //! worker that sleeps or has ended holds nothing.
 
 mod handoff;
+
+use std::collections::VecDeque;
 
 use self::handoff::{GONE, Handoff, HandoffReader, IDLE, Seat};
 use crate::audit::Audit;
 use crate::generation::Generation;
 use crate::sync::{Arc, CachePadded, Ordering};
 
-/// Retired generations that may wait for workers, unless [`Publisher::with_retired_limit`] sets another bound.
-pub const RETIRED_LIMIT: usize = 64;
+/// Bytes that may wait for workers in retired generations, unless [`Publisher::with_retired_bytes`] sets another bound.
+pub const RETIRED_BYTES: usize = 64 << 20;
 
 #[derive(Debug)]
 struct Worker {
@@ -56,6 +58,8 @@ pub struct PublisherStats {
     pub deferred: u64,
     /// Retired generations that a worker may still hold.
     pub retired: usize,
+    /// Bytes that they keep from being freed.
+    pub retired_bytes: usize,
     /// Retired generations that were freed.
     pub freed: u64,
     /// Generations that a worker freed. Anything but 0 is a bug.
@@ -70,7 +74,10 @@ pub struct PublisherStats {
 #[derive(Debug)]
 pub struct Publisher {
     handoff: Handoff<Arc<Generation>>,
-    retired_limit: usize,
+    /// Bytes that each retired generation keeps, oldest first, and their sum.
+    retained: VecDeque<usize>,
+    retired_bytes: usize,
+    most_retired_bytes: usize,
     pending: Option<Arc<Generation>>,
     workers: Vec<Worker>,
     audit: Arc<Audit>,
@@ -85,7 +92,9 @@ impl Publisher {
         let _ = first.audit.set(audit.clone());
         Publisher {
             handoff: Handoff::new(first),
-            retired_limit: RETIRED_LIMIT,
+            retained: VecDeque::new(),
+            retired_bytes: 0,
+            most_retired_bytes: RETIRED_BYTES,
             pending: None,
             workers: Vec::new(),
             audit,
@@ -93,10 +102,16 @@ impl Publisher {
         }
     }
 
-    /// Sets the bound of the retired list; at least 1.
-    pub fn with_retired_limit(mut self, limit: usize) -> Self {
-        self.retired_limit = limit.max(1);
+    /// Sets the bound of the retired list in bytes. One generation may always be retired.
+    #[must_use]
+    pub fn with_retired_bytes(mut self, most: usize) -> Self {
+        self.most_retired_bytes = most.max(1);
         self
+    }
+
+    /// The bound of the retired list in bytes.
+    pub fn most_retired_bytes(&self) -> usize {
+        self.most_retired_bytes
     }
 
     /// Creates a reader for the worker `name`. It is idle until its first burst.
@@ -109,7 +124,7 @@ impl Publisher {
     /// Makes a generation visible to every worker at one instant, and frees the retired ones that nobody holds.
     pub fn publish(&mut self, generation: Arc<Generation>) -> Visibility {
         self.collect();
-        if self.handoff.retired() >= self.retired_limit {
+        if self.retired_bytes >= self.most_retired_bytes {
             self.deferred += 1;
             self.pending = Some(generation);
             return Visibility::Deferred;
@@ -126,7 +141,7 @@ impl Publisher {
         self.audit.enter();
         self.workers.retain(|worker| worker.seat.stamp.load(Ordering::Acquire) != GONE);
         self.free();
-        if self.handoff.retired() < self.retired_limit
+        if self.retired_bytes < self.most_retired_bytes
             && let Some(generation) = self.pending.take()
         {
             self.swap(generation);
@@ -152,6 +167,11 @@ impl Publisher {
         held.min().unwrap_or_else(|| self.handoff.sequence())
     }
 
+    /// The visible generation.
+    pub fn current(&self) -> Arc<Generation> {
+        self.handoff.with_current(Arc::clone)
+    }
+
     /// Counters, retired generations, and how far each worker is.
     pub fn stats(&self) -> PublisherStats {
         let stamp = |worker: &Worker| {
@@ -165,6 +185,7 @@ impl Publisher {
             published: self.handoff.sequence(),
             deferred: self.deferred,
             retired: self.handoff.retired(),
+            retired_bytes: self.retired_bytes,
             freed: self.handoff.freed(),
             freed_by_workers: self.audit.foreign(),
             serial: self.handoff.with_current(|generation| generation.serial()),
@@ -177,11 +198,17 @@ impl Publisher {
             return;
         }
         let _ = generation.audit.set(self.audit.clone());
+        let retained = self.handoff.with_current(|current| current.retained(&generation));
+        self.retained.push_back(retained);
+        self.retired_bytes += retained;
         self.handoff.swap(generation);
     }
 
     fn free(&mut self) {
         self.handoff.free(self.workers.iter().map(|worker| &**worker.seat));
+        while self.retained.len() > self.handoff.retired() {
+            self.retired_bytes -= self.retained.pop_front().unwrap_or_default();
+        }
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct Arena {
     eras: VecDeque<Era>,
     /// Half lines in use.
     used: usize,
+    /// Half lines ever retired.
+    retired: u64,
     /// Whether the current batch needs more than the lines that were never used.
     short: bool,
 }
@@ -196,6 +198,7 @@ impl Arena {
             free: vec![Vec::new(); CLASSES],
             eras,
             used: 0,
+            retired: 0,
             short: false,
         })
     }
@@ -259,6 +262,11 @@ impl Arena {
     /// Bytes of blocks in use, retired ones not included.
     pub(crate) fn used(&self) -> usize {
         self.used * LINE_BYTES / 2
+    }
+
+    /// Bytes of all blocks ever retired. The difference between two generations is what the earlier one keeps from being reused.
+    pub(crate) fn retired(&self) -> u64 {
+        self.retired * (LINE_BYTES as u64 / 2)
     }
 
     /// What a generation holds of the arena.
@@ -366,6 +374,7 @@ impl Arena {
         }
         let size = Size::of(words);
         self.used -= size.halves();
+        self.retired += size.halves() as u64;
         if let Some(present) = self.eras.back_mut() {
             present.retired.push((place, size.class() as u32));
         }

@@ -100,6 +100,23 @@ impl Family {
         }
     }
 
+    /// Bits of an address.
+    pub(crate) fn width(&self) -> u8 {
+        self.shape.levels.iter().map(|level| level.width).sum()
+    }
+
+    /// The last address, left-aligned.
+    pub(crate) fn last(&self) -> u128 {
+        u128::MAX << (128 - u32::from(self.width()))
+    }
+
+    /// Marks all nodes, so that [`Family::encode`] writes every block.
+    pub(crate) fn refresh(&mut self) {
+        if self.root.words > 0 {
+            self.root.refresh();
+        }
+    }
+
     /// Discards the record of changes after a roll-back.
     pub(crate) fn settle(&mut self) {
         let made = self.root.words > 0;

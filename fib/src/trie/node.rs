@@ -260,6 +260,20 @@ impl Node {
         self.fresh = false;
     }
 
+    /// Marks the node and its descendants as out of date.
+    pub(crate) fn refresh(&mut self) {
+        self.fresh = true;
+        self.dirty_children.clear();
+        let slots: Vec<u32> = self.children_from(0).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(child) = self.child_mut(slot) {
+                child.refresh();
+                child.listed = true;
+            }
+            self.dirty_children.push(slot);
+        }
+    }
+
     fn get(&self, slot: u32, len: u8) -> Option<u32> {
         let key = Entry::new(slot, len, 0).key();
         let place = self.entries.binary_search_by_key(&key, |entry| entry.key()).ok()?;

@@ -12,7 +12,7 @@ use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
 
 /// Longest answer that a client accepts, in bytes.
-pub(crate) const MAX_LINE: usize = 64 << 20;
+pub const MAX_LINE: usize = 64 << 20;
 
 /// Longest request that a daemon accepts, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;

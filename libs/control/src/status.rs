@@ -61,12 +61,53 @@ pub struct Status {
     /// What accepts connections.
     #[serde(default)]
     pub listeners: Vec<ListenerStatus>,
+    /// Lines of the log that nobody read in time.
+    #[serde(default)]
+    pub log_lines_dropped: u64,
+    /// Own certificate, CA and CRL, and when they expire.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// Agent with a kernel sink: the kernel table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStatus>,
     /// Dataplane: forwarding state of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forwarding: Option<ForwardingStatus>,
+    /// Threads with a heartbeat.
+    #[serde(default)]
+    pub threads: Vec<ThreadStatus>,
+}
+
+/// A thread of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadStatus {
+    /// Name, unique in the daemon.
+    pub name: String,
+    /// State.
+    pub state: ThreadState,
+    /// Milliseconds since its last heartbeat.
+    pub age_ms: u64,
+    /// Age above which it is stalled.
+    pub limit_ms: u64,
+    /// It is on the way of a route or a packet: the node is unhealthy without it.
+    pub essential: bool,
+    /// Times that its work was started again after a panic.
+    pub restarts: u64,
+    /// Text of its last panic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_panic: Option<String>,
+}
+
+/// State of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThreadState {
+    /// It makes progress.
+    Running,
+    /// It has made none for longer than its limit.
+    Stalled,
+    /// It has panicked, and is not started again.
+    Panicked,
 }
 
 /// Status of one copy of the table.
@@ -97,8 +138,24 @@ pub struct Refused {
     pub turned_away: u64,
     /// Because of the TLS handshake.
     pub handshake: u64,
-    /// Because of the allow list.
+    /// Because of the allow list, or because a reload took the permission away.
     pub not_allowed: u64,
+    /// Sessions that ended because they had used up a limit, or took nothing.
+    #[serde(default)]
+    pub over_budget: u64,
+}
+
+/// A certificate, CA or CRL in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// `cert`, `ca` or `crl`: the key in `[tls]`.
+    pub kind: String,
+    /// The file.
+    pub path: String,
+    /// Its subject; of a CRL its issuer.
+    pub subject: String,
+    /// When it expires, or when a newer CRL is due, in seconds since 1970.
+    pub expires_unix_seconds: i64,
 }
 
 /// Something that accepts connections: "sync", "fpm", "http" or "control". Counters are totals since the start.
@@ -164,6 +221,12 @@ pub struct SyncStatus {
     pub routes_passed_on: u64,
     /// Commits with another digest than the server's (each was repaired).
     pub digest_mismatches: u64,
+    /// Why the table is not in sync although the active server answers: it announces commits and sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
+    /// Times that the active server was stalled.
+    #[serde(default)]
+    pub stalls: u64,
     /// The checkpoint, if configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointStatus>,
@@ -381,6 +444,12 @@ pub struct ForwardingStatus {
     pub published: u64,
     /// Retired generations that workers may still hold.
     pub retired: u64,
+    /// Bytes that they keep from being freed.
+    #[serde(default)]
+    pub retired_bytes: u64,
+    /// Bound of that; route changes wait at it.
+    #[serde(default)]
+    pub retired_bytes_most: u64,
     /// Next hops in use, and those without a known MAC address.
     pub next_hops: u64,
     /// See `next_hops`.
@@ -404,6 +473,47 @@ pub struct ForwardingStatus {
     pub neighbors_refused: u64,
     /// Error of the last batch, while it waits.
     pub apply_error: Option<String>,
+    /// What is bounded, and how far it is used.
+    #[serde(default)]
+    pub limits: Vec<LimitStatus>,
+    /// Comparison of routes and groups with the agent's table.
+    #[serde(default)]
+    pub scrub_table: ScrubStatus,
+    /// Comparison of what workers read with routes and groups.
+    #[serde(default)]
+    pub scrub_tries: ScrubStatus,
+}
+
+/// A bound of the dataplane.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// The key of the configuration that sets it.
+    pub key: String,
+    /// Use, in the unit of `most`.
+    pub used: u64,
+    /// The bound.
+    pub most: u64,
+    /// Times since the start that something did not fit.
+    pub hits: u64,
+}
+
+/// A slow comparison of what forwards with the table whose digest is audited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Complete passes since the start.
+    pub passes: u64,
+    /// Routes or lookups compared since the start.
+    pub compared: u64,
+    /// Differences found since the start.
+    pub differences: u64,
+    /// Those that were corrected.
+    pub mended: u64,
+    /// Parts that were left out because a change was under way.
+    pub skipped: u64,
+    /// Time since the last complete pass; none: not yet.
+    pub pass_age_ms: Option<u64>,
+    /// The last difference.
+    pub last_difference: Option<String>,
 }
 
 /// Kernel table of an agent.
@@ -425,14 +535,26 @@ pub struct KernelStatus {
     pub pending: u64,
     /// Whether a batch is being written.
     pub busy: bool,
+    /// Milliseconds since the batch that is being written was accepted.
+    #[serde(default)]
+    pub busy_ms: u64,
     /// Batches written since the start.
     pub batches: u64,
     /// Messages written since the start.
     pub written: u64,
     /// Routes refused by the kernel since the start.
     pub refusals: u64,
+    /// Refused routes are no fault here (`[kernel] accept_refused`).
+    #[serde(default)]
+    pub refusals_accepted: bool,
+    /// The last refused route with the kernel's reason; none while nothing is refused.
+    #[serde(default)]
+    pub last_refusal: Option<String>,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
+    /// Comparison of the kernel's table with the wanted one.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
     /// The last error.
     pub last_error: Option<String>,
 }

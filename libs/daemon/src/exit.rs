@@ -1,8 +1,13 @@
 //! Exit codes, and the line that says why a daemon ends.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::log;
+
+/// Time for the last lines of the log to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why a daemon ends with a non-zero exit code.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +35,32 @@ impl Failure {
     }
 }
 
-/// Prints the reason, if there is one, and returns the exit code.
+/// Prints the reason, if there is one, waits a little for the log to be written, and returns the exit code.
 pub fn finish(program: &str, outcome: Result<(), Failure>) -> ExitCode {
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{program}: {failure}");
+            log::last_line(&format!("{program}: {failure}"));
             ExitCode::from(failure.code())
         }
-    }
+    };
+    log::flush(LAST_LINES);
+    code
+}
+
+/// Longest wait for the log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Ends the process with code 1 after a log line, without destructors: the thread that they would wait for may be the one that is stalled.
+pub fn at_once(reason: &str) -> ! {
+    let (reason, (done, written)) = (reason.to_owned(), std::sync::mpsc::channel());
+    // A log that nobody reads must not prevent the end.
+    let _ = std::thread::Builder::new().name("last-words".into()).spawn(move || {
+        tracing::error!("{reason}");
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(LAST_WORDS);
+    // A log writer with a thread of its own needs a moment.
+    std::thread::sleep(LAST_WORDS / 10);
+    signal_hook::low_level::exit(1)
 }

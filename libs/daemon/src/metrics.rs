@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-    AcknowledgeStatus, ForwardingStatus, KernelStatus, Kind, OriginStatus, Role, SourceStatus, Status,
-    SyncStatus,
+    AcknowledgeStatus, ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, ScrubStatus,
+    SourceStatus, Status, SyncStatus, ThreadState, ThreadStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -27,8 +27,10 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     let mut page = Page(Registry::with_prefix("fibcast"));
     page.node(status);
+    page.threads(&status.threads);
     page.sources(status);
     page.origins(status);
+    page.certificates(status);
     page.sessions(status);
     if let Some(acknowledge) = &status.acknowledge {
         page.acknowledge(acknowledge);
@@ -42,6 +44,7 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     if let Some(forwarding) = &status.forwarding {
         page.forwarding(forwarding);
     }
+    page.scrubs(status);
     if status.kind == Kind::Dataplane {
         if let Ok(Answer::Ports(list)) = handler.handle(DataplaneRequest::Ports.into()) {
             page.ports(&list);
@@ -132,6 +135,22 @@ impl Page {
         self.counter("handshakes_failed", "Connections refused at the handshake", refused.handshake);
         let help = "Connections refused because of their certificate's names";
         self.counter("connections_not_allowed", help, refused.not_allowed);
+        let help = "Sessions that ended because they had used up a limit, or took nothing";
+        self.counter("sessions_over_budget", help, refused.over_budget);
+        self.listeners(&status.listeners);
+        let help = "Lines of the log that nobody read in time";
+        self.counter("log_lines_dropped", help, status.log_lines_dropped);
+    }
+
+    fn threads(&mut self, threads: &[ThreadStatus]) {
+        let labels = |thread: &ThreadStatus| vec![("thread", thread.name.clone())];
+        let ages = threads.iter().map(|thread| (labels(thread), thread.age_ms as f64 / 1_000.0));
+        self.shares("thread_heartbeat_age_seconds", "Since the thread's last heartbeat", ages);
+        let unwell = threads.iter().map(|thread| (labels(thread), thread.state != ThreadState::Running));
+        self.gauges("thread_stalled", "1 when the thread makes no progress or has panicked", unwell);
+        let restarts = threads.iter().map(|thread| (labels(thread), thread.restarts));
+        let help = "Times that the thread's work was restarted after a panic";
+        self.counters("thread_restarts", help, restarts);
     }
 
     fn sync(&mut self, sync: &SyncStatus) {
@@ -140,6 +159,8 @@ impl Page {
             Some(Role::Secondary) => 2,
             None => 0,
         };
+        let help = "1 while the active server announces commits and sends none";
+        self.gauge("server_stalled", help, sync.stalled.is_some());
         self.gauge("active_server", "1 primary, 2 secondary, 0 none", active);
         let help = "Routes that differed in the last failover or failback";
         self.gauge("routes_differing", help, sync.routes_differing);
@@ -156,6 +177,8 @@ impl Page {
         self.counter("routes_passed_on", "Routes passed on to the tier below", sync.routes_passed_on);
         let help = "Commits whose digest was not the server's";
         self.counter("digest_mismatches", help, sync.digest_mismatches);
+        let help = "Times that the active server announced commits and sent none";
+        self.counter("server_stalls", help, sync.stalls);
     }
 
     fn kernel(&mut self, kernel: &KernelStatus) {
@@ -172,6 +195,16 @@ impl Page {
     fn forwarding(&mut self, forwarding: &ForwardingStatus) {
         self.gauge("forwarding_serial", "Serial of the generation that workers use", forwarding.serial);
         self.gauge("forwarding_retired", "Retired generations that wait for workers", forwarding.retired);
+        let help = "Memory that waits for workers in retired generations";
+        self.gauge("forwarding_retired_bytes", help, forwarding.retired_bytes);
+        let limits = || forwarding.limits.iter();
+        let labels = |key: &str| vec![("key", key.to_owned())];
+        let used = limits().map(|limit| (labels(&limit.key), limit.used));
+        self.gauges("limit_used", "Use of what the key bounds, in its unit", used);
+        let most = limits().map(|limit| (labels(&limit.key), limit.most));
+        self.gauges("limit_most", "The bound", most);
+        let hits = limits().map(|limit| (labels(&limit.key), limit.hits));
+        self.counters("limit_hits", "Times that something did not fit", hits);
         let pending = forwarding.pending_batches;
         self.gauge("forwarding_pending_batches", "Batches that wait to be applied", pending);
         let help = "1 while a batch cannot be applied and the previous table stays in use";
@@ -239,6 +272,34 @@ impl Page {
         self.gauges("origin_conflict", help, conflicts);
     }
 
+    /// What accepts connections.
+    fn listeners(&mut self, listeners: &[ListenerStatus]) {
+        let all = || listeners.iter().map(|listener| (labels([("listener", &listener.name)]), listener));
+        self.gauges("listener_connections", "Open connections", all().map(|(labels, l)| (labels, l.open)));
+        let half_open = all().map(|(labels, l)| (labels, l.half_open));
+        self.gauges("listener_half_open", "Open connections that give way to newcomers", half_open);
+        let accepted = all().map(|(labels, l)| (labels, l.accepted));
+        self.counters("listener_accepted", "Connections that got a place", accepted);
+        let turned_away = all().map(|(labels, l)| (labels, l.turned_away));
+        self.counters("listener_turned_away", "Connections refused by a limit", turned_away);
+        let gave_way = all().map(|(labels, l)| (labels, l.gave_way));
+        self.counters("listener_gave_way", "Half-open connections closed in favor of newcomers", gave_way);
+        let exhausted = all().map(|(labels, l)| (labels, l.exhausted));
+        let help = "Times that there was no file descriptor or memory for a connection";
+        self.counters("listener_exhausted", help, exhausted);
+    }
+
+    /// When own certificate, CA and CRL expire.
+    fn certificates(&mut self, status: &Status) {
+        let rows = status.certificates.iter().map(|certificate| {
+            let subject = &certificate.subject;
+            let names = [("kind", &certificate.kind), ("path", &certificate.path), ("subject", subject)];
+            (labels(names.map(|(name, value)| (name, value.as_str()))), certificate.expires_unix_seconds)
+        });
+        let help = "When own certificate or CA expires, or a newer CRL is due, in seconds since 1970";
+        self.gauges("tls_certificate_expiry_seconds", help, rows);
+    }
+
     /// Servers and clients, with the names in their certificates.
     fn sessions(&mut self, status: &Status) {
         let row = |peer: &str, address: &str, certificate: &[String]| {
@@ -274,6 +335,33 @@ impl Page {
         self.gauges("acknowledge_node_counts", "1 when changes wait for the node", counts);
         let installed = all().filter_map(|(labels, node)| Some((labels, node.installed?)));
         self.gauges("acknowledge_node_serial", "Serial that the node forwards by", installed);
+    }
+
+    /// Scrubbers, by what they compare.
+    fn scrubs(&mut self, status: &Status) {
+        let of_forwarding =
+            |f: &'_ ForwardingStatus| [("table", f.scrub_table.clone()), ("tries", f.scrub_tries.clone())];
+        let of_forwarding = status.forwarding.iter().flat_map(of_forwarding);
+        let of_kernel = status.kernel.iter().map(|kernel| ("kernel", kernel.scrub.clone()));
+        let all: Vec<_> =
+            of_forwarding.chain(of_kernel).map(|(of, scrub)| (labels([("of", of)]), scrub)).collect();
+        if all.is_empty() {
+            return;
+        }
+        let rows = |value: fn(&ScrubStatus) -> u64| all.iter().map(move |(of, s)| (of.clone(), value(s)));
+        self.counters(
+            "scrub_passes",
+            "Complete comparisons of what forwards with the table",
+            rows(|s| s.passes),
+        );
+        self.counters("scrub_compared", "Routes or lookups compared with the table", rows(|s| s.compared));
+        let help = "Differences between what forwards and the table";
+        self.counters("scrub_differences", help, rows(|s| s.differences));
+        self.counters("scrub_mended", "Differences that were corrected", rows(|s| s.mended));
+        self.counters("scrub_skipped", "Parts left out because a change was under way", rows(|s| s.skipped));
+        let age = |s: &ScrubStatus| s.pass_age_ms.map_or(-1, |age| whole(age / 1000));
+        let ages = all.iter().map(|(of, scrub)| (of.clone(), age(scrub)));
+        self.gauges("scrub_pass_age_seconds", "Since the last complete comparison; -1: none yet", ages);
     }
 
     fn ports(&mut self, list: &PortList) {

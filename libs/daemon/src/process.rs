@@ -24,8 +24,11 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         acknowledge: None,
         refused: Refused::default(),
         listeners: crate::listener::all(),
+        log_lines_dropped: crate::log::lines_dropped(),
+        certificates: Vec::new(),
         kernel: None,
         forwarding: None,
+        threads: crate::threads::show(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sections common to the files of all daemons: `[node]`, `[tls]` and `[limits]`.
+//! Sections common to the files of several daemons: `[node]`, `[tls]`, `[limits]` and `[scrub]`.
 //!
 //! Keys of one daemon are in its own sections, so these read the same everywhere.
 
@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::budgets::Budgets;
 use crate::config::{ConfigError, Loaded};
 
 /// `[node]`: name and addresses of this node.
@@ -18,13 +20,25 @@ pub struct Node {
     /// Listen addresses for clients; empty: no clients.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,
+    /// File with the keys of digests, the same on all nodes; none: the public key of the protocol.
+    pub digest_key: Option<PathBuf>,
     /// Path of the operator's unix socket.
     pub control: Option<PathBuf>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
+    /// Allow `http` beyond loopback: anyone who reaches it can read it.
+    #[serde(default)]
+    pub http_remote: bool,
+    /// Seconds without progress of a thread on the way of a route or a packet after which the process ends, so that its supervisor restarts
+    /// it; 0: never.
+    #[serde(default = "Node::default_stall_exit_s")]
+    pub stall_exit_s: u32,
     /// Addresses of the router itself, which belong to no link: `/32` or `/128`. A key of dataplanes.
     #[serde(default)]
     pub loopback: Vec<IpNet>,
+    /// Memory that peers may use.
+    #[serde(default)]
+    pub limits: Budgets,
     /// Name of the TAP interface in the kernel that has the loopback. A key of dataplanes.
     pub loopback_interface: Option<String>,
 }
@@ -33,6 +47,15 @@ pub struct Node {
 const MAX_NAME: usize = 64;
 
 impl Node {
+    fn default_stall_exit_s() -> u32 {
+        30
+    }
+
+    /// `stall_exit_s`.
+    pub fn stall_exit(&self) -> Duration {
+        Duration::from_secs(self.stall_exit_s.into())
+    }
+
     /// Checks what types cannot express, in the file of a daemon without ports.
     ///
     /// # Errors
@@ -46,22 +69,30 @@ impl Node {
             let reason = "has no effect here: addresses belong to a dataplane";
             return Err(loaded.error(&["node".into(), key.into()], reason));
         }
-        self.check_name(loaded)
+        self.check_all_but_loopback(loaded)
     }
 
-    /// Checks the name alone: a dataplane compares `loopback` with its ports.
+    /// The same without `loopback`, which a dataplane compares with its ports.
     ///
     /// # Errors
-    /// [`ConfigError`] with file, line and key of the invalid name.
-    pub fn check_name<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+    /// [`ConfigError`] with file, line and key of the first invalid value.
+    pub fn check_all_but_loopback<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let wrong = |key: &str, reason: String| Err(loaded.error(&["node".into(), key.into()], reason));
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.bytes().all(fits) {
-            return Err(loaded.error(
-                &["node".into(), "name".into()],
-                format!("expected 1 to {MAX_NAME} letters, digits, '-', '_' or '.', found {:?}", self.name),
-            ));
+            let expected = format!("expected 1 to {MAX_NAME} letters, digits, '-', '_' or '.'");
+            return wrong("name", format!("{expected}, found {:?}", self.name));
         }
-        Ok(())
+        match self.http.filter(|http| !http.ip().to_canonical().is_loopback()) {
+            Some(http) if !self.http_remote => {
+                let reason = "is not on loopback, and has neither passwords nor encryption: expected 127.0.0.1 or [::1]";
+                wrong("http", format!("{http} {reason}, or http_remote = true as well"))
+            }
+            None if self.http_remote => {
+                wrong("http_remote", "has no effect: http does not name an address beyond loopback".into())
+            }
+            _ => self.limits.check(loaded),
+        }
     }
 }
 
@@ -78,6 +109,8 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// CA of the peers' certificates, PEM.
     pub ca: Option<PathBuf>,
+    /// Revoked certificates: CRLs of the CA, PEM.
+    pub crl: Option<PathBuf>,
     /// Nodes that may be this node's servers; `*` matches any characters.
     #[serde(default)]
     pub servers: Vec<String>,
@@ -123,6 +156,9 @@ impl Tls {
         let given = files.iter().find(|(_, file)| file.is_some());
         if let (Some((given, _)), Some((missing, _))) = (given, files.iter().find(|(_, f)| f.is_none())) {
             return wrong(given, format!("cert, key and ca go together, but {missing} is missing"));
+        }
+        if self.crl.is_some() && !self.is_on() {
+            return wrong("crl", "has no effect without cert, key and ca".into());
         }
         if self.insecure && self.is_on() {
             return wrong("insecure", "has no effect with a certificate: connections use TLS".into());
@@ -204,6 +240,39 @@ fn check_pattern(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `[scrub]`: comparison of what forwards with the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrub {
+    /// Time for comparing everything once, in seconds; 0: never.
+    pub pass_s: u64,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { pass_s: 600 }
+    }
+}
+
+impl Scrub {
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with file, line and key of an invalid value.
+    pub fn check<T>(&self, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        if self.pass_s > 86_400 {
+            let reason = format!("expected 0 for never, or at most 86400 seconds, found {}", self.pass_s);
+            return Err(loaded.error(&["scrub".into(), "pass_s".into()], reason));
+        }
+        Ok(())
+    }
+
+    /// Time for a pass; none: never.
+    pub fn pass(&self) -> Option<Duration> {
+        (self.pass_s > 0).then(|| Duration::from_secs(self.pass_s))
+    }
+}
+
 /// `[limits]`: what peers may consume before they are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -281,6 +350,27 @@ mod tests {
         check(&format!("{text}[tls]\ninsecure = true\n")).unwrap();
     }
 
+    #[test]
+    fn http_beyond_loopback_must_be_asked_for() {
+        for here in ["127.0.0.1:9830", "127.1.2.3:9830", "[::1]:9830", "[::ffff:127.0.0.1]:9830"] {
+            check(&format!("[node]\nname = \"a\"\nhttp = \"{here}\"\n")).unwrap();
+        }
+        for there in ["0.0.0.0:9830", "192.0.2.1:9830", "[::]:9830", "[::ffff:192.0.2.1]:9830"] {
+            let text = format!("[node]\nname = \"a\"\nhttp = \"{there}\"\n");
+            let error = check(&text).unwrap_err();
+            assert!(
+                error.starts_with(&format!("x.toml:3: node.http: {there} is not on loopback")),
+                "{error}"
+            );
+            assert!(error.ends_with("or http_remote = true as well"), "{error}");
+            check(&format!("{text}http_remote = true\n")).unwrap();
+        }
+        for local in ["", "http = \"127.0.0.1:9830\"\n"] {
+            let error = check(&format!("[node]\nname = \"a\"\nhttp_remote = true\n{local}")).unwrap_err();
+            assert!(error.starts_with("x.toml:3: node.http_remote: has no effect"), "{error}");
+        }
+    }
+
     const FILES: &str = "cert = \"/c\"\nkey = \"/k\"\nca = \"/a\"\n";
 
     #[test]
@@ -329,6 +419,13 @@ mod tests {
         let loaded = parse::<File>("x.toml".as_ref(), text.to_owned()).unwrap();
         let error = loaded.value.limits.check(&loaded).unwrap_err().to_string();
         assert_eq!(error, "x.toml:4: limits.half_open: expected 1 to 65536, found 0");
+    }
+
+    #[test]
+    fn budgets_out_of_range_are_named() {
+        check("[node]\nname = \"a\"\n[node.limits]\nclients_bytes = 100000000\n").unwrap();
+        let error = check("[node]\nname = \"a\"\n[node.limits]\npending_bytes = 48\n").unwrap_err();
+        assert!(error.starts_with("x.toml:4: node.limits.pending_bytes: expected 8388608 to"), "{error}");
     }
 
     #[test]

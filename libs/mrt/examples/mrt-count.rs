@@ -23,7 +23,7 @@ fn main() -> Result<(), MrtError> {
         println!(
             "{}: {} records, {announced} announced, {withdrawn} withdrawn, {} next hops, {:.0} routes/s",
             file.display(),
-            reader.records(),
+            reader.counts().records,
             next_hops.len(),
             (announced + withdrawn) as f64 / seconds,
         );

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::error::{At, Problem};
 
 /// Address family of a prefix, with its number in BGP and MRT (IANA address family numbers).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Afi {
     V4,
     V6,
@@ -21,10 +21,20 @@ impl Afi {
             _ => None,
         }
     }
+
+    /// Bits of an address.
+    pub(super) fn bits(self) -> u8 {
+        if self == Afi::V4 { 32 } else { 128 }
+    }
+
+    /// Bytes of an address.
+    pub(super) fn bytes(self) -> usize {
+        usize::from(self.bits() / 8)
+    }
 }
 
 /// The unread rest of a record, with its offset in the file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     offset: u64,
@@ -41,6 +51,10 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     pub(super) fn peek(&self) -> Option<u8> {
@@ -100,27 +114,19 @@ impl<'a> Cursor<'a> {
     pub(super) fn prefix(&mut self, afi: Afi) -> Result<IpNet, At> {
         let at = self.offset;
         let bits = self.u8("a prefix length")?;
-        let limit = if afi == Afi::V4 { 32 } else { 128 };
-        let over = || {
-            let what = if afi == Afi::V4 { "an IPv4 prefix length" } else { "an IPv6 prefix length" };
-            At::new(at, Problem::OverLimit { what, limit, found: u64::from(bits) })
-        };
-        if u64::from(bits) > limit {
-            return Err(over());
+        if bits > afi.bits() {
+            return Err(too_long(afi, bits, at));
         }
         let given = self.bytes(usize::from(bits).div_ceil(8), "a prefix")?;
-        Ok(match afi {
-            Afi::V4 => {
-                let mut octets = [0; 4];
-                octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
-                IpNet::V4(Ipv4Net::new(octets.into(), bits).map_err(|_| over())?.trunc())
-            }
-            Afi::V6 => {
-                let mut octets = [0; 16];
-                octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
-                IpNet::V6(Ipv6Net::new(octets.into(), bits).map_err(|_| over())?.trunc())
-            }
-        })
+        net(afi, given, bits).ok_or_else(|| too_long(afi, bits, at))
+    }
+
+    /// One prefix in the encoding of RFC 6396 §4.2: a whole address, then the length in bits.
+    pub(super) fn address_and_length(&mut self, afi: Afi) -> Result<IpNet, At> {
+        let given = self.bytes(afi.bytes(), "a prefix")?;
+        let at = self.offset;
+        let bits = self.u8("a prefix length")?;
+        net(afi, given, bits).ok_or_else(|| too_long(afi, bits, at))
     }
 
     pub(super) fn end(&self, what: &'static str) -> Result<(), At> {
@@ -129,4 +135,25 @@ impl<'a> Cursor<'a> {
         }
         Err(At::new(self.offset, Problem::Trailing { what, found: self.rest.len() }))
     }
+}
+
+fn too_long(afi: Afi, found: u8, at: u64) -> At {
+    let what = if afi == Afi::V4 { "an IPv4 prefix length" } else { "an IPv6 prefix length" };
+    At::new(at, Problem::OverLimit { what, limit: u64::from(afi.bits()), found: u64::from(found) })
+}
+
+/// The prefix of the given bytes, host bits cleared; none if it is too long for its family.
+fn net(afi: Afi, given: &[u8], bits: u8) -> Option<IpNet> {
+    Some(match afi {
+        Afi::V4 => {
+            let mut octets = [0; 4];
+            octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+            IpNet::V4(Ipv4Net::new(octets.into(), bits).ok()?.trunc())
+        }
+        Afi::V6 => {
+            let mut octets = [0; 16];
+            octets.iter_mut().zip(given).for_each(|(to, from)| *to = *from);
+            IpNet::V6(Ipv6Net::new(octets.into(), bits).ok()?.trunc())
+        }
+    })
 }

@@ -1,4 +1,4 @@
-//! Errors of an MRT file, with file and byte offset.
+//! Errors of an MRT file, with file, record and byte offset.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 /// An MRT file that cannot be read completely.
-///
-/// `offset` counts bytes of MRT data, that is after decompression.
 #[derive(Debug, Error)]
-#[error("{}: at byte {offset}: {problem}", .file.display())]
+#[error("{}: record {record}, at byte {offset}: {problem}", .file.display())]
 pub struct MrtError {
     /// The file's name as given by the caller.
     pub file: PathBuf,
-    /// Offset in the (decompressed) data at which the problem was detected.
+    /// Number of the record in the file, from 1.
+    pub record: u64,
+    /// Offset of the problem in bytes of MRT data, that is after decompression.
     pub offset: u64,
     /// What was expected and what was found.
     pub problem: Problem,
@@ -66,8 +66,10 @@ pub enum Problem {
         /// The value in the file.
         found: u64,
     },
-    /// A record type without routes that this reader knows.
-    #[error("expected a TABLE_DUMP_V2 (13) or BGP4MP (16, 17) record, found type {kind} subtype {subtype}")]
+    /// A record type that this reader does not know.
+    #[error(
+        "expected a TABLE_DUMP (12), TABLE_DUMP_V2 (13) or BGP4MP (16, 17) record, found type {kind} subtype {subtype}"
+    )]
     UnknownRecord {
         /// MRT type.
         kind: u16,
@@ -96,7 +98,11 @@ impl At {
         Self { offset, problem }
     }
 
-    pub(super) fn in_file(self, file: &std::path::Path) -> MrtError {
-        MrtError { file: file.to_path_buf(), offset: self.offset, problem: self.problem }
+    pub(super) fn unexpected(offset: u64, expected: &'static str, found: impl ToString) -> Self {
+        Self::new(offset, Problem::Unexpected { expected, found: found.to_string() })
+    }
+
+    pub(super) fn in_file(self, file: &std::path::Path, record: u64) -> MrtError {
+        MrtError { file: file.to_path_buf(), record, offset: self.offset, problem: self.problem }
     }
 }

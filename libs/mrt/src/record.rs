@@ -1,12 +1,18 @@
-//! Extracts routes from MRT records: TABLE_DUMP_V2 and BGP4MP (RFC 6396, RFC 8050).
+//! One MRT record: its header, and the decoder for its type (RFC 6396 §2 and §4).
 
 use std::net::IpAddr;
 
-use super::bgp;
+use ipnet::IpNet;
+
+use super::attributes::AsSize;
 use super::cursor::{Afi, Cursor};
 use super::error::{At, Problem};
-use super::route::{Event, Route};
+use super::paths::Evidence;
+use super::route::{Counts, Entry, Event, Route};
+use super::{message, table};
 
+const BGP: u16 = 5;
+const TABLE_DUMP: u16 = 12;
 const TABLE_DUMP_V2: u16 = 13;
 const BGP4MP: u16 = 16;
 const BGP4MP_ET: u16 = 17;
@@ -34,115 +40,120 @@ impl Header {
     }
 }
 
-/// Appends the routes of one record. `header_at` is the offset of its header.
-pub(super) fn routes(
-    header: Header,
-    header_at: u64,
-    body: &[u8],
-    peers: &mut Vec<IpAddr>,
-    out: &mut Vec<Route>,
-) -> Result<(), At> {
-    let mut c = Cursor::new(body, header_at + Header::LEN as u64);
-    let mut time_us = u64::from(header.seconds) * 1_000_000;
-    let unknown =
-        || At::new(header_at, Problem::UnknownRecord { kind: header.kind, subtype: header.subtype });
-    match header.kind {
-        TABLE_DUMP_V2 => match header.subtype {
-            1 => {
-                *peers = peer_index_table(c)?;
+/// Decodes records into entries, with what it must remember from record to record.
+#[derive(Default)]
+pub(super) struct Decoder {
+    /// Entries of the last record.
+    pub entries: Vec<Entry>,
+    pub counts: Counts,
+    /// The last peer index table.
+    pub peers: Vec<IpAddr>,
+    pub evidence: Evidence,
+    /// The last record is of a table, not of a message.
+    pub in_table: bool,
+    /// Whether tables' records without and with path identifiers were found to be declared wrongly.
+    misdeclared: [bool; 2],
+    time_us: u64,
+}
+
+/// State of a decoder to return to.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    entries: usize,
+    counts: Counts,
+}
+
+impl Decoder {
+    /// Replaces `entries` by those of one record, whose header is at `header_at`. After an error there are none.
+    pub(super) fn record(&mut self, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
+        self.entries.clear();
+        let before = self.mark();
+        let done = self.decode(header, header_at, body);
+        if done.is_err() {
+            self.back_to(before);
+        }
+        done
+    }
+
+    fn decode(&mut self, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
+        let mut c = Cursor::new(body, header_at + Header::LEN as u64);
+        self.time_us = u64::from(header.seconds) * 1_000_000;
+        let (kind, subtype) = (header.kind, header.subtype);
+        self.in_table = matches!((kind, subtype), (TABLE_DUMP | TABLE_DUMP_V2, _) | (BGP4MP | BGP4MP_ET, 2));
+        match (kind, subtype) {
+            (TABLE_DUMP, 1) => table::table_dump(c, Afi::V4, AsSize::Two, self),
+            (TABLE_DUMP, 2) => table::table_dump(c, Afi::V6, AsSize::Two, self),
+            (TABLE_DUMP, 3) => table::table_dump(c, Afi::V4, AsSize::Four, self),
+            (TABLE_DUMP, 4) => table::table_dump(c, Afi::V6, AsSize::Four, self),
+            (TABLE_DUMP_V2, 1) => table::peer_index(c, self),
+            (TABLE_DUMP_V2, 2) => table::rib(c, Afi::V4, false, self),
+            (TABLE_DUMP_V2, 4) => table::rib(c, Afi::V6, false, self),
+            (TABLE_DUMP_V2, 6) => table::rib_generic(c, false, self),
+            (TABLE_DUMP_V2, 8) => table::rib(c, Afi::V4, true, self),
+            (TABLE_DUMP_V2, 10) => table::rib(c, Afi::V6, true, self),
+            (TABLE_DUMP_V2, 12) => table::rib_generic(c, true, self),
+            (BGP4MP, 0..=2 | 4..=11) => message::bgp4mp(c, subtype, self),
+            (BGP4MP_ET, 0..=2 | 4..=11) => {
+                self.time_us += microseconds(&mut c)?;
+                message::bgp4mp(c, subtype, self)
+            }
+            (BGP, 1) => message::bgp_update(c, self),
+            (BGP, 3) => message::bgp_state_change(c, self),
+            // Multicast and geographic tables; the name of a table's file; other BGP messages;
+            // NULL, START, DIE, I_AM_DEAD, PEER_DOWN; OSPFv2, IS-IS and OSPFv3.
+            (TABLE_DUMP_V2, 3 | 5 | 7 | 9 | 11)
+            | (BGP4MP | BGP4MP_ET, 3)
+            | (BGP, 0 | 2 | 4..=7)
+            | (0..=4 | 11 | 32 | 33 | 48 | 49, _) => {
+                self.pass_over();
                 Ok(())
             }
-            2 => rib(c, Afi::V4, false, time_us, peers, out),
-            4 => rib(c, Afi::V6, false, time_us, peers, out),
-            8 => rib(c, Afi::V4, true, time_us, peers, out),
-            10 => rib(c, Afi::V6, true, time_us, peers, out),
-            // Multicast, generic and geographic tables: known, but without unicast routes.
-            3 | 5 | 6 | 7 | 9 | 11 | 12 => Ok(()),
-            _ => Err(unknown()),
-        },
-        BGP4MP | BGP4MP_ET => {
-            if header.kind == BGP4MP_ET {
-                let at = c.offset();
-                let fraction = c.u32("the microseconds of a time stamp")?;
-                if fraction >= 1_000_000 {
-                    let (what, limit) = ("microseconds of a time stamp", 999_999);
-                    return Err(At::new(at, Problem::OverLimit { what, limit, found: u64::from(fraction) }));
-                }
-                time_us += u64::from(fraction);
-            }
-            match header.subtype {
-                // A *_LOCAL message was sent by the collector, not received (RFC 6396 §4.4.4), and a state
-                // change carries no route.
-                0 | 5 | 6 | 7 => Ok(()),
-                1 => bgp4mp(c, 2, time_us, out),
-                4 => bgp4mp(c, 4, time_us, out),
-                _ => Err(unknown()),
-            }
+            _ => Err(At::new(header_at, Problem::UnknownRecord { kind, subtype })),
         }
-        _ => Err(unknown()),
+    }
+
+    pub(super) fn route(&mut self, peer: IpAddr, path_id: Option<u32>, prefix: IpNet, event: Event) {
+        let time_us = self.time_us;
+        self.entries.push(Entry::Route(Route { time_us, peer, path_id, prefix, event }));
+    }
+
+    pub(super) fn session_end(&mut self, peer: IpAddr) {
+        self.entries.push(Entry::SessionEnd { time_us: self.time_us, peer });
+    }
+
+    /// The record has no routes.
+    pub(super) fn pass_over(&mut self) {
+        self.counts.without_routes += 1;
+    }
+
+    /// Whether records of tables that are declared so were found to be declared wrongly.
+    pub(super) fn misdeclared(&self, with_ids: bool) -> bool {
+        let [plain, paths] = self.misdeclared;
+        if with_ids { paths } else { plain }
+    }
+
+    pub(super) fn set_misdeclared(&mut self, with_ids: bool) {
+        let [plain, paths] = &mut self.misdeclared;
+        *if with_ids { paths } else { plain } = true;
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { entries: self.entries.len(), counts: self.counts }
+    }
+
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.entries.truncate(mark.entries);
+        self.counts = mark.counts;
     }
 }
 
-/// RFC 6396 §4.3.1; only the peers' addresses are used.
-fn peer_index_table(mut c: Cursor<'_>) -> Result<Vec<IpAddr>, At> {
-    c.u32("the collector's identifier")?;
-    let name = usize::from(c.u16("the length of a view name")?);
-    c.bytes(name, "a view name")?;
-    let count = c.u16("the number of peers")?;
-    let mut peers = Vec::new();
-    for _ in 0..count {
-        let kind = c.u8("a peer type")?;
-        c.u32("a peer's identifier")?;
-        peers.push(c.address(if kind & 1 == 0 { Afi::V4 } else { Afi::V6 }, "a peer's address")?);
-        c.bytes(if kind & 2 == 0 { 2 } else { 4 }, "a peer's AS number")?;
-    }
-    c.end("the peer index table")?;
-    Ok(peers)
-}
-
-/// RFC 6396 §4.3.2, with RFC 8050 §4 if the subtype has path identifiers.
-fn rib(
-    mut c: Cursor<'_>,
-    afi: Afi,
-    add_path: bool,
-    time_us: u64,
-    peers: &[IpAddr],
-    out: &mut Vec<Route>,
-) -> Result<(), At> {
-    c.u32("a sequence number")?;
-    let prefix = c.prefix(afi)?;
-    let count = c.u16("the number of RIB entries")?;
-    for _ in 0..count {
-        let at = c.offset();
-        let index = c.u16("a peer index")?;
-        c.u32("an originated time")?;
-        if add_path {
-            c.u32("a path identifier")?;
-        }
-        let len = usize::from(c.u16("the length of path attributes")?);
-        let (next_hop, metric) = bgp::rib_entry(c.part(len, "path attributes")?)?;
-        let Some(peer) = peers.get(usize::from(index)) else {
-            let expected = "the index of a peer in the peer index table before it";
-            let found = format!("{index} of {} peers", peers.len());
-            return Err(At::new(at, Problem::Unexpected { expected, found }));
-        };
-        out.push(Route { time_us, peer: *peer, prefix, event: Event::Announce { next_hop, metric } });
-    }
-    c.end("the RIB entries")
-}
-
-/// RFC 6396 §4.4.2 and §4.4.3; AS numbers have `as_len` bytes.
-fn bgp4mp(mut c: Cursor<'_>, as_len: usize, time_us: u64, out: &mut Vec<Route>) -> Result<(), At> {
-    c.bytes(as_len * 2, "AS numbers")?;
-    c.u16("an interface index")?;
+/// The fraction of a time stamp in BGP4MP_ET (RFC 6396 §3).
+fn microseconds(c: &mut Cursor<'_>) -> Result<u64, At> {
     let at = c.offset();
-    let family = c.u16("an address family")?;
-    let Some(afi) = Afi::from_number(family) else {
-        let problem = Problem::Unexpected { expected: "address family 1 or 2", found: family.to_string() };
-        return Err(At::new(at, problem));
-    };
-    let peer = c.address(afi, "a peer's address")?;
-    c.address(afi, "a local address")?;
-    // Some collectors write an empty record when a session opens.
-    if c.is_empty() { Ok(()) } else { bgp::message(c, time_us, peer, out) }
+    let fraction = c.u32("the microseconds of a time stamp")?;
+    if fraction >= 1_000_000 {
+        let (what, limit) = ("microseconds of a time stamp", 999_999);
+        return Err(At::new(at, Problem::OverLimit { what, limit, found: u64::from(fraction) }));
+    }
+    Ok(u64::from(fraction))
 }

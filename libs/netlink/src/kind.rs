@@ -5,7 +5,7 @@ pub(crate) const NOOP: u16 = 1;
 /// An error or an acknowledgement.
 pub const ERROR: u16 = 2;
 /// The end of a dump.
-pub(crate) const DONE: u16 = 3;
+pub const DONE: u16 = 3;
 /// A link is there or changed.
 pub const NEW_LINK: u16 = 16;
 /// A link is gone.

@@ -9,7 +9,7 @@ pub mod flag {
     /// Requests an acknowledgement.
     pub const ACK: u16 = 4;
     /// The table changed during the dump, which may be incomplete (`NLM_F_DUMP_INTR`).
-    pub(crate) const DUMP_INTERRUPTED: u16 = 0x10;
+    pub const DUMP_INTERRUPTED: u16 = 0x10;
     /// Asks for all there is.
     pub(crate) const DUMP: u16 = 0x300;
     /// Takes the place of what is there.

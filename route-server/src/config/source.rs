@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use fibcast_daemon::config::{ConfigError, Loaded, Step};
-use fibcast_mrt::Reader;
+use fibcast_mrt::{BadRecords, Reader};
 use serde::Deserialize;
 
 use crate::filter::{Filter, FilterError, FilterKeys, LengthKeys};
@@ -45,6 +45,10 @@ pub struct SourceKeys {
     pub start_at: Option<f64>,
     /// `mrt`: only this BGP peer's routes.
     pub peer: Option<IpAddr>,
+    /// `mrt`: what to do with records that cannot be decoded: `"stop"` or `"skip"`; by default the table stops and updates skip.
+    bad_records: Option<BadRecordsKey>,
+    /// `mrt`: a table without routes is accepted.
+    allow_empty: Option<bool>,
     /// `fpm`: where zebra connects.
     listen: live::Listen,
     /// `fpm`: addresses beyond loopback that may connect.
@@ -67,6 +71,14 @@ pub struct SourceKeys {
     quiet_s: Option<u64>,
     /// `fpm`: how long the routes of a lost zebra stay, in seconds without it since its last complete table; 0: forever.
     hold_s: Option<u64>,
+}
+
+/// `bad_records`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BadRecordsKey {
+    Stop,
+    Skip,
 }
 
 /// `pace`.
@@ -143,6 +155,8 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
         ("pace", source.pace.is_some()),
         ("start_at", source.start_at.is_some()),
         ("peer", source.peer.is_some()),
+        ("bad_records", source.bad_records.is_some()),
+        ("allow_empty", source.allow_empty.is_some()),
     ];
     let is_live = matches!(kind, "fpm" | "netlink");
     let of_mrt = of_mrt.into_iter().filter(|(_, given)| *given && kind != "mrt").map(|(name, _)| name);
@@ -200,8 +214,20 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
             return error(name, "has no effect without `updates`".to_owned());
         }
     }
-    let updates = source.updates.clone();
-    let kind = Kind::Mrt(replay::MrtOptions { path, updates, pace, start_at_us, peer: source.peer, vrf });
+    let bad_records = source.bad_records.map(|key| match key {
+        BadRecordsKey::Stop => BadRecords::Stop,
+        BadRecordsKey::Skip => BadRecords::Skip,
+    });
+    let kind = Kind::Mrt(replay::MrtOptions {
+        path,
+        updates: source.updates.clone(),
+        pace,
+        start_at_us,
+        peer: source.peer,
+        bad_records,
+        allow_empty: source.allow_empty == Some(true),
+        vrf,
+    });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 

@@ -31,6 +31,8 @@ fn sources_get_their_options_and_distances() {
         pace: Pace::PerSecond(1000.0),
         start_at_us: Some(1_500_000),
         peer: None,
+        bad_records: None,
+        allow_empty: false,
         vrf: 0,
     });
     assert_eq!(config.sources[0].kind, expected);

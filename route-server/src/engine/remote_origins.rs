@@ -290,7 +290,7 @@ impl Engine {
         self.ask(id);
     }
 
-    fn ask(&mut self, id: OriginId) {
+    pub(super) fn ask(&mut self, id: OriginId) {
         let Some(remote) = self.remotes.get_mut(&id) else { return };
         let direct = self.peers.iter().position(|peer| peer.name.as_ref() == Some(&remote.server));
         remote.direct = direct;

@@ -33,7 +33,7 @@ impl Engine {
             state: match (source.end_of_table, source.finished, &source.error, &source.report) {
                 _ if source.gate.is_stopped() => "stopped",
                 (_, _, Some(_), _) => "failed",
-                (_, _, None, Some(report)) => report.state,
+                (_, _, None, Some(report)) if !report.state.is_empty() => report.state,
                 (false, ..) => "loading",
                 (true, false, ..) => "live",
                 (true, true, ..) => "finished",

@@ -233,3 +233,30 @@ fn a_server_is_ready_with_all_its_sources_and_peers_or_when_the_time_is_over() {
     net.run(60.0);
     assert!(net.nodes[0].engine().ready());
 }
+
+#[test]
+fn a_source_that_begins_anew_keeps_its_routes_until_its_table_ends_again() {
+    let mut net = Net::new(&[&[("bgp", 20)]], &[]);
+    for prefix in ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"] {
+        net.announce(0, 0, prefix, "192.0.2.1");
+    }
+    net.end_of_table(0);
+    let routes = |net: &Net| net.nodes[0].engine().table_status().ipv4_routes;
+    let status = |net: &Net| net.nodes[0].engine().source_status().remove(0);
+    net.run(1.0);
+    assert_eq!(routes(&net), 3);
+    net.restart_source(0, 0);
+    net.run(1.0);
+    assert_eq!((routes(&net), status(&net).state.as_str()), (3, "restarting"));
+    net.announce(0, 0, "10.1.0.0/16", "192.0.2.1");
+    net.withdraw(0, 0, "10.2.0.0/16");
+    net.run(1.0);
+    assert_eq!(routes(&net), 2, "what its new life says counts at once");
+    net.end_of_table(0);
+    net.run(1.0);
+    assert_eq!(routes(&net), 1, "10.0.0.0/8 was not told again");
+    // Its next session is an ordinary one.
+    net.end_of_table(0);
+    net.run(1.0);
+    assert_eq!(routes(&net), 1);
+}

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fibcast_daemon::threads;
 use fibcast_sync_proto::{GroupValue, HopValue};
 use ipnet::IpNet;
 
@@ -82,6 +83,7 @@ pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
     let mut lines: HashMap<IpNet, usize> = HashMap::new();
     let mut groups: HashMap<GroupValue, Arc<Group>> = HashMap::new();
     for (at, text) in text.lines().enumerate() {
+        threads::beat();
         let line = at + 1;
         let text = text.split('#').next().unwrap_or_default().trim();
         if text.is_empty() {

@@ -19,12 +19,19 @@ pub mod pace;
 pub mod replay;
 
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub use acknowledgement::{
     Acknowledgement, Acknowledgements, Acknowledger, InstalledRoute, acknowledgements,
 };
+use fibcast_daemon::threads::{self, Pulse, Task};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
+
+/// Pause before a source that panicked begins anew; doubles each time, since the same input may cause the same panic.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Its bound.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Kind of a source, with its options.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,30 +61,81 @@ impl Kind {
             Kind::Netlink(_) => "netlink",
         }
     }
+
+    /// Whether it follows a routing daemon, and does not read files.
+    fn is_live(&self) -> bool {
+        matches!(self, Kind::Fpm(_) | Kind::Netlink(_))
+    }
+
+    /// Reads the files of the source as a start does, and says what they hold, a line for each; nothing for a live source.
+    ///
+    /// # Errors
+    /// Why they cannot be used, with the file.
+    pub fn inspect(&self) -> Result<String, String> {
+        match self {
+            Kind::Static(options) => fixed::read(&options.path)
+                .map(|routes| format!("{}: {} routes", options.path.display(), routes.len()))
+                .map_err(|e| e.to_string()),
+            Kind::Mrt(options) => replay::inspect(options),
+            Kind::Fpm(_) | Kind::Netlink(_) => Ok(String::new()),
+        }
+    }
 }
 
-/// Opens a source, and spawns its thread.
+/// Opens the source of `origin`, and spawns its thread. A source of a routing daemon begins anew after a panic, with a new session; a file
+/// would be the same again, so its source fails.
 ///
 /// # Errors
 /// The system's error if a socket cannot be opened, as another program's on its address, or the thread cannot be created.
-pub fn start(kind: Kind, outlet: Outlet) -> std::io::Result<JoinHandle<()>> {
-    let opened = open(kind)?;
-    let name = format!("source {}", outlet.source());
-    std::thread::Builder::new().name(name).spawn(move || {
-        let outcome = match opened {
-            Opened::Static(options) => fixed::run(&options, &outlet),
-            Opened::Mrt(options) => replay::run(&options, &outlet),
-            Opened::Fpm(options, listener) => fpm::run(&options, listener, &outlet),
-            Opened::Netlink(options, sockets) => netlink::run(&options, sockets, &outlet),
-        };
-        let last = match outcome {
-            Ok(()) => Event::Finished,
-            Err(End::Stopped) => return,
-            Err(End::Failed(reason)) => Event::Failed(reason),
-        };
-        // Without the receiver there is nobody to report to.
-        let _ = outlet.send(last);
+pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<(JoinHandle<()>, Pulse)> {
+    let is_live = kind.is_live();
+    let mut opened = open(kind)?;
+    threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
+        let mut runs = 0;
+        supervise(is_live, &outlet, || {
+            runs += 1;
+            heartbeat.guard(|| opened.run(runs > 1, &outlet))
+        });
     })
+}
+
+/// Runs a source until it ends, and reports how.
+fn supervise(is_live: bool, outlet: &Outlet, mut run: impl FnMut() -> Result<Result<(), End>, String>) {
+    let mut pause = FIRST_PAUSE;
+    let last = loop {
+        match run() {
+            Ok(Ok(())) => break Event::Finished,
+            Ok(Err(End::Stopped)) => return,
+            Ok(Err(End::Failed(reason))) => break Event::Failed(reason),
+            Err(panic) if !is_live => {
+                break Event::Failed(format!("its thread panicked: {panic}"));
+            }
+            Err(panic) => {
+                if outlet.send(Event::Restarted(format!("its thread panicked: {panic}"))).is_err() {
+                    return;
+                }
+                if !wait(pause, outlet) {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    };
+    // Without the receiver there is nobody to report to.
+    let _ = outlet.send(last);
+}
+
+/// False: the source should end.
+fn wait(pause: Duration, outlet: &Outlet) -> bool {
+    let until = Instant::now() + pause;
+    while !outlet.stopped() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(100)));
+    }
+    false
 }
 
 /// A source with its sockets: what cannot be opened ends the start, and nothing that happens later ends the server.
@@ -85,7 +143,25 @@ enum Opened {
     Static(fixed::StaticOptions),
     Mrt(replay::MrtOptions),
     Fpm(fpm::FpmOptions, std::net::TcpListener),
-    Netlink(netlink::NetlinkOptions, netlink::Sockets),
+    /// The sockets of the first run.
+    Netlink(netlink::NetlinkOptions, Option<netlink::Sockets>),
+}
+
+impl Opened {
+    fn run(&mut self, begins_anew: bool, outlet: &Outlet) -> Result<(), End> {
+        let failed = |error: std::io::Error| End::Failed(error.to_string());
+        match self {
+            Opened::Static(options) => fixed::run(options, outlet),
+            Opened::Mrt(options) => replay::run(options, outlet),
+            Opened::Fpm(options, listener) => {
+                fpm::run(options, listener.try_clone().map_err(failed)?, begins_anew, outlet)
+            }
+            Opened::Netlink(options, sockets) => {
+                let sockets = sockets.take().map_or_else(netlink::Sockets::open, Ok).map_err(failed)?;
+                netlink::run(options, sockets, outlet)
+            }
+        }
+    }
 }
 
 fn open(kind: Kind) -> std::io::Result<Opened> {
@@ -96,7 +172,7 @@ fn open(kind: Kind) -> std::io::Result<Opened> {
             let listener = fpm::listen(&options)?;
             Opened::Fpm(options, listener)
         }
-        Kind::Netlink(options) => Opened::Netlink(options, netlink::Sockets::open()?),
+        Kind::Netlink(options) => Opened::Netlink(options, Some(netlink::Sockets::open()?)),
     })
 }
 
@@ -112,7 +188,7 @@ pub(crate) mod testing {
     pub(crate) fn events(kind: Kind) -> Vec<Event> {
         let (to, from) = crossbeam_channel::bounded(QUEUE);
         let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
-        let thread = start(kind, outlet).unwrap();
+        let (thread, _) = start("test", kind, outlet).unwrap();
         let events = from.iter().map(|m| m.event).collect();
         thread.join().unwrap();
         events
@@ -135,5 +211,35 @@ pub(crate) mod testing {
             }
         }
         routes.into_iter().map(|(prefix, path)| format!("{prefix} {path}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn supervised(is_live: bool, outcomes: Vec<Result<Result<(), End>, String>>) -> Vec<String> {
+        let (to, from) = crossbeam_channel::bounded(QUEUE);
+        let outlet = Outlet::new(0, to, Arc::new(|| ()), Arc::default());
+        let mut outcomes = outcomes.into_iter();
+        supervise(is_live, &outlet, || outcomes.next().unwrap());
+        drop(outlet);
+        from.iter().map(|message| format!("{:?}", message.event)).collect()
+    }
+
+    #[test]
+    fn a_live_source_begins_anew_after_a_panic() {
+        let events = supervised(true, vec![Err("index 9".into()), Ok(Ok(()))]);
+        assert_eq!(events, ["Restarted(\"its thread panicked: index 9\")", "Finished"]);
+        let events = supervised(true, vec![Err("index 9".into()), Ok(Err(End::Stopped))]);
+        assert_eq!(events, ["Restarted(\"its thread panicked: index 9\")"]);
+    }
+
+    #[test]
+    fn the_source_of_a_file_fails_by_a_panic() {
+        let events = supervised(false, vec![Err("index 9".into())]);
+        assert_eq!(events, ["Failed(\"its thread panicked: index 9\")"]);
     }
 }

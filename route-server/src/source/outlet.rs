@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{SendTimeoutError, Sender, TrySendError};
+use fibcast_daemon::threads;
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
@@ -11,6 +13,8 @@ use super::acknowledgement::Acknowledgements;
 
 /// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
 pub const BATCH: usize = 4096;
+/// Longest wait for room in the channel before the source is asked again whether it should end.
+const NAP: Duration = Duration::from_millis(500);
 /// Batches that wait in the channel before a source waits.
 pub const QUEUE: usize = 8;
 
@@ -53,16 +57,18 @@ pub enum Event {
     Quiet,
     /// It failed; its routes stay.
     Failed(String),
+    /// Its thread panicked, for this reason, and begins anew: it tells its whole table again.
+    Restarted(String),
     /// It has ended in order; its routes stay.
     Finished,
     /// How a live source is.
     Report(Report),
 }
 
-/// How a live source is.
+/// How a source is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// In a word.
+    /// In a word; empty for a source that is loading, live or finished as its events say.
     pub state: &'static str,
     /// Its sender's table is complete and followed.
     pub live: bool,
@@ -118,21 +124,23 @@ impl Outlet {
         self.acknowledgements.as_ref()
     }
 
-    /// Index of the source in the configuration.
-    pub(super) fn source(&self) -> usize {
-        self.source
-    }
-
     /// Sends an event, and waits while the channel is full.
     ///
     /// # Errors
     ///
     /// [`Stopped`] where the route server ends.
     pub fn send(&self, event: Event) -> Result<(), Stopped> {
-        if self.stopped() {
-            return Err(Stopped);
+        let mut message = Message { source: self.source, event };
+        loop {
+            if self.stopped() {
+                return Err(Stopped);
+            }
+            match self.to.send_timeout(message, NAP) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Timeout(back)) => message = back,
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Stopped),
+            }
         }
-        self.to.send(Message { source: self.source, event }).map_err(|_| Stopped)?;
         (self.wake)();
         Ok(())
     }
@@ -165,8 +173,9 @@ impl Outlet {
         if batch.is_empty() { Ok(()) } else { self.send(Event::Batch(std::mem::take(batch))) }
     }
 
-    /// Whether the source should end.
+    /// Whether the source should end. A source asks at least once a second, whatever it waits for, and this is its heartbeat.
     pub fn stopped(&self) -> bool {
+        threads::beat();
         self.stop.load(Ordering::Relaxed)
     }
 }

@@ -21,6 +21,9 @@ pub struct Sync {
     /// Interval of heartbeats; a server that misses three is considered lost.
     #[serde(default = "heartbeat_ms")]
     pub heartbeat_ms: u64,
+    /// A server that announces commits and brings no progress for this time in milliseconds is left for the next capable one.
+    #[serde(default = "progress_ms")]
+    pub progress_ms: u64,
     /// Failback time in seconds: how long the primary must have been capable before it is used again; 0 for never.
     #[serde(default = "failback_s")]
     pub failback_s: u64,
@@ -49,6 +52,10 @@ pub struct SyncServer {
 
 fn heartbeat_ms() -> u64 {
     300
+}
+
+fn progress_ms() -> u64 {
+    3_000
 }
 
 fn checkpoint_interval_s() -> u64 {
@@ -93,6 +100,9 @@ impl Sync {
         }
         if !(50..=10_000).contains(&self.heartbeat_ms) {
             return error("heartbeat_ms", format!("expected 50 to 10000, found {}", self.heartbeat_ms));
+        }
+        if !(500..=600_000).contains(&self.progress_ms) {
+            return error("progress_ms", format!("expected 500 to 600000, found {}", self.progress_ms));
         }
         if !(1..=86_400).contains(&self.checkpoint_interval_s) {
             let found = self.checkpoint_interval_s;

@@ -1,6 +1,5 @@
 //! The part of an agent's event loop that does not concern peers: sink, checkpoint, commands from other threads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -9,14 +8,17 @@ use fibcast_control::protocol::{Answer, RouteQuery};
 use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{GroupList, RouteList};
 use fibcast_daemon::process;
+use fibcast_daemon::threads::Heartbeat;
 use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
 use super::kv::{self, Watchers};
+use super::scrub::Scrub;
 use super::show;
 use crate::acknowledge;
 use crate::checkpoint::Checkpoint;
+use crate::digest_key::KeyFile;
 use crate::shell::{Host, ShellState};
 use crate::sink::Sink;
 
@@ -35,8 +37,11 @@ pub(super) struct AgentHost<'s> {
     sink: &'s mut dyn Sink,
     checkpoint: &'s mut Option<Checkpoint>,
     commands: Receiver<Command>,
-    beats: &'s AtomicU64,
+    heartbeat: &'s Heartbeat,
+    /// The digest keys, and the last version of them that was noticed.
+    digest_keys: (&'s KeyFile, &'s mut u64),
     watchers: Watchers,
+    scrub: Scrub,
 }
 
 impl<'s> AgentHost<'s> {
@@ -44,13 +49,30 @@ impl<'s> AgentHost<'s> {
         sink: &'s mut dyn Sink,
         checkpoint: &'s mut Option<Checkpoint>,
         commands: Receiver<Command>,
-        beats: &'s AtomicU64,
+        digest_keys: (&'s KeyFile, &'s mut u64),
+        heartbeat: &'s Heartbeat,
     ) -> Self {
-        Self { sink, checkpoint, commands, beats, watchers: Watchers::default() }
+        Self {
+            sink,
+            checkpoint,
+            commands,
+            digest_keys,
+            heartbeat,
+            watchers: Watchers::default(),
+            scrub: Scrub::default(),
+        }
+    }
+
+    /// Sets the time for comparing the sink with the whole table once; none: never.
+    pub fn scrub_every(&mut self, pass: Option<Duration>) {
+        self.scrub.every(pass.filter(|_| self.sink.can_compare()));
     }
 
     /// Passes to the sink what it has not accepted yet.
     fn deliver(&mut self, now: Duration, agent: &mut AgentCore) {
+        if self.sink.has_lost_table() {
+            agent.handle_lost_sink();
+        }
         while let Some(next) = agent.poll_sink(now) {
             if next.replaces {
                 self.sink.reset();
@@ -88,6 +110,18 @@ impl<'s> AgentHost<'s> {
         }
     }
 
+    /// Replaces the key of the table's digest when the file was reloaded with another one.
+    fn take_new_digest_keys(&mut self, node: &mut Node<AgentCore>) {
+        let (file, seen) = &mut self.digest_keys;
+        let Some(keys) = file.replaced(seen) else { return };
+        node.role_mut().rekey(keys.own(), super::epoch());
+        node.set_digest_keys(keys);
+        // The file is under the old key.
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint.abandon();
+        }
+    }
+
     /// All but the name and the time since the agent was spawned.
     fn status(&self, now: Duration, node: &Node<AgentCore>, state: &ShellState) -> Status {
         let agent = node.role();
@@ -116,12 +150,13 @@ impl Host<AgentCore> for AgentHost<'_> {
     }
 
     fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
-        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.heartbeat.beat();
         // Before the core advances, so that a report goes upstream in this turn.
         node.role_mut().handle_forwarding(self.sink.installed());
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }
+        self.take_new_digest_keys(node);
     }
 
     fn output(&mut self, now: Duration, node: &mut Node<AgentCore>) -> Option<Duration> {
@@ -133,7 +168,8 @@ impl Host<AgentCore> for AgentHost<'_> {
             agent.keep_deletions(checkpoint.pin());
         }
         let watched = self.watchers.turn(now, agent.table());
-        wake_at.into_iter().chain(watched).min()
+        let compared = self.scrub.turn(now, agent, self.sink);
+        wake_at.into_iter().chain(watched).chain(compared).min()
     }
 }
 

@@ -2,36 +2,39 @@
 //!
 //! Its rules are those of [`AgentCore`]. [`Agent::spawn`] runs it on a thread of its own, which is restarted if it panics. The table is kept if
 //! it is sound; if not, it begins empty and the sink is reset ([`Sink::reset`]). [`AgentHandle`] asks it from other threads. `config` is
-//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it.
+//! `[sync]`, `subset` its part, `host` what the event loop does beside the core, `show` and `kv` how operators see it, `scrub` the comparison of the sink with the table.
 
 pub mod config;
 mod host;
 pub mod kv;
+mod scrub;
 pub mod show;
 mod subset;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
-use fibcast_sync_proto::Table;
+use fibcast_daemon::budgets::Budgets;
+use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 use fibcast_sync_proto::acknowledge::Policy;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::Node;
+use fibcast_sync_proto::{DigestKeys, Table};
 
+use crate::digest_key::KeyFile;
 use crate::shell::tls::Security;
-use crate::shell::{Limits, Shell, ShellError, ShellWaker};
-pub use crate::sink::{NoSink, Sink, SinkError};
+use crate::shell::{Limits, Shell, ShellError, ShellWaker, session_limits};
+pub use crate::sink::{NoSink, Sink, SinkError, TablePart};
 use config::Sync;
 use host::{AgentHost, Command};
 
@@ -53,10 +56,16 @@ pub struct AgentConfig {
     pub sync: Sync,
     /// Certificates and allow lists; none for plain TCP.
     pub security: Option<Arc<Security>>,
-    /// Limits on what peers may consume.
+    /// Keys of the table's digest.
+    pub digest_keys: KeyFile,
+    /// Time for comparing the sink with the whole table once; none: never.
+    pub scrub: Option<Duration>,
+    /// Limits on connections.
     pub limits: Limits,
     /// The clients downstream that must have installed what it reports upstream; none: its sink alone decides.
     pub acknowledge: Option<Policy>,
+    /// Limits on memory.
+    pub budgets: Budgets,
 }
 
 /// Constructor of agents.
@@ -70,6 +79,8 @@ pub struct AgentHandle {
     started: Instant,
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
+    pulse: Pulse,
+    digest_keys: KeyFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,8 +92,6 @@ struct Shared {
     /// The agent was abandoned: nobody waits for its thread any more.
     abandoned: AtomicBool,
     panics: AtomicU64,
-    /// Turns of the event loop.
-    beats: AtomicU64,
     /// Duplicate handles to the listeners, to close them while the loop is stalled.
     listeners: Mutex<Vec<OwnedFd>>,
     /// Handle to the current event loop.
@@ -123,21 +132,27 @@ impl Agent {
             halt: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             panics: AtomicU64::new(0),
-            beats: AtomicU64::new(0),
             listeners: Mutex::new(Vec::new()),
             door: Mutex::new(None),
             bound: Mutex::new(Vec::new()),
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
-        let thread = std::thread::Builder::new()
-            .name("agent".into())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || supervise(config, sink, shell, commands, &shared)
-            })
-            .map_err(ShellError::Poll)?;
-        Ok(AgentHandle { name, started: Instant::now(), shared, security, thread: Some(thread) })
+        let digest_keys = config.digest_keys.clone();
+        let (thread, pulse) = threads::spawn(Task::essential("agent"), {
+            let shared = Arc::clone(&shared);
+            move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
+        })
+        .map_err(ShellError::Poll)?;
+        Ok(AgentHandle {
+            name,
+            started: Instant::now(),
+            shared,
+            security,
+            pulse,
+            digest_keys,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -156,7 +171,7 @@ fn open(config: &AgentConfig, shared: &Shared) -> Result<(Shell, Receiver<Comman
 }
 
 /// Parameters of the core from the configuration.
-fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
+fn core_config(config: &AgentConfig, keys: &DigestKeys) -> fibcast_sync_proto::agent::AgentConfig {
     let servers = config.sync.ordered();
     let roles = servers.iter().map(|s| match s.role {
         fibcast_control::status::Role::Primary => Role::Primary,
@@ -164,8 +179,11 @@ fn core_config(config: &AgentConfig) -> fibcast_sync_proto::agent::AgentConfig {
     });
     let mut client = ClientConfig::new(&config.name, TABLE, roles.collect());
     client.heartbeat = Duration::from_millis(config.sync.heartbeat_ms);
+    client.progress = Duration::from_millis(config.sync.progress_ms);
+    client.pending = config.budgets.pending_bytes;
     client.failback = config.sync.failback();
     client.subset = config.sync.subset.clone();
+    client.digest_key = keys.own().id();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
     fibcast_sync_proto::agent::AgentConfig { client, serves, expire, acknowledge: config.acknowledge.clone() }
 }
@@ -177,13 +195,18 @@ fn supervise(
     shell: Shell,
     commands: Receiver<Command>,
     shared: &Shared,
+    heartbeat: &Heartbeat,
 ) {
     let mut next = Some((shell, commands));
     let mut checkpoint = config.sync.checkpoint(TABLE);
-    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch()));
-    let table = loaded.unwrap_or_else(|| Table::new(epoch()));
-    let mut core = AgentCore::new(core_config(&config), table);
+    let mut seen = 0;
+    let _ = config.digest_keys.replaced(&mut seen);
+    let keys = config.digest_keys.keys();
+    let loaded = checkpoint.as_mut().and_then(|c| c.load(epoch(), &keys));
+    let table = loaded.unwrap_or_else(|| Table::new(epoch()).with_digest_key(keys.own()));
+    let mut core = AgentCore::new(core_config(&config, &keys), table);
     while !shared.stop.load(Ordering::Acquire) {
+        heartbeat.beat();
         let (mut shell, commands) = match next.take().map_or_else(|| open(&config, shared), Ok) {
             Ok(opened) => opened,
             Err(e) => {
@@ -197,16 +220,21 @@ fn supervise(
             break;
         }
         let upstream = core.config().upstream();
-        let mut node = Node::new(&config.name, shell.now(), core, [upstream]);
+        let mut node = Node::new(&config.name, shell.now(), core, [upstream])
+            .with_limits(session_limits(&config.budgets))
+            .with_pending(config.budgets.pending_bytes)
+            .with_digest_keys(config.digest_keys.keys());
         let waker = shell.waker();
         sink.on_installed(Arc::new(move || waker.wake()));
-        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, &shared.beats);
-        match catch_unwind(AssertUnwindSafe(|| shell.run(&mut node, &mut host, &shared.halt))) {
+        let keys = (&config.digest_keys, &mut seen);
+        let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, keys, heartbeat);
+        host.scrub_every(config.scrub);
+        match heartbeat.guard(|| shell.run(&mut node, &mut host, &shared.halt)) {
             Ok(Ok(())) => {}
             Ok(Err(e)) => tracing::error!("agent: {e}; restarting"),
             Err(_) => {
                 shared.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("agent panicked (see above); restarting");
+                tracing::error!("agent: restarting");
             }
         }
         drop(host);
@@ -243,15 +271,16 @@ impl AgentHandle {
         self.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Turns of the agent's event loop so far: at least one per second, unless it is stalled.
-    pub fn beats(&self) -> u64 {
-        self.shared.beats.load(Ordering::Relaxed)
+    /// Heartbeat of the agent's thread.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Abandons an agent whose thread is stalled: closes its listeners without waiting for the thread. If the thread ever resumes, it ends;
     /// until then its sink may still be called.
     pub fn abandon(&self) {
         self.shared.abandoned.store(true, Ordering::Release);
+        self.pulse.retire();
         self.ask_to_end();
         for listener in self.shared.listeners().drain(..) {
             // Closing this handle alone would leave the address in use.
@@ -267,6 +296,11 @@ impl AgentHandle {
         self.ask(Command::Resync)
     }
 
+    /// Reads the file of digest keys again, if there is one.
+    pub fn reload_digest_keys(&self) {
+        self.digest_keys.reload();
+    }
+
     /// A status of kind `agent`; a dataplane adds its own part.
     ///
     /// # Errors
@@ -274,7 +308,8 @@ impl AgentHandle {
     pub fn status(&self) -> Result<Status, String> {
         let status = self.ask(Command::Status)?;
         let uptime_ms = self.started.elapsed().as_millis() as u64;
-        Ok(Status { name: self.name.clone(), uptime_ms, ..status })
+        let certificates = self.security.as_ref().map(|security| security.certificates()).unwrap_or_default();
+        Ok(Status { name: self.name.clone(), uptime_ms, certificates, ..status })
     }
 
     /// Forwarding routes, up to `limit`.
@@ -303,9 +338,12 @@ impl AgentHandle {
             }
             Request::Reload => {
                 if let Some(security) = &self.security {
-                    security.reload();
+                    security.reload()?;
                 }
-                Ok(Answer::Done("reloading the certificates; other changes need a restart".into()))
+                self.reload_digest_keys();
+                Ok(Answer::Done(
+                    "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
+                ))
             }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {
@@ -338,9 +376,12 @@ impl AgentHandle {
         let gone = || "the agent is restarting".to_owned();
         let door = self.shared.door().clone().ok_or_else(gone)?;
         let (sender, receiver) = bounded(1);
-        door.commands.send_timeout(command(sender), ANSWER).map_err(|_| gone())?;
+        door.commands.try_send(command(sender)).map_err(|error| match error {
+            TrySendError::Full(_) => "the agent has too many questions to answer; try again".to_owned(),
+            TrySendError::Disconnected(_) => gone(),
+        })?;
         door.waker.wake();
-        receiver.recv_timeout(ANSWER).map_err(|_| "the agent did not answer within 5 s".to_owned())
+        self.pulse.answer(ANSWER, &receiver)
     }
 
     /// Stops the agent and waits for its thread.

@@ -41,6 +41,14 @@ pub(super) fn sync_status<R: NodeRole>(node: &Node<R>, client: ClientId, state: 
         }
         _ => 0,
     };
+    let stalled = active.filter(|_| machine.is_stalled()).map(|id| {
+        let announced = links.get(id).and_then(|link| link.announced);
+        let behind = match lag(id, announced) {
+            0 => "a table".to_owned(),
+            n => format!("{n} commits"),
+        };
+        format!("{} announces {behind} and sends none", connections.address(id))
+    });
     SyncStatus {
         active: active.and_then(|id| links.get(id)).map(|l| role(l.role)),
         servers: links
@@ -68,6 +76,8 @@ pub(super) fn sync_status<R: NodeRole>(node: &Node<R>, client: ClientId, state: 
         routes_applied: counters.routes_applied,
         routes_passed_on: node.server().routes_passed_on(),
         digest_mismatches: counters.digest_mismatches,
+        stalled,
+        stalls: counters.stalls,
         checkpoint: None,
     }
 }
@@ -103,7 +113,12 @@ pub fn clients<R: NodeRole>(now: Duration, node: &Node<R>, state: &ShellState) -
 /// Refused connections.
 pub fn refused(state: &ShellState) -> Refused {
     let r = state.refusals;
-    Refused { turned_away: r.turned_away, handshake: r.handshake, not_allowed: r.not_allowed }
+    Refused {
+        turned_away: r.turned_away,
+        handshake: r.handshake,
+        not_allowed: r.not_allowed,
+        over_budget: state.over_budget,
+    }
 }
 
 fn role(role: frame::Role) -> status::Role {

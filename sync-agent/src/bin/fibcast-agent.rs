@@ -8,8 +8,10 @@ use clap::Parser;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::threads::Monitor;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -34,23 +36,33 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = fibcast_daemon::config::load::<AgentFile>(&arguments.config)?;
     AgentFile::check(&loaded)?;
     if arguments.check_config {
-        return Ok(());
+        let file = &loaded.value;
+        return Ok(Security::check_expiry(&file.tls, &file.node.name, &loaded)?);
     }
+    let path = arguments.config.clone();
+    let reread = move || {
+        let loaded = fibcast_daemon::config::load::<AgentFile>(&path).map_err(|e| e.to_string())?;
+        AgentFile::check(&loaded).map_err(|e| e.to_string())?;
+        Ok(loaded.value.tls)
+    };
     fibcast_daemon::log::start();
     let file = loaded.value;
     fibcast_daemon::files::raise_limit();
     let config = AgentConfig {
-        security: Security::open(&file.tls, &file.node.name)?,
+        security: Security::open(&file.tls, &file.node.name, reread)?,
+        digest_keys: KeyFile::open(&file.node, &file.tls)?,
+        scrub: file.scrub.pass(),
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
         sync: file.sync,
         limits: file.limits,
         acknowledge: file.acknowledge.map(|acknowledge| acknowledge.policy()),
+        budgets: file.node.limits,
     };
     let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {
         None => (Box::new(NoSink), None),
         Some(kernel) => {
-            let sink = KernelSink::start(kernel)
+            let sink = KernelSink::start(kernel, file.scrub.pass())
                 .map_err(|error| Failure::work(format!("kernel table {}: {error}", kernel.table)))?;
             let view = sink.view();
             (Box::new(sink), Some(view))
@@ -68,6 +80,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     };
     let _operators = Operators::open(&file.node, handler).map_err(|(_, error)| Failure::work(error))?;
+    let _monitor = Monitor::start(file.node.stall_exit()).map_err(Failure::work)?;
     tracing::info!("{}: agent runs", file.node.name);
     fibcast_daemon::signals::wait().map_err(Failure::work)?;
     tracing::info!("{}: stops", file.node.name);

@@ -5,10 +5,12 @@
 //! | 8 | `FIBCKPT` and a line feed |
 //! | 4 | version, network order |
 //! | 1 + n | length and name of the table |
+//! | 8 | name of the digest key |
 //! | … | frames of the sync protocol: Hello, Begin (snapshot), Records …, Commit |
 //! | 16 | SipHash-1-3, 128 bits, of everything before |
 //!
-//! The Commit contains the root digest, so the table is verified twice: as bytes and as records.
+//! The Commit contains the root digest, so the table is verified twice: as bytes and as records. A file under another key that the node
+//! accepts is used; its table goes over to the node's own key.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,12 +19,12 @@ use std::path::{Path, PathBuf};
 use fibcast_sync_proto::codec::Decoder;
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode};
 use fibcast_sync_proto::wire::ProtocolError;
-use fibcast_sync_proto::{ChangeRef, Table, TableError};
+use fibcast_sync_proto::{ChangeRef, DigestKeys, KeyId, Table, TableError};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 const MAGIC: [u8; 8] = *b"FIBCKPT\n";
 /// Version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of the checksum.
 pub(super) const SUM: usize = 16;
 /// Largest file that is read; a full Internet table takes some 5 MB.
@@ -50,12 +52,13 @@ pub enum CheckpointError {
 }
 
 /// The start of the file for this table.
-pub(super) fn head(table: &str) -> Vec<u8> {
+pub(super) fn head(table: &str, digest_key: KeyId) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_be_bytes());
     let name = table.as_bytes().get(..255).unwrap_or(table.as_bytes());
     bytes.push(name.len() as u8);
     bytes.extend(name);
+    bytes.extend(digest_key.0.to_be_bytes());
     preface(&mut bytes);
     bytes
 }
@@ -74,8 +77,13 @@ pub(super) fn sum() -> SipHasher13 {
 /// Loads a checkpoint. None if there is none.
 ///
 /// # Errors
-/// [`CheckpointError`] if the file cannot be read, is damaged, or belongs to another table or version.
-pub fn load(path: &Path, table: &str, epoch: u64) -> Result<Option<Table>, CheckpointError> {
+/// [`CheckpointError`] if the file cannot be read, is damaged, or belongs to another table, version or digest key.
+pub fn load(
+    path: &Path,
+    table: &str,
+    epoch: u64,
+    keys: &DigestKeys,
+) -> Result<Option<Table>, CheckpointError> {
     let unreadable = |source| CheckpointError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -84,10 +92,10 @@ pub fn load(path: &Path, table: &str, epoch: u64) -> Result<Option<Table>, Check
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let refused = |reason| CheckpointError::Refused { path: path.to_owned(), reason };
-    parse(&bytes, table, epoch).map(Some).map_err(refused)
+    parse(&bytes, table, epoch, keys).map(Some).map_err(refused)
 }
 
-fn parse(bytes: &[u8], table: &str, epoch: u64) -> Result<Table, String> {
+fn parse(bytes: &[u8], table: &str, epoch: u64, keys: &DigestKeys) -> Result<Table, String> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(format!("expected at most {MAX_FILE} bytes, found more"));
     }
@@ -121,12 +129,20 @@ fn parse(bytes: &[u8], table: &str, epoch: u64) -> Result<Table, String> {
         let found = String::from_utf8_lossy(name);
         return Err(format!("expected the table {table:?}, found the table {found:?}"));
     }
-    build(frames, epoch)
+    let (id, frames) = frames.split_first_chunk().ok_or("truncated: expected the name of a digest key")?;
+    let id = KeyId(u64::from_be_bytes(*id));
+    let key = keys
+        .find(id)
+        .ok_or_else(|| format!("expected a file under digest key {keys}, found one under {id}"))?;
+    let mut table = build(frames, Table::new(epoch).with_digest_key(key))?;
+    if key != keys.own() {
+        table.rekey(keys.own(), epoch);
+    }
+    Ok(table)
 }
 
-fn build(mut frames: &[u8], epoch: u64) -> Result<Table, String> {
+fn build(mut frames: &[u8], mut table: Table) -> Result<Table, String> {
     let (mut inbox, mut decoder) = (Inbox::default(), Decoder::new());
-    let mut table = Table::new(epoch);
     loop {
         while let Some(frame) = inbox.next().map_err(|e| e.to_string())? {
             match frame {

@@ -13,10 +13,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use fibcast_control::status::CheckpointStatus;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::Frame;
-use fibcast_sync_proto::{ChangeRef, Key, Label, Table, Value};
+use fibcast_sync_proto::{ChangeRef, DigestKeys, Key, Label, Table, Value};
 
 pub use format::{CheckpointError, load};
 use writer::{Part, Piece, Writer};
@@ -27,6 +28,8 @@ const PIECE: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Pause before a file that could not be written is written again, unless the interval is shorter.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long the start of the program waits for the file, which is read at hundreds of MB/s from any disk that works.
+const LOAD: Duration = Duration::from_secs(5);
 /// How long the end of the program waits for the last checkpoint.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -84,9 +87,9 @@ impl Checkpoint {
     }
 
     /// The table of the last run; none if there is no usable checkpoint (the log says why).
-    pub fn load(&mut self, epoch: u64) -> Option<Table> {
+    pub fn load(&mut self, epoch: u64, keys: &DigestKeys) -> Option<Table> {
         let begin = Instant::now();
-        match load(&self.path, &self.table, epoch) {
+        match self.load_in_time(epoch, keys) {
             Ok(Some(table)) => {
                 tracing::info!(
                     "checkpoint {}: {} records, read in {} ms; the server will be asked for the difference",
@@ -103,11 +106,26 @@ impl Checkpoint {
                 None
             }
             Err(error) => {
-                tracing::error!("checkpoint {error}; starting with an empty table");
-                self.refused = Some(error.to_string());
+                tracing::error!("checkpoint {error}; starting with an empty table, which a server fills");
+                self.refused = Some(error);
                 None
             }
         }
+    }
+
+    /// Reads on a thread of its own: a disk that hangs must not keep the node from asking its servers.
+    fn load_in_time(&self, epoch: u64, keys: &DigestKeys) -> Result<Option<Table>, String> {
+        let (path, table, keys) = (self.path.clone(), self.table.clone(), keys.clone());
+        let (done, loaded) = bounded(1);
+        let read = move || {
+            let _ = done.send(load(&path, &table, epoch, &keys).map_err(|error| error.to_string()));
+        };
+        let no_thread = |error| format!("{}: no thread to read it: {error}", self.path.display());
+        std::thread::Builder::new().name("checkpoint-load".into()).spawn(read).map_err(no_thread)?;
+        loaded.recv_timeout(LOAD).unwrap_or_else(|_| {
+            let waited = LOAD.as_secs();
+            Err(format!("{}: not read within {waited} s, the disk does not answer", self.path.display()))
+        })
     }
 
     /// Starts a due checkpoint, or continues one. Returns the time of the next call.
@@ -192,7 +210,8 @@ impl Checkpoint {
         let (path, name) = (&self.path, &self.table);
         self.writer.get_or_insert_with(|| Writer::start(path.clone()));
         self.file += 1;
-        let first = Piece { file: self.file, part: Part::Begin, bytes: format::head(name) };
+        let first =
+            Piece { file: self.file, part: Part::Begin, bytes: format::head(name, table.digest_key().id()) };
         self.serial = table.serial();
         self.job = Some(Job {
             after: None,

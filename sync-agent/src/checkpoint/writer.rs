@@ -12,11 +12,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use fibcast_daemon::threads::{self, Heartbeat, Task};
+
 use super::RETRY;
 use super::format::sum;
 
 /// Pieces that can wait for the disk.
 const QUEUE: usize = 8;
+/// Longest wait for a piece.
+const NAP: Duration = Duration::from_secs(1);
+/// A disk that takes longer than this for a piece, or for all that it has cached, hangs.
+const SLOW: Duration = Duration::from_secs(30);
 /// How long the end of the program waits for the disk.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
@@ -69,11 +75,11 @@ impl Writer {
         let abandoned = Arc::new(AtomicU64::new(0));
         let (alive, ended) = bounded(0);
         let (results, discard) = (Arc::clone(&outcome), Arc::clone(&abandoned));
-        let write = move || {
-            run(&path, &from, &results, &discard);
+        let write = move |heartbeat: &Heartbeat| {
+            run(&path, &from, &results, &discard, heartbeat);
             drop(alive);
         };
-        if let Err(error) = std::thread::Builder::new().name("checkpoint".into()).spawn(write) {
+        if let Err(error) = threads::spawn(Task::auxiliary("checkpoint").limit(SLOW), write) {
             tracing::error!("checkpoint: no thread: {error}");
         }
         Self { to: Some(to), ended, abandoned, outcome }
@@ -142,7 +148,13 @@ impl Draft {
     }
 }
 
-fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>, abandoned: &AtomicU64) {
+fn run(
+    path: &Path,
+    from: &Receiver<Piece>,
+    outcome: &Mutex<Outcome>,
+    abandoned: &AtomicU64,
+    heartbeat: &Heartbeat,
+) {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let draft_path = PathBuf::from(name);
@@ -156,7 +168,13 @@ fn run(path: &Path, from: &Receiver<Piece>, outcome: &Mutex<Outcome>, abandoned:
         outcome.error = Some(text);
         outcome.failures += 1;
     };
-    for Piece { file, part, bytes } in from {
+    loop {
+        heartbeat.beat();
+        let Piece { file, part, bytes } = match from.recv_timeout(NAP) {
+            Ok(piece) => piece,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         if file <= abandoned.load(Ordering::Relaxed) {
             draft = None;
             continue;

@@ -20,6 +20,9 @@ pub struct Kernel {
     /// Metric of the routes in the kernel.
     #[serde(default = "metric")]
     pub metric: u32,
+    /// Routes that the kernel refuses are no fault: `/healthz` ignores them.
+    #[serde(default)]
+    pub accept_refused: bool,
 }
 
 fn metric() -> u32 {

@@ -7,23 +7,36 @@
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
 //! cannot be reached yet). What a former life left behind stays until the first table is there, and is swept then. When links or
-//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended.
+//! addresses change, the kernel may have dropped routes without a word, so the table is read and mended; `scrub` does so slowly at all times.
+//!
+//! A thread that panics begins anew: it reads the kernel's table, and the agent gives it the whole table again, of which the difference is
+//! written.
 
 mod config;
 mod route;
+mod scrub;
 mod table;
 mod worker;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use fibcast_control::status::KernelStatus;
+use fibcast_daemon::threads::{self, Heartbeat, Task};
 use fibcast_sync_proto::{Batch, Change, ChangeRef};
 
 pub use config::Kernel;
 
 use crate::sink::{Installed, Progress, Sink, SinkError, Wake};
+
+/// Pause before a thread that panicked begins anew.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the end of the agent waits for the thread.
+const END: Duration = Duration::from_secs(5);
 
 /// Commands for the thread.
 enum Work {
@@ -37,42 +50,116 @@ enum Work {
 #[derive(Debug)]
 pub struct KernelSink {
     to: Sender<Work>,
-    status: Arc<Mutex<KernelStatus>>,
+    status: Shared,
     /// The next batch replaces everything.
     replaces: bool,
     installed: Installed,
+    /// The thread began anew, and the agent does not know yet.
+    lost: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread shows of itself.
+#[derive(Debug, Clone, Default)]
+struct Shared(Arc<Mutex<Shown>>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    known: KernelStatus,
+    /// Since when a batch is being written.
+    busy_since: Option<Instant>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    fn status(&self) -> KernelStatus {
+        let busy_ms = self.busy_since.map_or(0, |since| since.elapsed().as_millis() as u64);
+        KernelStatus { busy: self.busy_since.is_some(), busy_ms, ..self.known.clone() }
+    }
+}
+
+/// Runs the worker, and another one after a panic.
+fn supervise(
+    first: worker::Worker,
+    open: impl Fn() -> std::io::Result<worker::Worker>,
+    status: &Shared,
+    from: &Receiver<Work>,
+    lost: &AtomicBool,
+    heartbeat: &Heartbeat,
+) {
+    let mut next = Ok(first);
+    loop {
+        match next {
+            Ok(worker) => {
+                if heartbeat.guard(|| worker.run(from, heartbeat)).is_ok() {
+                    return;
+                }
+            }
+            Err(error) => {
+                let table = status.lock().known.table;
+                tracing::error!("kernel table {table}: {error}; retrying");
+            }
+        }
+        let until = Instant::now() + AGAIN;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            heartbeat.beat();
+            // Changes are taken and dropped: the next batch holds the whole table.
+            match from.recv_timeout(left) {
+                Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Work::Changes { .. }) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        heartbeat.beat();
+        next = open();
+        if next.is_ok() {
+            // Before the sink accepts a batch again: that one must hold the whole table.
+            lost.store(true, Ordering::Release);
+            status.lock().busy_since = None;
+        }
+    }
 }
 
 /// Access to the sink's status from any thread.
 #[derive(Debug, Clone)]
-pub struct KernelView(Arc<Mutex<KernelStatus>>);
+pub struct KernelView(Shared);
 
 impl KernelView {
     /// Current status.
     pub fn status(&self) -> KernelStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().status()
     }
 }
 
 impl KernelSink {
-    /// Opens the socket, finds routes of an earlier run, and starts the thread.
+    /// Opens the socket, finds routes of an earlier run, and starts the thread. The kernel's table is compared with the wanted one every
+    /// `scrub`; none: never.
     ///
     /// # Errors
     /// The system's error.
-    pub fn start(config: &Kernel) -> std::io::Result<Self> {
-        let status = Arc::new(Mutex::new(KernelStatus { table: config.table, ..KernelStatus::default() }));
+    pub fn start(config: &Kernel, scrub: Option<Duration>) -> std::io::Result<Self> {
+        let status = Shared::default();
+        (status.lock().known.table, status.lock().known.refusals_accepted) =
+            (config.table, config.accept_refused);
         let progress = Progress::default();
-        let worker = worker::Worker::open(config, status.clone(), progress.clone())?;
+        let open = {
+            let (config, status, progress) = (config.clone(), status.clone(), progress.clone());
+            move || worker::Worker::open(&config, scrub, status.clone(), progress.clone())
+        };
+        let worker = open()?;
         // No queue: a batch is accepted when the previous one is done.
         let (to, from) = bounded(0);
-        let thread = std::thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&from))?;
+        let lost = Arc::new(AtomicBool::new(false));
+        let (thread, _) = threads::spawn(Task::essential("kernel"), {
+            let (status, lost) = (status.clone(), lost.clone());
+            move |heartbeat| supervise(worker, open, &status, &from, &lost, heartbeat)
+        })?;
         let installed = Installed::new(progress);
-        Ok(Self { to, status, replaces: true, installed, thread: Some(thread) })
-    }
-
-    fn set_busy(&self, busy: bool) {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).busy = busy;
+        Ok(Self { to, status, replaces: true, installed, lost, thread: Some(thread) })
     }
 
     /// For status and metrics.
@@ -83,7 +170,7 @@ impl KernelSink {
 
 impl Sink for KernelSink {
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        if self.status.lock().unwrap_or_else(PoisonError::into_inner).busy {
+        if self.status.lock().busy_since.is_some() {
             return Err(SinkError::Busy);
         }
         let wanted =
@@ -91,7 +178,7 @@ impl Sink for KernelSink {
         let (changes, serial) = (batch.changes().filter(wanted).map(Change::from).collect(), batch.serial());
         let batch = self.installed.begin();
         // Before the thread can report completion.
-        self.set_busy(true);
+        self.status.lock().busy_since = Some(Instant::now());
         match self.to.try_send(Work::Changes { changes, replaces: self.replaces, batch }) {
             Ok(()) => {
                 self.installed.accepted(batch, serial);
@@ -99,7 +186,7 @@ impl Sink for KernelSink {
                 Ok(())
             }
             Err(error) => {
-                self.set_busy(false);
+                self.status.lock().busy_since = None;
                 Err(match error {
                     TrySendError::Full(_) => SinkError::Busy,
                     TrySendError::Disconnected(_) => {
@@ -122,13 +209,18 @@ impl Sink for KernelSink {
     fn on_installed(&mut self, wake: Wake) {
         self.installed.on_change(wake);
     }
+
+    fn has_lost_table(&mut self) -> bool {
+        self.lost.swap(false, Ordering::AcqRel)
+    }
 }
 
 impl Drop for KernelSink {
     fn drop(&mut self) {
-        let _ = self.to.send(Work::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // A thread that is stalled must not keep the agent from ending.
+        match (self.to.send_timeout(Work::End, END), self.thread.take()) {
+            (Ok(()) | Err(SendTimeoutError::Disconnected(_)), Some(thread)) => _ = thread.join(),
+            _ => tracing::error!("the kernel's thread does not end; not waiting for it"),
         }
     }
 }

@@ -25,6 +25,12 @@ enum Has {
 struct Entry {
     want: Option<Label>,
     has: Has,
+    /// The scrubber's pass that found it in the kernel.
+    seen: u32,
+}
+
+impl Entry {
+    const NONE: Self = Self { want: None, has: Has::Nothing, seen: 0 };
 }
 
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub(super) struct Table {
 impl Table {
     /// One of our routes was found in the kernel.
     pub fn found(&mut self, key: RouteKey) {
-        self.routes.entry(key).or_insert(Entry { want: None, has: Has::Nothing }).has = Has::Something;
+        self.routes.entry(key).or_insert(Entry::NONE).has = Has::Something;
     }
 
     /// Applies changes; returns the routes that may need a step.
@@ -88,8 +94,7 @@ impl Table {
                     self.groups.remove(&label);
                 }
                 Change::Put(Key::Route { vrf, prefix }, Value::Route(label)) => {
-                    let entry =
-                        self.routes.entry((vrf, prefix)).or_insert(Entry { want: None, has: Has::Nothing });
+                    let entry = self.routes.entry((vrf, prefix)).or_insert(Entry::NONE);
                     entry.want = Some(label);
                     keys.insert((vrf, prefix));
                 }
@@ -195,6 +200,29 @@ impl Table {
             wrong.insert(key);
         }
         wrong
+    }
+
+    /// The scrubber found one of our routes in the kernel; false if it is not as it was written. One that a step is due for is known to be
+    /// wrong, and right here.
+    pub fn see(&mut self, key: &RouteKey, found: &Lead, pass: u32) -> bool {
+        let Some(entry) = self.routes.get_mut(key) else { return false };
+        entry.seen = pass;
+        let Has::Label(label, version) = entry.has else { return true };
+        self.groups
+            .get(&label)
+            .filter(|group| group.version == version)
+            .is_none_or(|group| group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found)))
+    }
+
+    /// Routes that were written and that the scrubber did not find in this pass.
+    pub fn unseen(&self, pass: u32) -> Vec<RouteKey> {
+        let missing = |entry: &Entry| matches!(entry.has, Has::Label(..)) && entry.seen != pass;
+        self.routes.iter().filter(|(_, entry)| missing(entry)).map(|(key, _)| *key).collect()
+    }
+
+    /// What a route is to lead to.
+    pub fn wanted(&self, key: &RouteKey) -> Option<&Lead> {
+        self.groups.get(&self.routes.get(key)?.want?)?.lead.as_ref().ok()
     }
 
     /// Number of routes that the kernel has as wanted.

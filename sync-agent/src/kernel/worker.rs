@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fibcast_control::status::KernelStatus;
+use fibcast_daemon::threads::{self, Heartbeat};
 use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer, flag, group, kind};
 use fibcast_sync_proto::{Change, Key};
 
 use super::route::{self, Lead};
+use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
-use super::{Kernel, Work};
+use super::{Kernel, Shared, Work};
 use crate::sink::Progress;
 
 /// Receive buffer for acknowledgements and notifications.
@@ -26,6 +27,8 @@ const MESSAGES: usize = 512;
 const NAP: Duration = Duration::from_millis(100);
 /// Longest wait for an acknowledgement.
 const ACK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest part of it without a heartbeat.
+const ACK_NAP: Duration = Duration::from_millis(500);
 /// Refused routes are retried after this time, which doubles up to the longest.
 const RETRY: Duration = Duration::from_secs(1);
 /// See [`RETRY`].
@@ -49,7 +52,8 @@ pub(super) struct Worker {
     retry_at: Option<Instant>,
     retry: Duration,
     audit_at: Option<Instant>,
-    status: Arc<Mutex<KernelStatus>>,
+    scrub: Scrub,
+    status: Shared,
     /// Number of the last batch, and where it is reported once the kernel has taken all of it.
     last_batch: u64,
     progress: Progress,
@@ -65,7 +69,8 @@ fn interface(name: &str) -> Option<u32> {
 impl Worker {
     pub fn open(
         config: &Kernel,
-        status: Arc<Mutex<KernelStatus>>,
+        scrub: Option<Duration>,
+        status: Shared,
         progress: Progress,
     ) -> std::io::Result<Self> {
         let monitor = Socket::open(ROOM)?;
@@ -84,6 +89,7 @@ impl Worker {
             retry_at: None,
             retry: RETRY,
             audit_at: None,
+            scrub: Scrub::new(scrub),
             status,
             last_batch: 0,
             progress,
@@ -98,32 +104,36 @@ impl Worker {
                 None => return Err(std::io::Error::other("the kernel's table changes too fast to be read")),
             }
         };
-        worker.status().leftovers = found.len() as u64;
+        worker.show(|status| status.leftovers = found.len() as u64);
         found.keys().for_each(|key| worker.table.found(*key));
         worker.leftovers = Some(found);
         Ok(worker)
     }
 
-    fn status(&self) -> MutexGuard<'_, KernelStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes what is shown.
+    fn show<T>(&self, change: impl FnOnce(&mut KernelStatus) -> T) -> T {
+        change(&mut self.status.lock().known)
     }
 
-    pub fn run(mut self, from: &Receiver<Work>) {
+    pub fn run(mut self, from: &Receiver<Work>, heartbeat: &Heartbeat) {
         loop {
+            heartbeat.beat();
             let mut nap = NAP;
-            for at in [self.retry_at, self.audit_at].into_iter().flatten() {
+            for at in [self.retry_at, self.audit_at, self.scrub.due()].into_iter().flatten() {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
                 Ok(Work::Changes { changes, replaces, batch }) => {
                     self.changes(changes, replaces);
                     self.last_batch = batch;
-                    self.status().busy = false;
+                    self.status.lock().busy_since = None;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.listen();
+            let scrub = self.scrub.tally.status();
+            self.show(|status| status.scrub = scrub);
             let now = Instant::now();
             if self.audit_at.is_some_and(|at| at <= now) {
                 self.audit_at = None;
@@ -134,8 +144,13 @@ impl Worker {
                 let again: Vec<RouteKey> = self.refused.drain().collect();
                 self.write(again);
             }
+            // Before the first table there is nothing to compare with.
+            if self.leftovers.is_none() && self.scrub.due().is_some_and(|at| at <= now) {
+                self.scrub();
+            }
             // What the kernel refuses it does not forward by, until it takes it or the route is gone.
-            if self.refused.is_empty() && self.unfit.is_empty() && self.audit_at.is_none() {
+            let complete = self.refused.is_empty() && self.unfit.is_empty();
+            if (complete || self.config.accept_refused) && self.audit_at.is_none() {
                 self.progress.reach(self.last_batch);
             }
         }
@@ -164,7 +179,17 @@ impl Worker {
             );
         }
         self.write(keys.into_iter().collect());
-        self.status().batches += 1;
+        self.show(|status| status.batches += 1);
+    }
+
+    /// Compares a slice of the kernel's table; at the end of a pass corrects what differs.
+    fn scrub(&mut self) {
+        let wrong = self.scrub.turn(&self.config, &mut self.table);
+        if !wrong.is_empty() {
+            self.write(wrong.clone());
+            let mended = wrong.iter().filter(|key| self.table.step(key).is_none()).count();
+            self.scrub.tally.mended(mended);
+        }
     }
 
     /// Corrects these routes.
@@ -177,6 +202,7 @@ impl Worker {
             self.unfit.remove(&key);
             let Some(step) = self.table.step(&key) else { continue };
             let Some(table) = self.config.table_of(key.0) else { continue };
+            self.scrub.touch(key);
             let at = (table, key.1, self.config.metric);
             let add = flag::REQUEST | flag::CREATE | flag::EXCLUSIVE;
             let mut put = |socket: &mut Socket, flags: u16, lead: Option<&Lead>, counts: bool| {
@@ -205,7 +231,7 @@ impl Worker {
             }
             if writer.bytes().len() >= PORTION || sent.len() >= MESSAGES {
                 self.flush(&mut writer, &mut sent);
-                self.status().pending = (total - n) as u64;
+                self.show(|status| status.pending = (total - n) as u64);
             }
         }
         self.flush(&mut writer, &mut sent);
@@ -217,9 +243,11 @@ impl Worker {
         }
         let (routes, refused) = (self.table.right(), self.refused.len() as u64);
         let (unfit, left_out) = (self.unfit.len() as u64, self.left_out.len() as u64);
-        let mut status = self.status();
-        (status.pending, status.routes, status.refused) = (0, routes, refused);
-        (status.unfit, status.left_out) = (unfit, left_out);
+        self.show(|status| {
+            (status.pending, status.routes, status.refused) = (0, routes, refused);
+            (status.unfit, status.left_out) = (unfit, left_out);
+            status.last_refusal.take_if(|_| refused == 0);
+        });
     }
 
     /// Sends the messages, and handles the kernel's refusals.
@@ -245,7 +273,8 @@ impl Worker {
                     // Another route is there, or ours is missing: in both cases an addition is to be retried.
                     let ours = !matches!(self.table.step(&key), Some(Step::Add(_)));
                     self.table.failed(&key, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
-                    self.complain(key, &error.to_string());
+                    let text = self.complain(key, &error.to_string());
+                    self.show(|status| status.last_refusal = Some(text));
                 }
                 for (key, counts) in sent.values() {
                     if *counts && !there.contains(key) {
@@ -261,14 +290,15 @@ impl Worker {
                 for (key, _) in sent.values() {
                     self.table.failed(key, true);
                 }
-                self.status().last_error = Some(text);
+                self.show(|status| status.last_error = Some(text));
                 self.audit_at = Some(Instant::now() + SETTLE);
             }
         }
-        let mut status = self.status();
-        status.written += sent.len() as u64;
-        status.refusals += refused;
-        drop(status);
+        let written = sent.len() as u64;
+        self.show(|status| {
+            status.written += written;
+            status.refusals += refused;
+        });
         writer.clear();
         sent.clear();
     }
@@ -276,10 +306,16 @@ impl Worker {
     fn exchange(&mut self, bytes: &[u8], last: u32) -> std::io::Result<Vec<(u32, std::io::Error)>> {
         self.socket.send(bytes)?;
         let mut refusals = Vec::new();
+        let mut until = Instant::now() + ACK_TIMEOUT;
         loop {
-            if !self.socket.wait(ACK_TIMEOUT)? {
+            threads::beat();
+            if !self.socket.wait(ACK_NAP)? {
+                if Instant::now() < until {
+                    continue;
+                }
                 return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the kernel does not answer"));
             }
+            until = Instant::now() + ACK_TIMEOUT;
             match self.socket.receive()? {
                 Received::Nothing => {}
                 Received::Lost => return Err(std::io::Error::other("answers of the kernel were lost")),
@@ -316,6 +352,9 @@ impl Worker {
                         let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
                         found.insert((vrf, route.prefix), lead);
                     }
+                    if message.is_none() {
+                        threads::beat();
+                    }
                     true
                 });
                 match outcome {
@@ -351,23 +390,24 @@ impl Worker {
         if self.leftovers.is_some() {
             return;
         }
+        self.scrub.abandon();
         let mut wrong = self.table.interfaces_changed(&interface);
         match self.dump() {
             Ok(Some(found)) => {
                 wrong.extend(self.table.audit(&found));
-                self.status().audits += 1;
+                self.show(|status| status.audits += 1);
                 self.write(wrong.into_iter().collect());
             }
             Ok(None) => self.audit_at = Some(Instant::now() + SETTLE),
             Err(error) => {
                 tracing::error!("kernel table {}: reading it: {error}", self.config.table);
-                self.status().last_error = Some(error.to_string());
+                self.show(|status| status.last_error = Some(error.to_string()));
                 self.audit_at = Some(Instant::now() + LONGEST_RETRY);
             }
         }
     }
 
-    fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) {
+    fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) -> String {
         let text = format!("{prefix} in VRF {vrf}: {reason}");
         let now = Instant::now();
         if self.log.0.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {
@@ -377,6 +417,7 @@ impl Worker {
         if self.log.1 <= LINES {
             tracing::warn!("kernel table {}: {text}", self.config.table);
         }
-        self.status().last_error = Some(text);
+        self.show(|status| status.last_error = Some(text.clone()));
+        text
     }
 }

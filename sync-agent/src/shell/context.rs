@@ -32,6 +32,11 @@ impl<R: NodeRole> Host<R> for () {}
 pub struct ShellWaker(pub(super) Arc<Waker>);
 
 impl ShellWaker {
+    /// Whether anybody else has this waker: the loop, as long as it exists.
+    pub(super) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// Makes the loop take a turn soon.
     pub fn wake(&self) {
         // The loop polls with a timeout, so that a wake that the system refuses only costs time.

@@ -17,7 +17,7 @@ use mio::net::TcpStream;
 use super::context::{Context, Host, ShellWaker};
 use super::state::{ClientLinks, Wire};
 use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
-use super::tls::Security;
+use super::tls::{End, Security};
 
 /// Bytes read from one server before the next one has its turn: about 10 ms of decoding.
 const READ_BUDGET: usize = 64 * 1024;
@@ -37,6 +37,8 @@ struct Connection {
     ready: bool,
     readable: bool,
     writable: bool,
+    /// The rules by which the server was admitted or judged last.
+    judged: u64,
 }
 
 /// The resolved addresses of a server, for one lookup.
@@ -253,6 +255,7 @@ impl Links {
             ready: false,
             readable: false,
             writable: false,
+            judged: self.security.as_ref().map_or(0, |security| security.generation()),
         };
         self.all.insert(token, connection);
         Ok(())
@@ -315,6 +318,27 @@ impl Links {
             if !c.connected && more && self.open_next(c.client, c.link, context).is_ok() {
                 continue;
             }
+            context.node.handle_disconnected(context.clock.now(), c.client, c.link, &reason);
+        }
+    }
+
+    /// Leaves servers that the rules of the last reload do not permit.
+    pub fn judge<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Some(security) = &self.security else { return };
+        let generation = security.generation();
+        let mut refused = Vec::new();
+        for (&token, c) in self.all.iter_mut().filter(|(_, c)| c.judged != generation && c.ready) {
+            c.judged = generation;
+            let names = c.stream.names().unwrap_or_else(|| Ok(Vec::new()));
+            let trusted = security.still_trusts(c.stream.chain(), End::Server);
+            if let Err(reason) = trusted.and(names).and_then(|names| security.may_serve(&names)) {
+                refused.push((token, reason));
+            }
+        }
+        for (token, reason) in refused {
+            let Some(mut c) = self.all.remove(&token) else { continue };
+            c.stream.close();
+            let reason = format!("refused: {reason}");
             context.node.handle_disconnected(context.clock.now(), c.client, c.link, &reason);
         }
     }
@@ -432,6 +456,15 @@ impl ClientLinks {
                     "server {}: in use after {:.1} ms, {how:?}, {differing} routes differed",
                     self.address(*link),
                     took.as_secs_f64() * 1e3
+                );
+            }
+            ClientEvent::Stalled { link, behind, left } => {
+                let behind = behind.map_or("another table".into(), |behind| format!("{behind} commits more"));
+                let then =
+                    if *left { "another server is used" } else { "no other is capable, the table is kept" };
+                tracing::warn!(
+                    "server {}: stalled: it announces {behind} than we have and sends none (sync.progress_ms); {then}",
+                    self.address(*link)
                 );
             }
             ClientEvent::Mismatch { link, reason } => {

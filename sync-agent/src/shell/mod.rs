@@ -25,9 +25,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::budgets::Budgets;
 use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
 pub use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::node::{Node, NodeRole};
+use fibcast_sync_proto::server;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -40,7 +42,19 @@ use tls::Security;
 
 /// Connections accepted in one turn.
 const ACCEPT_TURN: usize = 64;
+/// Interval of warnings about certificates that expire.
+const EXPIRY_WARNINGS: Duration = Duration::from_secs(24 * 3600);
 const WAKER: Token = Token(0);
+
+/// The limits of a node's sessions.
+pub fn session_limits(budgets: &Budgets) -> server::Limits {
+    server::Limits {
+        held: budgets.clients_bytes,
+        views: budgets.views_bytes,
+        progress: Duration::from_millis(budgets.progress_ms),
+        ..server::Limits::default()
+    }
+}
 
 /// Why a shell cannot be set up or ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +100,7 @@ pub struct Shell {
     links: Links,
     state: ShellState,
     next_token: usize,
+    security: Option<Arc<Security>>,
 }
 
 impl Shell {
@@ -105,6 +120,9 @@ impl Shell {
         let poll = Poll::new()?;
         let counters = Counters::named("sync");
         let waker = ShellWaker(Arc::new(Waker::new(poll.registry(), WAKER)?));
+        if let Some(security) = &security {
+            security.add_waker(waker.clone());
+        }
         Ok(Self {
             poll,
             links: Links::new(waker.clone(), security.clone()),
@@ -112,7 +130,8 @@ impl Shell {
             clock: Clock(Instant::now()),
             listeners: Vec::new(),
             acceptor: Acceptor::new(counters.clone()),
-            sessions: Sessions::new(name, limits, security, counters),
+            sessions: Sessions::new(name, limits, security.clone(), counters),
+            security,
             state: ShellState::default(),
             next_token: 1,
         })
@@ -164,7 +183,9 @@ impl Shell {
         stop: &AtomicBool,
     ) -> Result<(), ShellError> {
         let mut events = Events::with_capacity(256);
-        let Self { poll, listeners, acceptor, sessions, links, state, clock, next_token, .. } = self;
+        let Self { poll, listeners, acceptor, sessions, links, state, clock, next_token, security, .. } =
+            self;
+        let mut warn_at = Duration::ZERO;
         // A first turn at once: nothing would wake the loop for the node's initial requests.
         let mut wait = Some(Duration::ZERO);
         while !stop.load(Ordering::Acquire) {
@@ -183,10 +204,19 @@ impl Shell {
             let mut context =
                 Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
             accept(listeners, acceptor, sessions, &mut context);
+            sessions.judge(&mut context);
+            links.judge(&mut context);
             sessions.read(&mut context);
             links.act(&mut context);
             links.read(&mut context);
             links.act(&mut context);
+
+            if clock.now() >= warn_at
+                && let Some(security) = &security
+            {
+                security.warn_of_expiry();
+                warn_at = clock.now() + EXPIRY_WARNINGS;
+            }
 
             // Timers after input: bytes that wait in a socket prove that the peer is alive.
             let now = clock.now();
@@ -245,6 +275,9 @@ fn accept<R: NodeRole, H>(
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting) {
         for _ in 0..ACCEPT_TURN {
+            if acceptor.paused_until(now).is_some() {
+                return;
+            }
             match acceptor.accept(now, || listener.socket.accept()) {
                 Accepted::Connection((stream, address)) => sessions.add(context, stream, address),
                 Accepted::Empty => {

@@ -14,14 +14,15 @@ use fibcast_daemon::listener::{Admission, Bounds, Counters, LimitedLog};
 use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::node::{Node, NodeRole};
-use fibcast_sync_proto::server::{ServerEvent, SessionId};
+use fibcast_sync_proto::server::{Permit, ServerEvent, SessionId};
+use fibcast_sync_proto::wire::ProtocolError;
 use mio::Token;
 use mio::net::TcpStream;
 
 use super::context::{Clock, Context};
 use super::state::{Peer, ShellState};
 use super::stream::{Flow, PIECES, Stream, WRITE_BUDGET};
-use super::tls::Security;
+use super::tls::{End, Named, Security};
 
 /// Bytes read from one client before the next one has its turn. Clients send little.
 const READ_BUDGET: usize = 32 * 1024;
@@ -29,9 +30,8 @@ const READ_BUDGET: usize = 32 * 1024;
 const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to all clients in one turn: some milliseconds of the system's work.
 const WRITE_TURN: usize = 8 * 1024 * 1024;
-/// A client that asks for more and more and reads nothing is given up when so many bytes wait for it. The largest single answer,
-/// the difference of two tables, is a fraction of this.
-const MAX_QUEUE: usize = 32 * 1024 * 1024;
+/// Sessions that are judged by new rules in one turn: some milliseconds of verifying signatures.
+const JUDGED: usize = 32;
 /// How long an ended session may take to receive its last frame.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -52,11 +52,11 @@ struct SessionConnection {
     stream: Stream,
     address: SocketAddr,
     stage: Stage,
-    /// The first bytes of the state machine, Hello, were sent.
-    greeted: bool,
     readable: bool,
     writable: bool,
     closed: Option<String>,
+    /// The rules by which it was admitted or judged last.
+    judged: u64,
 }
 
 impl SessionConnection {
@@ -78,6 +78,8 @@ pub(super) struct Sessions {
     handshake: Duration,
     log: LimitedLog,
     security: Option<Arc<Security>>,
+    /// The rules by which all sessions were judged.
+    generation: u64,
     /// Name of this node.
     name: String,
     /// Where the next turn starts reading and writing.
@@ -96,6 +98,7 @@ impl Sessions {
             admission: Admission::new(bounds, counters),
             handshake: Duration::from_millis(limits.handshake_ms),
             log: LimitedLog::default(),
+            generation: security.as_ref().map_or(0, |security| security.generation()),
             security,
             name: name.to_owned(),
             read_from: Token(0),
@@ -138,13 +141,13 @@ impl Sessions {
             stage: Stage::Shaking { until },
             stream,
             address,
-            greeted: false,
             readable: true,
             writable: true,
             closed: None,
+            judged: self.security.as_ref().map_or(0, |security| security.generation()),
         };
         if self.security.is_none() {
-            begin(now, token, &mut connection, &mut self.tokens, state, node, Vec::new());
+            begin(now, token, &mut connection, &mut self.tokens, state, node, Vec::new(), None);
         }
         self.all.insert(token, connection);
     }
@@ -170,7 +173,10 @@ impl Sessions {
     }
 
     pub fn has_work<R: NodeRole>(&self, node: &Node<R>) -> bool {
-        self.all.values().any(|c| wants_reading(c, node))
+        let unjudged =
+            |c: &SessionConnection| c.judged != self.security.as_ref().map_or(0, |s| s.generation());
+        (self.has_unjudged() && self.all.values().any(|c| unjudged(c) && !c.stream.is_shaking()))
+            || self.all.values().any(|c| wants_reading(c, node))
     }
 
     pub fn read<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
@@ -186,7 +192,9 @@ impl Sessions {
                 let now = clock.now();
                 match shaken(c, self.security.as_deref()) {
                     Ok(None) => continue,
-                    Ok(Some(names)) => begin(now, token, c, &mut self.tokens, state, node, names),
+                    Ok(Some(names)) => {
+                        begin(now, token, c, &mut self.tokens, state, node, names, self.security.as_ref());
+                    }
                     Err((allowed, reason)) => {
                         let counter = if allowed {
                             &mut state.refusals.handshake
@@ -210,9 +218,6 @@ impl Sessions {
                 node.handle_session_bytes(clock.now(), id, bytes);
             });
             left = left.saturating_sub(n.max(64));
-            if node.server().queued(id) > MAX_QUEUE {
-                c.closed = Some(format!("does not read, with {MAX_QUEUE} bytes queued"));
-            }
             match flow {
                 Flow::More => {}
                 Flow::Blocked => c.readable = false,
@@ -232,23 +237,10 @@ impl Sessions {
                 ServerEvent::Registered { session, name, table, role } => {
                     let Some(token) = self.tokens.get(&session).copied() else { continue };
                     let Some(c) = self.all.get_mut(&token) else { continue };
-                    let names = state.peers.get(&session).map(|p| p.names.clone()).unwrap_or_default();
-                    let allowed =
-                        self.security.as_ref().map_or(Ok(()), |s| s.may_have(&names, &name, &table));
-                    if let Err(reason) = allowed {
-                        state.refusals.not_allowed += 1;
-                        self.log.warn(now, &format!("client {name} ({})", c.address), &reason);
-                        state.note_end(session, &reason);
-                        state.peers.remove(&session);
-                        node.handle_session_closed(session);
-                        self.tokens.remove(&session);
-                        refuse(now, c, Some(&self.name), &reason);
-                        continue;
-                    }
                     self.admission.establish(token);
                     let last = state.ended.get(&name).cloned();
                     if let Some(peer) = state.peers.get_mut(&session) {
-                        (peer.name, peer.last_error) = (name.clone(), last);
+                        (peer.name, peer.table, peer.last_error) = (name.clone(), table.clone(), last);
                     }
                     tracing::info!("client {name} ({}) registered for {table} as its {role:?}", c.address);
                 }
@@ -262,12 +254,48 @@ impl Sessions {
                     let Some(c) = self.tokens.get(&session).and_then(|token| self.all.get_mut(token)) else {
                         continue;
                     };
-                    let peer = name.unwrap_or_else(|| "peer".into());
+                    match &error {
+                        ProtocolError::NotAllowed(_) => state.refusals.not_allowed += 1,
+                        ProtocolError::Budget(_) => state.over_budget += 1,
+                        _ => {}
+                    }
+                    let peer = name.map_or_else(|| "client".into(), |name| format!("client {name}"));
                     self.log.warn(now, &format!("{peer} ({})", c.address), &error.to_string());
                     state.note_end(session, &error.to_string());
                     c.stage = Stage::Ending { id: session, until: now + LAST_WORD };
                 }
             }
+        }
+    }
+
+    /// Whether sessions are to be judged by new rules.
+    fn has_unjudged(&self) -> bool {
+        self.security.as_ref().is_some_and(|security| security.generation() != self.generation)
+    }
+
+    /// Ends sessions whose clients the rules of the last reload do not permit, some in each turn.
+    pub fn judge<R: NodeRole, H>(&mut self, context: &mut Context<'_, R, H>) {
+        let Some(security) = self.security.clone().filter(|_| self.has_unjudged()) else { return };
+        let generation = security.generation();
+        let mut others = self.all.values_mut().filter(|c| c.judged != generation && !c.stream.is_shaking());
+        for c in others.by_ref().take(JUDGED) {
+            c.judged = generation;
+            let Some(id) = c.id() else { continue };
+            let Some(peer) = context.state.peers.get(&id) else { continue };
+            let allowed = security
+                .still_trusts(c.stream.chain(), End::Client)
+                .and_then(|()| security.may_register(&peer.names))
+                .and_then(|()| match peer.name.as_str() {
+                    // It has not registered, and will be asked then.
+                    "" => Ok(()),
+                    name => security.may_have(&peer.names, name, &peer.table),
+                });
+            if let Err(reason) = allowed {
+                context.node.end_session(id, ProtocolError::NotAllowed(reason));
+            }
+        }
+        if others.next().is_none() && !self.all.values().any(|c| c.stream.is_shaking()) {
+            self.generation = generation;
         }
     }
 
@@ -363,6 +391,7 @@ impl Sessions {
 }
 
 /// The server state machine owns the connection from now on.
+#[allow(clippy::too_many_arguments)]
 fn begin<R: NodeRole>(
     now: Duration,
     token: Token,
@@ -371,8 +400,12 @@ fn begin<R: NodeRole>(
     state: &mut ShellState,
     node: &mut Node<R>,
     names: Vec<String>,
+    security: Option<&Arc<Security>>,
 ) {
-    let id = node.handle_accepted(now);
+    let permit = security.map(|security| -> Box<dyn Permit> {
+        Box::new(Named { security: Arc::clone(security), names: names.clone() })
+    });
+    let id = node.handle_accepted_with(now, permit);
     tokens.insert(id, token);
     state.peers.insert(id, Peer { address: c.address, names, ..Peer::default() });
     c.stage = Stage::Session(id);
@@ -402,9 +435,7 @@ fn shaken(
 fn refuse(now: Duration, c: &mut SessionConnection, node: Option<&String>, reason: &str) {
     let mut last = Vec::new();
     if let Some(node) = node {
-        if !c.greeted {
-            Frame::Hello { name: node.clone() }.encode(&mut last);
-        }
+        Frame::Hello { name: node.clone() }.encode(&mut last);
         Frame::Error { text: format!("refused: {reason}") }.encode(&mut last);
     }
     c.readable = false;
@@ -440,7 +471,6 @@ fn write_some<R: NodeRole>(c: &mut SessionConnection, node: &mut Node<R>) -> usi
                 let pieces = pieces.get(..n).unwrap_or_default();
                 let wrote = if pieces.is_empty() { flushed(&mut c.stream) } else { c.stream.write(pieces) };
                 if let Ok(n) = wrote {
-                    c.greeted |= n > 0;
                     node.sent_to_session(*id, n);
                 }
                 wrote

@@ -30,6 +30,8 @@ pub struct ShellState {
     pub ended: HashMap<String, String>,
     /// Connections that were not let in.
     pub refusals: Refusals,
+    /// Sessions that ended because they had used up a limit, or took nothing.
+    pub over_budget: u64,
     /// The connections of each client of the node.
     pub clients: Vec<ClientLinks>,
 }
@@ -43,6 +45,8 @@ pub struct Peer {
     pub names: Vec<String>,
     /// What it calls itself, once it has registered.
     pub name: String,
+    /// The table that it has registered for.
+    pub table: String,
     /// Bytes received, those of TLS included.
     pub received: u64,
     /// Bytes sent, those of TLS included.
@@ -57,6 +61,7 @@ impl Default for Peer {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             names: Vec::new(),
             name: String::new(),
+            table: String::new(),
             received: 0,
             sent: 0,
             last_error: None,

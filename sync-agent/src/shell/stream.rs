@@ -7,6 +7,7 @@ use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::Connection;
+use rustls::pki_types::CertificateDer;
 
 use super::tls::{self, explain, looks_like_tls};
 
@@ -59,6 +60,11 @@ impl Stream {
     /// The names in the peer's certificate; none on plain TCP.
     pub fn names(&self) -> Option<Result<Vec<String>, String>> {
         self.tls.as_deref().map(tls::peer_names)
+    }
+
+    /// The certificates that the peer has shown, its own first; none on plain TCP.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.tls.as_deref().and_then(|tls| tls.peer_certificates()).unwrap_or_default()
     }
 
     /// Whether the TLS handshake is incomplete.

@@ -2,8 +2,8 @@
 
 mod progress;
 
-use fibcast_sync_proto::Batch;
 pub use fibcast_sync_proto::agent::SinkError;
+use fibcast_sync_proto::{Batch, Key, Value};
 
 pub use progress::{Installed, Progress, Wake};
 
@@ -30,6 +30,36 @@ pub trait Sink: Send {
 
     /// `wake` is to be called from now on, from any thread, when [`Sink::installed`] has changed.
     fn on_installed(&mut self, _wake: Wake) {}
+
+    /// Whether the sink has lost what it was given, for instance because it was started anew. The agent asks at every turn; after "yes",
+    /// the sink gets the whole table.
+    fn has_lost_table(&mut self) -> bool {
+        false
+    }
+
+    /// Whether [`Sink::compare`] does anything.
+    fn can_compare(&self) -> bool {
+        false
+    }
+
+    /// Compares what it forwards by with a part of the table, and corrects it. Called when it has accepted all changes so far.
+    ///
+    /// # Errors
+    /// [`SinkError`]: busy or failed. The agent retries later.
+    fn compare(&mut self, _: &TablePart) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// A part of the table in snapshot order: all groups and forwarding routes behind `after`, up to and including `until`.
+#[derive(Debug, Clone, Default)]
+pub struct TablePart {
+    /// Where it begins; none: at the first record.
+    pub after: Option<Key>,
+    /// Where it ends; none: at the last record.
+    pub until: Option<Key>,
+    /// The records.
+    pub records: Vec<(Key, Value)>,
 }
 
 /// For relays: accepts everything and keeps nothing.

@@ -12,13 +12,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fibcast_control::status::Role;
+use fibcast_daemon::budgets::Budgets;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_agent::shell::{Limits, Shell, ShellWaker};
 use fibcast_sync_proto::client::{Client, ClientEvent};
 use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole};
-use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::server::{self, Served, Tables};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, RootDigest, Table, Value};
 
 pub enum Order {
@@ -36,7 +37,7 @@ struct TestHost {
 
 impl Tables for TestHost {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &[] })
+        ["fib", "rib"].contains(&name).then_some(Served { table: &self.table, ready: self.ready, path: &[] })
     }
 }
 
@@ -83,7 +84,17 @@ impl TestServer {
         Self::with(Shell::secure(name, limits, security).unwrap(), name, "127.0.0.1:0", table)
     }
 
-    pub fn with(mut shell: Shell, name: &str, address: &str, table: Table) -> Self {
+    pub fn with(shell: Shell, name: &str, address: &str, table: Table) -> Self {
+        Self::limited(shell, name, address, table, server::Limits::default())
+    }
+
+    /// One that sends heartbeats and no data.
+    pub fn gray(shell: Shell, name: &str, table: Table) -> Self {
+        let limits = server::Limits { queue: 0, ..server::Limits::default() };
+        Self::limited(shell, name, "127.0.0.1:0", table, limits)
+    }
+
+    fn limited(mut shell: Shell, name: &str, address: &str, table: Table, limits: server::Limits) -> Self {
         let address = shell.listen(address.parse().unwrap()).unwrap();
         let (orders, receiver) = channel();
         let waker = shell.waker();
@@ -92,7 +103,7 @@ impl TestServer {
             let (stop, name) = (Arc::clone(&stop), name.to_owned());
             move || {
                 let role = TestHost { table, spare: Table::new(1), ready: true, orders: receiver };
-                let mut node = Node::new(&name, shell.now(), role, []);
+                let mut node = Node::new(&name, shell.now(), role, []).with_limits(limits);
                 shell.run(&mut node, &mut (), &stop).unwrap();
             }
         });
@@ -169,6 +180,7 @@ pub fn sync(servers: &[SocketAddr]) -> Sync {
     Sync {
         servers: servers.collect(),
         heartbeat_ms: 100,
+        progress_ms: 2_000,
         failback_s: 1,
         checkpoint_interval_s: 1,
         ..Sync::default()
@@ -184,8 +196,21 @@ pub fn spawn(
 ) -> AgentHandle {
     let listen = if relay { vec!["127.0.0.1:0".parse().unwrap()] } else { Vec::new() };
     let limits = Limits::default();
-    Agent::spawn(AgentConfig { name: name.into(), listen, sync, security, limits, acknowledge: None }, sink)
-        .unwrap()
+    Agent::spawn(
+        AgentConfig {
+            name: name.into(),
+            listen,
+            sync,
+            security,
+            digest_keys: Default::default(),
+            scrub: None,
+            limits,
+            acknowledge: None,
+            budgets: Budgets::default(),
+        },
+        sink,
+    )
+    .unwrap()
 }
 
 pub fn until(what: &str, mut done: impl FnMut() -> bool) {

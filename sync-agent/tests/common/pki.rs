@@ -1,12 +1,13 @@
 //! Certificates for tests: a CA, and nodes that it signs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fibcast_daemon::sections::{AllowedClient, Tls};
 use fibcast_sync_agent::shell::tls::Security;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -25,6 +26,33 @@ impl Pki {
         let certificate = params.self_signed(&key).unwrap();
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
         Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    /// Writes a CRL with these certificates, and gives its file.
+    pub fn revoke(&self, names: &[&str]) -> PathBuf {
+        let now = OffsetDateTime::now_utc();
+        let serial = |name: &&str| {
+            let pem = std::fs::read(self.path(&format!("{name}.pem"))).unwrap();
+            let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+            SerialNumber::from_slice(pem.parse_x509().unwrap().raw_serial())
+        };
+        let revoked = names.iter().map(|name| RevokedCertParams {
+            serial_number: serial(name),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: now - Duration::hours(1),
+            next_update: now + Duration::days(20),
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let file = self.path("ca.crl");
+        std::fs::write(&file, params.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        file
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -49,6 +77,7 @@ impl Pki {
             cert: Some(cert),
             key: Some(secret),
             ca: Some(self.path("ca.pem")),
+            crl: None,
             servers: vec!["*".into()],
             clients: vec![AllowedClient { name: "*".into(), tables: vec!["fib".into()] }],
         }
@@ -56,6 +85,27 @@ impl Pki {
 
     pub fn node(&self, name: &str) -> Option<Arc<Security>> {
         open(&self.issue(name, 24), name)
+    }
+}
+
+/// `[tls]` that a test changes, as an operator changes the file.
+#[derive(Clone)]
+pub struct Lists(Arc<Mutex<Result<Tls, String>>>);
+
+impl Lists {
+    pub fn open(tls: &Tls, name: &str) -> (Self, Arc<Security>) {
+        let lists = Self(Arc::new(Mutex::new(Ok(tls.clone()))));
+        let read = lists.clone();
+        let security = Security::load_from(tls, name, move || read.0.lock().unwrap().clone());
+        (lists, security.unwrap().unwrap())
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut Tls)) {
+        change(self.0.lock().unwrap().as_mut().unwrap());
+    }
+
+    pub fn break_with(&self, error: &str) {
+        *self.0.lock().unwrap() = Err(error.into());
     }
 }
 

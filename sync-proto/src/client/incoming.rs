@@ -4,17 +4,18 @@ use std::collections::HashSet;
 
 use crate::change::{Change, ChangeRef};
 use crate::codec::Decoder;
+use crate::digest::DigestKey;
 use crate::frame::{Frame, MAX_WANT, Mode};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
-use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol};
+use crate::sketch::{RootDigest, SYMBOLS, SketchDecoder, Symbol, sketch_id};
 use crate::table::{Commit, Table, TableError};
 use crate::wire::ProtocolError;
 
 /// Most records of a batch or copy: a server that never finishes must not fill the memory.
 const MAX_RECORDS: u64 = 1 << 24;
-/// Most bytes of a batch or copy before its Commit; a full Internet table has some 5 MB.
-const MAX_BYTES: usize = 256 << 20;
+/// Bytes of a piece of a batch that is not decoded yet.
+const PIECE: usize = 256 * 1024;
 
 /// A batch before its Commit.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Incoming {
     pub mode: Mode,
     pub from: u64,
     records: Records,
+    /// Most bytes of memory.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -29,7 +32,24 @@ enum Records {
     /// A snapshot.
     Copy(Box<Copying>),
     /// Of the other modes: bodies of frames, decoded when the batch is applied.
-    Encoded(Vec<u8>),
+    Encoded(Bodies),
+}
+
+/// Bodies of Records frames in order, in pieces.
+#[derive(Debug, Default)]
+struct Bodies(Vec<Vec<u8>>);
+
+impl Bodies {
+    fn push(&mut self, body: &[u8]) {
+        match self.0.last_mut().filter(|last| last.len() + body.len() <= PIECE) {
+            Some(last) => last.extend_from_slice(body),
+            None => self.0.push(body.to_vec()),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.iter().map(Vec::capacity).sum()
+    }
 }
 
 /// A new copy under construction.
@@ -37,10 +57,10 @@ enum Records {
 struct Copying {
     table: Table,
     decoder: Decoder,
-    /// Routes received.
+    /// Routes decoded.
     routes: u64,
-    /// Bytes received.
-    bytes: usize,
+    /// What follows once the table has half of the memory: an encoded route takes a fraction of it.
+    rest: Bodies,
 }
 
 /// Why a complete batch was not applied.
@@ -63,8 +83,10 @@ impl From<ProtocolError> for CommitError {
 }
 
 /// State of the active server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Intake {
+    /// Most bytes of memory of a batch.
+    limit: usize,
     batch: Option<Incoming>,
     sketch: SketchDecoder,
     /// Identities that only our table has, once the sketch is decoded.
@@ -82,6 +104,17 @@ pub(super) struct End {
 }
 
 impl Intake {
+    /// An intake of batches of up to `limit` bytes of memory before their Commit.
+    pub fn new(limit: usize) -> Self {
+        let sketch = SketchDecoder::new();
+        Self { limit, batch: None, sketch, ours: HashSet::new(), decoded: false }
+    }
+
+    /// Bytes of memory of the batch before its Commit.
+    pub fn pending_bytes(&self) -> usize {
+        self.batch.as_ref().map_or(0, Incoming::memory_bytes)
+    }
+
     /// Handles a data frame of the active server.
     pub fn data(
         &mut self,
@@ -90,7 +123,9 @@ impl Intake {
         table: &Table,
     ) -> Result<Option<End>, ProtocolError> {
         match frame {
-            Frame::Begin { mode, from } => self.batch = Some(Incoming::new(mode, from)),
+            Frame::Begin { mode, from } => {
+                self.batch = Some(Incoming::new(mode, from, self.limit, table.digest_key()));
+            }
             Frame::Records(body) => {
                 let batch = self.batch.as_mut().ok_or_else(|| unexpected("Records", "no batch"))?;
                 batch.records(body)?;
@@ -123,10 +158,11 @@ impl Intake {
         if self.decoded {
             return Ok(());
         }
-        if first == 0 {
-            self.sketch = SketchDecoder::new();
-        }
-        if first != self.sketch.len() as u64 || self.sketch.len() + symbols.len() > SYMBOLS {
+        // An answer without symbols, or the first ones again, would cause the same request for ever.
+        if symbols.is_empty()
+            || first != self.sketch.len() as u64
+            || self.sketch.len() + symbols.len() > SYMBOLS
+        {
             let (at, n) = (self.sketch.len(), symbols.len());
             return Err(refused(format!("Symbols: expected the ones from {at}, found {n} from {first}")));
         }
@@ -159,20 +195,20 @@ impl Intake {
 }
 
 impl Incoming {
-    fn new(mode: Mode, from: u64) -> Self {
+    fn new(mode: Mode, from: u64, limit: usize, digest_key: DigestKey) -> Self {
         let records = match mode {
             Mode::Snapshot => Records::Copy(Box::new(Copying {
-                table: Table::new(0),
+                table: Table::new(0).with_digest_key(digest_key),
                 decoder: Decoder::new(),
                 routes: 0,
-                bytes: 0,
+                rest: Bodies::default(),
             })),
-            Mode::Changes | Mode::Reconcile => Records::Encoded(Vec::new()),
+            Mode::Changes | Mode::Reconcile => Records::Encoded(Bodies::default()),
         };
-        Self { mode, from, records }
+        Self { mode, from, records, limit }
     }
 
-    /// Routes received in a full copy.
+    /// Routes of a full copy.
     pub fn copied(&self) -> u64 {
         match &self.records {
             Records::Copy(copy) => copy.routes,
@@ -180,36 +216,37 @@ impl Incoming {
         }
     }
 
-    fn records(&mut self, body: &[u8]) -> Result<(), ProtocolError> {
-        match &mut self.records {
-            Records::Encoded(bytes) if bytes.len() + body.len() > MAX_BYTES => {
-                Err(refused(format!("batch: expected at most {MAX_BYTES} bytes, found more")))
-            }
-            Records::Encoded(bytes) => {
-                bytes.extend_from_slice(body);
-                Ok(())
-            }
-            Records::Copy(copy) if copy.table.len() > MAX_RECORDS => {
-                Err(refused(format!("snapshot: expected at most {MAX_RECORDS} records, found more")))
-            }
-            Records::Copy(copy) => {
-                let Copying { table, decoder, routes, bytes } = &mut **copy;
-                *bytes += body.len();
-                if *bytes > MAX_BYTES {
-                    return Err(refused(format!("snapshot: expected at most {MAX_BYTES} bytes, found more")));
-                }
-                let mut transaction = table.begin();
-                let added = decoder.decode(body, |change| {
-                    *routes += u64::from(change.is_route());
-                    transaction.push(change).map_err(CommitError::Table)
-                });
-                match added.and_then(|()| Ok(transaction.commit()?)) {
-                    Ok(_) => Ok(()),
-                    Err(CommitError::Table(error)) => Err(refused(format!("snapshot: {error}"))),
-                    Err(CommitError::Protocol(error)) => Err(error),
-                }
-            }
+    fn memory_bytes(&self) -> usize {
+        match &self.records {
+            Records::Encoded(bodies) => bodies.memory_bytes(),
+            Records::Copy(copy) => copy.memory_bytes(),
         }
+    }
+
+    fn records(&mut self, body: &[u8]) -> Result<(), ProtocolError> {
+        if self.memory_bytes() + body.len() > self.limit {
+            return Err(ProtocolError::Budget(format!(
+                "a batch before its Commit takes more than {} bytes of memory (node.limits.pending_bytes)",
+                self.limit
+            )));
+        }
+        match &mut self.records {
+            Records::Encoded(bodies) => bodies.push(body),
+            Records::Copy(copy) if copy.rest.0.is_empty() && copy.memory_bytes() < self.limit / 2 => {
+                return copy.decode(body);
+            }
+            Records::Copy(copy) => copy.rest.push(body),
+        }
+        Ok(())
+    }
+
+    /// Decodes what was only kept so far. Call it before [`Self::copied`] and [`Self::commit`].
+    pub fn complete(&mut self) -> Result<(), ProtocolError> {
+        if let Records::Copy(copy) = &mut self.records {
+            let rest = std::mem::take(&mut copy.rest);
+            rest.0.into_iter().try_for_each(|bodies| copy.decode(&bodies))?;
+        }
+        Ok(())
     }
 
     /// Applies the whole batch, or nothing. `ours` are identities that only our table has. None if nothing changed.
@@ -220,14 +257,37 @@ impl Incoming {
         digest: RootDigest,
     ) -> Result<Option<Commit>, CommitError> {
         match self.records {
-            Records::Encoded(bytes) => apply(&bytes, table, ours, digest),
+            Records::Encoded(bodies) => apply(&bodies, table, ours, digest),
             Records::Copy(copy) => Ok(replace(copy.table, table, digest)?),
         }
     }
 }
 
+impl Copying {
+    fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes() + self.decoder.memory_bytes() + self.rest.memory_bytes()
+    }
+
+    fn decode(&mut self, body: &[u8]) -> Result<(), ProtocolError> {
+        let Self { table, decoder, routes, .. } = self;
+        if table.len() > MAX_RECORDS {
+            return Err(refused(format!("snapshot: expected at most {MAX_RECORDS} records, found more")));
+        }
+        let mut transaction = table.begin();
+        let added = decoder.decode(body, |change| {
+            *routes += u64::from(change.is_route());
+            transaction.push(change).map_err(CommitError::Table)
+        });
+        match added.and_then(|()| Ok(transaction.commit()?)) {
+            Ok(_) => Ok(()),
+            Err(CommitError::Table(error)) => Err(refused(format!("snapshot: {error}"))),
+            Err(CommitError::Protocol(error)) => Err(error),
+        }
+    }
+}
+
 fn apply(
-    records: &[u8],
+    records: &Bodies,
     table: &mut Table,
     ours: &HashSet<u64>,
     digest: RootDigest,
@@ -240,7 +300,8 @@ fn apply(
         gone.iter().try_for_each(|(_, key, _)| transaction.push(ChangeRef::delete(key)))?;
     }
     let mut count = 0;
-    Decoder::new().decode(records, |change| {
+    let mut decoder = Decoder::new();
+    let mut take = |change: ChangeRef<'_>| {
         count += 1;
         if count > MAX_RECORDS {
             return Err(refused(format!("batch: expected at most {MAX_RECORDS} records, found more")).into());
@@ -249,16 +310,19 @@ fn apply(
             transaction.push(change)?;
         }
         Ok::<(), CommitError>(())
-    })?;
+    };
+    records.0.iter().try_for_each(|bodies| decoder.decode(bodies, &mut take))?;
     Ok(if half.is_some() { transaction.commit()? } else { transaction.commit_expecting(digest)? })
 }
 
-fn number_of(records: &[u8]) -> u64 {
-    let mut count = 0;
-    let _ = Decoder::new().decode(records, |_| {
-        count += 1;
-        Ok::<(), ProtocolError>(())
-    });
+fn number_of(records: &Bodies) -> u64 {
+    let (mut count, mut decoder) = (0, Decoder::new());
+    for bodies in &records.0 {
+        let _ = decoder.decode(bodies, |_| {
+            count += 1;
+            Ok::<(), ProtocolError>(())
+        });
+    }
     count
 }
 
@@ -280,7 +344,8 @@ fn replace(copy: Table, table: &mut Table, digest: RootDigest) -> Result<Option<
     transaction.commit_expecting(digest)
 }
 
-/// Identities that only one of the two tables has.
+/// Records that only one of the two tables has, as sketches name them. Whole identities are compared: their upper halves, which are short
+/// enough to find two equal ones among very many records, only select what is deleted and written again.
 fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
     let sorted = |table: &Table| {
         let mut ids = Vec::with_capacity(table.len() as usize);
@@ -298,11 +363,11 @@ fn difference(a: &Table, b: &Table) -> (HashSet<u64>, HashSet<u64>) {
                 b.next();
             }
             (Some(x), y) if y.is_none_or(|y| x < y) => {
-                only_a.insert(**x);
+                only_a.insert(sketch_id(**x));
                 a.next();
             }
             (_, Some(y)) => {
-                only_b.insert(**y);
+                only_b.insert(sketch_id(**y));
                 b.next();
             }
             (_, None) => return (only_a, only_b),

@@ -139,7 +139,8 @@ impl Client {
         let (mut copied, mut commit) = (0, None);
         let how = match end.batch {
             None => How::Equal,
-            Some(batch) => {
+            Some(mut batch) => {
+                batch.complete()?;
                 let how = match batch.mode {
                     Mode::Changes => How::Changes,
                     Mode::Snapshot => How::Snapshot,

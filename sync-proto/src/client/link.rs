@@ -9,6 +9,11 @@ use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::wire::ProtocolError;
 
+/// How long a stalled server is avoided the first time; doubles up to [`MAX_AVOIDANCE`] until it has been in sync for as long.
+const AVOIDANCE: Duration = Duration::from_secs(10);
+const MAX_AVOIDANCE: Duration = Duration::from_secs(60);
+/// Most bytes that wait for a server. The largest request, for the records of a difference, is a quarter of this.
+const MAX_OUT: usize = 512 * 1024;
 /// Heartbeats that may be missed.
 const MISSED: u32 = 3;
 /// Timeout for connection setup and greeting.
@@ -56,6 +61,12 @@ pub(super) struct Link {
     pub pause: Duration,
     /// The last Installed since its activation, and when that was sent.
     pub reported: Option<((u64, u64), Duration)>,
+    /// Bytes of frames without data.
+    pub control: u64,
+    /// It was stalled when it was active: another server is preferred until then.
+    pub avoided_until: Duration,
+    /// How long it is avoided the next time.
+    pub avoidance: Duration,
     next_heartbeat: Duration,
 }
 
@@ -74,6 +85,9 @@ impl Link {
             last_error: None,
             pause: Duration::ZERO,
             reported: None,
+            control: 0,
+            avoided_until: Duration::ZERO,
+            avoidance: AVOIDANCE,
             next_heartbeat: now,
         }
     }
@@ -87,7 +101,8 @@ impl Link {
         // The path is empty: a client that gets its table only from this server cannot close a loop. What it gets from others is checked by
         // the server's own state, which carries the path of the served table.
         let (path, subset) = (Vec::new(), config.subset.clone());
-        self.out.frame(&Frame::Register { table, role, heartbeat_ms, path, subset });
+        let digest_key = config.digest_key;
+        self.out.frame(&Frame::Register { table, role, heartbeat_ms, digest_key, path, subset });
         self.heard = now;
         self.phase = Phase::Greeting { since: now };
     }
@@ -112,6 +127,41 @@ impl Link {
             self.ready_since = Some(now);
         }
         self.state = Some(state);
+    }
+
+    /// Bytes of data received since the start.
+    pub fn data(&self) -> u64 {
+        self.received.saturating_sub(self.control)
+    }
+
+    /// The server was stalled; others are preferred for a while.
+    pub fn avoid(&mut self, now: Duration) {
+        self.avoided_until = now + self.avoidance;
+        self.avoidance = (self.avoidance * 2).min(MAX_AVOIDANCE);
+    }
+
+    /// The server has been in sync since it was activated at `since`.
+    pub fn forgive(&mut self, now: Duration, since: Duration) {
+        if now.saturating_sub(since) >= self.avoidance {
+            self.avoidance = AVOIDANCE;
+        }
+    }
+
+    /// Bytes of memory of what was received and not applied, or not sent.
+    pub fn pending_bytes(&self) -> usize {
+        let batch = match &self.phase {
+            Phase::Active { intake, .. } => intake.pending_bytes(),
+            _ => 0,
+        };
+        batch + self.inbox.held() + self.out.len()
+    }
+
+    /// Refuses a server that asks and does not read.
+    pub fn check_out(&self) -> Result<(), ProtocolError> {
+        if self.out.len() <= MAX_OUT {
+            return Ok(());
+        }
+        Err(ProtocolError::Budget(format!("does not read: more than {MAX_OUT} bytes wait for it")))
     }
 
     pub fn path(&self) -> Vec<String> {
@@ -158,6 +208,7 @@ impl Link {
             }
             self.next_heartbeat = now + heartbeat;
             self.out.frame(&Frame::Heartbeat(None));
+            self.check_out()?;
         }
         let silent = now.saturating_sub(self.heard);
         if silent >= heartbeat * MISSED && !on(Mutation::DeafToSilence) {
@@ -195,6 +246,7 @@ impl Link {
             },
             ready: self.is_ready(),
             stale: self.is_stale(),
+            avoided: false,
             announced: self.state.as_ref().map(|s| (s.epoch, s.serial)),
             received_bytes: self.received,
             last_error: self.last_error.clone(),

@@ -8,12 +8,14 @@
 //!
 //! The table belongs to the owner, who lends it and does not change it otherwise. A batch is applied as a whole, and only if it results in
 //! the digest that the server announced. Servers are in order of preference: the first is the primary. `types` is what it exchanges with its
-//! owner, `link` one connection; `intake` handles its frames, `incoming` assembles batches of them, `select` chooses the active server,
-//! `installed` tells it what the sink forwards by.
+//! owner, `link` one connection; `intake` handles its frames, `incoming` assembles batches of them, `select` chooses the active server, `lag`
+//! tells whether that brings the table up to date.; `installed` tells the server
+//! what the sink forwards by.
 
 mod incoming;
 mod installed;
 mod intake;
+mod lag;
 mod link;
 mod select;
 mod types;
@@ -21,10 +23,12 @@ mod types;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::frame::DATA;
 use crate::mutation::{Mutation, on};
 use crate::serial_map::SerialMap;
 use crate::table::Table;
 use crate::wire::ProtocolError;
+use lag::Lag;
 use link::{Link, Phase};
 pub use types::{Action, ClientConfig, ClientCounters, ClientEvent, How, LinkId, LinkStatus};
 
@@ -43,6 +47,10 @@ pub struct Client {
     equals: SerialMap,
     /// The serial of our table that the sink, and whoever else is required, forwards by.
     installed: Option<u64>,
+    /// Lag behind the active server.
+    lag: Lag,
+    /// Time of the last check of the lag.
+    lag_checked: Duration,
     /// Time at which the active server was lost.
     lost_at: Option<Duration>,
     /// Digest mismatches, each at most [`intake::MEND`] after the previous one.
@@ -66,6 +74,8 @@ impl Client {
             base: None,
             equals: SerialMap::default(),
             installed: None,
+            lag: Lag::default(),
+            lag_checked: now,
             lost_at: None,
             mismatches: 0,
             mismatch_at: Duration::ZERO,
@@ -107,13 +117,19 @@ impl Client {
         let mut inbox = std::mem::take(&mut link.inbox);
         inbox.push(bytes);
         let result = loop {
-            match inbox.next() {
-                Ok(None) => break Ok(()),
-                Ok(Some(frame)) => {
-                    if let Err(e) = self.handle_frame(now, id, frame, table) {
-                        break Err(e);
-                    }
-                }
+            let data = inbox.peek().is_some_and(|kind| DATA.contains(&kind));
+            let before = inbox.consumed();
+            let outcome = match inbox.next() {
+                Ok(None) => Ok(false),
+                Ok(Some(frame)) => self.handle_frame(now, id, frame, table).map(|()| true),
+                Err(e) => Err(e),
+            };
+            if let Some(link) = self.links.get_mut(id).filter(|_| !data) {
+                link.control += inbox.consumed() - before;
+            }
+            match outcome.and_then(|more| self.links.get(id).map_or(Ok(()), Link::check_out).map(|()| more)) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
             }
         };
@@ -128,6 +144,7 @@ impl Client {
                 self.lose(now, id, error);
             }
         }
+        self.watch_lag(now);
         self.select(now, table);
     }
 
@@ -144,6 +161,7 @@ impl Client {
             self.actions.push_back(Action::Disconnect(id));
             self.lose(now, id, error);
         }
+        self.watch_lag(now);
         self.reconnect(now);
         self.select(now, table);
         self.report_installed(now);
@@ -192,9 +210,10 @@ impl Client {
         self.active
     }
 
-    /// Whether a capable server is active and the table equals its table as of some commit.
+    /// Whether a capable server is active, the table equals its table as of some commit, and the server is not stalled.
     pub fn is_synced(&self) -> bool {
-        self.active
+        let active = self.active.filter(|_| !self.is_stalled());
+        active
             .and_then(|id| self.links.get(id))
             .is_some_and(|l| l.is_ready() && matches!(l.phase, Phase::Active { synced: true, .. }))
     }
@@ -202,6 +221,21 @@ impl Client {
     /// Whether the table has no capable source: no server is active, or the active one reports so.
     pub fn is_stale(&self) -> bool {
         !self.is_synced() || self.active.and_then(|id| self.links.get(id)).is_some_and(Link::is_stale)
+    }
+
+    /// Whether the active server is stalled: it announces commits and brings no progress, and no other server is capable.
+    pub fn is_stalled(&self) -> bool {
+        self.active.is_some() && self.lag.is_stalled() && !on(Mutation::IgnoreLag)
+    }
+
+    /// Bytes of memory of what was received and not applied, or not sent.
+    pub fn pending_bytes(&self) -> usize {
+        self.links.iter().map(Link::pending_bytes).sum()
+    }
+
+    /// The link with the most such bytes.
+    pub(crate) fn heaviest_link(&self) -> Option<LinkId> {
+        self.links.iter().enumerate().max_by_key(|(_, link)| link.pending_bytes()).map(|(id, _)| id)
     }
 
     /// The nodes that the table comes through, nearest last: what this node announces when it relays the table.
@@ -227,6 +261,12 @@ impl Client {
 
     /// All links, in order of preference.
     pub fn links(&self) -> Vec<LinkStatus> {
-        self.links.iter().map(Link::status).collect()
+        let status = |(id, link): (LinkId, &Link)| {
+            let stalled = self.active == Some(id) && self.is_stalled();
+            let status = link.status();
+            let avoided = self.lag_checked < link.avoided_until;
+            LinkStatus { state: if stalled { "stalled" } else { status.state }, avoided, ..status }
+        };
+        self.links.iter().enumerate().map(status).collect()
     }
 }

@@ -1,11 +1,13 @@
 //! Selection of the active server: the first capable one, where *capable* means alive and ready.
 //!
 //! The active server is left when its connection is lost, or when it is not ready while another one is; for a preferred one only after that
-//! has been capable for the failback time. The table stays unchanged meanwhile.
+//! has been capable for the failback time. The table stays unchanged meanwhile. It is also left when it is stalled ([`super::lag`]), and
+//! then avoided for a while as long as another one is capable.
 
 use std::time::Duration;
 
 use super::incoming::Intake;
+use super::lag::{Lag, Position};
 use super::link::Phase;
 use super::{Action, Client, ClientEvent, LinkId};
 use crate::frame::Frame;
@@ -44,6 +46,9 @@ impl Client {
             && let Some(link) = self.links.get_mut(old).filter(|l| l.is_registered())
         {
             link.out.frame(&Frame::Deactivate);
+            if self.lag.is_stalled() {
+                link.avoid(now);
+            }
             link.phase =
                 if on(Mutation::NoStopping) { Phase::Standby } else { Phase::Stopping { since: now } };
             self.lost_at.get_or_insert(now);
@@ -65,7 +70,8 @@ impl Client {
         let copy = self.mismatches >= 2;
         link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
         link.reported = None;
-        let intake = Box::new(Intake::default());
+        let intake = Box::new(Intake::new(self.config.pending));
+        self.lag = Lag::default();
         link.phase = Phase::Active { intake, asked: now, progress: now, synced: false };
     }
 
@@ -74,7 +80,9 @@ impl Client {
         let capable = |id: LinkId| {
             self.links.get(id).is_some_and(|l| matches!(l.phase, Phase::Standby) && l.is_ready())
         };
-        let best = (0..self.links.len()).find(|&id| capable(id))?;
+        let avoided = |id: LinkId| self.links.get(id).is_some_and(|l| now < l.avoided_until);
+        let liked = (0..self.links.len()).find(|&id| capable(id) && !avoided(id));
+        let best = liked.or_else(|| (0..self.links.len()).find(|&id| capable(id)))?;
         let Some(active) = self.active else {
             let first_may_come =
                 self.links.first().is_some_and(|l| l.is_registered() || l.last_error.is_none());
@@ -88,11 +96,16 @@ impl Client {
         if !in_use.is_ready() {
             return Some(best);
         }
+        let best = liked?;
+        if self.is_stalled() {
+            return Some(best);
+        }
         let since = self.links.get(best)?.ready_since?;
         if on(Mutation::NeverFailBack) {
             return None;
         }
         let due = if on(Mutation::FailBackAtOnce) { since } else { since + self.config.failback? };
+        let due = due.max(self.links.get(best)?.avoided_until);
         (best < active && now >= due).then_some(best)
     }
 
@@ -103,13 +116,40 @@ impl Client {
                 && self.links.iter().any(|l| matches!(l.phase, Phase::Standby) && l.is_ready());
             return waiting.then_some(self.started + self.config.grace);
         };
-        let failback = self.config.failback?;
-        self.links
-            .iter()
-            .take(active)
-            .filter(|l| matches!(l.phase, Phase::Standby))
-            .filter_map(|l| l.ready_since)
-            .map(|since| since + failback)
-            .min()
+        let watched = matches!(self.links.get(active)?.phase, Phase::Active { .. }) && !self.lag.is_stalled();
+        let stall = self.lag.since().filter(|_| watched).map(|at| at + self.config.progress);
+        let standby = self.links.iter().enumerate().filter(|(_, l)| matches!(l.phase, Phase::Standby));
+        let better = standby.filter_map(|(id, l)| {
+            let ready = l.ready_since?;
+            // A stalled server is left for any other one as soon as that is not avoided.
+            match self.is_stalled() {
+                true => Some(l.avoided_until.max(ready)),
+                false if id < active => Some((ready + self.config.failback?).max(l.avoided_until)),
+                false => None,
+            }
+        });
+        better.chain(stall).min()
+    }
+
+    /// Evaluates the lag behind the active server.
+    pub(super) fn watch_lag(&mut self, now: Duration) {
+        let pause = now.saturating_sub(std::mem::replace(&mut self.lag_checked, now));
+        if pause > self.config.heartbeat * 3 {
+            self.lag.excuse(now);
+        }
+        let Some((id, link)) = self.active.and_then(|id| Some((id, self.links.get_mut(id)?))) else { return };
+        let (Phase::Active { synced, asked, .. }, Some(state)) = (&link.phase, &link.state) else { return };
+        let (synced, asked, theirs) = (*synced, *asked, state.serial);
+        let ours = self.base.filter(|(epoch, _)| synced && *epoch == state.epoch).map(|(_, serial)| serial);
+        let stalled = self.lag.watch(now, Position { ours, theirs, data: link.data() }, self.config.progress);
+        if synced && !self.lag.is_stalled() {
+            link.forgive(now, asked);
+        }
+        if stalled && !on(Mutation::IgnoreLag) {
+            self.counters.stalls += 1;
+            let left = self.choose(now).is_some();
+            let behind = ours.map(|ours| theirs.saturating_sub(ours));
+            self.events.push_back(ClientEvent::Stalled { link: id, behind, left });
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::digest::{DigestKey, KeyId};
 use crate::frame::Role;
 use crate::subset::Subset;
 use crate::table::Commit;
@@ -19,6 +20,8 @@ pub struct ClientConfig {
     pub table: String,
     /// Subset of the table.
     pub subset: Subset,
+    /// Name of the digest key of the client's table.
+    pub digest_key: KeyId,
     /// Allow loops: nodes relay the table in a cycle. A server whose table comes through this node counts as not ready. Otherwise the
     /// connection to it is closed.
     pub allow_loops: bool,
@@ -30,6 +33,10 @@ pub struct ClientConfig {
     pub failback: Option<Duration>,
     /// How long the client waits at the start for its first choice before it uses another server.
     pub grace: Duration,
+    /// A server that announces commits and brings no progress for this time is *stalled*: the next capable one is used.
+    pub progress: Duration,
+    /// Most bytes of memory of a batch before its Commit.
+    pub pending: usize,
     /// Pause before the first reconnection; doubles up to `retry_max`.
     pub retry_min: Duration,
     /// Longest pause between connections.
@@ -43,11 +50,14 @@ impl ClientConfig {
             name: name.into(),
             table: table.into(),
             subset: Subset::default(),
+            digest_key: DigestKey::PUBLIC.id(),
             allow_loops: false,
             servers,
             heartbeat: Duration::from_millis(300),
             failback: Some(Duration::from_secs(30)),
             grace: Duration::from_secs(2),
+            progress: Duration::from_secs(3),
+            pending: 48 << 20,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(2),
         }
@@ -106,6 +116,15 @@ pub enum ClientEvent {
         /// Number of routes in which the tables differed.
         differing: u64,
     },
+    /// The active server is stalled: it announces commits, and neither sends them nor makes progress with one.
+    Stalled {
+        /// The server.
+        link: LinkId,
+        /// Commits that it has announced and we lack; none if our table equals none of its own.
+        behind: Option<u64>,
+        /// Whether another server is used instead.
+        left: bool,
+    },
     /// The table has changed.
     Committed(Commit),
     /// A batch did not result in the announced digest. It was not applied; the table is compared again.
@@ -134,6 +153,8 @@ pub struct ClientCounters {
     pub last_failover: Option<Duration>,
     /// Batches and heartbeats with another digest than ours.
     pub digest_mismatches: u64,
+    /// Times that the active server was stalled.
+    pub stalls: u64,
 }
 
 /// State of a connection, for operators.
@@ -149,6 +170,8 @@ pub struct LinkStatus {
     pub ready: bool,
     /// The server reports that its table has no capable source.
     pub stale: bool,
+    /// It was stalled lately: others are preferred.
+    pub avoided: bool,
     /// Epoch and serial that the server announced last.
     pub announced: Option<(u64, u64)>,
     /// Bytes received since the start.

@@ -27,6 +27,11 @@ impl Decoder {
         Self::default()
     }
 
+    /// Bytes of memory of its dictionary.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.labels.capacity() * size_of::<Label>()
+    }
+
     /// Passes each change of a frame's body to `take`, in order. Several bodies of one batch may be passed as one.
     ///
     /// # Errors

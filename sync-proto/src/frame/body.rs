@@ -4,6 +4,7 @@ use super::{
     Frame, INSTALLED, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, Role, State, VERSION,
     begin_frame, end_frame, name_of, not_fibcast,
 };
+use crate::digest::KeyId;
 use crate::sketch::{RootDigest, Symbol, expected_count};
 use crate::subset::{put_subset, subset};
 use crate::wire::{
@@ -20,10 +21,11 @@ impl Frame<'_> {
                 put_varint(out, VERSION);
                 put_text(out, name, MAX_NAME);
             }
-            Self::Register { table, role, heartbeat_ms, path, subset } => {
+            Self::Register { table, role, heartbeat_ms, digest_key, path, subset } => {
                 put_text(out, table, MAX_NAME);
                 out.push(u8::from(*role == Role::Secondary));
                 put_varint(out, *heartbeat_ms);
+                out.extend_from_slice(&digest_key.0.to_be_bytes());
                 put_names(out, path);
                 put_subset(out, subset);
             }
@@ -102,8 +104,9 @@ impl Frame<'_> {
                         r.invalid("heartbeat", format!("expected at least 10 ms, found {heartbeat_ms}"))
                     );
                 }
+                let digest_key = KeyId(r.u64("digest key")?);
                 let path = r.names("path")?;
-                Frame::Register { table, role, heartbeat_ms, path, subset: subset(r)? }
+                Frame::Register { table, role, heartbeat_ms, digest_key, path, subset: subset(r)? }
             }
             3 => Frame::Welcome(state(r)?),
             4 => Frame::Activate {

@@ -7,21 +7,26 @@
 mod body;
 mod inbox;
 
+use crate::digest::KeyId;
 use crate::sketch::{RootDigest, Symbol};
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
 pub use inbox::Inbox;
 
 /// Version of the protocol.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// First bytes of a Hello body.
 const MAGIC: [u8; 4] = *b"FIBC";
 /// Type of the `Installed` frame, the only optional one so far.
 pub(crate) const INSTALLED: u8 = 128;
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
-/// Types of frames that each cause a large answer: More and Want. An Activate replaces the previous one.
-pub(crate) const COSTLY: [u8; 2] = [11, 12];
+/// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
+pub(crate) const DATA: std::ops::RangeInclusive<u8> = 6..=10;
+/// Types of frames that each cause a large answer: Activate, More and Want.
+pub(crate) const COSTLY: [u8; 3] = [ACTIVATE, 11, 12];
+pub(crate) const ACTIVATE: u8 = 4;
+pub(crate) const DEACTIVATE: u8 = 5;
 /// Most symbols in one frame.
 pub const MAX_SYMBOLS: usize = 2048;
 /// Most identities in one Want.
@@ -65,6 +70,8 @@ pub enum Frame<'a> {
         role: Role,
         /// Interval of heartbeats, both directions.
         heartbeat_ms: u64,
+        /// Name of the key of the client's digests.
+        digest_key: KeyId,
         /// The nodes that the client's own table comes through, nearest last.
         path: Vec<String>,
         /// Subset of the table.

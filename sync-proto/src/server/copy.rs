@@ -1,10 +1,13 @@
 //! A full copy of a table shared by several sessions: walked and encoded once, piece by piece, at the pace of the fastest.
 //!
 //! It contains the records that had last changed when it began. Each session appends the changes since then and ends with a commit of its
-//! own, so a session may join while those are few. Pieces are kept only as long as a session needs them.
+//! own, so a session may join while those are few. Pieces are kept for the slower sessions as long as memory is not short; a session whose
+//! next piece is gone starts over with a copy of its own, of which nothing is kept.
+
+use std::collections::VecDeque;
 
 use super::encoded::Encoded;
-use super::types::Limits;
+use super::room::Room;
 use crate::codec::Encoder;
 use crate::record::Key;
 use crate::table::Table;
@@ -24,42 +27,70 @@ pub(super) struct Copy {
     pub encoder: Encoder,
     at: Option<Key>,
     over: bool,
-    pieces: Vec<Encoded>,
+    pieces: VecDeque<Encoded>,
+    /// Number of pieces before the first kept one.
+    dropped: usize,
+    /// Only one session sends it.
+    alone: bool,
+}
+
+/// Result of [`Copy::piece`].
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// The piece.
+    Ready(Encoded),
+    /// The copy is at its end, or nothing was encoded in this call.
+    None,
+    /// Other sessions were faster, and the piece was not kept.
+    Dropped,
 }
 
 impl Copy {
-    pub fn new(table: &Table) -> Self {
+    /// A copy that other sessions may join, or one that is for a single session.
+    pub fn new(table: &Table, alone: bool) -> Self {
         let (epoch, high) = (table.epoch(), table.serial());
-        Self { epoch, high, encoder: Encoder::new(), at: None, over: false, pieces: Vec::new() }
+        let pieces = VecDeque::new();
+        Self { epoch, high, encoder: Encoder::new(), at: None, over: false, pieces, dropped: 0, alone }
     }
 
     /// Whether a new session may join.
-    pub fn is_fresh(&self, table: &Table, limits: Limits) -> bool {
-        self.epoch == table.epoch()
+    pub fn is_fresh(&self, table: &Table, room: &Room) -> bool {
+        let shared = room.limits.shared;
+        !self.alone
+            && self.dropped == 0
+            && self.epoch == table.epoch()
             && self.high <= table.serial()
             && self.high >= table.horizon()
-            && table.count_since(self.high, limits.shared + 1) <= limits.shared
+            && table.count_since(self.high, shared + 1) <= shared
     }
 
     /// Whether a session that has sent `next` pieces has sent all.
     pub fn is_over(&self, next: usize) -> bool {
-        self.over && next >= self.pieces.len()
+        self.over && next >= self.dropped + self.pieces.len()
     }
 
     /// A piece, encoded if no session has sent it yet; none at the end, or if a whole portion has changed since the copy began. Adds the
     /// visited slots to `made`.
-    pub fn piece(&mut self, next: usize, table: &Table, limits: Limits, made: &mut usize) -> Option<Encoded> {
-        if let Some(piece) = self.pieces.get(next) {
-            return Some(piece.clone());
+    pub fn piece(&mut self, next: usize, table: &Table, room: &Room, made: &mut usize) -> Piece {
+        let Some(kept) = next.checked_sub(self.dropped) else { return Piece::Dropped };
+        if let Some(piece) = self.pieces.get(kept) {
+            return Piece::Ready(piece.clone());
         }
         if self.over {
-            return None;
+            return Piece::None;
         }
-        let (step, size) = (limits.portion.clamp(1, STEP), PIECE.min(limits.queue));
+        let portion = room.limits.portion.max(1);
+        let (step, size) = (portion.min(STEP), PIECE.min(room.shared_quota()));
         let (mut bytes, mut routes, mut looked) = (Vec::with_capacity(size + size / 4), 0, 0);
-        while !self.over && bytes.len() < size && looked < limits.portion.max(1) {
+        while !self.over && bytes.len() < size && looked < portion {
             let slots: Vec<_> = table.slots_after(self.at.as_ref()).take(step).collect();
+            let mut last = None;
             for &slot in &slots {
+                if bytes.len() >= size {
+                    break;
+                }
+                last = Some(slot);
+                looked += 1;
                 // Groups are never skipped, so no route precedes its group.
                 let high = if slot.is_group() { u64::MAX } else { self.high };
                 let change = table.change_between(slot, 0, high);
@@ -68,19 +99,28 @@ impl Copy {
                     self.encoder.push(change, &mut bytes);
                 }
             }
-            looked += slots.len();
-            self.over = slots.len() < step;
-            if let Some(&last) = slots.last() {
+            self.over = slots.len() < step && last == slots.last().copied();
+            if let Some(last) = last {
                 self.at = table.key(last);
             }
         }
         self.encoder.flush(&mut bytes);
         *made += looked;
         if bytes.is_empty() {
-            return None;
+            return Piece::None;
         }
-        let piece = Encoded { bytes: bytes.into(), routes };
-        self.pieces.push(piece.clone());
-        Some(piece)
+        let piece = Encoded { bytes: room.account.share(bytes), routes };
+        while self.alone || room.is_short() {
+            if self.pieces.pop_front().is_none() {
+                break;
+            }
+            self.dropped += 1;
+        }
+        if self.alone {
+            self.dropped += 1;
+        } else {
+            self.pieces.push_back(piece.clone());
+        }
+        Piece::Ready(piece)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::room::Room;
+use crate::account::SharedBytes;
 use crate::change::ChangeRef;
 use crate::codec::Encoder;
 use crate::frame::{Frame, Mode};
@@ -11,17 +13,18 @@ use crate::table::Table;
 /// An encoded batch.
 #[derive(Debug, Clone)]
 pub(super) struct Encoded {
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<SharedBytes>,
     pub routes: u64,
 }
 
-/// A whole batch with Begin and Commit.
+/// A whole batch with Begin and Commit. None if it is larger than a batch that is encoded at once.
 pub(super) fn encode<'t>(
     table: &Table,
     mode: Mode,
     from: u64,
     changes: impl Iterator<Item = ChangeRef<'t>>,
-) -> Encoded {
+    room: &Room,
+) -> Option<Encoded> {
     let mut out = Vec::new();
     Frame::Begin { mode, from }.encode(&mut out);
     let mut encoder = Encoder::new();
@@ -33,10 +36,13 @@ pub(super) fn encode<'t>(
         }
         routes += u64::from(change.is_route());
         encoder.push(change, &mut out);
+        if out.len() > room.limits.batch {
+            return None;
+        }
     }
     encoder.flush(&mut out);
     commit(table, encoder.count()).encode(&mut out);
-    Encoded { bytes: out.into(), routes }
+    Some(Encoded { bytes: room.account.share(out), routes })
 }
 
 /// The end of a batch of `count` records.

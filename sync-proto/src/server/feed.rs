@@ -3,15 +3,15 @@
 //!
 //! The walk needs no copy and no pause: it proceeds from key to key, skips what has changed since it began, and ends with those changes.
 //! Its memory is the session's queue. If a slow reader causes many changes in the meantime, a second walk sends these, and the changes
-//! during that one are sent at once, however many: so every walk ends, and a queue holds at most one encoding of the table. Groups are
-//! never skipped, so no route precedes its group.
+//! during that one are sent at once, unless they are larger than a batch may be ([`super::Limits::batch`]): then another walk follows.
+//! Groups are never skipped, so no route precedes its group.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::cache::Cache;
-use super::copy::Copy;
+use super::cache::{Cache, Changes};
+use super::copy::{Copy, Piece};
 use super::encoded::commit;
-use super::types::Limits;
+use super::room::Room;
 use super::views::Wanted;
 use crate::change::ChangeRef;
 use crate::codec::Encoder;
@@ -63,6 +63,27 @@ impl Walk {
             self.mode = Mode::Reconcile;
         }
     }
+
+    /// The changes since the walk began, its deleted groups and the commit, with the number of routes. None if they are larger than a batch
+    /// may be.
+    fn rest(&mut self, table: &Table, room: &Room) -> Option<(Vec<u8>, u64)> {
+        let changes = table.changes_since(self.high)?.changes().filter(|_| !on(Mutation::DropWalkTail));
+        let groups = table.deleted_groups(self.groups_from);
+        let groups = groups.map(|label| ChangeRef::Group { label, value: None });
+        let (mut encoder, mut bytes, mut routes) = (self.encoder.clone(), Vec::new(), 0);
+        for change in changes {
+            routes += u64::from(change.is_route());
+            encoder.push(change, &mut bytes);
+            if bytes.len() > room.limits.batch {
+                return None;
+            }
+        }
+        // Another walk would not make them fewer; they take 9 bytes each.
+        groups.for_each(|group| encoder.push(group, &mut bytes));
+        encoder.flush(&mut bytes);
+        commit(table, encoder.count()).encode(&mut bytes);
+        Some((bytes, routes))
+    }
 }
 
 fn locked(copy: &Mutex<Copy>) -> MutexGuard<'_, Copy> {
@@ -89,10 +110,10 @@ impl Feed {
         table: &Table,
         cache: &mut Cache,
         out: &mut Outbox,
-        limits: Limits,
+        room: &Room,
     ) -> Self {
         let mut feed = Self::at(0);
-        feed.begin_copy(wanted, table, cache, out, limits);
+        feed.begin_copy(wanted, table, cache, out, false, room);
         feed
     }
 
@@ -102,11 +123,12 @@ impl Feed {
         table: &Table,
         cache: &mut Cache,
         out: &mut Outbox,
-        limits: Limits,
+        alone: bool,
+        room: &Room,
     ) {
         out.frame(&Frame::Begin { mode: Mode::Snapshot, from: 0 });
         self.walk = None;
-        self.copy = Some((cache.copy(wanted, table, limits), 0));
+        self.copy = Some((cache.copy(wanted, table, alone, room), 0));
     }
 
     fn begin_changes(&mut self, table: &Table, out: &mut Outbox) {
@@ -126,7 +148,7 @@ impl Feed {
         cache: &mut Cache,
         out: &mut Outbox,
         passed_on: &mut u64,
-        limits: Limits,
+        room: &Room,
     ) -> Pumped {
         let Some((shared, next)) = &mut self.copy else { return Pumped::Rest };
         let shared = Arc::clone(shared);
@@ -134,21 +156,30 @@ impl Feed {
         // Deletions since the copy began must still be known when it ends.
         if table.horizon() > copy.high {
             drop(copy);
-            self.begin_copy(wanted, table, cache, out, limits);
+            self.begin_copy(wanted, table, cache, out, false, room);
             return Pumped::More;
         }
         let mut made = 0;
-        while out.len() < limits.queue {
-            let Some(piece) = copy.piece(*next, table, limits, &mut made) else { break };
-            *passed_on += piece.routes;
-            out.share(piece.bytes);
-            *next += 1;
-            if made >= limits.portion {
+        while out.len() < room.shared_quota() {
+            match copy.piece(*next, table, room, &mut made) {
+                Piece::Ready(piece) => {
+                    *passed_on += piece.routes;
+                    out.share(piece.bytes);
+                    *next += 1;
+                }
+                Piece::None => break,
+                Piece::Dropped => {
+                    drop(copy);
+                    self.begin_copy(wanted, table, cache, out, true, room);
+                    return Pumped::More;
+                }
+            }
+            if made >= room.limits.portion {
                 break;
             }
         }
         if !copy.is_over(*next) {
-            return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
+            return if out.len() < room.shared_quota() { Pumped::More } else { Pumped::Rest };
         }
         let (high, encoder) = (copy.high, copy.encoder.clone());
         drop(copy);
@@ -163,11 +194,11 @@ impl Feed {
             groups_from: high,
             encoder,
         };
-        if table.count_since(high, limits.shared + 1) > limits.shared {
+        if table.count_since(high, room.limits.shared + 1) > room.limits.shared {
             walk.once_more(table);
         }
         self.walk = Some(walk);
-        self.go_on(wanted, table, cache, out, passed_on, limits)
+        self.go_on(wanted, table, cache, out, passed_on, room)
     }
 
     /// Fills the queue.
@@ -178,20 +209,26 @@ impl Feed {
         cache: &mut Cache,
         out: &mut Outbox,
         passed_on: &mut u64,
-        limits: Limits,
+        room: &Room,
     ) -> Pumped {
         if self.copy.is_some() {
-            return self.go_on_with_copy(wanted, table, cache, out, passed_on, limits);
+            return self.go_on_with_copy(wanted, table, cache, out, passed_on, room);
         }
         if self.walk.is_some() {
-            return self.go_on(wanted, table, cache, out, passed_on, limits);
+            return self.go_on(wanted, table, cache, out, passed_on, room);
         }
         let idle = self.serial == table.serial() && !on(Mutation::EmptyBatch);
-        if idle || out.len() >= limits.queue {
+        if idle || out.len() >= room.limits.queue {
             return Pumped::Rest;
         }
-        if table.count_since(self.serial, limits.shared + 1) <= limits.shared {
-            if let Some(batch) = cache.changes(wanted, table, self.serial) {
+        let few = table.count_since(self.serial, room.limits.shared + 1) <= room.limits.shared;
+        let changes = match few {
+            true => cache.changes(wanted, table, self.serial, room),
+            false if self.serial < table.horizon() => Changes::Forgotten,
+            false => Changes::TooLarge,
+        };
+        match changes {
+            Changes::Batch(batch) => {
                 *passed_on += batch.routes;
                 if on(Mutation::BatchTwice) {
                     out.share(batch.bytes.clone());
@@ -200,12 +237,9 @@ impl Feed {
                 self.serial = table.serial();
                 return Pumped::Rest;
             }
-            // Beyond the horizon: deletions were forgotten, so only a full copy is correct.
-            self.begin_copy(wanted, table, cache, out, limits);
-        } else if self.serial < table.horizon() {
-            self.begin_copy(wanted, table, cache, out, limits);
-        } else {
-            self.begin_changes(table, out);
+            Changes::TooLarge => self.begin_changes(table, out),
+            // Deletions were forgotten, so only a full copy is correct.
+            Changes::Forgotten => self.begin_copy(wanted, table, cache, out, false, room),
         }
         Pumped::More
     }
@@ -217,24 +251,31 @@ impl Feed {
         cache: &mut Cache,
         out: &mut Outbox,
         passed_on: &mut u64,
-        limits: Limits,
+        room: &Room,
     ) -> Pumped {
         let Some(walk) = &mut self.walk else { return Pumped::Rest };
         // Deletions since the walk began must still be known when it ends.
         let since = if walk.mode == Mode::Changes || walk.again { walk.low } else { walk.high };
         if table.horizon() > since {
             out.write(|bytes| walk.encoder.flush(bytes));
-            self.begin_copy(wanted, table, cache, out, limits);
+            self.begin_copy(wanted, table, cache, out, false, room);
             return Pumped::More;
         }
-        let mut looked = 0;
-        let step = limits.portion.min(STEP);
-        while !walk.over && out.len() < limits.queue && looked < limits.portion {
+        let (mut looked, quota) = (0, room.quota());
+        let step = room.limits.portion.clamp(1, STEP);
+        while !walk.over && out.len() < quota && looked < room.limits.portion.max(1) {
             let slots: Vec<_> = table.slots_after(walk.at.as_ref()).take(step).collect();
             let (encoder, low, high, snapshot) =
                 (&mut walk.encoder, walk.low, walk.high, walk.mode == Mode::Snapshot);
+            let (left, mut last) = (quota - out.len(), None);
             out.write(|bytes| {
+                let before = bytes.len();
                 for &slot in &slots {
+                    if bytes.len() - before >= left {
+                        break;
+                    }
+                    last = Some(slot);
+                    looked += 1;
                     let high = if slot.is_group() { u64::MAX } else { high };
                     let Some(change) = table.change_between(slot, low, high) else { continue };
                     // Deleted groups follow the routes that left them, with the changes at the end.
@@ -246,30 +287,25 @@ impl Feed {
                 }
                 encoder.flush(bytes);
             });
-            looked += slots.len();
-            walk.over = slots.len() < step;
-            walk.at = slots.last().and_then(|&slot| table.key(slot));
+            walk.over = slots.len() < step && last == slots.last().copied();
+            if let Some(last) = last {
+                walk.at = table.key(last);
+            }
         }
         if !walk.over {
-            return if out.len() < limits.queue { Pumped::More } else { Pumped::Rest };
+            return if out.len() < quota { Pumped::More } else { Pumped::Rest };
         }
-        if !walk.again && table.count_since(walk.high, limits.shared + 1) > limits.shared {
+        let shared = room.limits.shared;
+        if !walk.again && table.count_since(walk.high, shared + 1) > shared {
             walk.once_more(table);
             return Pumped::More;
         }
-        let Some(rest) = table.changes_since(walk.high) else { return Pumped::More };
-        let encoder = &mut walk.encoder;
-        out.write(|bytes| {
-            for change in rest.changes().filter(|_| !on(Mutation::DropWalkTail)) {
-                *passed_on += u64::from(change.is_route());
-                encoder.push(change, bytes);
-            }
-            for label in table.deleted_groups(walk.groups_from) {
-                encoder.push(ChangeRef::Group { label, value: None }, bytes);
-            }
-            encoder.flush(bytes);
-            commit(table, encoder.count()).encode(bytes);
-        });
+        let Some((rest, routes)) = walk.rest(table, room) else {
+            walk.once_more(table);
+            return Pumped::More;
+        };
+        *passed_on += routes;
+        out.write(|bytes| bytes.extend_from_slice(&rest));
         self.serial = table.serial();
         self.walk = None;
         Pumped::Rest

@@ -7,12 +7,13 @@
 //! * takes output: [`Server::transmit`] and [`Server::sent`], [`Server::poll_event`].
 //!
 //! `now` is the time since a fixed instant, and never goes back. `types` is what it exchanges with its owner, `session` one connection,
-//! `feed` its output. `cache` holds what sessions share: `encoded` batches, and each `copy` of a table; `views` the requested subsets of tables.
+//! `feed` its output, `room` the limits. `cache` holds what sessions share: `encoded` batches, and each `copy` of a table; `views` the requested subsets of tables.
 
 mod cache;
 mod copy;
 mod encoded;
 mod feed;
+mod room;
 mod session;
 mod types;
 mod views;
@@ -20,16 +21,19 @@ mod views;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::account::Account;
+use crate::digest::DigestKeys;
 pub use crate::frame::Role;
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
 use cache::Cache;
+use room::Room;
 use session::Session;
 pub use types::{
-    Limits, Served, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
+    Limits, Permit, Served, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
 };
-pub use views::MAX_VIEWS;
 use views::Views;
+pub use views::{MAX_VIEWS, VIEWS_PER_CLIENT};
 
 /// Records examined for answers to sketches before all timers and sessions have had a turn: some 20 ms.
 const WORK: u64 = 4 << 20;
@@ -52,6 +56,9 @@ pub struct Server {
     /// The session after which deferred ones are handled next.
     heard_last: SessionId,
     limits: Limits,
+    /// Bytes that are held for all sessions.
+    account: Account,
+    digest_keys: DigestKeys,
 }
 
 impl Server {
@@ -70,6 +77,8 @@ impl Server {
             work: WORK,
             heard_last: 0,
             limits: Limits::default(),
+            account: Account::default(),
+            digest_keys: DigestKeys::default(),
         }
     }
 
@@ -80,12 +89,55 @@ impl Server {
         self
     }
 
-    /// A connection was accepted.
+    /// Replaces the limits.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Bytes that are held for all sessions, those that several send counted once; without views.
+    pub fn held_bytes(&self) -> usize {
+        self.account.total()
+    }
+
+    /// Bytes of memory of all views.
+    pub fn view_bytes(&self) -> usize {
+        self.views.memory_bytes()
+    }
+
+    /// Sets the digest keys that clients may use, and ends all sessions: clients register again.
+    pub fn set_digest_keys(&mut self, keys: DigestKeys) {
+        self.digest_keys = keys;
+        for (&id, session) in &mut self.sessions {
+            let reason = ProtocolError::Refused("the digest key was replaced: register again".into());
+            self.reports.extend(session.over(id));
+            session.end(reason, id, &mut self.events);
+        }
+        self.views = Views::default();
+    }
+
+    /// A connection was accepted whose client may have everything.
     pub fn accept(&mut self, now: Duration) -> SessionId {
+        self.accept_with(now, None)
+    }
+
+    /// A connection was accepted. `permit` says what its client may have; none: everything.
+    pub fn accept_with(&mut self, now: Duration, permit: Option<Box<dyn Permit>>) -> SessionId {
         let id = self.next;
         self.next += 1;
-        self.sessions.insert(id, Session::new(now, &self.name));
+        self.sessions.insert(id, Session::new(now, &self.name, permit, &self.account));
         id
+    }
+
+    fn room(&self) -> Room {
+        Room { limits: self.limits, account: self.account.clone(), sessions: self.sessions.len() }
+    }
+
+    /// Ends a session, with a last frame to its client, and an event.
+    pub fn end(&mut self, id: SessionId, error: ProtocolError) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            self.reports.extend(session.over(id));
+            session.end(error, id, &mut self.events);
+        }
     }
 
     /// The connection was closed. Causes no event.
@@ -107,6 +159,7 @@ impl Server {
         tables: &dyn Tables,
         input: impl FnOnce(&mut Session, &mut session::SessionContext<'_>) -> Result<(), ProtocolError>,
     ) {
+        let room = self.room();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let mut context = session::SessionContext {
             id,
@@ -119,7 +172,8 @@ impl Server {
             now: self.now,
             passed_on: &mut self.routes_passed_on,
             work: &mut self.work,
-            limits: self.limits,
+            room: &room,
+            digest_keys: &self.digest_keys,
         };
         let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
@@ -131,6 +185,7 @@ impl Server {
     /// Produces output for active sessions. Call it after commits, and when a session's queue has shrunk.
     pub fn pump(&mut self, tables: &dyn Tables) {
         self.follow(tables);
+        let room = self.room();
         for (&id, session) in &mut self.sessions {
             let pumped = session.pump(&mut session::SessionContext {
                 id,
@@ -143,7 +198,8 @@ impl Server {
                 now: self.now,
                 passed_on: &mut self.routes_passed_on,
                 work: &mut self.work,
-                limits: self.limits,
+                room: &room,
+                digest_keys: &self.digest_keys,
             });
             if let Err(error) = pumped {
                 self.reports.extend(session.over(id));
@@ -170,9 +226,9 @@ impl Server {
     /// Continues with sessions whose requests were deferred, in turn.
     fn hear_deferred(&mut self, now: Duration, tables: &dyn Tables) {
         self.work = WORK;
-        let limits = self.limits;
+        let room = self.room();
         let mut waiting: Vec<SessionId> =
-            self.sessions.iter().filter(|(_, s)| s.can_work(limits)).map(|(&id, _)| id).collect();
+            self.sessions.iter().filter(|(_, s)| s.can_work(&room)).map(|(&id, _)| id).collect();
         waiting.sort_unstable();
         let first = waiting.partition_point(|&id| id <= self.heard_last);
         waiting.rotate_left(first);
@@ -188,15 +244,15 @@ impl Server {
 
     /// Updates views, and tells their clients at once about their state.
     fn follow(&mut self, tables: &dyn Tables) {
-        if !self.views.follow(tables, (self.limits.portion / 4).max(1)) {
+        if !self.views.follow(tables, (self.limits.portion / 4).max(1), self.limits.views) {
             return;
         }
         for (&id, session) in &mut self.sessions {
-            if self.views.is_broken(session.wanted()) {
-                let reason = format!("this part of table {} was recreated", session.wanted().table);
+            if let Some(why) = self.views.broken(session.wanted()) {
+                let reason = format!("this part of table {} {why}", session.wanted().table);
                 self.reports.extend(session.over(id));
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
-            } else if !session.wanted().subset.is_all() {
+            } else if self.views.is_view(session.wanted()) {
                 session.send_heartbeat(tables, &self.views, self.limits);
             }
         }
@@ -211,7 +267,8 @@ impl Server {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         // A view that is being filled continues at once, and so does a client whose requests only wait for their turn.
-        let behind = self.views.is_filling() || self.sessions.values().any(|s| s.can_work(self.limits));
+        let room = self.room();
+        let behind = self.views.is_filling() || self.sessions.values().any(|s| s.can_work(&room));
         behind.then_some(Duration::ZERO).or_else(|| self.sessions.values().filter_map(Session::due).min())
     }
 
@@ -223,7 +280,7 @@ impl Server {
     /// Whether to read further bytes from a session's connection. Not while requests of it are deferred: a client that does not read
     /// answers, or sends very many requests, is slowed down by TCP.
     pub fn listens(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_none_or(Session::listens)
+        self.sessions.get(&id).is_none_or(|session| session.listens(&self.room()))
     }
 
     /// Bytes in a session's send queue.

@@ -3,11 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::cache::{Cache, Frozen};
+use super::cache::{Cache, Frozen, SKETCH_BYTES};
 use super::feed::{Feed, Pumped};
-use super::types::{Limits, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables};
+use super::room::Room;
+use super::types::{
+    Limits, Permit, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
+};
 use super::views::{Views, Wanted};
-use crate::frame::{COSTLY, Frame, Inbox, MAX_SYMBOLS, Role, State};
+use crate::account::{Account, Charge};
+use crate::digest::{DigestKey, DigestKeys, KeyId};
+use crate::frame::{ACTIVATE, COSTLY, DEACTIVATE, Frame, Inbox, MAX_SYMBOLS, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
 use crate::sketch::{RootDigest, SYMBOLS};
@@ -24,8 +29,19 @@ const FIRST_SYMBOLS: usize = 256;
 const SMALL_SKETCH: usize = 1024;
 /// Most identities that a client may request per sketch: each symbol decodes at most one record.
 const WANT_LIMIT: usize = SYMBOLS;
+/// Bytes that a client must take in [`Limits::progress`] if so many wait for it.
+const TAKEN: u64 = 256;
+/// Longest body of a frame before registration.
+const GREETING_BODY: usize = 16 * 1024;
+/// Bytes of a requested identity in the set of them.
+const WANT_BYTES: usize = 16;
+/// How long a client may take to decode the difference, in multiples of [`Limits::progress`].
+const SKETCHING: u32 = 6;
 /// Requests of one client that are answered before others have their turn.
 const QUESTIONS: u32 = 16;
+
+/// How a client is brought up to date if there is no memory for its comparison.
+const NO_MEMORY: &str = "snapshot: no memory for a comparison";
 
 /// What a session uses of its server during a call.
 pub(super) struct SessionContext<'a> {
@@ -41,7 +57,8 @@ pub(super) struct SessionContext<'a> {
     pub passed_on: &'a mut u64,
     /// Records that may still be examined for answers to sketches before all sessions have had their turn.
     pub work: &'a mut u64,
-    pub limits: Limits,
+    pub room: &'a Room,
+    pub digest_keys: &'a DigestKeys,
 }
 
 #[derive(Debug)]
@@ -53,6 +70,8 @@ enum SessionPhase {
     Sketching {
         frozen: Frozen,
         want: HashSet<u64>,
+        /// Memory of `want`.
+        charge: Charge,
     },
     Active(Feed),
     Over,
@@ -94,15 +113,25 @@ pub(super) struct Session {
     installed: Option<u64>,
     /// The same as a serial of the whole table, as reported to the owner, and when.
     reported: Option<(u64, Duration)>,
+    permit: Option<Box<dyn Permit>>,
+    /// Memory of received requests.
+    input: Charge,
+    /// Bytes sent when the queue last became shorter, and the time of the first check since.
+    stalled: Option<(u64, Duration)>,
+    checked: Duration,
+    /// When the comparison of sketches began.
+    sketching_since: Duration,
 }
 
 impl Session {
-    pub fn new(now: Duration, server: &str) -> Self {
-        let mut out = Outbox::default();
+    pub fn new(now: Duration, server: &str, permit: Option<Box<dyn Permit>>, account: &Account) -> Self {
+        let mut out = Outbox::new(account);
+        let mut inbox = Inbox::default();
+        inbox.limit(GREETING_BODY);
         out.frame(&Frame::Hello { name: server.to_owned() });
         Self {
             phase: SessionPhase::Greeting,
-            inbox: Inbox::default(),
+            inbox,
             out,
             name: String::new(),
             wanted: Wanted::default(),
@@ -114,6 +143,11 @@ impl Session {
             fed: 0,
             deferred: false,
             sent_before: 0,
+            permit,
+            input: account.open(),
+            stalled: None,
+            checked: now,
+            sketching_since: now,
             installed: None,
             reported: None,
         }
@@ -150,6 +184,8 @@ impl Session {
             return;
         }
         self.phase = SessionPhase::Over;
+        self.inbox = Inbox::default();
+        self.input.set(0);
         self.out.frame(&Frame::Error { text: error.to_string() });
         let name = Some(self.name.clone()).filter(|n| !n.is_empty());
         events.push_back(ServerEvent::Ended { session: id, name, error });
@@ -194,6 +230,32 @@ impl Session {
         (!matches!(self.phase, SessionPhase::Over)).then_some(self.next_heartbeat)
     }
 
+    /// Ends a session whose client takes nothing, or does not continue a comparison.
+    fn check_progress(&mut self, now: Duration, limits: Limits) -> Result<(), ProtocolError> {
+        let late = now.saturating_sub(std::mem::replace(&mut self.checked, now)) > limits.progress / 2;
+        let (sent, waiting) = (self.out.sent(), self.out.len());
+        match self.stalled {
+            // A delayed call on our side says nothing about the client.
+            Some((before, since)) if sent < before + TAKEN && waiting > 0 && !late => {
+                if now.saturating_sub(since) >= limits.progress {
+                    let seconds = limits.progress.as_secs_f32();
+                    let text = format!(
+                        "took {} of the {waiting} bytes that wait for it in {seconds} s (node.limits.progress_ms)",
+                        sent - before
+                    );
+                    return Err(ProtocolError::Budget(text));
+                }
+            }
+            _ => self.stalled = (waiting > 0).then_some((sent, now)),
+        }
+        let sketching = matches!(self.phase, SessionPhase::Sketching { .. });
+        if sketching && now.saturating_sub(self.sketching_since) >= limits.progress * SKETCHING {
+            let text = "did not end the comparison of tables in time (node.limits.progress_ms)";
+            return Err(ProtocolError::Budget(text.into()));
+        }
+        Ok(())
+    }
+
     pub fn handle_timeout(
         &mut self,
         now: Duration,
@@ -212,15 +274,19 @@ impl Session {
             _ => {}
         }
         // A delayed call on our side says nothing about the client; and a client that takes bytes while we do not read is alive.
+        let unread = self.deferred || self.out.len() >= limits.ceiling();
         let taken = std::mem::replace(&mut self.sent_before, self.out.sent()) != self.out.sent();
-        if now > self.next_heartbeat + self.heartbeat * 2 || (self.deferred && taken) {
+        if now > self.next_heartbeat + self.heartbeat * 2 || (unread && taken) {
             self.heard = now;
         }
         let silent = now.saturating_sub(self.heard);
         if silent > self.heartbeat * SILENT_HEARTBEATS && !on(Mutation::KeepSilentClient) {
             return Err(ProtocolError::Silent(silent.as_millis() as u64));
         }
-        self.next_heartbeat = now + self.heartbeat;
+        // Often enough for the check of progress.
+        self.next_heartbeat = now + self.heartbeat.min(limits.progress / 4);
+        // Before the heartbeat, which no client could have taken yet.
+        self.check_progress(now, limits)?;
         self.send_heartbeat(tables, views, limits);
         Ok(())
     }
@@ -250,40 +316,67 @@ impl Session {
     }
 
     /// Whether to read further bytes from the client.
-    pub fn listens(&self) -> bool {
-        !self.deferred
+    pub fn listens(&self, room: &Room) -> bool {
+        !self.deferred && self.out.len() < room.limits.ceiling()
     }
 
     /// Whether [`Self::work`] would make progress.
-    pub fn can_work(&self, limits: Limits) -> bool {
-        self.deferred && !matches!(self.phase, SessionPhase::Over) && self.out.len() < limits.queue
+    pub fn can_work(&self, room: &Room) -> bool {
+        self.deferred && !matches!(self.phase, SessionPhase::Over) && self.has_room(room)
+    }
+
+    /// Whether there is room in the queue for the answer to the next request. A costly one waits for what was sent unasked.
+    fn has_room(&self, room: &Room) -> bool {
+        let costly = self.inbox.peek().is_some_and(|kind| COSTLY.contains(&kind));
+        self.out.len() < if costly { room.limits.queue } else { room.limits.ceiling() }
     }
 
     /// Processes received frames, as far as their answers have room and others are not delayed.
     pub fn work(&mut self, now: Duration, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
-        let mut inbox = std::mem::take(&mut self.inbox);
         let mut questions = 0;
         self.deferred = false;
-        let result = loop {
-            if inbox.peek().is_some_and(|kind| COSTLY.contains(&kind)) {
+        loop {
+            if self.inbox.peek().is_some_and(|kind| COSTLY.contains(&kind)) {
                 questions += 1;
-                if questions > QUESTIONS || *context.work == 0 || self.out.len() >= context.limits.queue {
-                    self.deferred = true;
-                    break Ok(());
-                }
             }
-            match inbox.next() {
-                Ok(None) => break Ok(()),
-                Ok(Some(frame)) => {
-                    if let Err(e) = self.handle_frame(now, frame, context) {
-                        break Err(e);
-                    }
-                }
-                Err(e) => break Err(e),
+            self.deferred = questions > QUESTIONS || *context.work == 0 || !self.has_room(context.room);
+            if self.deferred && self.inbox.peek().is_some() {
+                break;
             }
-        };
-        self.inbox = inbox;
-        result
+            self.deferred = false;
+            let mut inbox = std::mem::take(&mut self.inbox);
+            // An Activate that another one or a Deactivate follows has no effect: it is not answered.
+            let replaced = inbox.peek() == Some(ACTIVATE)
+                && inbox.peek_second().is_some_and(|kind| kind == ACTIVATE || kind == DEACTIVATE);
+            let outcome = match inbox.next() {
+                Ok(None) => Ok(false),
+                Ok(Some(_)) if replaced => {
+                    questions -= 1;
+                    Ok(true)
+                }
+                Ok(Some(frame)) => self.handle_frame(now, frame, context).map(|()| true),
+                Err(e) => Err(e),
+            };
+            if self.is_registered() {
+                inbox.limit(usize::MAX);
+            }
+            self.inbox = inbox;
+            if !outcome? {
+                self.inbox.shrink();
+                break;
+            }
+        }
+        self.input.set(self.inbox.held());
+        // The one that holds more than its share, not the one that came last.
+        let room = context.room;
+        if !room.admits(0) && self.input.bytes() > room.share(room.limits.held / 8).max(GREETING_BODY) {
+            let text = format!(
+                "requests of all clients hold more than {} bytes (node.limits.clients_bytes)",
+                room.limits.held
+            );
+            return Err(ProtocolError::Budget(text));
+        }
+        Ok(())
     }
 
     fn handle_frame(
@@ -304,9 +397,12 @@ impl Session {
                 self.name = name;
                 self.phase = SessionPhase::Registering;
             }
-            (SessionPhase::Registering, Frame::Register { table, role, heartbeat_ms, path, subset }) => {
+            (
+                SessionPhase::Registering,
+                Frame::Register { table, role, heartbeat_ms, digest_key, path, subset },
+            ) => {
                 let heartbeat = Duration::from_millis(heartbeat_ms);
-                self.register(now, Wanted { table, subset }, role, heartbeat, &path, context)?;
+                self.register(now, Wanted { table, subset, digest_key }, role, heartbeat, &path, context)?;
             }
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
@@ -319,7 +415,7 @@ impl Session {
                 let change = SessionChange::Activated { empty: digest.count == 0 };
                 context.reports.push_back(self.report(context.id, change));
                 (self.installed, self.reported) = (None, None);
-                self.activate(epoch, serial, digest, copy, context)?;
+                self.activate(now, epoch, serial, digest, copy, context)?;
             }
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
@@ -340,17 +436,25 @@ impl Session {
                 let pays = (frozen.count as usize * 3 / 14).max(SMALL_SKETCH);
                 if until > SYMBOLS.min(pays) {
                     self.copy("snapshot: tables differ too much", context)?;
+                } else if !context.room.admits(SKETCH_BYTES) {
+                    self.copy(NO_MEMORY, context)?;
                 } else {
                     self.send_symbols(&frozen, self.symbols_sent, until);
                 }
             }
-            (SessionPhase::Sketching { want, .. }, Frame::Want { last, ids }) => {
+            (SessionPhase::Sketching { .. }, Frame::Want { ids, .. })
+                if !context.room.admits(WANT_BYTES * ids.len()) =>
+            {
+                self.copy(NO_MEMORY, context)?;
+            }
+            (SessionPhase::Sketching { want, charge, .. }, Frame::Want { last, ids }) => {
                 if want.len() + ids.len() > WANT_LIMIT {
                     return Err(refused(format!(
                         "Want: expected at most {WANT_LIMIT} identities, found more"
                     )));
                 }
                 want.extend(ids);
+                charge.set(WANT_BYTES * want.capacity());
                 if last {
                     self.reconcile(context)?;
                 }
@@ -384,12 +488,14 @@ impl Session {
         path: &[String],
         context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
-        if context.tables.served(&wanted.table).is_none() {
-            return Err(refused(format!("no table {} is served here", wanted.table)));
+        // Permission comes first: who has none learns nothing, costs nothing and replaces nothing.
+        if let Some(permit) = &self.permit {
+            permit.check(&self.name, &wanted.table).map_err(ProtocolError::NotAllowed)?;
         }
-        context.views.open(&wanted, context.tables)?;
-        let state = state_of(&self.name, &wanted, context.tables, context.views)
-            .ok_or_else(|| not_served(&wanted))?;
+        let Some(served) = context.tables.served(&wanted.table) else {
+            return Err(refused(format!("no table {} is served here", wanted.table)));
+        };
+        let key = self.digest_key(wanted.digest_key, context)?;
         if path.iter().any(|n| n == context.server) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
@@ -398,29 +504,43 @@ impl Session {
                 path.join(" > ")
             )));
         }
-        if state.path.contains(&self.name) && !context.tables.allow_loops(&wanted.table) {
+        if served.path.contains(&self.name) && !context.tables.allow_loops(&wanted.table) {
             return Err(refused(format!(
                 "loop: the table of {} comes through {}: {}",
                 context.server,
                 self.name,
-                state.path.join(" > ")
+                served.path.join(" > ")
             )));
         }
+        context.views.open(&wanted, &self.name, key, context.tables)?;
+        let state = state_of(&self.name, &wanted, context.tables, context.views)
+            .ok_or_else(|| not_served(&wanted))?;
         self.out.frame(&Frame::Welcome(state));
         let table = wanted.table.clone();
         self.wanted = wanted;
         self.role = role;
         self.heartbeat = heartbeat;
-        self.next_heartbeat = now + self.heartbeat;
+        self.next_heartbeat = now + self.heartbeat.min(context.room.limits.progress / 4);
         self.phase = SessionPhase::Standby;
         let (session, name) = (context.id, self.name.clone());
         context.events.push_back(ServerEvent::Registered { session, name, table, role });
         Ok(())
     }
 
+    /// The digest key that the client uses. Without it every digest would be another.
+    fn digest_key(&self, id: KeyId, context: &SessionContext<'_>) -> Result<DigestKey, ProtocolError> {
+        context.digest_keys.find(id).ok_or_else(|| {
+            refused(format!(
+                "{} uses digest key {id}, but {} has {}: give both the same node.digest_key file",
+                self.name, context.server, context.digest_keys
+            ))
+        })
+    }
+
     /// Selects the cheapest way from the client's state to the current table.
     fn activate(
         &mut self,
+        now: Duration,
         epoch: u64,
         serial: u64,
         digest: RootDigest,
@@ -452,10 +572,14 @@ impl Session {
                 return self.copy("snapshot", context);
             }
             how = "sketch";
-            let frozen = context.cache.frozen(&self.wanted, table);
+            let Some(frozen) = context.cache.frozen(&self.wanted, table, context.room) else {
+                return self.copy(NO_MEMORY, context);
+            };
             self.symbols_sent = 0;
+            self.sketching_since = now;
             self.send_symbols(&frozen, 0, FIRST_SYMBOLS);
-            self.phase = SessionPhase::Sketching { frozen, want: HashSet::new() };
+            let charge = context.room.account.open();
+            self.phase = SessionPhase::Sketching { frozen, want: HashSet::new(), charge };
         }
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
@@ -463,17 +587,17 @@ impl Session {
 
     fn copy(&mut self, how: &'static str, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
-        let feed = Feed::snapshot(&self.wanted, table, context.cache, &mut self.out, context.limits);
+        let feed = Feed::snapshot(&self.wanted, table, context.cache, &mut self.out, context.room);
         self.phase = SessionPhase::Active(feed);
         context.events.push_back(ServerEvent::Activated { session: context.id, how });
         Ok(())
     }
 
     fn send_symbols(&mut self, frozen: &Frozen, from: usize, until: usize) {
-        let until = until.min(frozen.symbols.len());
+        let until = until.min(frozen.symbols().len());
         for first in (from..until).step_by(MAX_SYMBOLS) {
             let end = (first + MAX_SYMBOLS).min(until);
-            let symbols = frozen.symbols.get(first..end).unwrap_or_default().to_vec();
+            let symbols = frozen.symbols().get(first..end).unwrap_or_default().to_vec();
             let (serial, count) = (frozen.serial, frozen.count);
             self.out.frame(&Frame::Symbols { serial, count, first: first as u64, symbols });
         }
@@ -483,14 +607,16 @@ impl Session {
     /// Sends the records that the client lacks, and the changes since the sketch.
     fn reconcile(&mut self, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         let table = table_of(&self.wanted, context.tables, context.views)?;
-        let SessionPhase::Sketching { frozen, want } =
+        let SessionPhase::Sketching { frozen, want, .. } =
             std::mem::replace(&mut self.phase, SessionPhase::Standby)
         else {
             return Ok(());
         };
-        let answer = context.cache.reconciled(&self.wanted, table, frozen.serial, want, context.work);
-        let Some(batch) = answer else {
-            return self.copy("snapshot: the sketch is too old", context);
+        let room = context.room;
+        let answer = context.cache.reconciled(&self.wanted, table, frozen.serial, want, context.work, room);
+        let batch = match answer {
+            Ok(batch) => batch,
+            Err(how) => return self.copy(how, context),
         };
         *context.passed_on += batch.routes;
         self.out.share(batch.bytes);
@@ -525,9 +651,9 @@ impl Session {
                 context.cache,
                 &mut self.out,
                 context.passed_on,
-                context.limits,
+                context.room,
             );
-            if pumped == Pumped::Rest || self.out.len() >= context.limits.queue {
+            if pumped == Pumped::Rest || self.out.len() >= context.room.limits.queue {
                 return Ok(());
             }
         }

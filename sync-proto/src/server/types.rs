@@ -10,21 +10,54 @@ use crate::wire::ProtocolError;
 /// Id of a session.
 pub type SessionId = u64;
 
-/// Limits on what a server holds and does at once for one session.
+/// Limits on what a server holds and does for its sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes up to which a session's queue is filled.
     pub queue: usize,
+    /// Most bytes of a batch, or of an answer to a sketch, that is encoded at once. Larger ones are sent piece by piece.
+    pub batch: usize,
+    /// Most bytes that are held for all sessions: queues, encoded batches and copies, sketches, received requests. Bytes that several
+    /// sessions send count once.
+    pub held: usize,
+    /// Most bytes of memory of all views.
+    pub views: usize,
+    /// A session ends when its client takes none of the bytes in its queue for this time.
+    pub progress: Duration,
     /// Most changes of a batch that is encoded at once and shared by sessions.
     pub shared: usize,
     /// Most records that one call examines, so that a walk through unchanged ones does not delay other sessions.
     pub portion: usize,
 }
 
+impl Limits {
+    /// Bytes in a session's queue from which on nothing is read from its client: what is sent unasked stays below.
+    pub(super) fn ceiling(&self) -> usize {
+        self.queue.saturating_mul(2).saturating_add(self.batch)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { queue: 192 * 1024, shared: 16 * 1024, portion: 64 * 1024 }
+        Self {
+            queue: 192 * 1024,
+            batch: 1 << 20,
+            held: 48 << 20,
+            views: 256 << 20,
+            progress: Duration::from_secs(10),
+            shared: 16 * 1024,
+            portion: 64 * 1024,
+        }
     }
+}
+
+/// What the client at the other end of a connection may have. A session asks when the client registers, before it allocates anything.
+pub trait Permit: std::fmt::Debug + Send + Sync {
+    /// Whether the client may call itself `name` and get this table.
+    ///
+    /// # Errors
+    /// Why not, for operators of both ends.
+    fn check(&self, name: &str, table: &str) -> Result<(), String>;
 }
 
 /// A served table.

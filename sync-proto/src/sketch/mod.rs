@@ -1,8 +1,8 @@
-//! The rateless set sketch (RIBLT) that proves two copies equal, or finds their differences.
+//! The rateless set sketch (RIBLT) that finds the differences of two copies.
 //!
 //! After Yang, Gilad, Alizadeh, "Practical Rateless Set Reconciliation" (SIGCOMM 2024). A record is part of coded symbol `i` with
-//! probability 1/(1 + i/2), see `mapping`. [`Sketch`] maintains the first [`SYMBOLS`] symbols of a table; symbol 0 covers every record and
-//! is the [`RootDigest`]. [`SketchDecoder`] peels the difference of two sketches, symbol by symbol, until it knows which identities only
+//! probability 1/(1 + i/2), see `mapping`. [`Sketch`] maintains the first [`SYMBOLS`] symbols of a table, and the sum of which the
+//! [`RootDigest`] is made. [`SketchDecoder`] peels the difference of two sketches, symbol by symbol, until it knows which identities only
 //! one side has.
 
 mod decoder;
@@ -15,10 +15,10 @@ use mapping::{LANES, Lanes, mix};
 /// change touches about 19 of them; 16 if there were 4,096.
 pub const SYMBOLS: usize = 16_384;
 
-/// Digest of a whole table: XOR over all records of identity and check, and their number.
+/// Digest of a whole table: two tables with one digest under one secret key are equal, see [`crate::digest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct RootDigest {
-    /// Identities in the upper half, checks in the lower.
+    /// Pseudorandom function of the XOR of all identities and of their number.
     pub hash: u128,
     /// Number of records.
     pub count: u64,
@@ -50,7 +50,7 @@ impl Symbol {
 }
 
 /// The check of an identity: a bijective mixer, so that the XOR of checks reveals what the XOR of identities hides. Symbols hold its low
-/// half, the root digest all of it.
+/// half.
 pub fn check_of(id: u64) -> u64 {
     mix(id ^ 0x9fb2_1c65_1e98_df25)
 }
@@ -58,10 +58,15 @@ pub fn check_of(id: u64) -> u64 {
 /// Insertion or removal of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Toggle {
-    /// Its identity.
-    pub id: u64,
+    /// Its identity. Symbols contain the upper half, [`sketch_id`].
+    pub id: u128,
     /// Insertion, or removal.
     pub comes: bool,
+}
+
+/// The part of an identity that symbols contain, and by which peers name records.
+pub fn sketch_id(id: u128) -> u64 {
+    (id >> 64) as u64
 }
 
 /// A symbol in memory: count in the upper half of `rest`, check in the lower, so it takes a quarter of a cache line.
@@ -75,44 +80,55 @@ struct Cell {
 /// The coded symbols of one copy of a table, updated batch by batch.
 #[derive(Debug, Clone)]
 pub struct Sketch {
-    root: RootDigest,
-    /// [`SYMBOLS`] cells, of which the first is unused because the root has its content, and one spare cell for each lane.
+    sum: Sum,
+    /// [`SYMBOLS`] cells, and one spare cell for each lane. The first one only holds its check: the rest is in the sum.
     cells: Vec<Cell>,
+}
+
+/// XOR of all identities, and their number. Linear, so it stays in the node: see [`crate::digest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sum {
+    pub ids: u128,
+    pub count: u64,
 }
 
 impl Default for Sketch {
     fn default() -> Self {
-        Self { root: RootDigest::default(), cells: vec![Cell::default(); SYMBOLS + LANES] }
+        Self { sum: Sum::default(), cells: vec![Cell::default(); SYMBOLS + LANES] }
     }
 }
 
 impl PartialEq for Sketch {
     fn eq(&self, other: &Self) -> bool {
-        self.root == other.root && self.cells.get(..SYMBOLS) == other.cells.get(..SYMBOLS)
+        self.sum == other.sum && self.cells.get(..SYMBOLS) == other.cells.get(..SYMBOLS)
     }
 }
 
 impl Sketch {
-    /// The root digest after these changes.
-    pub fn root_after(&self, toggles: &[Toggle]) -> RootDigest {
-        let (mut hash, mut count) = (0u128, self.root.count);
+    /// The sum after these changes.
+    pub(crate) fn sum_after(&self, toggles: &[Toggle]) -> Sum {
+        let Sum { mut ids, mut count } = self.sum;
         for t in toggles {
-            hash ^= u128::from(t.id) << 64 | u128::from(check_of(t.id));
+            ids ^= t.id;
             count = if t.comes { count.wrapping_add(1) } else { count.wrapping_sub(1) };
         }
-        RootDigest { hash: self.root.hash ^ hash, count }
+        Sum { ids, count }
     }
 
     /// Inserts and removes records. Eight are processed in parallel, because each index depends on the previous one.
     pub fn apply(&mut self, toggles: &[Toggle]) {
-        self.root = self.root_after(toggles);
+        self.sum = self.sum_after(toggles);
         for some in toggles.chunks(LANES) {
             let mut what = [(0u64, 0u64, 0u64); LANES];
             for (what, t) in what.iter_mut().zip(some) {
                 let one = if t.comes { 1 << 32 } else { 0u64.wrapping_sub(1 << 32) };
-                *what = (t.id, check_of(t.id) & 0xffff_ffff, one);
+                let id = sketch_id(t.id);
+                *what = (id, check_of(id) & 0xffff_ffff, one);
             }
-            let mut lanes = Lanes::new(some.iter().map(|t| t.id), SYMBOLS as u32);
+            if let Some(first) = self.cells.first_mut() {
+                what.iter().for_each(|(_, check, _)| first.rest ^= check);
+            }
+            let mut lanes = Lanes::new(some.iter().map(|t| sketch_id(t.id)), SYMBOLS as u32);
             while let Some(at) = lanes.advance() {
                 for (at, (id, check, one)) in at.into_iter().zip(what) {
                     if let Some(cell) = self.cells.get_mut(at as usize) {
@@ -126,11 +142,11 @@ impl Sketch {
 
     /// One of the first [`SYMBOLS`] symbols.
     pub fn symbol(&self, index: usize) -> Option<Symbol> {
-        if index == 0 {
-            let RootDigest { hash, count } = self.root;
-            return Some(Symbol { sum: (hash >> 64) as u64, check: hash as u32, count: count as i64 });
-        }
         let cell = self.cells.get(..SYMBOLS)?.get(index)?;
+        if index == 0 {
+            let Sum { ids, count } = self.sum;
+            return Some(Symbol { sum: sketch_id(ids), check: cell.rest as u32, count: count as i64 });
+        }
         Some(Symbol { sum: cell.sum, check: cell.rest as u32, count: i64::from((cell.rest >> 32) as i32) })
     }
 
@@ -139,9 +155,8 @@ impl Sketch {
         (first..SYMBOLS).map_while(|i| self.symbol(i))
     }
 
-    /// Symbol 0 with its full check.
-    pub fn root(&self) -> RootDigest {
-        self.root
+    pub(crate) fn sum(&self) -> Sum {
+        self.sum
     }
 }
 
@@ -158,8 +173,12 @@ mod tests {
         range.map(|i| mix(i ^ 0xabcd))
     }
 
+    fn toggle(id: u64, comes: bool) -> Toggle {
+        Toggle { id: u128::from(id) << 64 | u128::from(mix(!id)), comes }
+    }
+
     fn come(ids: impl Iterator<Item = u64>) -> Vec<Toggle> {
-        ids.map(|id| Toggle { id, comes: true }).collect()
+        ids.map(|id| toggle(id, true)).collect()
     }
 
     fn decode(shared: u64, theirs: u64, ours: u64) -> (usize, Difference) {
@@ -207,9 +226,9 @@ mod tests {
     #[test]
     fn record_taken_in_and_out_leaves_no_trace() {
         let mut a = Sketch::default();
-        a.apply(&[Toggle { id: 77, comes: true }]);
-        assert_ne!(a.root(), RootDigest::default());
-        a.apply(&[Toggle { id: 77, comes: false }]);
+        a.apply(&[toggle(77, true)]);
+        assert_ne!(a.sum(), Sum::default());
+        a.apply(&[toggle(77, false)]);
         assert!(a.symbols_from(0).all(|s| s == Symbol::default()));
         assert_eq!(a, Sketch::default());
     }
@@ -217,12 +236,12 @@ mod tests {
     #[test]
     fn identities_in_one_batch_or_one_by_one_give_the_same_sketch() {
         let (mut a, mut b) = (Sketch::default(), Sketch::default());
-        let toggles: Vec<Toggle> = ids(0..37).map(|id| Toggle { id, comes: id & 3 != 0 }).collect();
-        let root = a.root_after(&toggles);
+        let toggles: Vec<Toggle> = ids(0..37).map(|id| toggle(id, id & 3 != 0)).collect();
+        let sum = a.sum_after(&toggles);
         a.apply(&toggles);
         toggles.iter().for_each(|t| b.apply(std::slice::from_ref(t)));
         assert_eq!(a, b);
-        assert_eq!(a.root(), root);
+        assert_eq!(a.sum(), sum);
     }
 
     #[test]

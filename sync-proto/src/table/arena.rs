@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::record::{GroupValue, Key, Label, Value};
+use crate::record::{GroupValue, HopValue, Key, Label, OriginValue, Value};
 
 /// No slot: the end of a list, no group.
 pub(super) const NONE: u32 = u32::MAX;
@@ -153,7 +153,7 @@ pub(super) struct RouteEntry<A> {
 #[derive(Debug)]
 pub(super) struct Routes<A> {
     pub entries: Vec<RouteEntry<A>>,
-    pub ids: Vec<u64>,
+    pub ids: Vec<u128>,
     index: HashTable<u32>,
     free: Vec<u32>,
     seed: u64,
@@ -242,9 +242,17 @@ impl<A: Address> Routes<A> {
     }
 
     /// Reads what a change of a slot will write, as a prefetch. Returns a value that depends on it.
-    pub fn warm(&self, i: u32) -> (OrderLink, u64) {
+    pub fn warm(&self, i: u32) -> (OrderLink, u128) {
         let link = self.entries.get(i as usize).map(|e| e.link).unwrap_or_default();
         (link, self.ids.get(i as usize).copied().unwrap_or(0))
+    }
+
+    /// Bytes in use here and in the order of prefixes.
+    pub fn memory_bytes(&self) -> usize {
+        // The index has 4 bytes and a tag for each of its buckets, of which an eighth is empty.
+        self.entries.capacity() * (size_of::<RouteEntry<A>>() + size_of::<(A, u8, u32)>())
+            + self.ids.capacity() * size_of::<u64>()
+            + (self.index.capacity() * 6 + self.free.capacity() * size_of::<u32>())
     }
 
     /// Frees a slot.
@@ -278,7 +286,7 @@ pub(super) struct GroupEntry {
     pub label: Label,
     pub value: Option<Arc<GroupValue>>,
     pub users: u32,
-    pub id: u64,
+    pub id: u128,
 }
 
 #[derive(Debug)]
@@ -339,7 +347,7 @@ pub(super) struct MiscEntry {
     pub link: OrderLink,
     pub key: Key,
     pub value: Option<Arc<Value>>,
-    pub id: u64,
+    pub id: u128,
 }
 
 #[derive(Debug, Default)]
@@ -355,6 +363,7 @@ impl Misc {
         self.index.get(key).copied()
     }
 
+    /// A slot for a new key, which the entry and the index hold one copy each of.
     pub fn insert(&mut self, key: Key) -> Option<u32> {
         let entry = MiscEntry { link: OrderLink::default(), key: key.clone(), value: None, id: 0 };
         let i = place(&mut self.entries, &mut self.free, entry)?;
@@ -367,6 +376,38 @@ impl Misc {
         e.link = OrderLink::default();
         e.value = None;
         self.index.remove(&e.key);
+        e.key = Key::Group(Label(0));
         self.free.push(i);
+    }
+}
+
+/// Bytes of a group beside its entry.
+pub(super) fn group_bytes(value: Option<&GroupValue>) -> usize {
+    match value {
+        Some(GroupValue::Hops(hops)) => hops
+            .iter()
+            .map(|hop| size_of::<HopValue>() + hop.port.as_ref().map_or(0, |port| port.len()))
+            .sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Bytes of a value beside its entry.
+pub(super) fn value_bytes(value: Option<&Value>) -> usize {
+    match value {
+        None => 0,
+        Some(Value::Opaque(bytes)) => size_of::<Value>() + bytes.len(),
+        Some(Value::Origin(origin)) => {
+            size_of::<Value>() + size_of::<OriginValue>() + origin.name.len() + origin.server.len()
+        }
+        Some(_) => size_of::<Value>(),
+    }
+}
+
+/// Bytes of a key beside its entry: the entry and the index have one copy each.
+pub(super) fn key_bytes(key: &Key) -> usize {
+    match key {
+        Key::Opaque(key) => 2 * key.len(),
+        _ => 0,
     }
 }

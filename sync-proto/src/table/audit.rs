@@ -14,7 +14,7 @@ impl Table {
         let mut records = 0;
         let mut before = None;
         for (key, value) in self.iter() {
-            let Some(id) = record_id(&key, &value) else { return false };
+            let Some(id) = record_id(&self.digest_key, &key, &value) else { return false };
             if before.is_some_and(|before| compare(&before, &key).is_ge()) {
                 return false;
             }

@@ -3,7 +3,7 @@
 //! [`Table`] is the only type that most users need: apply batches with [`Table::begin`] or [`Table::commit`], read it with [`Table::get`], [`Table::page`] and
 //! [`Table::changes_since`]. Inside, records are `arena` entries of 32 bytes (IPv4) or 48 (IPv6), linked in change order (`links`); a batch
 //! is a transaction (`txn`) that is rolled back as a whole on any error; `sorted` keeps prefixes in order, `order` walks all records in
-//! snapshot order, `read` looks up and pages, `audit` verifies derived data.
+//! snapshot order, `read` looks up and pages, `audit` verifies derived data, `rekey` replaces the key of digests.
 //!
 //! A deleted record stays as a *tombstone* in the change order, so that a client that was away learns of it. Beyond [`TOMBSTONES`] the
 //! oldest are dropped and the *horizon* moves up: older clients must reconcile.
@@ -13,14 +13,16 @@ mod audit;
 mod links;
 mod order;
 mod read;
+mod rekey;
 mod sorted;
 mod txn;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::change::Change;
+use crate::digest::DigestKey;
 use crate::record::{Key, Label, OriginId};
-use crate::sketch::{RootDigest, Sketch};
+use crate::sketch::{RootDigest, SYMBOLS, Sketch, Sum, Symbol};
 use arena::{Groups, List, Misc, Routes, Slot};
 pub use read::{Batch, Page};
 use sorted::Sorted;
@@ -29,6 +31,8 @@ pub use txn::Transaction;
 
 /// Deletions that a table remembers.
 pub const TOMBSTONES: usize = 262_144;
+/// Bytes of the keys of deleted opaque records that it remembers: a key has up to 16 KiB.
+const TOMBSTONE_BYTES: usize = 16 << 20;
 
 /// A commit: the instant at which a batch became visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -158,6 +162,7 @@ pub struct Table {
     horizon: u64,
     /// Deletions after this serial are kept beyond the limit, for a reader that must not miss one.
     pin: u64,
+    digest_key: DigestKey,
     sketch: Sketch,
     counts: Counts,
     v4: Routes<u32>,
@@ -169,9 +174,12 @@ pub struct Table {
     group_list: List,
     list: List,
     tombstones: VecDeque<(Slot, u64)>,
+    tombstone_bytes: usize,
     tombstone_limit: usize,
     /// Routes that use a group without a record; 0 except within a transaction.
     dangling: u64,
+    /// Bytes of keys and values that are not in the entries themselves: hops, descriptions, opaque data.
+    payload: usize,
     scratch: Scratch,
 }
 
@@ -183,6 +191,7 @@ impl Table {
             serial: 0,
             horizon: 0,
             pin: u64::MAX,
+            digest_key: DigestKey::PUBLIC,
             sketch: Sketch::default(),
             counts: Counts::default(),
             v4: Routes::default(),
@@ -194,8 +203,10 @@ impl Table {
             group_list: List::default(),
             list: List::default(),
             tombstones: VecDeque::new(),
+            tombstone_bytes: 0,
             tombstone_limit: TOMBSTONES,
             dangling: 0,
+            payload: 0,
             scratch: Scratch::default(),
         }
     }
@@ -205,6 +216,18 @@ impl Table {
     pub fn with_tombstone_limit(mut self, limit: usize) -> Self {
         self.tombstone_limit = limit;
         self
+    }
+
+    /// The same with another key of its digest. Only for a table that was never written; see [`Table::rekey`].
+    #[must_use]
+    pub fn with_digest_key(mut self, key: DigestKey) -> Self {
+        self.digest_key = key;
+        self
+    }
+
+    /// The key of its digest.
+    pub fn digest_key(&self) -> DigestKey {
+        self.digest_key
     }
 
     /// The epoch given to [`Table::new`].
@@ -229,12 +252,16 @@ impl Table {
 
     /// Digest of all live records.
     pub fn digest(&self) -> RootDigest {
-        self.sketch.root()
+        self.seal(self.sketch.sum())
+    }
+
+    fn seal(&self, sum: Sum) -> RootDigest {
+        self.digest_key.seal(sum.ids, sum.count)
     }
 
     /// Number of live records.
     pub fn len(&self) -> u64 {
-        self.digest().count
+        self.sketch.sum().count
     }
 
     /// Whether there is no live record.
@@ -250,6 +277,12 @@ impl Table {
     /// The coded symbols of the table, see [`crate::sketch`].
     pub fn sketch(&self) -> &Sketch {
         &self.sketch
+    }
+
+    /// Bytes of memory in use, estimated from the sizes of its parts.
+    pub fn memory_bytes(&self) -> usize {
+        let sketch = (SYMBOLS + 1) * size_of::<Symbol>();
+        self.v4.memory_bytes() + self.v6.memory_bytes() + self.records_beside_routes() + self.payload + sketch
     }
 
     /// Applies a batch as a whole or not at all, and assigns it a serial; see [`Table::begin`]. None if it has no effect.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::arena::{Address, Arena, NONE, RouteEntry, Slot};
+use super::arena::{Address, Arena, GroupEntry, MiscEntry, NONE, RouteEntry, Slot};
 use super::order::compare;
 use super::{Context, Table};
 use crate::change::{Change, ChangeRef, Path};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Key, Label, Value};
+use crate::sketch::sketch_id;
 
 /// A page of a table in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +150,12 @@ impl Table {
         })
     }
 
+    pub(super) fn records_beside_routes(&self) -> usize {
+        let group = size_of::<GroupEntry>() + size_of::<(Label, u32)>() + size_of::<GroupValue>();
+        let other = size_of::<MiscEntry>() + size_of::<(Key, u32)>();
+        self.groups.entries.capacity() * group + self.misc.entries.capacity() * other
+    }
+
     /// Number of records that changed after `serial`, counted up to `limit`.
     pub fn count_since(&self, serial: u64, limit: usize) -> usize {
         let (_, groups) = self.first_after(self.group_list, serial, limit);
@@ -187,7 +194,7 @@ impl Table {
         })
     }
 
-    /// Records among `ids` with their keys: one pass over the identities.
+    /// Records among `ids`, as sketches name them, with their keys: one pass over the identities.
     pub fn find_ids(&self, ids: &HashSet<u64>) -> Vec<(u64, Key, Value)> {
         if ids.is_empty() {
             return Vec::new();
@@ -201,6 +208,7 @@ impl Table {
         }
         let mut found = Vec::new();
         self.each_id(|slot, id| {
+            let id = sketch_id(id);
             let hit = sieve.get((id >> 6 & 1023) as usize).is_some_and(|w| w >> (id & 63) & 1 == 1);
             if hit
                 && ids.contains(&id)
@@ -214,7 +222,7 @@ impl Table {
     }
 
     /// Calls `f` with every live record's slot and identity.
-    pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u64)) {
+    pub(crate) fn each_id(&self, mut f: impl FnMut(Slot, u128)) {
         for (i, e) in self.groups.entries.iter().enumerate().filter(|(_, e)| e.value.is_some()) {
             f(Slot::new(Arena::Group, i as u32), e.id);
         }

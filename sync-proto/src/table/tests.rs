@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::change::record_id;
+use crate::digest::DigestKey;
 use crate::record::{GroupValue, HopValue, OriginValue, Value};
+use crate::sketch::sketch_id;
 
 fn group(n: u8) -> (Label, Change) {
     let value = GroupValue::via([192, 0, 2, n].into());
@@ -159,7 +161,8 @@ fn longest_match_prefers_the_longer_prefix() {
 #[test]
 fn records_are_found_by_identity() {
     let t = table();
-    let id = record_id(&route("10.0.0.0/8"), &Value::Route(group(1).0)).unwrap();
+    let id =
+        sketch_id(record_id(&DigestKey::PUBLIC, &route("10.0.0.0/8"), &Value::Route(group(1).0)).unwrap());
     let found = t.find_ids(&[id, 42].into_iter().collect());
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].0, &found[0].1), (id, &route("10.0.0.0/8")));
@@ -320,4 +323,36 @@ fn a_refused_batch_leaves_no_vrf_behind() {
     }
     assert_eq!(t.vrfs().collect::<Vec<_>>(), [0]);
     assert!(t.is_sound());
+}
+
+#[test]
+fn memory_counts_what_records_hold_and_gives_it_back() {
+    let mut t = Table::new(1).with_tombstone_limit(0);
+    let empty = t.memory_bytes();
+    let key = |i: u32| Key::Opaque(format!("{i:0>1000}").into_bytes().into());
+    let put = |i| Change::Put(key(i), Value::Opaque(vec![7; 16_000].into()));
+    t.commit((0..100).map(put)).unwrap();
+    let full = t.memory_bytes();
+    assert!((1_800_000..2_000_000).contains(&(full - empty)), "{}", full - empty);
+    // A refused batch holds nothing.
+    let missing =
+        Change::Put(Key::Route { vrf: 0, prefix: "10.0.0.0/8".parse().unwrap() }, Value::Route(Label(9)));
+    t.commit((100..110).map(put).chain([missing])).unwrap_err();
+    assert!(t.memory_bytes() < full + 20_000, "{}", t.memory_bytes() - full);
+    t.commit((0..100).map(|i| Change::Delete(key(i)))).unwrap();
+    assert!(t.memory_bytes() < empty + 40_000, "{}", t.memory_bytes() - empty);
+}
+
+#[test]
+fn keys_of_deleted_opaque_records_are_remembered_up_to_a_number_of_bytes() {
+    let mut t = Table::new(1);
+    let key = |i: u32| Key::Opaque(format!("{i:0>16000}").into_bytes().into());
+    for i in 0..2_000 {
+        t.commit([Change::Put(key(i), Value::Opaque([1].into()))]).unwrap();
+        t.commit([Change::Delete(key(i))]).unwrap();
+    }
+    // 64 MB of keys were deleted, half of that in each of two places.
+    let remembered = t.count_since(0, usize::MAX);
+    assert!((400..=600).contains(&remembered), "{remembered}");
+    assert!(t.horizon() > 0 && t.memory_bytes() < 20 << 20, "{}", t.memory_bytes());
 }

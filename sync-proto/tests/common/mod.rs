@@ -214,6 +214,11 @@ impl Net {
         }
     }
 
+    /// Calls all machines at the present time.
+    pub fn wake_all(&mut self) {
+        self.wake();
+    }
+
     fn wake(&mut self) {
         for n in &mut self.nodes {
             n.server.handle_timeout(self.now, &Lent(&n.table, n.ready, &n.path));

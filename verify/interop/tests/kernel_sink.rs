@@ -140,3 +140,62 @@ fn a_table_that_has_expired_leaves_the_kernel_and_comes_back_with_the_server() {
     server.start();
     eventually("its routes are back", 20, || ours().0 == 6 && kernel(&agent).routes == 9);
 }
+
+#[test]
+fn routes_that_somebody_deletes_replaces_or_adds_are_found_and_mended_by_the_scrubber() {
+    let Some(lab) = Lab::new(&["ip"]) else { return };
+    let (h, up) = (lab.host("h"), lab.host("up"));
+    lab.cable((&h, "eth0", &["192.0.2.1/24", "2001:db8::1/64"]), (&up, "eth0", &["192.0.2.2/24"]));
+    let path = h.file("routes.txt", TEXT);
+    let source = format!("[[source]]\norigin = \"one\"\nkind = \"static\"\npath = \"{}\"\n", path.display());
+    let _server =
+        h.ours("fibcast-route-server", "rs", &route_server_toml(&h, "rs", "127.0.0.1:7830", &source));
+    let folder = h.folder().display().to_string();
+    let toml = project("docs/kernel/agent.toml")
+        .replace("/run/fibcast", &folder)
+        .replace("/var/lib/fibcast", &folder)
+        + "\n[scrub]\npass_s = 1\n";
+    let agent = h.ours("fibcast-agent", "host-1", &toml);
+    eventually("nine routes", 20, || kernel(&agent).routes == 9);
+    eventually("two passes", 20, || kernel(&agent).scrub.passes >= 2);
+    assert_eq!(kernel(&agent).scrub.differences, 0, "{:?}", kernel(&agent).scrub);
+    // Somebody else's routes in the table are no difference.
+    h.ip("route add 10.98.0.0/16 via 192.0.2.2 table 200 proto static");
+    for (n, command, text) in [
+        (
+            1,
+            "route del 10.2.0.0/16 table 200",
+            "10.2.0.0/16 in VRF 0: wanted Special(Blackhole), found no route",
+        ),
+        (
+            2,
+            "route replace 10.0.0.0/8 via 192.0.2.77 table 200 proto 217 metric 1024",
+            "found Hops([(Some(192.0.2.77)",
+        ),
+        (
+            3,
+            "route add blackhole 10.97.0.0/16 table 200 proto 217 metric 1024",
+            "10.97.0.0/16 in VRF 0: wanted no route",
+        ),
+        (4, "-6 route del 2001:db8:2::/48 table 200", "2001:db8:2::/48 in VRF 0: wanted Hops"),
+        (
+            5,
+            "-6 route replace blackhole 2001:db8:7::/48 table 200 proto 217 metric 1024",
+            "2001:db8:7::/48 in VRF 0",
+        ),
+    ] {
+        h.ip(command);
+        eventually(command, 20, || kernel(&agent).scrub.mended >= n);
+        let scrub = kernel(&agent).scrub;
+        assert_eq!((scrub.differences, scrub.mended), (n, n), "{command}: {scrub:?}");
+        let last = scrub.last_difference.unwrap();
+        assert!(last.contains(text), "{command}: {last}");
+    }
+    let table = h.ip("route show table 200") + &h.ip("-6 route show table 200");
+    for gone in ["192.0.2.77", "10.97.0.0", "2001:db8:7::"] {
+        assert!(!table.contains(gone), "{table}");
+    }
+    for there in ["blackhole 10.2.0.0/16", "10.0.0.0/8 via 192.0.2.2", "2001:db8:2::/48", "10.98.0.0/16"] {
+        assert!(table.contains(there), "{table}");
+    }
+}

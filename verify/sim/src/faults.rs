@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::connection::Way;
 use fibcast_sync_proto::Key;
 use fibcast_sync_proto::agent::SinkError;
+use fibcast_sync_proto::server::Limits;
 
 use crate::invariants::{Rule, Violation};
 use crate::network::{Event, Network, Undo};
@@ -36,6 +37,8 @@ pub enum Fault {
     PowerLoss,
     /// A route server reports that it is not ready.
     Drain,
+    /// A node sends heartbeats and no data.
+    Gray,
     /// A process is paused for a while.
     Pause,
     /// A clock jumps ahead.
@@ -53,7 +56,7 @@ pub enum Fault {
 }
 
 /// Kinds with their highest frequency.
-const ALL: [(Fault, u64); 18] = [
+const ALL: [(Fault, u64); 19] = [
     (Fault::Churn, 30),
     (Fault::Move, 4),
     (Fault::Flap, 3),
@@ -65,6 +68,7 @@ const ALL: [(Fault, u64); 18] = [
     (Fault::Crash, 5),
     (Fault::PowerLoss, 3),
     (Fault::Drain, 5),
+    (Fault::Gray, 8),
     (Fault::Pause, 4),
     (Fault::Jump, 3),
     (Fault::Checkpoint, 5),
@@ -116,6 +120,7 @@ impl Network {
             Fault::Slow => self.slow(),
             Fault::Crash | Fault::PowerLoss => self.crash_any(fault == Fault::PowerLoss),
             Fault::Drain => self.drain()?,
+            Fault::Gray => self.turn_gray(),
             Fault::Pause | Fault::Jump => self.clock(fault == Fault::Pause),
             Fault::Checkpoint => {
                 let n = self.any_node();
@@ -270,6 +275,7 @@ impl Network {
         node.host_off = power;
         node.ready_since = None;
         node.alone_since = None;
+        node.gray_since = None;
         node.trouble = now;
         self.note(now, format_args!("{} {}", self.name(n), if power { "loses power" } else { "is killed" }));
         self.drop_connections(n, !power);
@@ -283,6 +289,31 @@ impl Network {
         self.set_drained(n, true);
         self.at(until, Event::Undo(Undo::Drain(n)));
         self.turn(n)
+    }
+
+    /// Nothing has room in a queue, except heartbeats.
+    fn turn_gray(&mut self) {
+        let n = self.any_node();
+        let now = self.now;
+        let limits = Limits { queue: 0, ..self.settings.limits };
+        let until = now + Duration::from_millis(self.rng.range(5_000, 20_000));
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.gray_since.is_none()) else { return };
+        let Some(running) = &mut node.running else { return };
+        running.set_limits(limits);
+        node.gray_since = Some(now);
+        let life = node.incarnation;
+        self.note(now, format_args!("{} sends heartbeats and no data until {until:?}", self.name(n)));
+        self.at(until, Event::Undo(Undo::Gray(n, life)));
+    }
+
+    fn end_gray(&mut self, n: usize) {
+        let (now, limits) = (self.now, self.settings.limits);
+        let Some(node) = self.nodes.get_mut(n).filter(|node| node.gray_since.is_some()) else { return };
+        (node.gray_since, node.trouble) = (None, now);
+        if let Some(running) = &mut node.running {
+            running.set_limits(limits);
+        }
+        self.note(now, format_args!("{} sends data again", self.name(n)));
     }
 
     fn set_drained(&mut self, n: usize, drained: bool) {
@@ -378,6 +409,7 @@ impl Network {
         node.forget_clients();
         (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
         node.acknowledged = 0;
+        node.gray_since = None;
         // The time without a capable server restarts, unless it was over.
         node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());
         let local = node.local(now);
@@ -414,6 +446,13 @@ impl Network {
                 let same = self.nodes.get(n).is_some_and(|node| node.incarnation == life);
                 if same { self.start(n, checkpoint) } else { Ok(()) }
             }
+            Undo::Gray(n, life) => {
+                if self.nodes.get(n).is_some_and(|node| node.incarnation == life) {
+                    self.end_gray(n);
+                    return self.turn(n);
+                }
+                Ok(())
+            }
             Undo::Drain(n) => {
                 self.set_drained(n, false);
                 self.turn(n)
@@ -432,6 +471,7 @@ impl Network {
         }
         for n in (0..self.nodes.len()).filter(|n| !down.contains(n)) {
             self.set_drained(n, false);
+            self.end_gray(n);
             let from_disk = self.rng.percent(50);
             self.start(n, from_disk)?;
             self.turn(n)?;

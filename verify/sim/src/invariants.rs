@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use fibcast_sync_proto::change::record_id;
 use fibcast_sync_proto::origins::origin_of;
-use fibcast_sync_proto::sketch::check_of;
 use fibcast_sync_proto::subset::Subset;
-use fibcast_sync_proto::{Key, OriginId, RootDigest, Table, Value};
+use fibcast_sync_proto::{DigestKey, Key, OriginId, RootDigest, Table, Value};
 
 /// A violated rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +44,8 @@ pub enum Rule {
     ReadyOnly,
     /// A client with a capable server is in sync with it and not empty.
     CapableIsUsed,
+    /// A client leaves a server that announces commits and sends none for another capable one.
+    LagShrinks,
     /// Clients fail back to a preferred server, and not before the failback time.
     FailBack,
     /// A relay reports ready only while it is in sync and shortly after, and stale whenever it is not in sync.
@@ -82,6 +83,7 @@ impl Rule {
             Self::SilenceIsNoticed => "silence-is-noticed",
             Self::ReadyOnly => "ready-only",
             Self::CapableIsUsed => "capable-is-used",
+            Self::LagShrinks => "lag-shrinks",
             Self::FailBack => "fail-back",
             Self::TrueWord => "true-word",
             Self::NoEmptyMessage => "no-empty-message",
@@ -127,12 +129,8 @@ pub fn part_of(table: impl Iterator<Item = (Key, Value)> + Clone, part: &Subset)
 
 /// The digest of some records, computed from scratch.
 fn digest_of(records: &BTreeMap<Key, Value>) -> RootDigest {
-    let mut digest = RootDigest::default();
-    for id in records.iter().filter_map(|(key, value)| record_id(key, value)) {
-        digest.hash ^= u128::from(id) << 64 | u128::from(check_of(id));
-        digest.count += 1;
-    }
-    digest
+    let key = DigestKey::PUBLIC;
+    key.digest_of(records.iter().filter_map(|(name, value)| record_id(&key, name, value)))
 }
 
 /// A table's name in a few bytes.

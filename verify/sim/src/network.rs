@@ -47,6 +47,8 @@ pub enum Undo {
     Start(usize, u64, bool),
     /// A route server is in service again.
     Drain(usize),
+    /// A node sends data again, in this incarnation.
+    Gray(usize, u64),
 }
 
 /// The path between a client's node and a server's.
@@ -212,6 +214,7 @@ impl Network {
         node.ready_since = None;
         node.alone_since = None;
         node.stale_since = None;
+        node.gray_since = None;
         node.wake_at = None;
         node.forget_clients();
         let local = node.local(now);
@@ -375,7 +378,7 @@ impl Network {
         let mut since = path.trouble;
         for n in [client, server] {
             let node = self.nodes.get(n).filter(|node| node.up)?;
-            if node.paused_until > self.now {
+            if node.paused_until > self.now || node.gray_since.is_some() {
                 return None;
             }
             since = since.max(node.trouble).max(node.paused_until);

@@ -136,6 +136,8 @@ pub struct ClientLog {
     pub checked: u64,
     /// Digest at that time.
     pub digest: RootDigest,
+    /// Time since which the active server has announced more than the client has.
+    pub behind_since: Option<Duration>,
 }
 
 /// A node, up or down.
@@ -183,6 +185,8 @@ pub struct Node {
     pub wake_at: Option<Duration>,
     /// Its last checkpoint.
     pub checkpoint: BTreeMap<Key, Value>,
+    /// Time since which it has sent heartbeats and no data.
+    pub gray_since: Option<Duration>,
     /// Time since which it has been ready without interruption.
     pub ready_since: Option<Duration>,
     /// Of an agent: time since which it has not been in sync with a capable server.
@@ -223,6 +227,7 @@ impl Node {
             trouble: Duration::ZERO,
             wake_at: None,
             checkpoint: BTreeMap::new(),
+            gray_since: None,
             ready_since: None,
             alone_since: None,
             stale_since: None,

@@ -180,6 +180,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         queue: rng.skewed(200, 20_000) as usize,
         shared: rng.skewed(1, 200) as usize,
         portion: rng.skewed(1, 300) as usize,
+        ..Limits::default()
     };
     let settings = Settings {
         limits: if rng.percent(70) { small } else { Limits::default() },

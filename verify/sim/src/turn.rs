@@ -81,6 +81,15 @@ impl Network {
         let local = node.local(now);
         let (synced, stale) = running.client(0).map_or((false, true), |c| (c.is_synced(), c.is_stale()));
         let ready = running.role().is_ready();
+        for (client, log) in running.clients().iter().zip(&mut node.logs) {
+            let announced = client.active().and_then(|link| client.links().get(link)?.announced);
+            let behind = match (announced, client.base()) {
+                (Some((epoch, theirs)), Some((base, ours))) => base != epoch || ours < theirs,
+                (Some(_), None) => true,
+                (None, _) => false,
+            };
+            log.behind_since = if behind { log.behind_since.or(Some(now)) } else { None };
+        }
         match running.role_mut() {
             Kind::RouteServer(rs) => {
                 if let Some(failure) = rs.engine.take_failure() {
@@ -218,6 +227,11 @@ impl Network {
                     ),
                 );
             }
+            ClientEvent::Stalled { link, behind, left } => {
+                let server = node.server_of(slot, *link).unwrap_or(n);
+                let server = self.name(server);
+                self.note(now, format_args!("{who}: {server} is stalled, {behind:?} behind; left: {left}"));
+            }
             ClientEvent::Mismatch { link, reason } => {
                 let server = node.server_of(slot, *link).unwrap_or(n);
                 let text = format!(
@@ -281,7 +295,8 @@ impl Network {
         if text.contains("was recreated") && self.settings.tombstones < 1_000 {
             return Ok(());
         }
-        let impatience = ["silent", "no data within", "no answer to Deactivate"];
+        let impatience =
+            ["silent", "no data within", "no answer to Deactivate", "took ", "did not end the comparison"];
         if impatience.iter().any(|word| text.contains(word)) || matches!(error, ProtocolError::Silent(_)) {
             return match self.calm_since(client, server) {
                 Some(since) if since + AFTERMATH < self.now => {

@@ -20,6 +20,8 @@ use crate::route_server::RouteServer;
 const TO_SYNC: Duration = Duration::from_secs(22);
 /// More than three missed heartbeats of 300 ms, and some for delays.
 const TO_NOTICE: Duration = Duration::from_millis(1_800);
+/// A server without progress is left within this time, its heartbeats and the delays included.
+const TO_LEAVE: Duration = Duration::from_millis(5_500);
 /// A node's timer is handled within this time.
 const TO_WAKE: Duration = Duration::from_millis(200);
 /// The network comes to rest within this time after the last fault.
@@ -42,6 +44,7 @@ impl Network {
             self.check_memory(n, running)?;
             if let Some(agent) = running.role().agent() {
                 self.check_use(n, running)?;
+                self.check_lag(n, running)?;
                 self.check_word(n, running.role())?;
                 self.check_sink(n, agent)?;
             }
@@ -67,6 +70,38 @@ impl Network {
                     self.name(server)
                 );
                 return Err(Violation::new(Rule::SilenceIsNoticed, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// No client stays with a server that announces commits and sends none, if another one is capable.
+    fn check_lag(&self, n: usize, running: &Running) -> Result<(), Violation> {
+        let Some(node) = self.nodes.get(n) else { return Ok(()) };
+        for (slot, client) in running.clients().iter().enumerate() {
+            let Some(active) = client.active() else { continue };
+            let Some(server) = node.server_of(slot, active) else { continue };
+            let gray = self.nodes.get(server).and_then(|server| server.gray_since);
+            let behind = node.logs.get(slot).and_then(|log| log.behind_since);
+            let path = self.paths.get(&(n, server)).filter(|path| path.is_whole());
+            let (Some(gray), Some(behind), Some(path)) = (gray, behind, path) else { continue };
+            let since = gray.max(behind).max(path.trouble).max(node.trouble).max(node.paused_until);
+            let other = client.links().into_iter().enumerate().find(|(link, status)| {
+                let well = node.server_of(slot, *link).and_then(|server| self.capable_since(n, server));
+                *link != active
+                    && status.state == "standby"
+                    && status.ready
+                    && !status.avoided
+                    && well.is_some_and(|well| well + TO_LEAVE < self.now)
+            });
+            if let Some((_, other)) = other.filter(|_| since + TO_LEAVE < self.now) {
+                let text = format!(
+                    "{} stays with {}, which has announced more than it sent since {since:?}, though {:?} is capable",
+                    node.name,
+                    self.name(server),
+                    other.name
+                );
+                return Err(Violation::new(Rule::LagShrinks, text));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`process`] | starts programs with a log, stops and kills them; finds programs and free ports |
+//! | [`ptrace`] | stops single threads |
 //! | [`wait`] | waits with a bound |
 //! | [`netns`] | network namespaces, and links between them |
 //! | [`config`] | configuration files of our daemons; the LANs with all next hops |
@@ -13,7 +14,7 @@
 //! | [`pcap`] | files of frames |
 //!
 //! Programs: `fibcast-tablegen` writes tables and changes as MRT files, `fibcast-bgp-player` tells them by BGP, `fibcast-nodeconfig` prints
-//! configuration files for shell scripts.
+//! configuration files for shell scripts, `fibcast-chaos` does harm to running daemons.
 //!
 //! Functions return a [`Failure`], so that a program can say what is missing; those that only tests call panic, and say so.
 
@@ -25,6 +26,7 @@ pub mod netns;
 pub mod node;
 pub mod pcap;
 pub mod process;
+pub mod ptrace;
 pub mod tablegen;
 pub mod wait;
 
@@ -83,7 +85,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn io(what: impl Display, source: std::io::Error) -> Failure {
+    /// An error of the system, and what it is about.
+    pub fn io(what: impl Display, source: std::io::Error) -> Failure {
         Failure::Io { what: what.to_string(), source }
     }
 }

@@ -183,7 +183,7 @@ impl Recursion {
     }
 
     /// The content of a group as it was defined.
-    fn definition<'a>(&'a self, label: GroupLabel, fib: &'a Fib) -> Option<&'a Group> {
+    pub(super) fn definition<'a>(&'a self, label: GroupLabel, fib: &'a Fib) -> Option<&'a Group> {
         self.wanted.get(&label).map(|wanted| &wanted.group).or_else(|| fib.group(label))
     }
 

@@ -70,18 +70,19 @@ impl Encoder {
         }
         let bottom = shape.levels.iter().map(|level| level.kind).find(|kind| *kind != Kind::Dense);
         let key = (bottom.unwrap_or(Kind::Wide), level, group);
-        if let Some(&place) = self.uniform.get(&key) {
+        if let Some(&(place, _)) = self.uniform.get(&key) {
             return place;
         }
-        let place = match shape.kind(level) {
+        let block = match shape.kind(level) {
             Kind::Dense => {
                 let below = self.uniform(shape, level + 1, group);
-                self.arena.alloc(1 << shape.width(level), |new| new.fill(below))
+                let words = 1 << shape.width(level);
+                (self.arena.alloc(words, |new| new.fill(below)), words as u32)
             }
-            kind => self.runs_block(kind, 1 << 63, &[group]).0,
+            kind => self.runs_block(kind, 1 << 63, &[group]),
         };
-        self.uniform.insert(key, place);
-        place
+        self.uniform.insert(key, block);
+        block.0
     }
 }
 

@@ -15,13 +15,28 @@ use super::shape::{Kind, Shape};
 #[derive(Debug)]
 pub(crate) struct Encoder {
     pub(crate) arena: Arena,
-    /// By the kind of their content, level and group.
-    uniform: HashMap<(Kind, usize, u32), u32>,
+    /// Offset and size in words, by the kind of their content, level and group.
+    uniform: HashMap<(Kind, usize, u32), (u32, u32)>,
 }
 
 impl Encoder {
     pub(crate) fn new(arena: Arena) -> Self {
         Encoder { arena, uniform: HashMap::new() }
+    }
+
+    /// Adds the blocks that take the place of the uniform ones.
+    pub(crate) fn demand_uniform(&self, demand: &mut Demand) {
+        self.uniform.values().for_each(|&(_, words)| demand.add((words as usize).max(runs::words(1)), 1));
+    }
+
+    /// Forgets the uniform blocks, which tries still use; pass them to [`Encoder::retire_uniform`] when they no longer do.
+    pub(crate) fn take_uniform(&mut self) -> Vec<(u32, u32)> {
+        self.uniform.drain().map(|(_, block)| block).collect()
+    }
+
+    /// Retires uniform blocks.
+    pub(crate) fn retire_uniform(&mut self, blocks: Vec<(u32, u32)>) {
+        blocks.into_iter().for_each(|(place, words)| self.arena.retire(place, words as usize));
     }
 
     /// Adds the blocks that `encode` may allocate.

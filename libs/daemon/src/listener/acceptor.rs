@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::Counters;
 
-/// Pause of accepting while the system has nothing left for another connection.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause of accepting while the system has nothing left for another connection, and the least time of one that took the reserve.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What [`Acceptor::accept`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub enum Accepted<T> {
     Connection(T),
     /// Nobody waits.
     Empty,
-    /// The system is out of file descriptors or memory: to be tried again at this time. Closing a connection may help before.
+    /// The system is out of file descriptors or memory: to be tried again at this time. Closing a connection helps, but not while
+    /// [`Acceptor::paused_until`] already told so before the call: that one may be served from the reserve.
     Later(Duration),
 }
 
@@ -72,7 +73,13 @@ impl Acceptor {
                 (_, Some(Errno::MFILE | Errno::NFILE)) => {
                     self.refused(now, &error);
                     self.reserve = None;
-                    return accept().map_or_else(|error| self.pause(now, &error), Accepted::Connection);
+                    return match accept() {
+                        Ok(connection) => {
+                            self.from = now + PAUSE;
+                            Accepted::Connection(connection)
+                        }
+                        Err(error) => self.pause(now, &error),
+                    };
                 }
                 // The next connection may be fine: Linux reports errors of the network here (accept(2), "Error handling").
                 (_, Some(errno)) if OF_THE_CONNECTION.contains(&errno) => {}
@@ -157,8 +164,9 @@ mod tests {
         assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
         assert!(acceptor.reserve.is_none());
         assert_eq!(counters.status().exhausted, 1);
-        // The next call takes the reserve again.
-        assert_eq!(acceptor.accept(at(0), || Ok(8)), Accepted::Connection(8));
+        // That connection has some time, and then the reserve is taken again.
+        assert_eq!(acceptor.accept(at(99), || Ok(8)), Accepted::Later(at(100)));
+        assert_eq!(acceptor.accept(at(100), || Ok(8)), Accepted::Connection(8));
         assert!(acceptor.reserve.is_some() && acceptor.refused_since.is_none());
     }
 
@@ -172,10 +180,10 @@ mod tests {
                 asked += 1;
                 Err(error(Errno::NOBUFS))
             };
-            let until = at(ms / 200 * 200 + 200);
+            let until = at(ms / 100 * 100 + 100);
             assert_eq!(acceptor.accept(at(ms), &mut refuse), Accepted::Later(until));
         }
-        assert_eq!((asked, counters.status().exhausted), (5, 5));
+        assert_eq!((asked, counters.status().exhausted), (10, 10));
         assert_eq!(acceptor.paused_until(at(1000)), None);
         assert_eq!(acceptor.accept(at(1000), || Ok(1)), Accepted::Connection(1));
     }

@@ -114,23 +114,9 @@ impl<Id: Copy + Eq + Hash> Admission<Id> {
     /// [`Full`] if a bound is reached and no connection that counts is half open: the owner closes the newcomer.
     pub fn enter(&mut self, id: Id, source: impl Into<Source>) -> Result<Option<Id>, Full> {
         let source = source.into();
-        let Bounds { connections, per_address, half_open } = self.bounds;
-        let (victim, full) = if self.sources.get(&source).is_some_and(|n| *n >= per_address) {
-            (self.oldest_of(source), Some(Full::PerAddress(per_address)))
-        } else if self.open.len() >= connections {
-            (self.oldest(), Some(Full::Connections(connections)))
-        } else if self.half_open_count >= half_open {
-            (self.oldest(), Some(Full::HalfOpen(half_open)))
-        } else {
-            (None, None)
-        };
-        match (victim, full) {
-            (Some(victim), _) => self.give_way(victim),
-            (None, Some(full)) => {
-                Counters::add(&self.counters.turned_away);
-                return Err(full);
-            }
-            (None, None) => {}
+        let victim = self.victim(source).inspect_err(|_| Counters::add(&self.counters.turned_away))?;
+        if let Some(victim) = victim {
+            self.give_way(victim);
         }
         self.open.insert(id, Place { source, turn: None });
         *self.sources.entry(source).or_default() += 1;
@@ -140,12 +126,13 @@ impl<Id: Copy + Eq + Hash> Admission<Id> {
         Ok(victim)
     }
 
-    /// The connection deserves its place: it does not give way any more.
-    pub fn establish(&mut self, id: Id) {
-        let Some(place) = self.open.get_mut(&id) else { return };
+    /// The connection deserves its place: it does not give way any more. False if it has none.
+    pub fn establish(&mut self, id: Id) -> bool {
+        let Some(place) = self.open.get_mut(&id) else { return false };
         let (source, turn) = (place.source, place.turn.take());
         self.leave_queue(id, source, turn);
         self.count();
+        true
     }
 
     /// The connection is half open from now on: it gives way after those that waited before it.
@@ -177,6 +164,26 @@ impl<Id: Copy + Eq + Hash> Admission<Id> {
         let victim = self.oldest()?;
         self.give_way(victim);
         Some(victim)
+    }
+
+    /// Whether a newcomer from this source would be refused.
+    pub fn is_full(&self, source: impl Into<Source>) -> bool {
+        self.victim(source.into()).is_err()
+    }
+
+    /// Who would give way to a newcomer from this source; none if there is room.
+    fn victim(&self, source: Source) -> Result<Option<Id>, Full> {
+        let Bounds { connections, per_address, half_open } = self.bounds;
+        let (victim, full) = if self.sources.get(&source).is_some_and(|n| *n >= per_address) {
+            (self.oldest_of(source), Full::PerAddress(per_address))
+        } else if self.open.len() >= connections {
+            (self.oldest(), Full::Connections(connections))
+        } else if self.half_open_count >= half_open {
+            (self.oldest(), Full::HalfOpen(half_open))
+        } else {
+            return Ok(None);
+        };
+        victim.map(Some).ok_or(full)
     }
 
     fn give_way(&mut self, victim: Id) {
@@ -224,6 +231,7 @@ impl<Id> Drop for Admission<Id> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn admission(connections: usize, per_address: usize, half_open: usize) -> Admission<u32> {
         Admission::new(Bounds { connections, per_address, half_open }, Counters::named("test"))
@@ -322,6 +330,21 @@ mod tests {
         assert_eq!(Source::from(v6("::ffff:127.0.0.9")), Source::from(address(9)));
         assert_ne!(Source::from(address(8)), Source::from(address(9)));
         assert_ne!(Source::from(v6("::1")), Source::Local);
+    }
+
+    #[test]
+    fn a_flood_from_one_ipv6_subnet_has_the_share_of_one_address() {
+        let mut admission = admission(10_000, 4, 10_000);
+        for id in 0..1_000 {
+            let address =
+                Ipv6Addr::from(0x2001_0db8_0000_0001_0000_0000_0000_0000_u128 + u128::from(id) * 7919);
+            let gave_way = admission.enter(id, IpAddr::from(address)).unwrap();
+            assert_eq!(gave_way, id.checked_sub(4));
+        }
+        assert_eq!(admission.open(), 4);
+        // Neither the next subnet nor the same host by IPv4 pays for it.
+        assert_eq!(admission.enter(1_000, v6("2001:db8:0:2::1")), Ok(None));
+        assert_eq!(admission.enter(1_001, address(1)), Ok(None));
     }
 
     #[test]

@@ -66,8 +66,41 @@ impl Counters {
     }
 }
 
-/// The figures of all listeners of this process, in the order in which they were opened.
+/// The figures of all listeners of this process, in the order in which they were opened. Those of one name are one listener: a replaced agent
+/// may still have its own for a while.
 pub fn all() -> Vec<ListenerStatus> {
     let all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    all.iter().filter_map(Weak::upgrade).map(|counters| counters.status()).collect()
+    let mut listeners: Vec<ListenerStatus> = Vec::new();
+    for one in all.iter().filter_map(Weak::upgrade).map(|counters| counters.status()) {
+        match listeners.iter_mut().find(|known| known.name == one.name) {
+            Some(known) => {
+                known.open += one.open;
+                known.half_open += one.half_open;
+                known.accepted += one.accepted;
+                known.turned_away += one.turned_away;
+                known.gave_way += one.gave_way;
+                known.exhausted += one.exhausted;
+            }
+            None => listeners.push(one),
+        }
+    }
+    listeners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_one_name_are_one_and_those_that_are_gone_are_not_shown() {
+        let (first, second) = (Counters::named("twice"), Counters::named("twice"));
+        Counters::set(&first.open, 3);
+        Counters::set(&second.open, 4);
+        Counters::add(&second.exhausted);
+        let find = || all().into_iter().filter(|known| known.name == "twice").collect::<Vec<_>>();
+        let found = find();
+        assert_eq!((found.len(), found[0].open, found[0].exhausted), (1, 7, 1));
+        drop((first, second));
+        assert!(find().is_empty());
+    }
 }

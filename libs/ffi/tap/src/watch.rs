@@ -77,7 +77,7 @@ impl Watch {
 }
 
 fn event(link: Link) -> Event {
-    let Link { index, up, mac, mtu } = link;
+    let Link { index, up, mac, mtu, .. } = link;
     Event::Link { index, up, mac, mtu }
 }
 

@@ -131,6 +131,11 @@ impl Net {
         self.say(n, source, Event::Batch(vec![change]));
     }
 
+    /// A source's thread panicked and begins anew.
+    pub fn restart_source(&mut self, n: usize, source: usize) {
+        self.say(n, source, Event::Restarted("its thread panicked: index 9".into()));
+    }
+
     /// All sources of a node have reached the end of their tables.
     pub fn end_of_table(&mut self, n: usize) {
         (0..self.plans[n].1.len()).for_each(|source| self.say(n, source, Event::EndOfTable));

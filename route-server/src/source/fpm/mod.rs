@@ -18,6 +18,7 @@
 pub mod admission;
 mod echo;
 pub mod frame;
+mod interfaces;
 #[cfg(test)]
 mod later_frr;
 mod receiver;
@@ -39,6 +40,7 @@ use rustix::net::sockopt;
 
 pub use admission::Admission;
 use echo::Answers;
+use interfaces::Interfaces;
 pub use receiver::{FpmError, Receiver, Rules, Turn};
 pub use sentinel::Sentinel;
 use takeover::{Id, Outcome, Refusal, Refused, Takeover};
@@ -83,7 +85,13 @@ pub(super) fn listen(options: &FpmOptions) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-pub(super) fn run(options: &FpmOptions, listener: TcpListener, outlet: &Outlet) -> Result<(), End> {
+/// Follows zebra. `begins_anew`: the RIB has routes of an earlier run that panicked.
+pub(super) fn run(
+    options: &FpmOptions,
+    listener: TcpListener,
+    begins_anew: bool,
+    outlet: &Outlet,
+) -> Result<(), End> {
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
     if options.rules.how == How::Quiet {
         tracing::warn!(
@@ -96,9 +104,22 @@ pub(super) fn run(options: &FpmOptions, listener: TcpListener, outlet: &Outlet) 
     if outlet.acknowledgements().is_some() {
         receiver = receiver.with_echo();
     }
+    if begins_anew {
+        receiver.begin_anew();
+    }
+    // A zebra elsewhere has interfaces of its own.
+    let interfaces = options.listen.ip().to_canonical().is_loopback().then(Interfaces::open).transpose();
+    let interfaces = interfaces.unwrap_or_else(|error| {
+        tracing::warn!(
+            "source {:?}: interfaces cannot be followed, so dead next hops stay until zebra says so: {error}",
+            options.origin
+        );
+        None
+    });
     FpmServer {
         options,
         listener,
+        interfaces,
         acceptor: Acceptor::new(Counters::named("fpm")),
         start: Instant::now(),
         streams: BTreeMap::new(),
@@ -122,6 +143,7 @@ const UNAUTHORIZED: usize = 0;
 struct FpmServer<'a> {
     options: &'a FpmOptions,
     listener: TcpListener,
+    interfaces: Option<Interfaces>,
     acceptor: Acceptor,
     start: Instant,
     /// The session's and the newcomer's.
@@ -141,6 +163,11 @@ impl FpmServer<'_> {
         loop {
             // More may wait in the socket; the table has not ended then. The session goes first: its end makes way for a newcomer.
             let drained = self.read_session();
+            if let Some(interfaces) = &mut self.interfaces
+                && let Err(error) = interfaces.follow(self.takeover.receiver.mirror_mut())
+            {
+                self.problem(format!("reading interfaces, again in the next turn: {error}"));
+            }
             self.accept();
             self.read_newcomer();
             let now = Instant::now();
@@ -195,7 +222,8 @@ impl FpmServer<'_> {
         let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
         let paused = self.acceptor.paused_until(self.start.elapsed()).is_some();
         let full = self.takeover.newcomer().is_some_and(|id| self.takeover.room(id).is_empty());
-        let mut fds = Vec::new();
+        let mut fds: Vec<PollFd<'_>> =
+            self.interfaces.iter().map(|interfaces| PollFd::new(interfaces, PollFlags::IN)).collect();
         if !paused {
             fds.push(PollFd::new(&self.listener, PollFlags::IN));
         }

@@ -141,6 +141,16 @@ impl Receiver {
         }
     }
 
+    /// The mirror, for what is known of this host's interfaces.
+    pub fn mirror_mut(&mut self) -> &mut Mirror {
+        &mut self.mirror
+    }
+
+    /// The RIB has routes of an earlier receiver.
+    pub fn begin_anew(&mut self) {
+        self.end.begin_anew();
+    }
+
     /// zebra connected, from this port: it will send everything again, but not its earlier deletions.
     pub fn connected(&mut self, now: Instant, port: u16) {
         self.mirror.begin();

@@ -35,7 +35,7 @@ impl Source {
         let stop: Arc<AtomicBool> = Arc::default();
         let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());
         let listener = listen(&options).ok()?;
-        let thread = std::thread::spawn(move || drop(run(&options, listener, &outlet)));
+        let thread = std::thread::spawn(move || drop(run(&options, listener, false, &outlet)));
         let source = Source {
             address,
             events,

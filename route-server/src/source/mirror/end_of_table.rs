@@ -66,6 +66,8 @@ pub struct EndOfTable {
     quiet: Duration,
     /// The source has been ready.
     ready: bool,
+    /// The RIB has routes of a table that this detector knows nothing of.
+    begins_anew: bool,
     /// The table whose completeness is not proved; none: no sender, or the end was detected.
     telling: Option<Telling>,
 }
@@ -92,7 +94,12 @@ impl Telling {
 impl EndOfTable {
     /// Without a sender.
     pub fn new(how: How, quiet: Duration) -> Self {
-        Self { how, quiet, ready: false, telling: None }
+        Self { how, quiet, ready: false, begins_anew: false, telling: None }
+    }
+
+    /// The RIB has routes from before a panic, which the end of the next table withdraws: it takes the same proof as for stale routes.
+    pub fn begin_anew(&mut self) {
+        self.begins_anew = true;
     }
 
     /// A sender starts to send its table.
@@ -151,7 +158,7 @@ impl EndOfTable {
             (telling.heard, telling.heard_at) = (progress, now);
         }
         let quiet_for = now.saturating_duration_since(telling.heard_at);
-        let proved = match telling.first {
+        let proved = match telling.first && !self.begins_anew {
             true => telling.sentinel,
             false => telling.sentinel && telling.of_session && quiet_for >= SETTLE,
         };
@@ -167,7 +174,7 @@ impl EndOfTable {
                 return Some(End::Quiet);
             }
         };
-        (self.telling, self.ready) = (None, true);
+        (self.telling, self.ready, self.begins_anew) = (None, true, false);
         Some(end)
     }
 }
@@ -193,6 +200,22 @@ mod tests {
         end.ready = true;
         end.begin(now, &figures(10, 10, 0));
         end
+    }
+
+    #[test]
+    fn after_a_panic_the_plain_sentinel_is_no_proof() {
+        let now = Instant::now();
+        let mut end = EndOfTable::new(How::Either, QUIET);
+        end.begin_anew();
+        end.begin(now, &figures(0, 0, 0));
+        end.sentinel();
+        assert_eq!(end.reached(at(now, 0), &figures(1, 0, 0)), None);
+        end.sentinel_of_session();
+        assert_eq!(end.reached(at(now, 1_000), &figures(1, 0, 0)), None);
+        assert_eq!(end.reached(at(now, 2_100), &figures(1, 0, 0)), Some(End::Sentinel));
+        end.begin(at(now, 9_000), &figures(0, 0, 0));
+        end.sentinel();
+        assert_eq!(end.reached(at(now, 9_000), &figures(1, 0, 0)), Some(End::Sentinel));
     }
 
     #[test]

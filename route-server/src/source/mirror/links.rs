@@ -31,6 +31,8 @@ struct Interface {
 #[derive(Debug, Default)]
 pub struct Links {
     interfaces: BTreeMap<u32, Interface>,
+    /// All are being read again, and what is known is not complete.
+    reading: bool,
 }
 
 impl Links {
@@ -49,7 +51,7 @@ impl Links {
             let list = if present { &mut interface.subnets } else { &mut interface.former };
             list.push(subnet);
         }
-        (*interface != before).then_some(index)
+        (!self.reading && *interface != before).then_some(index)
     }
 
     fn index_of(&mut self, message: &Message<'_>) -> Option<u32> {
@@ -63,6 +65,7 @@ impl Links {
 
     /// Messages were lost, and all interfaces and addresses are read again: what is not heard then is gone.
     pub fn read_again(&mut self) {
+        self.reading = true;
         for interface in self.interfaces.values_mut() {
             (interface.down, interface.deleted) = (true, true);
             let subnets = std::mem::take(&mut interface.subnets);
@@ -84,8 +87,9 @@ impl Links {
         !interface.down && !hop.gateway.is_some_and(|gateway| lost(&gateway))
     }
 
-    /// All interfaces that were heard of.
-    pub fn all(&self) -> Vec<u32> {
+    /// All were read: the interfaces that were heard of.
+    pub fn were_read(&mut self) -> Vec<u32> {
+        self.reading = false;
         self.interfaces.keys().copied().collect()
     }
 }

@@ -177,7 +177,7 @@ impl Mirror {
 
     /// All interfaces were read.
     pub fn interfaces_were_read(&mut self) {
-        self.ports.links.all().into_iter().for_each(|interface| self.interface_changed(interface));
+        self.ports.links.were_read().into_iter().for_each(|interface| self.interface_changed(interface));
     }
 
     fn interface_changed(&mut self, interface: u32) {

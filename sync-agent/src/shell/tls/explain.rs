@@ -17,6 +17,10 @@ pub(in crate::shell) fn explain(error: &Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "its certificate is not valid yet: are the clocks right?".into()
             }
+            CertificateError::Revoked => "its certificate is revoked (tls.crl)".into(),
+            CertificateError::UnknownRevocationStatus => {
+                "there is no CRL of its issuer in tls.crl, so it may be revoked".into()
+            }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is not signed by our CA (tls.ca)".into()
             }
@@ -26,6 +30,7 @@ pub(in crate::shell) fn explain(error: &Error) -> String {
             AlertDescription::UnknownCA | AlertDescription::DecryptError => {
                 "it refused our certificate: not signed by its CA".into()
             }
+            AlertDescription::CertificateRevoked => "it refused our certificate: revoked".into(),
             AlertDescription::CertificateExpired => "it refused our certificate: expired".into(),
             AlertDescription::CertificateRequired => "it requires a certificate from us".into(),
             AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {

@@ -1,20 +1,20 @@
-//! Loads certificates, keys and the CA from files.
+//! Loads certificates, keys, the CA and CRLs from files.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use fibcast_daemon::sections::Tls;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::client::Resumption;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
-use super::{Identity, names_of};
+use super::expiry::Expiry;
+use super::trust::{End, Trust};
+use super::{Identity, explain, names_of};
 
 /// Plaintext bytes that a connection buffers.
 pub(in crate::shell) const BUFFER: usize = 64 * 1024;
@@ -23,7 +23,7 @@ pub(in crate::shell) const BUFFER: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("tls.{key}: {reason}")]
 pub struct TlsError {
-    /// `cert`, `key` or `ca`.
+    /// `cert`, `key`, `ca` or `crl`.
     pub key: &'static str,
     /// The file, with what was expected and found.
     pub reason: String,
@@ -33,14 +33,35 @@ fn wrong(key: &'static str, file: &Path, reason: impl std::fmt::Display) -> TlsE
     TlsError { key, reason: format!("{}: {reason}", file.display()) }
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// All of a kind in a PEM file; at least one.
+fn items<T: PemObject>(key: &'static str, what: &str, file: &Path) -> Result<Vec<T>, TlsError> {
     let read = std::fs::read(file).map_err(|e| wrong(key, file, e))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read).collect();
+    let all: Result<Vec<_>, _> = T::pem_slice_iter(&read).collect();
     match all {
-        Ok(all) if all.is_empty() => Err(wrong(key, file, "expected a certificate in PEM, found none")),
+        Ok(all) if all.is_empty() => Err(wrong(key, file, format!("expected a {what} in PEM, found none"))),
         Ok(all) => Ok(all),
-        Err(e) => Err(wrong(key, file, format!("expected certificates in PEM: {e}"))),
+        Err(e) => Err(wrong(key, file, format!("expected {what}s in PEM: {e}"))),
     }
+}
+
+fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    items(key, "certificate", file)
+}
+
+/// The CRLs, as connections and as [`Trust`] want them, and when newer ones are due.
+type Crls = (Vec<CertificateRevocationListDer<'static>>, Vec<CertRevocationList<'static>>, Vec<Expiry>);
+
+fn crls(file: Option<&Path>) -> Result<Crls, TlsError> {
+    let Some(file) = file else { return Ok(Crls::default()) };
+    let all: Vec<CertificateRevocationListDer<'static>> = items("crl", "CRL", file)?;
+    let (mut parsed, mut expiries) = (Vec::new(), Vec::new());
+    for crl in &all {
+        let owned = OwnedCertRevocationList::from_der(crl)
+            .map_err(|e| wrong("crl", file, format!("expected a CRL (RFC 5280): {e}")))?;
+        parsed.push(owned.into());
+        expiries.extend(Expiry::of_crl(file, crl).map_err(|e| wrong("crl", file, e))?);
+    }
+    Ok((all, parsed, expiries))
 }
 
 /// Loads the files named in `[tls]`; None if it names none.
@@ -57,12 +78,23 @@ pub(super) fn identity(tls: &Tls, node: &str) -> Result<Option<Identity>, TlsErr
             format!("expected a certificate for {node} (node.name), found one for {found}"),
         ));
     }
+    let expiry = |key, file, certificate: &CertificateDer<'_>| {
+        Expiry::of_certificate(key, file, certificate).map_err(|e| wrong(key, file, e))
+    };
+    let mut expiries = vec![expiry("cert", cert, own)?];
     let mut roots = RootCertStore::empty();
     for root in certificates("ca", ca)? {
+        expiries.push(expiry("ca", ca, &root)?);
         roots.add(root).map_err(|e| wrong("ca", ca, format!("is no CA certificate: {e}")))?;
     }
+    let (crl_files, crls, crl_expiries) = crls(tls.crl.as_deref())?;
+    expiries.extend(crl_expiries);
     let (roots, provider) = (Arc::new(roots), Arc::new(ring::default_provider()));
-    check_own(&chain, &roots, &provider, cert);
+    let trust = Arc::new(Trust { roots: Arc::clone(&roots), crls, provider: Arc::clone(&provider) });
+    // Warns early about what every peer is going to refuse.
+    if let Err(e) = trust.verify(&chain, End::Client, UnixTime::now()) {
+        tracing::warn!("{}: peers will refuse our certificate: {}", cert.display(), explain(&e));
+    }
     let secret = || {
         let read = std::fs::read(key).map_err(|e| wrong("key", key, e))?;
         PrivateKeyDer::from_pem_slice(&read)
@@ -74,7 +106,9 @@ pub(super) fn identity(tls: &Tls, node: &str) -> Result<Option<Identity>, TlsErr
     };
     let internal = |e: &dyn std::fmt::Display| wrong("ca", ca, e);
 
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
+        .with_crls(crl_files)
+        .only_check_end_entity_revocation()
         .build()
         .map_err(|e| internal(&e))?;
     let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -86,73 +120,14 @@ pub(super) fn identity(tls: &Tls, node: &str) -> Result<Option<Identity>, TlsErr
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
 
-    let servers = Arc::new(BySignature { roots, provider: Arc::clone(&provider) });
     let mut client = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| internal(&e))?
         .dangerous()
-        .with_custom_certificate_verifier(servers)
+        .with_custom_certificate_verifier(Arc::clone(&trust) as _)
         .with_client_auth_cert(chain, secret()?)
         .map_err(refused)?;
     client.resumption = Resumption::disabled();
     client.enable_sni = false;
-    Ok(Some(Identity { server: Arc::new(server), client: Arc::new(client) }))
-}
-
-/// Warns early about what every peer is going to refuse.
-fn check_own(chain: &[CertificateDer<'_>], roots: &RootCertStore, provider: &CryptoProvider, file: &Path) {
-    let Some((own, rest)) = chain.split_first() else { return };
-    let algorithms = provider.signature_verification_algorithms.all;
-    let outcome = ParsedCertificate::try_from(own).and_then(|own| {
-        verify_server_cert_signed_by_trust_anchor(&own, roots, rest, UnixTime::now(), algorithms)
-    });
-    if let Err(e) = outcome {
-        tracing::warn!("{}: peers will refuse our certificate: {e}", file.display());
-    }
-}
-
-/// Accepts a server whose certificate the CA signed. Its names are checked against the allow list after the handshake.
-#[derive(Debug)]
-struct BySignature {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for BySignature {
-    fn verify_server_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let own = ParsedCertificate::try_from(own)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&own, &self.roots, rest, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedCipherSuite))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    Ok(Some(Identity { server: Arc::new(server), client: Arc::new(client), trust, expiries }))
 }

@@ -4,51 +4,104 @@
 //! certificate against the lists, `explain` describes rustls errors to operators. The sync state machines are not involved: the shell
 //! passes them bytes only once the peer is authenticated.
 //!
-//! Sessions are never resumed: each connection presents its certificates again, so new files, an expiry or another CA take effect at once.
+//! Sessions are never resumed: each connection presents its certificates again. After a reload live connections are judged again as well,
+//! by their certificates and the new lists, CA and CRLs (`trust`), on the loop's thread and some at a time; files are read on the thread
+//! that asks for the reload. `expiry` tells what expires when.
 
+mod expiry;
 mod explain;
 mod load;
 mod names;
+mod trust;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use fibcast_control::status::CertificateStatus;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::exit::Failure;
-use fibcast_daemon::sections::Tls;
+use fibcast_daemon::sections::{AllowedClient, Tls};
 use fibcast_daemon::signals;
 use fibcast_sync_proto::node::is_named;
-use rustls::pki_types::{CertificateDer, ServerName};
+use fibcast_sync_proto::server::Permit;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
+use super::context::ShellWaker;
+use expiry::Expiry;
 pub(super) use explain::{explain, looks_like_tls};
 pub(super) use load::BUFFER;
 pub use load::TlsError;
 pub(super) use names::names_of;
+pub(super) use trust::End;
+use trust::Trust;
 
-/// Certificate, key and CA in use.
+/// What was loaded from the files of `[tls]`.
 #[derive(Debug)]
 struct Identity {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    trust: Arc<Trust>,
+    expiries: Vec<Expiry>,
 }
 
-/// How a node protects its connections.
+/// Allow lists and certificates in use.
 #[derive(Debug)]
+struct Rules {
+    lists: Tls,
+    identity: Identity,
+}
+
+/// Reads `[tls]` of the configuration file again.
+type Reread = Box<dyn Fn() -> Result<Tls, String> + Send + Sync>;
+
+/// How a node protects its connections.
 pub struct Security {
-    config: Tls,
     node: String,
-    identity: RwLock<Arc<Identity>>,
+    reread: Reread,
+    rules: RwLock<Arc<Rules>>,
+    /// Incremented when the rules change.
+    generation: AtomicU64,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+    /// Loops that judge their connections again.
+    wakers: Mutex<Vec<ShellWaker>>,
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Security").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 impl Security {
-    /// Loads the files named in `[tls]`. None if it names none: plain TCP.
+    /// Loads the files named in `[tls]`. None if it names none: plain TCP. A reload reads the same files again.
     ///
     /// # Errors
     /// [`TlsError`] with the key and the file that cannot be used.
     pub fn load(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, TlsError> {
+        let same = tls.clone();
+        Self::load_from(tls, node, move || Ok(same.clone()))
+    }
+
+    /// The same; a reload gets the section from `reread`, for example from the configuration file, which must be valid.
+    ///
+    /// # Errors
+    /// [`TlsError`] with the key and the file that cannot be used.
+    pub fn load_from(
+        tls: &Tls,
+        node: &str,
+        reread: impl Fn() -> Result<Tls, String> + Send + Sync + 'static,
+    ) -> Result<Option<Arc<Self>>, TlsError> {
         let Some(identity) = load::identity(tls, node)? else { return Ok(None) };
-        let identity = RwLock::new(Arc::new(identity));
-        Ok(Some(Arc::new(Self { config: tls.clone(), node: node.to_owned(), identity })))
+        Ok(Some(Arc::new(Self {
+            node: node.to_owned(),
+            reread: Box::new(reread),
+            rules: RwLock::new(Arc::new(Rules { lists: tls.clone(), identity })),
+            generation: AtomicU64::new(1),
+            reloading: Mutex::new(()),
+            wakers: Mutex::default(),
+        })))
     }
 
     /// Checks that the files can be used.
@@ -56,48 +109,109 @@ impl Security {
     /// # Errors
     /// [`ConfigError`] with the configuration's line and key.
     pub fn check<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
-        Self::load(tls, node)
+        load::identity(tls, node)
             .map(|_| ())
             .map_err(|error| loaded.error(&["tls".into(), error.key.into()], error.reason))
+    }
+
+    /// For `--check-config`: prints what expires within 30 days.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the key of the file that has expired. A daemon starts with it nevertheless: it may forward by what it has.
+    pub fn check_expiry<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+        let wrong = |key: &'static str, reason| loaded.error(&["tls".into(), key.into()], reason);
+        let identity = load::identity(tls, node).map_err(|error| wrong(error.key, error.reason))?;
+        let (all, now) = (identity.map(|identity| identity.expiries).unwrap_or_default(), expiry::today());
+        if let Some(over) = expiry::expired(&all, now) {
+            return Err(wrong(over.key, over.warning(now).unwrap_or_default()));
+        }
+        all.iter().filter_map(|expiry| expiry.warning(now)).for_each(|text| eprintln!("warning: {text}"));
+        Ok(())
     }
 
     /// Loads the files at a daemon's start, and again at each SIGHUP. Logs if connections are not protected.
     ///
     /// # Errors
     /// [`Failure`] if a file cannot be used, or SIGHUP cannot be handled.
-    pub fn open(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, Failure> {
+    pub fn open(
+        tls: &Tls,
+        node: &str,
+        reread: impl Fn() -> Result<Tls, String> + Send + Sync + 'static,
+    ) -> Result<Option<Arc<Self>>, Failure> {
         tls.warn();
-        let security = Self::load(tls, node).map_err(Failure::work)?;
+        let security = Self::load_from(tls, node, reread).map_err(Failure::work)?;
         let reloaded = security.clone();
         signals::on_hangup(move || match &reloaded {
-            Some(security) => security.reload(),
+            // The error was logged.
+            Some(security) => drop(security.reload()),
             None => tracing::info!("SIGHUP: there are no certificates to reload"),
         })
         .map_err(|error| Failure::work(format!("signals: {error}")))?;
         Ok(security)
     }
 
-    /// Reloads the files. Open connections keep theirs; after an error nothing changes.
-    pub fn reload(&self) {
-        match load::identity(&self.config, &self.node) {
-            Ok(Some(identity)) => {
-                *self.identity.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
-                tracing::info!("reloaded the certificates; new connections use them");
+    /// Reads allow lists, certificates, CA and CRLs again. New connections use them, and live ones that they do not permit are closed. After
+    /// an error nothing changes. Blocks while files are read.
+    ///
+    /// # Errors
+    /// What cannot be used, which is logged as well.
+    pub fn reload(&self) -> Result<(), String> {
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || {
+            let lists = (self.reread)()?;
+            let identity = load::identity(&lists, &self.node).map_err(|error| error.to_string())?;
+            let none = || "[tls] names no certificate any more: that needs a restart".to_owned();
+            Ok::<_, String>(Rules { identity: identity.ok_or_else(none)?, lists })
+        };
+        match read() {
+            Ok(rules) => {
+                *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                tracing::info!("reloaded allow lists and certificates; live sessions are judged by them");
+                self.warn_of_expiry();
+                self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(ShellWaker::wake);
+                Ok(())
             }
-            Ok(None) => {}
             Err(error) => {
                 tracing::error!("cannot reload the certificates, keeping the old ones: {error}");
+                Err(format!("nothing has changed: {error}"))
             }
         }
     }
 
-    fn identity(&self) -> Arc<Identity> {
-        Arc::clone(&self.identity.read().unwrap_or_else(PoisonError::into_inner))
+    /// A loop that is to judge its connections again after a reload.
+    pub(super) fn add_waker(&self, waker: ShellWaker) {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of loops that have ended.
+        wakers.retain(ShellWaker::is_used);
+        wakers.push(waker);
+    }
+
+    /// Number of the rules in use.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Logs what expires soon or has expired.
+    pub(super) fn warn_of_expiry(&self) {
+        let now = expiry::today();
+        let rules = self.rules();
+        let warnings = rules.identity.expiries.iter().filter_map(|expiry| expiry.warning(now));
+        warnings.for_each(|text| tracing::warn!("{text}"));
+    }
+
+    /// When own certificate, CA and CRL expire.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.rules().identity.expiries.iter().map(Expiry::status).collect()
     }
 
     /// The server end of a connection.
     pub(super) fn accept(&self) -> Result<Connection, String> {
-        let server = ServerConnection::new(Arc::clone(&self.identity().server));
+        let server = ServerConnection::new(Arc::clone(&self.rules().identity.server));
         server.map(Connection::Server).map_err(|e| explain(&e))
     }
 
@@ -105,13 +219,19 @@ impl Security {
     pub(super) fn connect(&self) -> Result<Connection, String> {
         // The server's identity follows from its certificate and the allow list, not from its address; no name is sent.
         let name = ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into());
-        let client = ClientConnection::new(Arc::clone(&self.identity().client), name);
+        let client = ClientConnection::new(Arc::clone(&self.rules().identity.client), name);
         client.map(Connection::Client).map_err(|e| explain(&e))
+    }
+
+    /// Whether a certificate that was accepted earlier is still accepted.
+    pub(super) fn still_trusts(&self, chain: &[CertificateDer<'_>], end: End) -> Result<(), String> {
+        self.rules().identity.trust.verify(chain, end, UnixTime::now()).map_err(|e| explain(&e))
     }
 
     /// Whether nodes with these names may be this node's servers.
     pub(super) fn may_serve(&self, names: &[String]) -> Result<(), String> {
-        if names.iter().any(|name| self.config.servers.iter().any(|p| names::matches(p, name))) {
+        let rules = self.rules();
+        if names.iter().any(|name| rules.lists.servers.iter().any(|p| names::matches(p, name))) {
             return Ok(());
         }
         Err(format!("its certificate is for {}, which tls.servers does not allow", names.join(", ")))
@@ -119,7 +239,8 @@ impl Security {
 
     /// Whether nodes with these names may register here at all.
     pub(super) fn may_register(&self, names: &[String]) -> Result<(), String> {
-        if names.iter().any(|name| self.config.clients.iter().any(|c| names::matches(&c.name, name))) {
+        let rules = self.rules();
+        if names.iter().any(|name| rules.lists.clients.iter().any(|c| names::matches(&c.name, name))) {
             return Ok(());
         }
         Err(format!("its certificate is for {}, which tls.clients does not allow", names.join(", ")))
@@ -128,11 +249,25 @@ impl Security {
     /// Whether the name that a node claims is in its certificate, and may have the table.
     pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
         is_named(names, name)?;
-        let allowed = |c: &&fibcast_daemon::sections::AllowedClient| names::matches(&c.name, name);
-        if self.config.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| belongs(table, t))) {
+        let rules = self.rules();
+        let allowed = |c: &&AllowedClient| names::matches(&c.name, name);
+        if rules.lists.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| belongs(table, t))) {
             return Ok(());
         }
         Err(format!("{name} may not have the table {table}: tls.clients does not allow it"))
+    }
+}
+
+/// What a client with these names in its certificate may have.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub security: Arc<Security>,
+    pub names: Vec<String>,
+}
+
+impl Permit for Named {
+    fn check(&self, name: &str, table: &str) -> Result<(), String> {
+        self.security.may_have(&self.names, name, table)
     }
 }
 

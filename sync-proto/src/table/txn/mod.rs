@@ -181,7 +181,7 @@ impl Table {
             return Err(TableError::MissingGroup { routes: self.dangling, label });
         }
         let Some(expected) = expected else { return Ok(()) };
-        let found = self.sketch.root_after(toggles);
+        let found = self.seal(self.sketch.sum_after(toggles));
         if expected == found { Ok(()) } else { Err(TableError::Digest { expected, found }) }
     }
 }

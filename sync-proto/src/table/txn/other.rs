@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::arena::{Arena, MAX_SLOTS, Slot};
+use super::super::arena::{Arena, MAX_SLOTS, Slot, group_bytes, key_bytes, value_bytes};
 use super::super::{Table, TableError};
 use super::{Undo, limits};
 use crate::change::ChangeRef;
@@ -20,14 +20,14 @@ impl Table {
             ChangeRef::Origin { id, value: Some(value) } => {
                 limits::origin(value)?;
                 let record = Value::Origin(Box::new(value.clone()));
-                self.put_misc(Key::Origin(id), record, origin_id(id, value), undo)
+                self.put_misc(Key::Origin(id), record, origin_id(&self.digest_key, id, value), undo)
             }
             ChangeRef::Opaque { key, value: Some(value) } => {
                 limits::opaque(key, value)?;
                 self.put_misc(
                     Key::Opaque(key.into()),
                     Value::Opaque(value.into()),
-                    opaque_id(key, value),
+                    opaque_id(&self.digest_key, key, value),
                     undo,
                 )
             }
@@ -62,9 +62,12 @@ impl Table {
     }
 
     pub(super) fn set_group(&mut self, slot: Slot, value: Option<Arc<GroupValue>>) {
+        let digest_key = self.digest_key;
         let Some(e) = self.groups.entries.get_mut(slot.index()) else { return };
         let (was, is) = (e.value.is_some(), value.is_some());
-        e.id = value.as_deref().map_or(0, |v| group_id(e.label, v));
+        e.id = value.as_deref().map_or(0, |v| group_id(&digest_key, e.label, v));
+        self.payload += group_bytes(value.as_deref());
+        self.payload -= group_bytes(e.value.as_deref()).min(self.payload);
         e.value = value;
         match (was, is) {
             (false, true) => self.dangling = self.dangling.saturating_sub(u64::from(e.users)),
@@ -87,10 +90,13 @@ impl Table {
         }
     }
 
-    fn put_misc(&mut self, key: Key, value: Value, id: u64, undo: &mut Undo) -> Result<(), TableError> {
+    fn put_misc(&mut self, key: Key, value: Value, id: u128, undo: &mut Undo) -> Result<(), TableError> {
         let (index, fresh) = match self.misc.find(&key) {
             Some(i) => (i, false),
-            None => (self.misc.insert(key).ok_or(TableError::Full(MAX_SLOTS))?, true),
+            None => {
+                self.payload += key_bytes(&key);
+                (self.misc.insert(key).ok_or(TableError::Full(MAX_SLOTS))?, true)
+            }
         };
         let slot = Slot::new(Arena::Misc, index);
         self.save(slot, fresh, undo);
@@ -106,10 +112,12 @@ impl Table {
         }
     }
 
-    pub(super) fn set_misc(&mut self, slot: Slot, value: Option<Arc<Value>>, id: u64) {
+    pub(super) fn set_misc(&mut self, slot: Slot, value: Option<Arc<Value>>, id: u128) {
         let Some(e) = self.misc.entries.get_mut(slot.index()) else { return };
         let (was, is) = (e.value.is_some(), value.is_some());
         e.id = id;
+        self.payload += value_bytes(value.as_deref());
+        self.payload -= value_bytes(e.value.as_deref()).min(self.payload);
         e.value = value;
         let count = match e.key {
             Key::Origin(_) => &mut self.counts.origins,

@@ -41,12 +41,12 @@ impl Table {
         found.clear();
         found.extend(block.iter().map(|route| self.find_route(route.origin, route.vrf, &route.prefix)));
         // Plain reads serve as prefetches: none waits for another.
-        let mut sum = 0u64;
+        let mut sum = 0u128;
         for slot in found.iter().flatten() {
             let i = slot.index() as u32;
             let (link, id) =
                 if matches!(slot.arena(), Arena::V4) { self.v4.warm(i) } else { self.v6.warm(i) };
-            sum ^= id ^ self.link(Slot(link.prev)).serial ^ self.link(Slot(link.next)).serial;
+            sum ^= id ^ u128::from(self.link(Slot(link.prev)).serial ^ self.link(Slot(link.next)).serial);
         }
         std::hint::black_box(sum);
     }
@@ -145,7 +145,7 @@ impl Table {
             None => self.fresh_group(label, undo)?,
         };
         let rib = origin.map(|o| (o, distance, metric));
-        let id = with_octets(prefix, |a| route_id(rib, vrf, a, prefix.prefix_len(), label));
+        let id = with_octets(prefix, |a| route_id(&self.digest_key, rib, vrf, a, prefix.prefix_len(), label));
         self.set_route(slot, group, metric, distance, id, Some(undo));
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Table {
         group: u32,
         metric: u32,
         distance: u8,
-        id: u64,
+        id: u128,
         undo: Option<&mut Undo>,
     ) {
         let i = slot.index();

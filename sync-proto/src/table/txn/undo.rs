@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::arena::{Arena, NONE, OPEN, OrderLink, Slot};
-use super::super::{Commit, Table};
+use super::super::arena::{Arena, NONE, OPEN, OrderLink, Slot, key_bytes};
+use super::super::{Commit, TOMBSTONE_BYTES, Table};
 use crate::mutation::{Mutation, on};
 use crate::record::{GroupValue, Value};
 use crate::sketch::Toggle;
@@ -17,7 +17,7 @@ struct Saved {
     changed: bool,
     serial: u64,
     /// Identity; 0 if it was not live.
-    id: u64,
+    id: u128,
     was: RecordState,
 }
 
@@ -69,7 +69,7 @@ impl Table {
         undo.saved.push(Saved { slot, fresh, changed: true, serial, id, was });
     }
 
-    fn state(&self, slot: Slot) -> (u64, RecordState) {
+    fn state(&self, slot: Slot) -> (u128, RecordState) {
         let i = slot.index();
         macro_rules! route {
             ($routes:expr) => {
@@ -96,10 +96,10 @@ impl Table {
     }
 
     /// Identity of a slot's record; none if it is not live.
-    pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u64> {
+    pub(in super::super) fn id_of(&self, slot: Slot) -> Option<u128> {
         let i = slot.index();
         match slot.arena() {
-            // A deleted route's identity is 0, and so is a live one's in one of 2^64 cases.
+            // A deleted route's identity is 0, and so is a live one's in one of 2^128 cases.
             Arena::V4 => match self.v4.ids.get(i) {
                 Some(0) | None => self.v4.entries.get(i).filter(|e| e.group != NONE).map(|_| 0),
                 Some(&id) => Some(id),
@@ -149,6 +149,7 @@ impl Table {
             }
             self.touch(saved.slot, serial);
             if gone {
+                self.tombstone_bytes += self.tombstone_cost(saved.slot);
                 self.tombstones.push_back((saved.slot, serial));
             }
         }
@@ -217,18 +218,31 @@ impl Table {
                 self.v6.release(i);
             }
             Arena::Group => self.groups.release(i),
-            Arena::Misc => self.misc.release(i),
+            Arena::Misc => {
+                let key = self.misc.entries.get(slot.index()).map_or(0, |e| key_bytes(&e.key));
+                self.payload -= key.min(self.payload);
+                self.misc.release(i);
+            }
         }
+    }
+
+    /// Bytes of its key that a tombstone keeps.
+    fn tombstone_cost(&self, slot: Slot) -> usize {
+        let misc = Some(slot).filter(|slot| matches!(slot.arena(), Arena::Misc));
+        misc.and_then(|slot| self.misc.entries.get(slot.index())).map_or(0, |e| key_bytes(&e.key))
     }
 
     fn forget_tombstones(&mut self) {
         while let Some(&(slot, serial)) = self.tombstones.front() {
             let OrderLink { serial: current, .. } = self.link(slot);
             let live = current != serial || self.id_of(slot).is_some();
-            if !live && (self.tombstones.len() <= self.tombstone_limit || serial > self.pin) {
+            let fit =
+                self.tombstones.len() <= self.tombstone_limit && self.tombstone_bytes <= TOMBSTONE_BYTES;
+            if !live && (fit || serial > self.pin) {
                 return;
             }
             self.tombstones.pop_front();
+            self.tombstone_bytes -= self.tombstone_cost(slot).min(self.tombstone_bytes);
             if !live {
                 if !on(Mutation::ForgetHorizon) {
                     self.horizon = self.horizon.max(serial);

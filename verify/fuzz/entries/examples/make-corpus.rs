@@ -62,6 +62,19 @@ fn main() -> std::io::Result<()> {
     )?;
     write("mrt", "table", &mrt(false))?;
     write("mrt", "updates", &mrt(true))?;
+    let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../libs/mrt/tests/published");
+    for entry in published.read_dir()? {
+        let path = entry?.path();
+        let (name, data) = (path.file_name().unwrap_or_default().to_string_lossy(), std::fs::read(&path)?);
+        if data.len() <= 3000 && !name.ends_with(".md") {
+            write("mrt", &name, &data)?;
+            // Compressed ones are no rows of records.
+            let records = mrt_records(&data);
+            if !records.is_empty() {
+                write("mrt_records", &name, &records)?;
+            }
+        }
+    }
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../packaging/examples");
     for entry in examples.read_dir()? {
         let path = entry?.path();
@@ -84,6 +97,26 @@ fn main() -> std::io::Result<()> {
     for (i, request) in requests.iter().enumerate() {
         write("control", &format!("request-{i}"), request.as_bytes())?;
     }
+    let one = "GET /healthz HTTP/1.1\r\nHost: rs-a:9830\r\nUser-Agent: x\r\n\r\n";
+    for (name, text) in [
+        ("kept", one.to_owned()),
+        ("pipelined", one.repeat(3)),
+        (
+            "old",
+            "GET /metrics?x=1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET http://a/ HTTP/1.0\r\n\r\n"
+                .to_owned(),
+        ),
+        ("body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_owned()),
+        ("endless", format!("GET /{}", "a".repeat(9_000))),
+        ("garbage", "\u{16}\u{3}\u{1} GET\r\n\r\n".to_owned()),
+    ] {
+        write("http", name, &[&[7], text.as_bytes()].concat())?;
+    }
+    // Steps as `http` reads them: pieces of a request, pauses, partial reads, the end of input.
+    let piece = |text: &str| [&[3, text.len() as u8], text.as_bytes()].concat();
+    let slow = [piece("GET / HTTP/1.1\r\n"), vec![0, 9, 0], piece("Host: a\r\n\r\n"), vec![1, 9, 0, 39, 17]]
+        .concat();
+    write("http", "slow", &[&[0], slow.as_slice(), &[1, 255], slow.as_slice(), &[250]].concat())?;
     let fixtures =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../route-server/src/source/fpm/fixtures");
     for name in ["frr-8.4.4-routes", "frr-8.4.4-groups"] {
@@ -231,6 +264,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         table: "fib".into(),
         role: Role::Secondary,
         heartbeat_ms: 300,
+        digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
         path: vec!["a".into()],
         subset,
     };
@@ -283,6 +317,21 @@ fn mrt(updates: bool) -> Vec<u8> {
         writer.rib(1, net("2001:db8::/32"), v6).unwrap();
     }
     writer.into_inner()
+}
+
+/// The records of an MRT file as steps of the target: number of the type, subtype, length, body.
+fn mrt_records(file: &[u8]) -> Vec<u8> {
+    let (mut rest, mut out) = (file, Vec::new());
+    while let [_, _, _, _, 0, kind, 0, subtype, 0, 0, high, low, tail @ ..] = rest {
+        let Some((body, tail)) = tail.split_at_checked(usize::from(*high) << 8 | usize::from(*low)) else {
+            break;
+        };
+        let kind = [5, 12, 13, 16, 17].iter().position(|k| k == kind).unwrap_or(0) as u8;
+        out.extend([kind, *subtype, *high, *low]);
+        out.extend(body);
+        rest = tail;
+    }
+    out
 }
 
 fn checkpoint() -> Vec<u8> {

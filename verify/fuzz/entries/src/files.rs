@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use fibcast_control::protocol::Request;
 use fibcast_daemon::config::{Loaded, parse};
-use fibcast_mrt::Reader;
+use fibcast_mrt::{BadRecords, Reader};
 use fibcast_sync_agent::checkpoint::Checkpoint;
+
+use crate::Input;
 
 /// An MRT file: routes until its end or one error, and nothing after that.
 pub fn mrt(data: &[u8]) {
@@ -24,6 +26,39 @@ pub fn mrt(data: &[u8]) {
             return;
         }
     }
+}
+
+/// Records of all types with right lengths: those that can be decoded give the same routes whether bad ones end the reading or are skipped.
+///
+/// Two bytes choose a record's type, two are its length; an index of two peers comes first.
+pub fn mrt_records(data: &[u8]) {
+    const KINDS: [(u16, u8); 5] = [(5, 4), (12, 5), (13, 13), (16, 12), (17, 12)];
+    let mut file = vec![0, 0, 0, 1, 0, 13, 0, 1, 0, 0, 0, 44, 0, 0, 0, 0, 0, 0, 0, 2];
+    file.extend([2, 0, 0, 0, 0, 192, 0, 2, 1, 0, 0, 252, 1, 1, 0, 0, 0, 0]);
+    file.extend([0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 252, 2]);
+    let mut input = Input::new(data);
+    while let (Some(kind), Some(subtype)) = (input.byte(), input.byte()) {
+        let (kind, subtypes) = KINDS[usize::from(kind) % KINDS.len()];
+        let len = input.number();
+        let body = input.take(usize::from(len));
+        file.extend([0, 0, 0, 2]);
+        file.extend(kind.to_be_bytes());
+        file.extend([0, subtype % subtypes]);
+        file.extend((body.len() as u32).to_be_bytes());
+        file.extend(body);
+    }
+    let open = |bad_records| {
+        let reader = Reader::from_read("input.mrt", Cursor::new(file.clone())).expect("no compression");
+        reader.bad_records(bad_records)
+    };
+    let mut skipping = open(BadRecords::Skip);
+    let all: Vec<_> = skipping.by_ref().map(|route| route.expect("all lengths are right")).collect();
+    let counts = skipping.counts();
+    assert_eq!(counts.bad > 0, skipping.first_bad().is_some());
+    assert!(counts.bad + counts.without_routes <= counts.records, "a record counts once: {counts:?}");
+    let until_bad: Vec<_> = open(BadRecords::Stop).map_while(Result::ok).collect();
+    assert!(all.starts_with(&until_bad), "skipping changes what precedes");
+    assert!(counts.bad > 0 || all == until_bad);
 }
 
 /// The three daemons' configuration files. An error names the file and a line in it.
@@ -57,7 +92,7 @@ pub fn checkpoint(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(data).and_then(|()| file.flush()).expect("a file can be written");
     let mut checkpoint = Checkpoint::new(file.path(), "fib", Duration::from_secs(30));
-    if let Some(table) = checkpoint.load(7) {
+    if let Some(table) = checkpoint.load(7, &Default::default()) {
         assert!(table.is_sound(), "a checkpoint made a table that is not what its digest says");
     }
 }

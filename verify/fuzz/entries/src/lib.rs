@@ -2,12 +2,13 @@
 //!
 //! A function returns for any bytes whatever; it panics where the code under test panics or breaks a promise (a table that is not
 //! what its digest says, a frame that is another after a round trip, a packet that no counter knows). [`ALL`] is the list; [`wire`], [`machines`], [`origins`],
-//! [`files`], [`live`] and [`packets`] hold them. `verify/fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `verify/fuzz/corpus`, `examples/make-corpus.rs`
+//! [`files`], [`http`], [`live`] and [`packets`] hold them. `verify/fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `verify/fuzz/corpus`, `examples/make-corpus.rs`
 //! writes the corpus.
 // A failed check panics, as in any test.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 pub mod files;
+pub mod http;
 pub mod live;
 pub mod machines;
 pub mod origins;
@@ -26,9 +27,11 @@ pub const ALL: &[Entry] = &[
     ("server", machines::server),
     ("origins", origins::origins),
     ("mrt", files::mrt),
+    ("mrt_records", files::mrt_records),
     ("config", files::config),
     ("checkpoint", files::checkpoint),
     ("control", files::control),
+    ("http", http::http),
     ("packets", packets::packets),
     ("fpm", live::fpm),
     ("takeover", live::takeover),

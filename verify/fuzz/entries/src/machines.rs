@@ -154,6 +154,7 @@ fn client_words(input: &mut Input<'_>, table: &Table) -> Vec<u8> {
                 table: "fib".into(),
                 role: Role::Primary,
                 heartbeat_ms: 300,
+                digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
                 path: Vec::new(),
                 subset,
             };
@@ -174,7 +175,9 @@ fn client_words(input: &mut Input<'_>, table: &Table) -> Vec<u8> {
         3 => Frame::More { until: u64::from(input.number()) }.encode(&mut out),
         4 => {
             let mut ids: Vec<u64> = Vec::new();
-            table.iter().take(4).for_each(|(k, v)| ids.extend(fibcast_sync_proto::change::record_id(&k, &v)));
+            let key = table.digest_key();
+            let of = |(k, v)| fibcast_sync_proto::change::record_id(&key, &k, &v);
+            ids.extend(table.iter().take(4).filter_map(of).map(fibcast_sync_proto::sketch::sketch_id));
             ids.push(u64::from(input.number()));
             Frame::Want { last: input.byte().unwrap_or(0) & 1 == 0, ids }.encode(&mut out);
         }
@@ -189,8 +192,11 @@ pub fn server(data: &[u8]) {
     let mut now = Duration::from_secs(1);
     let flags = input.byte().unwrap_or(0);
     let mut table = table(5, u32::from(flags % 60));
-    let limits =
-        if flags & 64 == 0 { Limits { queue: 300, shared: 4, portion: 8 } } else { Limits::default() };
+    let limits = if flags & 64 == 0 {
+        Limits { queue: 300, shared: 4, portion: 8, batch: 4096, held: 1 << 20, ..Limits::default() }
+    } else {
+        Limits::default()
+    };
     let mut server = Server::new("rs").with_limits(limits);
     let mut sessions = Vec::new();
     let mut ready = true;
@@ -237,6 +243,8 @@ pub fn server(data: &[u8]) {
         }
         while server.poll_event().is_some() {}
         let _ = server.poll_timeout();
+        // The budget, and what each of the sessions may hold whatever the others do.
+        assert!(server.held_bytes() <= limits.held + 8 * (4 << 10), "{} bytes held", server.held_bytes());
     }
     assert!(table.is_sound());
 }

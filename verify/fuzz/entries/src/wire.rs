@@ -88,13 +88,13 @@ pub fn sketch(data: &[u8]) {
     let mut input = Input::new(data);
     let mut ours = Sketch::default();
     let shared: Vec<Toggle> = (0..u64::from(input.byte().unwrap_or(0)))
-        .map(|i| Toggle { id: i.wrapping_mul(0x9e37_79b9_7f4a_7c15), comes: true })
+        .map(|i| Toggle { id: u128::from(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64, comes: true })
         .collect();
     ours.apply(&shared);
     let mut theirs = ours.clone();
     for _ in 0..input.byte().unwrap_or(0) % 32 {
         let id = u64::from(input.number()) << 32 | u64::from(input.number());
-        theirs.apply(&[Toggle { id, comes: input.byte().unwrap_or(0) & 1 == 0 }]);
+        theirs.apply(&[Toggle { id: u128::from(id) << 64, comes: input.byte().unwrap_or(0) & 1 == 0 }]);
     }
     let mut decoder = SketchDecoder::new();
     for (i, (own, other)) in ours.symbols_from(0).zip(theirs.symbols_from(0)).take(2_048).enumerate() {

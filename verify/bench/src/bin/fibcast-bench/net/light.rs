@@ -58,6 +58,7 @@ impl Light {
             table: "fib".into(),
             role,
             heartbeat_ms: HEARTBEAT_MS,
+            digest_key: fibcast_sync_proto::DigestKey::PUBLIC.id(),
             path: Vec::new(),
             subset: fibcast_sync_proto::Subset::default(),
         };

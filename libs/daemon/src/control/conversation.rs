@@ -1,0 +1,94 @@
+//! What is said on one connection of an operator: lines of JSON, each phase bounded in bytes and time.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fibcast_control::protocol::{MAX_LINE, MAX_REQUEST, Reply, Request};
+
+use super::Handler;
+use super::operators::Place;
+
+/// Time for an operator to send a whole request, from the answer before; and to take a whole answer.
+const PHASE: Duration = Duration::from_secs(10);
+/// Bytes of one read.
+const PORTION: usize = 4096;
+
+/// Answers requests until the operator leaves, is late, or loses its place. The handler is given back before the place is.
+pub(super) fn hold(stream: &UnixStream, handler: Arc<dyn Handler>, place: &Place) -> io::Result<()> {
+    let mut input = Vec::new();
+    while let Some(line) = read_line(stream, &mut input)? {
+        if !place.asks() {
+            return Ok(());
+        }
+        let answer = answer(&line, handler.as_ref())?;
+        write(stream, &answer)?;
+        if !line.ends_with(b"\n") {
+            return Ok(());
+        }
+        place.idles();
+    }
+    Ok(())
+}
+
+fn answer(line: &[u8], handler: &dyn Handler) -> io::Result<Vec<u8>> {
+    let reply = match serde_json::from_slice::<Request>(line) {
+        _ if line.len() > MAX_REQUEST => Reply::Error(format!("a request has at most {MAX_REQUEST} bytes")),
+        Ok(request) => match catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
+            Ok(answer) => answer.map_or_else(Reply::Error, Reply::Ok),
+            Err(_) => Reply::Error("the request made a thread panic, see the log".into()),
+        },
+        Err(error) => Reply::Error(format!("not a request that this version understands: {error}")),
+    };
+    let mut answer = serde_json::to_vec(&reply)?;
+    if answer.len() >= MAX_LINE {
+        let text =
+            format!("the answer has more than {MAX_LINE} bytes: ask for less, for example with a limit");
+        answer = serde_json::to_vec(&Reply::Error(text))?;
+    }
+    answer.push(b'\n');
+    Ok(answer)
+}
+
+/// The next line, with its end unless input ends before or it is too long. `input` keeps what follows. None at the end of input.
+fn read_line(mut stream: &UnixStream, input: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    let until = Instant::now() + PHASE;
+    let mut searched = 0;
+    loop {
+        let found = input.iter().skip(searched).position(|byte| *byte == b'\n').map(|at| searched + at + 1);
+        if found.is_some() || input.len() > MAX_REQUEST {
+            let rest = input.split_off(found.unwrap_or(input.len()));
+            return Ok(Some(std::mem::replace(input, rest)));
+        }
+        searched = input.len();
+        stream.set_read_timeout(Some(left(until)?))?;
+        let mut portion = [0; PORTION];
+        match stream.read(&mut portion) {
+            Ok(0) if input.is_empty() => return Ok(None),
+            Ok(0) => return Ok(Some(std::mem::take(input))),
+            Ok(n) => input.extend_from_slice(portion.get(..n).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn write(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let until = Instant::now() + PHASE;
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(left(until)?))?;
+        match stream.write(bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}

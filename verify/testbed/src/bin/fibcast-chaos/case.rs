@@ -1,0 +1,164 @@
+//! One case: a daemon, a fault, and what is to be seen.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fibcast_testbed::{Failure, ptrace};
+
+use crate::fault::Fault;
+use crate::health;
+use crate::subject::{Running, Subject};
+
+/// Within this time a fault is to be told.
+const TOLD: Duration = Duration::from_secs(3);
+/// What a busy machine may add to any time.
+const SLACK: Duration = Duration::from_secs(4);
+/// Within this time a daemon is healthy again.
+const BACK: Duration = Duration::from_secs(30);
+/// Between two looks.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What is expected.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected {
+    /// `/healthz` says this soon, and is ready again when the fault ends.
+    Told(&'static str),
+    /// As before, but the daemon helps itself while the fault lasts.
+    Mended(&'static str),
+    /// Nobody has to be told: it is not on the way of a route or a packet.
+    Healthy,
+    /// The thread of this name begins anew.
+    Restarted(&'static str),
+    /// The process ends for its supervisor, with this in its log.
+    Ends(&'static str),
+}
+
+/// A case.
+#[derive(Debug)]
+pub struct Case {
+    pub subject: Subject,
+    pub fault: Box<dyn Fault>,
+    /// Further keys of `[node]`.
+    pub keys: &'static str,
+    pub expected: Expected,
+    /// What does not work meanwhile, for the table.
+    pub lost: &'static str,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {}", self.subject.program(), self.fault.name())
+    }
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Row {
+    case: String,
+    said: String,
+    after: Option<Duration>,
+    way_out: String,
+    lost: &'static str,
+    pub as_expected: bool,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let after =
+            self.after.map_or_else(|| "-".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
+        let verdict = if self.as_expected { "yes" } else { "NO" };
+        let said = self.said.replace('|', "/").replace('\n', " ");
+        write!(f, "| {} | {said} | {after} | {} | {} | {verdict} |", self.case, self.way_out, self.lost)
+    }
+}
+
+impl Case {
+    /// Runs it; a fault that lasts does so for `lasting`.
+    ///
+    /// # Errors
+    /// The daemon does not start, or the harm cannot be done.
+    pub fn run(&self, programs: &Path, lasting: Duration) -> Result<Row, Failure> {
+        let mut running = Running::start(self.subject, programs, self.keys)?;
+        let begin = Instant::now();
+        let harm = self.fault.strike(&running)?;
+        let row = |said: String, after, way_out: String, as_expected| Row {
+            case: self.to_string(),
+            said,
+            after,
+            way_out,
+            lost: self.lost,
+            as_expected,
+        };
+        match self.expected {
+            Expected::Ends(line) => {
+                let mut said = None;
+                let pid = running.process.pid();
+                while !ptrace::has_ended(pid) && begin.elapsed() < lasting + BACK {
+                    if let Err(text) = health::check(running.http) {
+                        said.get_or_insert((text, begin.elapsed()));
+                    }
+                    std::thread::sleep(TICK);
+                }
+                let ended = ptrace::has_ended(pid);
+                drop(harm);
+                let took = begin.elapsed().as_secs_f64();
+                let way_out =
+                    if ended { format!("the process ends after {took:.1} s") } else { "none".into() };
+                let has_line = running.process.output().contains(line);
+                let (said, after) = said.unzip();
+                let said = said.unwrap_or_else(|| "-".into());
+                Ok(row(said, after, way_out, ended && has_line))
+            }
+            Expected::Restarted(thread) => {
+                while health::restarts(running.http, thread) == 0 && begin.elapsed() < BACK {
+                    running.process.check()?;
+                    std::thread::sleep(TICK);
+                }
+                let restarted = health::restarts(running.http, thread) != 0;
+                running.healthy(BACK)?;
+                let way_out = format!("it begins anew, healthy after {:.1} s", begin.elapsed().as_secs_f64());
+                Ok(row("-".into(), None, way_out, restarted))
+            }
+            Expected::Healthy => {
+                let mut said = None;
+                while begin.elapsed() < lasting && said.is_none() {
+                    said = health::check(running.http).err();
+                    std::thread::sleep(TICK);
+                }
+                drop(harm);
+                let as_expected = said.is_none();
+                Ok(row(said.unwrap_or_else(|| "ready".into()), None, "none needed".into(), as_expected))
+            }
+            Expected::Told(text) | Expected::Mended(text) => {
+                let told = loop {
+                    match health::check(running.http) {
+                        Err(said) => break Some((said, begin.elapsed())),
+                        Ok(()) if begin.elapsed() > TOLD + SLACK => break None,
+                        Ok(()) => std::thread::sleep(TICK),
+                    }
+                };
+                let Some((said, after)) = told else {
+                    return Ok(row("ready".into(), None, "-".into(), false));
+                };
+                let mended = matches!(self.expected, Expected::Mended(_));
+                if mended {
+                    running.healthy(lasting.max(BACK))?;
+                } else {
+                    std::thread::sleep(lasting.saturating_sub(begin.elapsed()));
+                }
+                let stayed = mended || health::check(running.http).is_err();
+                let let_go = Instant::now();
+                drop(harm);
+                let way_out = if mended {
+                    format!("it is replaced, healthy after {:.1} s", begin.elapsed().as_secs_f64())
+                } else {
+                    running.healthy(BACK)?;
+                    format!("healthy {:.1} s after it runs again", let_go.elapsed().as_secs_f64())
+                };
+                let as_expected = stayed && said.contains(text) && after <= TOLD + SLACK;
+                Ok(row(said, Some(after), way_out, as_expected))
+            }
+        }
+    }
+}
