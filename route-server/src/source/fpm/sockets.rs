@@ -110,7 +110,8 @@ impl Drop for Source {
 }
 
 fn route(prefix: &str) -> Vec<u8> {
-    frame(&[wire::route(prefix, "192.0.2.1")])
+    // By no interface: this host's decide nothing here.
+    frame(&[wire::route_of(24, prefix, 254, 1, &[wire::gateway("192.0.2.1")])])
 }
 
 /// Whether the other end has closed the connection.

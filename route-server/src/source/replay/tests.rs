@@ -307,7 +307,7 @@ fn a_source_that_waits_stops_when_asked() {
     let (to, from) = crossbeam_channel::bounded(8);
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());
-    let thread = crate::source::start("replay", Kind::Mrt(options), outlet).unwrap();
+    let (thread, _) = crate::source::start("replay", Kind::Mrt(options), outlet).unwrap();
     assert_eq!(from.iter().take(2).count(), 2);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     thread.0.join().unwrap();
