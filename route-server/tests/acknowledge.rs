@@ -140,7 +140,8 @@ impl Zebra {
     }
 
     fn announce(&mut self, prefix: &str, via: &str) {
-        let message = wire::route(prefix, via);
+        // Without an interface: this host has none of the number that zebra would name.
+        let message = wire::route_of(24, prefix, 254, 1, &[wire::gateway(via)]);
         let length = (message.len() + 4) as u16;
         let frame = [&[1, 1][..], &length.to_be_bytes(), &message].concat();
         self.stream.write_all(&frame).unwrap();

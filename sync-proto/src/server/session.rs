@@ -512,7 +512,7 @@ impl Session {
                 served.path.join(" > ")
             )));
         }
-        context.views.open(&wanted, &self.name, key, context.tables)?;
+        context.views.open(&wanted, &self.name, key, context.tables, now)?;
         let state = state_of(&self.name, &wanted, context.tables, context.views)
             .ok_or_else(|| not_served(&wanted))?;
         self.out.frame(&Frame::Welcome(state));

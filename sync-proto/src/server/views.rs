@@ -79,6 +79,7 @@ impl Views {
         client: &str,
         key: DigestKey,
         tables: &dyn Tables,
+        now: Duration,
     ) -> Result<(), ProtocolError> {
         let held = tables.subset(&wanted.table).cloned().unwrap_or_default();
         if !held.covers(&wanted.subset) {
@@ -99,8 +100,10 @@ impl Views {
             self.make_room(wanted, client)?;
         }
         self.made += 1;
-        // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused.
-        let epoch = check_of(whole.epoch().wrapping_add(self.made)).max(1);
+        // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused: also one of a server that
+        // began anew with the same table.
+        let life = check_of(now.as_nanos() as u64);
+        let epoch = check_of((whole.epoch() ^ life).wrapping_add(self.made)).max(1);
         let view = View {
             table: Table::new(epoch).with_digest_key(key),
             of_epoch: whole.epoch(),
