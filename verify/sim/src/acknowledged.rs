@@ -32,6 +32,11 @@ impl Network {
             let connection = self.connections.values().find(|c| c.server == n && c.session == Some(session));
             let Some(client) = connection.filter(|c| !c.void).map(|c| c.client) else { continue };
             let Some(agent) = self.nodes.get(client).and_then(|node| node.running.as_ref()) else { continue };
+            // It has moved, and this server does not know yet.
+            let active = agent.client(0).and_then(|client| client.active());
+            if active.and_then(|link| self.nodes.get(client)?.server_of(0, link)) != Some(n) {
+                continue;
+            }
             let Some(agent) = agent.role().agent().filter(|agent| !agent.sink.damaged) else { continue };
             for (serial, change) in table.routes_between(low, high) {
                 let Change::Put(key, value) = Change::from(change) else { continue };

@@ -310,5 +310,5 @@ fn a_source_that_waits_stops_when_asked() {
     let (thread, _) = crate::source::start("replay", Kind::Mrt(options), outlet).unwrap();
     assert_eq!(from.iter().take(2).count(), 2);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    thread.0.join().unwrap();
+    thread.join().unwrap();
 }
