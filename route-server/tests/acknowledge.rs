@@ -158,6 +158,13 @@ impl Zebra {
     }
 }
 
+impl Drop for Zebra {
+    /// The reading thread holds the connection as well.
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
 fn source(listen: SocketAddr, grace_ms: u64) -> String {
     format!(
         "[rib]\nready_timeout_ms = 300\n[acknowledge]\ntimeout_ms = 0\ngrace_ms = {grace_ms}\n\
