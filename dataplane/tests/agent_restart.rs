@@ -215,6 +215,7 @@ impl Host1 {
             digest_keys: Default::default(),
             scrub: None,
             limits: Default::default(),
+            acknowledge: None,
         };
         let relay = config.listen[0];
         let make = {

@@ -202,7 +202,7 @@ fn busy_table_with_routes_of_the_host_vrfs_and_recursion_has_no_difference() {
 
 /// A batch that the table of the agent knows nothing of.
 fn wrong(stage: &Stage, changes: Vec<fib::Change>) {
-    assert!(stage.handle().push(Batch { changes, serial: 1, replaces: false }));
+    assert!(stage.handle().push(Batch { changes, serial: 1, number: 0, replaces: false }));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fibcast_daemon::config::{ConfigError, Loaded, load};
 use fibcast_daemon::sections::{Limits, Node, Tls};
+use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
 use fibcast_sync_proto::origins::LEASE;
@@ -38,6 +39,8 @@ pub struct Config {
     /// `[rib]`
     #[serde(default)]
     pub rib: Rib,
+    /// `[acknowledge]`: tells FRR which routes the hosts forward by; without it FRR is told nothing.
+    pub acknowledge: Option<AcknowledgeKeys>,
     /// `[[source]]`
     #[serde(default)]
     pub source: Vec<SourceKeys>,
@@ -158,6 +161,7 @@ fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
         let reason = format!("expected 100 to 600000 milliseconds, found {}", config.rib.origin_lease_ms);
         return Err(loaded.error(&["rib".into(), "origin_lease_ms".into()], reason));
     }
+    config.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
     peer::check(loaded, &config.peer, &config.node, &config.tls)?;
     let sources = source::check(loaded, &config.source)?;
     Ok(Checked { config: config.clone(), sources })

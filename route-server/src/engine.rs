@@ -13,9 +13,10 @@
 //! Large work (an origin's first copy, the loss of an origin) waits in a queue, of which a turn takes a slice of some milliseconds, so that
 //! heartbeats and clients never wait for a million routes.
 //!
-//! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins` the origins of other servers with their eligibility,
-//! `queue` the waiting work.
+//! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins`
+//! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed.
 
+mod acknowledge;
 mod digest_key;
 mod liveness;
 mod peers;
@@ -30,6 +31,8 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
+use fibcast_sync_proto::acknowledge::Acknowledge;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::mutation::{Mutation, on};
@@ -38,6 +41,8 @@ use fibcast_sync_proto::origins::{CATALOG, Origins};
 use fibcast_sync_proto::timer::Timers;
 use fibcast_sync_proto::{OriginId, Table, TableError};
 use ipnet::IpNet;
+
+use acknowledge::{OriginProgress, Told};
 
 use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
@@ -90,6 +95,8 @@ struct Source {
     error: Option<String>,
     /// Status report of a live source.
     report: Option<Report>,
+    /// What its routing daemon was told about its routes.
+    told: Told,
     /// It began anew, and its table has not ended since.
     unconfirmed: Option<Unconfirmed>,
     liveness: Liveness,
@@ -137,6 +144,12 @@ pub struct Engine {
     /// Stands in for tables that do not exist (yet).
     nothing: Table,
     queue: Queue,
+    /// The hosts that get the forwarding table from here.
+    hosts: Acknowledge,
+    /// How far each origin's table is installed.
+    progress: BTreeMap<OriginId, OriginProgress>,
+    /// The sources' routing daemons are told.
+    acknowledges: bool,
     lease: Duration,
     hold: Duration,
     tombstones: Option<usize>,
@@ -159,7 +172,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] if the catalog refuses an own origin.
     pub fn new(config: &Checked, epoch: u64, now: Duration) -> Result<Self, EngineError> {
-        let node = &config.config.node.name;
+        let (node, keys) = (&config.config.node.name, config.config.acknowledge.as_ref());
         let mut client = ClientConfig::new(node, "", Vec::new());
         client.heartbeat = Duration::from_millis(config.config.sync.heartbeat_ms);
         client.progress = Duration::from_millis(config.config.sync.progress_ms);
@@ -178,6 +191,9 @@ impl Engine {
             requests: VecDeque::new(),
             nothing: Table::new(epoch),
             queue: Queue::default(),
+            hosts: Acknowledge::new(keys.map(AcknowledgeKeys::policy).unwrap_or_default()),
+            progress: BTreeMap::new(),
+            acknowledges: keys.is_some(),
             lease: config.origin_lease(),
             hold: config.origin_hold(),
             tombstones: None,
@@ -208,6 +224,7 @@ impl Engine {
                 finished: false,
                 error: None,
                 report: None,
+                told: Told::default(),
                 unconfirmed: None,
                 liveness: Liveness::default(),
             });
@@ -296,6 +313,8 @@ impl Engine {
         if matches!(message.event, Event::EndOfTable)
             && let Some(unconfirmed) = source.unconfirmed.take()
         {
+            // Its new thread does not know which of its routes are installed.
+            source.told = Told::default();
             for withdrawals in unconfirmed.sweep(message.source) {
                 self.handle_source(now, withdrawals)?;
             }

@@ -128,10 +128,11 @@ fn status(now: Duration, node: &Node<Engine>, state: &ShellState) -> Status {
     Status {
         ready: engine.ready(),
         table: engine.table_status(),
-        clients: show::clients(node, state),
+        clients: show::clients(now, node, state),
         sources: engine.source_status(),
         peers,
         origins: engine.origin_status(now),
+        acknowledge: engine.acknowledge_status(now),
         refused: show::refused(state),
         ..process::status(engine.name(), Kind::RouteServer, now)
     }

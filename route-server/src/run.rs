@@ -24,12 +24,14 @@ use fibcast_sync_proto::node::Node;
 use crate::config::Checked;
 use crate::engine::{Engine, EngineError};
 use crate::operator::{self, Asking, Question};
-use crate::source::{self, Message, Outlet, QUEUE};
+use crate::source::{self, Acknowledger, Message, Outlet, QUEUE};
 
 /// Name of the thread that owns the tables.
 const OWNER: &str = "engine";
 /// Time for sources in one turn.
 const SOURCES: Duration = Duration::from_millis(5);
+/// Pause before an acknowledgement is offered to a busy source again.
+const OFFER_AGAIN: Duration = Duration::from_millis(5);
 
 /// Runs until it is asked to stop.
 ///
@@ -67,12 +69,12 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     .map_err(|error| Failure::work(format!("signals: {error}")))?;
 
     let (to, from_sources) = bounded(QUEUE);
-    let (threads, pulses): (Vec<JoinHandle<()>>, _) =
-        start_sources(checked, &to, &wake, &stop)?.into_iter().unzip();
+    let (started, acknowledgers) = start_sources(checked, &to, &wake, &stop)?;
+    let (threads, pulses): (Vec<JoinHandle<()>>, _) = started.into_iter().unzip();
     drop(to);
     let monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
     // The host drops the channel's end that a source may wait for.
-    let inputs = Inputs { from_sources, pulses, questions, keys, heartbeat };
+    let inputs = Inputs { from_sources, acknowledgers, pulses, questions, keys, heartbeat };
     let outcome = serve(checked, &mut shell, inputs, &stop);
     drop(monitor);
     stop.store(true, Ordering::Release);
@@ -97,13 +99,16 @@ pub fn embed(
     let heartbeat = threads::register(Task::essential(OWNER));
     let (_asking, questions) = Asking::new(Arc::new(|| ()), heartbeat.pulse());
     let keys = KeyFile::load(checked.config.node.digest_key.as_deref()).map_err(Failure::work)?;
-    let inputs = Inputs { from_sources, pulses: Vec::new(), questions, keys, heartbeat };
+    let inputs =
+        Inputs { from_sources, acknowledgers: Vec::new(), pulses: Vec::new(), questions, keys, heartbeat };
     serve(checked, shell, inputs, stop)
 }
 
 /// What reaches the loop besides peers.
 struct Inputs {
     from_sources: Receiver<Message>,
+    /// Of the sources that tell their routing daemons what is installed.
+    acknowledgers: Vec<(usize, Acknowledger)>,
     /// The sources' threads, in the order of the configuration.
     pulses: Vec<Pulse>,
     questions: Receiver<Question>,
@@ -166,18 +171,27 @@ fn waking(waker: ShellWaker) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || waker.wake())
 }
 
+/// The sources' threads, in the order of the configuration.
+type Started = Vec<(JoinHandle<()>, Pulse)>;
+
 fn start_sources(
     checked: &Checked,
     to: &crossbeam_channel::Sender<Message>,
     wake: &Arc<dyn Fn() + Send + Sync>,
     stop: &Arc<AtomicBool>,
-) -> Result<Vec<(JoinHandle<()>, Pulse)>, Failure> {
-    let start = |(at, plan): (usize, &crate::config::SourcePlan)| {
-        let outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
-        source::start(&plan.origin, plan.kind.clone(), outlet)
-            .map_err(|error| Failure::work(format!("source {:?}: {error}", plan.origin)))
-    };
-    checked.sources.iter().enumerate().map(start).collect()
+) -> Result<(Started, Vec<(usize, Acknowledger)>), Failure> {
+    let (mut threads, mut acknowledgers) = (Vec::new(), Vec::new());
+    for (at, plan) in checked.sources.iter().enumerate() {
+        let failed = |error| Failure::work(format!("source {:?}: {error}", plan.origin));
+        let mut outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
+        if checked.config.acknowledge.is_some() && plan.kind.acknowledges() {
+            let (acknowledger, acknowledgements) = source::acknowledgements().map_err(failed)?;
+            acknowledgers.push((at, acknowledger));
+            outlet = outlet.with_acknowledgements(acknowledgements);
+        }
+        threads.push(source::start(&plan.origin, plan.kind.clone(), outlet).map_err(failed)?);
+    }
+    Ok((threads, acknowledgers))
 }
 
 /// The part of the event loop besides the node.
@@ -214,7 +228,8 @@ impl Host<Engine> for RouteServer {
         if let Some(error) = node.role_mut().take_failure() {
             self.fail(error);
         }
-        self.watchers.turn(now, node.role().fib())
+        let more = self.acknowledge(now, node.role_mut());
+        more.into_iter().chain(self.watchers.turn(now, node.role().fib())).min()
     }
 }
 
@@ -223,6 +238,21 @@ impl RouteServer {
     fn fail(&mut self, error: EngineError) {
         self.failure.get_or_insert(error);
         self.stop.store(true, Ordering::Release);
+    }
+
+    /// Tells sources what is installed. None of them is waited for: what there is no room for is offered again at the returned time.
+    fn acknowledge(&self, now: Duration, engine: &mut Engine) -> Option<Duration> {
+        let mut again = None;
+        for (source, to) in &self.inputs.acknowledgers {
+            while to.has_room() {
+                let Some(acknowledgement) = engine.poll_acknowledged(*source) else { break };
+                to.send(acknowledgement);
+            }
+            if !to.has_room() {
+                again = Some(now + OFFER_AGAIN);
+            }
+        }
+        again
     }
 
     /// Handles source events for a while.

@@ -51,6 +51,7 @@ fn agent(servers: &[SocketAddr], key: &Path) -> (AgentHandle, KeyFile) {
         ..Default::default()
     };
     let config = AgentConfig {
+        acknowledge: None,
         budgets: Default::default(),
         name: "nic".into(),
         listen: Vec::new(),

@@ -35,6 +35,7 @@ fn agent(name: &str, relay: bool, servers: &[SocketAddr]) -> AgentHandle {
         sync,
         security: None,
         limits: Limits::default(),
+        acknowledge: None,
         budgets: Default::default(),
         digest_keys: Default::default(),
         scrub: None,

@@ -6,6 +6,7 @@ use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use serde::Deserialize;
 
+use crate::acknowledge::AcknowledgeKeys;
 use crate::agent::config::Sync;
 use crate::digest_key::KeyFile;
 use crate::kernel::Kernel;
@@ -30,6 +31,8 @@ pub struct AgentFile {
     pub scrub: Scrub,
     /// The kernel table that the routes go to.
     pub kernel: Option<Kernel>,
+    /// The clients downstream that must have installed what this node reports upstream; without it its own table alone decides.
+    pub acknowledge: Option<AcknowledgeKeys>,
 }
 
 impl AgentFile {
@@ -48,6 +51,7 @@ impl AgentFile {
         file.limits.check(loaded)?;
         file.scrub.check(loaded)?;
         file.kernel.as_ref().map_or(Ok(()), |kernel| kernel.check(loaded))?;
+        file.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
         Security::check(&file.tls, &file.node.name, loaded)?;
         KeyFile::check(&file.node, loaded)?;
         for (i, server) in file.sync.servers.iter().enumerate() {

@@ -36,6 +36,7 @@ fn nic(path: &Path, server: SocketAddr, sink: Box<dyn Sink>) -> AgentHandle {
         digest_keys: Default::default(),
         scrub: None,
         limits: Limits::default(),
+        acknowledge: None,
         budgets: Default::default(),
     };
     Agent::spawn(config, sink).unwrap()

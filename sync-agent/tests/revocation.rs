@@ -166,7 +166,8 @@ fn rib_client(server: &TestServer, name: &str, n: u8, tls: &Tls, stop: &Arc<Atom
     shell.set_servers(vec![server.address.to_string()]);
     let mut client = ClientConfig::new(name, "rib", vec![Role::Primary]);
     client.subset = part(n);
-    let core = AgentCore::new(AgentConfig { client, serves: false, expire: None }, Table::new(9));
+    let core =
+        AgentCore::new(AgentConfig { client, serves: false, expire: None, acknowledge: None }, Table::new(9));
     let upstream = core.config().upstream();
     let (mut node, stop) = (Node::new(name, shell.now(), core, [upstream]), Arc::clone(stop));
     std::thread::spawn(move || shell.run(&mut node, &mut (), &stop).unwrap())

@@ -225,6 +225,7 @@ fn agent_that_is_its_own_server_is_told_so() {
         digest_keys: Default::default(),
         scrub: None,
         limits: fibcast_sync_agent::shell::Limits::default(),
+        acknowledge: None,
         budgets: Default::default(),
     };
     let nic = fibcast_sync_agent::agent::Agent::spawn(config, Box::new(NoSink)).unwrap();

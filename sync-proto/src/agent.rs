@@ -7,17 +7,20 @@
 //! sink that is busy or fails is retried with one batch that covers everything since the last accepted one. It starts over, with a batch
 //! that *replaces* its content, when an operator requests a resync, when the table has expired because there is no capable server (the
 //! batch is empty then), and when a capable server returns after that.
-//! server (then the batch is empty), and when a capable server is back after that.
+//!
+//! What a sink has accepted need not be in use yet. [`AgentCore::handle_forwarding`] says what is; the client reports it upstream, or less if
+//! required clients downstream have installed less ([`crate::acknowledge`]).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::acknowledge::{Acknowledge, AcknowledgeEvent, Policy};
 use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::digest::DigestKey;
 use crate::mutation::{Mutation, on};
 use crate::node::{ClientId, ClientRequest, News, NodeRole, ServerIndex};
 use crate::relay::Relay;
-use crate::server::{Served, Tables};
+use crate::server::{Served, SessionReport, Tables};
 use crate::subset::Subset;
 use crate::table::{Batch, Table};
 use crate::timer::{Timer, Timers};
@@ -36,6 +39,8 @@ pub struct AgentConfig {
     pub serves: bool,
     /// The sink is emptied after this time without a capable server. None: never.
     pub expire: Option<Duration>,
+    /// The clients downstream that must have installed what this node reports upstream as installed. None: its sink alone decides.
+    pub acknowledge: Option<Policy>,
 }
 
 impl AgentConfig {
@@ -100,6 +105,9 @@ pub struct AgentCore {
     /// The next batch replaces everything.
     replaces: bool,
     sink_error: Option<String>,
+    /// The serial that the sink forwards by, if it knows more than what it has accepted.
+    forwards_by: Option<u64>,
+    acknowledge: Option<Acknowledge>,
     /// Deletions after this serial are pinned for users other than the sink.
     kept_for_others: u64,
     /// Time since which there has been no capable server.
@@ -119,6 +127,8 @@ impl AgentCore {
     /// An agent with a table that is empty or from a checkpoint. The sink starts from nothing.
     pub fn new(config: AgentConfig, table: Table) -> Self {
         let mut agent = Self {
+            acknowledge: config.acknowledge.clone().map(Acknowledge::new),
+            forwards_by: None,
             config,
             nothing: Table::new(table.epoch()).with_digest_key(table.digest_key()),
             table,
@@ -261,6 +271,27 @@ impl AgentCore {
         self.pin();
     }
 
+    /// The sink forwards by everything up to this serial of the table. None: by what it has accepted.
+    pub fn handle_forwarding(&mut self, serial: Option<u64>) {
+        self.forwards_by = serial;
+    }
+
+    /// The serial of the table that the sink forwards by; none while it forwards nothing, for want of a capable server.
+    pub fn sink_installed(&self) -> Option<u64> {
+        let installed = self.forwards_by.map_or(self.delivered, |serial| serial.min(self.delivered));
+        (!self.expired).then_some(installed)
+    }
+
+    /// Which serial the clients downstream have installed; none if that does not matter here.
+    pub fn acknowledge(&self) -> Option<&Acknowledge> {
+        self.acknowledge.as_ref()
+    }
+
+    /// The next event about clients downstream.
+    pub fn poll_acknowledge_event(&mut self) -> Option<AcknowledgeEvent> {
+        self.acknowledge.as_mut()?.poll_event()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<AgentEvent> {
         self.events.pop_front()
@@ -350,7 +381,28 @@ impl NodeRole for AgentCore {
         let expiry = self.expire().filter(|_| !self.expired);
         self.timers.set(Timer::Expiry, expiry.and_then(|expire| Some(self.stale_since? + expire)));
         let serial = self.table.serial();
+        if let Some(acknowledge) = &mut self.acknowledge
+            && (acknowledge.has_started() || self.relay.is_ready())
+        {
+            acknowledge.advance(now, serial);
+            self.timers.set(Timer::Acknowledge, acknowledge.next_timeout());
+        }
         News { announce, changed: std::mem::replace(&mut self.announced, serial) != serial }
+    }
+
+    fn handle_session(&mut self, now: Duration, report: &SessionReport) {
+        if let Some(acknowledge) = &mut self.acknowledge {
+            acknowledge.handle_session(now, report);
+        }
+    }
+
+    fn installed(&self, _: ClientId) -> Option<u64> {
+        if on(Mutation::AcknowledgeAccepted) {
+            return Some(self.table.serial());
+        }
+        let downstream = self.acknowledge.as_ref().filter(|_| !on(Mutation::ForgetDownstream));
+        let serial = self.sink_installed()?;
+        Some(downstream.map_or(serial, |acknowledge| serial.min(acknowledge.acknowledged())))
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

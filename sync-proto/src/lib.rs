@@ -9,6 +9,7 @@
 //! | [`wire`], [`frame`], [`codec`] | encoding |
 //! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
+//! | [`acknowledge`], [`serial_map`] | what clients downstream have installed; serials of one table in those of another |
 //! | [`node`], [`timer`] | a server, clients and a role in one state machine, which daemons and simulator run |
 //! | [`agent`] | the role of NIC hosts and relays; that of route servers is in their crate |
 //!
@@ -31,6 +32,7 @@
 //! ```
 
 mod account;
+pub mod acknowledge;
 pub mod agent;
 pub mod change;
 pub mod client;
@@ -44,6 +46,7 @@ pub mod origins;
 mod outbox;
 pub mod record;
 pub mod relay;
+pub mod serial_map;
 pub mod server;
 pub mod sketch;
 pub mod subset;

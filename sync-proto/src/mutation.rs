@@ -60,6 +60,8 @@ mutations! {
     ReadyTooEarly "ready-too-early" "an agent is ready as soon as it has a table, in sync with a server or not",
     ResyncKeepsSerial "resync-keeps-serial" "a resync gives the sink only what it did not have before",
     ReadyBeforeSources "ready-before-sources" "a route server is ready before the end of its sources' tables",
+    AcknowledgeAccepted "acknowledge-accepted" "an agent reports what its sink accepted as installed",
+    ForgetDownstream "forget-downstream" "a relay reports what its own sink forwards by, whatever its clients do",
     KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
 use crate::digest::DigestKeys;
-use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, Tables};
+use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, SessionReport, Tables};
 use crate::table::Table;
 use crate::wire::ProtocolError;
 
@@ -37,6 +37,14 @@ pub trait NodeRole: Tables {
 
     /// Processes what the clients have become, and what is due by `now`.
     fn advance(&mut self, now: Duration, clients: &[Client]) -> News;
+
+    /// Handles a report about a client downstream.
+    fn handle_session(&mut self, _now: Duration, _report: &SessionReport) {}
+
+    /// Up to this serial of a client's table everything is installed, here and downstream; none: nothing is.
+    fn installed(&self, _client: ClientId) -> Option<u64> {
+        None
+    }
 
     /// The next client to open or close.
     fn poll_request(&mut self) -> Option<ClientRequest> {
@@ -315,6 +323,9 @@ impl<R: NodeRole> Node<R> {
     /// Lets the role process all input, opens and closes clients as it requests, and passes new data to sessions.
     pub fn advance(&mut self, now: Duration) {
         self.open_requested(now);
+        while let Some(report) = self.server.poll_report() {
+            self.role.handle_session(now, &report);
+        }
         let news = self.role.advance(now, &self.clients);
         self.open_requested(now);
         if news.announce {
@@ -322,6 +333,9 @@ impl<R: NodeRole> Node<R> {
         }
         if news.changed {
             self.server.pump(&self.role);
+        }
+        for (client, machine) in self.clients.iter_mut().enumerate() {
+            machine.handle_installed(now, self.role.installed(client));
         }
     }
 

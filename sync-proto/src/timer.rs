@@ -11,6 +11,8 @@ pub enum Timer {
     Expiry,
     /// Relay: stop being ready after the loss of all servers.
     Readiness,
+    /// Clients downstream: stop waiting for one that is gone, or for what it has to install.
+    Acknowledge,
     /// Route server: continue work at once.
     Work,
     /// Route server: refresh or expire the lease of an origin.

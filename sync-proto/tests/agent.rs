@@ -10,7 +10,7 @@ use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkError};
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole, Output};
-use fibcast_sync_proto::server::{Served, SessionId, Tables};
+use fibcast_sync_proto::server::{Served, SessionChange, SessionId, SessionReport, Tables};
 use fibcast_sync_proto::{Change, Table};
 
 const EXPIRE: Duration = Duration::from_secs(10);
@@ -20,7 +20,7 @@ fn s(seconds: f64) -> Duration {
 }
 
 /// A server's table that the test writes.
-struct Written(Table);
+struct Written(Table, Vec<SessionChange>);
 
 impl Tables for Written {
     fn served(&self, name: &str) -> Option<Served<'_>> {
@@ -34,6 +34,10 @@ impl NodeRole for Written {
     }
 
     fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
+
+    fn handle_session(&mut self, _: Duration, report: &SessionReport) {
+        self.1.push(report.change);
+    }
 
     fn advance(&mut self, _: Duration, _: &[Client]) -> News {
         News { changed: true, announce: false }
@@ -54,7 +58,7 @@ struct Pair {
 
 fn config() -> AgentConfig {
     let client = ClientConfig::new("nh", "fib", vec![ServerRole::Primary]);
-    AgentConfig { client, serves: true, expire: Some(EXPIRE) }
+    AgentConfig { client, serves: true, expire: Some(EXPIRE), acknowledge: None }
 }
 
 fn node(now: Duration, core: AgentCore) -> Node<AgentCore> {
@@ -66,7 +70,7 @@ impl Pair {
     fn new() -> Self {
         let now = s(1.0);
         let agent = node(now, AgentCore::new(config(), Table::new(7)));
-        let server = Node::new("rs", now, Written(table(5, 100)), []);
+        let server = Node::new("rs", now, Written(table(5, 100), Vec::new()), []);
         Self { now, agent, server, session: None, names: None, server_is_up: true, connections: 0 }
     }
 
@@ -137,6 +141,12 @@ impl Pair {
 
     fn events(&mut self) -> Vec<AgentEvent> {
         std::iter::from_fn(|| self.agent.role_mut().poll_event()).collect()
+    }
+
+    /// What the server has heard about the agent since the last call.
+    fn heard(&mut self) -> Vec<SessionChange> {
+        self.run(0.1);
+        std::mem::take(&mut self.server.role_mut().1)
     }
 
     fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
@@ -253,4 +263,63 @@ fn a_server_that_is_not_named_in_its_certificate_is_left() {
     pair.names = Some(vec!["rs-x".into(), "rs".into()]);
     pair.run(3.0);
     assert!(pair.agent.client(0).unwrap().is_synced());
+}
+
+#[test]
+fn the_server_hears_what_the_sink_forwards_by_and_no_more() {
+    use SessionChange::{Activated, Closed, Installed};
+    let mut pair = Pair::new();
+    assert_eq!(pair.heard(), [Activated { empty: true }]);
+    pair.deliver();
+    assert_eq!(pair.heard(), [Installed(1)], "a sink that says nothing forwards by what it has taken");
+    pair.agent.role_mut().handle_forwarding(Some(1));
+    pair.commit([put(200, 1)]);
+    pair.commit([put(201, 1)]);
+    pair.deliver();
+    assert_eq!(pair.heard(), [], "it has the batch, but no worker uses it yet");
+    let serial = pair.agent.role().table().serial();
+    pair.agent.role_mut().handle_forwarding(Some(serial - 1));
+    assert_eq!(pair.heard(), [Installed(2)]);
+    pair.agent.role_mut().handle_forwarding(Some(serial));
+    assert_eq!(pair.heard(), [Installed(3)]);
+    assert_eq!(pair.heard(), []);
+    // A new connection to the same table: the server has to be told again.
+    pair.kill_server();
+    assert_eq!(pair.heard(), [Closed]);
+    pair.server_is_up = true;
+    pair.run(1.0);
+    assert_eq!(pair.heard(), [Activated { empty: false }, Installed(3)]);
+}
+
+#[test]
+fn a_sink_that_was_emptied_or_starts_over_is_not_taken_for_installed() {
+    let mut pair = Pair::new();
+    pair.run(0.5);
+    pair.deliver();
+    pair.kill_server();
+    pair.run(EXPIRE.as_secs_f64() + 1.0);
+    pair.deliver();
+    assert_eq!(pair.agent.role().sink_installed(), None);
+    pair.server_is_up = true;
+    pair.run(3.0);
+    pair.heard();
+    assert_eq!(pair.agent.role().sink_installed(), Some(0), "the sink is to get everything");
+    pair.deliver();
+    assert_eq!(pair.heard(), [SessionChange::Installed(1)]);
+}
+
+#[test]
+fn serials_of_a_servers_former_life_are_not_reported_though_epoch_and_table_are_equal() {
+    let mut pair = Pair::new();
+    pair.run(0.5);
+    pair.commit([put(200, 1)]);
+    pair.commit([Change::Delete(put(200, 1).key().clone())]);
+    pair.deliver();
+    assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(3)));
+    pair.kill_server();
+    pair.server.role_mut().0 = table(5, 100);
+    pair.server_is_up = true;
+    pair.run(1.0);
+    assert!(pair.agent.client(0).unwrap().is_synced());
+    assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(1)));
 }

@@ -80,6 +80,7 @@ fn frames() -> Vec<(&'static str, Frame<'static>)> {
         ("heartbeat-of-a-client", Frame::Heartbeat(None)),
         ("heartbeat-of-a-server", Frame::Heartbeat(Some(state(8, 4, true, &[])))),
         ("error", Frame::Error { text: "bye".into() }),
+        ("installed", Frame::Installed { epoch: 9, serial: 300 }),
     ]
 }
 
@@ -215,4 +216,18 @@ fn every_file_is_looked_at() {
         names.flat_map(|name| [format!("{name}.bin"), format!("{name}.txt")]).collect();
     let found = std::fs::read_dir(folder()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
     assert_eq!(found.collect::<BTreeSet<String>>(), expected);
+}
+
+#[test]
+fn an_optional_frame_of_a_later_version_is_skipped_and_a_mandatory_one_is_not() {
+    let mut bytes = golden("hello");
+    // Type 129 with a body, then type 255 without one.
+    bytes.extend([129, 0, 0, 2, 7, 7, 255, 0, 0, 0]);
+    bytes.extend(golden("installed"));
+    let mut inbox = Inbox::default();
+    inbox.push(&bytes);
+    assert_eq!(inbox.next(), Ok(Some(Frame::Hello { name: "nh-1".into() })));
+    assert_eq!(inbox.next(), Ok(Some(Frame::Installed { epoch: 9, serial: 300 })));
+    inbox.push(&[127, 0, 0, 0]);
+    assert_eq!(inbox.next(), Err(ProtocolError::UnknownFrame(127)));
 }

@@ -11,6 +11,7 @@ local fibcast = Proto("fibcast", "fibcast sync protocol")
 local kinds = {
     [1] = "Hello", [2] = "Register", [3] = "Welcome", [4] = "Activate", [5] = "Deactivate", [6] = "Begin", [7] = "Records",
     [8] = "Commit", [9] = "Equal", [10] = "Symbols", [11] = "More", [12] = "Want", [13] = "Heartbeat", [14] = "Error",
+    [128] = "Installed",
 }
 local roles = { [0] = "primary", [1] = "secondary" }
 local modes = { [0] = "changes", [1] = "snapshot", [2] = "reconcile" }
@@ -371,6 +372,10 @@ local dissect = {
         local text = add_text(tree, f.text, r)
         tree:add_proto_expert_info(closing, text)
         return text
+    end,
+    [128] = function(tree, r)
+        tree:add(f.epoch, r:range(8))
+        return "serial " .. add_varint(tree, f.serial, r)
     end,
 }
 

@@ -29,6 +29,8 @@ pub fn table_of_clients(clients: &[ClientStatus]) -> String {
         .value("role", |client| client.role)
         .text("state", |client| &client.state)
         .value("serial", |client| client.serial)
+        .value("installed", |client| or_dash(client.installed.as_ref()))
+        .value("age ms", |client| or_dash(client.installed_age_ms.as_ref()))
         .value("lag", |client| client.lag)
         .value("bytes in", |client| client.received_bytes)
         .value("bytes out", |client| client.sent_bytes)

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use fibcast_control::status::{ListenerStatus, OriginStatus, ScrubStatus, Status, ThreadState};
+use fibcast_control::status::{
+    AcknowledgeStatus, ListenerStatus, OriginStatus, ScrubStatus, Status, ThreadState,
+};
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
@@ -178,10 +180,31 @@ pub fn status_page(status: &Status) -> String {
             .value("last error", |peer| or_dash(peer.last_error.as_ref()));
         let _ = write!(page, "\n{}", peers.finish());
     }
+    if let Some(acknowledge) = &status.acknowledge {
+        let _ = write!(page, "\n{}", acknowledged(acknowledge));
+    }
     if !status.clients.is_empty() {
         let _ = write!(page, "\n{}", table_of_clients(&status.clients));
     }
     page
+}
+
+/// What the required clients have installed.
+fn acknowledged(acknowledge: &AcknowledgeStatus) -> String {
+    let waiting = acknowledge.waiting_ms.map(|ms| format!(", for {:.1} s", ms as f64 / 1e3));
+    let nodes = Table::of(&acknowledge.nodes)
+        .text("node", |node| &node.name)
+        .text("state", |node| &node.state)
+        .value("installed", |node| or_dash(node.installed))
+        .value("age ms", |node| node.age_ms);
+    format!(
+        "acknowledged: serial {}, {} commits wait{}, {} timeouts\n{}",
+        acknowledge.acknowledged,
+        acknowledge.behind,
+        waiting.unwrap_or_default(),
+        acknowledge.timeouts,
+        if acknowledge.nodes.is_empty() { String::new() } else { nodes.finish() }
+    )
 }
 
 /// Each origin with the state of its lease and its eligibility.

@@ -115,6 +115,7 @@ fn start_agent(
         digest_keys: KeyFile::open(&config.node, &config.tls)?,
         scrub: config.scrub.pass(),
         limits: config.limits,
+        acknowledge: config.acknowledge.as_ref().map(|acknowledge| acknowledge.policy()),
         budgets: config.node.limits,
     };
     let mut token = FencingToken::default();

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
+use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_agent::agent::config::Sync;
 use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::shell::tls::Security;
@@ -38,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where the table comes from; without it static routes only.
     pub sync: Option<Sync>,
+    /// A relay's clients that must have installed what it reports upstream; without it its own workers alone decide.
+    pub acknowledge: Option<AcknowledgeKeys>,
     /// Limits of the forwarding table.
     #[serde(default)]
     pub fib: Fib,
@@ -108,6 +111,7 @@ impl Config {
             None => {}
         }
         config.limits.check(loaded)?;
+        config.acknowledge.as_ref().map_or(Ok(()), |acknowledge| acknowledge.check(loaded))?;
         Security::check(&config.tls, &config.node.name, loaded)?;
         KeyFile::check(&config.node, loaded)?;
         config.fib.check(loaded)?;

@@ -70,6 +70,7 @@ impl Control {
                         tracing::info!("serial {}: applied the batch that had failed", batch.serial);
                     }
                     self.recursion.note(&batch.changes);
+                    self.in_use.apply(batch.number);
                     self.pending.pop_front();
                     self.note_baselines(&made);
                     applied = true;

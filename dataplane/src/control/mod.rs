@@ -6,6 +6,7 @@
 //! | module | role |
 //! |---|---|
 //! | `apply`, `pending` | apply batches; merge the ones that wait behind a failed one |
+//! | `in_use` | which batch all workers use |
 //! | [`own_routes`] | the host's own routes: addresses, connected subnets, static routes |
 //! | [`anycast`] | the subnet-router anycast address |
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
@@ -21,6 +22,7 @@ mod adjacencies;
 pub mod anycast;
 mod apply;
 pub mod host;
+mod in_use;
 mod kernel_addresses;
 mod memberships;
 pub mod next_hops;
@@ -52,6 +54,8 @@ use crate::pipeline::icmp_limit::Limits as IcmpLimits;
 use crate::pipeline::output::Rings;
 use crate::used::Marks;
 use adjacencies::PublicationHold;
+use fibcast_sync_agent::sink::Progress;
+use in_use::InUse;
 use kernel_addresses::KernelAddresses;
 use next_hops::NextHops;
 use own_routes::{OwnRoutes, StaticRoute};
@@ -101,6 +105,7 @@ pub struct Control {
     ports: Vec<PortSetup>,
     fib: Fib,
     publisher: Publisher,
+    in_use: InUse,
     limits: Limits,
     neighbors: Table,
     announcer: Announcer,
@@ -157,6 +162,7 @@ impl Control {
             ports: setup.ports,
             fib,
             publisher,
+            in_use: InUse::default(),
             limits: setup.limits,
             neighbors: Table::new(setup.limits.max_neighbors, setup.limits.max_unproven_neighbors),
             announcer: Announcer::default(),
@@ -188,6 +194,11 @@ impl Control {
         self.publisher.register(worker)
     }
 
+    /// Where it reports which batch all workers use.
+    pub fn progress(&self) -> Progress {
+        self.in_use.progress()
+    }
+
     /// One pass; returns whether there was work.
     pub fn turn(&mut self, now: Instant) -> bool {
         let mut busy = self.apply(now);
@@ -209,6 +220,7 @@ impl Control {
         self.report_groups(now);
         self.publish(now);
         self.publisher.collect();
+        self.in_use.follow(&self.publisher);
         self.scrub_tries(now);
         busy
     }
@@ -294,6 +306,7 @@ impl Control {
             self.hold = PublicationHold::default();
         }
         self.dirty = false;
+        self.in_use.publish();
         if self.publisher.publish(self.fib.generation()) == Visibility::Deferred {
             tracing::warn!(
                 "serial {}: workers still hold {} older generations; this one is pending",

@@ -59,7 +59,8 @@ impl Control {
 
     fn put(&mut self, changes: Vec<Change>) {
         self.recursion.adopt(&changes);
-        let serial = self.pending.back().map_or(self.fib.serial(), |last| last.serial);
-        self.pending.push_back(Batch { changes, serial, replaces: false });
+        let last = self.pending.back().map(|last| (last.serial, last.number));
+        let (serial, number) = last.unwrap_or((self.fib.serial(), self.in_use.applied()));
+        self.pending.push_back(Batch { changes, serial, number, replaces: false });
     }
 }

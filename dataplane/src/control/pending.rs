@@ -19,6 +19,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// Serial of the commit.
     pub serial: u64,
+    /// Number under which its sender learns that all workers use it; 0 if nobody wants to know.
+    pub number: u64,
     /// The batch holds the whole table: what it does not name is to be removed.
     pub replaces: bool,
 }
@@ -64,7 +66,7 @@ pub fn coalesce(batches: &mut VecDeque<Batch>) {
     // What precedes a batch with the whole table is irrelevant.
     let first = batches.iter().rposition(|batch| batch.replaces).unwrap_or(0);
     let replaces = batches.get(first).is_some_and(|batch| batch.replaces);
-    let serial = batches.back().map_or(0, |batch| batch.serial);
+    let (serial, number) = batches.back().map_or((0, 0), |batch| (batch.serial, batch.number));
     let mut seen = HashSet::new();
     let mut changes: Vec<Change> = Vec::new();
     for (at, batch) in batches.drain(..).enumerate().rev() {
@@ -75,7 +77,7 @@ pub fn coalesce(batches: &mut VecDeque<Batch>) {
         );
     }
     changes.reverse();
-    batches.push_back(Batch { changes, serial, replaces });
+    batches.push_back(Batch { changes, serial, number, replaces });
 }
 
 #[cfg(test)]
@@ -84,7 +86,7 @@ mod tests {
     use fibcast_fib::{Group, Special};
 
     fn batch(serial: u64, changes: &[Change]) -> Batch {
-        Batch { changes: changes.to_vec(), serial, replaces: false }
+        Batch { changes: changes.to_vec(), serial, number: serial, replaces: false }
     }
 
     fn route(prefix: &str, label: Option<u64>) -> Change {

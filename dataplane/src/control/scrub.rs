@@ -154,7 +154,8 @@ impl Control {
         self.scrubber.table.compared(part.groups.len() + part.routes.len());
         if !changes.is_empty() {
             self.scrubber.table.mended(changes.len());
-            self.push(Batch { changes, serial: self.fib.serial(), replaces: false });
+            let number = self.in_use.applied();
+            self.push(Batch { changes, serial: self.fib.serial(), number, replaces: false });
         }
         if part.until == Place::End {
             self.scrubber.table.pass_ends();

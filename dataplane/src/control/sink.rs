@@ -3,6 +3,7 @@
 use fibcast_fib::{Change, GroupLabel, PortId, VrfId};
 use fibcast_sync_agent::agent::{Sink, SinkError, TablePart};
 use fibcast_sync_agent::fib_changes::translate;
+use fibcast_sync_agent::sink::{Installed, Wake};
 use fibcast_sync_proto::{ChangeRef, Key};
 
 use super::Batch;
@@ -18,17 +19,19 @@ pub struct ControlSink {
     ports: Vec<String>,
     replaces: bool,
     token: Option<FencingToken>,
+    installed: Installed,
 }
 
 impl ControlSink {
     /// `ports` are the port names by port index.
     pub fn new(control: ControlHandle, ports: Vec<String>) -> ControlSink {
-        ControlSink { control, ports, replaces: false, token: None }
+        let installed = Installed::new(control.in_use().clone());
+        ControlSink { control, ports, replaces: false, token: None, installed }
     }
 
     /// The sink of one in a sequence of agents: it passes nothing on once its token is void, and its first batch holds the whole table.
     pub fn fenced(control: ControlHandle, ports: Vec<String>, token: FencingToken) -> ControlSink {
-        ControlSink { control, ports, replaces: true, token: Some(token) }
+        ControlSink { replaces: true, token: Some(token), ..ControlSink::new(control, ports) }
     }
 }
 
@@ -43,7 +46,8 @@ impl Sink for ControlSink {
             tracing::warn!("{problem}; its routes use their other next hops, or become unreachable")
         };
         let changes = batch.changes().filter_map(|change| translate(change, &port, &mut report)).collect();
-        let batch = Batch { changes, serial: batch.serial(), replaces: self.replaces };
+        let (serial, number) = (batch.serial(), self.installed.begin());
+        let batch = Batch { changes, serial, number, replaces: self.replaces };
         let given = match &self.token {
             Some(token) => token
                 .within(|| self.control.push(batch))
@@ -53,12 +57,22 @@ impl Sink for ControlSink {
         if !given {
             return Err(SinkError::Failed("the control thread has ended".to_owned()));
         }
+        self.installed.accepted(number, serial);
         self.replaces = false;
         Ok(())
     }
 
     fn reset(&mut self) {
         self.replaces = true;
+        self.installed.forget();
+    }
+
+    fn installed(&self) -> Option<u64> {
+        Some(self.installed.serial())
+    }
+
+    fn on_installed(&mut self, wake: Wake) {
+        self.installed.on_change(wake);
     }
 
     fn can_compare(&self) -> bool {

@@ -10,6 +10,7 @@ use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
 
 use super::scrub::TablePart;
 use super::{Batch, Control};
+use fibcast_sync_agent::sink::Progress;
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -34,6 +35,7 @@ pub struct ControlHandle {
     batches: Sender<Work>,
     questions: Sender<Question>,
     orders: Sender<Order>,
+    in_use: Progress,
     pulse: Pulse,
 }
 
@@ -46,6 +48,11 @@ impl ControlHandle {
     /// Sends a part of the table for comparison, behind all batches sent so far. False if the control thread has ended.
     pub fn compare(&self, part: TablePart) -> bool {
         self.batches.send(Work::Compare(part)).is_ok()
+    }
+
+    /// Which batch all workers use.
+    pub fn in_use(&self) -> &Progress {
+        &self.in_use
     }
 
     /// Whether sending a batch would wait.
@@ -112,10 +119,11 @@ impl ControlThread {
         let (questions, question_inlet) = bounded(64);
         let (orders, order_inlet) = bounded(256);
         let (stop, stopped) = bounded(0);
+        let in_use = control.progress();
         let (thread, pulse) = threads::spawn(Task::essential("control"), move |heartbeat| {
             run(control, &batch_inlet, &question_inlet, &order_inlet, &stopped, heartbeat)
         })?;
-        let handle = ControlHandle { batches, questions, orders, pulse };
+        let handle = ControlHandle { batches, questions, orders, in_use, pulse };
         Ok(ControlThread { handle, stop: Some(stop), thread: Some(thread) })
     }
 }

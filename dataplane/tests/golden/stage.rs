@@ -173,7 +173,7 @@ impl Stage {
 
     fn push(&mut self, changes: Vec<Change>, replaces: bool) {
         self.serial += 1;
-        self.control.push(Batch { changes, serial: self.serial, replaces });
+        self.control.push(Batch { changes, serial: self.serial, number: 0, replaces });
         self.after(Duration::ZERO);
     }
 

@@ -149,6 +149,24 @@ impl Publisher {
         }
     }
 
+    /// Number of the newest publication, from 1 on.
+    pub fn sequence(&self) -> u64 {
+        self.handoff.sequence()
+    }
+
+    /// Whether a generation waits because the retired list is full.
+    pub fn is_deferred(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// The newest publication that every worker has taken up: packets that they receive from now on are forwarded by it or a later one. A worker
+    /// that is idle, or has ended, takes up the newest before its next packet.
+    pub fn seen(&self) -> u64 {
+        let stamps = self.workers.iter().map(|worker| worker.seat.stamp.load(Ordering::Acquire));
+        let held = stamps.filter(|&stamp| stamp != IDLE && stamp != GONE);
+        held.min().unwrap_or_else(|| self.handoff.sequence())
+    }
+
     /// The visible generation.
     pub fn current(&self) -> Arc<Generation> {
         self.handoff.with_current(Arc::clone)

@@ -52,6 +52,9 @@ pub struct Status {
     /// Route server: origins of this and other route servers.
     #[serde(default)]
     pub origins: Vec<OriginStatus>,
+    /// With `[acknowledge]`: what the required clients have installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge: Option<AcknowledgeStatus>,
     /// Refused connections.
     #[serde(default)]
     pub refused: Refused,
@@ -297,6 +300,12 @@ pub struct ClientStatus {
     pub active: bool,
     /// Last serial sent to it.
     pub serial: u64,
+    /// The serial that its sink forwards by, as it reported; none if it has not since its activation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<u64>,
+    /// Milliseconds since that report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed_age_ms: Option<u64>,
     /// Commits of its table not yet sent; 0 in standby.
     #[serde(default)]
     pub lag: u64,
@@ -314,6 +323,36 @@ pub struct ClientStatus {
     /// Why its previous session ended.
     #[serde(default)]
     pub last_error: Option<String>,
+}
+
+/// Acknowledgement of the forwarding table by the required clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcknowledgeStatus {
+    /// The serial that all required clients have installed, or that was announced without them.
+    pub acknowledged: u64,
+    /// Commits that wait for an acknowledgement.
+    pub behind: u64,
+    /// Milliseconds that the oldest of them has waited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_ms: Option<u64>,
+    /// Timeouts since the start.
+    pub timeouts: u64,
+    /// The nodes that are or were active here.
+    pub nodes: Vec<AcknowledgeNode>,
+}
+
+/// A node in [`AcknowledgeStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcknowledgeNode {
+    /// Its name.
+    pub name: String,
+    /// `counts`, `lost` (still counts), `joining`, `gone` or `not required`.
+    pub state: String,
+    /// The serial that it forwards by, as it reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<u64>,
+    /// Milliseconds since its last report, activation or loss.
+    pub age_ms: u64,
 }
 
 /// A source of a route server.

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use fibcast_control::protocol::{Answer, DataplaneRequest};
 use fibcast_control::status::{
-    ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, ScrubStatus, SourceStatus,
-    Status, SyncStatus, ThreadState, ThreadStatus,
+    AcknowledgeStatus, ForwardingStatus, KernelStatus, Kind, ListenerStatus, OriginStatus, Role, ScrubStatus,
+    SourceStatus, Status, SyncStatus, ThreadState, ThreadStatus,
 };
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList, WorkerStatus};
 use prometheus_client::encoding::EncodeMetric;
@@ -32,6 +32,9 @@ pub(crate) fn text(status: &Status, handler: &dyn Handler) -> String {
     page.origins(status);
     page.certificates(status);
     page.sessions(status);
+    if let Some(acknowledge) = &status.acknowledge {
+        page.acknowledge(acknowledge);
+    }
     if let Some(sync) = &status.sync {
         page.sync(sync);
     }
@@ -315,6 +318,23 @@ impl Page {
         let lag = status.clients.iter();
         let lag = lag.map(|client| (row(&client.name, &client.address, &client.certificate), client.lag));
         self.gauges("client_lag", "Commits not yet sent to the client", lag);
+    }
+
+    fn acknowledge(&mut self, acknowledge: &AcknowledgeStatus) {
+        self.gauge(
+            "acknowledged_serial",
+            "Serial that all required clients have installed",
+            acknowledge.acknowledged,
+        );
+        self.gauge("acknowledge_behind", "Commits that wait for an acknowledgement", acknowledge.behind);
+        let waiting = acknowledge.waiting_ms.unwrap_or(0);
+        self.gauge("acknowledge_waiting_milliseconds", "Time that the oldest of them has waited", waiting);
+        self.counter("acknowledge_timeouts", "Times that a commit waited for too long", acknowledge.timeouts);
+        let all = || acknowledge.nodes.iter().map(|node| (labels([("node", &node.name)]), node));
+        let counts = all().map(|(labels, node)| (labels, ["counts", "lost"].contains(&&*node.state)));
+        self.gauges("acknowledge_node_counts", "1 when changes wait for the node", counts);
+        let installed = all().filter_map(|(labels, node)| Some((labels, node.installed?)));
+        self.gauges("acknowledge_node_serial", "Serial that the node forwards by", installed);
     }
 
     /// Scrubbers, by what they compare.

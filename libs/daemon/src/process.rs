@@ -21,6 +21,7 @@ pub fn status(name: &str, kind: Kind, uptime: Duration) -> Status {
         sources: Vec::new(),
         peers: Vec::new(),
         origins: Vec::new(),
+        acknowledge: None,
         refused: Refused::default(),
         listeners: crate::listener::all(),
         log_lines_dropped: crate::log::lines_dropped(),

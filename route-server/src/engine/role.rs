@@ -6,7 +6,7 @@ use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{Client, ClientEvent};
 use fibcast_sync_proto::node::{ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::{CATALOG, origin_of};
-use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::server::{Served, SessionReport, Tables};
 use fibcast_sync_proto::timer::Timer;
 
 use super::{Engine, EngineError, FIB, rib_error};
@@ -69,11 +69,20 @@ impl NodeRole for Engine {
         }
         let outcome = self.work(now);
         self.note(outcome);
+        self.follow_installed(now);
         self.set_timers(now);
         let (ready, served) = (self.ready, self.served_serials());
         let (ready_before, served_before) = std::mem::replace(&mut self.announced, (ready, served));
         let announce = std::mem::take(&mut self.announce) | (ready != ready_before);
         News { announce, changed: announce | (served != served_before) }
+    }
+
+    fn handle_session(&mut self, now: Duration, report: &SessionReport) {
+        self.session_reported(now, report);
+    }
+
+    fn installed(&self, client: ClientId) -> Option<u64> {
+        self.origin_at(client).map(|id| self.installed_of(id))
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

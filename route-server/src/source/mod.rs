@@ -7,6 +7,7 @@
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 
+mod acknowledgement;
 mod feed;
 pub mod fixed;
 pub mod fpm;
@@ -20,6 +21,9 @@ pub mod replay;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use acknowledgement::{
+    Acknowledgement, Acknowledgements, Acknowledger, InstalledRoute, acknowledgements,
+};
 use fibcast_daemon::threads::{self, Pulse, Task};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
@@ -43,6 +47,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it tells its routing daemon which routes are installed.
+    pub fn acknowledges(&self) -> bool {
+        matches!(self, Kind::Fpm(_))
+    }
+
     /// Its name in configuration and status.
     pub fn name(&self) -> &'static str {
         match self {

@@ -9,6 +9,8 @@ use fibcast_daemon::threads;
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
+use super::acknowledgement::Acknowledgements;
+
 /// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
 pub const BATCH: usize = 4096;
 /// Longest wait for room in the channel before the source is asked again whether it should end.
@@ -93,6 +95,7 @@ pub struct Outlet {
     to: Sender<Message>,
     wake: Arc<dyn Fn() + Send + Sync>,
     stop: Arc<AtomicBool>,
+    acknowledgements: Option<Acknowledgements>,
 }
 
 /// The owner of the RIB is gone or asked the source to stop.
@@ -107,7 +110,18 @@ impl Outlet {
         wake: Arc<dyn Fn() + Send + Sync>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { source, to, wake, stop }
+        Self { source, to, wake, stop, acknowledgements: None }
+    }
+
+    /// The same for a source that is told which of its routes are installed.
+    #[must_use]
+    pub fn with_acknowledgements(self, acknowledgements: Acknowledgements) -> Self {
+        Self { acknowledgements: Some(acknowledgements), ..self }
+    }
+
+    /// What it is told about its routes; none: nothing.
+    pub(super) fn acknowledgements(&self) -> Option<&Acknowledgements> {
+        self.acknowledgements.as_ref()
     }
 
     /// Sends an event, and waits while the channel is full.

@@ -16,6 +16,7 @@ use fibcast_sync_proto::node::{ClientId, Node};
 use super::kv::{self, Watchers};
 use super::scrub::Scrub;
 use super::show;
+use crate::acknowledge;
 use crate::checkpoint::Checkpoint;
 use crate::digest_key::KeyFile;
 use crate::shell::{Host, ShellState};
@@ -79,8 +80,12 @@ impl<'s> AgentHost<'s> {
             let outcome = self.sink.apply(&next.batch);
             agent.handle_sink(now, outcome);
         }
+        agent.handle_forwarding(self.sink.installed());
         while let Some(event) = agent.poll_event() {
             log(&event);
+        }
+        while let Some(event) = agent.poll_acknowledge_event() {
+            acknowledge::log(&event);
         }
     }
 
@@ -88,7 +93,7 @@ impl<'s> AgentHost<'s> {
         let table = node.role().table();
         // The sender may have stopped waiting.
         match command {
-            Command::Status(answer) => drop(answer.try_send(self.status(node, state))),
+            Command::Status(answer) => drop(answer.try_send(self.status(now, node, state))),
             Command::Routes(query, limit, answer) => {
                 drop(answer.try_send(show::routes(table, &query, limit)));
             }
@@ -118,7 +123,7 @@ impl<'s> AgentHost<'s> {
     }
 
     /// All but the name and the time since the agent was spawned.
-    fn status(&self, node: &Node<AgentCore>, state: &ShellState) -> Status {
+    fn status(&self, now: Duration, node: &Node<AgentCore>, state: &ShellState) -> Status {
         let agent = node.role();
         let client = node.client(0);
         let mut sync = show::sync_status(node, 0, state);
@@ -128,7 +133,8 @@ impl<'s> AgentHost<'s> {
             stale: client.is_none_or(|c| c.is_stale()),
             table: show::table_status(agent.table(), agent.changes()),
             sync: Some(sync),
-            clients: show::clients(node, state),
+            clients: show::clients(now, node, state),
+            acknowledge: agent.acknowledge().map(|a| acknowledge::status(now, a, agent.table().serial())),
             refused: show::refused(state),
             ..process::status("", Kind::Agent, Duration::ZERO)
         }
@@ -145,6 +151,8 @@ impl Host<AgentCore> for AgentHost<'_> {
 
     fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
         self.heartbeat.beat();
+        // Before the core advances, so that a report goes upstream in this turn.
+        node.role_mut().handle_forwarding(self.sink.installed());
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }

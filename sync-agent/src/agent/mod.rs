@@ -24,6 +24,7 @@ use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
 use fibcast_daemon::budgets::Budgets;
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
+use fibcast_sync_proto::acknowledge::Policy;
 use fibcast_sync_proto::agent::AgentCore;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role;
@@ -61,6 +62,8 @@ pub struct AgentConfig {
     pub scrub: Option<Duration>,
     /// Limits on connections.
     pub limits: Limits,
+    /// The clients downstream that must have installed what it reports upstream; none: its sink alone decides.
+    pub acknowledge: Option<Policy>,
     /// Limits on memory.
     pub budgets: Budgets,
 }
@@ -182,7 +185,7 @@ fn core_config(config: &AgentConfig, keys: &DigestKeys) -> fibcast_sync_proto::a
     client.subset = config.sync.subset.clone();
     client.digest_key = keys.own().id();
     let (serves, expire) = (!config.listen.is_empty(), config.sync.expire());
-    fibcast_sync_proto::agent::AgentConfig { client, serves, expire }
+    fibcast_sync_proto::agent::AgentConfig { client, serves, expire, acknowledge: config.acknowledge.clone() }
 }
 
 /// Runs the loop, and restarts it after a panic: packet forwarding must not notice.
@@ -221,6 +224,8 @@ fn supervise(
             .with_limits(session_limits(&config.budgets))
             .with_pending(config.budgets.pending_bytes)
             .with_digest_keys(config.digest_keys.keys());
+        let waker = shell.waker();
+        sink.on_installed(Arc::new(move || waker.wake()));
         let keys = (&config.digest_keys, &mut seen);
         let mut host = AgentHost::new(sink.as_mut(), &mut checkpoint, commands, keys, heartbeat);
         host.scrub_every(config.scrub);

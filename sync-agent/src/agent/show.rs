@@ -1,5 +1,7 @@
 //! State of the agent's table and state machines in the types that operators see.
 
+use std::time::Duration;
+
 use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
 use fibcast_control::tables::{GroupEntry, GroupList, Route, RouteList};
@@ -81,7 +83,7 @@ pub(super) fn sync_status<R: NodeRole>(node: &Node<R>, client: ClientId, state: 
 }
 
 /// All registered clients downstream.
-pub fn clients<R: NodeRole>(node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
+pub fn clients<R: NodeRole>(now: Duration, node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
     let sessions = node.server().sessions().into_iter();
     sessions
         .map(|s| {
@@ -95,6 +97,8 @@ pub fn clients<R: NodeRole>(node: &Node<R>, state: &ShellState) -> Vec<ClientSta
                 state: s.state.to_owned(),
                 active: s.active,
                 serial: s.serial,
+                installed: s.installed.map(|(serial, _)| serial),
+                installed_age_ms: s.installed.map(|(_, at)| now.saturating_sub(at).as_millis() as u64),
                 lag: if s.active { serial.saturating_sub(s.serial) } else { 0 },
                 sent_bytes: peer.map_or(s.sent_bytes, |p| p.sent),
                 received_bytes: peer.map_or(0, |p| p.received),

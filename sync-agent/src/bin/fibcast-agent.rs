@@ -56,6 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         listen: file.node.listen.clone(),
         sync: file.sync,
         limits: file.limits,
+        acknowledge: file.acknowledge.map(|acknowledge| acknowledge.policy()),
         budgets: file.node.limits,
     };
     let (sink, kernel): (Box<dyn Sink>, _) = match &file.kernel {

@@ -30,7 +30,7 @@ use fibcast_sync_proto::{Batch, Change, ChangeRef};
 
 pub use config::Kernel;
 
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Installed, Progress, Sink, SinkError, Wake};
 
 /// Pause before a thread that panicked begins anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -40,8 +40,8 @@ const END: Duration = Duration::from_secs(5);
 
 /// Commands for the thread.
 enum Work {
-    /// Changes, in order. With `replaces`, everything that they do not name is to be deleted.
-    Changes { changes: Vec<Change>, replaces: bool },
+    /// Changes, in order, with the number of their batch. With `replaces`, everything that they do not name is to be deleted.
+    Changes { changes: Vec<Change>, replaces: bool, batch: u64 },
     /// The agent ends.
     End,
 }
@@ -53,6 +53,7 @@ pub struct KernelSink {
     status: Shared,
     /// The next batch replaces everything.
     replaces: bool,
+    installed: Installed,
     /// The thread began anew, and the agent does not know yet.
     lost: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -144,9 +145,10 @@ impl KernelSink {
         let status = Shared::default();
         (status.lock().known.table, status.lock().known.refusals_accepted) =
             (config.table, config.accept_refused);
+        let progress = Progress::default();
         let open = {
-            let (config, status) = (config.clone(), status.clone());
-            move || worker::Worker::open(&config, scrub, status.clone())
+            let (config, status, progress) = (config.clone(), status.clone(), progress.clone());
+            move || worker::Worker::open(&config, scrub, status.clone(), progress.clone())
         };
         let worker = open()?;
         // No queue: a batch is accepted when the previous one is done.
@@ -156,7 +158,8 @@ impl KernelSink {
             let (status, lost) = (status.clone(), lost.clone());
             move |heartbeat| supervise(worker, open, &status, &from, &lost, heartbeat)
         })?;
-        Ok(Self { to, status, replaces: true, lost, thread: Some(thread) })
+        let installed = Installed::new(progress);
+        Ok(Self { to, status, replaces: true, installed, lost, thread: Some(thread) })
     }
 
     /// For status and metrics.
@@ -172,11 +175,13 @@ impl Sink for KernelSink {
         }
         let wanted =
             |change: &ChangeRef<'_>| matches!(change, ChangeRef::Route { .. } | ChangeRef::Group { .. });
-        let changes = batch.changes().filter(wanted).map(Change::from).collect();
+        let (changes, serial) = (batch.changes().filter(wanted).map(Change::from).collect(), batch.serial());
+        let batch = self.installed.begin();
         // Before the thread can report completion.
         self.status.lock().busy_since = Some(Instant::now());
-        match self.to.try_send(Work::Changes { changes, replaces: self.replaces }) {
+        match self.to.try_send(Work::Changes { changes, replaces: self.replaces, batch }) {
             Ok(()) => {
+                self.installed.accepted(batch, serial);
                 self.replaces = false;
                 Ok(())
             }
@@ -194,6 +199,15 @@ impl Sink for KernelSink {
 
     fn reset(&mut self) {
         self.replaces = true;
+        self.installed.forget();
+    }
+
+    fn installed(&self) -> Option<u64> {
+        Some(self.installed.serial())
+    }
+
+    fn on_installed(&mut self, wake: Wake) {
+        self.installed.on_change(wake);
     }
 
     fn has_lost_table(&mut self) -> bool {

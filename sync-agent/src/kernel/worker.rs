@@ -15,6 +15,7 @@ use super::route::{self, Lead};
 use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Shared, Work};
+use crate::sink::Progress;
 
 /// Receive buffer for acknowledgements and notifications.
 const ROOM: usize = 4 << 20;
@@ -53,6 +54,9 @@ pub(super) struct Worker {
     audit_at: Option<Instant>,
     scrub: Scrub,
     status: Shared,
+    /// Number of the last batch, and where it is reported once the kernel has taken all of it.
+    last_batch: u64,
+    progress: Progress,
     log: (Option<Instant>, u32),
 }
 
@@ -63,7 +67,12 @@ fn interface(name: &str) -> Option<u32> {
 }
 
 impl Worker {
-    pub fn open(config: &Kernel, scrub: Option<Duration>, status: Shared) -> std::io::Result<Self> {
+    pub fn open(
+        config: &Kernel,
+        scrub: Option<Duration>,
+        status: Shared,
+        progress: Progress,
+    ) -> std::io::Result<Self> {
         let monitor = Socket::open(ROOM)?;
         for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
             monitor.subscribe(group)?;
@@ -82,6 +91,8 @@ impl Worker {
             audit_at: None,
             scrub: Scrub::new(scrub),
             status,
+            last_batch: 0,
+            progress,
             log: (None, 0),
         };
         let mut tries = 0;
@@ -112,8 +123,9 @@ impl Worker {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
-                Ok(Work::Changes { changes, replaces }) => {
+                Ok(Work::Changes { changes, replaces, batch }) => {
                     self.changes(changes, replaces);
+                    self.last_batch = batch;
                     self.status.lock().busy_since = None;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
@@ -135,6 +147,11 @@ impl Worker {
             // Before the first table there is nothing to compare with.
             if self.leftovers.is_none() && self.scrub.due().is_some_and(|at| at <= now) {
                 self.scrub();
+            }
+            // What the kernel refuses it does not forward by, until it takes it or the route is gone.
+            let complete = self.refused.is_empty() && self.unfit.is_empty();
+            if (complete || self.config.accept_refused) && self.audit_at.is_none() {
+                self.progress.reach(self.last_batch);
             }
         }
     }

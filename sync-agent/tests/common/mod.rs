@@ -205,6 +205,7 @@ pub fn spawn(
             digest_keys: Default::default(),
             scrub: None,
             limits,
+            acknowledge: None,
             budgets: Budgets::default(),
         },
         sink,

@@ -117,6 +117,7 @@ impl Client {
         self.mismatches += 1;
         self.mismatch_at = now;
         self.base = None;
+        self.equals.clear();
         self.events.push_back(ClientEvent::Mismatch { link: id, reason: reason.to_string() });
         if self.mismatches > 3 {
             self.mismatches = 0;
@@ -168,7 +169,12 @@ impl Client {
                 how
             }
         };
+        // What was learned over an earlier connection is void: views of a restarted server may have serials of another life.
+        if first {
+            self.equals.clear();
+        }
         self.base = Some((end.epoch, end.serial));
+        self.equals.push(table.serial(), end.serial);
         self.counters.routes_copied += copied;
         let changed = commit.map_or(0, |commit| commit.routes);
         self.counters.routes_applied += changed;

@@ -59,6 +59,8 @@ pub(super) struct Link {
     pub received: u64,
     pub last_error: Option<String>,
     pub pause: Duration,
+    /// The last Installed since its activation, and when that was sent.
+    pub reported: Option<((u64, u64), Duration)>,
     /// Bytes of frames without data.
     pub control: u64,
     /// It was stalled when it was active: another server is preferred until then.
@@ -82,6 +84,7 @@ impl Link {
             received: 0,
             last_error: None,
             pause: Duration::ZERO,
+            reported: None,
             control: 0,
             avoided_until: Duration::ZERO,
             avoidance: AVOIDANCE,

@@ -9,9 +9,11 @@
 //! The table belongs to the owner, who lends it and does not change it otherwise. A batch is applied as a whole, and only if it results in
 //! the digest that the server announced. Servers are in order of preference: the first is the primary. `types` is what it exchanges with its
 //! owner, `link` one connection; `intake` handles its frames, `incoming` assembles batches of them, `select` chooses the active server, `lag`
-//! tells whether that brings the table up to date.
+//! tells whether that brings the table up to date.; `installed` tells the server
+//! what the sink forwards by.
 
 mod incoming;
+mod installed;
 mod intake;
 mod lag;
 mod link;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use crate::frame::DATA;
 use crate::mutation::{Mutation, on};
+use crate::serial_map::SerialMap;
 use crate::table::Table;
 use crate::wire::ProtocolError;
 use lag::Lag;
@@ -40,6 +43,10 @@ pub struct Client {
     last_active: Option<LinkId>,
     /// Epoch and serial of the server's table that ours equals.
     base: Option<(u64, u64)>,
+    /// Serials of the server's table that ours has equalled, by our own.
+    equals: SerialMap,
+    /// The serial of our table that the sink, and whoever else is required, forwards by.
+    installed: Option<u64>,
     /// Lag behind the active server.
     lag: Lag,
     /// Time of the last check of the lag.
@@ -65,6 +72,8 @@ impl Client {
             active: None,
             last_active: None,
             base: None,
+            equals: SerialMap::default(),
+            installed: None,
             lag: Lag::default(),
             lag_checked: now,
             lost_at: None,
@@ -155,12 +164,13 @@ impl Client {
         self.watch_lag(now);
         self.reconnect(now);
         self.select(now, table);
+        self.report_installed(now);
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let links = self.links.iter().filter_map(|l| l.due(self.config.heartbeat)).min();
-        [links, self.selection_due()].into_iter().flatten().min()
+        [links, self.selection_due(), self.report_due()].into_iter().flatten().min()
     }
 
     /// The next request.

@@ -1,8 +1,8 @@
 //! The fields of each frame, as specified in `PROTOCOL.md`.
 
 use super::{
-    Frame, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, Role, State, VERSION, begin_frame,
-    end_frame, name_of, not_fibcast,
+    Frame, INSTALLED, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, Role, State, VERSION,
+    begin_frame, end_frame, name_of, not_fibcast,
 };
 use crate::digest::KeyId;
 use crate::sketch::{RootDigest, Symbol, expected_count};
@@ -52,7 +52,7 @@ impl Frame<'_> {
                 put_varint(out, *count);
                 put_digest(out, digest);
             }
-            Self::Equal { epoch, serial } => {
+            Self::Equal { epoch, serial } | Self::Installed { epoch, serial } => {
                 out.extend_from_slice(&epoch.to_be_bytes());
                 put_varint(out, *serial);
             }
@@ -157,6 +157,7 @@ impl Frame<'_> {
             13 if r.is_empty() => Frame::Heartbeat(None),
             13 => Frame::Heartbeat(Some(state(r)?)),
             14 => Frame::Error { text: r.text("text", MAX_TEXT)? },
+            INSTALLED => Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")? },
             other => return Err(ProtocolError::UnknownFrame(other)),
         })
     }

@@ -1,6 +1,6 @@
 //! Splits a byte stream into frames.
 
-use super::{Frame, MAGIC, name_of, not_fibcast};
+use super::{Frame, MAGIC, is_read, name_of, not_fibcast};
 use crate::wire::{HEADER, MAX_BODY, ProtocolError};
 
 /// Splits a byte stream, received in arbitrary portions, into frames.
@@ -64,7 +64,7 @@ impl Inbox {
                 let &[kind, a, b, c] = rest.first_chunk::<HEADER>()?;
                 let n = u32::from_be_bytes([0, a, b, c]) as usize;
                 rest = rest.get(HEADER + n..).filter(|_| n <= MAX_BODY)?;
-                if kind < 128 {
+                if is_read(kind) {
                     return Some(kind);
                 }
             }
@@ -113,7 +113,7 @@ impl Inbox {
             self.at = body_at + n;
             self.consumed += (HEADER + n) as u64;
             self.greeted = true;
-            if kind < 128 {
+            if is_read(kind) {
                 let body = self.buffer.get(body_at..body_at + n).unwrap_or_default();
                 return Frame::decode(kind, body).map(Some);
             }

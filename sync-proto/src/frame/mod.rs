@@ -17,6 +17,8 @@ pub use inbox::Inbox;
 pub const VERSION: u64 = 2;
 /// First bytes of a Hello body.
 const MAGIC: [u8; 4] = *b"FIBC";
+/// Type of the `Installed` frame, the only optional one so far.
+pub(crate) const INSTALLED: u8 = 128;
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
 /// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
@@ -147,6 +149,13 @@ pub enum Frame<'a> {
         /// Text for people.
         text: String,
     },
+    /// The client's sink forwards by everything up to a serial of the server's table. Optional: a server that does not know it skips it.
+    Installed {
+        /// The table's epoch.
+        epoch: u64,
+        /// The serial.
+        serial: u64,
+    },
 }
 
 /// State of a served table.
@@ -188,8 +197,14 @@ impl Frame<'_> {
             Self::Want { .. } => 12,
             Self::Heartbeat(_) => 13,
             Self::Error { .. } => 14,
+            Self::Installed { .. } => INSTALLED,
         }
     }
+}
+
+/// Whether this version reads frames of this type. Others are skipped if they are optional, and an error if not.
+fn is_read(kind: u8) -> bool {
+    kind < 128 || kind == INSTALLED
 }
 
 fn name_of(kind: u8) -> &'static str {
@@ -210,7 +225,10 @@ fn name_of(kind: u8) -> &'static str {
         "Heartbeat",
         "Error",
     ];
-    NAMES.get(usize::from(kind)).copied().unwrap_or("frame")
+    match kind {
+        INSTALLED => "Installed",
+        _ => NAMES.get(usize::from(kind)).copied().unwrap_or("frame"),
+    }
 }
 
 fn not_fibcast(bytes: &[u8]) -> ProtocolError {

@@ -29,7 +29,9 @@ use crate::wire::ProtocolError;
 use cache::Cache;
 use room::Room;
 use session::Session;
-pub use types::{Limits, Permit, Served, ServerEvent, SessionId, SessionStatus, Tables};
+pub use types::{
+    Limits, Permit, Served, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
+};
 use views::Views;
 pub use views::{MAX_VIEWS, VIEWS_PER_CLIENT};
 
@@ -45,6 +47,9 @@ pub struct Server {
     cache: Cache,
     views: Views,
     events: VecDeque<ServerEvent>,
+    reports: VecDeque<SessionReport>,
+    /// Time of the last input.
+    now: Duration,
     routes_passed_on: u64,
     /// See [`WORK`].
     work: u64,
@@ -66,6 +71,8 @@ impl Server {
             cache: Cache::default(),
             views: Views::default(),
             events: VecDeque::new(),
+            reports: VecDeque::new(),
+            now: Duration::ZERO,
             routes_passed_on: 0,
             work: WORK,
             heard_last: 0,
@@ -102,6 +109,7 @@ impl Server {
         self.digest_keys = keys;
         for (&id, session) in &mut self.sessions {
             let reason = ProtocolError::Refused("the digest key was replaced: register again".into());
+            self.reports.extend(session.over(id));
             session.end(reason, id, &mut self.events);
         }
         self.views = Views::default();
@@ -127,17 +135,21 @@ impl Server {
     /// Ends a session, with a last frame to its client, and an event.
     pub fn end(&mut self, id: SessionId, error: ProtocolError) {
         if let Some(session) = self.sessions.get_mut(&id) {
+            self.reports.extend(session.over(id));
             session.end(error, id, &mut self.events);
         }
     }
 
     /// The connection was closed. Causes no event.
     pub fn close(&mut self, id: SessionId) {
-        self.sessions.remove(&id);
+        if let Some(session) = self.sessions.remove(&id) {
+            self.reports.extend(session.over(id));
+        }
     }
 
     /// Handles received bytes.
     pub fn handle_bytes(&mut self, now: Duration, id: SessionId, bytes: &[u8], tables: &dyn Tables) {
+        self.now = now;
         self.handle(id, tables, |session, context| session.handle_bytes(now, bytes, context));
     }
 
@@ -156,6 +168,8 @@ impl Server {
             cache: &mut self.cache,
             views: &mut self.views,
             events: &mut self.events,
+            reports: &mut self.reports,
+            now: self.now,
             passed_on: &mut self.routes_passed_on,
             work: &mut self.work,
             room: &room,
@@ -163,6 +177,7 @@ impl Server {
         };
         let done = input(session, &mut context);
         if let Err(error) = done.and_then(|()| session.pump(&mut context)) {
+            self.reports.extend(session.over(id));
             session.end(error, id, &mut self.events);
         }
     }
@@ -179,12 +194,15 @@ impl Server {
                 cache: &mut self.cache,
                 views: &mut self.views,
                 events: &mut self.events,
+                reports: &mut self.reports,
+                now: self.now,
                 passed_on: &mut self.routes_passed_on,
                 work: &mut self.work,
                 room: &room,
                 digest_keys: &self.digest_keys,
             });
             if let Err(error) = pumped {
+                self.reports.extend(session.over(id));
                 session.end(error, id, &mut self.events);
             }
         }
@@ -192,9 +210,11 @@ impl Server {
 
     /// Sends heartbeats and ends silent sessions.
     pub fn handle_timeout(&mut self, now: Duration, tables: &dyn Tables) {
+        self.now = now;
         self.follow(tables);
         for (&id, session) in &mut self.sessions {
             if let Err(error) = session.handle_timeout(now, tables, &self.views, self.limits) {
+                self.reports.extend(session.over(id));
                 session.end(error, id, &mut self.events);
             }
         }
@@ -230,6 +250,7 @@ impl Server {
         for (&id, session) in &mut self.sessions {
             if let Some(why) = self.views.broken(session.wanted()) {
                 let reason = format!("this part of table {} {why}", session.wanted().table);
+                self.reports.extend(session.over(id));
                 session.end(ProtocolError::Refused(reason), id, &mut self.events);
             } else if self.views.is_view(session.wanted()) {
                 session.send_heartbeat(tables, &self.views, self.limits);
@@ -277,6 +298,11 @@ impl Server {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.out.consume(n);
         }
+    }
+
+    /// The next report about a client. Take them all before each use of their sum.
+    pub fn poll_report(&mut self) -> Option<SessionReport> {
+        self.reports.pop_front()
     }
 
     /// The next event.

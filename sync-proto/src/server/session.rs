@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::cache::{Cache, Frozen, SKETCH_BYTES};
 use super::feed::{Feed, Pumped};
 use super::room::Room;
-use super::types::{Limits, Permit, ServerEvent, SessionId, SessionStatus, Tables};
+use super::types::{
+    Limits, Permit, ServerEvent, SessionChange, SessionId, SessionReport, SessionStatus, Tables,
+};
 use super::views::{Views, Wanted};
 use crate::account::{Account, Charge};
 use crate::digest::{DigestKey, DigestKeys, KeyId};
@@ -49,6 +51,9 @@ pub(super) struct SessionContext<'a> {
     pub cache: &'a mut Cache,
     pub views: &'a mut Views,
     pub events: &'a mut VecDeque<ServerEvent>,
+    pub reports: &'a mut VecDeque<SessionReport>,
+    /// Time of the last input.
+    pub now: Duration,
     pub passed_on: &'a mut u64,
     /// Records that may still be examined for answers to sketches before all sessions have had their turn.
     pub work: &'a mut u64,
@@ -104,6 +109,10 @@ pub(super) struct Session {
     deferred: bool,
     /// Bytes sent when the client's silence was last checked.
     sent_before: u64,
+    /// The serial of the table that it gets that its sink forwards by, since it was activated.
+    installed: Option<u64>,
+    /// The same as a serial of the whole table, as reported to the owner, and when.
+    reported: Option<(u64, Duration)>,
     permit: Option<Box<dyn Permit>>,
     /// Memory of received requests.
     input: Charge,
@@ -139,6 +148,33 @@ impl Session {
             stalled: None,
             checked: now,
             sketching_since: now,
+            installed: None,
+            reported: None,
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        matches!(self.phase, SessionPhase::Sketching { .. } | SessionPhase::Active(_))
+    }
+
+    fn report(&self, session: SessionId, change: SessionChange) -> SessionReport {
+        let (table, name, role) = (self.wanted.table.clone(), self.name.clone(), self.role);
+        SessionReport { session, table, name, role, change }
+    }
+
+    /// The report of the end of this session, if its client was active.
+    pub fn over(&self, id: SessionId) -> Option<SessionReport> {
+        self.is_active().then(|| self.report(id, SessionChange::Closed))
+    }
+
+    /// Reports what the client's sink forwards by, as a serial of the whole table: that may have grown without a change to the client's part.
+    fn report_installed(&mut self, context: &mut SessionContext<'_>) {
+        let Some(serial) = self.installed.and_then(|at| context.views.whole_serial(&self.wanted, at)) else {
+            return;
+        };
+        if self.is_active() && self.reported.is_none_or(|(before, _)| before != serial) {
+            self.reported = Some((serial, context.now));
+            context.reports.push_back(self.report(context.id, SessionChange::Installed(serial)));
         }
     }
 
@@ -171,6 +207,7 @@ impl Session {
             state: self.phase.name(),
             active,
             serial,
+            installed: self.reported,
             sent_bytes: self.out.sent(),
             queued_bytes: self.out.len() as u64,
         })
@@ -374,11 +411,19 @@ impl Session {
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
                 Frame::Activate { epoch, serial, digest, copy },
-            ) => self.activate(now, epoch, serial, digest, copy, context)?,
+            ) => {
+                let change = SessionChange::Activated { empty: digest.count == 0 };
+                context.reports.push_back(self.report(context.id, change));
+                (self.installed, self.reported) = (None, None);
+                self.activate(now, epoch, serial, digest, copy, context)?;
+            }
             (
                 SessionPhase::Standby | SessionPhase::Active(_) | SessionPhase::Sketching { .. },
                 Frame::Deactivate,
             ) => {
+                if self.is_active() {
+                    context.reports.push_back(self.report(context.id, SessionChange::Deactivated));
+                }
                 self.phase = SessionPhase::Standby;
                 // Tells the client that earlier frames are outdated.
                 let state = state_of(&self.name, &self.wanted, context.tables, context.views)
@@ -414,6 +459,17 @@ impl Session {
                     self.reconcile(context)?;
                 }
             }
+            (
+                SessionPhase::Active(_) | SessionPhase::Sketching { .. },
+                Frame::Installed { epoch, serial },
+            ) => {
+                if epoch == self.fed {
+                    self.installed = Some(serial);
+                    self.report_installed(context);
+                }
+            }
+            // Crosses a Deactivate.
+            (SessionPhase::Standby, Frame::Installed { .. }) => {}
             // Requests about a sketch that cross its end.
             (SessionPhase::Standby | SessionPhase::Active(_), Frame::More { .. } | Frame::Want { .. }) => {}
             (phase, frame) => {
@@ -456,7 +512,7 @@ impl Session {
                 served.path.join(" > ")
             )));
         }
-        context.views.open(&wanted, &self.name, key, context.tables)?;
+        context.views.open(&wanted, &self.name, key, context.tables, now)?;
         let state = state_of(&self.name, &wanted, context.tables, context.views)
             .ok_or_else(|| not_served(&wanted))?;
         self.out.frame(&Frame::Welcome(state));
@@ -583,6 +639,7 @@ impl Session {
     pub fn pump(&mut self, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
         if matches!(self.phase, SessionPhase::Active(_) | SessionPhase::Sketching { .. }) {
             self.same_table(context)?;
+            self.report_installed(context);
         }
         let SessionPhase::Active(feed) = &mut self.phase else { return Ok(()) };
         let Some(served) = context.views.served(&self.wanted, context.tables) else { return Ok(()) };

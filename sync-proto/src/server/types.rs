@@ -93,6 +93,37 @@ pub trait Tables {
     }
 }
 
+/// What a session's client did that matters to acknowledgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionChange {
+    /// It activated this server, with an empty table or another one.
+    Activated {
+        /// It has no record.
+        empty: bool,
+    },
+    /// Its sink forwards by everything up to this serial of the table.
+    Installed(u64),
+    /// It left for another server.
+    Deactivated,
+    /// The session of an active client ended.
+    Closed,
+}
+
+/// A report about a session's client; see [`crate::acknowledge`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The session.
+    pub session: SessionId,
+    /// Its table.
+    pub table: String,
+    /// Name of the client.
+    pub name: String,
+    /// Role of this server for it.
+    pub role: Role,
+    /// What it did.
+    pub change: SessionChange,
+}
+
 /// Events for the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerEvent {
@@ -144,6 +175,8 @@ pub struct SessionStatus {
     pub active: bool,
     /// Last serial sent.
     pub serial: u64,
+    /// The serial of the whole table that the client's sink forwards by, and the time of that report.
+    pub installed: Option<(u64, Duration)>,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Bytes in the send queue.

@@ -14,6 +14,7 @@ use super::types::{Served, Tables};
 use crate::change::ChangeRef;
 use crate::digest::{DigestKey, KeyId};
 use crate::record::Key;
+use crate::serial_map::SerialMap;
 use crate::sketch::check_of;
 use crate::subset::Subset;
 use crate::table::{Table, TableError, Transaction};
@@ -50,6 +51,8 @@ struct View {
     of_epoch: u64,
     /// Serial of the whole table that the view has reached.
     seen: u64,
+    /// Serials of the whole table by those of the view.
+    covers: SerialMap,
     build: Option<Build>,
     /// Name of the client that caused it.
     owner: String,
@@ -76,6 +79,7 @@ impl Views {
         client: &str,
         key: DigestKey,
         tables: &dyn Tables,
+        now: Duration,
     ) -> Result<(), ProtocolError> {
         let held = tables.subset(&wanted.table).cloned().unwrap_or_default();
         if !held.covers(&wanted.subset) {
@@ -96,12 +100,15 @@ impl Views {
             self.make_room(wanted, client)?;
         }
         self.made += 1;
-        // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused.
-        let epoch = check_of(whole.epoch().wrapping_add(self.made)).max(1);
+        // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused: also one of a server that
+        // began anew with the same table.
+        let life = check_of(now.as_nanos() as u64);
+        let epoch = check_of((whole.epoch() ^ life).wrapping_add(self.made)).max(1);
         let view = View {
             table: Table::new(epoch).with_digest_key(key),
             of_epoch: whole.epoch(),
             seen: whole.serial(),
+            covers: SerialMap::default(),
             build: Some(Build { at: None, from: whole.serial() }),
             owner: client.to_owned(),
             idle_since: None,
@@ -164,6 +171,11 @@ impl Views {
             // What the node holds is a subset already, exactly the requested one.
             None => Some(whole),
         }
+    }
+
+    /// The serial of the whole table that a client with its part at `serial` has.
+    pub fn whole_serial(&self, wanted: &Wanted, serial: u64) -> Option<u64> {
+        self.all.get(wanted).map_or(Some(serial), |view| view.covers.get(serial))
     }
 
     /// Whether what a client gets is a view.
@@ -245,6 +257,7 @@ impl View {
             self.build = None;
         }
         if self.seen == whole.serial() {
+            self.covers.push(self.table.serial(), self.seen);
             return Some(());
         }
         let changes = whole.changes_since(self.seen)?.changes();
@@ -252,6 +265,7 @@ impl View {
         push_part(&mut transaction, whole, subset, changes).ok()?;
         transaction.commit_and_collect().ok()?;
         self.seen = whole.serial();
+        self.covers.push(self.table.serial(), self.seen);
         Some(())
     }
 }

@@ -79,6 +79,11 @@ impl Table {
         self.groups.entries.get(i as usize)?.value.clone()
     }
 
+    /// Serial at which a record, or a remembered deletion, last changed.
+    pub fn changed_at(&self, key: &Key) -> Option<u64> {
+        self.find(key).map(|slot| self.link(slot).serial)
+    }
+
     /// Whether there is a group of this label.
     pub fn has_group(&self, label: Label) -> bool {
         self.groups
@@ -122,6 +127,27 @@ impl Table {
     fn batch_since(&self, serial: u64) -> Batch<'_> {
         let count = self.count_since(serial, usize::MAX) as u64;
         Batch { table: self, since: serial, count }
+    }
+
+    /// The routes that last changed after `low` and not after `high`, each with the serial of that change, in its order. Deleted ones only as
+    /// far as they are remembered.
+    pub fn routes_between(&self, low: u64, high: u64) -> impl Iterator<Item = (u64, ChangeRef<'_>)> {
+        let (first, _) = self.first_after(self.list, low, usize::MAX);
+        let mut at = first;
+        std::iter::from_fn(move || {
+            while at != NONE {
+                let slot = Slot(at);
+                let link = self.link(slot);
+                if link.serial > high {
+                    return None;
+                }
+                at = link.next;
+                if let Some(change) = self.change(slot).filter(ChangeRef::is_route) {
+                    return Some((link.serial, change));
+                }
+            }
+            None
+        })
     }
 
     pub(super) fn records_beside_routes(&self) -> usize {

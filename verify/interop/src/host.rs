@@ -76,7 +76,13 @@ impl<'l> Host<'l> {
 
     /// Starts zebra and other daemons of FRR, and gives them an `frr.conf`.
     pub fn frr(&self, daemons: &[&str], conf: &str) -> Frr {
+        self.frr_with(daemons, conf, &[])
+    }
+
+    /// The same with further options of zebra.
+    pub fn frr_with(&self, daemons: &[&str], conf: &str, zebra: &[&str]) -> Frr {
         let frr = Frr::new(&self.namespace, self.folder.join("frr"), conf).unwrap();
+        let frr = frr.with_zebra_options(zebra);
         let others = daemons.iter().filter(|daemon| **daemon != "zebra");
         ["zebra"].iter().chain(others).for_each(|daemon| frr.start(daemon, RETAIN_S).unwrap());
         frr.configure().unwrap();

@@ -382,6 +382,7 @@ impl Network {
             agent.sink.records.keys().filter(|key| !matches!(key, Key::Group(_))).cloned().collect();
         if let Some(lost) = routes.get(at.checked_rem(routes.len()).unwrap_or(0)) {
             agent.sink.records.remove(lost);
+            agent.sink.damaged = true;
         }
         agent.core.handle_resync();
         // Its connections end and are opened again.
@@ -407,6 +408,7 @@ impl Network {
         let upstream = [agent.core.config().upstream()];
         node.forget_clients();
         (node.trouble, node.ready_since, node.alone_since) = (now, None, None);
+        node.acknowledged = 0;
         node.gray_since = None;
         // The time without a capable server restarts, unless it was over.
         node.stale_since = node.stale_since.filter(|_| agent.core.is_expired());

@@ -62,6 +62,10 @@ pub enum Rule {
     RestIsQuiet,
     /// At rest there are as many sessions as connections.
     NoLeak,
+    /// A serial is acknowledged only when every node that counts forwards by it.
+    AcknowledgedIsInstalled,
+    /// At rest everything is acknowledged.
+    RestIsAcknowledged,
     /// The state machines refuse nothing of each other and do not panic.
     NoFailure,
 }
@@ -88,6 +92,8 @@ impl Rule {
             Self::RestIsModel => "rest-is-model",
             Self::RestIsQuiet => "rest-is-quiet",
             Self::NoLeak => "no-leak",
+            Self::AcknowledgedIsInstalled => "acknowledged-is-installed",
+            Self::RestIsAcknowledged => "rest-is-acknowledged",
             Self::NoFailure => "no-failure",
         }
     }

@@ -21,6 +21,7 @@
 //!
 //! Start with [`script`], then [`network`]. [`agent`] adds a sink to the production core, [`route_server`] the routes of sources.
 
+mod acknowledged;
 pub mod agent;
 pub mod connection;
 pub mod faults;

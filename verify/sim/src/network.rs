@@ -225,7 +225,7 @@ impl Network {
                 let nothing = BTreeMap::new();
                 let from = if checkpoint { &node.checkpoint } else { &nothing };
                 let table = Table::new(epoch).with_tombstone_limit(self.settings.tombstones);
-                Kind::Agent(Box::new(Agent::new(node.agent_config(), table, from).map_err(failed)?))
+                Kind::Agent(Box::new(Agent::new(node.agent_config(), table, from, node.lag).map_err(failed)?))
             }
         };
         let clients = match &kind {
@@ -234,6 +234,7 @@ impl Network {
         };
         node.running = Some(Running::new(&node.name, local, kind, clients).with_limits(limits));
         node.up = true;
+        node.acknowledged = 0;
         let life = node.incarnation;
         self.note(now, format_args!("{} starts, epoch {epoch:x}", self.name(n)));
         self.load_sources(n, life);

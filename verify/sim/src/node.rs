@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fibcast_sync_proto::acknowledge::Policy;
 use fibcast_sync_proto::agent::AgentConfig;
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::node::{self, ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::CATALOG;
-use fibcast_sync_proto::server::{Served, Tables};
+use fibcast_sync_proto::server::{Served, SessionReport, Tables};
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, RootDigest, Table, Value};
 
@@ -91,7 +92,18 @@ impl NodeRole for Kind {
         self.role_mut().handle_client_event(now, client, event);
     }
 
+    fn handle_session(&mut self, now: Duration, report: &SessionReport) {
+        self.role_mut().handle_session(now, report);
+    }
+
+    fn installed(&self, client: ClientId) -> Option<u64> {
+        self.role().installed(client)
+    }
+
     fn advance(&mut self, now: Duration, clients: &[Client]) -> News {
+        if let Self::Agent(agent) = self {
+            agent.settle(now);
+        }
         let mut news = self.role_mut().advance(now, clients);
         if let Self::RouteServer(rs) = self {
             let moved = std::mem::replace(&mut rs.drain_notified, rs.drained) != rs.drained;
@@ -105,7 +117,8 @@ impl NodeRole for Kind {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        self.role().next_timeout()
+        let sink = self.agent().and_then(|agent| agent.sink.due());
+        self.role().next_timeout().into_iter().chain(sink).min()
     }
 }
 
@@ -148,6 +161,12 @@ pub struct Node {
     pub subset: Subset,
     /// Of an agent: its expiry without a capable server.
     pub expire: Option<Duration>,
+    /// Of a relay: the clients that it waits for.
+    pub acknowledge: Option<Policy>,
+    /// Of an agent: time from a batch to its effect on packets; none: no report.
+    pub lag: Option<Duration>,
+    /// Serial up to which what it acknowledges was checked.
+    pub acknowledged: u64,
     /// Of a route server: its parameters.
     pub plan: Option<Plan>,
     /// It is up. `running` is taken out during the node's turn.
@@ -197,6 +216,9 @@ impl Node {
             client_config: config,
             subset: Subset::default(),
             expire: None,
+            acknowledge: None,
+            lag: None,
+            acknowledged: 0,
             plan: None,
             up: false,
             running: None,
@@ -217,7 +239,7 @@ impl Node {
     /// Parameters of an agent's core.
     pub fn agent_config(&self) -> AgentConfig {
         let client = ClientConfig { subset: self.subset.clone(), ..self.client_config.clone() };
-        AgentConfig { client, serves: true, expire: self.expire }
+        AgentConfig { client, serves: true, expire: self.expire, acknowledge: self.acknowledge.clone() }
     }
 
     /// Number of its initial clients: of a route server those for its peers' catalogs.

@@ -34,6 +34,8 @@ pub struct Plan {
     pub hold: Duration,
     /// Ready timeout.
     pub ready_timeout: Duration,
+    /// How long a lost host counts for acknowledgements.
+    pub grace: Duration,
     /// Deletions that its tables remember.
     pub tombstones: usize,
 }
@@ -60,11 +62,13 @@ impl RouteServer {
     /// If the configuration is refused, as text.
     pub fn new(plan: &Plan, epoch: u64, now: Duration) -> Result<Self, String> {
         let mut text = format!(
-            "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n",
+            "[node]\nname = \"{}\"\n[rib]\norigin_lease_ms = {}\norigin_hold_ms = {}\nready_timeout_ms = {}\n\
+             [acknowledge]\ntimeout_ms = 0\non_timeout = \"hold\"\ngrace_ms = {}\n",
             plan.name,
             plan.lease.as_millis(),
             plan.hold.as_millis(),
-            plan.ready_timeout.as_millis()
+            plan.ready_timeout.as_millis(),
+            plan.grace.as_millis()
         );
         for _ in 0..plan.peers {
             text.push_str("[[peer]]\naddress = \"127.0.0.1:1\"\n");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use fibcast_sync_proto::acknowledge::{OnTimeout, Policy};
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::mutation::Mutation;
 use fibcast_sync_proto::server::Limits;
@@ -193,6 +194,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
     let lease = Duration::from_millis(rng.range(1_000, 4_000));
     let hold = Duration::from_millis(rng.range(500, 6_000));
     let ready_timeout = Duration::from_millis(rng.range(4_000, 20_000));
+    let grace = Duration::from_millis(rng.range(0, 5_000));
     let count = protocols;
     let protocols = protocol_plan(protocols, servers, rng);
     let mut nodes = Vec::new();
@@ -210,6 +212,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
             lease,
             hold,
             ready_timeout,
+            grace,
             tombstones: settings.tombstones,
         });
         nodes.push(node);
@@ -224,6 +227,9 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let mut node = Node::new(format!("relay{r}"), 2, upstream, config.clone());
         node.subset = part.clone();
         node.expire = any_expiry(rng);
+        node.lag = any_lag(rng);
+        let policy = Policy { timeout: None, on_timeout: OnTimeout::Hold, grace, ..Policy::default() };
+        node.acknowledge = rng.percent(60).then_some(policy);
         nodes.push(node);
     }
     for l in 0..leaves {
@@ -233,6 +239,7 @@ fn draw(rng: &mut Rng, options: &Options) -> (Network, String) {
         let upstream = some_of(from, 2, rng);
         let mut node = Node::new(format!("leaf{l}"), 3, upstream, config.clone());
         node.expire = any_expiry(rng);
+        node.lag = any_lag(rng);
         node.subset = Some(any_part(rng)).filter(|p| parts && part.covers(p)).unwrap_or(part.clone());
         nodes.push(node);
     }
@@ -292,6 +299,11 @@ impl Shape {
 /// Time without a capable server after which an agent stops forwarding; mostly never.
 fn any_expiry(rng: &mut Rng) -> Option<Duration> {
     rng.percent(30).then(|| Duration::from_millis(rng.range(1_000, 15_000)))
+}
+
+/// Time from a sink's batch to its effect on packets.
+fn any_lag(rng: &mut Rng) -> Option<Duration> {
+    rng.percent(50).then(|| Duration::from_micros(rng.skewed(100, 2_000_000)))
 }
 
 /// A subset of the table.

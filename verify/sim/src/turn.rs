@@ -38,6 +38,7 @@ impl Network {
         self.do_outputs(n, running)?;
         self.observe(n, running)?;
         self.check_node(n, running)?;
+        self.check_acknowledged(n, running)?;
         self.server_events(n, running)?;
         self.flush_running(n, running)?;
         self.schedule(n, running);

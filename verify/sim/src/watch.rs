@@ -333,6 +333,7 @@ impl Network {
                 let text = format!("{} is not ready", node.name);
                 return Err(Violation::new(Rule::RestIsModel, text));
             }
+            self.all_acknowledged(running)?;
             self.best_in_use(n, running, &stranded)?;
             self.sessions_match(n, running)?;
         }

@@ -21,6 +21,8 @@ pub struct Frr {
     host: Namespace,
     folder: PathBuf,
     daemons: RefCell<BTreeMap<String, Process>>,
+    /// Further options of zebra.
+    zebra: Vec<String>,
 }
 
 impl Frr {
@@ -29,13 +31,20 @@ impl Frr {
     /// # Errors
     /// The folder cannot be made, or there is no user `frr`.
     pub fn new(host: &Namespace, folder: PathBuf, conf: &str) -> Result<Frr, Failure> {
-        let frr = Frr { host: host.clone(), folder, daemons: RefCell::default() };
+        let frr = Frr { host: host.clone(), folder, daemons: RefCell::default(), zebra: Vec::new() };
         std::fs::create_dir_all(&frr.folder).map_err(|error| Failure::io(frr.folder.display(), error))?;
         // zebra and the others write as the user `frr`.
         run("chown", &["frr:frr", &frr.folder.display().to_string()])?;
         frr.write("frr.conf", conf)?;
         frr.write("vtysh.conf", "")?;
         Ok(frr)
+    }
+
+    /// The same with further options of zebra.
+    #[must_use]
+    pub fn with_zebra_options(mut self, options: &[&str]) -> Frr {
+        self.zebra = options.iter().map(|&option| option.to_owned()).collect();
+        self
     }
 
     /// Writes a file into the folder.
@@ -73,6 +82,7 @@ impl Frr {
         if daemon == "zebra" {
             // As docs/frr.md says for /etc/frr/daemons.
             command.args(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", &retain_s.to_string()]);
+            command.args(&self.zebra);
         }
         let mut process = Process::start(&format!("{daemon}-{}", self.host.host()), command, &self.folder)?;
         let vty = self.folder.join(format!("{daemon}.vty"));

@@ -218,7 +218,7 @@ fn assert_as_from_scratch(control: &Control, history: &[Event]) {
 
 fn run(control: &mut Control, event: Event, serial: u64) {
     let now = Instant::now();
-    let batch = |changes| Batch { changes, serial, replaces: false };
+    let batch = |changes| Batch { changes, serial, number: 0, replaces: false };
     match event {
         Event::Put(label, gateway) => control.push(batch(vec![put(label, GATEWAYS[gateway])])),
         Event::Announce(prefix, label) => control.push(batch(vec![announce(PREFIXES[prefix], label)])),

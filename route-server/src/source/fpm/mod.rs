@@ -8,12 +8,15 @@
 //! FPM has no authentication, so a connection has to pass three doors before it changes anything: its owner must be allowed ([`admission`]),
 //! it must send a valid route, and no other session may be alive ([`takeover`]).
 //!
+//! With `[acknowledge]` zebra is told which of its routes all required hosts forward by (`echo`), for `bgp suppress-fib-pending`.
+//!
 //! Bad input: a frame with another version, type or length, or a message that exceeds its frame, ends the session, with source and byte
 //! offset in the log; zebra reconnects after 3 s and sends everything again. A message with invalid attributes is skipped, counted as
 //! `messages_malformed` and logged. A route that cannot be used (see [`Skip`](super::mirror::Skip)) is skipped and counted by reason; an
 //! earlier route to its prefix is withdrawn.
 
 pub mod admission;
+mod echo;
 pub mod frame;
 mod interfaces;
 #[cfg(test)]
@@ -36,11 +39,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 pub use admission::Admission;
+use echo::Answers;
 use interfaces::Interfaces;
 pub use receiver::{FpmError, Receiver, Rules, Turn};
 pub use sentinel::Sentinel;
 use takeover::{Id, Outcome, Refusal, Refused, Takeover};
 
+use super::acknowledgement::Acknowledgements;
 use super::feed::Feed;
 use super::mirror::How;
 use super::outlet::{BATCH, End, Outlet, Report};
@@ -96,6 +101,9 @@ pub(super) fn run(
         );
     }
     let mut receiver = Receiver::new(&options.origin, options.rules.clone());
+    if outlet.acknowledgements().is_some() {
+        receiver = receiver.with_echo();
+    }
     if begins_anew {
         receiver.begin_anew();
     }
@@ -117,6 +125,8 @@ pub(super) fn run(
         streams: BTreeMap::new(),
         next_id: 0,
         takeover: Takeover::new(receiver),
+        acknowledgements: outlet.acknowledgements(),
+        out: Answers::default(),
         feed: Feed::new(outlet),
         last_error: None,
         log: LimitedLog::default(),
@@ -141,6 +151,8 @@ struct FpmServer<'a> {
     next_id: Id,
     takeover: Takeover,
     feed: Feed<'a>,
+    acknowledgements: Option<&'a Acknowledgements>,
+    out: Answers,
     last_error: Option<String>,
     log: LimitedLog,
     refused: [u64; REASONS.len()],
@@ -169,9 +181,23 @@ impl FpmServer<'_> {
             }
             let receiver = &mut self.takeover.receiver;
             self.feed.pump(|| receiver.changes(now, BATCH))?;
+            self.answer();
             self.report(now)?;
             self.wait()?;
         }
+    }
+
+    /// Passes on what the owner of the RIB says about routes. Never waits for zebra.
+    fn answer(&mut self) {
+        let Some(acknowledgements) = self.acknowledgements else { return };
+        acknowledgements.clear();
+        while let Some(acknowledgement) = acknowledgements.poll() {
+            self.takeover.receiver.acknowledge(&acknowledgement);
+        }
+        let session = self.takeover.session();
+        // While the RIB is busy it has not heard of all changes, which void acknowledgements.
+        let stream = session.filter(|_| !self.feed.is_busy()).and_then(|id| self.streams.get_mut(&id));
+        self.out.write(session, stream, &mut self.takeover.receiver);
     }
 
     fn report(&mut self, now: Instant) -> Result<(), End> {
@@ -203,9 +229,12 @@ impl FpmServer<'_> {
         }
         for (id, stream) in &self.streams {
             if !(full && self.takeover.newcomer() == Some(*id)) {
-                fds.push(PollFd::new(stream, PollFlags::IN));
+                let out = self.out.waits_for(*id);
+                let flags = if out { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                fds.push(PollFd::new(stream, flags));
             }
         }
+        fds.extend(self.acknowledgements.map(|from| PollFd::new(from, PollFlags::IN)));
         match poll(&mut fds, Some(&nap)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(End::Failed(format!("poll: {error}"))),

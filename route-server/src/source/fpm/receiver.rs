@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::echo::Echo;
 use super::frame::{self, FrameError, HEADER};
 use super::sentinel::{Meaning, Sentinel};
+use crate::source::acknowledgement::{Acknowledgement, InstalledRoute};
 use crate::source::limit::Limit;
 use crate::source::mirror::{End, EndOfTable, How, Mirror, Policy};
 use crate::source::outlet::RouteChange;
@@ -78,6 +80,8 @@ pub struct Receiver {
     /// Bytes of this session parsed so far.
     read: u64,
     route: Route,
+    /// Answers to zebra, if it is told what is installed.
+    echo: Option<Echo>,
     log: Limit,
     sessions: u64,
     frames: u64,
@@ -102,6 +106,7 @@ impl Receiver {
             ended: None,
             read: 0,
             route: Route::default(),
+            echo: None,
             log: Limit::default(),
             sessions: 0,
             frames: 0,
@@ -109,6 +114,30 @@ impl Receiver {
             ignored: 0,
             malformed: 0,
             swept: 0,
+        }
+    }
+
+    /// The same, with answers to zebra.
+    #[must_use]
+    pub fn with_echo(self) -> Self {
+        Self { echo: Some(Echo::default()), ..self }
+    }
+
+    /// The owner of the RIB says what is installed, or overdue.
+    pub fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
+        let Some(echo) = &mut self.echo else { return };
+        for InstalledRoute { vrf, prefix, label } in &acknowledgement.routes {
+            // Another group by now: an acknowledgement for that will follow.
+            if self.mirror.label(*vrf, *prefix) == Some(*label) {
+                echo.acknowledge(*vrf, *prefix, acknowledgement.failed);
+            }
+        }
+    }
+
+    /// Appends answers for zebra, until there are about `limit` bytes.
+    pub fn answers(&mut self, out: &mut Vec<u8>, limit: usize) {
+        if let Some(echo) = self.echo.as_mut().filter(|_| self.session.is_some()) {
+            echo.answers(out, limit);
         }
     }
 
@@ -125,6 +154,9 @@ impl Receiver {
     /// zebra connected, from this port: it will send everything again, but not its earlier deletions.
     pub fn connected(&mut self, now: Instant, port: u16) {
         self.mirror.begin();
+        if let Some(echo) = &mut self.echo {
+            echo.begin();
+        }
         self.end.begin(now, &self.mirror.figures());
         self.sentinels = self.rules.policy.vrfs.keys().copied().collect();
         self.session = Some((now, port));
@@ -192,7 +224,7 @@ impl Receiver {
                 let mut route = std::mem::take(&mut self.route);
                 let done = route.read(message).map(|is_route| {
                     if is_route {
-                        self.route(message.kind == kind::NEW_ROUTE, &route);
+                        self.route(message, &route);
                     } else {
                         self.ignored += 1;
                     }
@@ -213,7 +245,8 @@ impl Receiver {
         Ok(())
     }
 
-    fn route(&mut self, new: bool, route: &Route) {
+    fn route(&mut self, message: &Message<'_>, route: &Route) {
+        let new = message.kind == kind::NEW_ROUTE;
         let Some(vrf) = self.mirror.vrf(route) else { return };
         match self.rules.sentinel.meaning(route.prefix) {
             Some(Meaning::Table) => {
@@ -233,9 +266,18 @@ impl Receiver {
         // zebra has one route per prefix: a withdrawal or an unwanted replacement refers to it.
         if new && self.mirror.takes_protocol(route) {
             // RTA_PRIORITY is a constant here, not the metric of the protocol.
+            let before = self.echo.as_ref().and_then(|_| self.mirror.label(vrf, route.prefix));
             self.mirror.set(vrf, route, false);
+            if let Some(echo) = &mut self.echo {
+                let label = self.mirror.label(vrf, route.prefix);
+                // Without a label it cannot be used, or its object is not known yet.
+                echo.heard(vrf, route.prefix, message.body, label.is_some() && label == before);
+            }
         } else {
             self.mirror.remove(vrf, route.prefix);
+            if let Some(echo) = &mut self.echo {
+                echo.gone(vrf, route.prefix);
+            }
         }
     }
 
@@ -301,6 +343,9 @@ impl Receiver {
     pub fn changes(&mut self, now: Instant, limit: usize) -> Vec<RouteChange> {
         let mut changes = self.mirror.turn(now);
         changes.append(&mut self.mirror.changes(limit));
+        if let Some(echo) = &mut self.echo {
+            changes.iter().for_each(|change| echo.changed(change.vrf, change.prefix));
+        }
         changes
     }
 
@@ -331,6 +376,7 @@ impl Receiver {
             ("routes_swept", self.swept),
         ];
         counters.extend(self.mirror.counters());
+        counters.extend(self.echo.iter().flat_map(Echo::counters));
         counters
     }
 }

@@ -25,6 +25,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fibcast_sync_proto::Label;
 use ipnet::IpNet;
 
 pub use end_of_table::{End, EndOfTable, How};
@@ -33,7 +34,8 @@ use paths::Lead;
 pub use policy::{Policy, Skip};
 use ports::{PathHop, Ports};
 pub use side::Figures;
-use side::{NetChange, Shared, Side, V4, V6, Via};
+use side::{NetChange, Shared, Side, Via};
+pub(in crate::source) use side::{V4, V6};
 
 use super::outlet::{Group, RouteChange};
 use fibcast_netlink::{Definition, Message, Route, Target};
@@ -207,6 +209,15 @@ impl Mirror {
             IpNet::V6(prefix) => self.v6.in_rib(V6::pack(vrf, prefix)),
         }?;
         self.shared.paths.get(path)
+    }
+
+    /// Label of the group that a prefix has now, whether the RIB has been told or not; none without a group.
+    pub fn label(&self, vrf: u32, prefix: IpNet) -> Option<Label> {
+        let path = match prefix {
+            IpNet::V4(prefix) => self.v4.target(V4::pack(vrf, prefix), &self.shared),
+            IpNet::V6(prefix) => self.v6.target(V6::pack(vrf, prefix), &self.shared),
+        }?;
+        Some(self.shared.paths.get(path)?.0.label)
     }
 
     /// Copies the next-hop objects of another mirror.

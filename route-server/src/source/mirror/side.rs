@@ -239,6 +239,11 @@ impl<K: Destination> Side<K> {
         self.map.retain(|_, e| e.via != Via::Gone || e.in_rib != NONE || e.waits);
     }
 
+    /// The current path of a destination; none if it has none, or its object is unknown.
+    pub fn target(&self, key: K, shared: &Shared) -> Option<PathId> {
+        shared.target(self.map.get(&key)?.via).filter(|path| *path != NONE)
+    }
+
     /// Withdraws stale routes; returns their number.
     pub fn sweep(&mut self, shared: &mut Shared) -> u64 {
         if self.figures.stale == 0 {

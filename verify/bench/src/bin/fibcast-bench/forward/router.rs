@@ -62,7 +62,7 @@ fn start(table: &Table, folder: &Path, text: String) -> Result<(Router, ControlH
     let router = Router::start(&loaded).map_err(|error| failed(&error))?;
     let control = router.control().ok_or(Failure::Router)?;
     let view = router.view();
-    control.push(Batch { changes: fill(table), serial: 1, replaces: false });
+    control.push(Batch { changes: fill(table), serial: 1, number: 0, replaces: false });
     wait(&view, 1)?;
     Ok((router, control, view))
 }
@@ -195,7 +195,7 @@ fn change(table: &Table, control: &ControlHandle, serial: &AtomicU64, stop: &Ato
         let route = |random: &mut Random| table.routes[random.below(table.routes.len())].0;
         let changes = (0..100).map(|_| announce(route(&mut random), random.below(1 << 20))).collect();
         let serial = serial.fetch_add(1, Ordering::Relaxed) + 1;
-        control.push(Batch { changes, serial, replaces: false });
+        control.push(Batch { changes, serial, number: 0, replaces: false });
         due += Duration::from_millis(10);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }

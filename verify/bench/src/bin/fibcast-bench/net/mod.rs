@@ -40,6 +40,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         digest_keys: Default::default(),
         scrub: None,
         limits: Limits::default(),
+        acknowledge: None,
         budgets: Default::default(),
     };
     Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))

@@ -1,7 +1,11 @@
 //! The receiver of the agent's table: each batch as a whole, with retries while it is busy.
 
+mod progress;
+
 pub use fibcast_sync_proto::agent::SinkError;
 use fibcast_sync_proto::{Batch, Key, Value};
+
+pub use progress::{Installed, Progress, Wake};
 
 /// Receiver of the agent's batches.
 ///
@@ -18,6 +22,14 @@ pub trait Sink: Send {
     /// The next batch replaces everything: delete what it does not name, but not before it is applied. Called again with each attempt to
     /// apply that batch.
     fn reset(&mut self) {}
+
+    /// The serial of the table that packets are forwarded by, if that may be behind what was accepted. None: by all that was accepted.
+    fn installed(&self) -> Option<u64> {
+        None
+    }
+
+    /// `wake` is to be called from now on, from any thread, when [`Sink::installed`] has changed.
+    fn on_installed(&mut self, _wake: Wake) {}
 
     /// Whether the sink has lost what it was given, for instance because it was started anew. The agent asks at every turn; after "yes",
     /// the sink gets the whole table.

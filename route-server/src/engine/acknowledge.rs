@@ -1,0 +1,159 @@
+//! Up to which serial of each origin's table the required hosts forward by its routes.
+//!
+//! Hosts report the serial of the forwarding table that they have installed, each to the server that is active for it. So a change of an origin
+//! is installed everywhere once
+//! * the hosts that are active here have installed a forwarding table that contains its effect, and
+//! * the servers that get the origin's table from here report the same of it, for themselves and those behind them.
+//!
+//! An own source passes the result to its routing daemon ([`Engine::poll_acknowledged`]); for another server's origin it goes upstream.
+
+use std::time::Duration;
+
+use fibcast_control::status::AcknowledgeStatus;
+use fibcast_sync_agent::acknowledge;
+use fibcast_sync_proto::acknowledge::{Acknowledge, Policy, Require};
+use fibcast_sync_proto::origins::origin_of;
+use fibcast_sync_proto::serial_map::SerialMap;
+use fibcast_sync_proto::server::SessionReport;
+use fibcast_sync_proto::timer::Timer;
+use fibcast_sync_proto::{ChangeRef, OriginId};
+
+use super::remote_origins::Eligibility;
+use super::{Engine, FIB};
+use crate::source::{Acknowledgement, InstalledRoute};
+
+/// Most routes in one acknowledgement, unless a single commit has more.
+const SLICE: usize = 32 * 1024;
+
+/// How far an origin's table is installed.
+#[derive(Debug)]
+pub(super) struct OriginProgress {
+    /// The servers that get the table from here.
+    servers: Acknowledge,
+    /// Serials of the table by those of the forwarding table that contains their effect.
+    effects: SerialMap,
+    /// Serial of the table up to which it is installed.
+    pub(super) installed: u64,
+    /// Up to this serial the time limit has passed.
+    overdue: u64,
+}
+
+impl OriginProgress {
+    /// The policy for hosts applies to servers, except that all of them are required.
+    fn new(policy: &Policy) -> Self {
+        let policy = Policy { require: Require::All, quorum: 100, ..policy.clone() };
+        let servers = Acknowledge::new(policy);
+        Self { servers, effects: SerialMap::default(), installed: 0, overdue: 0 }
+    }
+}
+
+/// What an own source has been told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Routes that last changed up to this serial are acknowledged.
+    installed: u64,
+    /// Those up to this serial have been reported as overdue, unless they were installed.
+    overdue: u64,
+}
+
+impl Engine {
+    /// A session's client has activated, installed, left or gone.
+    pub(super) fn session_reported(&mut self, now: Duration, report: &SessionReport) {
+        if report.table == FIB {
+            self.hosts.handle_session(now, report);
+        } else if let Some(id) = origin_of(&report.table) {
+            let policy = self.hosts.policy();
+            let progress = self.progress.entry(id).or_insert_with(|| OriginProgress::new(policy));
+            progress.servers.handle_session(now, report);
+        }
+    }
+
+    /// Works out what is installed by now.
+    pub(super) fn follow_installed(&mut self, now: Duration) {
+        // Before, no host uses the forwarding table, and that there are none says nothing.
+        if !self.ready {
+            return;
+        }
+        let fib = self.fib.serial();
+        self.hosts.advance(now, fib);
+        while let Some(event) = self.hosts.poll_event() {
+            if self.acknowledges {
+                acknowledge::log(&event);
+            }
+        }
+        let (acknowledged, overdue) = (self.hosts.acknowledged(), self.hosts.overdue());
+        let idle = self.queue.is_empty();
+        let policy = self.hosts.policy();
+        let own = self.sources.iter().map(|source| (source.id, &source.table, true));
+        let remote = self.remotes.iter().map(|(id, other)| {
+            // Only what the best path selection has processed has its effect in the forwarding table.
+            (*id, &other.table, idle && other.eligibility != Eligibility::Ineligible)
+        });
+        let mut due = self.hosts.next_timeout();
+        for (id, table, selected) in own.chain(remote) {
+            let progress = self.progress.entry(id).or_insert_with(|| OriginProgress::new(policy));
+            if selected {
+                progress.effects.push(fib, table.serial());
+            }
+            progress.servers.advance(now, table.serial());
+            while let Some(event) = progress.servers.poll_event() {
+                if self.acknowledges {
+                    acknowledge::log(&event);
+                }
+            }
+            let here = |serial| progress.effects.get(serial).unwrap_or(0);
+            progress.installed = here(acknowledged).min(progress.servers.acknowledged());
+            progress.overdue = here(overdue).max(progress.servers.overdue());
+            due = due.into_iter().chain(progress.servers.next_timeout()).min();
+        }
+        let (sources, remotes) = (&self.sources, &self.remotes);
+        self.progress.retain(|id, _| remotes.contains_key(id) || sources.iter().any(|s| s.id == *id));
+        self.timers.set(Timer::Acknowledge, due);
+    }
+
+    /// Up to which serial of an origin's table its routes are installed.
+    pub fn installed_of(&self, id: OriginId) -> u64 {
+        self.progress.get(&id).map_or(0, |progress| progress.installed)
+    }
+
+    /// The next routes of a source for its routing daemon: those that all required hosts forward by, or that they do not within the time limit.
+    /// Each route comes with the label of the group that this is true of: the daemon may have changed it since.
+    pub fn poll_acknowledged(&mut self, source: usize) -> Option<Acknowledgement> {
+        let source = self.sources.get_mut(source).filter(|_| self.acknowledges)?;
+        let progress = self.progress.get(&source.id)?;
+        let (installed, overdue) = (progress.installed, progress.overdue);
+        let (low, high, failed) = if source.told.installed < installed {
+            (source.told.installed, installed, false)
+        } else if source.told.overdue.max(installed) < overdue {
+            (source.told.overdue.max(installed), overdue, true)
+        } else {
+            return None;
+        };
+        let mut routes = Vec::new();
+        let mut reached = high;
+        let mut last = low;
+        for (serial, change) in source.table.routes_between(low, high) {
+            if routes.len() >= SLICE && serial != last {
+                reached = last;
+                break;
+            }
+            last = serial;
+            if let ChangeRef::RibRoute { vrf, prefix, path: Some(path), .. } = change {
+                routes.push(InstalledRoute { vrf, prefix, label: path.label });
+            }
+        }
+        let told = if failed { &mut source.told.overdue } else { &mut source.told.installed };
+        *told = reached;
+        Some(Acknowledgement { routes, failed })
+    }
+
+    /// What operators see; none without `[acknowledge]`.
+    pub(crate) fn acknowledge_status(&self, now: Duration) -> Option<AcknowledgeStatus> {
+        self.acknowledges.then(|| acknowledge::status(now, &self.hosts, self.fib.serial()))
+    }
+
+    /// What the hosts that are active here have installed.
+    pub fn hosts(&self) -> &Acknowledge {
+        &self.hosts
+    }
+}
