@@ -121,6 +121,14 @@ pub fn read(path: &Path) -> Result<Checked, ConfigError> {
     Ok(checked)
 }
 
+/// `[tls]` of a file, for a reload. The files of routes that it names do not matter.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and key of what is wrong.
+pub fn tls(path: &Path) -> Result<Tls, ConfigError> {
+    Ok(check(&load(path)?)?.config.tls)
+}
+
 /// For `--check-config`: checks a file, its certificates' expiry, and the files of routes that it names, all of them; says what these hold, a
 /// line for each.
 ///

@@ -41,7 +41,7 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     let config = &checked.config;
     fibcast_daemon::files::raise_limit();
     let file = file.to_owned();
-    let reread = move || Ok(crate::config::read(&file).map_err(|error| error.to_string())?.config.tls);
+    let reread = move || crate::config::tls(&file).map_err(|error| error.to_string());
     let security = Security::open(&config.tls, &config.node.name, reread)?;
     let keys = KeyFile::open(&config.node, &config.tls)?;
     let mut shell =
@@ -155,7 +155,7 @@ fn answer(
 ) -> Result<Answer, String> {
     if matches!(request, Request::Reload) {
         security.map_or(Ok(()), Security::reload)?;
-        keys.reload();
+        keys.reload()?;
         return Ok(Answer::Done(
             "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
         ));

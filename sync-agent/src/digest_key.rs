@@ -86,14 +86,18 @@ impl KeyFile {
             );
         }
         let reloaded = keys.clone();
-        signals::on_hangup(move || reloaded.reload())
+        // The reason is in the log.
+        signals::on_hangup(move || drop(reloaded.reload()))
             .map_err(|error| Failure::work(format!("signals: {error}")))?;
         Ok(keys)
     }
 
     /// Reads the file again. The owner of the tables notices by [`KeyFile::replaced`]. After an error nothing changes.
-    pub fn reload(&self) {
-        let Some(path) = &self.0.path else { return };
+    ///
+    /// # Errors
+    /// What is wrong with the file, which is logged as well.
+    pub fn reload(&self) -> Result<(), String> {
+        let Some(path) = &self.0.path else { return Ok(()) };
         match read(path) {
             Ok(keys) => {
                 let mut current = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,8 +106,12 @@ impl KeyFile {
                     *current = keys;
                     self.0.version.fetch_add(1, Ordering::Release);
                 }
+                Ok(())
             }
-            Err(error) => tracing::error!("cannot reload the digest keys, keeping the old ones: {error}"),
+            Err(error) => {
+                tracing::error!("cannot reload the digest keys, keeping the old ones: {error}");
+                Err(format!("the digest keys are the old ones: {error}"))
+            }
         }
     }
 

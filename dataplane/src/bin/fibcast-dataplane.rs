@@ -65,10 +65,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => None,
     };
     let agent = start_agent(&loaded, &router, security.clone())?;
-    // Certificates are reloaded by their own handler.
+    // Certificates and digest keys are reloaded by their own handlers.
     let (file, view) = (arguments.config.clone(), router.view());
     let hangup = signals::on_hangup(move || {
-        if let Err(reason) = reload(&file, &view, None) {
+        if let Err(reason) = reload(&file, &view, None, None) {
             tracing::error!("SIGHUP: cannot reload, nothing changes: {reason}");
         }
     });
@@ -165,12 +165,7 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, _) => {
-                if let Some(agent) = &agent {
-                    agent.reload_digest_keys();
-                }
-                reload(&file, &view, security.as_deref())
-            }
+            (Request::Reload, agent) => reload(&file, &view, security.as_deref(), agent.as_deref()),
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())
@@ -183,14 +178,20 @@ fn handler(
     }
 }
 
-/// Reloads the configuration file and the certificates.
-fn reload(file: &Path, view: &View, security: Option<&Security>) -> Result<Answer, String> {
+/// Reloads the configuration file, and the certificates and digest keys that it names. A file with anything that needs a restart changes
+/// nothing.
+fn reload(
+    file: &Path,
+    view: &View,
+    security: Option<&Security>,
+    agent: Option<&AgentHandle>,
+) -> Result<Answer, String> {
     let loaded: Loaded<Config> = config::load(file).map_err(|error| error.to_string())?;
     Config::check(&loaded).map_err(|error| error.to_string())?;
+    view.may_reload(&loaded.value)?;
+    security.map_or(Ok(()), Security::reload)?;
+    agent.map_or(Ok(()), AgentHandle::reload_digest_keys)?;
     let summary = view.reload(&loaded.value)?;
-    if let Some(security) = security {
-        security.reload()?;
-    }
     tracing::info!("{}: reloaded: {summary}", file.display());
     Ok(Answer::Done(summary))
 }

@@ -297,8 +297,11 @@ impl AgentHandle {
     }
 
     /// Reads the file of digest keys again, if there is one.
-    pub fn reload_digest_keys(&self) {
-        self.digest_keys.reload();
+    ///
+    /// # Errors
+    /// What is wrong with the file; the keys stay.
+    pub fn reload_digest_keys(&self) -> Result<(), String> {
+        self.digest_keys.reload()
     }
 
     /// A status of kind `agent`; a dataplane adds its own part.
@@ -340,7 +343,7 @@ impl AgentHandle {
                 if let Some(security) = &self.security {
                     security.reload()?;
                 }
-                self.reload_digest_keys();
+                self.reload_digest_keys()?;
                 Ok(Answer::Done(
                     "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
                 ))

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use fibcast_control::status::CheckpointStatus;
+use fibcast_daemon::threads;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::{ChangeRef, DigestKeys, Key, Label, Table, Value};
@@ -30,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 const RETRY: Duration = Duration::from_secs(10);
 /// How long the start of the program waits for the file, which is read at hundreds of MB/s from any disk that works.
 const LOAD: Duration = Duration::from_secs(5);
+/// Interval of the thread's heartbeat meanwhile.
+const BEAT: Duration = Duration::from_millis(500);
 /// How long the end of the program waits for the last checkpoint.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -122,10 +125,15 @@ impl Checkpoint {
         };
         let no_thread = |error| format!("{}: no thread to read it: {error}", self.path.display());
         std::thread::Builder::new().name("checkpoint-load".into()).spawn(read).map_err(no_thread)?;
-        loaded.recv_timeout(LOAD).unwrap_or_else(|_| {
-            let waited = LOAD.as_secs();
-            Err(format!("{}: not read within {waited} s, the disk does not answer", self.path.display()))
-        })
+        let until = Instant::now() + LOAD;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            threads::beat();
+            if let Ok(read) = loaded.recv_timeout(left.min(BEAT)) {
+                return read;
+            }
+        }
+        let waited = LOAD.as_secs();
+        Err(format!("{}: not read within {waited} s, the disk does not answer", self.path.display()))
     }
 
     /// Starts a due checkpoint, or continues one. Returns the time of the next call.

@@ -123,7 +123,9 @@ impl Security {
         let identity = load::identity(tls, node).map_err(|error| wrong(error.key, error.reason))?;
         let (all, now) = (identity.map(|identity| identity.expiries).unwrap_or_default(), expiry::today());
         if let Some(over) = expiry::expired(&all, now) {
-            return Err(wrong(over.key, over.warning(now).unwrap_or_default()));
+            let text = over.warning(now).unwrap_or_default();
+            let text = text.strip_prefix(&format!("tls.{}: ", over.key)).unwrap_or(&text).to_owned();
+            return Err(wrong(over.key, text));
         }
         all.iter().filter_map(|expiry| expiry.warning(now)).for_each(|text| eprintln!("warning: {text}"));
         Ok(())
