@@ -200,13 +200,13 @@ mod tests {
         let mut seen = 0;
         assert_eq!(file.replaced(&mut seen), None);
         write(folder.path(), &format!("{}\n{}\n", line('b'), line('a')), 0o640);
-        file.reload();
+        file.reload().unwrap();
         assert_eq!(file.replaced(&mut seen), Some(DigestKeys::new(b, [a])));
-        file.reload();
+        file.reload().unwrap();
         assert_eq!(file.replaced(&mut seen), None);
         // A file that cannot be used changes nothing.
         write(folder.path(), "nonsense", 0o600);
-        file.reload();
+        assert!(file.reload().unwrap_err().contains("the digest keys are the old ones"));
         assert_eq!((file.replaced(&mut seen), file.keys().own()), (None, b));
     }
 

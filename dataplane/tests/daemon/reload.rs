@@ -1,8 +1,11 @@
 //! A changed file: static routes and neighbors are taken over without a restart, anything else is refused whole and named.
 
+use std::path::Path;
+
 use crate::common::{ROUTE, Router, frame, wait_until};
 use fibcast_control::protocol::OwnRoute;
 use fibcast_control::{Answer, DataplaneRequest, Request};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 fn reason(router: &Router, reason: &str) -> u64 {
     let drops = router.drops().drops;
@@ -35,6 +38,51 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
     let error = router.ask(Request::Reload).unwrap_err();
     assert!(error.contains("static_route[0].via"), "{error}");
     assert_eq!(router.drops().sent, before);
+}
+
+/// `[sync]` and `[tls]` of a node that knows this server, with files in the folder.
+fn with_tls(folder: &Path, server: &str) -> String {
+    let file = |name: &str| folder.join(name).display().to_string();
+    format!(
+        "{ROUTE}[sync]\nservers = [{{ address = \"127.0.0.1:1\", role = \"primary\" }}]\n\
+         [tls]\ncert = {:?}\nkey = {:?}\nca = {:?}\nservers = [{server:?}]\n",
+        file("node.pem"),
+        file("node.key"),
+        file("ca.pem")
+    )
+}
+
+#[test]
+fn allow_lists_change_at_work_and_every_other_section_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+    let own = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["nh-test".into()]).unwrap().signed_by(&own, &issuer).unwrap();
+    for (name, text) in
+        [("ca.pem", ca.pem()), ("node.pem", certificate.pem()), ("node.key", own.serialize_pem())]
+    {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let with = |server: &str, more: &str| with_tls(folder.path(), server) + more;
+    let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", &with("rs-a", ""));
+    wait_until("forwarding", || router.drops().sent > 100);
+    router.rewrite("0", "", &with("rs-b", ""));
+    let answer = router.ask(Request::Reload).unwrap();
+    assert!(matches!(&answer, Answer::Done(text) if text.starts_with("routes: 0 added")), "{answer:?}");
+    assert!(router.log().contains("reloaded allow lists and certificates"), "{}", router.log());
+    // Routes still change after that.
+    router.rewrite("0", "", &with("rs-b", "[[static_route]]\nprefix = \"11.0.0.0/8\"\nprohibit = true\n"));
+    router.ask(Request::Reload).unwrap();
+    for (section, keys) in [("scrub", "[scrub]\npass_s = 7\n"), ("fib", "[fib]\nmax_neighbors = 77\n")] {
+        router.rewrite("0", "", &with("rs-c", keys));
+        let error = router.ask(Request::Reload).unwrap_err();
+        assert!(error.contains(&format!("changes of {section} need a restart")), "{error}");
+    }
 }
 
 #[test]
