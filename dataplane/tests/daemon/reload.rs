@@ -78,7 +78,7 @@ fn allow_lists_change_at_work_and_every_other_section_is_named() {
     // Routes still change after that.
     router.rewrite("0", "", &with("rs-b", "[[static_route]]\nprefix = \"11.0.0.0/8\"\nprohibit = true\n"));
     router.ask(Request::Reload).unwrap();
-    for (section, keys) in [("scrub", "[scrub]\npass_s = 7\n"), ("fib", "[fib]\nmax_neighbors = 77\n")] {
+    for (section, keys) in [("scrub", "[scrub]\npass_s = 7\n"), ("fib", "[fib]\nmax_neighbors = 777\n")] {
         router.rewrite("0", "", &with("rs-c", keys));
         let error = router.ask(Request::Reload).unwrap_err();
         assert!(error.contains(&format!("changes of {section} need a restart")), "{error}");
