@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fibcast_netlink::{Link, Malformed, Message, NextHop, Route, Target, flag, kind};
+use fibcast_netlink::{Family, Link, Malformed, Message, NextHop, Route, Target, flag, kind};
 use ipnet::IpNet;
 
 use crate::source::limit::Limit;
@@ -122,6 +122,8 @@ impl Follower {
             }
             // IPv4 routes over a link that goes down, or from a deleted address, are removed without a notification.
             kind::DEL_ADDRESS => self.doubt = true,
+            // An IPv4 address brings dead next hops of its interface back to life, without a notification (`fib_sync_up`).
+            kind::NEW_ADDRESS => self.doubt |= message.body.first() == Some(&(Family::Ipv4 as u8)),
             kind::DEL_LINK => {
                 self.doubt = true;
                 Link::deleted(message).map(|link| self.running.remove(&link));

@@ -141,10 +141,19 @@ fn an_ipv6_route_that_loses_one_of_its_next_hops_is_asked_for() {
 }
 
 #[test]
-fn a_link_that_goes_down_or_an_address_that_goes_asks_for_a_dump() {
-    for (kind, flags, asks) in [(16u16, 0x41u32, false), (16, 0x1, true), (17, 0x41, true), (21, 0, true)] {
+fn a_link_that_goes_down_and_an_address_that_comes_or_goes_ask_for_a_dump() {
+    let (v4, v6) = (2, 10);
+    for (kind, family, flags, asks) in [
+        (16u16, 0, 0x41u32, false),
+        (16, 0, 0x1, true),
+        (17, 0, 0x41, true),
+        (20, v4, 0, true),
+        (20, v6, 0, false),
+        (21, v4, 0, true),
+        (21, v6, 0, true),
+    ] {
         let mut world = NetlinkWorld::new();
-        let body = [&[0; 8][..], &flags.to_ne_bytes(), &[0; 4]].concat();
+        let body = [&[family, 0, 0, 0, 0, 0, 0, 0][..], &flags.to_ne_bytes(), &[0; 4]].concat();
         world.hear(false, &[wire::message(kind, 0, &body)]);
         assert_eq!(world.follower.needs_dump(), asks, "{kind} {flags}");
     }
