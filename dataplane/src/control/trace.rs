@@ -10,7 +10,7 @@ use crate::neighbor::Key as Neighbor;
 use crate::packet::ethernet::LinkDestination;
 use crate::packet::{checksum, ipv4, ipv6, put};
 use crate::pipeline::family_batch::{Destination, FamilyBatch};
-use crate::pipeline::martian::{OwnSources, Sieve};
+use crate::pipeline::martian::{OwnSources, SourceFilter};
 use crate::pipeline::{Verdict, flow_hash, ipv4_input, ipv6_input};
 use crate::reason::Reason;
 
@@ -104,7 +104,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reaso
                 LinkDestination::Unicast,
                 0,
                 class_e,
-                &Sieve::default(),
+                &SourceFilter::default(),
                 &mut FamilyBatch::default(),
             )
         }
@@ -119,7 +119,7 @@ fn refused(address: IpAddr, from: Option<IpAddr>, class_e: bool) -> Option<Reaso
                 bytes.len(),
                 LinkDestination::Unicast,
                 0,
-                &Sieve::default(),
+                &SourceFilter::default(),
                 &mut FamilyBatch::default(),
             )
         }

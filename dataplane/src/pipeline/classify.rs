@@ -4,7 +4,7 @@
 //! fail the checks of their family there, are examined one by one in [`classify`], which names every reason.
 
 use super::family_batch::FamilyBatch;
-use super::martian::Sieve;
+use super::martian::SourceFilter;
 use super::port::PortFacts;
 use super::{Verdict, ipv4_input, ipv6_input, punt};
 use crate::io::{BURST, Packet, PacketMask};
@@ -48,7 +48,7 @@ pub fn classify<P: Packet>(
     packet: &P,
     port: &PortFacts,
     at: usize,
-    own: &Sieve,
+    own: &SourceFilter,
     v4: &mut FamilyBatch<u32>,
     v6: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {

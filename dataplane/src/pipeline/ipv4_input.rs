@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::Verdict;
 use super::family_batch::{FamilyBatch, LINK_LOCAL, OPTIONS, PacketMeta, TTL_EXPIRED};
-use super::martian::Sieve;
+use super::martian::SourceFilter;
 use super::{options, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
@@ -32,7 +32,7 @@ const PLAIN_MASK: u64 = u64::from_le_bytes([0xff, 0, 0x80, 0, 0, 0, 0x10, 0]);
 pub fn fast<P: Packet, const OFFLOAD: bool>(
     packets: &[P],
     mask: PacketMask,
-    own: &Sieve,
+    own: &SourceFilter,
     batch: &mut FamilyBatch<u32>,
 ) -> PacketMask {
     let mut others = 0;
@@ -72,7 +72,7 @@ pub fn ipv4_input(
     link: LinkDestination,
     at: u8,
     class_e: bool,
-    own: &Sieve,
+    own: &SourceFilter,
     batch: &mut FamilyBatch<u32>,
 ) -> Option<Verdict> {
     let header = match Ipv4Header::new_checked(bytes, length) {
@@ -201,7 +201,13 @@ mod tests {
     fn a_checksum_that_the_device_found_good_is_not_computed_again_where_the_offload_is_in_use() {
         let burst = [(false, false), (true, false), (true, true), (false, true)]
             .map(|(spoilt, good)| Checked(frame(spoilt), good));
-        assert_eq!(fast::<_, true>(&burst, 0b1111, &Sieve::default(), &mut FamilyBatch::default()), 0b0010);
-        assert_eq!(fast::<_, false>(&burst, 0b1111, &Sieve::default(), &mut FamilyBatch::default()), 0b0110);
+        assert_eq!(
+            fast::<_, true>(&burst, 0b1111, &SourceFilter::default(), &mut FamilyBatch::default()),
+            0b0010
+        );
+        assert_eq!(
+            fast::<_, false>(&burst, 0b1111, &SourceFilter::default(), &mut FamilyBatch::default()),
+            0b0110
+        );
     }
 }

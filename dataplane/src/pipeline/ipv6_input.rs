@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
-use super::martian::{self, Sieve};
+use super::martian::{self, SourceFilter};
 use super::{Verdict, trailer};
 use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
@@ -20,7 +20,7 @@ const IP: usize = ethernet::HEADER;
 pub fn fast<P: Packet>(
     packets: &[P],
     mask: PacketMask,
-    own: &Sieve,
+    own: &SourceFilter,
     batch: &mut FamilyBatch<u128>,
 ) -> PacketMask {
     let mut others = 0;
@@ -59,7 +59,7 @@ pub fn ipv6_input(
     packet_length: usize,
     link: LinkDestination,
     at: u8,
-    own: &Sieve,
+    own: &SourceFilter,
     batch: &mut FamilyBatch<u128>,
 ) -> Option<Verdict> {
     let header = match Ipv6Header::new_checked(bytes, packet_length) {

@@ -4,7 +4,7 @@
 //! may even be the same, "LAND") or to all hosts of a subnet. Linux drops such packets whether they are forwarded or delivered, and whatever
 //! `rp_filter` says (`fib_validate_source`).
 //!
-//! These addresses are few, and almost no packet has one. So the fast path asks a [`Sieve`], one byte for a hash of the source (0.9 cycles of
+//! These addresses are few, and almost no packet has one. So the fast path asks a [`SourceFilter`], one byte for a hash of the source (0.9 cycles of
 //! some 13 for all checks of a header), and only what that does not rule out is looked up.
 
 use std::collections::HashSet;
@@ -27,12 +27,12 @@ const GOLDEN: u32 = 0x9e37_79b9;
 /// Which sources may be among the addresses that are none: a Bloom filter with one hash function. Its elements are bytes, which are the flag of
 /// a packet as they are; bits cost more instructions than they save cache.
 #[derive(Debug)]
-pub struct Sieve(Box<[u8; 1 << BITS]>);
+pub struct SourceFilter(Box<[u8; 1 << BITS]>);
 
-impl Default for Sieve {
+impl Default for SourceFilter {
     /// Rules out every source.
     fn default() -> Self {
-        Sieve(Box::new([0; 1 << BITS]))
+        SourceFilter(Box::new([0; 1 << BITS]))
     }
 }
 
@@ -47,7 +47,7 @@ fn hash_v6([upper, lower]: [u64; 2]) -> usize {
     hash_v4((mixed >> 32) as u32 ^ mixed as u32)
 }
 
-impl Sieve {
+impl SourceFilter {
     /// [`OWN_SOURCE`] if the source, as its four bytes are in memory, may be one of the addresses.
     #[inline]
     pub fn flag_v4(&self, source: u32) -> u8 {
@@ -82,9 +82,9 @@ pub struct OwnSources {
     addresses: HashSet<(VrfId, IpAddr)>,
     /// Link-local ones, which another station may have on another link (RFC 4007 §6), by port.
     scoped: HashSet<(u16, IpAddr)>,
-    /// All of them, sorted: rules out most of what the sieve does not.
+    /// All of them, sorted: rules out most of what the filter does not.
     all: Box<[IpAddr]>,
-    sieve: Sieve,
+    filter: SourceFilter,
 }
 
 impl OwnSources {
@@ -96,10 +96,10 @@ impl OwnSources {
             configured.chain(link_local).chain(port.loopback.iter().copied()).collect::<Vec<_>>()
         };
         let (mut addresses, mut scoped) = (HashSet::new(), HashSet::new());
-        let (mut sieve, mut all) = (Sieve::default(), Vec::new());
+        let (mut filter, mut all) = (SourceFilter::default(), Vec::new());
         for (port_index, port) in ports.iter().enumerate() {
             for address in of_port(port) {
-                sieve.add(address);
+                filter.add(address);
                 all.push(address);
                 if ipv6::is_link_local_v6(address) {
                     scoped.insert((port_index as u16, address));
@@ -110,13 +110,13 @@ impl OwnSources {
         }
         all.sort_unstable();
         let vrfs = ports.iter().map(|port| port.vrf).collect();
-        OwnSources { vrfs, addresses, scoped, all: all.into(), sieve }
+        OwnSources { vrfs, addresses, scoped, all: all.into(), filter }
     }
 
     /// What the fast path asks first.
     #[inline]
-    pub fn sieve(&self) -> &Sieve {
-        &self.sieve
+    pub fn filter(&self) -> &SourceFilter {
+        &self.filter
     }
 
     /// Whether a frame that arrived on the port with index `port` is to be dropped because one of them is its IP source. `local`: it is for
@@ -161,14 +161,14 @@ mod tests {
 
     #[test]
     fn a_sieve_rules_out_almost_every_source() {
-        let mut sieve = Sieve::default();
-        assert_eq!((sieve.flag_v4(0), sieve.flag_v6([0, 0])), (0, 0));
+        let mut filter = SourceFilter::default();
+        assert_eq!((filter.flag_v4(0), filter.flag_v6([0, 0])), (0, 0));
         for subnet in 0..10u8 {
-            [0, 1, 255].into_iter().for_each(|host| sieve.add([10, 0, subnet, host].into()));
+            [0, 1, 255].into_iter().for_each(|host| filter.add([10, 0, subnet, host].into()));
         }
-        let held = (0..1_000_000u32).filter(|n| sieve.flag_v4(n.wrapping_mul(2_654_435_761)) != 0).count();
+        let held = (0..1_000_000u32).filter(|n| filter.flag_v4(n.wrapping_mul(2_654_435_761)) != 0).count();
         assert!(held < 9_000, "{held}");
-        let of_subnet = |host: u8| sieve.flag_v4(u32::from_le_bytes([10, 0, 1, host]));
+        let of_subnet = |host: u8| filter.flag_v4(u32::from_le_bytes([10, 0, 1, host]));
         let inside = (0..=255).filter(|host| of_subnet(*host) != 0).count();
         assert!((3..20).contains(&inside), "{inside}");
     }
@@ -176,12 +176,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_sieve_holds_what_was_put_in(addresses in prop::collection::vec(any::<IpAddr>(), 0..50)) {
-            let mut sieve = Sieve::default();
-            addresses.iter().for_each(|address| sieve.add(*address));
+            let mut filter = SourceFilter::default();
+            addresses.iter().for_each(|address| filter.add(*address));
             for address in addresses {
                 let flag = match address {
-                    IpAddr::V4(address) => sieve.flag_v4(u32::from_le_bytes(address.octets())),
-                    IpAddr::V6(address) => sieve.flag_v6(halves(address)),
+                    IpAddr::V4(address) => filter.flag_v4(u32::from_le_bytes(address.octets())),
+                    IpAddr::V6(address) => filter.flag_v6(halves(address)),
                 };
                 prop_assert_eq!(flag, OWN_SOURCE);
             }

@@ -200,7 +200,7 @@ impl<I: Io> Pipeline<I> {
         }
 
         let sorted = classify::sort(burst.packets(), mac);
-        let own = self.state.own_sources.sieve();
+        let own = self.state.own_sources.filter();
         let invalid_v4 = if ipv4_checksum {
             ipv4_input::fast::<_, true>(burst.packets(), sorted.v4, own, &mut self.v4)
         } else {
@@ -268,7 +268,9 @@ impl<I: Io> Pipeline<I> {
             }
             let own = &self.state.own_sources;
             let found = match self.state.ports.get(usize::from(*arrived)) {
-                Some(facts) => classify::classify(packet, facts, at, own.sieve(), &mut self.v4, &mut self.v6),
+                Some(facts) => {
+                    classify::classify(packet, facts, at, own.filter(), &mut self.v4, &mut self.v6)
+                }
                 None => Some(Verdict::Drop(Reason::UnknownPort)),
             };
             if let Some(verdict) = found {

@@ -73,10 +73,10 @@ fn fast(burst: &[Received], offload: bool) -> Vec<Accepted> {
     let own = OwnSources::new(&[self::facts()]);
     let sorted = sort(burst, PORT[0]);
     let refused = if offload {
-        ipv4_input::fast::<_, true>(burst, sorted.v4, own.sieve(), &mut v4)
+        ipv4_input::fast::<_, true>(burst, sorted.v4, own.filter(), &mut v4)
     } else {
-        ipv4_input::fast::<_, false>(burst, sorted.v4, own.sieve(), &mut v4)
-    } | ipv6_input::fast(burst, sorted.v6, own.sieve(), &mut v6);
+        ipv4_input::fast::<_, false>(burst, sorted.v4, own.filter(), &mut v4)
+    } | ipv6_input::fast(burst, sorted.v6, own.filter(), &mut v6);
     let accepted = accepted(&v4, &v6);
     let places = accepted.iter().fold(0, |places, accepted| places | (1 as PacketMask) << accepted.at);
     assert_eq!(places ^ refused, sorted.v4 | sorted.v6, "each is accepted or refused");
@@ -89,7 +89,7 @@ fn full(burst: &[Received], facts: &PortFacts) -> Vec<Accepted> {
     let own = OwnSources::new(&[self::facts()]);
     for (at, packet) in burst.iter().enumerate() {
         let before = accepted(&v4, &v6).len();
-        let verdict = classify(packet, facts, at, own.sieve(), &mut v4, &mut v6);
+        let verdict = classify(packet, facts, at, own.filter(), &mut v4, &mut v6);
         assert_eq!(accepted(&v4, &v6).len() - before, usize::from(verdict.is_none()), "{verdict:?}");
     }
     accepted(&v4, &v6)

@@ -200,16 +200,16 @@ impl Table {
             return Vec::new();
         }
         // A small bitmap rejects nearly all records before the set is searched.
-        let mut sieve = vec![0u64; 1024];
+        let mut filter = vec![0u64; 1024];
         for id in ids {
-            if let Some(word) = sieve.get_mut((id >> 6 & 1023) as usize) {
+            if let Some(word) = filter.get_mut((id >> 6 & 1023) as usize) {
                 *word |= 1 << (id & 63);
             }
         }
         let mut found = Vec::new();
         self.each_id(|slot, id| {
             let id = sketch_id(id);
-            let hit = sieve.get((id >> 6 & 1023) as usize).is_some_and(|w| w >> (id & 63) & 1 == 1);
+            let hit = filter.get((id >> 6 & 1023) as usize).is_some_and(|w| w >> (id & 63) & 1 == 1);
             if hit
                 && ids.contains(&id)
                 && let (Some(key), Some(value)) = (self.key(slot), self.value(slot))
