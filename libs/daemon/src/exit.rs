@@ -48,19 +48,9 @@ pub fn finish(program: &str, outcome: Result<(), Failure>) -> ExitCode {
     code
 }
 
-/// Longest wait for the log.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// Ends the process with code 1 after a log line, without destructors: the thread that they would wait for may be the one that is stalled.
 pub fn at_once(reason: &str) -> ! {
-    let (reason, (done, written)) = (reason.to_owned(), std::sync::mpsc::channel());
-    // A log that nobody reads must not prevent the end.
-    let _ = std::thread::Builder::new().name("last-words".into()).spawn(move || {
-        tracing::error!("{reason}");
-        let _ = done.send(());
-    });
-    let _ = written.recv_timeout(LAST_WORDS);
-    // A log writer with a thread of its own needs a moment.
-    std::thread::sleep(LAST_WORDS / 10);
+    tracing::error!("{reason}");
+    log::flush(LAST_LINES);
     signal_hook::low_level::exit(1)
 }
