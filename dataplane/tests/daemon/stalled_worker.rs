@@ -17,20 +17,19 @@ fn get(http: SocketAddr, path: &str) -> String {
     text
 }
 
+/// Stops the worker; none, with a line that says why, where this machine does not allow it.
+fn stop_worker(router: &Router) -> Option<StoppedThread> {
+    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
+    StoppedThread::stop(worker).inspect_err(|error| eprintln!("skipped: {error}")).ok()
+}
+
 #[test]
 fn a_stalled_worker_is_shown_until_it_recovers() {
     let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let frames = [frame([10, 1, 2, 3], 1, 64)];
     let router = Router::start_with_http(&frames, http, ROUTE);
     assert!(get(http, "/healthz").starts_with("HTTP/1.1 200"));
-    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
-    let stopped = match StoppedThread::stop(worker) {
-        Ok(stopped) => stopped,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            return;
-        }
-    };
+    let Some(stopped) = stop_worker(&router) else { return };
     let since = Instant::now();
     let stalled = || match router.ask(Request::Status) {
         Ok(Answer::Status(status)) => status.forwarding.unwrap().workers_stalled,
@@ -69,14 +68,7 @@ fn a_stalled_worker_delays_no_change_for_the_others_and_ends_the_process_in_the_
         Ok(Answer::Status(status)) => status.forwarding.unwrap(),
         other => panic!("{other:?}"),
     };
-    let worker = ptrace::threads(router.pid(), "worker-0").remove(0);
-    let stopped = match StoppedThread::stop(worker) {
-        Ok(stopped) => stopped,
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            return;
-        }
-    };
+    let Some(stopped) = stop_worker(&router) else { return };
     let (begin, before) = (Instant::now(), forwarding());
     // More generations than a bound by number once allowed.
     for number in 0..2_000u16 {
