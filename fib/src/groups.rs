@@ -235,7 +235,7 @@ impl Groups {
             .collect()
     }
 
-    /// Writes the compiled form of a group anew. Next hops whose slot was wrong are reported as new.
+    /// Writes the compiled form of a group again. Next hops whose slot was wrong are reported as new.
     pub(crate) fn recompile(&mut self, label: GroupLabel) {
         let Some(index) = self.index(label) else { return };
         let Some(group) = self.content(label).cloned() else { return };

@@ -5,7 +5,7 @@
 //! first of each slot inside (IPv4: /24; IPv6: the dense levels of `trie::shape`), and compares with the longest match of the control side.
 //! So every route that is wrong for a packet is found, and every route that should not be there, unless it is longer than a slot and
 //! within a piece.
-//! [`Fib::scrub_groups`] compares the compiled groups. [`Fib::rebuild`] writes all blocks anew.
+//! [`Fib::scrub_groups`] compares the compiled groups. [`Fib::rebuild`] writes all blocks again.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -164,12 +164,12 @@ impl Fib {
         self.groups_wrong_in(generation)
     }
 
-    /// Compiles a group anew, after [`Fib::scrub_groups`] named it. Its next hops must be resolved again.
+    /// Compiles a group again, after [`Fib::scrub_groups`] named it. Its next hops must be resolved again.
     pub fn recompile(&mut self, label: GroupLabel) {
         self.groups_recompile(label);
     }
 
-    /// Writes all blocks of all tries anew, as after a batch that touched every route: some 0.2 s for a full Internet table.
+    /// Writes all blocks of all tries again, as after a batch that touched every route: some 0.2 s for a full Internet table.
     ///
     /// # Errors
     /// [`ApplyError::TrieMemory`] if there is no room for the blocks beside the present ones; nothing changes then.

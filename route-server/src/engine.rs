@@ -97,7 +97,7 @@ struct Source {
     report: Option<Report>,
     /// What its routing daemon was told about its routes.
     told: Told,
-    /// It began anew, and its table has not ended since.
+    /// It restarted, and its table has not ended since.
     unconfirmed: Option<Unconfirmed>,
     liveness: Liveness,
 }
@@ -359,7 +359,7 @@ impl Engine {
                 source.error = Some(reason);
             }
             Event::Restarted(reason) => {
-                tracing::error!("source {:?}: {reason}; it begins anew, and its routes stay", source.name);
+                tracing::error!("source {:?}: {reason}; it restarts, and its routes stay", source.name);
                 source.unconfirmed = Some(Unconfirmed::all_of(&source.table));
                 source.report =
                     Some(Report { state: "restarting", last_error: Some(reason), ..Report::default() });

@@ -1,4 +1,4 @@
-//! The daemon's threads: those that make no progress, or had to begin anew.
+//! The daemon's threads: those that make no progress, or had to be restarted.
 
 use fibcast_control::status::{ThreadState, ThreadStatus};
 

@@ -3,7 +3,7 @@
 //! There are two comparisons. Parts of the agent's table arrive in the channel of its batches, so both are at the same commit, and a busy
 //! table gives no false alarm; they are compared with the routes and groups here, before recursion and the host's own routes change them.
 //! Published tries and compiled groups are compared with these in turn, right after a publication. A difference of routes or groups is
-//! corrected by a batch like any other, one of the tries by writing all blocks anew.
+//! corrected by a batch like any other, one of the tries by writing all blocks again.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -56,7 +56,7 @@ pub(super) struct Scrubber {
     /// None: a pass begins, with the groups.
     cursor: Option<ScrubCursor>,
     due: Instant,
-    /// The tries were written anew in this pass: a second time would not help.
+    /// The tries were written again in this pass: a second time would not help.
     rebuilt: bool,
     pub table: Tally,
     pub tries: Tally,
@@ -114,11 +114,11 @@ impl Control {
         if !done.wrong.is_empty() && !std::mem::replace(&mut self.scrubber.rebuilt, true) {
             match self.fib.rebuild() {
                 Ok(()) => {
-                    tracing::warn!("scrub of the tries: all blocks were written anew");
+                    tracing::warn!("scrub of the tries: all blocks were written again");
                     self.scrubber.tries.mended(done.wrong.len());
                     self.dirty = true;
                 }
-                Err(error) => tracing::error!("scrub of the tries: cannot write them anew: {error}"),
+                Err(error) => tracing::error!("scrub of the tries: cannot write them again: {error}"),
             }
         }
         self.scrubber.cursor = done.next;

@@ -5,12 +5,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-
 use fibcast_daemon::threads::{self, Heartbeat, Pulse, Task};
+use fibcast_sync_agent::sink::Progress;
 
 use super::scrub::TablePart;
 use super::{Batch, Control};
-use fibcast_sync_agent::sink::Progress;
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);

@@ -1,4 +1,4 @@
-//! A source that began anew after a panic: its routes stay, and those that its new life does not tell by the end of its table are withdrawn.
+//! A source that restarted after a panic: its routes stay, and those that its new life does not tell by the end of its table are withdrawn.
 
 use std::collections::HashSet;
 

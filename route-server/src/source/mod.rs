@@ -28,7 +28,7 @@ use fibcast_daemon::threads::{self, Pulse, Task};
 use outlet::End;
 pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
 
-/// Pause before a source that panicked begins anew; doubles each time, since the same input may cause the same panic.
+/// Pause before a source that panicked restarts; doubles each time, since the same input may cause the same panic.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Its bound.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ impl Kind {
     }
 }
 
-/// Opens the source of `origin`, and spawns its thread. A source of a routing daemon begins anew after a panic, with a new session; a file
+/// Opens the source of `origin`, and spawns its thread. A source of a routing daemon restarts after a panic, with a new session; a file
 /// would be the same again, so its source fails.
 ///
 /// # Errors
@@ -148,13 +148,13 @@ enum Opened {
 }
 
 impl Opened {
-    fn run(&mut self, begins_anew: bool, outlet: &Outlet) -> Result<(), End> {
+    fn run(&mut self, restarted: bool, outlet: &Outlet) -> Result<(), End> {
         let failed = |error: std::io::Error| End::Failed(error.to_string());
         match self {
             Opened::Static(options) => fixed::run(options, outlet),
             Opened::Mrt(options) => replay::run(options, outlet),
             Opened::Fpm(options, listener) => {
-                fpm::run(options, listener.try_clone().map_err(failed)?, begins_anew, outlet)
+                fpm::run(options, listener.try_clone().map_err(failed)?, restarted, outlet)
             }
             Opened::Netlink(options, sockets) => {
                 let sockets = sockets.take().map_or_else(netlink::Sockets::open, Ok).map_err(failed)?;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_source_begins_anew_after_a_panic() {
+    fn a_live_source_restarts_after_a_panic() {
         let events = supervised(true, vec![Err("index 9".into()), Ok(Ok(()))]);
         assert_eq!(events, ["Restarted(\"its thread panicked: index 9\")", "Finished"]);
         let events = supervised(true, vec![Err("index 9".into()), Ok(Err(End::Stopped))]);

@@ -57,7 +57,7 @@ pub enum Event {
     Quiet,
     /// It failed; its routes stay.
     Failed(String),
-    /// Its thread panicked, for this reason, and begins anew: it tells its whole table again.
+    /// Its thread panicked, for this reason, and restarts: it tells its whole table again.
     Restarted(String),
     /// It has ended in order; its routes stay.
     Finished,

@@ -9,7 +9,7 @@
 //! cannot be reached yet). What a former life left behind stays until the first table is there, and is swept then. When links or
 //! addresses change, the kernel may have dropped routes without a word, so the table is read and mended; `scrub` does so slowly at all times.
 //!
-//! A thread that panics begins anew: it reads the kernel's table, and the agent gives it the whole table again, of which the difference is
+//! A thread that panics restarts: it reads the kernel's table, and the agent gives it the whole table again, of which the difference is
 //! written.
 
 mod config;
@@ -32,7 +32,7 @@ pub use config::Kernel;
 
 use crate::sink::{Installed, Progress, Sink, SinkError, Wake};
 
-/// Pause before a thread that panicked begins anew.
+/// Pause before a thread that panicked restarts.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the end of the agent waits for the thread.
@@ -54,7 +54,7 @@ pub struct KernelSink {
     /// The next batch replaces everything.
     replaces: bool,
     installed: Installed,
-    /// The thread began anew, and the agent does not know yet.
+    /// The thread restarted, and the agent does not know yet.
     lost: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }

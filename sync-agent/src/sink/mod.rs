@@ -31,7 +31,7 @@ pub trait Sink: Send {
     /// `wake` is to be called from now on, from any thread, when [`Sink::installed`] has changed.
     fn on_installed(&mut self, _wake: Wake) {}
 
-    /// Whether the sink has lost what it was given, for instance because it was started anew. The agent asks at every turn; after "yes",
+    /// Whether the sink has lost what it was given, for instance because it was restarted. The agent asks at every turn; after "yes",
     /// the sink gets the whole table.
     fn has_lost_table(&mut self) -> bool {
         false

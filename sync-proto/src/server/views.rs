@@ -101,7 +101,7 @@ impl Views {
         }
         self.made += 1;
         // Another epoch than the whole table's and than an earlier view's, so that their serials cannot be confused: also one of a server that
-        // began anew with the same table.
+        // restarted with the same table.
         let life = check_of(now.as_nanos() as u64);
         let epoch = check_of((whole.epoch() ^ life).wrapping_add(self.made)).max(1);
         let view = View {

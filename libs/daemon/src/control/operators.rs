@@ -11,7 +11,7 @@ use crate::listener::{Admission, Bounds, Counters, Source};
 /// Most operators at a time. Those who wait for a change (`fibcast kv watch`) keep their place.
 pub(super) const PLACES: usize = 64;
 /// Time for one of them to get its answer, when all wait for theirs.
-const PATIENCE: Duration = Duration::from_millis(200);
+const EVICTION_WAIT: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub(super) struct Operators {
@@ -47,7 +47,7 @@ impl Operators {
     pub fn enter(self: &Arc<Self>, stream: &Arc<UnixStream>) -> Result<Place, String> {
         let full =
             |inner: &mut Inner| inner.streams.len() >= 2 * PLACES || inner.admission.is_full(Source::Local);
-        let waited = self.changed.wait_timeout_while(self.inner(), PATIENCE, full);
+        let waited = self.changed.wait_timeout_while(self.inner(), EVICTION_WAIT, full);
         let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let id = inner.next;
         inner.next += 1;

@@ -19,7 +19,7 @@ use crate::control::Handler;
 use crate::{health, threads};
 
 /// Time for the daemon to answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after an inquiry in times of what it took, so that status is at most a fifth of a thread's work; and its bound.
 const PAUSE: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -76,7 +76,7 @@ impl Inquiry {
             stalled()?;
         }
         match &self.running {
-            Some((since, _)) if now.saturating_sub(*since) >= PATIENCE => Err(self.overdue(now)),
+            Some((since, _)) if now.saturating_sub(*since) >= STATUS_TIMEOUT => Err(self.overdue(now)),
             Some((_, wanted)) if *wanted.at(page) => Ok(()),
             _ => {
                 *self.next.at_mut(page) = true;

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, getrlimit};
 
 use super::connection::{Answer, Connection, MAX_HEAD};
-use super::inquiry::{Inquiry, PATIENCE};
+use super::inquiry::{Inquiry, STATUS_TIMEOUT};
 use super::pages::{self, Page};
 use super::{LISTENER, WAKER};
 use crate::listener::{Accepted, Acceptor, Admission, Bounds, Counters};
@@ -211,7 +211,7 @@ impl Server {
                         Ok(page)
                     });
                     match asked {
-                        Ok(page) => peer.awaits = Some((page, now + PATIENCE)),
+                        Ok(page) => peer.awaits = Some((page, now + STATUS_TIMEOUT)),
                         Err(answer) => peer.http.answer(now, &answer, date),
                     }
                 }

@@ -205,7 +205,7 @@ impl Heartbeat {
         self.slot.beat(now);
     }
 
-    /// Runs work that the thread can begin anew: after a panic, which is logged and shown, the text of the panic.
+    /// Runs work that the thread can restart: after a panic, which is logged and shown, the text of the panic.
     ///
     /// # Errors
     /// The text of the panic.

@@ -131,7 +131,7 @@ impl Net {
         self.say(n, source, Event::Batch(vec![change]));
     }
 
-    /// A source's thread panicked and begins anew.
+    /// A source's thread panicked and restarts.
     pub fn restart_source(&mut self, n: usize, source: usize) {
         self.say(n, source, Event::Restarted("its thread panicked: index 9".into()));
     }

@@ -85,11 +85,11 @@ pub(super) fn listen(options: &FpmOptions) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Follows zebra. `begins_anew`: the RIB has routes of an earlier run that panicked.
+/// Follows zebra. `restarted`: the RIB has routes of an earlier run that panicked.
 pub(super) fn run(
     options: &FpmOptions,
     listener: TcpListener,
-    begins_anew: bool,
+    restarted: bool,
     outlet: &Outlet,
 ) -> Result<(), End> {
     tracing::info!("source {:?}: waiting for zebra on {}", options.origin, options.listen);
@@ -104,8 +104,8 @@ pub(super) fn run(
     if outlet.acknowledgements().is_some() {
         receiver = receiver.with_echo();
     }
-    if begins_anew {
-        receiver.begin_anew();
+    if restarted {
+        receiver.restarted();
     }
     // A zebra elsewhere has interfaces of its own.
     let interfaces = options.listen.ip().to_canonical().is_loopback().then(Interfaces::open).transpose();

@@ -147,8 +147,8 @@ impl Receiver {
     }
 
     /// The RIB has routes of an earlier receiver.
-    pub fn begin_anew(&mut self) {
-        self.end.begin_anew();
+    pub fn restarted(&mut self) {
+        self.end.restarted();
     }
 
     /// zebra connected, from this port: it will send everything again, but not its earlier deletions.

@@ -5,7 +5,7 @@
 //! soon as the one before has ended. It never ends a session: that is alive as long as TCP says so (the owner of the sockets sets
 //! keepalives, so that a host that died is noticed within [`SILENCE`]).
 //!
-//! A newcomer that sends rubbish is refused at once, one that sends no route within [`PATIENCE`] if it keeps others out, and one whose
+//! A newcomer that sends rubbish is refused at once, one that sends no route within [`PROOF_TIMEOUT`] if it keeps others out, and one whose
 //! predecessor lives on after [`SILENCE`].
 
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const BUFFER: usize = 8 * LONGEST;
 /// Most bytes that a newcomer may send before a route: neighbors and labels.
 const PRELUDE: usize = 4 * LONGEST;
 /// How long a newcomer that has sent no route keeps its place when another one comes.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time in which TCP notices that a peer's host is gone, see `super`; so long a newcomer waits for the end of a session.
 pub const SILENCE: Duration = Duration::from_secs(12);
 
@@ -114,7 +114,7 @@ impl Takeover {
     /// [`Refusal::Busy`] while another newcomer has its chance: close this one.
     pub fn enter(&mut self, now: Instant, id: Id, peer: SocketAddr) -> Result<Option<Refused>, Refusal> {
         let gives_way = |newcomer: &Connection| {
-            !newcomer.proved && now.saturating_duration_since(newcomer.since) >= PATIENCE
+            !newcomer.proved && now.saturating_duration_since(newcomer.since) >= PROOF_TIMEOUT
         };
         if let Some(other) = self.newcomer.as_ref().filter(|other| !gives_way(other)) {
             return Err(Refusal::Busy(other.peer));

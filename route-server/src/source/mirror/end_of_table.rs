@@ -67,7 +67,7 @@ pub struct EndOfTable {
     /// The source has been ready.
     ready: bool,
     /// The RIB has routes of a table that this detector knows nothing of.
-    begins_anew: bool,
+    restarted: bool,
     /// The table whose completeness is not proved; none: no sender, or the end was detected.
     telling: Option<Telling>,
 }
@@ -94,12 +94,12 @@ impl Telling {
 impl EndOfTable {
     /// Without a sender.
     pub fn new(how: How, quiet: Duration) -> Self {
-        Self { how, quiet, ready: false, begins_anew: false, telling: None }
+        Self { how, quiet, ready: false, restarted: false, telling: None }
     }
 
     /// The RIB has routes from before a panic, which the end of the next table withdraws: it takes the same proof as for stale routes.
-    pub fn begin_anew(&mut self) {
-        self.begins_anew = true;
+    pub fn restarted(&mut self) {
+        self.restarted = true;
     }
 
     /// A sender starts to send its table.
@@ -158,7 +158,7 @@ impl EndOfTable {
             (telling.heard, telling.heard_at) = (progress, now);
         }
         let quiet_for = now.saturating_duration_since(telling.heard_at);
-        let proved = match telling.first && !self.begins_anew {
+        let proved = match telling.first && !self.restarted {
             true => telling.sentinel,
             false => telling.sentinel && telling.of_session && quiet_for >= SETTLE,
         };
@@ -174,7 +174,7 @@ impl EndOfTable {
                 return Some(End::Quiet);
             }
         };
-        (self.telling, self.ready, self.begins_anew) = (None, true, false);
+        (self.telling, self.ready, self.restarted) = (None, true, false);
         Some(end)
     }
 }
@@ -206,7 +206,7 @@ mod tests {
     fn after_a_panic_the_plain_sentinel_is_no_proof() {
         let now = Instant::now();
         let mut end = EndOfTable::new(How::Either, QUIET);
-        end.begin_anew();
+        end.restarted();
         end.begin(now, &figures(0, 0, 0));
         end.sentinel();
         assert_eq!(end.reached(at(now, 0), &figures(1, 0, 0)), None);

@@ -144,7 +144,7 @@ fn half_a_frame_and_silence_keeps_nobody_out() {
     lab.enter(2).unwrap();
     lab.send(2, &route("10.1.0.0/16")[..9]);
     assert_eq!(lab.enter(3), Err(Refusal::Busy(peer(2))));
-    assert_eq!(lab.after(PATIENCE), None);
+    assert_eq!(lab.after(PROOF_TIMEOUT), None);
     let silent = Refused { id: 2, peer: peer(2), refusal: Refusal::Silent };
     assert_eq!(lab.enter(3), Ok(Some(silent)));
     // Nobody else comes: it is closed all the same.

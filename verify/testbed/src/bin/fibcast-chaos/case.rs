@@ -28,7 +28,7 @@ pub enum Expected {
     Mended(&'static str),
     /// Nobody has to be told: it is not on the way of a route or a packet.
     Healthy,
-    /// The thread of this name begins anew.
+    /// The thread of this name restarts.
     Restarted(&'static str),
     /// The process ends for its supervisor, with this in its log.
     Ends(&'static str),
@@ -117,7 +117,7 @@ impl Case {
                 }
                 let restarted = health::restarts(running.http, thread) != 0;
                 running.healthy(BACK)?;
-                let way_out = format!("it begins anew, healthy after {:.1} s", begin.elapsed().as_secs_f64());
+                let way_out = format!("it restarts, healthy after {:.1} s", begin.elapsed().as_secs_f64());
                 Ok(row("-".into(), None, way_out, restarted))
             }
             Expected::Healthy => {
