@@ -20,7 +20,7 @@ const SLICE: Duration = Duration::from_millis(2);
 /// Pause between two slices.
 const REST: Duration = Duration::from_millis(20);
 /// A dump that makes no progress is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DUMP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// State of the scrubber.
 pub(super) struct Scrub {
@@ -176,7 +176,7 @@ impl Walk {
             };
             let messages = match self.socket.receive()? {
                 Received::Messages(messages) => messages,
-                Received::Nothing if self.heard.elapsed() > PATIENCE => {
+                Received::Nothing if self.heard.elapsed() > DUMP_TIMEOUT => {
                     return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the dump does not end"));
                 }
                 Received::Nothing => return Ok(false),
