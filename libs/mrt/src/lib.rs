@@ -50,7 +50,7 @@
 //! | module, in reading order | holds |
 //! |---|---|
 //! | `reader`, `input` | [`Reader`]: decompression, iteration over records |
-//! | `record` | MRT record types |
+//! | `record`, `decoder` | MRT record types; what is remembered between records |
 //! | `table`, `message` | routes of tables; routes of BGP messages |
 //! | `attributes`, `paths` | BGP path attributes; whether prefixes have path identifiers |
 //! | `cursor`, `error` | bounds-checked reading; [`MrtError`] |
@@ -58,6 +58,7 @@
 
 mod attributes;
 mod cursor;
+mod decoder;
 mod error;
 mod input;
 mod message;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::attributes::{AsSize, Attributes, next_hop_field, unicast_family};
 use super::cursor::{Afi, Cursor};
+use super::decoder::Decoder;
 use super::error::At;
 use super::paths::Stream;
-use super::record::Decoder;
 use super::route::Event;
 use super::table;
 

@@ -5,9 +5,10 @@ use std::io::{self, BufRead, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::decoder::Decoder;
 use super::error::{At, MrtError, Problem};
 use super::input;
-use super::record::{Decoder, Header};
+use super::record::{self, Header};
 use super::route::{Counts, Entry, Route};
 
 /// Longest record accepted, asked for before memory is: the index of 65,535 peers has 1.6 MB, a prefix with
@@ -177,7 +178,7 @@ impl Reader {
             let what = "an MRT record";
             return Err(At::new(body_at, Problem::Truncated { what, wanted, found }));
         }
-        if let Err(error) = self.decoder.record(header, at, &self.body) {
+        if let Err(error) = record::decode(&mut self.decoder, header, at, &self.body) {
             if self.bad_records == BadRecords::Stop {
                 return Err(error);
             }

@@ -1,14 +1,9 @@
 //! One MRT record: its header, and the decoder for its type (RFC 6396 §2 and §4).
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
 use super::attributes::AsSize;
 use super::cursor::{Afi, Cursor};
+use super::decoder::Decoder;
 use super::error::{At, Problem};
-use super::paths::Evidence;
-use super::route::{Counts, Entry, Event, Route};
 use super::{message, table};
 
 const BGP: u16 = 5;
@@ -40,110 +35,51 @@ impl Header {
     }
 }
 
-/// Decodes records into entries, with what it must remember from record to record.
-#[derive(Default)]
-pub(super) struct Decoder {
-    /// Entries of the last record.
-    pub entries: Vec<Entry>,
-    pub counts: Counts,
-    /// The last peer index table.
-    pub peers: Vec<IpAddr>,
-    pub evidence: Evidence,
-    /// The last record is of a table, not of a message.
-    pub in_table: bool,
-    /// Whether tables' records without and with path identifiers were found to be declared wrongly.
-    misdeclared: [bool; 2],
-    time_us: u64,
+/// Replaces the entries by those of one record, whose header is at `header_at`. After an error there are none.
+pub(super) fn decode(d: &mut Decoder, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
+    d.entries.clear();
+    let before = d.mark();
+    let done = by_type(d, header, header_at, body);
+    if done.is_err() {
+        d.back_to(before);
+    }
+    done
 }
 
-/// State of a decoder to return to.
-#[derive(Clone, Copy)]
-pub(super) struct Mark {
-    entries: usize,
-    counts: Counts,
-}
-
-impl Decoder {
-    /// Replaces `entries` by those of one record, whose header is at `header_at`. After an error there are none.
-    pub(super) fn record(&mut self, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
-        self.entries.clear();
-        let before = self.mark();
-        let done = self.decode(header, header_at, body);
-        if done.is_err() {
-            self.back_to(before);
+fn by_type(d: &mut Decoder, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
+    let mut c = Cursor::new(body, header_at + Header::LEN as u64);
+    d.time_us = u64::from(header.seconds) * 1_000_000;
+    let (kind, subtype) = (header.kind, header.subtype);
+    d.in_table = matches!((kind, subtype), (TABLE_DUMP | TABLE_DUMP_V2, _) | (BGP4MP | BGP4MP_ET, 2));
+    match (kind, subtype) {
+        (TABLE_DUMP, 1) => table::table_dump(c, Afi::V4, AsSize::Two, d),
+        (TABLE_DUMP, 2) => table::table_dump(c, Afi::V6, AsSize::Two, d),
+        (TABLE_DUMP, 3) => table::table_dump(c, Afi::V4, AsSize::Four, d),
+        (TABLE_DUMP, 4) => table::table_dump(c, Afi::V6, AsSize::Four, d),
+        (TABLE_DUMP_V2, 1) => table::peer_index(c, d),
+        (TABLE_DUMP_V2, 2) => table::rib(c, Afi::V4, false, d),
+        (TABLE_DUMP_V2, 4) => table::rib(c, Afi::V6, false, d),
+        (TABLE_DUMP_V2, 6) => table::rib_generic(c, false, d),
+        (TABLE_DUMP_V2, 8) => table::rib(c, Afi::V4, true, d),
+        (TABLE_DUMP_V2, 10) => table::rib(c, Afi::V6, true, d),
+        (TABLE_DUMP_V2, 12) => table::rib_generic(c, true, d),
+        (BGP4MP, 0..=2 | 4..=11) => message::bgp4mp(c, subtype, d),
+        (BGP4MP_ET, 0..=2 | 4..=11) => {
+            d.time_us += microseconds(&mut c)?;
+            message::bgp4mp(c, subtype, d)
         }
-        done
-    }
-
-    fn decode(&mut self, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
-        let mut c = Cursor::new(body, header_at + Header::LEN as u64);
-        self.time_us = u64::from(header.seconds) * 1_000_000;
-        let (kind, subtype) = (header.kind, header.subtype);
-        self.in_table = matches!((kind, subtype), (TABLE_DUMP | TABLE_DUMP_V2, _) | (BGP4MP | BGP4MP_ET, 2));
-        match (kind, subtype) {
-            (TABLE_DUMP, 1) => table::table_dump(c, Afi::V4, AsSize::Two, self),
-            (TABLE_DUMP, 2) => table::table_dump(c, Afi::V6, AsSize::Two, self),
-            (TABLE_DUMP, 3) => table::table_dump(c, Afi::V4, AsSize::Four, self),
-            (TABLE_DUMP, 4) => table::table_dump(c, Afi::V6, AsSize::Four, self),
-            (TABLE_DUMP_V2, 1) => table::peer_index(c, self),
-            (TABLE_DUMP_V2, 2) => table::rib(c, Afi::V4, false, self),
-            (TABLE_DUMP_V2, 4) => table::rib(c, Afi::V6, false, self),
-            (TABLE_DUMP_V2, 6) => table::rib_generic(c, false, self),
-            (TABLE_DUMP_V2, 8) => table::rib(c, Afi::V4, true, self),
-            (TABLE_DUMP_V2, 10) => table::rib(c, Afi::V6, true, self),
-            (TABLE_DUMP_V2, 12) => table::rib_generic(c, true, self),
-            (BGP4MP, 0..=2 | 4..=11) => message::bgp4mp(c, subtype, self),
-            (BGP4MP_ET, 0..=2 | 4..=11) => {
-                self.time_us += microseconds(&mut c)?;
-                message::bgp4mp(c, subtype, self)
-            }
-            (BGP, 1) => message::bgp_update(c, self),
-            (BGP, 3) => message::bgp_state_change(c, self),
-            // Multicast and geographic tables; the name of a table's file; other BGP messages;
-            // NULL, START, DIE, I_AM_DEAD, PEER_DOWN; OSPFv2, IS-IS and OSPFv3.
-            (TABLE_DUMP_V2, 3 | 5 | 7 | 9 | 11)
-            | (BGP4MP | BGP4MP_ET, 3)
-            | (BGP, 0 | 2 | 4..=7)
-            | (0..=4 | 11 | 32 | 33 | 48 | 49, _) => {
-                self.pass_over();
-                Ok(())
-            }
-            _ => Err(At::new(header_at, Problem::UnknownRecord { kind, subtype })),
+        (BGP, 1) => message::bgp_update(c, d),
+        (BGP, 3) => message::bgp_state_change(c, d),
+        // Multicast and geographic tables; the name of a table's file; other BGP messages;
+        // NULL, START, DIE, I_AM_DEAD, PEER_DOWN; OSPFv2, IS-IS and OSPFv3.
+        (TABLE_DUMP_V2, 3 | 5 | 7 | 9 | 11)
+        | (BGP4MP | BGP4MP_ET, 3)
+        | (BGP, 0 | 2 | 4..=7)
+        | (0..=4 | 11 | 32 | 33 | 48 | 49, _) => {
+            d.pass_over();
+            Ok(())
         }
-    }
-
-    pub(super) fn route(&mut self, peer: IpAddr, path_id: Option<u32>, prefix: IpNet, event: Event) {
-        let time_us = self.time_us;
-        self.entries.push(Entry::Route(Route { time_us, peer, path_id, prefix, event }));
-    }
-
-    pub(super) fn session_end(&mut self, peer: IpAddr) {
-        self.entries.push(Entry::SessionEnd { time_us: self.time_us, peer });
-    }
-
-    /// The record has no routes.
-    pub(super) fn pass_over(&mut self) {
-        self.counts.without_routes += 1;
-    }
-
-    /// Whether records of tables that are declared so were found to be declared wrongly.
-    pub(super) fn misdeclared(&self, with_ids: bool) -> bool {
-        let [plain, paths] = self.misdeclared;
-        if with_ids { paths } else { plain }
-    }
-
-    pub(super) fn set_misdeclared(&mut self, with_ids: bool) {
-        let [plain, paths] = &mut self.misdeclared;
-        *if with_ids { paths } else { plain } = true;
-    }
-
-    pub(super) fn mark(&self) -> Mark {
-        Mark { entries: self.entries.len(), counts: self.counts }
-    }
-
-    pub(super) fn back_to(&mut self, mark: Mark) {
-        self.entries.truncate(mark.entries);
-        self.counts = mark.counts;
+        _ => Err(At::new(header_at, Problem::UnknownRecord { kind, subtype })),
     }
 }
 

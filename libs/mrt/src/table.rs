@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::attributes::{AsSize, Attributes, unicast_family};
 use super::cursor::{Afi, Cursor};
+use super::decoder::Decoder;
 use super::error::At;
-use super::record::Decoder;
 use super::route::Event;
 
 /// One record of a table, which is about one prefix.

@@ -9,14 +9,10 @@
 //! connection, and when a protocol replaces its route by an equal one. A changed route is no longer acknowledged.
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::net::TcpStream;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
-use super::takeover::Id;
-use crate::source::fpm::Receiver;
 use crate::source::mirror::{V4, V6};
 use fibcast_netlink::kind;
 
@@ -31,8 +27,6 @@ const HEADER: usize = 16;
 const RTMSG: usize = 12;
 /// Attribute `RTA_DST`.
 const DST: u16 = 1;
-/// Bytes of answers that are made at once.
-const PORTION: usize = 64 * 1024;
 
 /// The state of a route in four bytes: a full table has a million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,45 +269,6 @@ fn frame(template: &[u8], prefix: IpNet, flags: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&DST.to_ne_bytes());
     out.extend_from_slice(address);
     debug_assert_eq!(out.len() - begin, total);
-}
-
-/// Frames on their way to zebra. What a lost session leaves is dropped: zebra sends its routes again, and they are answered again.
-#[derive(Debug, Default)]
-pub struct Answers {
-    bytes: Vec<u8>,
-    at: usize,
-    session: Option<Id>,
-}
-
-impl Answers {
-    /// Writes what zebra takes now, and no more.
-    pub fn write(&mut self, session: Option<Id>, stream: Option<&mut TcpStream>, receiver: &mut Receiver) {
-        if self.session != session {
-            *self = Self { session, ..Self::default() };
-        }
-        let Some(stream) = stream else { return };
-        loop {
-            if self.at == self.bytes.len() {
-                self.bytes.clear();
-                self.at = 0;
-                receiver.answers(&mut self.bytes, PORTION);
-                if self.bytes.is_empty() {
-                    return;
-                }
-            }
-            match stream.write(self.bytes.get(self.at..).unwrap_or_default()) {
-                Ok(n) if n > 0 => self.at += n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // Full; or broken, which reading notices as well.
-                _ => return,
-            }
-        }
-    }
-
-    /// Whether it has bytes for a connection.
-    pub fn waits_for(&self, id: Id) -> bool {
-        self.session == Some(id) && self.at < self.bytes.len()
-    }
 }
 
 #[cfg(test)]

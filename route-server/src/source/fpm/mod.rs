@@ -8,7 +8,7 @@
 //! FPM has no authentication, so a connection has to pass three doors before it changes anything: its owner must be allowed ([`admission`]),
 //! it must send a valid route, and no other session may be alive ([`takeover`]).
 //!
-//! With `[acknowledge]` zebra is told which of its routes all required hosts forward by (`echo`), for `bgp suppress-fib-pending`.
+//! With `[acknowledge]` zebra is told which of its routes all required hosts forward by (`echo`, `answers`), for `bgp suppress-fib-pending`.
 //!
 //! Bad input: a frame with another version, type or length, or a message that exceeds its frame, ends the session, with source and byte
 //! offset in the log; zebra reconnects after 3 s and sends everything again. A message with invalid attributes is skipped, counted as
@@ -16,6 +16,7 @@
 //! earlier route to its prefix is withdrawn.
 
 pub mod admission;
+mod answers;
 mod echo;
 pub mod frame;
 mod interfaces;
@@ -39,7 +40,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 pub use admission::Admission;
-use echo::Answers;
+use answers::Answers;
 use interfaces::Interfaces;
 pub use receiver::{FpmError, Receiver, Rules, Turn};
 pub use sentinel::Sentinel;
