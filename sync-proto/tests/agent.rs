@@ -20,27 +20,31 @@ fn s(seconds: f64) -> Duration {
 }
 
 /// A server's table that the test writes.
-struct Written(Table, Vec<SessionChange>);
+struct Written {
+    table: Table,
+    ready: bool,
+    heard: Vec<SessionChange>,
+}
 
 impl Tables for Written {
     fn served(&self, name: &str) -> Option<Served<'_>> {
-        (name == "fib").then_some(Served { table: &self.0, ready: true, path: &[] })
+        (name == "fib").then_some(Served { table: &self.table, ready: self.ready, path: &[] })
     }
 }
 
 impl NodeRole for Written {
     fn client_table(&mut self, _: ClientId) -> &mut Table {
-        &mut self.0
+        &mut self.table
     }
 
     fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
 
     fn handle_session(&mut self, _: Duration, report: &SessionReport) {
-        self.1.push(report.change);
+        self.heard.push(report.change);
     }
 
     fn advance(&mut self, _: Duration, _: &[Client]) -> News {
-        News { changed: true, announce: false }
+        News { changed: true, announce: true }
     }
 }
 
@@ -70,7 +74,7 @@ impl Pair {
     fn new() -> Self {
         let now = s(1.0);
         let agent = node(now, AgentCore::new(config(), Table::new(7)));
-        let server = Node::new("rs", now, Written(table(5, 100), Vec::new()), []);
+        let server = Node::new("rs", now, Written { table: table(5, 100), ready: true, heard: Vec::new() }, []);
         Self { now, agent, server, session: None, names: None, server_is_up: true, connections: 0 }
     }
 
@@ -146,11 +150,11 @@ impl Pair {
     /// What the server has heard about the agent since the last call.
     fn heard(&mut self) -> Vec<SessionChange> {
         self.run(0.1);
-        std::mem::take(&mut self.server.role_mut().1)
+        std::mem::take(&mut self.server.role_mut().heard)
     }
 
     fn commit(&mut self, changes: impl IntoIterator<Item = Change>) {
-        self.server.role_mut().0.commit(changes).unwrap();
+        self.server.role_mut().table.commit(changes).unwrap();
         self.run(0.1);
     }
 }
@@ -309,6 +313,24 @@ fn a_sink_that_was_emptied_or_starts_over_is_not_taken_for_installed() {
 }
 
 #[test]
+fn a_sink_that_is_emptied_while_its_server_is_connected_takes_back_what_it_reported() {
+    let mut pair = Pair::new();
+    pair.run(0.5);
+    pair.deliver();
+    pair.heard();
+    // The server answers and is no longer ready, as a relay that has lost its own servers.
+    pair.server.role_mut().ready = false;
+    pair.run(EXPIRE.as_secs_f64() + 1.0);
+    pair.deliver();
+    assert_eq!(pair.agent.role().sink_installed(), None);
+    assert_eq!(pair.heard(), [SessionChange::Installed(0)]);
+    pair.server.role_mut().ready = true;
+    pair.run(3.0);
+    pair.deliver();
+    assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(1)));
+}
+
+#[test]
 fn serials_of_a_servers_former_life_are_not_reported_though_epoch_and_table_are_equal() {
     let mut pair = Pair::new();
     pair.run(0.5);
@@ -317,7 +339,7 @@ fn serials_of_a_servers_former_life_are_not_reported_though_epoch_and_table_are_
     pair.deliver();
     assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(3)));
     pair.kill_server();
-    pair.server.role_mut().0 = table(5, 100);
+    pair.server.role_mut().table = table(5, 100);
     pair.server_is_up = true;
     pair.run(1.0);
     assert!(pair.agent.client(0).unwrap().is_synced());

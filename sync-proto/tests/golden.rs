@@ -80,7 +80,8 @@ fn frames() -> Vec<(&'static str, Frame<'static>)> {
         ("heartbeat-of-a-client", Frame::Heartbeat(None)),
         ("heartbeat-of-a-server", Frame::Heartbeat(Some(state(8, 4, true, &[])))),
         ("error", Frame::Error { text: "bye".into() }),
-        ("installed", Frame::Installed { epoch: 9, serial: 300 }),
+        ("installed", Frame::Installed { epoch: 9, serial: Some(300) }),
+        ("installed-nothing", Frame::Installed { epoch: 9, serial: None }),
     ]
 }
 
@@ -227,7 +228,7 @@ fn an_optional_frame_of_a_later_version_is_skipped_and_a_mandatory_one_is_not() 
     let mut inbox = Inbox::default();
     inbox.push(&bytes);
     assert_eq!(inbox.next(), Ok(Some(Frame::Hello { name: "nh-1".into() })));
-    assert_eq!(inbox.next(), Ok(Some(Frame::Installed { epoch: 9, serial: 300 })));
+    assert_eq!(inbox.next(), Ok(Some(Frame::Installed { epoch: 9, serial: Some(300) })));
     inbox.push(&[127, 0, 0, 0]);
     assert_eq!(inbox.next(), Err(ProtocolError::UnknownFrame(127)));
 }

@@ -60,7 +60,7 @@ pub(super) struct Link {
     pub last_error: Option<String>,
     pub pause: Duration,
     /// The last Installed since its activation, and when that was sent.
-    pub reported: Option<((u64, u64), Duration)>,
+    pub reported: Option<((u64, Option<u64>), Duration)>,
     /// Bytes of frames without data.
     pub control: u64,
     /// It was stalled when it was active: another server is preferred until then.

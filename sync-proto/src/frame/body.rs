@@ -52,9 +52,13 @@ impl Frame<'_> {
                 put_varint(out, *count);
                 put_digest(out, digest);
             }
-            Self::Equal { epoch, serial } | Self::Installed { epoch, serial } => {
+            Self::Equal { epoch, serial } => {
                 out.extend_from_slice(&epoch.to_be_bytes());
                 put_varint(out, *serial);
+            }
+            Self::Installed { epoch, serial } => {
+                out.extend_from_slice(&epoch.to_be_bytes());
+                put_varint(out, serial.map_or(0, |serial| serial.saturating_add(1)));
             }
             Self::Symbols { serial, count, first, symbols } => {
                 put_varint(out, *serial);
@@ -157,7 +161,7 @@ impl Frame<'_> {
             13 if r.is_empty() => Frame::Heartbeat(None),
             13 => Frame::Heartbeat(Some(state(r)?)),
             14 => Frame::Error { text: r.text("text", MAX_TEXT)? },
-            INSTALLED => Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")? },
+            INSTALLED => Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")?.checked_sub(1) },
             other => return Err(ProtocolError::UnknownFrame(other)),
         })
     }

@@ -153,8 +153,8 @@ pub enum Frame<'a> {
     Installed {
         /// The table's epoch.
         epoch: u64,
-        /// The serial.
-        serial: u64,
+        /// The serial; none if the sink no longer forwards by what was reported before.
+        serial: Option<u64>,
     },
 }
 

@@ -169,9 +169,12 @@ impl Session {
 
     /// Reports what the client's sink forwards by, as a serial of the whole table: that may have grown without a change to the client's part.
     fn report_installed(&mut self, context: &mut SessionContext<'_>) {
-        let Some(serial) = self.installed.and_then(|at| context.views.whole_serial(&self.wanted, at)) else {
-            return;
+        let serial = match self.installed {
+            Some(at) => context.views.whole_serial(&self.wanted, at),
+            // Taken back.
+            None => self.reported.map(|_| 0),
         };
+        let Some(serial) = serial else { return };
         if self.is_active() && self.reported.is_none_or(|(before, _)| before != serial) {
             self.reported = Some((serial, context.now));
             context.reports.push_back(self.report(context.id, SessionChange::Installed(serial)));
@@ -464,7 +467,7 @@ impl Session {
                 Frame::Installed { epoch, serial },
             ) => {
                 if epoch == self.fed {
-                    self.installed = Some(serial);
+                    self.installed = serial;
                     self.report_installed(context);
                 }
             }

@@ -30,7 +30,8 @@ impl Network {
             };
             // A node that has left since, or whose sink was damaged by a fault, says nothing of what it reported before.
             let connection = self.connections.values().find(|c| c.server == n && c.session == Some(session));
-            let Some(client) = connection.filter(|c| !c.void).map(|c| c.client) else { continue };
+            let Some(connection) = connection.filter(|c| !c.void) else { continue };
+            let client = connection.client;
             let Some(agent) = self.nodes.get(client).and_then(|node| node.running.as_ref()) else { continue };
             // It has moved, and this server does not know yet.
             let active = agent.client(0).and_then(|client| client.active());
@@ -38,6 +39,10 @@ impl Network {
                 continue;
             }
             let Some(agent) = agent.role().agent().filter(|agent| !agent.sink.damaged) else { continue };
+            // It has taken back its report, which is on its way.
+            if agent.core.is_expired() && connection.up.due().is_some() {
+                continue;
+            }
             for (serial, change) in table.routes_between(low, high) {
                 let Change::Put(key, value) = Change::from(change) else { continue };
                 if !self.nodes.get(client).is_some_and(|node| node.subset.admits(&key)) {

@@ -174,6 +174,11 @@ impl Network {
                     && (!self.settings.siblings || self.is_route_server(s))
             });
             let Some(&good) = good.filter(|_| all_calm) else { continue };
+            // How long it may stay with a server that sends no data is for another rule.
+            let active = client.active().and_then(|link| self.nodes.get(*servers.get(link)?));
+            if active.is_some_and(|server| server.gray_since.is_some()) {
+                continue;
+            }
             let server = self.nodes.get(good).and_then(|s| s.running.as_ref());
             let has = server.is_some_and(|s| !s.role().fib().is_empty());
             // Between the loss of one server and the sync with the next there is a moment.
