@@ -16,7 +16,7 @@ INTEROP_ARGS ?=
 CHAOS_ARGS ?=
 KIND ?= all
 
-.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim chaos-threads install clean
+.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim chaos-threads deb test-deb install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -102,10 +102,19 @@ chaos-threads: ## stops each thread of each daemon for 20 s, and lets it panic; 
 	@$(CARGO) build --bins -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-testbed
 	@scripts/chaos-threads $(CHAOS_ARGS)
 
-install: build ## programs to $(PREFIX)/bin
-	@install -d $(DESTDIR)$(PREFIX)/bin
-	@for program in $(filter-out fibcast-demo,$(BINARIES)); do \
-	    install -m 755 target/release/$$program $(DESTDIR)$(PREFIX)/bin/; done
+deb: build ## Debian packages for this machine's release, in target/deb
+	@$(SETUP) deb
+	@scripts/build-deb
+
+test-deb: deb ## installs, upgrades, removes and purges them in a clean root file system (as root)
+	@$(SETUP) dpdk
+	@scripts/test-deb
+
+install: build ## programs to $(PREFIX)/bin, units, manual pages and completions where this system looks for them
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install
+
+uninstall: ## removes what make install has put there; configurations and tables stay
+	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install --remove
 
 clean: ## what was built, containers' leftovers included
 	@$(CARGO) clean

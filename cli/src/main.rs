@@ -2,12 +2,14 @@
 //!
 //! [`socket`] finds the daemon, [`show`] asks it, and [`print`] turns its answers into text; what can be asked is in
 //! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
-//! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] asks nobody: it makes certificates.
+//! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
+//! certificates, completions and manual pages.
 
 mod capture;
 mod change;
 mod doctor;
 mod kv;
+mod manual;
 mod output;
 mod pki;
 mod print;
@@ -70,6 +72,10 @@ enum Command {
     /// Creates and shows certificates of nodes.
     #[command(subcommand)]
     Pki(pki::Pki),
+    /// Prints completions for a shell.
+    Completion(manual::Completion),
+    #[command(hide = true)]
+    Manual(manual::Manual),
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
@@ -99,6 +105,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Resync => order(arguments, Request::Resync),
         Command::Reload => order(arguments, Request::Reload),
         Command::Pki(command) => say(&pki::run(command).map_err(|error| error.to_string())?),
+        Command::Completion(command) => say(&manual::completion::<Arguments>(command)),
+        Command::Manual(command) => manual::pages::<Arguments>(command),
     }
 }
 
