@@ -126,7 +126,7 @@ fn certificates_are_read_again_at_sighup() {
     assert!(log.contains("reloaded allow lists and certificates"), "{log}");
     let log = log_of(&text, &dir, || std::fs::write(tls.key.clone().unwrap(), "garbage").unwrap());
     let line =
-        log.lines().find(|line| line.contains("cannot reload the certificates, keeping the old ones: "));
+        log.lines().find(|line| line.contains("cannot reload, nothing has changed: "));
     // With file and line of the key.
     assert!(line.is_some_and(|line| line.contains("agent.toml:7: tls.key: ")), "{log}");
 }

@@ -1,6 +1,6 @@
 //! `fibcast-dataplane`: forwards packets on DPDK ports by the table of its route servers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
-use fibcast_daemon::sections::Tls;
+use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
@@ -21,7 +21,7 @@ use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
-use fibcast_sync_agent::digest_key::KeyFile;
+use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -60,20 +60,12 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
-    let security = match &config.sync {
-        Some(_) => Security::open(&config.tls, &config.node.name, reread_tls(&arguments.config))?,
-        None => None,
-    };
-    let agent = start_agent(&loaded, &router, security.clone())?;
-    // Certificates and digest keys are reloaded by their own handlers.
-    let (file, view) = (arguments.config.clone(), router.view());
-    let hangup = signals::on_hangup(move || {
-        if let Err(reason) = reload(&file, &view, None, None) {
-            tracing::error!("SIGHUP: cannot reload, nothing changes: {reason}");
-        }
-    });
-    hangup.map_err(|error| Failure::work(format!("signals: {error}")))?;
-    let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
+    let protection =
+        config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
+    let agent = start_agent(&loaded, &router, protection.as_ref())?;
+    let reload = reloading(loaded.clone(), router.view(), protection);
+    reload.on_hangup()?;
+    let handler = handler(&loaded, reload, &router, agent.clone(), started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
     let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
@@ -88,31 +80,40 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads `[tls]` of the file again; the whole file must be valid.
-fn reread_tls(file: &Path) -> impl Fn() -> Result<Tls, String> + Send + Sync + 'static {
-    let file = file.to_owned();
-    move || {
-        let loaded: Loaded<Config> = config::load(&file).map_err(|error| error.to_string())?;
-        Config::check(&loaded).map_err(|error| error.to_string())?;
-        Ok(loaded.value.tls)
-    }
+/// Takes static routes and neighbors, allow lists, certificates and digest keys of a new version of the file. One with anything else that
+/// changed is refused.
+fn reloading(in_force: Loaded<Config>, view: Arc<View>, protection: Option<Protection>) -> Reload {
+    Reload::new(in_force, move |new, before| {
+        Config::check(new).map_err(|error| error.to_string())?;
+        Config::may_reload(new, before)?;
+        let read = protection.as_ref().map(|protection| protection.read(new, &new.value.tls)).transpose()?;
+        let mut done = vec![view.reload(&new.value)?];
+        if let (Some(protection), Some(read)) = (&protection, read) {
+            done.extend(protection.replace(read));
+        }
+        Ok(done)
+    })
 }
 
 /// Starts the agent on its own thread, with its supervisor; none without `[sync]`.
 fn start_agent(
     loaded: &Loaded<Config>,
     router: &Router,
-    security: Option<Arc<Security>>,
+    protection: Option<&Protection>,
 ) -> Result<Option<Arc<AgentGuard>>, Failure> {
     let config = &loaded.value;
-    let (Some(sync), Some(control)) = (config.sync.clone(), router.control()) else { return Ok(None) };
+    let (Some(sync), Some(control), Some(protection)) =
+        (config.sync.clone(), router.control(), protection)
+    else {
+        return Ok(None);
+    };
     let ports: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let setup = AgentConfig {
         name: config.node.name.clone(),
         listen: config.node.listen.clone(),
         sync,
-        security,
-        digest_keys: KeyFile::open(&config.node, &config.tls)?,
+        security: protection.security.clone(),
+        digest_keys: protection.keys.clone(),
         scrub: config.scrub.pass(),
         limits: config.limits,
         acknowledge: config.acknowledge.as_ref().map(|acknowledge| acknowledge.policy()),
@@ -133,10 +134,9 @@ fn start_agent(
 /// Answers operators: the agent's view of the table plus what the dataplane adds.
 fn handler(
     loaded: &Loaded<Config>,
-    file: PathBuf,
+    reload: Reload,
     router: &Router,
     guard: Option<Arc<AgentGuard>>,
-    security: Option<Arc<Security>>,
     started: Instant,
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
@@ -165,7 +165,7 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, agent) => reload(&file, &view, security.as_deref(), agent.as_deref()),
+            (Request::Reload, _) => reload.run().map(Answer::Done),
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())
@@ -176,24 +176,6 @@ fn handler(
             (Request::Dataplane(request), _) => view.answer(request),
         }
     }
-}
-
-/// Reloads the configuration file, and the certificates and digest keys that it names. A file with anything that needs a restart changes
-/// nothing.
-fn reload(
-    file: &Path,
-    view: &View,
-    security: Option<&Security>,
-    agent: Option<&AgentHandle>,
-) -> Result<Answer, String> {
-    let loaded: Loaded<Config> = config::load(file).map_err(|error| error.to_string())?;
-    Config::check(&loaded).map_err(|error| error.to_string())?;
-    view.may_reload(&loaded.value)?;
-    security.map_or(Ok(()), Security::reload)?;
-    agent.map_or(Ok(()), AgentHandle::reload_digest_keys)?;
-    let summary = view.reload(&loaded.value)?;
-    tracing::info!("{}: reloaded: {summary}", file.display());
-    Ok(Answer::Done(summary))
 }
 
 /// A trace says which server the route came from, which the agent knows.

@@ -3,7 +3,7 @@
 //! * [`config`]: a TOML file into types; an error names file, line, key and what was expected;
 //! * [`sections`]: the sections that all daemons have; [`budgets`]: memory that peers may use;
 //! * [`exit`]: exit codes and the one line in which a daemon says why it ends;
-//! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to read its certificates again;
+//! * [`signals`]: SIGTERM and SIGINT ask it to stop, SIGHUP to reload; [`reload`]: one reload for SIGHUP and the operator's command;
 //! * [`operators`]: opens what `[node]` names of [`control`], the unix socket on which operators ask by the protocol of `fibcast-control`, and
 //!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
 //! * [`listener`]: admission of connections and bounds, for everything that accepts some;
@@ -27,6 +27,7 @@ pub mod log;
 mod metrics;
 pub mod operators;
 pub mod process;
+pub mod reload;
 pub mod scrub;
 pub mod sections;
 pub mod signals;

@@ -80,7 +80,6 @@ pub struct AgentHandle {
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
     pulse: Pulse,
-    digest_keys: KeyFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -138,7 +137,6 @@ impl Agent {
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
-        let digest_keys = config.digest_keys.clone();
         let (thread, pulse) = threads::spawn(Task::essential("agent"), {
             let shared = Arc::clone(&shared);
             move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
@@ -150,7 +148,6 @@ impl Agent {
             shared,
             security,
             pulse,
-            digest_keys,
             thread: Some(thread),
         })
     }
@@ -296,14 +293,6 @@ impl AgentHandle {
         self.ask(Command::Resync)
     }
 
-    /// Reads the file of digest keys again, if there is one.
-    ///
-    /// # Errors
-    /// What is wrong with the file; the keys stay.
-    pub fn reload_digest_keys(&self) -> Result<(), String> {
-        self.digest_keys.reload()
-    }
-
     /// A status of kind `agent`; a dataplane adds its own part.
     ///
     /// # Errors
@@ -339,15 +328,8 @@ impl AgentHandle {
             Request::Resync => {
                 self.resync().map(|()| Answer::Done("the table is compared with the servers' again".into()))
             }
-            Request::Reload => {
-                if let Some(security) = &self.security {
-                    security.reload()?;
-                }
-                self.reload_digest_keys()?;
-                Ok(Answer::Done(
-                    "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
-                ))
-            }
+            // Its daemon has the file.
+            Request::Reload => Err("this agent has no configuration file".to_owned()),
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {
                 Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into())
