@@ -38,9 +38,9 @@ impl Source {
 }
 
 impl Engine {
-    /// The thread of a source, by its index in the configuration, makes no progress, or does so again.
-    pub fn source_stalled(&mut self, at: usize, stalled: bool) {
-        if let Some(source) = self.sources.get_mut(at) {
+    /// The thread with this number makes no progress, or does so again.
+    pub fn source_stalled(&mut self, thread: usize, stalled: bool) {
+        if let Some(source) = self.sources.iter_mut().find(|source| source.thread == thread) {
             source.liveness.stalled = stalled;
         }
     }

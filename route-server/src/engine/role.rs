@@ -106,6 +106,7 @@ impl Engine {
         self.origins.handle_timeout(now).map_err(rib_error)?;
         self.follow_origins(now)?;
         self.judge_liveness(now)?;
+        self.sweep_untold()?;
         if let Some(prefixes) = self.slice(now) {
             self.select(prefixes)?;
         }
@@ -120,6 +121,6 @@ impl Engine {
         self.timers.set(Timer::Eligibility, eligibility);
         self.timers.set(Timer::ReadyTimeout, (!self.ready).then_some(ready_at));
         self.timers.set(Timer::Sweep, self.queue.next_due());
-        self.timers.set(Timer::Work, self.queue.is_due(now).then_some(now));
+        self.timers.set(Timer::Work, (self.queue.is_due(now) || self.sweeps()).then_some(now));
     }
 }

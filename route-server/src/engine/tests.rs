@@ -2,6 +2,7 @@
 
 mod liveness;
 mod net;
+mod reload;
 
 use std::time::Duration;
 

@@ -146,6 +146,12 @@ impl Receiver {
         &mut self.mirror
     }
 
+    /// Takes routes by another policy. What it does not take any more goes when zebra has sent its table again.
+    pub fn follow(&mut self, policy: Policy) {
+        self.rules.policy = policy.clone();
+        self.mirror.follow(policy);
+    }
+
     /// The RIB has routes of an earlier receiver.
     pub fn restarted(&mut self) {
         self.end.restarted();

@@ -72,6 +72,18 @@ impl Mirror {
         }
     }
 
+    /// Takes routes by another policy from now on. What was taken before stays as it was until the sender has sent everything again.
+    pub fn follow(&mut self, policy: Policy) {
+        self.ports.follow(&policy);
+        self.policy = policy;
+    }
+
+    /// Every route is among the next changes, also one that has not changed.
+    pub fn tell_again(&mut self) {
+        self.v4.tell_again();
+        self.v6.tell_again();
+    }
+
     /// The sender starts over: all that it sent before is stale.
     pub fn begin(&mut self) {
         self.v4.begin(&mut self.shared);

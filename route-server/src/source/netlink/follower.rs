@@ -63,6 +63,18 @@ impl Follower {
         }
     }
 
+    /// Takes routes by another policy; a dump tells which.
+    pub fn follow(&mut self, policy: Policy) {
+        self.mirrors.values_mut().for_each(|mirror| mirror.follow(policy.clone()));
+        self.policy = policy;
+        self.whole = false;
+    }
+
+    /// Every route is among the next changes, also one that has not changed.
+    pub fn tell_again(&mut self) {
+        self.mirrors.values_mut().for_each(Mirror::tell_again);
+    }
+
     /// A dump begins: what it does not contain will be swept.
     pub fn dump_begins(&mut self, now: Instant) {
         (self.whole, self.doubt, self.queues) = (false, false, false);

@@ -80,6 +80,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
             Event::Quiet => "quiet",
             Event::Failed(_) => "failed",
             Event::Restarted(_) => "restarted",
+            Event::Retold { .. } => "retold",
             Event::Finished => "finished",
             Event::Report(_) => "report",
         })
