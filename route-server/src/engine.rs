@@ -26,6 +26,7 @@ mod reload;
 mod remote_origins;
 mod retelling;
 mod role;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_proto::acknowledge::Acknowledge;
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::mutation::{Mutation, on};
@@ -92,6 +94,8 @@ struct Source {
     distance: u8,
     /// Its routes, served as `rib/…`.
     table: Table,
+    /// Times of that table's serials.
+    ages: Ages,
     gate: Gate,
     changes: u64,
     end_of_table: bool,
@@ -154,6 +158,8 @@ pub struct Engine {
     origins: Origins,
     presence: OriginId,
     fib: Table,
+    /// Times of the forwarding table's serials.
+    ages: Ages,
     sources: Vec<Source>,
     peers: Vec<Peer>,
     remotes: BTreeMap<OriginId, RemoteOrigin>,
@@ -204,6 +210,7 @@ impl Engine {
             origins: Origins::new(node.as_str(), epoch, config.origin_hold()),
             presence: OriginId::instance(node, PRESENCE),
             fib: Table::new(epoch),
+            ages: Ages::default(),
             sources: Vec::new(),
             peers: config.config.peer.iter().map(|p| Peer::new(p.address.clone())).collect(),
             remotes: BTreeMap::new(),

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_control::routes::RoutePlace;
 use fibcast_control::status::{ForwardingStatus, Kind, Status};
+use fibcast_control::tables::{Route, RouteList};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
@@ -20,7 +22,7 @@ use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
-use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, refuse_unknown};
 use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
@@ -156,11 +158,13 @@ fn handler(
                 // Last: a thread that did not answer in time is stalled by now.
                 Ok(Answer::Status(Box::new(Status { forwarding, threads: threads::show(), ..status })))
             }
-            (Request::Routes { all: true, .. }, _) => {
-                Err("only a route server knows every origin's routes".to_owned())
-            }
-            (Request::Routes { query, limit, all: false }, _) => {
-                view.routes(query, limit).map(Answer::Routes)
+            (Request::Routes(request), agent) => {
+                refuse_unknown(&request)?;
+                let mut list = view.routes(request)?;
+                if let Some(agent) = agent {
+                    complete(&mut list, agent);
+                }
+                Ok(Answer::Routes(list))
             }
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
@@ -175,6 +179,17 @@ fn handler(
             }
             (Request::Dataplane(request), _) => view.answer(request),
         }
+    }
+}
+
+/// Adds what the agent knows of routes that are not the host's own. What it does not say in time is left out.
+fn complete(list: &mut RouteList, agent: &AgentHandle) {
+    let mut of_servers: Vec<&mut Route> =
+        list.routes.iter_mut().filter(|route| route.origin.is_none()).collect();
+    let places = of_servers.iter().map(|route| RoutePlace { vrf: route.vrf, prefix: route.prefix }).collect();
+    let Ok((ages, server)) = agent.ages(places) else { return };
+    for (route, age_ms) in of_servers.iter_mut().zip(ages) {
+        (route.age_ms, route.origin) = (age_ms, server.clone());
     }
 }
 

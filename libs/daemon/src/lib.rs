@@ -10,6 +10,7 @@
 //! * [`threads`]: every thread's heartbeat, and the monitor that tells a stall, or ends the process; [`systemd`] hears of it;
 //! * [`process`]: what a daemon can say of itself, whatever it does;
 //! * [`files`]: how many files may be open;
+//! * [`routes`]: pages of a table of routes for operators;
 //! * [`scrub`]: counts and reports differences between what forwards and the table;
 //! * [`log`]: `tracing` to standard error;
 //! * [`cpu`]: the processor is one that the program was built for.
@@ -28,6 +29,7 @@ mod metrics;
 pub mod operators;
 pub mod process;
 pub mod reload;
+pub mod routes;
 pub mod scrub;
 pub mod sections;
 pub mod signals;

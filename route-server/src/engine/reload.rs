@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fibcast_sync_proto::ages::Ages;
+
 use super::liveness::Liveness;
 use super::retelling::{Retelling, Until};
 use super::{Engine, EngineError, Source, Told, rib_error};
@@ -55,6 +57,7 @@ impl Engine {
             kind: rules.kind,
             distance: rules.distance,
             table,
+            ages: Ages::default(),
             gate: Gate::new(rules.filter),
             changes: 0,
             end_of_table: false,

@@ -70,6 +70,7 @@ impl NodeRole for Engine {
         let outcome = self.work(now);
         self.note(outcome);
         self.follow_installed(now);
+        self.note_ages(now);
         self.set_timers(now);
         let (ready, served) = (self.ready, self.served_serials());
         let (ready_before, served_before) = std::mem::replace(&mut self.announced, (ready, served));
