@@ -11,7 +11,6 @@ mod acknowledgement;
 mod feed;
 pub mod fixed;
 pub mod fpm;
-mod limit;
 pub mod mirror;
 pub mod netlink;
 mod outlet;
@@ -69,9 +68,9 @@ impl Kind {
     /// Why they cannot be used, with the file.
     pub fn read(&self) -> Result<Option<Content>, String> {
         match self {
-            Kind::Static(options) => {
-                fixed::read(&options.path).map(|routes| Some(Content::Routes(routes))).map_err(|e| e.to_string())
-            }
+            Kind::Static(options) => fixed::read(&options.path)
+                .map(|routes| Some(Content::Routes(routes)))
+                .map_err(|e| e.to_string()),
             Kind::Mrt(options) => replay::read(options).map(|loaded| Some(Content::Mrt(Box::new(loaded)))),
             Kind::Fpm(_) | Kind::Netlink(_) => Ok(None),
         }

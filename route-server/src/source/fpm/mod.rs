@@ -34,7 +34,8 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use fibcast_daemon::listener::{Accepted, Acceptor, Counters, LimitedLog};
+use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
+use fibcast_daemon::log::LimitedLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
@@ -172,6 +173,10 @@ impl FpmServer<'_> {
             }
             self.accept();
             self.read_newcomer();
+            if let Some(complaint) = self.takeover.receiver.poll_complaint() {
+                let source = format!("source {:?}", self.options.origin);
+                self.log.warn(self.start.elapsed(), &source, &complaint);
+            }
             self.obey();
             let now = Instant::now();
             if let Some(refused) = self.takeover.turn(now) {

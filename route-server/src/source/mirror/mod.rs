@@ -29,6 +29,7 @@ use fibcast_sync_proto::Label;
 use ipnet::IpNet;
 
 pub use end_of_table::{End, EndOfTable, How};
+pub(in crate::source) use links::Links;
 use objects::Resolved;
 use paths::Lead;
 pub use policy::{Policy, Skip};

@@ -17,6 +17,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::log::LimitedLog;
 use rustix::io::Errno;
 
 use fibcast_netlink::{Dumped, Family, NextHop, Received, Route, Socket, Writer, group};
@@ -97,6 +98,8 @@ struct Reader<'a> {
     follower: Follower,
     feed: Feed<'a>,
     outlet: &'a Outlet,
+    start: Instant,
+    log: LimitedLog,
     /// Accepted protocols.
     protocols: Vec<u8>,
     /// Earliest time of the next dump.
@@ -120,6 +123,8 @@ impl<'a> Reader<'a> {
             follower: Follower::new(&options.origin, options.policy.clone(), options.quiet),
             feed: Feed::new(outlet),
             outlet,
+            start: Instant::now(),
+            log: LimitedLog::default(),
             protocols: options.policy.protocols.clone(),
             dump_at: Instant::now(),
             distance: AGAIN,
@@ -142,6 +147,10 @@ impl<'a> Reader<'a> {
     fn turn(&mut self) -> Result<(), End> {
         self.obey();
         let outcome = self.read();
+        if let Some(complaint) = self.follower.poll_complaint() {
+            let source = format!("source {:?}", self.options.origin);
+            self.log.warn(self.start.elapsed(), &source, &complaint);
+        }
         self.proceed(outcome)
     }
 
