@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::filter::Filter;
 use crate::source::Content;
 pub use peer::PeerKeys;
-pub use reload::{SourceChange, changes};
+pub use reload::{Changes, SourceChange, changes};
 use source::filter_of;
 pub(crate) use source::read_content;
 pub use source::{PaceKey, SourceKeys, SourcePlan};

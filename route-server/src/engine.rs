@@ -109,6 +109,8 @@ struct Source {
     told: Told,
     /// It tells its table again.
     retelling: Option<Retelling>,
+    /// Time at which a reload removed it.
+    removed: Option<Duration>,
     liveness: Liveness,
 }
 
@@ -120,8 +122,7 @@ impl Source {
         let Some(retelling) = &mut self.retelling else {
             return self.gate.admit(table.counts().routes(), known, batch);
         };
-        let admitted =
-            self.gate.admit(retelling.routes(), |vrf, prefix| retelling.has(vrf, prefix), batch);
+        let admitted = self.gate.admit(retelling.routes(), |vrf, prefix| retelling.has(vrf, prefix), batch);
         retelling.hear(&admitted.batch);
         admitted
     }
@@ -331,7 +332,8 @@ impl Engine {
             // A thread that was replaced.
             return Ok(());
         };
-        let until = if matches!(message.event, Event::EndOfTable) { Until::EndOfTable } else { Until::Retold };
+        let until =
+            if matches!(message.event, Event::EndOfTable) { Until::EndOfTable } else { Until::Retold };
         if matches!(message.event, Event::EndOfTable | Event::Retold { .. })
             && let Some(retelling) = source.retelling.as_mut().filter(|r| r.waits_for(until))
         {

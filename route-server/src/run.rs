@@ -209,7 +209,9 @@ impl Host<Engine> for RouteServer {
             // One that has ended has said why.
             node.role_mut().source_stalled(*thread, pulse.is_stalled() && !pulse.has_ended());
         }
-        if let Err(error) = self.take_rules(now, node.role_mut()).and_then(|()| self.hear(now, node.role_mut())) {
+        if let Err(error) =
+            self.take_rules(now, node.role_mut()).and_then(|()| self.hear(now, node.role_mut()))
+        {
             self.fail(error);
         }
         while let Ok(question) = self.inputs.questions.try_recv() {
@@ -255,8 +257,8 @@ impl RouteServer {
 
     /// Puts the rules of a reload in force.
     fn take_rules(&mut self, now: Duration, engine: &mut Engine) -> Result<(), EngineError> {
-        while let Ok(Handover { rules, done }) = self.inputs.inlets.handovers.try_recv() {
-            engine.reload(now, rules)?;
+        while let Ok(Handover { rules, gone, done }) = self.inputs.inlets.handovers.try_recv() {
+            engine.reload(now, rules, &gone)?;
             self.inputs.attached.retain(|attached| engine.follows(attached.thread));
             let _ = done.send(());
         }

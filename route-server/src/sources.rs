@@ -16,7 +16,7 @@ use fibcast_daemon::config::Loaded;
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::threads::Pulse;
 
-use crate::config::{Checked, Config, SourceChange, SourcePlan, changes, read_content};
+use crate::config::{Changes, Checked, Config, SourceChange, SourcePlan, changes, read_content};
 use crate::engine::{SourceRules, Until};
 use crate::source::{self, Acknowledger, Content, Kind, Message, Opened, Order, Outlet};
 
@@ -44,6 +44,8 @@ pub struct Attached {
 pub struct Handover {
     /// The rules.
     pub rules: Vec<SourceRules>,
+    /// Origins of sources that are removed.
+    pub gone: Vec<String>,
     /// Told when they are in force.
     pub done: Sender<()>,
 }
@@ -161,8 +163,9 @@ impl Sources {
         before: (&Loaded<Config>, &Checked),
         states: &[SourceStatus],
     ) -> Result<Prepared, String> {
+        let Changes { sources, gone } = changes(new, before)?;
         let mut steps = Vec::new();
-        for (at, (change, plan)) in changes(new, before)?.into_iter().zip(&new.1.sources).enumerate() {
+        for (at, (change, plan)) in sources.into_iter().zip(&new.1.sources).enumerate() {
             let state = states.iter().find(|status| status.origin == plan.origin);
             let down = state.is_some_and(|s| matches!(s.state.as_str(), "stopped" | "failed"));
             let step = self.step(at, change, plan, down, new.0)?;
@@ -182,7 +185,7 @@ impl Sources {
             };
             steps.push((plan.clone(), rules, step));
         }
-        Ok(Prepared(steps))
+        Ok(Prepared { steps, gone })
     }
 
     fn running(&self, origin: &str) -> Option<&Running> {
@@ -241,7 +244,7 @@ impl Sources {
     ///
     /// # Errors
     /// Why nothing has changed: the owner of the tables does not take it.
-    pub fn commit(&mut self, Prepared(steps): Prepared) -> Result<Vec<String>, String> {
+    pub fn commit(&mut self, Prepared { steps, gone }: Prepared) -> Result<Vec<String>, String> {
         let (mut rules, mut rest) = (Vec::new(), Vec::new());
         for (plan, rule, step) in steps {
             if !matches!(step.how, How::Nothing) {
@@ -249,17 +252,22 @@ impl Sources {
                 rules.push(rule);
             }
         }
-        if rules.is_empty() {
+        if rules.is_empty() && gone.is_empty() {
             return Ok(Vec::new());
         }
-        self.hand_over(rules)?;
+        self.hand_over(rules, gone.clone())?;
         let mut lines = Vec::new();
+        for origin in gone {
+            self.retire(&origin);
+            lines.push(format!("source {origin:?}: removed, its routes are withdrawn"));
+        }
         for (plan, thread, step) in rest {
             let line = format!("source {:?}: {}", plan.origin, step.what);
             match step.how {
                 How::Nothing => {}
                 How::Orders { again, policy } => {
-                    let orders = again.then_some(Order::TellAgain).into_iter().chain(policy.map(Order::Policy));
+                    let orders =
+                        again.then_some(Order::TellAgain).into_iter().chain(policy.map(Order::Policy));
                     let running = self.running.iter().find(|running| running.thread == thread);
                     // One that ends now is started by the next reload.
                     orders.for_each(|order| _ = running.map(|running| running.orders.send(order)));
@@ -281,9 +289,9 @@ impl Sources {
     }
 
     /// Gives the rules to the owner of the tables, or not at all.
-    fn hand_over(&self, rules: Vec<SourceRules>) -> Result<(), String> {
+    fn hand_over(&self, rules: Vec<SourceRules>, gone: Vec<String>) -> Result<(), String> {
         let (done, told) = bounded(1);
-        let mut handover = Handover { rules, done };
+        let mut handover = Handover { rules, gone, done };
         let until = Instant::now() + HANDOVER;
         loop {
             (self.wake)();
@@ -293,7 +301,9 @@ impl Sources {
                 Err(SendTimeoutError::Timeout(_)) => {
                     return Err(format!("the tables are busy for {} s", HANDOVER.as_secs()));
                 }
-                Err(SendTimeoutError::Disconnected(_)) => return Err("the route server is stopping".to_owned()),
+                Err(SendTimeoutError::Disconnected(_)) => {
+                    return Err("the route server is stopping".to_owned());
+                }
             }
         }
         told.recv().map_err(|_| "the route server is stopping".to_owned())
@@ -319,7 +329,10 @@ impl Sources {
 }
 
 /// A reload of the sources in which nothing can fail any more.
-pub struct Prepared(Vec<(SourcePlan, SourceRules, Step)>);
+pub struct Prepared {
+    steps: Vec<(SourcePlan, SourceRules, Step)>,
+    gone: Vec<String>,
+}
 
 struct Step {
     /// What it is, for the operator.
@@ -338,5 +351,8 @@ enum How {
     /// A new thread, with the fingerprint of its file.
     Thread(Opened, Option<u64>),
     /// Orders for the thread.
-    Orders { again: bool, policy: Option<source::mirror::Policy> },
+    Orders {
+        again: bool,
+        policy: Option<source::mirror::Policy>,
+    },
 }

@@ -30,7 +30,9 @@ impl Reloaded {
 
     fn text(folder: &Folder, more: &str) -> String {
         let path = folder.path("own.routes");
-        format!("[rib]\nready_timeout_ms = 5000\n[[source]]\norigin = \"own\"\nkind = \"static\"\npath = {path:?}\n{more}")
+        format!(
+            "[rib]\nready_timeout_ms = 5000\n[[source]]\norigin = \"own\"\nkind = \"static\"\npath = {path:?}\n{more}"
+        )
     }
 
     fn write(&self, more: &str) {
@@ -39,7 +41,9 @@ impl Reloaded {
 
     /// The answer to the command, with the folder's path taken out.
     fn reload(&self) -> Result<String, String> {
-        let plain = |text: String| text.replace(&format!("{}/", self.folder.path("x").parent().unwrap().display()), "");
+        let plain = |text: String| {
+            text.replace(&format!("{}/", self.folder.path("x").parent().unwrap().display()), "")
+        };
         match self.server.node.ask(Request::Reload) {
             Ok(Answer::Done(text)) => Ok(plain(text)),
             Ok(other) => panic!("{other:?}"),
@@ -79,7 +83,10 @@ fn a_changed_file_of_routes_is_taken_over_and_what_stays_the_same_is_no_change()
     assert_eq!(rs.reload().unwrap(), "source \"own\": own.routes: 3 routes");
     rs.server.until("read", |status| status.sources[0].state == "finished");
     assert_eq!(rs.serial(), before);
-    rs.folder.write("own.routes", "10.0.0.0/8 via 192.0.2.1\n10.1.0.0/16 via 192.0.2.9\n10.3.0.0/16 via 192.0.2.1\n");
+    rs.folder.write(
+        "own.routes",
+        "10.0.0.0/8 via 192.0.2.1\n10.1.0.0/16 via 192.0.2.9\n10.3.0.0/16 via 192.0.2.1\n",
+    );
     rs.reload().unwrap();
     rs.until(&["10.0.0.0/8", "10.1.0.0/16", "10.3.0.0/16"]);
     assert!(rs.server.routes()[1].contains("192.0.2.9"));
@@ -148,8 +155,10 @@ fn a_reload_is_whole_or_nothing() {
     rs.until(&["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.9.0.0/16"]);
     assert_eq!(rs.source("more").state, "finished");
     rs.write("");
-    let error = rs.reload().unwrap_err();
-    assert!(error.contains("the source \"more\" is missing: to remove one needs a restart"), "{error}");
+    let text = rs.reload().unwrap();
+    assert!(text.contains("source \"more\": removed, its routes are withdrawn"), "{text}");
+    rs.until(&["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]);
+    assert_eq!(rs.server.status().unwrap().sources.len(), 1);
 }
 
 #[test]

@@ -18,14 +18,23 @@ pub struct SourceChange {
     pub policy: Option<Policy>,
 }
 
-/// Compares two versions of a file; a change for each source of the new one.
+/// What becomes of all sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changes {
+    /// Those of the new version, in its order.
+    pub sources: Vec<SourceChange>,
+    /// The origins of those that it does not have any more.
+    pub gone: Vec<String>,
+}
+
+/// Compares two versions of a file.
 ///
 /// # Errors
 /// The keys that need a restart, with file and line; then nothing of the file may be used.
 pub fn changes(
     new: (&Loaded<Config>, &Checked),
     before: (&Loaded<Config>, &Checked),
-) -> Result<Vec<SourceChange>, String> {
+) -> Result<Changes, String> {
     // All fields: a section that is added later must not be left out here.
     let Config { node, tls, limits, sync, rib, acknowledge, source: _, peer } = &before.0.value;
     let other = &new.0.value;
@@ -39,13 +48,10 @@ pub fn changes(
         ("peer", *peer != other.peer),
     ];
     reload::refuse(new.0, before.0, &fixed)?;
-    let gone = before.1.sources.iter().enumerate().find(|(_, old)| place(new.1, &old.origin).is_none());
-    if let Some((_, old)) = gone {
-        let key = [Step::Key("source")];
-        let reason = format!("the source {:?} is missing: to remove one needs a restart", old.origin);
-        return Err(new.0.error(&key, reason).to_string());
-    }
-    (0..new.1.sources.len()).map(|at| change(at, new, before.1)).collect()
+    let gone = before.1.sources.iter().map(|old| &old.origin);
+    let gone = gone.filter(|origin| place(new.1, origin).is_none()).cloned().collect();
+    let sources = (0..new.1.sources.len()).map(|at| change(at, new, before.1)).collect::<Result<_, _>>()?;
+    Ok(Changes { sources, gone })
 }
 
 /// Place of the source with this origin.
@@ -57,7 +63,8 @@ fn change(at: usize, new: (&Loaded<Config>, &Checked), before: &Checked) -> Resu
     let (loaded, checked) = new;
     let fresh = SourceChange { before: None, again: true, policy: None };
     let Some(source) = checked.sources.get(at) else { return Ok(fresh) };
-    let Some((was, old)) = place(before, &source.origin).and_then(|was| Some((was, before.sources.get(was)?)))
+    let Some((was, old)) =
+        place(before, &source.origin).and_then(|was| Some((was, before.sources.get(was)?)))
     else {
         return Ok(fresh);
     };
@@ -123,7 +130,7 @@ mod tests {
 
     fn compare(old: &str, new: &str) -> Result<Vec<SourceChange>, String> {
         let ((old, was), (new, is)) = (read(old), read(new));
-        changes((&new, &is), (&old, &was))
+        changes((&new, &is), (&old, &was)).map(|changes| changes.sources)
     }
 
     const BGP: &str = "[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"127.0.0.1:2620\"\n";
@@ -163,24 +170,25 @@ mod tests {
     }
 
     #[test]
+    fn sources_that_are_gone_are_named() {
+        let ((old, was), (new, is)) = (read(&format!("{OWN}{BGP}{KERNEL}")), read(BGP));
+        let changes = changes((&new, &is), (&old, &was)).unwrap();
+        assert_eq!(
+            (changes.sources, changes.gone),
+            (vec![same(1)], vec!["own".to_owned(), "ospf".to_owned()])
+        );
+    }
+
+    #[test]
     fn what_needs_a_restart_is_named_with_its_line() {
         let cases = [
             (BGP, format!("{BGP}hold_s = 1\n"), "x.toml:7: source[0].hold_s: needs a restart"),
             (BGP, BGP.replace("2620", "2621"), "x.toml:6: source[0].listen: needs a restart"),
             (KERNEL, KERNEL.replace("100", "101"), "x.toml:6: source[0].table: needs a restart"),
             (BGP, KERNEL.replace("ospf", "bgp"), "x.toml:5: source[0].kind: needs a restart"),
-            (
-                &format!("{OWN}{BGP}"),
-                OWN.to_owned(),
-                "x.toml:3: source: the source \"bgp\" is missing: to remove one needs a restart",
-            ),
             (OWN, format!("[[peer]]\naddress = \"127.0.0.1:9\"\n{OWN}"), "x.toml:3: peer needs a restart"),
             (OWN, format!("[rib]\norigin_hold_ms = 1\n{OWN}"), "x.toml:3: rib needs a restart"),
-            (
-                OWN,
-                format!("[sync]\nheartbeat_ms = 100\n{OWN}"),
-                "x.toml:3: sync needs a restart",
-            ),
+            (OWN, format!("[sync]\nheartbeat_ms = 100\n{OWN}"), "x.toml:3: sync needs a restart"),
         ];
         for (old, new, expected) in cases {
             assert_eq!(compare(old, &new).unwrap_err(), expected);

@@ -262,7 +262,8 @@ pub(crate) fn read_content<T>(
     at: usize,
     kind: &Kind,
 ) -> Result<Option<Content>, ConfigError> {
-    kind.read().map_err(|reason| loaded.error(&[Step::Key("source"), Step::At(at), Step::Key("path")], reason))
+    kind.read()
+        .map_err(|reason| loaded.error(&[Step::Key("source"), Step::At(at), Step::Key("path")], reason))
 }
 
 /// The filter of a source's keys.

@@ -9,6 +9,9 @@ use super::retelling::{Retelling, Until};
 use super::{Engine, EngineError, Source, Told, rib_error};
 use crate::filter::{Filter, Gate};
 
+/// The thread of a source that is removed.
+const NO_THREAD: usize = usize::MAX;
+
 /// The rules of one source.
 #[derive(Debug)]
 pub struct SourceRules {
@@ -27,18 +30,43 @@ pub struct SourceRules {
 }
 
 impl Engine {
-    /// Puts rules in force. What the source does not tell again under them is withdrawn when it has told everything.
+    /// Puts rules in force, and removes the sources of the origins `gone`. What a source does not tell again is withdrawn when it has told everything;
+    /// of one that is removed, everything.
     ///
     /// # Errors
     /// The catalog refuses a new origin.
-    pub fn reload(&mut self, now: Duration, rules: Vec<SourceRules>) -> Result<(), EngineError> {
+    pub fn reload(
+        &mut self,
+        now: Duration,
+        rules: Vec<SourceRules>,
+        gone: &[String],
+    ) -> Result<(), EngineError> {
+        for source in self.sources.iter_mut().filter(|source| gone.contains(&source.name)) {
+            source.removed = Some(now);
+            (source.thread, source.whole) = (NO_THREAD, true);
+            source.retelling.insert(Retelling::new(Until::EndOfTable)).ended();
+            self.origins.remove(source.id).map_err(rib_error)?;
+        }
         for rules in rules {
             match self.sources.iter_mut().find(|source| source.name == rules.origin) {
-                Some(source) => source.follow(rules),
+                Some(source) => {
+                    if source.removed.take().is_some() {
+                        (source.whole, source.end_of_table) = (false, false);
+                        self.origins.add(now, &source.name, self.lease).map_err(rib_error)?;
+                    }
+                    source.follow(rules);
+                }
                 None => self.add_source(now, rules)?,
             }
         }
         Ok(())
+    }
+
+    /// Forgets removed sources when the other servers have done so. Until then their tables are served, without routes.
+    pub(super) fn forget_removed(&mut self, now: Duration) {
+        let after = self.lease + self.hold;
+        let over = |source: &Source| source.removed.is_some_and(|since| now >= since + after);
+        self.sources.retain(|source| !over(source) || !source.table.is_empty());
     }
 
     /// Whether the events of the thread with this number count.
@@ -67,6 +95,7 @@ impl Engine {
             report: None,
             told: Told::default(),
             retelling: None,
+            removed: None,
             liveness: Liveness::default(),
         });
         Ok(())

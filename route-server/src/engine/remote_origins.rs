@@ -359,7 +359,8 @@ impl Engine {
         if value.name == PRESENCE {
             return None;
         }
-        let own = self.sources.iter().map(|s| (s.id, s.name.as_str(), self.name.as_str()));
+        let own = self.sources.iter().filter(|s| s.removed.is_none());
+        let own = own.map(|s| (s.id, s.name.as_str(), self.name.as_str()));
         let others =
             self.origins.others().filter(|(_, _, state)| !matches!(state, OriginState::Expired { .. }));
         let others = others.map(|(id, value, _)| (id, value.name.as_str(), value.server.as_str()));

@@ -108,6 +108,7 @@ impl Engine {
         self.follow_origins(now)?;
         self.judge_liveness(now)?;
         self.sweep_untold()?;
+        self.forget_removed(now);
         if let Some(prefixes) = self.slice(now) {
             self.select(prefixes)?;
         }

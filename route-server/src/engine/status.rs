@@ -50,7 +50,7 @@ impl Engine {
                 .map(|(n, v)| ((*n).to_owned(), *v))
                 .collect(),
         };
-        self.sources.iter().map(status).collect()
+        self.sources.iter().filter(|source| source.removed.is_none()).map(status).collect()
     }
 
     /// Each peer, with the origins beside it; the session's owner adds what the session says.
@@ -84,7 +84,8 @@ impl Engine {
 
     /// Status of each origin, own ones first.
     pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
-        let own = self.sources.iter().filter_map(|source| {
+        let at_work = self.sources.iter().filter(|source| source.removed.is_none());
+        let own = at_work.filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = match (value.ready, value.stale) {
                 (false, _) => "loading",

@@ -278,7 +278,12 @@ fn routes_are_shown_by_origin_and_next_hop_with_their_ages() {
         let request = RouteRequest { filter, all, ..RouteRequest::default() };
         let routes = net.nodes[n].engine().routes(net.now, &request).routes;
         let word = |route: &fibcast_control::tables::Route| {
-            format!("{} {} {}", route.prefix, route.origin.as_deref().unwrap(), route.age_ms.unwrap() / 10_000)
+            format!(
+                "{} {} {}",
+                route.prefix,
+                route.origin.as_deref().unwrap(),
+                route.age_ms.unwrap() / 10_000
+            )
         };
         routes.iter().map(word).collect::<Vec<_>>()
     };

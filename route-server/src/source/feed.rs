@@ -25,7 +25,15 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// An empty feed.
     pub fn new(outlet: &'a Outlet) -> Self {
-        Self { outlet, waiting: None, then: None, retold: None, busy: false, reported: Report::default(), report_at: None }
+        Self {
+            outlet,
+            waiting: None,
+            then: None,
+            retold: None,
+            busy: false,
+            reported: Report::default(),
+            report_at: None,
+        }
     }
 
     /// Whether there is more to send; pump again soon.

@@ -29,7 +29,7 @@ fn at_most(routes: u64) -> Filter {
 
 fn reload(net: &mut Net, n: usize, rules: SourceRules) {
     let now = net.now;
-    net.engine(n).reload(now, vec![rules]).unwrap();
+    net.engine(n).reload(now, vec![rules], &[]).unwrap();
 }
 
 /// Two servers, the first with three routes.
@@ -203,4 +203,36 @@ fn an_order_in_a_restart_does_not_end_it() {
     net.say(0, 0, Event::EndOfTable);
     net.run(0.1);
     assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.1.0.0/16"]);
+}
+
+#[test]
+fn a_removed_source_is_gone_on_all_servers_and_may_come_back() {
+    let mut net = three();
+    net.announce(1, 0, "10.0.0.0/8", "192.0.2.2");
+    net.run(0.5);
+    let now = net.now;
+    net.engine(0).reload(now, Vec::new(), &["bgp".to_owned()]).unwrap();
+    net.announce(0, 0, "10.9.0.0/16", "192.0.2.9");
+    net.run(0.5);
+    for n in 0..2 {
+        assert_eq!(net.shows(n), ["10.0.0.0/8 via 192.0.2.2 of ospf"]);
+    }
+    assert!(net.engine(0).source_status().is_empty());
+    // Lease and hold time.
+    net.run(10.0);
+    assert!(net.origin(1, "bgp").starts_with("bgp expired"));
+    assert_eq!(net.engine(0).rib_tables().count(), 1);
+    for wait in [0.5, 10.0] {
+        reload(&mut net, 0, rules("bgp", 7, Some(Until::EndOfTable)));
+        net.announce(0, 7, "10.1.0.0/16", "192.0.2.1");
+        net.say(0, 7, Event::EndOfTable);
+        net.run(1.0);
+        assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.1.0.0/16"]);
+        assert_eq!(net.origin(1, "bgp"), "bgp live live [a]");
+        let now = net.now;
+        net.engine(0).reload(now, Vec::new(), &["bgp".to_owned()]).unwrap();
+        net.run(wait);
+        assert_eq!(prefixes(&net, 1), ["10.0.0.0/8"]);
+    }
+    assert!(net.all_equal());
 }
