@@ -23,6 +23,7 @@ use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, refuse_unknown};
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
@@ -34,7 +35,7 @@ struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/fibcast/dataplane.toml")]
     config: PathBuf,
-    /// Check the configuration without touching a device, print the memory that the ports need, and exit.
+    /// Check the configuration and the files that it names without touching a device, print the memory that the ports need, and exit.
     #[arg(long)]
     check_config: bool,
 }
@@ -53,6 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Config::check(&loaded)?;
     if arguments.check_config {
         Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
+        if let Some(sync) = &loaded.value.sync {
+            let keys = KeyFile::load(loaded.value.node.digest_key.as_deref()).map_err(Failure::work)?;
+            sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
+        }
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
@@ -62,8 +67,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
-    let protection =
-        config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
+    let protection = config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
     let agent = start_agent(&loaded, &router, protection.as_ref())?;
     let reload = reloading(loaded.clone(), router.view(), protection);
     reload.on_hangup()?;
@@ -104,8 +108,7 @@ fn start_agent(
     protection: Option<&Protection>,
 ) -> Result<Option<Arc<AgentGuard>>, Failure> {
     let config = &loaded.value;
-    let (Some(sync), Some(control), Some(protection)) =
-        (config.sync.clone(), router.control(), protection)
+    let (Some(sync), Some(control), Some(protection)) = (config.sync.clone(), router.control(), protection)
     else {
         return Ok(None);
     };

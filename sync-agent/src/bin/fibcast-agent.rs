@@ -12,6 +12,7 @@ use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::Monitor;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
+use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::kernel::KernelSink;
 use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::tls::Security;
@@ -23,7 +24,7 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, default_value = "/etc/fibcast/agent.toml")]
     config: PathBuf,
-    /// Check the configuration and exit.
+    /// Check the configuration and the files that it names, and exit.
     #[arg(long)]
     check_config: bool,
 }
@@ -38,7 +39,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     AgentFile::check(&loaded)?;
     if arguments.check_config {
         let file = &loaded.value;
-        return Ok(Security::check_expiry(&file.tls, &file.node.name, &loaded)?);
+        Security::check_expiry(&file.tls, &file.node.name, &loaded)?;
+        let keys = KeyFile::load(file.node.digest_key.as_deref()).map_err(Failure::work)?;
+        file.sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
+        return Ok(());
     }
     fibcast_daemon::log::start();
     let file = loaded.value.clone();
