@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fibcast_control::protocol::{Answer, Request, RouteQuery, RouteRequest};
-use fibcast_control::tables::RouteList;
 use fibcast_control::status::{OriginStatus, Status};
+use fibcast_control::tables::RouteList;
 
 use common::{Folder, Server, free_addresses};
 
