@@ -76,7 +76,8 @@ impl Routes {
             FamilyName::Ipv4 => Family::Ipv4,
             FamilyName::Ipv6 => Family::Ipv6,
         });
-        let filter = RouteFilter { vrf: self.vrf, family, next_hop: self.next_hop, origin: self.origin.clone() };
+        let filter =
+            RouteFilter { vrf: self.vrf, family, next_hop: self.next_hop, origin: self.origin.clone() };
         Ok(RouteRequest { query, filter, all: self.all, ..RouteRequest::default() })
     }
 }

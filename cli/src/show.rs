@@ -5,8 +5,8 @@ use fibcast_control::status::{ServerStatus, Status};
 use fibcast_control::{Answer, ClientError, DataplaneRequest, Request};
 
 use crate::output::say;
-use crate::routes::{self, Routes};
 use crate::print;
+use crate::routes::{self, Routes};
 
 /// What can be shown.
 #[derive(Debug, Subcommand)]
@@ -43,11 +43,7 @@ pub fn run(
     }
 }
 
-fn page(
-    show: &Show,
-    ask: impl Fn(Request) -> Result<Answer, String>,
-    json: bool,
-) -> Result<String, String> {
+fn page(show: &Show, ask: impl Fn(Request) -> Result<Answer, String>, json: bool) -> Result<String, String> {
     /// What is asked; the answer, and what of it is shown; how that is printed.
     macro_rules! page {
         ($request:expr, $answer:pat => $shown:expr, $print:path) => {

@@ -54,7 +54,9 @@ impl Protection {
         let mut done = Vec::new();
         if let (Some(security), Some(rules)) = (&self.security, new.rules) {
             security.replace(rules);
-            done.push("allow lists and certificates: read again, live sessions are judged by them".to_owned());
+            done.push(
+                "allow lists and certificates: read again, live sessions are judged by them".to_owned(),
+            );
         }
         if self.keys.replace(new.keys) {
             done.push(format!("digest keys: {}", self.keys.keys()));

@@ -34,8 +34,8 @@
 
 mod account;
 pub mod acknowledge;
-pub mod ages;
 pub mod agent;
+pub mod ages;
 pub mod change;
 pub mod client;
 pub mod codec;

@@ -28,13 +28,7 @@ pub struct RouteRequest {
 
 impl Default for RouteRequest {
     fn default() -> Self {
-        Self {
-            query: RouteQuery::All,
-            limit: 100,
-            all: false,
-            filter: RouteFilter::default(),
-            after: None,
-        }
+        Self { query: RouteQuery::All, limit: 100, all: false, filter: RouteFilter::default(), after: None }
     }
 }
 

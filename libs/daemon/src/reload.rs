@@ -120,7 +120,10 @@ mod tests {
         write(&path, "a = 2\nb = 2\n");
         assert_eq!(run().unwrap_err(), "nothing has changed: x.toml:2: b needs a restart");
         write(&path, "a = 2\nb = 1\n");
-        assert_eq!(run().unwrap().replace(&folder.path().display().to_string(), ""), "/x.toml:1: a: changed\ndone");
+        assert_eq!(
+            run().unwrap().replace(&folder.path().display().to_string(), ""),
+            "/x.toml:1: a: changed\ndone"
+        );
         assert_eq!(run().unwrap(), "done", "nothing to tell a second time");
         std::fs::write(&path, "a = \n").unwrap();
         assert!(run().unwrap_err().starts_with("nothing has changed: x.toml:1: "));

@@ -189,7 +189,8 @@ mod tests {
         }
 
         fn longest_match(&self, vrf: u32, address: IpAddr) -> Option<(IpNet, u8)> {
-            let of_vrf = self.0.iter().filter(|((of, _), (prefix, _))| *of == vrf && prefix.contains(&address));
+            let of_vrf =
+                self.0.iter().filter(|((of, _), (prefix, _))| *of == vrf && prefix.contains(&address));
             of_vrf.map(|(_, found)| *found).max_by_key(|(prefix, _)| prefix.prefix_len())
         }
 
@@ -197,9 +198,10 @@ mod tests {
             let first = prefix.map_or((false, Ipv4Addr::UNSPECIFIED.into(), 0), |prefix| order(&prefix));
             let whole = prefix.is_none().then(|| self.0.get(&(vrf, first))).flatten();
             let rest = self.0.range((Excluded((vrf, first)), Unbounded));
-            whole.copied().into_iter().chain(
-                rest.take_while(move |((of, _), _)| *of == vrf).map(|(_, found)| *found),
-            )
+            whole
+                .copied()
+                .into_iter()
+                .chain(rest.take_while(move |((of, _), _)| *of == vrf).map(|(_, found)| *found))
         }
 
         fn has_gateway(&self, label: u8, gateway: IpAddr) -> bool {
@@ -268,7 +270,8 @@ mod tests {
     #[test]
     fn pages_of_any_size_have_all_routes_once_and_in_order() {
         let table = small();
-        let whole: Vec<String> = table.0.iter().map(|((vrf, _), (prefix, _))| format!("{vrf} {prefix}")).collect();
+        let whole: Vec<String> =
+            table.0.iter().map(|((vrf, _), (prefix, _))| format!("{vrf} {prefix}")).collect();
         for limit in 1..12 {
             assert_eq!(all(&table, limit, "all", open()), (whole.clone(), 9), "{limit}");
         }

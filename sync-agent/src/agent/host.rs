@@ -11,8 +11,8 @@ use fibcast_control::tables::{GroupList, RouteList};
 use fibcast_daemon::threads::Heartbeat;
 use fibcast_daemon::{process, routes};
 use fibcast_sync_proto::Key;
-use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 

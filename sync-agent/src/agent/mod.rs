@@ -143,14 +143,7 @@ impl Agent {
             move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
         })
         .map_err(ShellError::Poll)?;
-        Ok(AgentHandle {
-            name,
-            started: Instant::now(),
-            shared,
-            security,
-            pulse,
-            thread: Some(thread),
-        })
+        Ok(AgentHandle { name, started: Instant::now(), shared, security, pulse, thread: Some(thread) })
     }
 }
 

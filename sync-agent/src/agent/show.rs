@@ -264,7 +264,8 @@ mod tests {
         let routes = HostRoutes { table: &table, ages: &ages, now, server: Some("server rs-a".into()) };
         let asked = |query: RouteQuery| -> Vec<(u32, String)> {
             let list = page(&routes, &RouteRequest { query, ..RouteRequest::default() });
-            let old = |route: &Route| (route.age_ms, route.origin.as_deref()) == (Some(3_000), Some("server rs-a"));
+            let old =
+                |route: &Route| (route.age_ms, route.origin.as_deref()) == (Some(3_000), Some("server rs-a"));
             assert!(list.routes.iter().all(old), "{list:?}");
             list.routes.iter().map(|route| (route.vrf, route.prefix.to_string())).collect()
         };

@@ -61,9 +61,7 @@ fn compare<'v>(
                 path.pop();
             }
         }
-        (Some(Value::Array(old)), Some(Value::Array(new)))
-            if old.iter().chain(new).all(Value::is_table) =>
-        {
+        (Some(Value::Array(old)), Some(Value::Array(new))) if old.iter().chain(new).all(Value::is_table) => {
             for at in 0..old.len().max(new.len()) {
                 path.push(Step::At(at));
                 compare(old.get(at), new.get(at), path, differs);
@@ -85,7 +83,8 @@ mod tests {
 
     #[test]
     fn keys_that_differ_are_named_with_their_lines() {
-        let old = "[node]\nname = \"a\"\nlisten = [1, 2]\n[[source]]\norigin = \"x\"\n[[source]]\norigin = \"y\"\n";
+        let old =
+            "[node]\nname = \"a\"\nlisten = [1, 2]\n[[source]]\norigin = \"x\"\n[[source]]\norigin = \"y\"\n";
         assert!(differences(old, &format!("# a remark\n{old}")).is_empty());
         let new = "[node]\nname = \"b\"\nlisten = [1]\n\n[[source]]\norigin = \"x\"\ndistance = 7\n";
         assert_eq!(
