@@ -1,6 +1,6 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`show`] asks it, and [`print`] turns its answers into text; what can be asked is in
+//! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text; what can be asked is in
 //! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
 //! certificates, completions and manual pages.
@@ -13,6 +13,7 @@ mod manual;
 mod output;
 mod pki;
 mod print;
+mod routes;
 mod show;
 mod socket;
 mod top;
@@ -67,7 +68,8 @@ enum Command {
     Route(change::Route),
     /// Compares the table with the servers' again, and applies all of it.
     Resync,
-    /// Reloads what may change at run time: static routes and neighbors of a dataplane, certificates of all daemons.
+    /// Takes over a changed configuration file and the files that it names, whole or not at all, as SIGHUP does: certificates and digest keys of
+    /// all daemons, sources of a route server, static routes and neighbors of a dataplane.
     Reload,
     /// Creates and shows certificates of nodes.
     #[command(subcommand)]
@@ -84,8 +86,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     match &arguments.command {
         Command::Show(show) => {
             let path = socket()?;
-            let ask = |request| ask(&path, &request, timeout).map_err(|error| error.to_string());
-            say(&show::run(show, ask, json)?)
+            show::run(show, |request| ask(&path, &request, timeout), json)
         }
         Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
         Command::Capture(command) => {

@@ -1,11 +1,12 @@
 //! `fibcast show`: what can be shown, what is asked of the daemon for it, and how the answer is printed.
 
 use clap::Subcommand;
-use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{ServerStatus, Status};
-use fibcast_control::{Answer, DataplaneRequest, Request};
+use fibcast_control::{Answer, ClientError, DataplaneRequest, Request};
 
+use crate::output::say;
 use crate::print;
+use crate::routes::{self, Routes};
 
 /// What can be shown.
 #[derive(Debug, Subcommand)]
@@ -16,18 +17,8 @@ pub enum Show {
     Servers,
     /// The clients that are registered here.
     Clients,
-    /// Routes: all, one prefix, or the longest match of an address.
-    Routes {
-        /// 203.0.113.0/24 or 2001:db8::1.
-        #[arg(value_name = "PREFIX|ADDRESS", value_parser = route_query)]
-        query: Option<RouteQuery>,
-        /// The most to list.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Of a route server: each origin's route, the best first, and what decided.
-        #[arg(long)]
-        all: bool,
-    },
+    /// Routes: all, those of a prefix, or the longest match of an address; with --json one object for each.
+    Routes(Routes),
     /// Next-hop groups.
     Groups,
     /// ARP and ND entries of a dataplane.
@@ -40,24 +31,19 @@ pub enum Show {
     Drops,
 }
 
-fn route_query(text: &str) -> Result<RouteQuery, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(RouteQuery::Address(address));
-    }
-    let prefix: ipnet::IpNet =
-        text.parse().map_err(|_| "expected a prefix such as 203.0.113.0/24 or an address".to_owned())?;
-    if prefix.trunc() != prefix {
-        return Err(format!("host bits are set; did you mean {}?", prefix.trunc()));
-    }
-    Ok(RouteQuery::Prefix(prefix))
-}
-
-/// Asks, and gives the page: text with aligned columns, or one line of JSON without an envelope.
+/// Asks, and prints the page: text with aligned columns, or one line of JSON without an envelope.
 pub fn run(
     show: &Show,
-    ask: impl Fn(Request) -> Result<Answer, String>,
+    ask: impl Fn(Request) -> Result<Answer, ClientError>,
     json: bool,
-) -> Result<String, String> {
+) -> Result<(), String> {
+    match show {
+        Show::Routes(options) => routes::run(options, ask, json),
+        other => say(&page(other, |request| ask(request).map_err(|error| error.to_string()), json)?),
+    }
+}
+
+fn page(show: &Show, ask: impl Fn(Request) -> Result<Answer, String>, json: bool) -> Result<String, String> {
     /// What is asked; the answer, and what of it is shown; how that is printed.
     macro_rules! page {
         ($request:expr, $answer:pat => $shown:expr, $print:path) => {
@@ -78,11 +64,7 @@ pub fn run(
         Show::Clients => {
             page!(Request::Status, Answer::Status(status) => &*status.clients, print::table_of_clients)
         }
-        Show::Routes { query, limit, all } => {
-            let request =
-                Request::Routes { query: query.clone().unwrap_or_default(), limit: *limit, all: *all };
-            page!(request, Answer::Routes(list) => &list, print::routes)
-        }
+        Show::Routes(_) => Err("routes have more than one page".to_owned()),
         Show::Groups => page!(Request::Groups, Answer::Groups(list) => &list, print::groups),
         Show::Neighbors => {
             page!(DataplaneRequest::Neighbors, Answer::Neighbors(list) => &list, print::neighbors)

@@ -1,6 +1,7 @@
 //! The configuration file `route-server.toml`: contents and checks.
 
 mod peer;
+mod reload;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,11 @@ use fibcast_sync_proto::origins::LEASE;
 use serde::Deserialize;
 
 use crate::filter::Filter;
+use crate::source::Content;
 pub use peer::PeerKeys;
+pub use reload::{Changes, SourceChange, changes};
 use source::filter_of;
+pub(crate) use source::read_content;
 pub use source::{PaceKey, SourceKeys, SourcePlan};
 
 /// The configuration file as written.
@@ -50,7 +54,7 @@ pub struct Config {
 }
 
 /// `[sync]`: connections to clients and peers.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sync {
     /// A peer that announces commits and brings no progress for this time in milliseconds is not in sync.
@@ -66,7 +70,7 @@ impl Default for Sync {
 }
 
 /// `[rib]`: rules for the routes of several origins.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rib {
     /// Lease of an own origin in milliseconds: without a newer announcement, other servers consider it dead after this time.
@@ -110,23 +114,29 @@ impl Checked {
     }
 }
 
-/// Reads and checks a file.
-///
-/// # Errors
-/// [`ConfigError`] with file, line and key of what is wrong.
-pub fn read(path: &Path) -> Result<Checked, ConfigError> {
-    let loaded = load(path)?;
-    let checked = check(&loaded)?;
-    source::check_content(&loaded, &checked.sources)?;
-    Ok(checked)
+/// The file with its text.
+pub type LoadedConfig = Loaded<Config>;
+
+/// A file that was read and checked, with the routes of its `static` sources.
+pub struct File {
+    /// The file as it is.
+    pub loaded: LoadedConfig,
+    /// What it means.
+    pub checked: Checked,
+    /// What was read of the sources' files, in the order of the sources.
+    pub contents: Vec<Option<Content>>,
 }
 
-/// `[tls]` of a file, for a reload. The files of routes that it names do not matter.
+/// Reads and checks a file, and the files of routes that it names: those of `static` sources as a whole, of tables the beginning. What is wrong
+/// with them is better known before the start than after it.
 ///
 /// # Errors
 /// [`ConfigError`] with file, line and key of what is wrong.
-pub fn tls(path: &Path) -> Result<Tls, ConfigError> {
-    Ok(check(&load(path)?)?.config.tls)
+pub fn read(path: &Path) -> Result<File, ConfigError> {
+    let loaded = load(path)?;
+    let checked = check(&loaded)?;
+    let contents = source::read_contents(&loaded, &checked.sources)?;
+    Ok(File { loaded, checked, contents })
 }
 
 /// For `--check-config`: checks a file, its certificates' expiry, and the files of routes that it names, all of them; says what these hold, a
@@ -139,16 +149,20 @@ pub fn inspect(path: &Path) -> Result<Vec<String>, ConfigError> {
     let checked = check(&loaded)?;
     Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
     let mut lines = Vec::new();
-    for (at, source) in checked.sources.iter().enumerate() {
-        let found = source.kind.inspect().map_err(|reason| {
-            loaded.error(&["source".into(), fibcast_daemon::config::Step::At(at), "path".into()], reason)
-        })?;
-        lines.extend(found.lines().map(|line| format!("source {:?}: {line}", source.origin)));
+    for (at, SourcePlan { origin, kind, .. }) in checked.sources.iter().enumerate() {
+        if let Some(content) = source::read_content(&loaded, at, kind)? {
+            let found = kind.describe(&content);
+            lines.extend(found.lines().map(|line| format!("source {origin:?}: {line}")));
+        }
     }
     Ok(lines)
 }
 
-fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
+/// What a file means, without a look into the files of routes that it names.
+///
+/// # Errors
+/// [`ConfigError`] with file, line and key of what is wrong.
+pub fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
     config.node.check(loaded)?;
     let listen = config.node.listen.iter().copied();

@@ -14,16 +14,19 @@
 //! heartbeats and clients never wait for a million routes.
 //!
 //! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins`
-//! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed.
+//! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed, `reload` new rules for
+//! own sources, `retelling` what becomes of the routes of one that tells its table again.
 
 mod acknowledge;
 mod digest_key;
 mod liveness;
 mod peers;
 mod queue;
+mod reload;
 mod remote_origins;
-mod restart;
+mod retelling;
 mod role;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -33,13 +36,14 @@ use std::time::Duration;
 
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_proto::acknowledge::Acknowledge;
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::client::ClientConfig;
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::mutation::{Mutation, on};
 use fibcast_sync_proto::node::{ClientRequest, ServerIndex};
 use fibcast_sync_proto::origins::{CATALOG, Origins};
 use fibcast_sync_proto::timer::Timers;
-use fibcast_sync_proto::{OriginId, Table, TableError};
+use fibcast_sync_proto::{Key, OriginId, Table, TableError};
 use ipnet::IpNet;
 
 use acknowledge::{OriginProgress, Told};
@@ -47,11 +51,13 @@ use acknowledge::{OriginProgress, Told};
 use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
 use crate::rib::{Contender, Contenders, commit_source, select};
-use crate::source::{Event, Message, Report};
+use crate::source::{Event, Message, Report, RouteChange};
 use liveness::Liveness;
 use queue::{Queue, Work};
+pub use reload::SourceRules;
 use remote_origins::RemoteOrigin;
-use restart::Unconfirmed;
+use retelling::Retelling;
+pub use retelling::Until;
 
 /// Most prefixes processed in one turn.
 const SLICE: usize = 8192;
@@ -81,11 +87,15 @@ fn rib_error(error: TableError) -> EngineError {
 #[derive(Debug)]
 struct Source {
     id: OriginId,
+    /// Number of the thread whose events count.
+    thread: usize,
     name: String,
     kind: &'static str,
     distance: u8,
     /// Its routes, served as `rib/…`.
     table: Table,
+    /// Times of that table's serials.
+    ages: Ages,
     gate: Gate,
     changes: u64,
     end_of_table: bool,
@@ -97,9 +107,25 @@ struct Source {
     report: Option<Report>,
     /// What its routing daemon was told about its routes.
     told: Told,
-    /// It restarted, and its table has not ended since.
-    unconfirmed: Option<Unconfirmed>,
+    /// It tells its table again.
+    retelling: Option<Retelling>,
+    /// Time at which a reload removed it.
+    removed: Option<Duration>,
     liveness: Liveness,
+}
+
+impl Source {
+    /// What its gate lets in of a batch. While it tells its table again, only what it has told of it counts against the limit.
+    fn admit(&mut self, batch: Vec<RouteChange>) -> Admitted {
+        let (id, table) = (self.id, &self.table);
+        let known = |vrf, prefix| table.get(&Key::RibRoute { origin: id, vrf, prefix }).is_some();
+        let Some(retelling) = &mut self.retelling else {
+            return self.gate.admit(table.counts().routes(), known, batch);
+        };
+        let admitted = self.gate.admit(retelling.routes(), |vrf, prefix| retelling.has(vrf, prefix), batch);
+        retelling.hear(&admitted.batch);
+        admitted
+    }
 }
 
 /// A route server that this one is registered with.
@@ -133,6 +159,8 @@ pub struct Engine {
     origins: Origins,
     presence: OriginId,
     fib: Table,
+    /// Times of the forwarding table's serials.
+    ages: Ages,
     sources: Vec<Source>,
     peers: Vec<Peer>,
     remotes: BTreeMap<OriginId, RemoteOrigin>,
@@ -183,6 +211,7 @@ impl Engine {
             origins: Origins::new(node.as_str(), epoch, config.origin_hold()),
             presence: OriginId::instance(node, PRESENCE),
             fib: Table::new(epoch),
+            ages: Ages::default(),
             sources: Vec::new(),
             peers: config.config.peer.iter().map(|p| Peer::new(p.address.clone())).collect(),
             remotes: BTreeMap::new(),
@@ -209,25 +238,15 @@ impl Engine {
         };
         engine.origins.add(now, PRESENCE, engine.lease).map_err(rib_error)?;
         for (at, plan) in config.sources.iter().enumerate() {
-            let id = engine.origins.add(now, &plan.origin, engine.lease).map_err(rib_error)?;
-            let table = engine.new_table();
-            engine.sources.push(Source {
-                id,
-                name: plan.origin.clone(),
+            let rules = SourceRules {
+                origin: plan.origin.clone(),
                 kind: plan.kind.name(),
                 distance: plan.distance,
-                table,
-                gate: Gate::new(config.filter(at)),
-                changes: 0,
-                end_of_table: false,
-                whole: false,
-                finished: false,
-                error: None,
-                report: None,
-                told: Told::default(),
-                unconfirmed: None,
-                liveness: Liveness::default(),
-            });
+                filter: config.filter(at),
+                thread: at,
+                again: None,
+            };
+            engine.add_source(now, rules)?;
         }
         Ok(engine)
     }
@@ -309,23 +328,22 @@ impl Engine {
     /// A table refused a batch: the server must stop. A source's failure is its own: its state says so, its origin is stale, and without
     /// the end of its table the server is not ready before the time limit.
     pub fn handle_source(&mut self, now: Duration, message: Message) -> Result<(), EngineError> {
-        let Some(source) = self.sources.get_mut(message.source) else { return Ok(()) };
-        if matches!(message.event, Event::EndOfTable)
-            && let Some(unconfirmed) = source.unconfirmed.take()
+        let Some(source) = self.sources.iter_mut().find(|source| source.thread == message.source) else {
+            // A thread that was replaced.
+            return Ok(());
+        };
+        let until =
+            if matches!(message.event, Event::EndOfTable) { Until::EndOfTable } else { Until::Retold };
+        if matches!(message.event, Event::EndOfTable | Event::Retold { .. })
+            && let Some(retelling) = source.retelling.as_mut().filter(|r| r.waits_for(until))
         {
-            // Its new thread does not know which of its routes are installed.
+            retelling.ended();
+            // What it was told of its routes was void for those that it told again.
             source.told = Told::default();
-            for withdrawals in unconfirmed.sweep(message.source) {
-                self.handle_source(now, withdrawals)?;
-            }
-            return self.handle_source(now, message);
         }
         match message.event {
             Event::Batch(batch) => {
-                if let Some(unconfirmed) = &mut source.unconfirmed {
-                    unconfirmed.hear(&batch);
-                }
-                let Admitted { batch, stopped } = source.gate.admit(&source.table, source.id, batch);
+                let Admitted { batch, stopped } = source.admit(batch);
                 source.changes += batch.len() as u64;
                 let commit = commit_source(&mut source.table, source.id, source.distance, &batch)
                     .map_err(rib_error)?;
@@ -333,16 +351,19 @@ impl Engine {
                     let routes = source.table.counts().routes();
                     tracing::error!("source {:?}: {reason}; keeping its {routes} routes", source.name);
                     source.error = Some(reason);
+                    // Nobody knows what it would have told.
+                    source.retelling = None;
                 }
                 if commit.is_some() {
                     self.select(batch.iter().map(|c| (c.vrf, c.prefix)))?;
                 }
             }
+            Event::Retold { complete: false } => {}
             // A live source reaches it again after each session; readiness does not change.
-            Event::EndOfTable | Event::Quiet if source.end_of_table => {}
+            Event::EndOfTable | Event::Retold { .. } | Event::Quiet if source.end_of_table => {}
             // An incomplete table does not count as complete before the time limit.
-            Event::EndOfTable | Event::Quiet if source.gate.is_stopped() => {}
-            Event::EndOfTable | Event::Quiet => {
+            Event::EndOfTable | Event::Retold { .. } | Event::Quiet if source.gate.is_stopped() => {}
+            Event::EndOfTable | Event::Retold { .. } | Event::Quiet => {
                 (source.end_of_table, source.whole) = (true, true);
                 let routes = source.table.counts().routes();
                 tracing::info!("source {:?}: end of table, {routes} routes", source.name);
@@ -357,10 +378,11 @@ impl Engine {
                     source.name
                 );
                 source.error = Some(reason);
+                source.retelling.take_if(|retelling| !retelling.is_swept());
             }
             Event::Restarted(reason) => {
                 tracing::error!("source {:?}: {reason}; it restarts, and its routes stay", source.name);
-                source.unconfirmed = Some(Unconfirmed::all_of(&source.table));
+                source.retelling = Some(Retelling::new(Until::EndOfTable));
                 source.report =
                     Some(Report { state: "restarting", last_error: Some(reason), ..Report::default() });
             }

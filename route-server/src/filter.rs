@@ -20,7 +20,7 @@
 use std::collections::HashMap;
 
 use fibcast_daemon::config::Step;
-use fibcast_sync_proto::{Family, Key, OriginId, Table};
+use fibcast_sync_proto::Family;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -238,8 +238,18 @@ impl Gate {
         self.stopped
     }
 
-    /// Filters a batch of a source whose current routes are in `table`.
-    pub fn admit(&mut self, table: &Table, origin: OriginId, mut batch: Vec<RouteChange>) -> Admitted {
+    /// Follows another filter; a source that was stopped is heard again.
+    pub fn follow(&mut self, filter: Filter) {
+        (self.filter, self.stopped) = (filter, false);
+    }
+
+    /// Filters a batch of a source that has this number of routes, of which `known` tells.
+    pub fn admit(
+        &mut self,
+        routes: u64,
+        known: impl Fn(u32, IpNet) -> bool,
+        mut batch: Vec<RouteChange>,
+    ) -> Admitted {
         if self.stopped {
             return Admitted::default();
         }
@@ -253,11 +263,10 @@ impl Gate {
             });
         }
         let Some(most) = self.filter.max_prefixes else { return Admitted { batch, stopped: None } };
-        let routes = table.counts().routes();
         if routes + batch.len() as u64 <= most {
             return Admitted { batch, stopped: None };
         }
-        let Some(cut) = first_beyond(most, routes, table, origin, &batch) else {
+        let Some(cut) = first_beyond(most, routes, known, &batch) else {
             return Admitted { batch, stopped: None };
         };
         batch.truncate(cut);
@@ -271,15 +280,13 @@ impl Gate {
 fn first_beyond(
     most: u64,
     mut routes: u64,
-    table: &Table,
-    origin: OriginId,
+    known: impl Fn(u32, IpNet) -> bool,
     batch: &[RouteChange],
 ) -> Option<usize> {
     let mut there: HashMap<(u32, IpNet), bool> = HashMap::new();
     for (at, change) in batch.iter().enumerate() {
         let (vrf, prefix) = (change.vrf, change.prefix);
-        let known = || table.get(&Key::RibRoute { origin, vrf, prefix }).is_some();
-        let before = there.entry((vrf, prefix)).or_insert_with(known);
+        let before = there.entry((vrf, prefix)).or_insert_with(|| known(vrf, prefix));
         let after = change.path.is_some();
         routes = routes + u64::from(after) - u64::from(*before);
         *before = after;
@@ -295,7 +302,7 @@ mod tests {
     use super::*;
     use crate::rib::commit_source;
     use crate::source::Group;
-    use fibcast_sync_proto::GroupValue;
+    use fibcast_sync_proto::{GroupValue, Key, OriginId, Table};
 
     fn net(s: &str) -> IpNet {
         s.parse().unwrap()
@@ -363,7 +370,7 @@ mod tests {
     fn denied_announcements_are_counted_and_withdrawals_of_them_vanish() {
         let mut gate = Gate::new(filter(&[keys(Action::Deny, Some("10.0.0.0/8"), None, None)]));
         let batch = vec![announce("10.0.0.0/8"), withdraw("10.0.0.0/8"), announce("10.1.0.0/16")];
-        let admitted = gate.admit(&Table::new(1), OriginId(1), batch);
+        let admitted = gate.admit(0, |_, _| false, batch);
         assert_eq!((admitted.batch.len(), admitted.stopped, gate.denied()), (1, None, 1));
     }
 
@@ -372,7 +379,8 @@ mod tests {
         let (id, mut table) = (OriginId(1), Table::new(1));
         let mut gate = Gate::new(Filter::new(&[], &LengthKeys::default(), Some(2)).unwrap());
         let mut say = |gate: &mut Gate, batch: Vec<RouteChange>| {
-            let admitted = gate.admit(&table, id, batch);
+            let known = |vrf, prefix| table.get(&Key::RibRoute { origin: id, vrf, prefix }).is_some();
+            let admitted = gate.admit(table.counts().routes(), known, batch);
             commit_source(&mut table, id, 1, &admitted.batch).unwrap();
             (table.counts().routes(), admitted.stopped)
         };
@@ -387,5 +395,7 @@ mod tests {
         );
         assert_eq!(say(&mut gate, vec![withdraw("10.0.0.0/8")]), (2, None), "it is heard no more");
         assert!(gate.is_stopped());
+        gate.follow(Filter::new(&[], &LengthKeys::default(), Some(3)).unwrap());
+        assert_eq!(say(&mut gate, vec![announce("13.0.0.0/8")]), (3, None), "until the limit is another");
     }
 }

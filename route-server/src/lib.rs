@@ -6,6 +6,7 @@
 //! | [`filter`] | import filter of the configuration |
 //! | [`rib`] | routes of an origin, best path selection |
 //! | [`engine`] | all origins, own and remote; readiness; loss of an origin |
+//! | [`sources`] | the threads of sources, at the start and by reloads |
 //! | [`run`] | the engine in the event loop of `fibcast-sync-agent` |
 //! | [`kv`] | opaque records, identical on all servers |
 //! | [`config`] | `route-server.toml` |
@@ -24,3 +25,4 @@ mod operator;
 pub mod rib;
 pub mod run;
 pub mod source;
+pub mod sources;

@@ -32,7 +32,7 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let checked = config::read(&arguments.config)?;
+    let file = config::read(&arguments.config)?;
     fibcast_daemon::log::start();
-    run::run(&checked, &arguments.config)
+    run::run(file)
 }

@@ -22,8 +22,6 @@ use crate::engine::Engine;
 const WAITING: usize = 64;
 /// How long an operator waits for the owner.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most routes in one answer: an answer must be computed between two heartbeats.
-const MAX_ROUTES: usize = 100_000;
 
 /// A request with the channel for its answer.
 #[derive(Debug)]
@@ -76,12 +74,7 @@ pub fn answer(
     let engine = node.role();
     let answer = match question.request {
         Request::Status => Ok(Answer::Status(Box::new(status(now, node, state)))),
-        Request::Routes { query, limit, all: false } => {
-            Ok(Answer::Routes(engine.routes(&query, limit.min(MAX_ROUTES))))
-        }
-        Request::Routes { query, limit, all: true } => {
-            Ok(Answer::Routes(engine.candidates(&query, limit.min(MAX_ROUTES))))
-        }
+        Request::Routes(request) => Ok(Answer::Routes(engine.routes(now, &request))),
         Request::Groups => Ok(Answer::Groups(engine.groups())),
         Request::Resync => Err("a route server has no servers; ask an agent or dataplane".to_owned()),
         // Answered where files may be read.

@@ -4,27 +4,28 @@
 //! events for some milliseconds, lets the engine do a slice of its work and answers operators, so that no heartbeat is late. Sources,
 //! operators and signals have threads of their own and reach the loop through channels and its waker.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, bounded};
 use fibcast_control::protocol::{Answer, Request};
+use fibcast_control::status::SourceStatus;
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
-use fibcast_daemon::threads::{self, Heartbeat, Monitor, Pulse, Task};
+use fibcast_daemon::reload::Reload;
+use fibcast_daemon::threads::{self, Heartbeat, Monitor, Task};
 use fibcast_sync_agent::agent::kv::Watchers;
 use fibcast_sync_agent::digest_key::KeyFile;
-use fibcast_sync_agent::shell::tls::Security;
+use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::{Host, Shell, ShellState, ShellWaker, session_limits};
 use fibcast_sync_proto::node::Node;
 
-use crate::config::Checked;
+use crate::config::{self, Checked, File};
 use crate::engine::{Engine, EngineError};
 use crate::operator::{self, Asking, Question};
-use crate::source::{self, Acknowledger, Message, Outlet, QUEUE};
+use crate::source::{Message, QUEUE};
+use crate::sources::{Attached, Handover, Inlets, Sources, Wake};
 
 /// Name of the thread that owns the tables.
 const OWNER: &str = "engine";
@@ -37,13 +38,12 @@ const OFFER_AGAIN: Duration = Duration::from_millis(5);
 ///
 /// # Errors
 /// [`Failure`] with file, line and key of what is wrong, or the error that stopped the server.
-pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
+pub fn run(file: File) -> Result<(), Failure> {
+    let File { loaded, checked, contents } = file;
     let config = &checked.config;
     fibcast_daemon::files::raise_limit();
-    let file = file.to_owned();
-    let reread = move || crate::config::tls(&file).map_err(|error| error.to_string());
-    let security = Security::open(&config.tls, &config.node.name, reread)?;
-    let keys = KeyFile::open(&config.node, &config.tls)?;
+    let protection = Protection::open(&config.node, &config.tls)?;
+    let (security, keys) = (protection.security.clone(), protection.keys.clone());
     let mut shell =
         Shell::secure(&config.node.name, config.limits, security.clone()).map_err(Failure::work)?;
     for address in &config.node.listen {
@@ -54,9 +54,23 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     let wake = waking(shell.waker());
     let heartbeat = threads::register(Task::essential(OWNER));
     let (asking, questions) = Asking::new(wake.clone(), heartbeat.pulse());
-    let _operators = Operators::open(&config.node, {
-        let keys = keys.clone();
-        move |request| answer(request, &asking, security.as_deref(), &keys)
+    let (to, from_sources) = bounded(QUEUE);
+    let (sources, inlets) = Sources::new(to, wake.clone(), config.acknowledge.is_some());
+    let sources = Arc::new(Mutex::new(sources));
+    let reload = {
+        let (checked, sources, asking) = (checked.clone(), sources.clone(), asking.clone());
+        reloading(Reloading { in_force: checked, sources, protection, asking }, loaded)
+    };
+    reload.on_hangup()?;
+    let _operators = Operators::open(&config.node, move |request| {
+        if matches!(request, Request::Reload) {
+            return reload.run().map(Answer::Done);
+        }
+        let mut answer = asking.ask(request)?;
+        if let (Answer::Status(status), Some(security)) = (&mut answer, &security) {
+            status.certificates = security.certificates();
+        }
+        Ok(answer)
     })
     .map_err(|(_, error)| Failure::work(error))?;
     fibcast_daemon::signals::on_stop({
@@ -68,21 +82,47 @@ pub fn run(checked: &Checked, file: &Path) -> Result<(), Failure> {
     })
     .map_err(|error| Failure::work(format!("signals: {error}")))?;
 
-    let (to, from_sources) = bounded(QUEUE);
-    let (started, acknowledgers) = start_sources(checked, &to, &wake, &stop)?;
-    let (threads, pulses): (Vec<JoinHandle<()>>, _) = started.into_iter().unzip();
-    drop(to);
+    let locked = || sources.lock().unwrap_or_else(PoisonError::into_inner);
+    locked().start(&checked, contents)?;
     let monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
-    // The host drops the channel's end that a source may wait for.
-    let inputs = Inputs { from_sources, acknowledgers, pulses, questions, keys, heartbeat };
-    let outcome = serve(checked, &mut shell, inputs, &stop);
+    // The host drops the channels' ends that a source or a reload may wait for.
+    let inputs = Inputs { from_sources, inlets, attached: Vec::new(), questions, keys, heartbeat };
+    let outcome = serve(&checked, &mut shell, inputs, &stop);
     drop(monitor);
     stop.store(true, Ordering::Release);
-    for thread in threads {
-        // A panic of a source was logged already.
-        let _ = thread.join();
-    }
+    locked().end();
     outcome.inspect(|()| tracing::info!("stopped"))
+}
+
+/// What a reload changes.
+struct Reloading {
+    /// What the file in force means.
+    in_force: Checked,
+    sources: Arc<Mutex<Sources>>,
+    protection: Protection,
+    asking: Asking,
+}
+
+/// The reload of this server: what can fail first, then all at once.
+fn reloading(mut of: Reloading, loaded: config::LoadedConfig) -> Reload {
+    Reload::new(loaded, move |new, before| {
+        let checked = config::check(new).map_err(|error| error.to_string())?;
+        let mut sources = of.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let prepared = sources.prepare((new, &checked), (before, &of.in_force), &states(&of.asking)?)?;
+        let protection = of.protection.read(new, &new.value.tls)?;
+        let mut done = sources.commit(prepared)?;
+        done.extend(of.protection.replace(protection));
+        of.in_force = checked;
+        Ok(done)
+    })
+}
+
+/// How the sources are: one that has stopped is started again.
+fn states(asking: &Asking) -> Result<Vec<SourceStatus>, String> {
+    match asking.ask(Request::Status)? {
+        Answer::Status(status) => Ok(status.sources),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// Runs on the caller's loop, with the caller's source instead of configured ones, without signals and operator sockets: a route server
@@ -99,18 +139,18 @@ pub fn embed(
     let heartbeat = threads::register(Task::essential(OWNER));
     let (_asking, questions) = Asking::new(Arc::new(|| ()), heartbeat.pulse());
     let keys = KeyFile::load(checked.config.node.digest_key.as_deref()).map_err(Failure::work)?;
-    let inputs =
-        Inputs { from_sources, acknowledgers: Vec::new(), pulses: Vec::new(), questions, keys, heartbeat };
+    let inlets = Inlets::none();
+    let inputs = Inputs { from_sources, inlets, attached: Vec::new(), questions, keys, heartbeat };
     serve(checked, shell, inputs, stop)
 }
 
 /// What reaches the loop besides peers.
 struct Inputs {
     from_sources: Receiver<Message>,
-    /// Of the sources that tell their routing daemons what is installed.
-    acknowledgers: Vec<(usize, Acknowledger)>,
-    /// The sources' threads, in the order of the configuration.
-    pulses: Vec<Pulse>,
+    /// Of reloads.
+    inlets: Inlets,
+    /// The sources' threads.
+    attached: Vec<Attached>,
     questions: Receiver<Question>,
     keys: KeyFile,
     heartbeat: Heartbeat,
@@ -146,52 +186,8 @@ fn serve(
     host.failure.map_or(Ok(()), |failure| Err(Failure::work(failure)))
 }
 
-/// Answers an operator. Files are read on the operator's thread, not on that of the tables.
-fn answer(
-    request: Request,
-    asking: &Asking,
-    security: Option<&Security>,
-    keys: &KeyFile,
-) -> Result<Answer, String> {
-    if matches!(request, Request::Reload) {
-        security.map_or(Ok(()), Security::reload)?;
-        keys.reload()?;
-        return Ok(Answer::Done(
-            "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
-        ));
-    }
-    let mut answer = asking.ask(request)?;
-    if let (Answer::Status(status), Some(security)) = (&mut answer, security) {
-        status.certificates = security.certificates();
-    }
-    Ok(answer)
-}
-
-fn waking(waker: ShellWaker) -> Arc<dyn Fn() + Send + Sync> {
+fn waking(waker: ShellWaker) -> Wake {
     Arc::new(move || waker.wake())
-}
-
-/// The sources' threads, in the order of the configuration.
-type Started = Vec<(JoinHandle<()>, Pulse)>;
-
-fn start_sources(
-    checked: &Checked,
-    to: &crossbeam_channel::Sender<Message>,
-    wake: &Arc<dyn Fn() + Send + Sync>,
-    stop: &Arc<AtomicBool>,
-) -> Result<(Started, Vec<(usize, Acknowledger)>), Failure> {
-    let (mut threads, mut acknowledgers) = (Vec::new(), Vec::new());
-    for (at, plan) in checked.sources.iter().enumerate() {
-        let failed = |error| Failure::work(format!("source {:?}: {error}", plan.origin));
-        let mut outlet = Outlet::new(at, to.clone(), wake.clone(), stop.clone());
-        if checked.config.acknowledge.is_some() && plan.kind.acknowledges() {
-            let (acknowledger, acknowledgements) = source::acknowledgements().map_err(failed)?;
-            acknowledgers.push((at, acknowledger));
-            outlet = outlet.with_acknowledgements(acknowledgements);
-        }
-        threads.push(source::start(&plan.origin, plan.kind.clone(), outlet).map_err(failed)?);
-    }
-    Ok((threads, acknowledgers))
 }
 
 /// The part of the event loop besides the node.
@@ -208,11 +204,14 @@ struct RouteServer {
 impl Host<Engine> for RouteServer {
     fn input(&mut self, now: Duration, node: &mut Node<Engine>, state: &ShellState) {
         self.inputs.heartbeat.beat();
-        for (at, pulse) in self.inputs.pulses.iter().enumerate() {
+        self.inputs.attached.extend(self.inputs.inlets.attached.try_iter());
+        for Attached { thread, pulse, .. } in &self.inputs.attached {
             // One that has ended has said why.
-            node.role_mut().source_stalled(at, pulse.is_stalled() && !pulse.has_ended());
+            node.role_mut().source_stalled(*thread, pulse.is_stalled() && !pulse.has_ended());
         }
-        if let Err(error) = self.hear(now, node.role_mut()) {
+        if let Err(error) =
+            self.take_rules(now, node.role_mut()).and_then(|()| self.hear(now, node.role_mut()))
+        {
             self.fail(error);
         }
         while let Ok(question) = self.inputs.questions.try_recv() {
@@ -243,9 +242,10 @@ impl RouteServer {
     /// Tells sources what is installed. None of them is waited for: what there is no room for is offered again at the returned time.
     fn acknowledge(&self, now: Duration, engine: &mut Engine) -> Option<Duration> {
         let mut again = None;
-        for (source, to) in &self.inputs.acknowledgers {
+        for Attached { thread, acknowledger, .. } in &self.inputs.attached {
+            let Some(to) = acknowledger else { continue };
             while to.has_room() {
-                let Some(acknowledgement) = engine.poll_acknowledged(*source) else { break };
+                let Some(acknowledgement) = engine.poll_acknowledged(*thread) else { break };
                 to.send(acknowledgement);
             }
             if !to.has_room() {
@@ -253,6 +253,16 @@ impl RouteServer {
             }
         }
         again
+    }
+
+    /// Puts the rules of a reload in force.
+    fn take_rules(&mut self, now: Duration, engine: &mut Engine) -> Result<(), EngineError> {
+        while let Ok(Handover { rules, gone, done }) = self.inputs.inlets.handovers.try_recv() {
+            engine.reload(now, rules, &gone)?;
+            self.inputs.attached.retain(|attached| engine.follows(attached.thread));
+            let _ = done.send(());
+        }
+        Ok(())
     }
 
     /// Handles source events for a while.

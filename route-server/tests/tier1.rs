@@ -8,8 +8,9 @@ mod common;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::{Answer, Request, RouteQuery};
+use fibcast_control::protocol::{Answer, Request, RouteQuery, RouteRequest};
 use fibcast_control::status::{OriginStatus, Status};
+use fibcast_control::tables::RouteList;
 
 use common::{Folder, Server, free_addresses};
 
@@ -129,12 +130,16 @@ fn chain_of_three_servers_holds_all_origins_and_loses_a_killed_one_everywhere_at
     assert!(far.lease_left_ms.is_some_and(|left| left <= LEASE_MS) && own.lease_left_ms.is_none());
 
     let query = RouteQuery::Prefix("10.200.0.0/16".parse().unwrap());
-    let lists: Vec<Answer> = servers
-        .iter()
-        .map(|server| server.ask(Request::Routes { query: query.clone(), limit: 9, all: true }).unwrap())
-        .collect();
+    let request = RouteRequest { query, all: true, ..RouteRequest::default() };
+    let list = |server: &Server| {
+        let Some(Answer::Routes(mut list)) = server.ask(Request::Routes(request.clone())) else { panic!() };
+        assert!(list.routes.iter().all(|route| route.age_ms.is_some()), "{list:#?}");
+        list.routes.iter_mut().for_each(|route| route.age_ms = None);
+        list
+    };
+    let lists: Vec<RouteList> = servers.iter().map(list).collect();
     assert!(lists.iter().all(|list| *list == lists[0]), "{lists:#?}");
-    let Answer::Routes(list) = &lists[0] else { panic!() };
+    let list = &lists[0];
     let decisions: Vec<String> = list
         .routes
         .iter()

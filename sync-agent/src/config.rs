@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::reload;
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use serde::Deserialize;
 
@@ -64,6 +65,26 @@ impl AgentFile {
             }
         }
         Ok(())
+    }
+
+    /// Whether a new version of the file differs only in what may change at work: the allow lists and files of `[tls]`.
+    ///
+    /// # Errors
+    /// The keys that need a restart, with file and line.
+    pub fn may_reload(new: &Loaded<Self>, before: &Loaded<Self>) -> Result<(), String> {
+        // All fields: a section that is added later must not be left out here.
+        let Self { node, sync, tls, limits, scrub, kernel, acknowledge } = &before.value;
+        let other = &new.value;
+        let fixed = [
+            ("node", *node != other.node),
+            ("sync", *sync != other.sync),
+            ("tls", tls.needs_restart(&other.tls)),
+            ("limits", *limits != other.limits),
+            ("scrub", *scrub != other.scrub),
+            ("kernel", *kernel != other.kernel),
+            ("acknowledge", *acknowledge != other.acknowledge),
+        ];
+        reload::refuse(new, before, &fixed)
     }
 }
 

@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::sections::{Node, Tls};
-use fibcast_daemon::signals;
 use fibcast_sync_proto::digest::KEY_BYTES;
 use fibcast_sync_proto::{DigestKey, DigestKeys};
 
@@ -71,10 +70,10 @@ impl KeyFile {
         })
     }
 
-    /// Reads the file at a daemon's start, and again at each SIGHUP. Logs what digests are good for.
+    /// Reads the file at a daemon's start. Logs what digests are good for.
     ///
     /// # Errors
-    /// [`Failure`] if the file cannot be used, or SIGHUP cannot be handled.
+    /// [`Failure`] if the file cannot be used.
     pub fn open(node: &Node, tls: &Tls) -> Result<Self, Failure> {
         let keys = Self::load(node.digest_key.as_deref()).map_err(Failure::work)?;
         if node.digest_key.is_some() {
@@ -85,34 +84,27 @@ impl KeyFile {
                  a peer of a routing protocol who chooses routes"
             );
         }
-        let reloaded = keys.clone();
-        // The reason is in the log.
-        signals::on_hangup(move || drop(reloaded.reload()))
-            .map_err(|error| Failure::work(format!("signals: {error}")))?;
         Ok(keys)
     }
 
-    /// Reads the file again. The owner of the tables notices by [`KeyFile::replaced`]. After an error nothing changes.
+    /// Reads the file again; the keys in use stay until [`Self::replace`].
     ///
     /// # Errors
-    /// What is wrong with the file, which is logged as well.
-    pub fn reload(&self) -> Result<(), String> {
-        let Some(path) = &self.0.path else { return Ok(()) };
-        match read(path) {
-            Ok(keys) => {
-                let mut current = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
-                if *current != keys {
-                    tracing::info!("reloaded the digest keys: {keys}; before: {current}");
-                    *current = keys;
-                    self.0.version.fetch_add(1, Ordering::Release);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!("cannot reload the digest keys, keeping the old ones: {error}");
-                Err(format!("the digest keys are the old ones: {error}"))
-            }
+    /// [`KeyError`] with what is wrong with the file.
+    pub fn read(&self) -> Result<DigestKeys, KeyError> {
+        self.0.path.as_deref().map_or_else(|| Ok(self.keys()), read)
+    }
+
+    /// Puts keys in force. The owner of the tables notices by [`KeyFile::replaced`]. False: they are the same.
+    pub fn replace(&self, keys: DigestKeys) -> bool {
+        let mut current = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = *current != keys;
+        if differs {
+            tracing::info!("reloaded the digest keys: {keys}; before: {current}");
+            *current = keys;
+            self.0.version.fetch_add(1, Ordering::Release);
         }
+        differs
     }
 
     /// The keys in use.
@@ -200,13 +192,13 @@ mod tests {
         let mut seen = 0;
         assert_eq!(file.replaced(&mut seen), None);
         write(folder.path(), &format!("{}\n{}\n", line('b'), line('a')), 0o640);
-        file.reload().unwrap();
+        assert!(file.replace(file.read().unwrap()));
         assert_eq!(file.replaced(&mut seen), Some(DigestKeys::new(b, [a])));
-        file.reload().unwrap();
+        assert!(!file.replace(file.read().unwrap()));
         assert_eq!(file.replaced(&mut seen), None);
         // A file that cannot be used changes nothing.
         write(folder.path(), "nonsense", 0o600);
-        assert!(file.reload().unwrap_err().contains("the digest keys are the old ones"));
+        assert!(file.read().unwrap_err().to_string().contains("digest.key:1: expected"));
         assert_eq!((file.replaced(&mut seen), file.keys().own()), (None, b));
     }
 

@@ -125,8 +125,25 @@ fn certificates_are_read_again_at_sighup() {
     let log = log_of(&text, &dir, || drop(pki.issue("n", 24)));
     assert!(log.contains("reloaded allow lists and certificates"), "{log}");
     let log = log_of(&text, &dir, || std::fs::write(tls.key.clone().unwrap(), "garbage").unwrap());
-    let line =
-        log.lines().find(|line| line.contains("cannot reload the certificates, keeping the old ones: "));
+    let line = log.lines().find(|line| line.contains("cannot reload, nothing has changed: "));
     // With file and line of the key.
     assert!(line.is_some_and(|line| line.contains("agent.toml:7: tls.key: ")), "{log}");
+}
+
+#[test]
+fn check_config_reads_the_checkpoint_and_says_what_a_start_would_find() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("table.ckpt");
+    let check = || {
+        let text = format!("[node]\nname = \"n\"\n{SYNC}checkpoint = {checkpoint:?}\n");
+        let output =
+            agent().arg("--check-config").arg("--config").arg(file(&folder, &text)).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, text) = check();
+    assert!(code == Some(0) && text.contains("table.ckpt: none yet"), "{text}");
+    std::fs::write(&checkpoint, "rubbish").unwrap();
+    let (code, text) = check();
+    assert!(code == Some(0) && text.starts_with("warning: checkpoint "), "{text}");
+    assert!(text.contains("table.ckpt") && text.ends_with("the start is with an empty table\n"), "{text}");
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::log::gather;
-use common::pki::{Lists, Pki, open};
+use common::pki::{Pki, open, reload};
 use common::*;
 use fibcast_daemon::sections::{AllowedClient, Tls};
 use fibcast_sync_agent::agent::config::Sync;
@@ -41,9 +41,9 @@ fn error(agent: &AgentHandle) -> Option<String> {
 }
 
 /// Reloads, and waits until the agent is told why it is not served any more.
-fn loses(agent: &AgentHandle, security: &Security, says: &str) {
+fn loses(agent: &AgentHandle, security: &Security, tls: &Tls, says: &str) {
     let begin = Instant::now();
-    security.reload().unwrap();
+    reload(security, tls);
     until(says, || error(agent).is_some_and(|error| error.contains(says)));
     // A second, and some for a loaded machine.
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
@@ -56,23 +56,21 @@ fn name_that_is_removed_from_the_list_ends_its_session_and_no_other() {
     let mut tls = pki.issue("rs-a", 24);
     tls.clients =
         ["nh-1", "nh-2"].map(|name| AllowedClient { name: name.into(), tables: vec!["fib".into()] }).to_vec();
-    let (lists, security) = Lists::open(&tls, "rs-a");
+    let security = open(&tls, "rs-a").unwrap();
     let a = server("rs-a", Arc::clone(&security));
     let (first, second) =
         (nic("nh-1", &[&a], &pki.issue("nh-1", 24)), nic("nh-2", &[&a], &pki.issue("nh-2", 24)));
     until("both have the table", || synced(&first, &a) && synced(&second, &a));
-    lists.change(|tls| tls.clients.truncate(1));
-    loses(&second, &security, "its certificate is for nh-2, which tls.clients does not allow");
+    tls.clients.truncate(1);
+    loses(&second, &security, &tls, "its certificate is for nh-2, which tls.clients does not allow");
     assert!(log.line(&["client nh-2 (127.0.0.1:", "which tls.clients does not allow"]).is_some());
     a.commit([put(1, 2)]);
     until("the other one is served", || synced(&first, &a));
     assert_eq!(error(&first), None);
-    // A file that cannot be used changes nothing, and says so.
-    lists.break_with("route-server.toml:3: tls.clients: expected a list");
-    assert!(security.reload().unwrap_err().starts_with("nothing has changed: route-server.toml:3"));
-    assert!(
-        log.line(&["cannot reload the certificates, keeping the old ones: route-server.toml:3"]).is_some()
-    );
+    // A file that cannot be used changes nothing.
+    let ca = std::mem::replace(&mut tls.ca, Some("/nowhere/ca.pem".into()));
+    assert!(security.read(&tls).unwrap_err().to_string().starts_with("tls.ca: /nowhere/ca.pem: "));
+    tls.ca = ca;
     a.commit([put(2, 2)]);
     until("the other one is still served", || synced(&first, &a));
 }
@@ -80,24 +78,25 @@ fn name_that_is_removed_from_the_list_ends_its_session_and_no_other() {
 #[test]
 fn table_that_is_removed_from_the_list_ends_the_session() {
     let pki = Pki::new();
-    let (lists, security) = Lists::open(&pki.issue("rs-a", 24), "rs-a");
+    let mut tls = pki.issue("rs-a", 24);
+    let security = open(&tls, "rs-a").unwrap();
     let a = server("rs-a", Arc::clone(&security));
     let agent = nic("nh-1", &[&a], &pki.issue("nh-1", 24));
     until("the table", || synced(&agent, &a));
-    lists.change(|tls| tls.clients[0].tables = vec!["rib".into()]);
-    loses(&agent, &security, "nh-1 may not have the table fib");
+    tls.clients[0].tables = vec!["rib".into()];
+    loses(&agent, &security, &tls, "nh-1 may not have the table fib");
 }
 
 #[test]
 fn other_ca_ends_sessions_of_the_old_one() {
     let (pki, other) = (Pki::new(), Pki::new());
-    let (lists, security) = Lists::open(&pki.issue("rs-a", 24), "rs-a");
+    let mut tls = pki.issue("rs-a", 24);
+    let security = open(&tls, "rs-a").unwrap();
     let a = server("rs-a", Arc::clone(&security));
     let agent = nic("nh-1", &[&a], &pki.issue("nh-1", 24));
     until("the table", || synced(&agent, &a));
-    let ca = other.issue("x", 1).ca;
-    lists.change(|tls| tls.ca = ca);
-    loses(&agent, &security, "not signed by our CA");
+    tls.ca = other.issue("x", 1).ca;
+    loses(&agent, &security, &tls, "not signed by our CA");
 }
 
 #[test]
@@ -107,12 +106,12 @@ fn revoked_client_is_left_at_the_reload_and_not_let_in_again() {
     let mut tls = pki.issue("rs-c", 24);
     let (one, two) = (pki.issue("nh-7", 24), pki.issue("nh-8", 24));
     tls.crl = Some(pki.revoke(&[]));
-    let (_, security) = Lists::open(&tls, "rs-c");
+    let security = open(&tls, "rs-c").unwrap();
     let a = server("rs-c", Arc::clone(&security));
     let (first, second) = (nic("nh-7", &[&a], &one), nic("nh-8", &[&a], &two));
     until("both have the table", || synced(&first, &a) && synced(&second, &a));
     pki.revoke(&["nh-8"]);
-    loses(&second, &security, "its certificate is revoked (tls.crl)");
+    loses(&second, &security, &tls, "its certificate is revoked (tls.crl)");
     until("it is refused in the handshake", || {
         error(&second).is_some_and(|error| error.contains("it refused our certificate: revoked"))
     });
@@ -121,8 +120,8 @@ fn revoked_client_is_left_at_the_reload_and_not_let_in_again() {
     until("the other one is served", || synced(&first, &a));
     assert_eq!(error(&first), None);
     // A broken CRL is named, and the old one stays in force.
-    std::fs::write(tls.crl.unwrap(), "garbage").unwrap();
-    assert!(security.reload().unwrap_err().contains("tls.crl: "));
+    std::fs::write(tls.crl.as_ref().unwrap(), "garbage").unwrap();
+    assert!(security.read(&tls).unwrap_err().to_string().starts_with("tls.crl: "));
     let third = nic("nh-8", &[&a], &two);
     until("it is still refused", || error(&third).is_some_and(|error| error.contains("revoked")));
 }
@@ -134,12 +133,12 @@ fn revoked_server_is_left_for_the_other_one() {
     let b = server("rs-b", pki.node("rs-b").unwrap());
     let mut tls = pki.issue("nh-1", 24);
     tls.crl = Some(pki.revoke(&[]));
-    let (_, security) = Lists::open(&tls, "nh-1");
+    let security = open(&tls, "nh-1").unwrap();
     let addresses = [a.address, b.address];
     let agent = secure_agent("nh-1", false, &addresses, Box::new(NoSink), Some(Arc::clone(&security)));
     until("the table", || synced(&agent, &a));
     pki.revoke(&["rs-a"]);
-    loses(&agent, &security, "its certificate is revoked (tls.crl)");
+    loses(&agent, &security, &tls, "its certificate is revoked (tls.crl)");
     b.commit([put(1, 2)]);
     until("the other server is used", || synced(&agent, &b));
 }
@@ -148,11 +147,12 @@ fn revoked_server_is_left_for_the_other_one() {
 fn server_that_is_removed_from_the_list_is_left() {
     let pki = Pki::new();
     let a = server("rs-a", pki.node("rs-a").unwrap());
-    let (lists, security) = Lists::open(&pki.issue("nh-1", 24), "nh-1");
+    let mut tls = pki.issue("nh-1", 24);
+    let security = open(&tls, "nh-1").unwrap();
     let agent = secure_agent("nh-1", false, &[a.address], Box::new(NoSink), Some(Arc::clone(&security)));
     until("the table", || synced(&agent, &a));
-    lists.change(|tls| tls.servers = vec!["rs-b".into()]);
-    loses(&agent, &security, "its certificate is for rs-a, which tls.servers does not allow");
+    tls.servers = vec!["rs-b".into()];
+    loses(&agent, &security, &tls, "its certificate is for rs-a, which tls.servers does not allow");
 }
 
 fn part(n: u8) -> Subset {

@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use common::*;
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
 use fibcast_control::status::Role;
 use fibcast_sync_agent::agent::{AgentHandle, NoSink, Sink, SinkError};
 use fibcast_sync_proto::{Batch, Change};
@@ -87,7 +87,10 @@ fn unready_server_is_not_used() {
     assert!(nic.status().unwrap().stale);
     a.order(Order::Ready(true));
     until("used", || nic.status().unwrap().ready);
-    assert_eq!(nic.routes(RouteQuery::Address("0.0.7.1".parse().unwrap()), 10).unwrap().routes.len(), 1);
+    let query = RouteQuery::Address("0.0.7.1".parse().unwrap());
+    let list = nic.routes(RouteRequest { query, ..RouteRequest::default() }).unwrap();
+    assert_eq!((list.routes.len(), list.routes[0].origin.as_deref()), (1, Some("server a")));
+    assert!(list.routes[0].age_ms.is_some_and(|age| age < 600_000));
 }
 
 /// Refuses at first, fails once, and panics once.

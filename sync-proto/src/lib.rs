@@ -10,6 +10,7 @@
 //! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
 //! | [`acknowledge`], [`serial_map`] | what clients downstream have installed; serials of one table in those of another |
+//! | [`ages`] | when the records of a table last changed |
 //! | [`node`], [`timer`] | a server, clients and a role in one state machine, which daemons and simulator run |
 //! | [`agent`] | the role of NIC hosts and relays; that of route servers is in their crate |
 //!
@@ -34,6 +35,7 @@
 mod account;
 pub mod acknowledge;
 pub mod agent;
+pub mod ages;
 pub mod change;
 pub mod client;
 pub mod codec;

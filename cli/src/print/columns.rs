@@ -7,11 +7,23 @@ pub(super) struct Table<'a, T> {
     items: &'a [T],
     /// The heading first, then a line for each item.
     lines: Vec<String>,
+    /// Widths of the columns of earlier pages.
+    widths: Option<&'a mut Vec<usize>>,
+    /// The number of the next column.
+    column: usize,
+    /// An earlier page has the heading.
+    further: bool,
 }
 
 impl<'a, T> Table<'a, T> {
     pub(super) fn of(items: &'a [T]) -> Self {
-        Self { items, lines: vec![String::new(); items.len() + 1] }
+        Self { items, lines: vec![String::new(); items.len() + 1], widths: None, column: 0, further: false }
+    }
+
+    /// The next page of a table, whose columns are at least as wide as those of the pages before; only the first page has a heading.
+    pub(super) fn continued(items: &'a [T], widths: &'a mut Vec<usize>) -> Self {
+        let further = !widths.is_empty();
+        Self { widths: Some(widths), further, ..Self::of(items) }
     }
 
     /// Adds a column of values.
@@ -29,7 +41,17 @@ impl<'a, T> Table<'a, T> {
     /// A column is as wide as its widest cell; numbers are aligned to the right.
     fn column(mut self, head: &str, cells: Vec<String>) -> Self {
         let numeric = cells.iter().all(|cell| cell.parse::<f64>().is_ok());
-        let width = cells.iter().map(|cell| cell.chars().count()).fold(head.chars().count(), usize::max);
+        let mut width = cells.iter().map(|cell| cell.chars().count()).fold(head.chars().count(), usize::max);
+        if let Some(widths) = &mut self.widths {
+            match widths.get_mut(self.column) {
+                Some(before) => {
+                    width = width.max(*before);
+                    *before = width;
+                }
+                None => widths.push(width),
+            }
+        }
+        self.column += 1;
         for (line, cell) in self.lines.iter_mut().zip(std::iter::once(head).chain(cells.iter().map(|c| &**c)))
         {
             line.push_str(&if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
@@ -38,7 +60,8 @@ impl<'a, T> Table<'a, T> {
     }
 
     pub(super) fn finish(self) -> String {
-        self.lines.iter().flat_map(|line| [line.trim_end(), "\n"]).collect()
+        let lines = self.lines.iter().skip(usize::from(self.further));
+        lines.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 }
 

@@ -7,7 +7,7 @@ mod sessions;
 mod status;
 
 pub use self::dataplane::{drops, neighbors, ports, workers};
-pub use self::routes::{groups, routes};
+pub use self::routes::{RoutePages, groups};
 pub use self::sessions::{table_of_clients, table_of_servers};
 pub use self::status::status_page;
 

@@ -1,17 +1,19 @@
 //! `fibcast-dataplane`: forwards packets on DPDK ports by the table of its route servers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_control::routes::RoutePlace;
 use fibcast_control::status::{ForwardingStatus, Kind, Status};
+use fibcast_control::tables::{Route, RouteList};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
-use fibcast_daemon::sections::Tls;
+use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
@@ -20,8 +22,9 @@ use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
-use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
+use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, refuse_unknown};
 use fibcast_sync_agent::digest_key::KeyFile;
+use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::ShellError;
 use fibcast_sync_agent::shell::tls::Security;
 
@@ -32,7 +35,7 @@ struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/fibcast/dataplane.toml")]
     config: PathBuf,
-    /// Check the configuration without touching a device, print the memory that the ports need, and exit.
+    /// Check the configuration and the files that it names without touching a device, print the memory that the ports need, and exit.
     #[arg(long)]
     check_config: bool,
 }
@@ -51,6 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Config::check(&loaded)?;
     if arguments.check_config {
         Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
+        if let Some(sync) = &loaded.value.sync {
+            let keys = KeyFile::load(loaded.value.node.digest_key.as_deref()).map_err(Failure::work)?;
+            sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
+        }
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
@@ -60,20 +67,11 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let started = Instant::now();
     let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
-    let security = match &config.sync {
-        Some(_) => Security::open(&config.tls, &config.node.name, reread_tls(&arguments.config))?,
-        None => None,
-    };
-    let agent = start_agent(&loaded, &router, security.clone())?;
-    // Certificates and digest keys are reloaded by their own handlers.
-    let (file, view) = (arguments.config.clone(), router.view());
-    let hangup = signals::on_hangup(move || {
-        if let Err(reason) = reload(&file, &view, None, None) {
-            tracing::error!("SIGHUP: cannot reload, nothing changes: {reason}");
-        }
-    });
-    hangup.map_err(|error| Failure::work(format!("signals: {error}")))?;
-    let handler = handler(&loaded, arguments.config.clone(), &router, agent.clone(), security, started);
+    let protection = config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
+    let agent = start_agent(&loaded, &router, protection.as_ref())?;
+    let reload = reloading(loaded.clone(), router.view(), protection);
+    reload.on_hangup()?;
+    let handler = handler(&loaded, reload, &router, agent.clone(), started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
     let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
@@ -88,31 +86,39 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads `[tls]` of the file again; the whole file must be valid.
-fn reread_tls(file: &Path) -> impl Fn() -> Result<Tls, String> + Send + Sync + 'static {
-    let file = file.to_owned();
-    move || {
-        let loaded: Loaded<Config> = config::load(&file).map_err(|error| error.to_string())?;
-        Config::check(&loaded).map_err(|error| error.to_string())?;
-        Ok(loaded.value.tls)
-    }
+/// Takes static routes and neighbors, allow lists, certificates and digest keys of a new version of the file. One with anything else that
+/// changed is refused.
+fn reloading(in_force: Loaded<Config>, view: Arc<View>, protection: Option<Protection>) -> Reload {
+    Reload::new(in_force, move |new, before| {
+        Config::check(new).map_err(|error| error.to_string())?;
+        Config::may_reload(new, before)?;
+        let read = protection.as_ref().map(|protection| protection.read(new, &new.value.tls)).transpose()?;
+        let mut done = vec![view.reload(&new.value)?];
+        if let (Some(protection), Some(read)) = (&protection, read) {
+            done.extend(protection.replace(read));
+        }
+        Ok(done)
+    })
 }
 
 /// Starts the agent on its own thread, with its supervisor; none without `[sync]`.
 fn start_agent(
     loaded: &Loaded<Config>,
     router: &Router,
-    security: Option<Arc<Security>>,
+    protection: Option<&Protection>,
 ) -> Result<Option<Arc<AgentGuard>>, Failure> {
     let config = &loaded.value;
-    let (Some(sync), Some(control)) = (config.sync.clone(), router.control()) else { return Ok(None) };
+    let (Some(sync), Some(control), Some(protection)) = (config.sync.clone(), router.control(), protection)
+    else {
+        return Ok(None);
+    };
     let ports: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
     let setup = AgentConfig {
         name: config.node.name.clone(),
         listen: config.node.listen.clone(),
         sync,
-        security,
-        digest_keys: KeyFile::open(&config.node, &config.tls)?,
+        security: protection.security.clone(),
+        digest_keys: protection.keys.clone(),
         scrub: config.scrub.pass(),
         limits: config.limits,
         acknowledge: config.acknowledge.as_ref().map(|acknowledge| acknowledge.policy()),
@@ -133,10 +139,9 @@ fn start_agent(
 /// Answers operators: the agent's view of the table plus what the dataplane adds.
 fn handler(
     loaded: &Loaded<Config>,
-    file: PathBuf,
+    reload: Reload,
     router: &Router,
     guard: Option<Arc<AgentGuard>>,
-    security: Option<Arc<Security>>,
     started: Instant,
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
@@ -156,16 +161,18 @@ fn handler(
                 // Last: a thread that did not answer in time is stalled by now.
                 Ok(Answer::Status(Box::new(Status { forwarding, threads: threads::show(), ..status })))
             }
-            (Request::Routes { all: true, .. }, _) => {
-                Err("only a route server knows every origin's routes".to_owned())
-            }
-            (Request::Routes { query, limit, all: false }, _) => {
-                view.routes(query, limit).map(Answer::Routes)
+            (Request::Routes(request), agent) => {
+                refuse_unknown(&request)?;
+                let mut list = view.routes(request)?;
+                if let Some(agent) = agent {
+                    complete(&mut list, agent);
+                }
+                Ok(Answer::Routes(list))
             }
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, agent) => reload(&file, &view, security.as_deref(), agent.as_deref()),
+            (Request::Reload, _) => reload.run().map(Answer::Done),
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())
@@ -178,22 +185,15 @@ fn handler(
     }
 }
 
-/// Reloads the configuration file, and the certificates and digest keys that it names. A file with anything that needs a restart changes
-/// nothing.
-fn reload(
-    file: &Path,
-    view: &View,
-    security: Option<&Security>,
-    agent: Option<&AgentHandle>,
-) -> Result<Answer, String> {
-    let loaded: Loaded<Config> = config::load(file).map_err(|error| error.to_string())?;
-    Config::check(&loaded).map_err(|error| error.to_string())?;
-    view.may_reload(&loaded.value)?;
-    security.map_or(Ok(()), Security::reload)?;
-    agent.map_or(Ok(()), AgentHandle::reload_digest_keys)?;
-    let summary = view.reload(&loaded.value)?;
-    tracing::info!("{}: reloaded: {summary}", file.display());
-    Ok(Answer::Done(summary))
+/// Adds what the agent knows of routes that are not the host's own. What it does not say in time is left out.
+fn complete(list: &mut RouteList, agent: &AgentHandle) {
+    let mut of_servers: Vec<&mut Route> =
+        list.routes.iter_mut().filter(|route| route.origin.is_none()).collect();
+    let places = of_servers.iter().map(|route| RoutePlace { vrf: route.vrf, prefix: route.prefix }).collect();
+    let Ok((ages, server)) = agent.ages(places) else { return };
+    for (route, age_ms) in of_servers.iter_mut().zip(ages) {
+        (route.age_ms, route.origin) = (age_ms, server.clone());
+    }
 }
 
 /// A trace says which server the route came from, which the agent knows.

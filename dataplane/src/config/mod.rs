@@ -11,6 +11,7 @@ mod workers;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::reload;
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_agent::agent::config::Sync;
@@ -122,6 +123,47 @@ impl Config {
         config.check_loopback(loaded)?;
         config.check_neighbors(loaded)?;
         config.check_routes(loaded)
+    }
+
+    /// Whether a new version of the file differs only in what may change at work: static routes, static neighbors, and the allow lists and
+    /// files of `[tls]`.
+    ///
+    /// # Errors
+    /// The keys that need a restart, with file and line.
+    pub fn may_reload(new: &Loaded<Config>, before: &Loaded<Config>) -> Result<(), String> {
+        // All fields: a section that is added later must not be left out here.
+        let Config {
+            node,
+            tls,
+            limits,
+            sync,
+            acknowledge,
+            fib,
+            scrub,
+            eal,
+            workers,
+            icmp,
+            ip,
+            ports,
+            neighbors: _,
+            routes: _,
+        } = &before.value;
+        let other = &new.value;
+        let fixed = [
+            ("node", *node != other.node),
+            ("tls", tls.needs_restart(&other.tls)),
+            ("limits", *limits != other.limits),
+            ("sync", *sync != other.sync),
+            ("acknowledge", *acknowledge != other.acknowledge),
+            ("fib", *fib != other.fib),
+            ("scrub", *scrub != other.scrub),
+            ("eal", *eal != other.eal),
+            ("workers", *workers != other.workers),
+            ("icmp", *icmp != other.icmp),
+            ("ip", *ip != other.ip),
+            ("port", *ports != other.ports),
+        ];
+        reload::refuse(new, before, &fixed)
     }
 
     /// Index of the port of this name.

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
 use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
@@ -37,6 +38,8 @@ pub struct OwnRoutes {
     pub changes: Vec<Change>,
     /// Routes that can be removed, with their groups: neither addresses nor subnets of ports.
     prefixes: HashMap<(VrfId, IpNet), Option<GroupLabel>>,
+    /// When each of the host's routes was made or last changed.
+    since: HashMap<(VrfId, IpNet), Instant>,
     /// Groups created so far.
     groups: u64,
     /// Server routes that are overridden by own routes.
@@ -67,8 +70,13 @@ pub enum RemoveError {
 impl OwnRoutes {
     /// In order of precedence: a local address before a subnet, a subnet before a static route to the same prefix.
     pub fn new(ports: &[PortSetup], routes: &[StaticRoute]) -> OwnRoutes {
-        let mut own =
-            OwnRoutes { changes: Vec::new(), prefixes: HashMap::new(), groups: 0, shadowed: HashMap::new() };
+        let mut own = OwnRoutes {
+            changes: Vec::new(),
+            prefixes: HashMap::new(),
+            since: HashMap::new(),
+            groups: 0,
+            shadowed: HashMap::new(),
+        };
         let local = own.group(Group::Special(Special::Local));
         let blackhole = own.group(Group::Special(Special::Blackhole));
         for port in ports {
@@ -110,6 +118,7 @@ impl OwnRoutes {
         let (label, put) = self.made(route.group.clone());
         let key = (route.vrf, route.prefix);
         let old = self.prefixes.insert(key, Some(label)).flatten();
+        self.since.insert(key, Instant::now());
         if let Some(before) = before {
             self.shadowed.entry(key).or_insert(before);
         }
@@ -130,6 +139,7 @@ impl OwnRoutes {
             Some(Some(label)) => *label,
         };
         self.prefixes.remove(&key);
+        self.since.remove(&key);
         let server = match self.shadowed.remove(&key) {
             Some(label) => Change::Announce { vrf, prefix, label },
             None => Change::Withdraw { vrf, prefix },
@@ -167,6 +177,11 @@ impl OwnRoutes {
     /// Whether the host has a route of its own to the prefix.
     pub fn contains(&self, vrf: VrfId, prefix: IpNet) -> bool {
         self.prefixes.contains_key(&(vrf, prefix))
+    }
+
+    /// When the host's own route to the prefix was made or last changed; none: it has none.
+    pub fn since(&self, vrf: VrfId, prefix: IpNet) -> Option<Instant> {
+        self.since.get(&(vrf, prefix)).copied()
     }
 
     /// Completes a batch that holds the whole table by deletions of everything that it and the host do not have.
@@ -208,6 +223,7 @@ impl OwnRoutes {
     fn announce(&mut self, vrf: VrfId, prefix: IpNet, label: GroupLabel) {
         if let Entry::Vacant(vacant) = self.prefixes.entry((vrf, prefix)) {
             vacant.insert(None);
+            self.since.insert((vrf, prefix), Instant::now());
             self.changes.push(Change::Announce { vrf, prefix, label });
         }
     }

@@ -1,17 +1,23 @@
 //! What operators see of the control side: routes, groups, neighbors, forwarding state.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::RouteRequest;
 use fibcast_control::status::{ForwardingStatus, LimitStatus};
 use fibcast_control::tables::{
     GroupEntry, GroupList, GroupTraffic, Neighbor, NeighborList, Route, RouteList,
 };
-use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop, PublisherStats};
+use fibcast_daemon::routes::{RouteTable, page};
+use fibcast_fib::{AdjacencyState, Group, GroupIndex, GroupLabel, Member, NextHop, PublisherStats, VrfId};
+use ipnet::IpNet;
 
 use super::Control;
 use crate::counters::{Traffic, WorkerCounters};
 use crate::packet::icmp_kind::Kind;
+
+/// Origin of the host's own routes.
+const OWN: &str = "own";
 
 impl Control {
     /// Forwarding state.
@@ -72,25 +78,9 @@ impl Control {
         self.publisher.stats().workers.into_iter().map(|worker| (worker.name, worker.freed)).collect()
     }
 
-    /// The routes of the table, VRF by VRF, the host's own included.
-    pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let found = self.fib.vrfs().flat_map(|vrf| {
-            let (all, one) = match *query {
-                RouteQuery::All => (Some(self.fib.routes(vrf, None)), None),
-                RouteQuery::Prefix(prefix) => (None, self.fib.get(vrf, prefix).map(|label| (prefix, label))),
-                RouteQuery::Address(address) => (None, self.fib.longest_match(vrf, address)),
-            };
-            all.into_iter().flatten().chain(one).map(move |route| (vrf, route))
-        });
-        let routes = found.take(limit).map(|(vrf, (prefix, label))| Route {
-            vrf: vrf.0,
-            prefix,
-            label: format!("{:016x}", label.0),
-            via: self.fib.group(label).map(|group| self.words(group)).unwrap_or_default(),
-            origin: self.own.contains(vrf, prefix).then(|| "own".to_owned()),
-            choice: None,
-        });
-        RouteList { total: self.fib.len() as u64, routes: routes.collect() }
+    /// A page of the table, the host's own routes included.
+    pub fn routes(&self, request: &RouteRequest) -> RouteList {
+        page(self, request)
     }
 
     /// Groups by label.
@@ -161,6 +151,59 @@ impl Control {
 
     pub(super) fn port_name(&self, port_index: usize) -> String {
         self.ports.get(port_index).map_or_else(|| port_index.to_string(), |port| port.name.clone())
+    }
+}
+
+impl RouteTable for Control {
+    type Label = GroupLabel;
+
+    fn vrfs(&self) -> impl Iterator<Item = u32> {
+        self.fib.vrfs().map(|vrf| vrf.0)
+    }
+
+    fn total(&self) -> u64 {
+        self.fib.len() as u64
+    }
+
+    fn get(&self, vrf: u32, prefix: IpNet) -> Option<GroupLabel> {
+        self.fib.get(VrfId(vrf), prefix)
+    }
+
+    fn longest_match(&self, vrf: u32, address: IpAddr) -> Option<(IpNet, GroupLabel)> {
+        self.fib.longest_match(VrfId(vrf), address)
+    }
+
+    fn after(&self, vrf: u32, prefix: Option<IpNet>) -> impl Iterator<Item = (IpNet, GroupLabel)> {
+        // Those that start there may start with itself.
+        self.fib.routes(VrfId(vrf), prefix).filter(move |(found, _)| prefix != Some(*found))
+    }
+
+    fn has_gateway(&self, label: GroupLabel, gateway: IpAddr) -> bool {
+        match self.fib.group(label) {
+            Some(Group::Hops(members)) => {
+                members.iter().any(|member| member.next_hop.gateway == Some(gateway))
+            }
+            _ => false,
+        }
+    }
+
+    /// The agent knows which server the others are from.
+    fn is_from(&self, vrf: u32, prefix: IpNet, origin: &str) -> bool {
+        self.own.contains(VrfId(vrf), prefix) == (origin == OWN)
+    }
+
+    fn show(&self, vrf: u32, prefix: IpNet, label: GroupLabel) -> Vec<Route> {
+        let since = self.own.since(VrfId(vrf), prefix);
+        let (name, via) = (format!("{:016x}", label.0), self.fib.group(label).map(|group| self.words(group)));
+        vec![Route {
+            vrf,
+            prefix,
+            label: name,
+            via: via.unwrap_or_default(),
+            origin: since.map(|_| OWN.to_owned()),
+            age_ms: since.map(|since| since.elapsed().as_millis() as u64),
+            choice: None,
+        }]
     }
 }
 

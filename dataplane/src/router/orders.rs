@@ -62,57 +62,11 @@ impl View {
         }
     }
 
-    /// Whether a configuration differs from the one in force only by what may change at run time: static routes, static neighbors, and the
-    /// allow lists and certificates of `[tls]`.
+    /// Applies static routes and neighbors of a configuration, which is checked and differs in nothing else: see [`Config::may_reload`].
     ///
     /// # Errors
-    /// The sections that need a restart.
-    pub fn may_reload(&self, new: &Config) -> Result<(), String> {
-        // All fields: a section that is added later must not be left out here.
-        let Config {
-            node,
-            tls,
-            limits,
-            sync,
-            acknowledge,
-            fib,
-            scrub,
-            eal,
-            workers,
-            icmp,
-            ip,
-            ports,
-            neighbors: _,
-            routes: _,
-        } = &*self.config();
-        let differs = [
-            ("node", *node != new.node),
-            ("tls", tls.is_on() != new.tls.is_on() || (!tls.is_on() && *tls != new.tls)),
-            ("limits", *limits != new.limits),
-            ("sync", *sync != new.sync),
-            ("acknowledge", *acknowledge != new.acknowledge),
-            ("fib", *fib != new.fib),
-            ("scrub", *scrub != new.scrub),
-            ("eal", *eal != new.eal),
-            ("workers", *workers != new.workers),
-            ("icmp", *icmp != new.icmp),
-            ("ip", *ip != new.ip),
-            ("port", *ports != new.ports),
-        ];
-        let fixed: Vec<&str> =
-            differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
-        if fixed.is_empty() {
-            return Ok(());
-        }
-        Err(format!("nothing was changed: changes of {} need a restart", fixed.join(", ")))
-    }
-
-    /// Applies static routes and neighbors of a configuration. If another section differs, nothing is changed: see [`Self::may_reload`].
-    ///
-    /// # Errors
-    /// The sections that need a restart, or the first invalid value, as text.
+    /// The control thread does not answer.
     pub fn reload(&self, new: &Config) -> Result<String, String> {
-        self.may_reload(new)?;
         let mut config = self.config();
         let gone_routes: Vec<(VrfId, IpNet)> = config
             .routes

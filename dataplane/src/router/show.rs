@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fibcast_control::protocol::{Answer, DataplaneRequest, RouteQuery};
+use fibcast_control::protocol::{Answer, DataplaneRequest, RouteRequest};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{
     DropCount, DropList, GroupList, IcmpCount, PortList, PortStatus, QueueStatus, RouteList, WorkerList,
@@ -70,13 +70,13 @@ impl View {
         }
     }
 
-    /// Routes that the host forwards by.
+    /// A page of the routes that the host forwards by.
     ///
     /// # Errors
     ///
     /// The control thread does not answer in time.
-    pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
-        self.control.ask(CONTROL_TIMEOUT, move |control| control.routes(&query, limit)).ok_or_else(late)
+    pub fn routes(&self, request: RouteRequest) -> Result<RouteList, String> {
+        self.control.ask(CONTROL_TIMEOUT, move |control| control.routes(&request)).ok_or_else(late)
     }
 
     /// Next-hop groups, and what was forwarded by each.

@@ -17,13 +17,11 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
     wait_until("forwarding", || router.drops().sent > 100);
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
-    let answer = router.ask(Request::Reload).unwrap();
-    assert_eq!(
-        answer,
-        Answer::Done(
-            "routes: 1 added or changed, 0 removed; neighbors: 0 added or changed, 0 removed".into()
-        )
-    );
+    let Answer::Done(text) = router.ask(Request::Reload).unwrap() else { panic!("no words") };
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains(".toml:") && lines[0].contains(": static_route[0]"), "{text}");
+    let last = "routes: 1 added or changed, 0 removed; neighbors: 0 added or changed, 0 removed";
+    assert_eq!(lines.last(), Some(&last));
     wait_until("the new route", || reason(&router, "prohibited") > 100);
     router.rewrite("0", "", "");
     router.ask(Request::Reload).unwrap();
@@ -32,7 +30,8 @@ fn routes_and_neighbors_of_the_file_change_at_work() {
     // What cannot change without a restart is named, and nothing else is taken over with it.
     router.rewrite("0", "tx_backlog = 64", ROUTE);
     let error = router.ask(Request::Reload).unwrap_err();
-    assert!(error.contains("nothing was changed: changes of workers need a restart"), "{error}");
+    assert!(error.starts_with("nothing has changed: ") && error.contains(": workers.tx_backlog"), "{error}");
+    assert!(error.contains("needs a restart"), "{error}");
     let before = router.drops().sent;
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\n");
     let error = router.ask(Request::Reload).unwrap_err();
@@ -73,7 +72,7 @@ fn allow_lists_change_at_work_and_every_other_section_is_named() {
     wait_until("forwarding", || router.drops().sent > 100);
     router.rewrite("0", "", &with("rs-b", ""));
     let answer = router.ask(Request::Reload).unwrap();
-    assert!(matches!(&answer, Answer::Done(text) if text.starts_with("routes: 0 added")), "{answer:?}");
+    assert!(matches!(&answer, Answer::Done(text) if text.contains("routes: 0 added")), "{answer:?}");
     assert!(router.log().contains("reloaded allow lists and certificates"), "{}", router.log());
     // Routes still change after that.
     router.rewrite("0", "", &with("rs-b", "[[static_route]]\nprefix = \"11.0.0.0/8\"\nprohibit = true\n"));
@@ -81,7 +80,7 @@ fn allow_lists_change_at_work_and_every_other_section_is_named() {
     for (section, keys) in [("scrub", "[scrub]\npass_s = 7\n"), ("fib", "[fib]\nmax_neighbors = 777\n")] {
         router.rewrite("0", "", &with("rs-c", keys));
         let error = router.ask(Request::Reload).unwrap_err();
-        assert!(error.contains(&format!("changes of {section} need a restart")), "{error}");
+        assert!(error.contains(&format!(": {section}")) && error.contains("need"), "{error}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The router's loopback: an own address on every port of the default VRF, on no link, and the source where a port has no address.
 
 use crate::stage::*;
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
 use fibcast_dataplane::packet::ethernet::Frame;
 use fibcast_dataplane::packet::{arp, checksum, nd};
 use fibcast_dataplane::pipeline::delivery;
@@ -119,7 +119,8 @@ fn it_is_one_address_and_no_subnet() {
     stage.expect_drop(ipv4("203.0.113.2"), Reason::NoRoute);
     stage.expect_drop(ipv6("2001:db8:ff::2"), Reason::NoRoute);
     let shown = |address: &str| {
-        let routes = stage.control.routes(&RouteQuery::Address(address.parse().unwrap()), 9).routes;
+        let query = RouteQuery::Address(address.parse().unwrap());
+        let routes = stage.control.routes(&RouteRequest { query, ..RouteRequest::default() }).routes;
         routes.into_iter().map(|route| (route.prefix.to_string(), route.via)).collect::<Vec<_>>()
     };
     assert_eq!(shown(LOOPBACK), [("203.0.113.1/32".to_owned(), vec!["local".to_owned()])]);

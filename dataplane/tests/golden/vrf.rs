@@ -1,7 +1,7 @@
 //! VRFs: a port forwards by the table that it is bound to, and by no other.
 
 use crate::stage::*;
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
 use fibcast_dataplane::reason::Reason;
 use fibcast_fib::{Change, Group, GroupLabel, NextHop, PortId, VrfId};
 
@@ -51,7 +51,7 @@ fn routes_of_every_vrf_are_shown() {
     };
     stage.batch(vec![put(9, "198.51.100.9"), announce(7, "10.0.0.0/8"), announce(99, "10.1.0.0/16")]);
     let shown = |query: RouteQuery, limit| {
-        let list = stage.control.routes(&query, limit);
+        let list = stage.control.routes(&RouteRequest { query, limit, ..RouteRequest::default() });
         let routes = list.routes.into_iter().map(|route| (route.vrf, route.prefix.to_string()));
         (routes.collect::<Vec<_>>(), list.total as usize)
     };

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::capture::{Captured, Direction, Trace};
 use crate::kv::{KvList, KvValue};
+pub use crate::routes::{RouteQuery, RouteRequest};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
 
@@ -25,18 +26,8 @@ pub const MAX_REQUEST: usize = 64 << 10;
 pub enum Request {
     /// The daemon as a whole: table, servers, clients, sources.
     Status,
-    /// Routes, all from the beginning or those that match.
-    Routes {
-        /// Which routes.
-        #[serde(default)]
-        query: RouteQuery,
-        /// Most routes in the answer.
-        #[serde(default = "default_limit")]
-        limit: usize,
-        /// Route server: each origin's route, best first, with the deciding criterion.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        all: bool,
-    },
+    /// Routes, a page of all or of those that match.
+    Routes(RouteRequest),
     /// Next-hop groups.
     Groups,
     /// Compares the table of an agent or dataplane with the servers' again, and applies all of it again.
@@ -203,19 +194,6 @@ fn default_limit() -> usize {
     100
 }
 
-/// Selection of routes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RouteQuery {
-    /// All routes in prefix order.
-    #[default]
-    All,
-    /// Exactly this prefix.
-    Prefix(ipnet::IpNet),
-    /// Longest match of this address.
-    Address(IpAddr),
-}
-
 /// Answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -257,6 +235,7 @@ pub enum Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routes::{Family, RouteFilter, RoutePlace};
 
     #[test]
     fn requests_keep_their_shape_on_the_wire() {
@@ -264,8 +243,22 @@ mod tests {
         let requests = [
             (Request::Status, r#""status""#),
             (
-                Request::Routes { query: RouteQuery::Address(address), limit: 5, all: false },
+                Request::Routes(RouteRequest {
+                    query: RouteQuery::Address(address),
+                    limit: 5,
+                    ..RouteRequest::default()
+                }),
                 r#"{"routes":{"query":{"address":"192.0.2.1"},"limit":5}}"#,
+            ),
+            (
+                Request::Routes(RouteRequest {
+                    query: RouteQuery::Orlonger("10.0.0.0/8".parse().unwrap()),
+                    limit: 0,
+                    filter: RouteFilter { family: Some(Family::Ipv4), ..RouteFilter::default() },
+                    after: Some(RoutePlace { vrf: 7, prefix: "10.1.0.0/16".parse().unwrap() }),
+                    ..RouteRequest::default()
+                }),
+                r#"{"routes":{"query":{"orlonger":"10.0.0.0/8"},"limit":0,"filter":{"family":"ipv4"},"after":{"vrf":7,"prefix":"10.1.0.0/16"}}}"#,
             ),
             (KvRequest::Get { key: "motd".into() }.into(), r#"{"kv":{"get":{"key":"motd"}}}"#),
             (DataplaneRequest::Ports.into(), r#"{"dataplane":"ports"}"#),
@@ -305,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_as_usual_and_what_is_not_known_is_refused() {
         let request: Request = serde_json::from_str(r#"{"routes":{}}"#).unwrap();
-        assert_eq!(request, Request::Routes { query: RouteQuery::All, limit: 100, all: false });
+        assert_eq!(request, Request::Routes(RouteRequest::default()));
         for wrong in [r#""everything""#, r#"{"routes":{"most":5}}"#, r#"{"kv":"watch"}"#] {
             assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
         }

@@ -2,17 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Routes, in prefix order.
+use crate::routes::RoutePlace;
+
+/// A page of routes, in prefix order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteList {
     /// Number of routes in the table.
     pub total: u64,
+    /// Number of destinations that match on this page, listed or counted.
+    #[serde(default)]
+    pub matched: u64,
     /// The requested routes, up to the limit.
     pub routes: Vec<Route>,
+    /// There may be more after this place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<RoutePlace>,
 }
 
 /// A route as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// VRF.
     pub vrf: u32,
@@ -22,9 +30,13 @@ pub struct Route {
     pub label: String,
     /// Next hops as text: `198.18.1.7`, `198.18.1.7 weight 2`, `port p0`, `blackhole`, …
     pub via: Vec<String>,
-    /// Origin of the route, if known.
+    /// Route server: the protocol instance that it is from. Hosts: `own`, or `server NAME`, since forwarding records have no origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
+    /// Time since it last changed here, in milliseconds: exact for late changes, and for early ones less than the truth rather than more. In a
+    /// host that started with a checkpoint, since its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
     /// Route server with all origins requested: how it was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<Choice>,

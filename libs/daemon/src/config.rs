@@ -3,8 +3,12 @@
 //! Types derive `Deserialize` with `deny_unknown_fields`. What types cannot express (two primaries, a duplicate address) is checked
 //! afterwards and reported by [`Loaded::error`], which finds the line of a key.
 
+mod differences;
+
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
+
+pub use differences::Difference;
 
 /// An error of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +40,7 @@ fn key_prefix(key: &str) -> String {
 }
 
 /// A configuration with its source text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loaded<T> {
     /// The configuration.
     pub value: T,
@@ -102,19 +106,13 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Loaded<T>
 impl<T> Loaded<T> {
     /// An error about a key with a valid type but an unusable value.
     pub fn error(&self, key: &[Step<'_>], reason: impl Into<String>) -> ConfigError {
-        let mut name = String::new();
-        for step in key {
-            match step {
-                Step::Key(key) if name.is_empty() => name.push_str(key),
-                Step::Key(key) => {
-                    name.push('.');
-                    name.push_str(key);
-                }
-                Step::At(index) => name.push_str(&format!("[{index}]")),
-            }
-        }
         let line = self.offset_of(key).map_or(1, |offset| line_of(&self.text, offset));
-        ConfigError::Invalid { path: self.path.clone(), line, key: name, reason: reason.into() }
+        ConfigError::Invalid { path: self.path.clone(), line, key: dotted(key), reason: reason.into() }
+    }
+
+    /// The file that it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Offset of a key in the text, or of the innermost existing part of its path.
@@ -142,6 +140,22 @@ impl<T> Loaded<T> {
         }
         offset
     }
+}
+
+/// A key's path as text, `port[1].mtu`.
+fn dotted(key: &[Step<'_>]) -> String {
+    let mut name = String::new();
+    for step in key {
+        match step {
+            Step::Key(key) if name.is_empty() => name.push_str(key),
+            Step::Key(key) => {
+                name.push('.');
+                name.push_str(key);
+            }
+            Step::At(index) => name.push_str(&format!("[{index}]")),
+        }
+    }
+    name
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

@@ -142,6 +142,11 @@ impl Tls {
         self.cert.is_some()
     }
 
+    /// Whether a change to `new` needs a restart: anything but lists and files of connections that use TLS before and after.
+    pub fn needs_restart(&self, new: &Tls) -> bool {
+        self != new && !(self.is_on() && new.is_on())
+    }
+
     /// Refuses an incomplete configuration, and plain TCP beyond loopback without `insecure`.
     ///
     /// # Errors

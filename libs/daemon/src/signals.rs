@@ -59,12 +59,10 @@ pub fn on_stop_within(longest: Duration, stop: impl FnOnce() + Send + 'static) -
 ///
 /// # Errors
 /// The system's error if the handler cannot be installed.
-pub fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
+pub(crate) fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP])?;
     std::thread::Builder::new().name("hangup".into()).spawn(move || {
-        for _ in signals.forever() {
-            crate::systemd::reloading(&mut reload);
-        }
+        signals.forever().for_each(|_| reload());
     })?;
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Bench {
                     }
                     Err("it hung".into())
                 }
-                Request::Routes { .. } => Ok(Answer::Done("x".repeat(2 << 20))),
+                Request::Routes(_) => Ok(Answer::Done("x".repeat(2 << 20))),
                 Request::Resync => Ok(Answer::Done("x".repeat(65 << 20))),
                 Request::Groups => panic!("a bug in the daemon"),
                 _ => Err("no".into()),

@@ -13,7 +13,7 @@ use rustix::net::sockopt;
 use crate::bytes::u32_at;
 use crate::kind;
 use crate::message::{Message, Messages};
-use crate::writer::flag;
+use crate::writer::{Writer, flag};
 
 /// The kernel fills up to 32 KiB of a buffer; a message may have 64 KiB.
 const BUFFER: usize = 128 * 1024;
@@ -135,6 +135,23 @@ impl Socket {
             Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => Ok(Received::Lost),
             Err(error) => Err(error),
         }
+    }
+
+    /// Dumps what `write` requests with a sequence number, each message of it to `each`.
+    ///
+    /// # Errors
+    /// As [`Self::dump`].
+    pub fn dump_of(
+        &mut self,
+        write: impl FnOnce(&mut Writer, u32),
+        mut each: impl FnMut(&Message<'_>),
+    ) -> Result<Dumped> {
+        let (sequence, mut writer) = (self.sequence(), Writer::default());
+        write(&mut writer, sequence);
+        self.dump(writer.bytes(), sequence, |message| {
+            message.into_iter().for_each(&mut each);
+            true
+        })
     }
 
     /// Requests a dump and passes each message and the end of each portion to `each`, until it returns that it has enough.

@@ -7,7 +7,7 @@ use fibcast_daemon::sections::{Node, Tls};
 use serde::Deserialize;
 
 /// `[[peer]]`: a route server that this one registers with.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerKeys {
     /// `host:port`; a name is resolved at each connection.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::filter::{Filter, FilterError, FilterKeys, LengthKeys};
 use crate::source::pace::Pace;
-use crate::source::{Kind, fixed, replay};
+use crate::source::{Content, Kind, fixed, replay};
 
 /// `[[source]]`: one protocol instance.
 #[derive(Debug, Clone, Deserialize)]
@@ -231,33 +231,39 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })
 }
 
-/// Looks into the files of all sources: what is wrong with them is better known before the start than after it.
-pub(super) fn check_content<T>(loaded: &Loaded<T>, sources: &[SourcePlan]) -> Result<(), ConfigError> {
-    for (at, source) in sources.iter().enumerate() {
+/// What the sources' files hold, those of `static` sources only.
+pub(super) fn read_contents<T>(
+    loaded: &Loaded<T>,
+    sources: &[SourcePlan],
+) -> Result<Vec<Option<Content>>, ConfigError> {
+    let one = |(at, plan): (usize, &SourcePlan)| {
         let error = |name, reason: String| {
-            Err(loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason))
+            loaded.error(&[Step::Key("source"), Step::At(at), Step::Key(name)], reason)
         };
-        match &source.kind {
-            Kind::Static(options) => {
-                if let Err(wrong) = fixed::read(&options.path) {
-                    return error("path", wrong.to_string());
-                }
-            }
+        match &plan.kind {
             // The beginning shows whether it is MRT at all. A whole table takes seconds: the source reads it when it starts.
             Kind::Mrt(options) => {
                 for (name, file) in [("path", Some(&options.path)), ("updates", options.updates.as_ref())] {
-                    if let Some(file) = file
-                        && let Err(wrong) =
-                            Reader::open(file).and_then(|mut reader| reader.next().transpose())
-                    {
-                        return error(name, wrong.to_string());
-                    }
+                    let Some(file) = file else { continue };
+                    let begins = Reader::open(file).and_then(|mut reader| reader.next().transpose());
+                    begins.map_err(|wrong| error(name, wrong.to_string()))?;
                 }
+                Ok(None)
             }
-            Kind::Fpm(_) | Kind::Netlink(_) => {}
+            kind => read_content(loaded, at, kind),
         }
-    }
-    Ok(())
+    };
+    sources.iter().enumerate().map(one).collect()
+}
+
+/// Reads all of the files of source `at`.
+pub(crate) fn read_content<T>(
+    loaded: &Loaded<T>,
+    at: usize,
+    kind: &Kind,
+) -> Result<Option<Content>, ConfigError> {
+    kind.read()
+        .map_err(|reason| loaded.error(&[Step::Key("source"), Step::At(at), Step::Key("path")], reason))
 }
 
 /// The filter of a source's keys.

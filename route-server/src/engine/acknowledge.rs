@@ -118,8 +118,9 @@ impl Engine {
 
     /// The next routes of a source for its routing daemon: those that all required hosts forward by, or that they do not within the time limit.
     /// Each route comes with the label of the group that this is true of: the daemon may have changed it since.
-    pub fn poll_acknowledged(&mut self, source: usize) -> Option<Acknowledgement> {
-        let source = self.sources.get_mut(source).filter(|_| self.acknowledges)?;
+    pub fn poll_acknowledged(&mut self, thread: usize) -> Option<Acknowledgement> {
+        let source = self.sources.iter_mut().find(|source| source.thread == thread);
+        let source = source.filter(|_| self.acknowledges)?;
         let progress = self.progress.get(&source.id)?;
         let (installed, overdue) = (progress.installed, progress.overdue);
         let (low, high, failed) = if source.told.installed < installed {

@@ -38,9 +38,9 @@ impl Source {
 }
 
 impl Engine {
-    /// The thread of a source, by its index in the configuration, makes no progress, or does so again.
-    pub fn source_stalled(&mut self, at: usize, stalled: bool) {
-        if let Some(source) = self.sources.get_mut(at) {
+    /// The thread with this number makes no progress, or does so again.
+    pub fn source_stalled(&mut self, thread: usize, stalled: bool) {
+        if let Some(source) = self.sources.iter_mut().find(|source| source.thread == thread) {
             source.liveness.stalled = stalled;
         }
     }
@@ -49,7 +49,7 @@ impl Engine {
     pub(super) fn judge_liveness(&mut self, now: Duration) -> Result<(), EngineError> {
         let grace = self.lease / 3;
         let mut changed = Vec::new();
-        for source in self.sources.iter_mut().filter(|source| source.whole) {
+        for source in self.sources.iter_mut().filter(|source| source.whole && source.removed.is_none()) {
             let not_live = source.not_live().map(str::to_owned);
             source.liveness.since = not_live.is_some().then(|| source.liveness.since.unwrap_or(now));
             let stale = source.liveness.since.is_some_and(|since| now >= since + grace);

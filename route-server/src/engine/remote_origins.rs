@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::client::{Client, ClientConfig};
 use fibcast_sync_proto::frame::Role;
 use fibcast_sync_proto::node::{ClientId, ClientRequest, ServerIndex};
@@ -88,6 +89,8 @@ pub(super) struct RemoteOrigin {
     direct: Option<usize>,
     /// Copy of its routes.
     pub table: Table,
+    /// Times of the copy's serials.
+    pub ages: Ages,
     /// Serial up to which the selection has processed the table.
     known: u64,
     /// The table equals that of the client's server.
@@ -276,6 +279,7 @@ impl Engine {
             client,
             direct: None,
             table,
+            ages: Ages::default(),
             known: 0,
             synced: false,
             synced_once: false,
@@ -355,7 +359,8 @@ impl Engine {
         if value.name == PRESENCE {
             return None;
         }
-        let own = self.sources.iter().map(|s| (s.id, s.name.as_str(), self.name.as_str()));
+        let own = self.sources.iter().filter(|s| s.removed.is_none());
+        let own = own.map(|s| (s.id, s.name.as_str(), self.name.as_str()));
         let others =
             self.origins.others().filter(|(_, _, state)| !matches!(state, OriginState::Expired { .. }));
         let others = others.map(|(id, value, _)| (id, value.name.as_str(), value.server.as_str()));

@@ -70,6 +70,7 @@ impl NodeRole for Engine {
         let outcome = self.work(now);
         self.note(outcome);
         self.follow_installed(now);
+        self.note_ages(now);
         self.set_timers(now);
         let (ready, served) = (self.ready, self.served_serials());
         let (ready_before, served_before) = std::mem::replace(&mut self.announced, (ready, served));
@@ -106,6 +107,8 @@ impl Engine {
         self.origins.handle_timeout(now).map_err(rib_error)?;
         self.follow_origins(now)?;
         self.judge_liveness(now)?;
+        self.sweep_untold()?;
+        self.forget_removed(now);
         if let Some(prefixes) = self.slice(now) {
             self.select(prefixes)?;
         }
@@ -120,6 +123,6 @@ impl Engine {
         self.timers.set(Timer::Eligibility, eligibility);
         self.timers.set(Timer::ReadyTimeout, (!self.ready).then_some(ready_at));
         self.timers.set(Timer::Sweep, self.queue.next_due());
-        self.timers.set(Timer::Work, self.queue.is_due(now).then_some(now));
+        self.timers.set(Timer::Work, (self.queue.is_due(now) || self.sweeps()).then_some(now));
     }
 }

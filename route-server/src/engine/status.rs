@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
-use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{OriginStatus, PeerStatus, SourceStatus, TableStatus};
-use fibcast_control::tables::{Choice, GroupList, Route, RouteList};
+use fibcast_control::tables::GroupList;
 use fibcast_sync_agent::agent::show;
 use fibcast_sync_proto::origins::OriginState;
-use fibcast_sync_proto::{Label, OriginId, OriginValue};
-use ipnet::IpNet;
+use fibcast_sync_proto::{OriginId, OriginValue};
 
 use super::remote_origins::{Eligibility, conflict};
-use super::{Engine, PRESENCE, contenders};
-use crate::rib::{Contender, Contenders, Rank};
+use super::{Engine, PRESENCE};
 
 impl Engine {
     /// Name of this server.
@@ -53,7 +50,7 @@ impl Engine {
                 .map(|(n, v)| ((*n).to_owned(), *v))
                 .collect(),
         };
-        self.sources.iter().map(status).collect()
+        self.sources.iter().filter(|source| source.removed.is_none()).map(status).collect()
     }
 
     /// Each peer, with the origins beside it; the session's owner adds what the session says.
@@ -87,7 +84,8 @@ impl Engine {
 
     /// Status of each origin, own ones first.
     pub fn origin_status(&self, now: Duration) -> Vec<OriginStatus> {
-        let own = self.sources.iter().filter_map(|source| {
+        let at_work = self.sources.iter().filter(|source| source.removed.is_none());
+        let own = at_work.filter_map(|source| {
             let value = self.origins.describe(source.id)?;
             let state = match (value.ready, value.stale) {
                 (false, _) => "loading",
@@ -148,60 +146,6 @@ impl Engine {
         }
     }
 
-    /// Forwarding routes for an operator, each with its origin.
-    pub fn routes(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let contenders = contenders(&self.sources, &self.remotes);
-        let mut list = show::routes(&self.fib, query, limit);
-        for route in &mut list.routes {
-            let best = contenders.best(route.vrf, route.prefix);
-            route.origin = best.and_then(|(_, of)| Some(self.origins.describe(of.id)?.name.clone()));
-        }
-        list
-    }
-
-    /// Each origin's route for the prefixes that an operator asked for, the best first, and why it is.
-    pub(crate) fn candidates(&self, query: &RouteQuery, limit: usize) -> RouteList {
-        let contenders = contenders(&self.sources, &self.remotes);
-        let mut list = show::routes(&self.fib, query, limit);
-        let prefixes = list.routes.iter().map(|route| (route.vrf, route.prefix));
-        list.routes =
-            prefixes.flat_map(|(vrf, prefix)| self.ranked(&contenders, vrf, prefix)).take(limit).collect();
-        list
-    }
-
-    fn ranked(&self, contenders: &Contenders<'_>, vrf: u32, prefix: IpNet) -> Vec<Route> {
-        let mut all: Vec<_> = contenders.each(vrf, prefix).collect();
-        all.sort_by_key(|(rank, ..)| *rank);
-        let ranks: Vec<Rank> = all.iter().map(|(rank, ..)| *rank).collect();
-        let decided = |at: usize| match (at, ranks.get(at.saturating_sub(1)), ranks.get(at.max(1))) {
-            (0, _, None) => "only route",
-            (_, Some(better), Some(worse)) => better.won_by(worse),
-            _ => "",
-        };
-        all.iter()
-            .enumerate()
-            .map(|(at, (rank, label, of))| {
-                let value = self.origins.describe(rank.origin);
-                Route {
-                    vrf,
-                    prefix,
-                    label: label.to_string(),
-                    via: via(of, *label),
-                    origin: value.map(|value| value.name.clone()),
-                    choice: Some(Choice {
-                        best: at == 0,
-                        server: value.map(|value| value.server.clone()).unwrap_or_default(),
-                        distance: rank.distance,
-                        metric: rank.metric,
-                        origin_id: rank.origin.to_string(),
-                        stale: rank.stale,
-                        decided_by: decided(at).to_owned(),
-                    }),
-                }
-            })
-            .collect()
-    }
-
     /// All groups in the forwarding table.
     pub(crate) fn groups(&self) -> GroupList {
         show::groups(&self.fib)
@@ -216,8 +160,4 @@ fn end_of_table_by(source: &super::Source) -> Option<&'static str> {
         _ if source.whole && !source.end_of_table => Some("timeout"),
         _ => None,
     }
-}
-
-fn via(of: &Contender<'_>, label: Label) -> Vec<String> {
-    of.table.group(label).map(|group| show::words(&group)).unwrap_or_default()
 }

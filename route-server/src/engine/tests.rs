@@ -2,10 +2,12 @@
 
 mod liveness;
 mod net;
+mod reload;
 
 use std::time::Duration;
 
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
+use fibcast_control::routes::RouteFilter;
 use net::Net;
 
 /// Two servers in sync: one with bgp (distance 20), one with ospf (110), one prefix in both.
@@ -205,8 +207,14 @@ fn two_servers_with_one_origin_name_are_reported_with_both_names_and_agree_on_th
 #[test]
 fn every_origins_route_is_shown_with_what_decided() {
     let net = pair();
-    let query = RouteQuery::Prefix("10.0.0.0/8".parse().unwrap());
-    let lists = [0, 1].map(|n| net.nodes[n].engine().candidates(&query, 10));
+    let candidates = |n: usize, prefix: &str| {
+        let query = RouteQuery::Prefix(prefix.parse().unwrap());
+        let request = RouteRequest { query, all: true, ..RouteRequest::default() };
+        let mut list = net.nodes[n].engine().routes(net.now, &request);
+        list.routes.iter_mut().for_each(|route| assert!(route.age_ms.take().is_some()));
+        list
+    };
+    let lists = [0, 1].map(|n| candidates(n, "10.0.0.0/8"));
     assert_eq!(lists[0], lists[1]);
     let decisions: Vec<String> = lists[0]
         .routes
@@ -218,8 +226,7 @@ fn every_origins_route_is_shown_with_what_decided() {
         })
         .collect();
     assert_eq!(decisions, ["bgp@a true 20 distance", "ospf@b false 110 distance"]);
-    let query = RouteQuery::Prefix("10.1.0.0/16".parse().unwrap());
-    let list = net.nodes[1].engine().candidates(&query, 10);
+    let list = candidates(1, "10.1.0.0/16");
     assert_eq!(list.routes[0].choice.as_ref().unwrap().decided_by, "only route");
 }
 
@@ -259,4 +266,35 @@ fn a_source_that_begins_anew_keeps_its_routes_until_its_table_ends_again() {
     net.end_of_table(0);
     net.run(1.0);
     assert_eq!(routes(&net), 1);
+}
+
+#[test]
+fn routes_are_shown_by_origin_and_next_hop_with_their_ages() {
+    let mut net = pair();
+    net.run(60.0);
+    net.announce(0, 0, "10.1.0.0/16", "192.0.2.7");
+    net.run(5.0);
+    let shown = |n: usize, filter: RouteFilter, all: bool| {
+        let request = RouteRequest { filter, all, ..RouteRequest::default() };
+        let routes = net.nodes[n].engine().routes(net.now, &request).routes;
+        let word = |route: &fibcast_control::tables::Route| {
+            format!(
+                "{} {} {}",
+                route.prefix,
+                route.origin.as_deref().unwrap(),
+                route.age_ms.unwrap() / 10_000
+            )
+        };
+        routes.iter().map(word).collect::<Vec<_>>()
+    };
+    let of = |origin: &str| RouteFilter { origin: Some(origin.into()), ..RouteFilter::default() };
+    for n in [0, 1] {
+        assert_eq!(shown(n, of("bgp"), false), ["10.0.0.0/8 bgp 6", "10.1.0.0/16 bgp 0"]);
+        assert_eq!(shown(n, of("ospf"), false), ["2001:db8::/32 ospf 6"]);
+        let all = ["10.0.0.0/8 bgp 6", "10.0.0.0/8 ospf 6", "2001:db8::/32 ospf 6"];
+        assert_eq!(shown(n, of("ospf"), true), all, "where it has a route");
+        assert_eq!(shown(n, of("rip"), false), [""; 0]);
+        let via = RouteFilter { next_hop: "192.0.2.7".parse().ok(), ..RouteFilter::default() };
+        assert_eq!(shown(n, via, false), ["10.1.0.0/16 bgp 0"]);
+    }
 }

@@ -15,6 +15,8 @@ pub struct Feed<'a> {
     waiting: Option<Event>,
     /// The event that follows the current changes.
     then: Option<Event>,
+    /// The whole table is among the current changes, and whether it is its sender's whole one.
+    retold: Option<bool>,
     busy: bool,
     reported: Report,
     report_at: Option<Instant>,
@@ -23,7 +25,15 @@ pub struct Feed<'a> {
 impl<'a> Feed<'a> {
     /// An empty feed.
     pub fn new(outlet: &'a Outlet) -> Self {
-        Self { outlet, waiting: None, then: None, busy: false, reported: Report::default(), report_at: None }
+        Self {
+            outlet,
+            waiting: None,
+            then: None,
+            retold: None,
+            busy: false,
+            reported: Report::default(),
+            report_at: None,
+        }
     }
 
     /// Whether there is more to send; pump again soon.
@@ -41,6 +51,11 @@ impl<'a> Feed<'a> {
         self.then.get_or_insert(Event::Quiet);
     }
 
+    /// Marks the end of a table that is told again after the current changes.
+    pub fn retold(&mut self, complete: bool) {
+        self.retold = Some(complete);
+    }
+
     /// Sends what `changes` returns, until that is empty or the channel is full.
     ///
     /// # Errors
@@ -52,13 +67,14 @@ impl<'a> Feed<'a> {
                 Some(event) => event,
                 None => match changes() {
                     batch if !batch.is_empty() => Event::Batch(batch),
-                    _ => match self.then.take() {
-                        Some(event) => event,
-                        None => {
+                    _ => {
+                        let retold = self.retold.take().map(|complete| Event::Retold { complete });
+                        let Some(event) = retold.or_else(|| self.then.take()) else {
                             self.busy = false;
                             return Ok(());
-                        }
-                    },
+                        };
+                        event
+                    }
                 },
             };
             if let Some(event) = self.outlet.try_send(event)? {

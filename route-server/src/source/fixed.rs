@@ -72,11 +72,14 @@ pub enum StaticError {
     },
 }
 
+/// The routes of a file, in its order.
+pub type Routes = Vec<(IpNet, Arc<Group>)>;
+
 /// Reads a file of routes completely.
 ///
 /// # Errors
 /// [`StaticError`] with the line of the first error.
-pub fn read(path: &Path) -> Result<Vec<(IpNet, Arc<Group>)>, StaticError> {
+pub fn read(path: &Path) -> Result<Routes, StaticError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| StaticError::Unreadable { path: path.to_owned(), source })?;
     let mut routes = Vec::new();
@@ -176,8 +179,8 @@ fn hops<'a>(
     Ok(GroupValue::Hops(hops).canonical())
 }
 
-pub(super) fn run(options: &StaticOptions, outlet: &Outlet) -> Result<(), End> {
-    let routes = read(&options.path).map_err(|e| End::Failed(e.to_string()))?;
+/// Sends the routes, which were read before the start.
+pub(super) fn run(options: &StaticOptions, routes: &Routes, outlet: &Outlet) -> Result<(), End> {
     let vrf = options.vrf;
     for part in routes.chunks(BATCH) {
         let change = |(prefix, group): &(IpNet, Arc<Group>)| RouteChange {
@@ -279,15 +282,5 @@ mod tests {
         );
         assert_eq!(error("::/0 blackhole now"), "FILE:1: expected the end of the line, found \"now\"");
         assert_eq!(error("::/0 blackhole\n\n::/0 prohibit"), "FILE:3: ::/0 is already on line 1");
-    }
-
-    #[test]
-    fn a_source_with_a_wrong_line_fails_without_a_route_and_without_an_end_of_table() {
-        let file = file("192.0.2.0/24 via 198.18.1.1\nrubbish\n");
-        let received = events(Kind::Static(StaticOptions { path: file.path().to_owned(), vrf: 0 }));
-        assert!(
-            matches!(&received[..], [Event::Failed(reason)] if reason.contains(":2: expected")),
-            "{received:?}"
-        );
     }
 }

@@ -11,13 +11,13 @@ mod acknowledgement;
 mod feed;
 pub mod fixed;
 pub mod fpm;
-mod limit;
 pub mod mirror;
 pub mod netlink;
 mod outlet;
 pub mod pace;
 pub mod replay;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub use acknowledgement::{
 };
 use fibcast_daemon::threads::{self, Pulse, Task};
 use outlet::End;
-pub use outlet::{BATCH, Event, Group, Message, Outlet, QUEUE, Report, RouteChange, Stopped};
+pub use outlet::{BATCH, Event, Group, Message, Order, Outlet, QUEUE, Report, RouteChange, Stopped};
 
 /// Pause before a source that panicked restarts; doubles each time, since the same input may cause the same panic.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -62,37 +62,74 @@ impl Kind {
         }
     }
 
-    /// Whether it follows a routing daemon, and does not read files.
-    fn is_live(&self) -> bool {
-        matches!(self, Kind::Fpm(_) | Kind::Netlink(_))
-    }
-
-    /// Reads the files of the source as a start does, and says what they hold, a line for each; nothing for a live source.
+    /// Reads the files of the source as a start does; none for a live source.
     ///
     /// # Errors
     /// Why they cannot be used, with the file.
-    pub fn inspect(&self) -> Result<String, String> {
+    pub fn read(&self) -> Result<Option<Content>, String> {
         match self {
             Kind::Static(options) => fixed::read(&options.path)
-                .map(|routes| format!("{}: {} routes", options.path.display(), routes.len()))
+                .map(|routes| Some(Content::Routes(routes)))
                 .map_err(|e| e.to_string()),
-            Kind::Mrt(options) => replay::inspect(options),
-            Kind::Fpm(_) | Kind::Netlink(_) => Ok(String::new()),
+            Kind::Mrt(options) => replay::read(options).map(|loaded| Some(Content::Mrt(Box::new(loaded)))),
+            Kind::Fpm(_) | Kind::Netlink(_) => Ok(None),
+        }
+    }
+
+    /// What its files hold, a line for each.
+    pub fn describe(&self, content: &Content) -> String {
+        match (self, content) {
+            (Kind::Static(options), Content::Routes(routes)) => {
+                format!("{}: {} routes", options.path.display(), routes.len())
+            }
+            (Kind::Mrt(options), Content::Mrt(loaded)) => loaded.describe(options),
+            _ => String::new(),
         }
     }
 }
 
-/// Opens the source of `origin`, and spawns its thread. A source of a routing daemon restarts after a panic, with a new session; a file
-/// would be the same again, so its source fails.
+/// What was read of a source's files before its start.
+pub enum Content {
+    /// The routes of a `static` source.
+    Routes(fixed::Routes),
+    /// The table of an `mrt` source, and what its updates are about.
+    Mrt(Box<replay::Loaded>),
+}
+
+impl Content {
+    /// A number that differs for other routes; none where they are not compared.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let Content::Routes(routes) = self else { return None };
+        let mut hash = DefaultHasher::new();
+        for (prefix, group) in routes {
+            (prefix, &group.value).hash(&mut hash);
+        }
+        Some(hash.finish())
+    }
+}
+
+/// Opens the source of `origin`, and spawns its thread.
 ///
 /// # Errors
-/// The system's error if a socket cannot be opened, as another program's on its address, or the thread cannot be created.
+/// As [`open`] and [`spawn`].
 pub fn start(origin: &str, kind: Kind, outlet: Outlet) -> std::io::Result<(JoinHandle<()>, Pulse)> {
-    let is_live = kind.is_live();
-    let mut opened = open(kind)?;
+    spawn(origin, open(kind, None)?, outlet, false)
+}
+
+/// Spawns the thread of a source. One of a routing daemon restarts after a panic, with a new session; a file would be the same again, so its
+/// source fails. `again`: the RIB has routes of an earlier thread.
+///
+/// # Errors
+/// The system's error if the thread cannot be created.
+pub fn spawn(
+    origin: &str,
+    mut opened: Opened,
+    outlet: Outlet,
+    again: bool,
+) -> std::io::Result<(JoinHandle<()>, Pulse)> {
     threads::spawn(Task::essential(format!("source {origin}")), move |heartbeat| {
-        let mut runs = 0;
-        supervise(is_live, &outlet, || {
+        let mut runs = u32::from(again);
+        supervise(opened.is_live(), &outlet, || {
             runs += 1;
             heartbeat.guard(|| opened.run(runs > 1, &outlet))
         });
@@ -138,21 +175,29 @@ fn wait(pause: Duration, outlet: &Outlet) -> bool {
     false
 }
 
-/// A source with its sockets: what cannot be opened ends the start, and nothing that happens later ends the server.
-enum Opened {
-    Static(fixed::StaticOptions),
-    Mrt(replay::MrtOptions),
+/// A source with its sockets and files: what cannot be opened ends the start, and nothing that happens later ends the server.
+pub enum Opened {
+    /// The routes of a file.
+    Static(fixed::StaticOptions, fixed::Routes),
+    /// With what was read already.
+    Mrt(replay::MrtOptions, Option<Box<replay::Loaded>>),
+    /// Listens for zebra.
     Fpm(fpm::FpmOptions, std::net::TcpListener),
     /// The sockets of the first run.
     Netlink(netlink::NetlinkOptions, Option<netlink::Sockets>),
 }
 
 impl Opened {
+    /// Whether it follows a routing daemon, and does not read files.
+    fn is_live(&self) -> bool {
+        matches!(self, Opened::Fpm(..) | Opened::Netlink(..))
+    }
+
     fn run(&mut self, restarted: bool, outlet: &Outlet) -> Result<(), End> {
         let failed = |error: std::io::Error| End::Failed(error.to_string());
         match self {
-            Opened::Static(options) => fixed::run(options, outlet),
-            Opened::Mrt(options) => replay::run(options, outlet),
+            Opened::Static(options, routes) => fixed::run(options, &std::mem::take(routes), outlet),
+            Opened::Mrt(options, loaded) => replay::run(options, loaded.take().map(|loaded| *loaded), outlet),
             Opened::Fpm(options, listener) => {
                 fpm::run(options, listener.try_clone().map_err(failed)?, restarted, outlet)
             }
@@ -164,15 +209,24 @@ impl Opened {
     }
 }
 
-fn open(kind: Kind) -> std::io::Result<Opened> {
-    Ok(match kind {
-        Kind::Static(options) => Opened::Static(options),
-        Kind::Mrt(options) => Opened::Mrt(options),
-        Kind::Fpm(options) => {
+/// Opens the sockets of a source. Its files are read here unless that was done; a table that takes seconds is read by the thread.
+///
+/// # Errors
+/// The system's error if a socket cannot be opened, as another program's on its address, or why a file cannot be used.
+pub fn open(kind: Kind, content: Option<Content>) -> std::io::Result<Opened> {
+    Ok(match (kind, content) {
+        (Kind::Static(options), Some(Content::Routes(routes))) => Opened::Static(options, routes),
+        (Kind::Static(options), _) => {
+            let routes = fixed::read(&options.path).map_err(std::io::Error::other)?;
+            Opened::Static(options, routes)
+        }
+        (Kind::Mrt(options), Some(Content::Mrt(loaded))) => Opened::Mrt(options, Some(loaded)),
+        (Kind::Mrt(options), _) => Opened::Mrt(options, None),
+        (Kind::Fpm(options), _) => {
             let listener = fpm::listen(&options)?;
             Opened::Fpm(options, listener)
         }
-        Kind::Netlink(options) => Opened::Netlink(options, Some(netlink::Sockets::open()?)),
+        (Kind::Netlink(options), _) => Opened::Netlink(options, Some(netlink::Sockets::open()?)),
     })
 }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, never};
 use fibcast_daemon::threads;
 use fibcast_sync_proto::{GroupValue, Label};
 use ipnet::IpNet;
 
 use super::acknowledgement::Acknowledgements;
+use super::mirror::Policy;
 
 /// Most changes in one batch: small enough that the owner of the RIB never works on one for more than a few milliseconds.
 pub const BATCH: usize = 4096;
@@ -55,6 +56,11 @@ pub enum Event {
     EndOfTable,
     /// No more routes come, though nothing says that the table is complete: this makes a source ready that never was, and proves nothing.
     Quiet,
+    /// It was ordered to tell its whole table again, and has done so.
+    Retold {
+        /// The table is its sender's whole one.
+        complete: bool,
+    },
     /// It failed; its routes stay.
     Failed(String),
     /// Its thread panicked, for this reason, and restarts: it tells its whole table again.
@@ -80,10 +86,19 @@ pub struct Report {
     pub counters: Vec<(&'static str, u64)>,
 }
 
+/// What a source that follows a routing daemon is told by a reload.
+#[derive(Debug)]
+pub enum Order {
+    /// Tell the whole table again, with [`Event::Retold`] at its end: other routes are let in now.
+    TellAgain,
+    /// Take routes by other rules from now on.
+    Policy(Policy),
+}
+
 /// An event and the source it comes from.
 #[derive(Debug)]
 pub struct Message {
-    /// Index of the source in the configuration.
+    /// Number of the source's thread: its place in the configuration, until a reload replaces the thread.
     pub source: usize,
     /// The event.
     pub event: Event,
@@ -95,6 +110,7 @@ pub struct Outlet {
     to: Sender<Message>,
     wake: Arc<dyn Fn() + Send + Sync>,
     stop: Arc<AtomicBool>,
+    orders: Receiver<Order>,
     acknowledgements: Option<Acknowledgements>,
 }
 
@@ -103,14 +119,25 @@ pub struct Outlet {
 pub struct Stopped;
 
 impl Outlet {
-    /// An outlet of source number `source`; `wake` makes the receiver look into the channel.
+    /// An outlet of the thread with this number, without orders; `wake` makes the receiver look into the channel.
     pub fn new(
         source: usize,
         to: Sender<Message>,
         wake: Arc<dyn Fn() + Send + Sync>,
         stop: Arc<AtomicBool>,
     ) -> Self {
-        Self { source, to, wake, stop, acknowledgements: None }
+        Self { source, to, wake, stop, orders: never(), acknowledgements: None }
+    }
+
+    /// The same for a source that takes orders.
+    #[must_use]
+    pub fn with_orders(self, orders: Receiver<Order>) -> Self {
+        Self { orders, ..self }
+    }
+
+    /// The next order.
+    pub(super) fn poll_order(&self) -> Option<Order> {
+        self.orders.try_recv().ok()
     }
 
     /// The same for a source that is told which of its routes are installed.

@@ -49,35 +49,34 @@ pub struct MrtOptions {
 }
 
 /// The files, read and found usable, with the table's routes.
-struct Loaded {
+pub struct Loaded {
     table: Survey,
     updates: Option<Survey>,
     neighbors: Neighbors,
 }
 
-/// Reads the files as a start does, and says what they hold.
-///
-/// # Errors
-/// Why they cannot be used, with the file.
-pub fn inspect(options: &MrtOptions) -> Result<String, String> {
-    let Loaded { table, updates, neighbors } = load(options).map_err(|e| e.to_string())?;
-    let mut text = format!(
-        "{}: {} prefixes in {} records of the peers {}{}",
-        options.path.display(),
-        neighbors.len(),
-        table.counts.records,
-        table.named_peers(),
-        table.left_out(),
-    );
-    if let (Some(path), Some(updates)) = (&options.updates, updates) {
-        let (records, left_out) = (updates.counts.records, updates.left_out());
-        text += &format!(
-            "\n{}: {records} records of the peers {}{left_out}",
-            path.display(),
-            updates.named_peers()
+impl Loaded {
+    /// What the files hold.
+    pub(super) fn describe(&self, options: &MrtOptions) -> String {
+        let Loaded { table, updates, neighbors } = self;
+        let mut text = format!(
+            "{}: {} prefixes in {} records of the peers {}{}",
+            options.path.display(),
+            neighbors.len(),
+            table.counts.records,
+            table.named_peers(),
+            table.left_out(),
         );
+        if let (Some(path), Some(updates)) = (&options.updates, updates) {
+            let (records, left_out) = (updates.counts.records, updates.left_out());
+            text += &format!(
+                "\n{}: {records} records of the peers {}{left_out}",
+                path.display(),
+                updates.named_peers()
+            );
+        }
+        text
     }
-    Ok(text)
 }
 
 /// Why the files cannot be used.
@@ -99,6 +98,14 @@ impl From<Unusable> for End {
     fn from(error: Unusable) -> Self {
         End::Failed(error.to_string())
     }
+}
+
+/// Reads the files.
+///
+/// # Errors
+/// Why they cannot be used, with the file.
+pub(super) fn read(options: &MrtOptions) -> Result<Loaded, String> {
+    load(options).map_err(|error| error.to_string())
 }
 
 fn load(options: &MrtOptions) -> Result<Loaded, Unusable> {
@@ -163,8 +170,9 @@ fn table(options: &MrtOptions, keep: Keep) -> Result<Result<(Survey, Neighbors),
     Ok(Ok((survey, neighbors)))
 }
 
-pub(super) fn run(options: &MrtOptions, outlet: &Outlet) -> Result<(), End> {
-    let Loaded { table, updates, mut neighbors } = load(options)?;
+/// Tells the table and plays the updates; reads the files first, unless that was done before the start.
+pub(super) fn run(options: &MrtOptions, loaded: Option<Loaded>, outlet: &Outlet) -> Result<(), End> {
+    let Loaded { table, updates, mut neighbors } = loaded.map_or_else(|| load(options), Ok)?;
     report([Some(&table), updates.as_ref()].into_iter().flatten(), outlet)?;
     let routes = neighbors.routes();
     // Before the RIB grows by the same routes.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::{Answer, Request, RouteQuery};
+use fibcast_control::protocol::{Answer, Request, RouteRequest};
 use fibcast_control::status::Status;
 use fibcast_mrt::Writer;
 use fibcast_testbed::{Node, config};
@@ -109,8 +109,8 @@ impl Server {
 
     /// All its routes: prefix, next hops, origin.
     pub fn routes(&self) -> Vec<String> {
-        let request = Request::Routes { query: RouteQuery::All, limit: 1000, all: false };
-        let Some(Answer::Routes(list)) = self.ask(request) else { panic!("no routes") };
+        let request = RouteRequest { limit: 1000, ..RouteRequest::default() };
+        let Some(Answer::Routes(list)) = self.ask(Request::Routes(request)) else { panic!("no routes") };
         let show = |r: &fibcast_control::tables::Route| {
             format!("{} via {} of {}", r.prefix, r.via.join(","), r.origin.as_deref().unwrap_or("?"))
         };

@@ -10,7 +10,8 @@ use fibcast_daemon::sections::Tls;
 use fibcast_sync_proto::Subset;
 use serde::Deserialize;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
+use crate::digest_key::KeyFile;
 
 /// `[sync]`: the servers that fill the table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -115,6 +116,26 @@ impl Sync {
             return error("checkpoint", format!("expected a file, found {:?}", path.display().to_string()));
         }
         Ok(())
+    }
+
+    /// For `--check-config`: reads the checkpoint, and says what a start would find.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is no place for a file.
+    pub fn inspect<T>(&self, keys: &KeyFile, loaded: &Loaded<T>) -> Result<Vec<String>, ConfigError> {
+        let Some(path) = &self.checkpoint else { return Ok(Vec::new()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(file) = folder.filter(|folder| folder.exists() && !folder.is_dir()) {
+            let reason = format!("expected a file in a folder, but {} is none", file.display());
+            return Err(loaded.error(&["sync".into(), "checkpoint".into()], reason));
+        }
+        let line = match checkpoint::load(path, super::TABLE, 1, &keys.keys()) {
+            Ok(Some(table)) => format!("checkpoint {}: {} records", path.display(), table.len()),
+            Ok(None) => format!("checkpoint {}: none yet", path.display()),
+            // It prevents no start.
+            Err(error) => format!("warning: checkpoint {error}; the start is with an empty table"),
+        };
+        Ok(vec![line])
     }
 
     /// Servers in order of preference: the primary first.

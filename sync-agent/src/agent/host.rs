@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use fibcast_control::kv::KvList;
-use fibcast_control::protocol::{Answer, RouteQuery};
+use fibcast_control::protocol::{Answer, RouteRequest};
+use fibcast_control::routes::RoutePlace;
 use fibcast_control::status::{Kind, Status};
 use fibcast_control::tables::{GroupList, RouteList};
-use fibcast_daemon::process;
 use fibcast_daemon::threads::Heartbeat;
+use fibcast_daemon::{process, routes};
+use fibcast_sync_proto::Key;
 use fibcast_sync_proto::agent::{AgentCore, AgentEvent};
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::client::ClientEvent;
 use fibcast_sync_proto::node::{ClientId, Node};
 
@@ -25,7 +28,9 @@ use crate::sink::Sink;
 /// Commands from other threads.
 pub(super) enum Command {
     Status(Sender<Status>),
-    Routes(RouteQuery, usize, Sender<RouteList>),
+    Routes(RouteRequest, Sender<RouteList>),
+    /// Times since these routes last changed in milliseconds, and the server that they are from.
+    Ages(Vec<RoutePlace>, Sender<(Vec<Option<u64>>, Option<String>)>),
     Groups(Sender<GroupList>),
     Resync(Sender<()>),
     KvGet(String, Sender<KvList>),
@@ -42,6 +47,8 @@ pub(super) struct AgentHost<'s> {
     digest_keys: (&'s KeyFile, &'s mut u64),
     watchers: Watchers,
     scrub: Scrub,
+    /// Times of the table's serials.
+    ages: Ages,
 }
 
 impl<'s> AgentHost<'s> {
@@ -60,6 +67,7 @@ impl<'s> AgentHost<'s> {
             heartbeat,
             watchers: Watchers::default(),
             scrub: Scrub::default(),
+            ages: Ages::default(),
         }
     }
 
@@ -94,8 +102,17 @@ impl<'s> AgentHost<'s> {
         // The sender may have stopped waiting.
         match command {
             Command::Status(answer) => drop(answer.try_send(self.status(now, node, state))),
-            Command::Routes(query, limit, answer) => {
-                drop(answer.try_send(show::routes(table, &query, limit)));
+            Command::Routes(request, answer) => {
+                let server = self.server(node, state);
+                let routes = show::HostRoutes { table, ages: &self.ages, now, server };
+                drop(answer.try_send(routes::page(&routes, &request)));
+            }
+            Command::Ages(places, answer) => {
+                let age = |RoutePlace { vrf, prefix }| {
+                    show::age_ms(table, &Key::Route { vrf, prefix }, &self.ages, now)
+                };
+                let ages = places.into_iter().map(age).collect();
+                drop(answer.try_send((ages, self.server(node, state))));
             }
             Command::Groups(answer) => drop(answer.try_send(show::groups(table))),
             Command::KvGet(key, answer) => drop(answer.try_send(kv::get(table, &key))),
@@ -120,6 +137,14 @@ impl<'s> AgentHost<'s> {
         if let Some(checkpoint) = self.checkpoint {
             checkpoint.abandon();
         }
+    }
+
+    /// The server that the table is from, as the origin of routes.
+    fn server(&self, node: &Node<AgentCore>, state: &ShellState) -> Option<String> {
+        let active = node.client(0)?.active()?;
+        let name = node.client(0)?.links().into_iter().nth(active).and_then(|link| link.name);
+        let name = name.or_else(|| Some(state.clients.first()?.address(active).to_owned()))?;
+        Some(format!("server {name}"))
     }
 
     /// All but the name and the time since the agent was spawned.
@@ -162,6 +187,7 @@ impl Host<AgentCore> for AgentHost<'_> {
     fn output(&mut self, now: Duration, node: &mut Node<AgentCore>) -> Option<Duration> {
         let agent = node.role_mut();
         self.deliver(now, agent);
+        self.ages.note(agent.table().serial(), now);
         let mut wake_at = None;
         if let Some(checkpoint) = self.checkpoint {
             wake_at = checkpoint.turn(now, agent.table());

@@ -19,7 +19,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use fibcast_control::protocol::{Answer, KvRequest, Request, RouteQuery};
+use fibcast_control::protocol::{Answer, KvRequest, Request, RouteRequest};
+use fibcast_control::routes::RoutePlace;
 use fibcast_control::status::Status;
 use fibcast_control::tables::RouteList;
 use fibcast_daemon::budgets::Budgets;
@@ -80,7 +81,6 @@ pub struct AgentHandle {
     shared: Arc<Shared>,
     security: Option<Arc<Security>>,
     pulse: Pulse,
-    digest_keys: KeyFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -138,21 +138,12 @@ impl Agent {
         });
         let (shell, commands) = open(&config, &shared)?;
         let (name, security) = (config.name.clone(), config.security.clone());
-        let digest_keys = config.digest_keys.clone();
         let (thread, pulse) = threads::spawn(Task::essential("agent"), {
             let shared = Arc::clone(&shared);
             move |heartbeat| supervise(config, sink, shell, commands, &shared, heartbeat)
         })
         .map_err(ShellError::Poll)?;
-        Ok(AgentHandle {
-            name,
-            started: Instant::now(),
-            shared,
-            security,
-            pulse,
-            digest_keys,
-            thread: Some(thread),
-        })
+        Ok(AgentHandle { name, started: Instant::now(), shared, security, pulse, thread: Some(thread) })
     }
 }
 
@@ -296,14 +287,6 @@ impl AgentHandle {
         self.ask(Command::Resync)
     }
 
-    /// Reads the file of digest keys again, if there is one.
-    ///
-    /// # Errors
-    /// What is wrong with the file; the keys stay.
-    pub fn reload_digest_keys(&self) -> Result<(), String> {
-        self.digest_keys.reload()
-    }
-
     /// A status of kind `agent`; a dataplane adds its own part.
     ///
     /// # Errors
@@ -315,12 +298,20 @@ impl AgentHandle {
         Ok(Status { name: self.name.clone(), uptime_ms, certificates, ..status })
     }
 
-    /// Forwarding routes, up to `limit`.
+    /// A page of forwarding routes.
     ///
     /// # Errors
     /// If the agent does not answer.
-    pub fn routes(&self, query: RouteQuery, limit: usize) -> Result<RouteList, String> {
-        self.ask(|answer| Command::Routes(query, limit, answer))
+    pub fn routes(&self, request: RouteRequest) -> Result<RouteList, String> {
+        self.ask(|answer| Command::Routes(request, answer))
+    }
+
+    /// Times since these routes last changed, in milliseconds, and the server that they are from.
+    ///
+    /// # Errors
+    /// If the agent does not answer.
+    pub fn ages(&self, places: Vec<RoutePlace>) -> Result<(Vec<Option<u64>>, Option<String>), String> {
+        self.ask(|answer| Command::Ages(places, answer))
     }
 
     /// Answers an operator.
@@ -331,23 +322,16 @@ impl AgentHandle {
     pub fn answer(&self, request: Request) -> Result<Answer, String> {
         match request {
             Request::Status => self.status().map(|s| Answer::Status(Box::new(s))),
-            Request::Routes { all: true, .. } => {
-                Err("only a route server knows every origin's routes".to_owned())
+            Request::Routes(request) => {
+                refuse_unknown(&request)?;
+                self.routes(request).map(Answer::Routes)
             }
-            Request::Routes { query, limit, all: false } => self.routes(query, limit).map(Answer::Routes),
             Request::Groups => self.ask(Command::Groups).map(Answer::Groups),
             Request::Resync => {
                 self.resync().map(|()| Answer::Done("the table is compared with the servers' again".into()))
             }
-            Request::Reload => {
-                if let Some(security) = &self.security {
-                    security.reload()?;
-                }
-                self.reload_digest_keys()?;
-                Ok(Answer::Done(
-                    "reloaded allow lists, certificates and digest keys; other changes need a restart".into(),
-                ))
-            }
+            // Its daemon has the file.
+            Request::Reload => Err("this agent has no configuration file".to_owned()),
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {
                 Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into())
@@ -415,6 +399,20 @@ impl AgentHandle {
             std::thread::sleep(Duration::from_millis(2));
         }
         let _ = thread.join();
+    }
+}
+
+/// Refuses what a host cannot tell: its records are for forwarding, and hold no origin.
+///
+/// # Errors
+/// The text for the operator.
+pub fn refuse_unknown(request: &RouteRequest) -> Result<(), String> {
+    match &request.filter.origin {
+        _ if request.all => Err("only a route server knows every origin's routes".to_owned()),
+        Some(origin) if origin != "own" && !origin.starts_with("server ") => Err(format!(
+            "a host does not know which routes are from {origin:?}: ask a route server; here it is \"own\" or \"server NAME\""
+        )),
+        _ => Ok(()),
     }
 }
 

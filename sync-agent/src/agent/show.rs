@@ -1,13 +1,16 @@
 //! State of the agent's table and state machines in the types that operators see.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use fibcast_control::protocol::RouteQuery;
 use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
-use fibcast_control::tables::{GroupEntry, GroupList, Route, RouteList};
+use fibcast_control::tables::{GroupEntry, GroupList, Route};
+use fibcast_daemon::routes::RouteTable;
+use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::frame;
 use fibcast_sync_proto::node::{ClientId, Node, NodeRole};
 use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
+use ipnet::IpNet;
 
 use crate::shell::ShellState;
 
@@ -128,36 +131,76 @@ fn role(role: frame::Role) -> status::Role {
     }
 }
 
-/// Forwarding routes of a table, VRF by VRF.
-pub fn routes(table: &Table, query: &RouteQuery, limit: usize) -> RouteList {
-    let counts = table.counts();
-    let total = counts.routes_v4 + counts.routes_v6;
-    let found: Vec<(Key, Value)> = match query {
-        RouteQuery::All => table.page(None, limit, |k| matches!(k, Key::Route { .. })).records,
-        RouteQuery::Prefix(prefix) => {
-            let keys = table.vrfs().map(|vrf| Key::Route { vrf, prefix: prefix.trunc() });
-            keys.filter_map(|key| table.get(&key).map(|value| (key, value))).take(limit).collect()
-        }
-        RouteQuery::Address(address) => {
-            let longest = |vrf| {
-                let (prefix, label) = table.longest_match(vrf, *address)?;
-                Some((Key::Route { vrf, prefix }, Value::Route(label)))
-            };
-            table.vrfs().filter_map(longest).take(limit).collect()
-        }
-    };
-    let routes = found.into_iter().filter_map(|(key, value)| match (key, value) {
-        (Key::Route { vrf, prefix }, Value::Route(label)) => Some(Route {
-            vrf,
-            prefix,
-            label: label.to_string(),
-            via: via(table, label),
-            origin: None,
-            choice: None,
-        }),
+/// The forwarding routes of a host's table, as operators page through them.
+pub struct HostRoutes<'t> {
+    /// The table.
+    pub table: &'t Table,
+    /// Times of its serials.
+    pub ages: &'t Ages,
+    /// The present.
+    pub now: Duration,
+    /// The server that it is from, which stands for the origin: forwarding records have none.
+    pub server: Option<String>,
+}
+
+impl RouteTable for HostRoutes<'_> {
+    type Label = Label;
+
+    fn vrfs(&self) -> impl Iterator<Item = u32> {
+        self.table.vrfs()
+    }
+
+    fn total(&self) -> u64 {
+        let counts = self.table.counts();
+        counts.routes_v4 + counts.routes_v6
+    }
+
+    fn get(&self, vrf: u32, prefix: IpNet) -> Option<Label> {
+        route(self.table, vrf, prefix)
+    }
+
+    fn longest_match(&self, vrf: u32, address: IpAddr) -> Option<(IpNet, Label)> {
+        self.table.longest_match(vrf, address)
+    }
+
+    fn after(&self, vrf: u32, prefix: Option<IpNet>) -> impl Iterator<Item = (IpNet, Label)> {
+        self.table.routes_of(vrf, prefix)
+    }
+
+    fn has_gateway(&self, label: Label, gateway: IpAddr) -> bool {
+        has_gateway(self.table, label, gateway)
+    }
+
+    fn is_from(&self, _: u32, _: IpNet, origin: &str) -> bool {
+        self.server.as_ref().is_some_and(|server| server == origin)
+    }
+
+    fn show(&self, vrf: u32, prefix: IpNet, label: Label) -> Vec<Route> {
+        let age_ms = age_ms(self.table, &Key::Route { vrf, prefix }, self.ages, self.now);
+        let (label, via) = (label.to_string(), via(self.table, label));
+        vec![Route { vrf, prefix, label, via, origin: self.server.clone(), age_ms, choice: None }]
+    }
+}
+
+/// The group of a forwarding route.
+pub fn route(table: &Table, vrf: u32, prefix: IpNet) -> Option<Label> {
+    match table.get(&Key::Route { vrf, prefix })? {
+        Value::Route(label) => Some(label),
         _ => None,
-    });
-    RouteList { total, routes: routes.collect() }
+    }
+}
+
+/// Whether a group has a next hop with this gateway.
+pub fn has_gateway(table: &Table, label: Label, gateway: IpAddr) -> bool {
+    table.group(label).is_some_and(|group| match &*group {
+        GroupValue::Hops(hops) => hops.iter().any(|hop| hop.gateway == Some(gateway)),
+        _ => false,
+    })
+}
+
+/// Time since a record last changed.
+pub fn age_ms(table: &Table, key: &Key, ages: &Ages, now: Duration) -> Option<u64> {
+    table.changed_at(key).map(|serial| ages.of(serial, now).as_millis() as u64)
 }
 
 /// Groups of a table.
@@ -172,7 +215,8 @@ pub fn groups(table: &Table) -> GroupList {
     GroupList { groups: groups.collect() }
 }
 
-fn via(table: &Table, label: Label) -> Vec<String> {
+/// The next hops of a group of a table as text.
+pub fn via(table: &Table, label: Label) -> Vec<String> {
     table.group(label).map(|g| words(&g)).unwrap_or_default()
 }
 
@@ -197,6 +241,8 @@ pub fn words(group: &GroupValue) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use fibcast_control::protocol::{RouteQuery, RouteRequest};
+    use fibcast_daemon::routes::page;
     use fibcast_sync_proto::Change;
 
     use super::*;
@@ -212,8 +258,15 @@ mod tests {
         let changes = [route(0, "10.0.0.0/8"), route(7, "10.0.0.0/8"), route(7, "10.1.0.0/16")];
         let group = Change::Put(Key::Group(label), Value::Group(group));
         table.commit([group].into_iter().chain(changes)).unwrap();
+        let mut ages = Ages::default();
+        ages.note(table.serial(), Duration::from_secs(2));
+        let now = Duration::from_secs(5);
+        let routes = HostRoutes { table: &table, ages: &ages, now, server: Some("server rs-a".into()) };
         let asked = |query: RouteQuery| -> Vec<(u32, String)> {
-            let list = routes(&table, &query, 10);
+            let list = page(&routes, &RouteRequest { query, ..RouteRequest::default() });
+            let old =
+                |route: &Route| (route.age_ms, route.origin.as_deref()) == (Some(3_000), Some("server rs-a"));
+            assert!(list.routes.iter().all(old), "{list:?}");
             list.routes.iter().map(|route| (route.vrf, route.prefix.to_string())).collect()
         };
         let named = |vrf, prefix: &str| (vrf, prefix.to_owned());

@@ -8,11 +8,13 @@ use clap::Parser;
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
+use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::Monitor;
 use fibcast_sync_agent::agent::{Agent, AgentConfig, NoSink, Sink};
 use fibcast_sync_agent::config::AgentFile;
 use fibcast_sync_agent::digest_key::KeyFile;
 use fibcast_sync_agent::kernel::KernelSink;
+use fibcast_sync_agent::protection::Protection;
 use fibcast_sync_agent::shell::tls::Security;
 
 /// Keeps a copy of the forwarding table and serves it to the tier below.
@@ -22,7 +24,7 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, default_value = "/etc/fibcast/agent.toml")]
     config: PathBuf,
-    /// Check the configuration and exit.
+    /// Check the configuration and the files that it names, and exit.
     #[arg(long)]
     check_config: bool,
 }
@@ -37,20 +39,27 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     AgentFile::check(&loaded)?;
     if arguments.check_config {
         let file = &loaded.value;
-        return Ok(Security::check_expiry(&file.tls, &file.node.name, &loaded)?);
+        Security::check_expiry(&file.tls, &file.node.name, &loaded)?;
+        let keys = KeyFile::load(file.node.digest_key.as_deref()).map_err(Failure::work)?;
+        file.sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
+        return Ok(());
     }
-    let path = arguments.config.clone();
-    let reread = move || {
-        let loaded = fibcast_daemon::config::load::<AgentFile>(&path).map_err(|e| e.to_string())?;
-        AgentFile::check(&loaded).map_err(|e| e.to_string())?;
-        Ok(loaded.value.tls)
-    };
     fibcast_daemon::log::start();
-    let file = loaded.value;
+    let file = loaded.value.clone();
     fibcast_daemon::files::raise_limit();
+    let protection = Protection::open(&file.node, &file.tls)?;
+    let reload = Reload::new(loaded, {
+        let protection = protection.clone();
+        move |new, before| {
+            AgentFile::check(new).map_err(|error| error.to_string())?;
+            AgentFile::may_reload(new, before)?;
+            Ok(protection.replace(protection.read(new, &new.value.tls)?))
+        }
+    });
+    reload.on_hangup()?;
     let config = AgentConfig {
-        security: Security::open(&file.tls, &file.node.name, reread)?,
-        digest_keys: KeyFile::open(&file.node, &file.tls)?,
+        security: protection.security,
+        digest_keys: protection.keys,
         scrub: file.scrub.pass(),
         name: file.node.name.clone(),
         listen: file.node.listen.clone(),
@@ -72,6 +81,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let handler = {
         let agent = Arc::clone(&agent);
         move |request: Request| {
+            if matches!(request, Request::Reload) {
+                return reload.run().map(Answer::Done);
+            }
             let mut answer = agent.answer(request);
             if let (Ok(Answer::Status(status)), Some(kernel)) = (&mut answer, &kernel) {
                 status.kernel = Some(kernel.status());

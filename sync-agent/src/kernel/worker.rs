@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fibcast_control::status::KernelStatus;
+use fibcast_daemon::log::LimitedLog;
 use fibcast_daemon::threads::{self, Heartbeat};
 use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer, flag, group, kind};
 use fibcast_sync_proto::{Change, Key};
@@ -35,8 +36,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// Changes of links and addresses come in bursts.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Log lines per second.
-const LINES: u32 = 10;
 
 pub(super) struct Worker {
     config: Kernel,
@@ -57,7 +56,8 @@ pub(super) struct Worker {
     /// Number of the last batch, and where it is reported once the kernel has taken all of it.
     last_batch: u64,
     progress: Progress,
-    log: (Option<Instant>, u32),
+    start: Instant,
+    log: LimitedLog,
 }
 
 /// Index of an interface by its name.
@@ -93,7 +93,8 @@ impl Worker {
             status,
             last_batch: 0,
             progress,
-            log: (None, 0),
+            start: Instant::now(),
+            log: LimitedLog::default(),
         };
         let mut tries = 0;
         let found = loop {
@@ -409,14 +410,7 @@ impl Worker {
 
     fn complain(&mut self, (vrf, prefix): RouteKey, reason: &str) -> String {
         let text = format!("{prefix} in VRF {vrf}: {reason}");
-        let now = Instant::now();
-        if self.log.0.is_none_or(|second| now.saturating_duration_since(second) >= Duration::from_secs(1)) {
-            self.log = (Some(now), 0);
-        }
-        self.log.1 += 1;
-        if self.log.1 <= LINES {
-            tracing::warn!("kernel table {}: {text}", self.config.table);
-        }
+        self.log.warn(self.start.elapsed(), &format!("kernel table {}", self.config.table), &text);
         self.show(|status| status.last_error = Some(text.clone()));
         text
     }

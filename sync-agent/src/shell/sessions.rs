@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fibcast_daemon::listener::{Admission, Bounds, Counters, LimitedLog};
+use fibcast_daemon::listener::{Admission, Bounds, Counters};
+use fibcast_daemon::log::LimitedLog;
 use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::frame::Frame;
 use fibcast_sync_proto::node::{Node, NodeRole};

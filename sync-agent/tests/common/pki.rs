@@ -1,7 +1,7 @@
 //! Certificates for tests: a CA, and nodes that it signs.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use fibcast_daemon::sections::{AllowedClient, Tls};
 use fibcast_sync_agent::shell::tls::Security;
@@ -88,25 +88,9 @@ impl Pki {
     }
 }
 
-/// `[tls]` that a test changes, as an operator changes the file.
-#[derive(Clone)]
-pub struct Lists(Arc<Mutex<Result<Tls, String>>>);
-
-impl Lists {
-    pub fn open(tls: &Tls, name: &str) -> (Self, Arc<Security>) {
-        let lists = Self(Arc::new(Mutex::new(Ok(tls.clone()))));
-        let read = lists.clone();
-        let security = Security::load_from(tls, name, move || read.0.lock().unwrap().clone());
-        (lists, security.unwrap().unwrap())
-    }
-
-    pub fn change(&self, change: impl FnOnce(&mut Tls)) {
-        change(self.0.lock().unwrap().as_mut().unwrap());
-    }
-
-    pub fn break_with(&self, error: &str) {
-        *self.0.lock().unwrap() = Err(error.into());
-    }
+/// Puts a changed `[tls]` in force, as a daemon's reload does.
+pub fn reload(security: &Security, tls: &Tls) {
+    security.replace(security.read(tls).unwrap());
 }
 
 pub fn open(tls: &Tls, name: &str) -> Option<Arc<Security>> {

@@ -1,4 +1,7 @@
-//! One connection to a client: its states, and the effect of each frame.
+//! One connection to a client: its states, and the effect of each frame. `registration` and `activation` have the two largest effects.
+
+mod activation;
+mod registration;
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -11,11 +14,11 @@ use super::types::{
 };
 use super::views::{Views, Wanted};
 use crate::account::{Account, Charge};
-use crate::digest::{DigestKey, DigestKeys, KeyId};
-use crate::frame::{ACTIVATE, COSTLY, DEACTIVATE, Frame, Inbox, MAX_SYMBOLS, Role, State};
+use crate::digest::DigestKeys;
+use crate::frame::{ACTIVATE, COSTLY, DEACTIVATE, Frame, Inbox, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
-use crate::sketch::{RootDigest, SYMBOLS};
+use crate::sketch::SYMBOLS;
 use crate::table::Table;
 use crate::wire::ProtocolError;
 
@@ -23,8 +26,6 @@ use crate::wire::ProtocolError;
 const GREETING: Duration = Duration::from_secs(5);
 /// A client is dropped after this many heartbeat intervals of silence: it may be busy with a whole table.
 const SILENT_HEARTBEATS: u32 = 10;
-/// Symbols in the first portion, before the client requests more.
-const FIRST_SYMBOLS: usize = 256;
 /// Symbols that are sent even for a very small table.
 const SMALL_SKETCH: usize = 1024;
 /// Most identities that a client may request per sketch: each symbol decodes at most one record.
@@ -479,152 +480,6 @@ impl Session {
                 return Err(ProtocolError::Unexpected { frame: frame.name(), state: phase.name() });
             }
         }
-        Ok(())
-    }
-
-    fn register(
-        &mut self,
-        now: Duration,
-        wanted: Wanted,
-        role: Role,
-        heartbeat: Duration,
-        path: &[String],
-        context: &mut SessionContext<'_>,
-    ) -> Result<(), ProtocolError> {
-        // Permission comes first: who has none learns nothing, costs nothing and replaces nothing.
-        if let Some(permit) = &self.permit {
-            permit.check(&self.name, &wanted.table).map_err(ProtocolError::NotAllowed)?;
-        }
-        let Some(served) = context.tables.served(&wanted.table) else {
-            return Err(refused(format!("no table {} is served here", wanted.table)));
-        };
-        let key = self.digest_key(wanted.digest_key, context)?;
-        if path.iter().any(|n| n == context.server) {
-            return Err(refused(format!(
-                "loop: the table of {} comes through {}: {}",
-                self.name,
-                context.server,
-                path.join(" > ")
-            )));
-        }
-        if served.path.contains(&self.name) && !context.tables.allow_loops(&wanted.table) {
-            return Err(refused(format!(
-                "loop: the table of {} comes through {}: {}",
-                context.server,
-                self.name,
-                served.path.join(" > ")
-            )));
-        }
-        context.views.open(&wanted, &self.name, key, context.tables, now)?;
-        let state = state_of(&self.name, &wanted, context.tables, context.views)
-            .ok_or_else(|| not_served(&wanted))?;
-        self.out.frame(&Frame::Welcome(state));
-        let table = wanted.table.clone();
-        self.wanted = wanted;
-        self.role = role;
-        self.heartbeat = heartbeat;
-        self.next_heartbeat = now + self.heartbeat.min(context.room.limits.progress / 4);
-        self.phase = SessionPhase::Standby;
-        let (session, name) = (context.id, self.name.clone());
-        context.events.push_back(ServerEvent::Registered { session, name, table, role });
-        Ok(())
-    }
-
-    /// The digest key that the client uses. Without it every digest would be another.
-    fn digest_key(&self, id: KeyId, context: &SessionContext<'_>) -> Result<DigestKey, ProtocolError> {
-        context.digest_keys.find(id).ok_or_else(|| {
-            refused(format!(
-                "{} uses digest key {id}, but {} has {}: give both the same node.digest_key file",
-                self.name, context.server, context.digest_keys
-            ))
-        })
-    }
-
-    /// Selects the cheapest way from the client's state to the current table.
-    fn activate(
-        &mut self,
-        now: Duration,
-        epoch: u64,
-        serial: u64,
-        digest: RootDigest,
-        copy: bool,
-        context: &mut SessionContext<'_>,
-    ) -> Result<(), ProtocolError> {
-        let table = table_of(&self.wanted, context.tables, context.views)?;
-        self.fed = table.epoch();
-        if copy {
-            return self.copy("snapshot: asked for", context);
-        }
-        let how;
-        // A client at our serial with another table, for whatever reason, is compared like any other.
-        let same = serial != table.serial() || digest == table.digest();
-        if epoch == table.epoch() && serial <= table.serial() && serial >= table.horizon() && same {
-            how = "changes since its serial";
-            if serial == table.serial() {
-                self.out.frame(&Frame::Equal { epoch, serial });
-            }
-            self.phase = SessionPhase::Active(Feed::at(serial));
-        } else if digest == table.digest() || on(Mutation::SkipComparison) {
-            how = "equal";
-            self.out.frame(&Frame::Equal { epoch: table.epoch(), serial: table.serial() });
-            self.phase = SessionPhase::Active(Feed::at(table.serial()));
-        } else {
-            // Counts alone show a difference that symbols would not pay for.
-            let (ours, theirs) = (table.len(), digest.count);
-            if theirs == 0 || ours == 0 || ours.abs_diff(theirs) > (SYMBOLS / 2) as u64 {
-                return self.copy("snapshot", context);
-            }
-            how = "sketch";
-            let Some(frozen) = context.cache.frozen(&self.wanted, table, context.room) else {
-                return self.copy(NO_MEMORY, context);
-            };
-            self.symbols_sent = 0;
-            self.sketching_since = now;
-            self.send_symbols(&frozen, 0, FIRST_SYMBOLS);
-            let charge = context.room.account.open();
-            self.phase = SessionPhase::Sketching { frozen, want: HashSet::new(), charge };
-        }
-        context.events.push_back(ServerEvent::Activated { session: context.id, how });
-        Ok(())
-    }
-
-    fn copy(&mut self, how: &'static str, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
-        let table = table_of(&self.wanted, context.tables, context.views)?;
-        let feed = Feed::snapshot(&self.wanted, table, context.cache, &mut self.out, context.room);
-        self.phase = SessionPhase::Active(feed);
-        context.events.push_back(ServerEvent::Activated { session: context.id, how });
-        Ok(())
-    }
-
-    fn send_symbols(&mut self, frozen: &Frozen, from: usize, until: usize) {
-        let until = until.min(frozen.symbols().len());
-        for first in (from..until).step_by(MAX_SYMBOLS) {
-            let end = (first + MAX_SYMBOLS).min(until);
-            let symbols = frozen.symbols().get(first..end).unwrap_or_default().to_vec();
-            let (serial, count) = (frozen.serial, frozen.count);
-            self.out.frame(&Frame::Symbols { serial, count, first: first as u64, symbols });
-        }
-        self.symbols_sent = self.symbols_sent.max(until);
-    }
-
-    /// Sends the records that the client lacks, and the changes since the sketch.
-    fn reconcile(&mut self, context: &mut SessionContext<'_>) -> Result<(), ProtocolError> {
-        let table = table_of(&self.wanted, context.tables, context.views)?;
-        let SessionPhase::Sketching { frozen, want, .. } =
-            std::mem::replace(&mut self.phase, SessionPhase::Standby)
-        else {
-            return Ok(());
-        };
-        let room = context.room;
-        let answer = context.cache.reconciled(&self.wanted, table, frozen.serial, want, context.work, room);
-        let batch = match answer {
-            Ok(batch) => batch,
-            Err(how) => return self.copy(how, context),
-        };
-        *context.passed_on += batch.routes;
-        self.out.share(batch.bytes);
-        let behind = u64::from(on(Mutation::WrongSerial));
-        self.phase = SessionPhase::Active(Feed::at(table.serial().saturating_sub(behind)));
         Ok(())
     }
 

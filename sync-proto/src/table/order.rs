@@ -9,12 +9,23 @@ use ipnet::IpNet;
 
 use super::arena::{Arena, Slot, halves};
 use super::{Context, Table};
-use crate::record::{Key, OriginId, Value};
+use crate::change::ChangeRef;
+use crate::record::{Key, Label, OriginId, Value};
 
 impl Table {
     /// All live records in snapshot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, Value)> + '_ {
         self.slots_after(None).filter_map(|s| Some((self.key(s)?, self.value(s)?)))
+    }
+
+    /// The forwarding routes of a VRF after a prefix, in order.
+    pub fn routes_of(&self, vrf: u32, after: Option<IpNet>) -> impl Iterator<Item = (IpNet, Label)> + '_ {
+        let context = self.context_ids.get(&Context { origin: None, vrf });
+        let slots = context.into_iter().flat_map(move |&context| self.routes_after(context, after));
+        slots.filter_map(|slot| match self.change(slot)? {
+            ChangeRef::Route { prefix, label: Some(label), .. } => Some((prefix, label)),
+            _ => None,
+        })
     }
 
     /// Slots of all records after a key, remembered deletions included.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fibcast_control::status::{Role, ServerStatus, SourceStatus, Status, SyncStatus};
-use fibcast_control::tables::RouteList;
+use fibcast_control::tables::Route;
 use fibcast_control::{Answer, Request};
 use fibcast_testbed::{Node, Process, config, process};
 
@@ -131,8 +131,8 @@ impl Ours<'_> {
 
     /// Next hops of a prefix in VRF 0, joined by ", "; none: there is no such route.
     pub fn via(&self, prefix: &str) -> Option<String> {
-        let list: RouteList = read(self.cli(&format!("show routes {prefix}")));
-        list.routes.into_iter().next().map(|route| route.via.join(", "))
+        let list: Vec<Route> = read(self.cli(&format!("show routes {prefix}"))["routes"].take());
+        list.into_iter().next().map(|route| route.via.join(", "))
     }
 
     /// How many routes there are.
@@ -141,7 +141,7 @@ impl Ours<'_> {
         table.ipv4_routes + table.ipv6_routes
     }
 
-    /// What `fibcast --json ARGUMENTS` prints.
+    /// What `fibcast --json ARGUMENTS` prints; of `show routes`, its lines as the list `routes`.
     #[track_caller]
     pub fn cli(&self, arguments: &str) -> serde_json::Value {
         let (program, socket) = (programs().join("fibcast"), self.socket());
@@ -149,7 +149,13 @@ impl Ours<'_> {
         let words = ["--socket", &socket, "--json"].into_iter().chain(arguments.split_whitespace());
         let output = process::run(&program, &words.collect::<Vec<_>>());
         let output = output.unwrap_or_else(|failure| panic!("{}: {failure}", self.name));
-        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
+        let json = |text: &str| -> serde_json::Value {
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {output}"))
+        };
+        if arguments.starts_with("show routes") {
+            return serde_json::json!({ "routes": output.lines().map(json).collect::<Vec<_>>() });
+        }
+        json(&output)
     }
 }
 

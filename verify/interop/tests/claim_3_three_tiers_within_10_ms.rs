@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
 use fibcast_control::{Answer, Request, ask};
 use fibcast_interop::{Lab, agent_toml, eventually, mirror_of_table, route_server_toml, table};
 
@@ -15,7 +15,7 @@ const CHANGES: u32 = 60;
 fn seen(socket: &Path, address: &str, via: &str) -> Instant {
     let end = Instant::now() + Duration::from_secs(10);
     let query = RouteQuery::Address(address.parse().unwrap());
-    let request = Request::Routes { query, limit: 1, all: false };
+    let request = Request::Routes(RouteRequest { query, limit: 1, ..RouteRequest::default() });
     loop {
         let answer = ask(socket, &request, Duration::from_secs(5));
         let now = Instant::now();

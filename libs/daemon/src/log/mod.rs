@@ -3,8 +3,9 @@
 //!
 //! No thread waits for whoever reads the log: lines go through a bounded queue (`queue`), a thread writes them, and what does not fit is
 //! lost, counted and told later. If standard error is the journal of systemd, lines begin with their priority instead of a time
-//! (sd-daemon(3)).
+//! (sd-daemon(3)). [`LimitedLog`] passes a few lines per second and counts the rest.
 
+mod limited;
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -19,6 +20,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+pub use limited::LimitedLog;
 use queue::Queue;
 
 /// Bytes that wait to be written.

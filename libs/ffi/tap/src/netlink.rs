@@ -49,15 +49,8 @@ impl Kernel {
     ) -> io::Result<Vec<T>> {
         const TRIES: usize = 5;
         for _ in 0..TRIES {
-            let sequence = self.socket.sequence();
-            let mut writer = Writer::default();
-            write(&mut writer, sequence);
             let mut found = Vec::new();
-            let dumped = self.socket.dump(writer.bytes(), sequence, |message| {
-                found.extend(message.and_then(&read));
-                true
-            })?;
-            if dumped == Dumped::Whole {
+            if self.socket.dump_of(&write, |message| found.extend(read(message)))? == Dumped::Whole {
                 return Ok(found);
             }
         }

@@ -9,6 +9,8 @@ use fibcast_sync_proto::node::{self, Output};
 use fibcast_sync_proto::server::{ServerEvent, SessionId};
 
 use super::super::Engine;
+use fibcast_control::protocol::RouteRequest;
+
 use crate::config::{Checked, Config, SourcePlan};
 use crate::source::{Event, Group, Kind, Message, RouteChange, fixed};
 
@@ -285,7 +287,7 @@ impl Net {
 
     /// A node's forwarding table as text.
     pub fn shows(&self, n: usize) -> Vec<String> {
-        let list = self.nodes[n].engine().routes(&fibcast_control::protocol::RouteQuery::All, 100);
+        let list = self.nodes[n].engine().routes(self.now, &RouteRequest::default());
         let show = |r: &fibcast_control::tables::Route| {
             format!("{} via {} of {}", r.prefix, r.via.join(","), r.origin.clone().unwrap_or_default())
         };

@@ -3,7 +3,7 @@
 use std::io::Result;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fibcast_netlink::{Address, Dumped, Link, Received, Socket, Writer, group};
+use fibcast_netlink::{Address, Dumped, Link, Received, Socket, group};
 
 use crate::source::mirror::Mirror;
 
@@ -63,19 +63,8 @@ impl AsFd for Interfaces {
 fn read(mirror: &mut Mirror) -> Result<bool> {
     let mut dumps = Socket::open(ROOM)?;
     mirror.read_interfaces_again();
-    let mut whole = true;
-    let requests: [fn(&mut Writer, u32); 2] = [Link::dump, Address::dump];
-    for request in requests {
-        let (sequence, mut writer) = (dumps.sequence(), Writer::default());
-        request(&mut writer, sequence);
-        let dumped = dumps.dump(writer.bytes(), sequence, |message| {
-            if let Some(message) = message {
-                mirror.hear_interface(message);
-            }
-            true
-        });
-        whole &= dumped? == Dumped::Whole;
-    }
+    let links = dumps.dump_of(Link::dump, |message| mirror.hear_interface(message))?;
+    let addresses = dumps.dump_of(Address::dump, |message| mirror.hear_interface(message))?;
     mirror.interfaces_were_read();
-    Ok(whole)
+    Ok((links, addresses) == (Dumped::Whole, Dumped::Whole))
 }

@@ -35,7 +35,8 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use fibcast_daemon::listener::{Accepted, Acceptor, Counters, LimitedLog};
+use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
+use fibcast_daemon::log::LimitedLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
@@ -49,7 +50,7 @@ use takeover::{Id, Outcome, Refusal, Refused, Takeover};
 use super::acknowledgement::Acknowledgements;
 use super::feed::Feed;
 use super::mirror::How;
-use super::outlet::{BATCH, End, Outlet, Report};
+use super::outlet::{BATCH, End, Order, Outlet, Report};
 
 /// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
@@ -126,6 +127,7 @@ pub(super) fn run(
         streams: BTreeMap::new(),
         next_id: 0,
         takeover: Takeover::new(receiver),
+        outlet,
         acknowledgements: outlet.acknowledgements(),
         out: Answers::default(),
         feed: Feed::new(outlet),
@@ -151,6 +153,7 @@ struct FpmServer<'a> {
     streams: BTreeMap<Id, TcpStream>,
     next_id: Id,
     takeover: Takeover,
+    outlet: &'a Outlet,
     feed: Feed<'a>,
     acknowledgements: Option<&'a Acknowledgements>,
     out: Answers,
@@ -171,6 +174,11 @@ impl FpmServer<'_> {
             }
             self.accept();
             self.read_newcomer();
+            if let Some(complaint) = self.takeover.receiver.poll_complaint() {
+                let source = format!("source {:?}", self.options.origin);
+                self.log.warn(self.start.elapsed(), &source, &complaint);
+            }
+            self.obey();
             let now = Instant::now();
             if let Some(refused) = self.takeover.turn(now) {
                 self.refuse(refused);
@@ -185,6 +193,26 @@ impl FpmServer<'_> {
             self.answer();
             self.report(now)?;
             self.wait()?;
+        }
+    }
+
+    /// Does what a reload orders.
+    fn obey(&mut self) {
+        while let Some(order) = self.outlet.poll_order() {
+            let receiver = &mut self.takeover.receiver;
+            match order {
+                Order::TellAgain => {
+                    receiver.mirror_mut().tell_again();
+                    self.feed.retold(receiver.state() == "live");
+                }
+                Order::Policy(policy) => {
+                    receiver.follow(policy);
+                    // Nothing else makes zebra send its table again.
+                    if let Some(id) = self.takeover.session() {
+                        self.close(id, "closed by a reload: zebra connects and sends its table again");
+                    }
+                }
+            }
         }
     }
 

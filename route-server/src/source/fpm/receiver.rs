@@ -7,7 +7,6 @@ use super::echo::Echo;
 use super::frame::{self, FrameError, HEADER};
 use super::sentinel::{Meaning, Sentinel};
 use crate::source::acknowledgement::{Acknowledgement, InstalledRoute};
-use crate::source::limit::Limit;
 use crate::source::mirror::{End, EndOfTable, How, Mirror, Policy};
 use crate::source::outlet::RouteChange;
 use fibcast_netlink::{Malformed, Message, Messages, NextHop, Route, kind};
@@ -82,7 +81,8 @@ pub struct Receiver {
     route: Route,
     /// Answers to zebra, if it is told what is installed.
     echo: Option<Echo>,
-    log: Limit,
+    /// What was wrong with the last malformed message.
+    complaint: Option<String>,
     sessions: u64,
     frames: u64,
     messages: u64,
@@ -107,7 +107,7 @@ impl Receiver {
             read: 0,
             route: Route::default(),
             echo: None,
-            log: Limit::default(),
+            complaint: None,
             sessions: 0,
             frames: 0,
             messages: 0,
@@ -134,6 +134,11 @@ impl Receiver {
         }
     }
 
+    /// What was wrong with the last malformed message since the last call; `messages_malformed` counts them.
+    pub fn poll_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
     /// Appends answers for zebra, until there are about `limit` bytes.
     pub fn answers(&mut self, out: &mut Vec<u8>, limit: usize) {
         if let Some(echo) = self.echo.as_mut().filter(|_| self.session.is_some()) {
@@ -144,6 +149,12 @@ impl Receiver {
     /// The mirror, for what is known of this host's interfaces.
     pub fn mirror_mut(&mut self) -> &mut Mirror {
         &mut self.mirror
+    }
+
+    /// Takes routes by another policy. What it does not take any more goes when zebra has sent its table again.
+    pub fn follow(&mut self, policy: Policy) {
+        self.rules.policy = policy.clone();
+        self.mirror.follow(policy);
     }
 
     /// The RIB has routes of an earlier receiver.
@@ -206,13 +217,8 @@ impl Receiver {
             if let Err(Malformed { at, reason }) = self.message(&message) {
                 // The start of the next message is known, so only this one is lost.
                 self.malformed += 1;
-                if self.log.allows() {
-                    let at = self.read + (HEADER + at) as u64;
-                    tracing::warn!(
-                        "source {:?}: byte {at} of the session: {reason}; message skipped",
-                        self.origin
-                    );
-                }
+                let at = self.read + (HEADER + at) as u64;
+                self.complaint = Some(format!("byte {at} of the session: {reason}; message skipped"));
             }
         }
         Ok(())

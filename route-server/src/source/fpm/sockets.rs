@@ -21,6 +21,9 @@ struct Source {
     address: SocketAddr,
     events: Channel<Message>,
     stop: Arc<AtomicBool>,
+    orders: crossbeam_channel::Sender<Order>,
+    /// Events of other kinds than routes and reports.
+    ends: Vec<Event>,
     thread: Option<std::thread::JoinHandle<()>>,
     routes: Vec<String>,
     report: Report,
@@ -33,13 +36,16 @@ impl Source {
         let options = FpmOptions { origin: "bgp".into(), listen: address, admission, rules: rules() };
         let (to, events) = crossbeam_channel::bounded(QUEUE);
         let stop: Arc<AtomicBool> = Arc::default();
-        let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone());
+        let (orders, from) = crossbeam_channel::unbounded();
+        let outlet = Outlet::new(0, to, Arc::new(|| ()), stop.clone()).with_orders(from);
         let listener = listen(&options).ok()?;
         let thread = std::thread::spawn(move || drop(run(&options, listener, false, &outlet)));
         let source = Source {
             address,
             events,
             stop,
+            orders,
+            ends: Vec::new(),
             thread: Some(thread),
             routes: Vec::new(),
             report: Report::default(),
@@ -81,7 +87,8 @@ impl Source {
                     }
                 }
                 Ok(Event::Report(report)) => self.report = report,
-                _ => {}
+                Ok(event) => self.ends.push(event),
+                Err(_) => {}
             }
         }
     }
@@ -240,4 +247,33 @@ fn a_second_zebra_is_refused_while_the_first_lives_and_follows_it_at_once() {
     source.until("the third follows", |source| source.routes.len() == 2);
     source.until("the second session", |source| source.counter("sessions") == 2);
     source.until("the first one's route is stale", |source| source.counter("routes_stale") == 1);
+}
+
+#[test]
+fn by_order_the_whole_table_is_told_again_and_the_session_goes_on() {
+    let mut source = Source::ours();
+    let mut zebra = source.session("10.0.0.0/8");
+    zebra.write_all(&route("10.1.0.0/16")).unwrap();
+    source.until("both routes", |source| source.routes.len() == 2);
+    source.routes.clear();
+    source.orders.send(Order::TellAgain).unwrap();
+    source.until("both again", |source| source.routes.len() == 2);
+    source.until("the end", |source| source.ends.iter().any(|end| matches!(end, Event::Retold { .. })));
+    zebra.write_all(&route("10.2.0.0/16")).unwrap();
+    source.until("the session goes on", |source| source.routes.len() == 3);
+    assert_eq!(source.counter("sessions"), 1);
+}
+
+#[test]
+fn another_policy_counts_after_the_next_connection_of_zebra_and_routes_stay_until_then() {
+    let mut source = Source::ours();
+    let zebra = source.session("10.0.0.0/8");
+    let mut policy = rules().policy;
+    policy.vrfs = [(254, 7)].into();
+    source.orders.send(Order::Policy(policy)).unwrap();
+    assert!(is_closed(&zebra), "so that it sends its table again");
+    source.until("told", |source| source.report.last_error.as_ref().is_some_and(|e| e.contains("reload")));
+    assert_eq!(source.routes, ["10.0.0.0/8"]);
+    let _again = source.session("10.3.0.0/16");
+    assert_eq!(source.counter("routes_stale"), 1);
 }

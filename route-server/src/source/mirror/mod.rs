@@ -29,6 +29,7 @@ use fibcast_sync_proto::Label;
 use ipnet::IpNet;
 
 pub use end_of_table::{End, EndOfTable, How};
+pub(in crate::source) use links::Links;
 use objects::Resolved;
 use paths::Lead;
 pub use policy::{Policy, Skip};
@@ -70,6 +71,18 @@ impl Mirror {
             hops: Vec::new(),
             parked_since: None,
         }
+    }
+
+    /// Takes routes by another policy from now on. What was taken before stays as it was until the sender has sent everything again.
+    pub fn follow(&mut self, policy: Policy) {
+        self.ports.follow(&policy);
+        self.policy = policy;
+    }
+
+    /// Every route is among the next changes, also one that has not changed.
+    pub fn tell_again(&mut self) {
+        self.v4.tell_again();
+        self.v6.tell_again();
     }
 
     /// The sender starts over: all that it sent before is stale.

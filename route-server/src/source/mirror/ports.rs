@@ -43,15 +43,22 @@ impl Ports {
     /// The ports of a configuration.
     pub fn new(policy: &Policy) -> Self {
         let mut ports = Self::default();
+        ports.follow(policy);
+        ports
+    }
+
+    /// The ports of another configuration. Paths refer to names by index, so names that are not used any more keep their place.
+    pub fn follow(&mut self, policy: &Policy) {
+        self.by_interface.clear();
+        self.known.clear();
         for (interface, name) in &policy.ports {
-            let index = ports.names.iter().position(|known| known == name).unwrap_or_else(|| {
-                ports.names.push(name.clone());
-                ports.names.len() - 1
+            let index = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+                self.names.push(name.clone());
+                self.names.len() - 1
             });
             // A file has no more than some hundred lines of these.
-            ports.by_interface.insert(interface.clone(), u16::try_from(index).unwrap_or(u16::MAX));
+            self.by_interface.insert(interface.clone(), u16::try_from(index).unwrap_or(u16::MAX));
         }
-        ports
     }
 
     /// Forgets what numbers meant: interfaces come and go.

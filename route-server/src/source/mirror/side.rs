@@ -86,6 +86,8 @@ struct MirrorRoute {
     stale: bool,
     /// Queued for the RIB.
     waits: bool,
+    /// The RIB is told of it once more, changed or not.
+    again: bool,
 }
 
 /// State shared by all routes.
@@ -175,7 +177,7 @@ impl<K> Default for Side<K> {
 impl<K: Destination> Side<K> {
     /// A route was added or changed. Takes over the path's reference.
     pub fn set(&mut self, key: K, via: Via, shared: &mut Shared) {
-        let fresh = MirrorRoute { via: Via::Gone, in_rib: NONE, stale: false, waits: false };
+        let fresh = MirrorRoute { via: Via::Gone, in_rib: NONE, stale: false, waits: false, again: false };
         let entry = self.map.entry(key).or_insert(fresh);
         if entry.via == Via::Gone {
             self.figures.live += 1;
@@ -295,6 +297,16 @@ impl<K: Destination> Side<K> {
         }
     }
 
+    /// Every route that the RIB has is told once more.
+    pub fn tell_again(&mut self) {
+        for (key, entry) in &mut self.map {
+            entry.again = true;
+            if !std::mem::replace(&mut entry.waits, true) {
+                self.waiting.push_back(*key);
+            }
+        }
+    }
+
     /// Net changes since the RIB got the last ones, up to `limit` of them.
     pub fn tell(&mut self, shared: &mut Shared, limit: usize, out: &mut Vec<NetChange<K>>) {
         while out.len() < limit {
@@ -302,9 +314,12 @@ impl<K: Destination> Side<K> {
             let Some(entry) = self.map.get_mut(&key) else { continue };
             entry.waits = false;
             let in_rib = entry.in_rib;
+            let again = std::mem::take(&mut entry.again) && in_rib != NONE;
             match shared.target(entry.via) {
                 // The RIB's state stays until the object arrives.
+                None if again => out.push((key, Some(in_rib))),
                 None => {}
+                Some(target) if target == in_rib && again => out.push((key, Some(in_rib))),
                 Some(target) if target == in_rib => {}
                 Some(target) => {
                     if target != NONE {

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fibcast_netlink::{Family, Link, Malformed, Message, NextHop, Route, Target, flag, kind};
+use fibcast_netlink::{Family, Malformed, Message, NextHop, Route, Target, flag, kind};
 use ipnet::IpNet;
 
-use crate::source::limit::Limit;
-use crate::source::mirror::{EndOfTable, Figures, How, Mirror, Policy};
+use crate::source::mirror::{EndOfTable, Figures, How, Links, Mirror, Policy};
 use crate::source::outlet::RouteChange;
 
 /// Most metrics in a table; a daemon uses one or two.
@@ -22,15 +21,16 @@ pub struct Follower {
     mirrors: BTreeMap<u32, Mirror>,
     end: EndOfTable,
     route: Route,
-    log: Limit,
+    /// What was wrong with the last malformed message.
+    complaint: Option<String>,
     /// A complete dump was read, ever.
     ended: bool,
     /// A complete dump was read since the last loss of messages.
     whole: bool,
     /// A change that messages alone cannot follow: dump again soon.
     doubt: bool,
-    /// Whether interfaces were running when they were last heard of.
-    running: BTreeMap<u32, bool>,
+    /// Interfaces as they were last heard of.
+    links: Links,
     /// Several routes with the same prefix and metric were seen.
     queues: bool,
     messages: u64,
@@ -49,11 +49,11 @@ impl Follower {
             mirrors: BTreeMap::new(),
             end: EndOfTable::new(How::Quiet, quiet),
             route: Route::default(),
-            log: Limit::default(),
+            complaint: None,
             ended: false,
             whole: false,
             doubt: false,
-            running: BTreeMap::new(),
+            links: Links::default(),
             queues: false,
             messages: 0,
             malformed: 0,
@@ -61,6 +61,23 @@ impl Follower {
             dumps: 0,
             swept: 0,
         }
+    }
+
+    /// What was wrong with the last malformed message since the last call; `messages_malformed` counts them.
+    pub fn poll_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    /// Takes routes by another policy; a dump tells which.
+    pub fn follow(&mut self, policy: Policy) {
+        self.mirrors.values_mut().for_each(|mirror| mirror.follow(policy.clone()));
+        self.policy = policy;
+        self.whole = false;
+    }
+
+    /// Every route is among the next changes, also one that has not changed.
+    pub fn tell_again(&mut self) {
+        self.mirrors.values_mut().for_each(Mirror::tell_again);
     }
 
     /// A dump begins: what it does not contain will be swept.
@@ -86,12 +103,7 @@ impl Follower {
         self.messages += 1;
         if let Err(Malformed { at, reason }) = self.message(message, dump) {
             self.malformed += 1;
-            if self.log.allows() {
-                tracing::warn!(
-                    "source {:?}: byte {at} of the kernel's message: {reason}; skipped",
-                    self.origin
-                );
-            }
+            self.complaint = Some(format!("byte {at} of the kernel's message: {reason}; skipped"));
         }
     }
 
@@ -124,15 +136,9 @@ impl Follower {
             kind::DEL_ADDRESS => self.doubt = true,
             // An IPv4 address brings dead next hops of its interface back to life, without a notification (`fib_sync_up`).
             kind::NEW_ADDRESS => self.doubt |= message.body.first() == Some(&(Family::Ipv4 as u8)),
-            kind::DEL_LINK => {
-                self.doubt = true;
-                Link::deleted(message).map(|link| self.running.remove(&link));
-            }
-            kind::NEW_LINK => {
-                if let Some(link) = Link::read(message) {
-                    let before = self.running.insert(link.index, link.running);
-                    self.doubt |= before.unwrap_or(true) != link.running;
-                }
+            kind::NEW_LINK | kind::DEL_LINK => {
+                let changed = self.links.hear(message).is_some();
+                self.doubt |= changed || message.kind == kind::DEL_LINK;
             }
             _ => {}
         }

@@ -17,6 +17,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::log::LimitedLog;
 use rustix::io::Errno;
 
 use fibcast_netlink::{Dumped, Family, NextHop, Received, Route, Socket, Writer, group};
@@ -25,7 +26,7 @@ pub use follower::Follower;
 
 use super::feed::Feed;
 use super::mirror::Policy;
-use super::outlet::{BATCH, End, Outlet, Report};
+use super::outlet::{BATCH, End, Order, Outlet, Report};
 
 /// Receive buffer for notifications while this thread is busy: a million changed routes.
 const ROOM: usize = 256 << 20;
@@ -97,6 +98,10 @@ struct Reader<'a> {
     follower: Follower,
     feed: Feed<'a>,
     outlet: &'a Outlet,
+    start: Instant,
+    log: LimitedLog,
+    /// Accepted protocols.
+    protocols: Vec<u8>,
     /// Earliest time of the next dump.
     dump_at: Instant,
     distance: Duration,
@@ -118,6 +123,9 @@ impl<'a> Reader<'a> {
             follower: Follower::new(&options.origin, options.policy.clone(), options.quiet),
             feed: Feed::new(outlet),
             outlet,
+            start: Instant::now(),
+            log: LimitedLog::default(),
+            protocols: options.policy.protocols.clone(),
             dump_at: Instant::now(),
             distance: AGAIN,
             last_error: None,
@@ -137,8 +145,29 @@ impl<'a> Reader<'a> {
 
     /// Reads what there is, passes it on, and waits for more. A socket that fails is opened again.
     fn turn(&mut self) -> Result<(), End> {
+        self.obey();
         let outcome = self.read();
+        if let Some(complaint) = self.follower.poll_complaint() {
+            let source = format!("source {:?}", self.options.origin);
+            self.log.warn(self.start.elapsed(), &source, &complaint);
+        }
         self.proceed(outcome)
+    }
+
+    /// Does what a reload orders.
+    fn obey(&mut self) {
+        while let Some(order) = self.outlet.poll_order() {
+            match order {
+                Order::TellAgain => {
+                    self.follower.tell_again();
+                    self.feed.retold(self.follower.is_complete());
+                }
+                Order::Policy(policy) => {
+                    self.protocols = policy.protocols.clone();
+                    self.follower.follow(policy);
+                }
+            }
+        }
     }
 
     /// What follows a read.
@@ -259,7 +288,7 @@ impl<'a> Reader<'a> {
             None => NextHop::dump(&mut request, sequence),
             Some(family) => {
                 // The kernel can pick one protocol.
-                let protocol = match self.options.policy.protocols[..] {
+                let protocol = match self.protocols[..] {
                     [one] => one,
                     _ => 0,
                 };

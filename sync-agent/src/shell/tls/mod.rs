@@ -19,9 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fibcast_control::status::CertificateStatus;
 use fibcast_daemon::config::{ConfigError, Loaded};
-use fibcast_daemon::exit::Failure;
 use fibcast_daemon::sections::{AllowedClient, Tls};
-use fibcast_daemon::signals;
 use fibcast_sync_proto::node::is_named;
 use fibcast_sync_proto::server::Permit;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -52,18 +50,16 @@ struct Rules {
     identity: Identity,
 }
 
-/// Reads `[tls]` of the configuration file again.
-type Reread = Box<dyn Fn() -> Result<Tls, String> + Send + Sync>;
+/// Allow lists and certificates that were read, and are not in force yet.
+#[derive(Debug)]
+pub struct NewRules(Rules);
 
 /// How a node protects its connections.
 pub struct Security {
     node: String,
-    reread: Reread,
     rules: RwLock<Arc<Rules>>,
     /// Incremented when the rules change.
     generation: AtomicU64,
-    /// One reload at a time.
-    reloading: Mutex<()>,
     /// Loops that judge their connections again.
     wakers: Mutex<Vec<ShellWaker>>,
 }
@@ -75,31 +71,16 @@ impl std::fmt::Debug for Security {
 }
 
 impl Security {
-    /// Loads the files named in `[tls]`. None if it names none: plain TCP. A reload reads the same files again.
+    /// Loads the files named in `[tls]`. None if it names none: plain TCP.
     ///
     /// # Errors
     /// [`TlsError`] with the key and the file that cannot be used.
     pub fn load(tls: &Tls, node: &str) -> Result<Option<Arc<Self>>, TlsError> {
-        let same = tls.clone();
-        Self::load_from(tls, node, move || Ok(same.clone()))
-    }
-
-    /// The same; a reload gets the section from `reread`, for example from the configuration file, which must be valid.
-    ///
-    /// # Errors
-    /// [`TlsError`] with the key and the file that cannot be used.
-    pub fn load_from(
-        tls: &Tls,
-        node: &str,
-        reread: impl Fn() -> Result<Tls, String> + Send + Sync + 'static,
-    ) -> Result<Option<Arc<Self>>, TlsError> {
         let Some(identity) = load::identity(tls, node)? else { return Ok(None) };
         Ok(Some(Arc::new(Self {
             node: node.to_owned(),
-            reread: Box::new(reread),
             rules: RwLock::new(Arc::new(Rules { lists: tls.clone(), identity })),
             generation: AtomicU64::new(1),
-            reloading: Mutex::new(()),
             wakers: Mutex::default(),
         })))
     }
@@ -131,54 +112,23 @@ impl Security {
         Ok(())
     }
 
-    /// Loads the files at a daemon's start, and again at each SIGHUP. Logs if connections are not protected.
+    /// Reads a new `[tls]` with its certificates, CA and CRLs. Nothing changes before [`Self::replace`]. Blocks while files are read.
     ///
     /// # Errors
-    /// [`Failure`] if a file cannot be used, or SIGHUP cannot be handled.
-    pub fn open(
-        tls: &Tls,
-        node: &str,
-        reread: impl Fn() -> Result<Tls, String> + Send + Sync + 'static,
-    ) -> Result<Option<Arc<Self>>, Failure> {
-        tls.warn();
-        let security = Self::load_from(tls, node, reread).map_err(Failure::work)?;
-        let reloaded = security.clone();
-        signals::on_hangup(move || match &reloaded {
-            // The error was logged.
-            Some(security) => drop(security.reload()),
-            None => tracing::info!("SIGHUP: there are no certificates to reload"),
-        })
-        .map_err(|error| Failure::work(format!("signals: {error}")))?;
-        Ok(security)
+    /// [`TlsError`] with the key and the file that cannot be used.
+    pub fn read(&self, tls: &Tls) -> Result<NewRules, TlsError> {
+        let none = || TlsError { key: "cert", reason: "missing: plain TCP needs a restart".to_owned() };
+        let identity = load::identity(tls, &self.node)?.ok_or_else(none)?;
+        Ok(NewRules(Rules { lists: tls.clone(), identity }))
     }
 
-    /// Reads allow lists, certificates, CA and CRLs again. New connections use them, and live ones that they do not permit are closed. After
-    /// an error nothing changes. Blocks while files are read.
-    ///
-    /// # Errors
-    /// What cannot be used, which is logged as well.
-    pub fn reload(&self) -> Result<(), String> {
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = || {
-            let lists = (self.reread)()?;
-            let identity = load::identity(&lists, &self.node).map_err(|error| error.to_string())?;
-            let none = || "[tls] names no certificate any more: that needs a restart".to_owned();
-            Ok::<_, String>(Rules { identity: identity.ok_or_else(none)?, lists })
-        };
-        match read() {
-            Ok(rules) => {
-                *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-                self.generation.fetch_add(1, Ordering::AcqRel);
-                tracing::info!("reloaded allow lists and certificates; live sessions are judged by them");
-                self.warn_of_expiry();
-                self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(ShellWaker::wake);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!("cannot reload the certificates, keeping the old ones: {error}");
-                Err(format!("nothing has changed: {error}"))
-            }
-        }
+    /// Puts new rules in force: new connections use them, and live ones that they do not permit are closed.
+    pub fn replace(&self, NewRules(rules): NewRules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        tracing::info!("reloaded allow lists and certificates; live sessions are judged by them");
+        self.warn_of_expiry();
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(ShellWaker::wake);
     }
 
     /// A loop that is to judge its connections again after a reload.

@@ -65,7 +65,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         "[node]\nname = \"rs\"\n[[source]]\norigin = \"bgp\"\nkind = \"static\"\npath = {routes_file:?}\n"
     );
     std::fs::write(&file, text)?;
-    let checked = config::read(&file).map_err(|e| net(&e))?;
+    let checked = config::read(&file).map_err(|e| net(&e))?.checked;
     let stop: Arc<AtomicBool> = Arc::default();
     let mut shell = Shell::new("rs").map_err(|e| net(&e))?;
     let address = shell.listen(([127, 0, 0, 1], 0).into()).map_err(|e| net(&e))?;

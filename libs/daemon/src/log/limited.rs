@@ -1,4 +1,4 @@
-//! A log that a flood cannot fill.
+//! Lines about what others do: a flood of it cannot fill the log.
 
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ impl LimitedLog {
         Some(std::mem::take(&mut self.kept_back))
     }
 
-    /// Logs a warning about a peer, or counts it.
-    pub fn warn(&mut self, now: Duration, peer: &str, reason: &str) {
+    /// Logs a warning about somebody or something, or counts it.
+    pub fn warn(&mut self, now: Duration, about: &str, reason: &str) {
         match self.line(now) {
-            Some(0) => tracing::warn!("{peer}: {reason}"),
-            Some(n) => tracing::warn!("{peer}: {reason} ({n} similar lines suppressed)"),
+            Some(0) => tracing::warn!("{about}: {reason}"),
+            Some(n) => tracing::warn!("{about}: {reason} ({n} similar lines suppressed)"),
             None => {}
         }
     }

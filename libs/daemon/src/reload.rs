@@ -1,0 +1,143 @@
+//! The reload of a daemon: its configuration file is read again, by SIGHUP and by an operator's command alike, and taken over whole or not
+//! at all.
+//!
+//! A daemon has one [`Reload`]. It compares the file with the version in force; the daemon says what it cannot change at work ([`refuse`]),
+//! reads everything that the file names, and only then puts anything in force.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::de::DeserializeOwned;
+
+use crate::config::{Loaded, load};
+use crate::exit::Failure;
+use crate::{signals, systemd};
+
+/// What was done, a line for each change; or why nothing has changed.
+pub type Outcome = Result<Vec<String>, String>;
+
+/// The reload of this daemon. Clones are the same one.
+#[derive(Clone)]
+pub struct Reload(Arc<Mutex<dyn FnMut() -> Outcome + Send>>);
+
+impl std::fmt::Debug for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reload").finish_non_exhaustive()
+    }
+}
+
+impl Reload {
+    /// The reload of a daemon that runs by the file `in_force`. `take` gets a new version of it and the one in force; after an error nothing may
+    /// have changed. Both run on the thread of whoever asks, never on that of a protocol.
+    pub fn new<T: DeserializeOwned + Send + 'static>(
+        mut in_force: Loaded<T>,
+        mut take: impl FnMut(&Loaded<T>, &Loaded<T>) -> Outcome + Send + 'static,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(move || {
+            let new: Loaded<T> = load(in_force.path()).map_err(|error| error.to_string())?;
+            let done = take(&new, &in_force)?;
+            let changed = new.differences(&in_force).into_iter().map(|key| format!("{key}: changed"));
+            let lines = changed.chain(done).collect();
+            in_force = new;
+            Ok(lines)
+        })))
+    }
+
+    /// Reloads, one at a time; the outcome is logged as well.
+    ///
+    /// # Errors
+    /// The text for the operator: why nothing has changed.
+    pub fn run(&self) -> Result<String, String> {
+        let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match systemd::reloading(|| catch_unwind(AssertUnwindSafe(|| work()))) {
+            Ok(Ok(lines)) => {
+                tracing::info!("reloaded: {}", lines.join("; "));
+                Ok(lines.join("\n"))
+            }
+            Ok(Err(reason)) => {
+                tracing::error!("cannot reload, nothing has changed: {reason}");
+                Err(format!("nothing has changed: {reason}"))
+            }
+            Err(_) => Err("the reload made a thread panic, see the log; restart the daemon".to_owned()),
+        }
+    }
+
+    /// Reloads at each SIGHUP.
+    ///
+    /// # Errors
+    /// [`Failure`] if the signal cannot be handled.
+    pub fn on_hangup(&self) -> Result<(), Failure> {
+        let reload = self.clone();
+        signals::on_hangup(move || drop(reload.run()))
+            .map_err(|error| Failure::work(format!("signals: {error}")))
+    }
+}
+
+/// Refuses a new version of a file with changes that need a restart. `fixed` has the keys of which the daemon can change nothing at work, with
+/// whether they mean something else than before.
+///
+/// # Errors
+/// The changed keys, each with file and line.
+pub fn refuse<T: DeserializeOwned>(
+    new: &Loaded<T>,
+    before: &Loaded<T>,
+    fixed: &[(&str, bool)],
+) -> Result<(), String> {
+    let all = new.differences(before);
+    let mut named = Vec::new();
+    for (key, _) in fixed.iter().filter(|(_, differs)| *differs) {
+        let those: Vec<String> =
+            all.iter().filter(|difference| difference.is_within(key)).map(ToString::to_string).collect();
+        // Always found: it means something else because it says something else.
+        named.extend(if those.is_empty() { vec![(*key).to_owned()] } else { those });
+    }
+    match named.len() {
+        0 => Ok(()),
+        1 => Err(format!("{} needs a restart", named.concat())),
+        _ => Err(format!("these changes need a restart: {}", named.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &std::path::Path, text: &str) -> Loaded<toml::Table> {
+        std::fs::write(path, text).unwrap();
+        load(path).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_compared_with_the_last_one_that_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.toml");
+        let reload = Reload::new(write(&path, "a = 1\nb = 1\n"), |new, before| {
+            refuse(new, before, &[("b", new.value["b"] != before.value["b"])])?;
+            Ok(vec!["done".to_owned()])
+        });
+        let run = || reload.run().map_err(|e| e.replace(&format!("{}/", folder.path().display()), ""));
+        assert_eq!(run().unwrap(), "done");
+        write(&path, "a = 2\nb = 2\n");
+        assert_eq!(run().unwrap_err(), "nothing has changed: x.toml:2: b needs a restart");
+        write(&path, "a = 2\nb = 1\n");
+        assert_eq!(
+            run().unwrap().replace(&folder.path().display().to_string(), ""),
+            "/x.toml:1: a: changed\ndone"
+        );
+        assert_eq!(run().unwrap(), "done", "nothing to tell a second time");
+        std::fs::write(&path, "a = \n").unwrap();
+        assert!(run().unwrap_err().starts_with("nothing has changed: x.toml:1: "));
+    }
+
+    #[test]
+    fn a_panic_is_told_and_the_next_reload_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = true;
+        let reload = Reload::new(write(&folder.path().join("x.toml"), "a = 1\n"), move |_, _| {
+            assert!(!std::mem::take(&mut first), "on purpose");
+            Ok(Vec::new())
+        });
+        assert!(reload.run().unwrap_err().contains("panic"));
+        assert_eq!(reload.run().unwrap(), "");
+    }
+}
