@@ -234,13 +234,14 @@ impl Sessions {
         let now = clock.now();
         while let Some(event) = node.poll_session_event() {
             match event {
-                ServerEvent::Registered { session, name, table, role } => {
+                ServerEvent::Registered { session, name, table, part, role } => {
                     let Some(token) = self.tokens.get(&session).copied() else { continue };
                     let Some(c) = self.all.get_mut(&token) else { continue };
                     self.admission.establish(token);
                     let last = state.ended.get(&name).cloned();
                     if let Some(peer) = state.peers.get_mut(&session) {
-                        (peer.name, peer.table, peer.last_error) = (name.clone(), table.clone(), last);
+                        (peer.name, peer.table, peer.part) = (name.clone(), table.clone(), part);
+                        peer.last_error = last;
                     }
                     tracing::info!("client {name} ({}) registered for {table} as its {role:?}", c.address);
                 }
@@ -288,7 +289,7 @@ impl Sessions {
                 .and_then(|()| match peer.name.as_str() {
                     // It has not registered, and will be asked then.
                     "" => Ok(()),
-                    name => security.may_have(&peer.names, name, &peer.table),
+                    name => security.may_have(&peer.names, name, &peer.table, peer.part),
                 });
             if let Err(reason) = allowed {
                 context.node.end_session(id, ProtocolError::NotAllowed(reason));
