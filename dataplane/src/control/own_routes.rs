@@ -10,13 +10,13 @@ use ipnet::IpNet;
 use super::{Batch, PortSetup};
 use crate::pipeline::port::{edges, subnet_router_anycast};
 
-/// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
-const OWN: u64 = 0xf1bc_a570_0000_0000;
-const OWN_MASK: u64 = 0xffff_ffff_0000_0000;
+/// Labels of own groups have this bit. Labels from servers are 64 bits, which whoever announces routes has some choice of, so they have a
+/// number space of their own: the lower half, with the VRF of a copy above it (`recursion`).
+const OWN: u128 = 1 << 127;
 
 /// Whether a label belongs to one of the host's own groups.
 pub(super) fn is_own(label: GroupLabel) -> bool {
-    label.0 & OWN_MASK == OWN
+    label.0 & OWN != 0
 }
 
 /// A static route.
@@ -194,7 +194,7 @@ impl OwnRoutes {
     }
 
     fn made(&mut self, group: Group) -> (GroupLabel, Change) {
-        let label = GroupLabel(OWN | self.groups & !OWN_MASK);
+        let label = GroupLabel(OWN | u128::from(self.groups));
         self.groups += 1;
         (label, Change::PutGroup { label, group })
     }

@@ -311,12 +311,9 @@ fn latest(changes: &[Change], label: GroupLabel) -> Option<&Group> {
     })
 }
 
-/// Label of a VRF's copy of a group: distributed like servers' labels, and never one of the host's own.
+/// Label of a VRF's copy of a group: the server's, above which is the VRF.
 fn copy_of(label: GroupLabel, vrf: VrfId) -> GroupLabel {
-    let mixed = (label.0 ^ (u64::from(vrf.0) << 32 | 0x5bd1_e995)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let copy = GroupLabel(mixed ^ (mixed >> 32));
-    if is_own(copy) { GroupLabel(copy.0 ^ 1 << 63) } else { copy }
+    GroupLabel(u128::from(vrf.0) << u64::BITS | label.0)
 }
 
 #[cfg(test)]
