@@ -241,3 +241,17 @@ fn a_second_zebra_is_refused_while_the_first_lives_and_follows_it_at_once() {
     source.until("the second session", |source| source.counter("sessions") == 2);
     source.until("the first one's route is stale", |source| source.counter("routes_stale") == 1);
 }
+
+#[test]
+fn one_that_breaks_when_it_becomes_the_session_is_closed() {
+    let mut source = Source::ours();
+    let first = source.session("10.0.0.0/8");
+    // It waits with a route and a frame that is none.
+    let mut second = source.connect();
+    second.write_all(&[route("10.1.0.0/16"), vec![9; 16]].concat()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(first);
+    source.until("its route", |source| source.routes.contains(&"10.1.0.0/16".to_owned()));
+    assert!(is_closed(&second));
+    source.session("10.2.0.0/16");
+}

@@ -1,7 +1,10 @@
-//! The list of cases: every thread of every daemon that is on the way of a route or a packet, stopped and in panic.
+//! Every thread of every daemon that is on the way of a route or a packet, stopped and in panic. [`case`] watches one, [`fault`] does the harm.
 
-use crate::case::{Case, Expected};
-use crate::fault::{Fault, Panic, Stop};
+pub mod case;
+mod fault;
+
+use case::{Case, Expected};
+use fault::{Fault, Panic, Stop};
 use crate::subject::Subject::{self, Agent, Dataplane, RouteServer};
 
 /// All cases.
