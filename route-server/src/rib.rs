@@ -246,7 +246,11 @@ mod tests {
     /// A route whose group has the label of others, as if an adversary had found its content.
     fn forged(prefix: &str, via: &str) -> RouteChange {
         let value = GroupValue::via(via.parse().unwrap());
-        RouteChange { vrf: 0, prefix: net(prefix), path: Some((Arc::new(Group { label: Label(7), value }), 0)) }
+        RouteChange {
+            vrf: 0,
+            prefix: net(prefix),
+            path: Some((Arc::new(Group { label: Label(7), value }), 0)),
+        }
     }
 
     fn forwards(fib: &Table, prefix: &str) -> GroupValue {

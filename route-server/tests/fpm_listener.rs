@@ -35,12 +35,12 @@ fn connections_of_zebra_and_of_strangers_are_counted() {
     let folder = Folder::new();
     let [http, fpm] = free_addresses();
     let own = rustix::process::geteuid().as_raw();
-    let source = format!("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"{fpm}\"\nusers = [{own}]\n");
+    let source =
+        format!("[[source]]\norigin = \"bgp\"\nkind = \"fpm\"\nlisten = \"{fpm}\"\nusers = [{own}]\n");
     folder.config("rs", None, &format!("http = \"{http}\"\n{source}"));
     let server = Server::start(&folder, "rs");
-    let has = |wanted: &[(&str, u64)]| {
-        wanted.iter().all(|(name, value)| of_listener(http, name) == Some(*value))
-    };
+    let has =
+        |wanted: &[(&str, u64)]| wanted.iter().all(|(name, value)| of_listener(http, name) == Some(*value));
     eventually("the metric is there", 30, || has(&[("connections", 0), ("accepted_total", 0)]));
     let mut zebra = TcpStream::connect(fpm).unwrap();
     eventually("half open", 30, || has(&[("connections", 1), ("half_open", 1), ("accepted_total", 1)]));

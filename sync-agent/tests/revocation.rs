@@ -58,8 +58,7 @@ fn name_that_is_removed_from_the_list_ends_its_session_and_no_other() {
     let log = gather();
     let pki = Pki::new();
     let mut tls = pki.issue("rs-a", 24);
-    tls.clients =
-        ["nh-1", "nh-2"].map(|name| allowed(name, false)).to_vec();
+    tls.clients = ["nh-1", "nh-2"].map(|name| allowed(name, false)).to_vec();
     let (lists, security) = Lists::open(&tls, "rs-a");
     let a = server("rs-a", Arc::clone(&security));
     let (first, second) =

@@ -35,8 +35,12 @@ fn one(certificate: &CertificateStatus, left: i64) -> Finding {
         _ => (Grade::Warning, format!("expires in {} days", left / DAY)),
     };
     let advice = match kind.as_str() {
-        "crl" => "fibcast pki revoke writes a new one; copy it to every node and reload there (fibcast reload)",
-        "ca" => "put a new CA into the file behind the old one on every node, then issue certificates by it, then remove the old one",
+        "crl" => {
+            "fibcast pki revoke writes a new one; copy it to every node and reload there (fibcast reload)"
+        }
+        "ca" => {
+            "put a new CA into the file behind the old one on every node, then issue certificates by it, then remove the old one"
+        }
         _ => "fibcast pki issue writes a new one; then fibcast reload",
     };
     Finding::of(grade, "certificates", format!("tls.{kind}: {path} ({subject}) {when}"), advice)

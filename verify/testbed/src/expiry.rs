@@ -3,13 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, SerialNumber,
-};
-use time::{Duration, OffsetDateTime};
-
-use crate::config;
+use crate::pki::Authority;
+use crate::{Failure, config};
 
 /// Days that are left of own certificate, CA and CRL.
 #[derive(Debug, Clone, Copy)]
@@ -27,19 +22,12 @@ const LONG: Left = Left { cert: 100, ca: 100, crl: 100 };
 ///
 /// # Panics
 /// It says something else.
-#[allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "only tests call this")]
+#[track_caller]
+#[allow(clippy::unwrap_used, reason = "a test ends where it stands")]
 pub fn check_config_tells_what_expires(program: &Path, rest: &str) {
-    let check = |left: Left| {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("daemon.toml");
-        std::fs::write(&file, config::node("n", folder.path(), "") + &files(folder.path(), left) + rest).unwrap();
-        let output = Command::new(program).arg("--check-config").arg("--config").arg(&file).output().unwrap();
-        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code(), text.replace(&format!("{}/", folder.path().display()), ""))
-    };
+    let check = |left: Left| check(program, left, rest).unwrap();
     let (code, text) = check(LONG);
     assert!(code == Some(0) && !text.contains("warning"), "{code:?} {text}");
-    // Half a day more, so that the number of whole days is certain.
     let kinds: [(&str, &str, fn(i64) -> Left); 3] = [
         ("cert", "n.pem", |cert| Left { cert, ..LONG }),
         ("ca", "ca.pem", |ca| Left { ca, ..LONG }),
@@ -58,40 +46,17 @@ pub fn check_config_tells_what_expires(program: &Path, rest: &str) {
     }
 }
 
-/// Writes the files of a node `n`; returns the section that names them.
-#[allow(clippy::unwrap_used, reason = "only tests call this")]
-fn files(folder: &Path, left: Left) -> String {
-    let now = OffsetDateTime::now_utc();
-    let end = |days: i64| now + Duration::days(days) + Duration::hours(12);
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    (params.not_before, params.not_after) = (now - Duration::days(200), end(left.ca));
-    let key = KeyPair::generate().unwrap();
-    let ca = params.self_signed(&key).unwrap();
-    let issuer = Issuer::new(params, key);
-    let own = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec!["n".to_owned()]).unwrap();
-    (params.not_before, params.not_after) = (now - Duration::days(200), end(left.cert));
-    let certificate = params.signed_by(&own, &issuer).unwrap();
-    let crl = CertificateRevocationListParams {
-        this_update: now - Duration::days(200),
-        next_update: end(left.crl),
-        crl_number: SerialNumber::from(1u64),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let crl = crl.signed_by(&issuer).unwrap();
-    let mut section = "[tls]\nservers = [\"*\"]\n".to_owned();
-    for (key, name, text) in [
-        ("cert", "n.pem", certificate.pem()),
-        ("key", "n.key", own.serialize_pem()),
-        ("ca", "ca.pem", ca.pem()),
-        ("crl", "ca.crl", crl.pem().unwrap()),
-    ] {
-        std::fs::write(folder.join(name), text).unwrap();
-        section += &format!("{key} = {:?}\n", folder.join(name).display().to_string());
-    }
-    section
+/// Exit code, and what was printed without the folder of the files.
+fn check(program: &Path, left: Left, rest: &str) -> Result<(Option<i32>, String), Failure> {
+    let folder = tempfile::tempdir().map_err(|error| Failure::io("a temporary folder", error))?;
+    let path = folder.path();
+    let authority = Authority::new(path, left.ca)?;
+    let tls = authority.issue("n", left.cert)? + &authority.crl(left.crl)?;
+    let file = path.join("daemon.toml");
+    let failed = |error| Failure::io(program.display(), error);
+    std::fs::write(&file, config::node("n", path, "") + &tls + rest).map_err(failed)?;
+    let output = Command::new(program).arg("--check-config").arg("--config").arg(&file).output();
+    let output = output.map_err(failed)?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    Ok((output.status.code(), text.replace(&format!("{}/", path.display()), "")))
 }

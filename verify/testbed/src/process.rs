@@ -97,7 +97,12 @@ impl Process {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_with_log(name: &str, command: Command, folder: &Path, log: Stdio) -> Result<Process, Failure> {
+    pub fn start_with_log(
+        name: &str,
+        command: Command,
+        folder: &Path,
+        log: Stdio,
+    ) -> Result<Process, Failure> {
         Process::spawn(name, command, folder, false, Some(log))
     }
 

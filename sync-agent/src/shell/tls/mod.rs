@@ -258,9 +258,8 @@ impl Security {
     ) -> Result<(), String> {
         is_named(names, name)?;
         let rules = self.rules();
-        let has = |c: &&AllowedClient| {
-            names::matches(&c.name, name) && c.tables.iter().any(|t| belongs(table, t))
-        };
+        let has =
+            |c: &&AllowedClient| names::matches(&c.name, name) && c.tables.iter().any(|t| belongs(table, t));
         let mut entries = rules.lists.clients.iter().filter(has).peekable();
         if entries.peek().is_none() {
             return Err(format!("{name} may not have the table {table}: tls.clients does not allow it"));

@@ -10,10 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
 /// Between two turns of those that hold connections.
 const TURN: Duration = Duration::from_millis(100);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
+/// Where they come from.
+const STRANGER: ([u8; 4], u16) = ([127, 0, 0, 66], 0);
 /// Threads of a flood.
 const FLOODERS: usize = 2;
 
@@ -34,7 +38,7 @@ pub enum How {
     /// They ask this over and over, and take no answer.
     Greedy { connections: usize, first: Vec<u8>, again: Vec<u8> },
     /// They come, say this as fast as they can, and go.
-    Flood { text: Vec<u8> },
+    Flood { text: Vec<u8>, of: &'static str },
 }
 
 impl fmt::Display for How {
@@ -43,7 +47,7 @@ impl fmt::Display for How {
             How::Silent { connections } => write!(f, "{connections} silent peers"),
             How::Slow { connections, .. } => write!(f, "{connections} slow peers (10 bytes/s)"),
             How::Greedy { connections, .. } => write!(f, "{connections} peers ask and take no answer"),
-            How::Flood { .. } => write!(f, "a flood of connections and bytes"),
+            How::Flood { of, .. } => write!(f, "a flood of connections with {of}"),
         }
     }
 }
@@ -93,7 +97,7 @@ fn run(target: &Target, how: &How, stop: &AtomicBool) {
             }
             (0..100).all(|_| peer.say(again))
         }),
-        How::Flood { text } => {
+        How::Flood { text, .. } => {
             while goes_on() {
                 match connect() {
                     Some(mut peer) => _ = peer.say(text),
@@ -122,6 +126,15 @@ fn hold(
     }
 }
 
+/// A connection from another host than those who behave, as far as addresses tell.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(CONNECT))?;
+    rustix::net::bind(&socket, &SocketAddr::from(STRANGER))?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(TcpStream::from(socket))
+}
+
 /// The attacker's end of a connection.
 #[derive(Debug)]
 struct Peer {
@@ -139,7 +152,7 @@ impl Peer {
     fn connect(target: &Target) -> io::Result<Peer> {
         let stream = match target {
             Target::Tcp(address) => {
-                let stream = TcpStream::connect_timeout(address, CONNECT)?;
+                let stream = connect(*address)?;
                 stream.set_nonblocking(true)?;
                 Stream::Tcp(stream)
             }

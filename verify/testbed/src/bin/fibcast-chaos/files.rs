@@ -37,6 +37,7 @@ pub fn all() -> Vec<Trial> {
         add(Box::new(LogHangs), "lines of the log");
         add(Box::new(ReloadHangs { file: "subject.toml" }), "reloads");
         add(Box::new(ReloadHangs { file: "digest.key" }), "reloads");
+        add(Box::new(ReloadHangs { file: "subject.pem" }), "reloads");
         if writes {
             add(Box::new(CheckpointHangs), "checkpoints");
         }
@@ -194,12 +195,18 @@ impl Drop for Hanging {
 
 impl Harm for ReloadHangs {
     fn name(&self) -> String {
-        let what = if self.file == "digest.key" { "file of digest keys" } else { "configuration file" };
+        let what = match self.file {
+            "digest.key" => "file of digest keys",
+            "subject.pem" => "certificate",
+            _ => "configuration file",
+        };
         format!("reload: the disk of the {what} hangs")
     }
 
     fn setup(&self) -> Setup<'_> {
-        Setup { digest_key: true, ..Setup::default() }
+        // Without certificates not every daemon reads its configuration again.
+        let of_keys = self.file == "digest.key";
+        Setup { digest_key: of_keys, tls: !of_keys, ..Setup::default() }
     }
 
     fn strike(&self, running: &mut Running) -> Result<Box<dyn Any>, Failure> {
@@ -228,7 +235,9 @@ struct Drain(PathBuf);
 impl Drop for Drain {
     fn drop(&mut self) {
         // Opening it lets the daemon go on; what it writes there is no file, which it notices by itself.
-        let Ok(mut reader) = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&self.0) else { return };
+        let Ok(mut reader) = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&self.0) else {
+            return;
+        };
         let (begin, mut bytes) = (Instant::now(), vec![0; 1 << 16]);
         while begin.elapsed() < DRAINED {
             let _ = reader.read(&mut bytes);
@@ -293,15 +302,16 @@ impl Harm for NoDescriptors {
         let process = i32::try_from(number).ok().and_then(Pid::from_raw);
         let process = process.ok_or_else(|| Failure::Missing(format!("process {number}")))?;
         let open = std::fs::read_dir(format!("/proc/{number}/fd")).map_err(|e| Failure::io("/proc", e))?;
-        let highest = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
-        // A few more, which the silent ones take.
+        let highest =
+            open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max();
+        // A few more. The silent ones take these, and the gaps below.
         let current = Some(highest.unwrap_or(0) + 4);
         // It has inherited the hard limit, and raised the soft one to that.
         let maximum = getrlimit(Resource::Nofile).maximum;
         Limited::set(process, Rlimit { current, maximum })?;
         let before = Rlimit { current: maximum, maximum };
         let targets = [Target::Tcp(running.sync), Target::Tcp(running.http), Target::Unix(running.control())];
-        let attacks = targets.map(|target| Attack::start(target, How::Silent { connections: 20 }));
+        let attacks = targets.map(|target| Attack::start(target, How::Silent { connections: 300 }));
         Ok(Box::new(Limited { process, before, _attacks: attacks.into() }))
     }
 

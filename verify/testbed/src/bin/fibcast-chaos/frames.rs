@@ -16,7 +16,8 @@ pub const PORT: u16 = 7_777;
 
 /// The ones' complement sum of the Internet (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -30,7 +31,13 @@ fn ethernet(to: Mac, from: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn ipv4(to: Mac, from: Mac, [source, target]: [Ipv4Addr; 2], (ttl, protocol): (u8, u8), payload: &[u8]) -> Vec<u8> {
+fn ipv4(
+    to: Mac,
+    from: Mac,
+    [source, target]: [Ipv4Addr; 2],
+    (ttl, protocol): (u8, u8),
+    payload: &[u8],
+) -> Vec<u8> {
     let length = ((20 + payload.len()) as u16).to_be_bytes();
     let mut header = vec![0x45, 0, length[0], length[1], 0, 0, 0x40, 0, ttl, protocol, 0, 0];
     header.extend(source.octets());

@@ -69,7 +69,7 @@ fn sync() -> Vec<How> {
         How::Silent { connections: 800 },
         How::Slow { connections: 400, text: greeting.clone() },
         How::Greedy { connections: 64, first: greeting, again: copy },
-        How::Flood { text: flood },
+        How::Flood { text: flood, of: "heartbeats" },
     ]
 }
 
@@ -79,7 +79,7 @@ fn http() -> Vec<How> {
         How::Silent { connections: 800 },
         How::Slow { connections: 400, text: format!("{head}X-A: {}", "a".repeat(2_000)).into_bytes() },
         How::Greedy { connections: 64, first: Vec::new(), again: format!("{head}\r\n").into_bytes() },
-        How::Flood { text: format!("GET /{}", "a".repeat(BYTES)).into_bytes() },
+        How::Flood { text: format!("GET /{}", "a".repeat(BYTES)).into_bytes(), of: "endless requests" },
     ]
 }
 
@@ -88,7 +88,7 @@ fn control() -> Vec<How> {
         How::Silent { connections: 100 },
         How::Slow { connections: 100, text: format!("{{\"routes\":{}", " ".repeat(2_000)).into_bytes() },
         How::Greedy { connections: 100, first: Vec::new(), again: b"\"status\"\n".to_vec() },
-        How::Flood { text: vec![b' '; BYTES] },
+        How::Flood { text: vec![b' '; BYTES], of: "endless requests" },
     ]
 }
 
@@ -96,8 +96,8 @@ fn fpm() -> Vec<How> {
     vec![
         How::Silent { connections: 100 },
         How::Slow { connections: 100, text: zebra::a_frame() },
-        How::Flood { text: zebra::a_frame().repeat(100) },
-        How::Flood { text: vec![7; BYTES] },
+        How::Flood { text: zebra::a_frame().repeat(100), of: "valid routes" },
+        How::Flood { text: vec![7; BYTES], of: "rubbish" },
     ]
 }
 
@@ -135,6 +135,8 @@ impl Harm for Strangers {
         let of = |name: &str| metric(running.http, name, &label);
         of("listener_connections") + of("listener_gave_way_total") + of("listener_turned_away_total") >= 50.0
             || of("listener_accepted_total") >= 400.0
+            // Who is gone before it is known who it was has no place there.
+            || self.listener == "fpm" && metric(running.http, "source", "name=\"connections_refused\"") >= 50.0
     }
 }
 
@@ -173,8 +175,8 @@ impl Harm for Unauthorized {
 }
 
 /// What the process of [`Unauthorized`] does: the flood of routes, until it is killed.
-pub fn attack_fpm(address: SocketAddr) {
-    let _attack = Attack::start(Target::Tcp(address), How::Flood { text: zebra::a_frame() });
+pub fn attack_fpm(address: SocketAddr) -> ! {
+    let _attack = Attack::start(Target::Tcp(address), How::Flood { text: zebra::a_frame(), of: "routes" });
     loop {
         std::thread::park();
     }

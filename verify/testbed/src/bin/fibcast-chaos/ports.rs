@@ -19,8 +19,7 @@ use crate::frames::{self, Mac};
 use crate::subject::sync;
 
 /// The router's addresses.
-const ROUTER: [&[&str]; 3] =
-    [&["10.9.0.1/16", "2001:db8:9::1/64"], &["172.16.0.1/16"], &["198.51.100.1/24"]];
+const ROUTER: [&[&str]; 3] = [&["10.9.0.1/16", "2001:db8:9::1/64"], &["172.16.0.1/16"], &["198.51.100.1/24"]];
 const FLOODED: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// A host behind the second port sends to one behind the third.
 const SENDER: Ipv4Addr = Ipv4Addr::new(172, 16, 0, 2);
@@ -62,9 +61,8 @@ impl Flood {
         match self {
             Flood::Arp => frames::arp([0xff; 6], from, [stranger, FLOODED], false),
             Flood::Solicitations => {
-                let of_subnet = |host: u32| {
-                    Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, (host >> 16) as u16, host as u16)
-                };
+                let of_subnet =
+                    |host: u32| Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, (host >> 16) as u16, host as u16);
                 frames::solicitation(to, from, [of_subnet(mixed | 1 << 31), of_subnet(1)])
             }
             Flood::Echo => frames::echo(to, from, [stranger, FLOODED]),
@@ -97,7 +95,10 @@ pub fn router(folder: &Path, keys: &str, servers: &[String]) -> Result<String, F
         if Link::open(&format!("r{port}")).is_ok() {
             continue;
         }
-        run("ip", &["link", "add", &format!("r{port}"), "type", "veth", "peer", "name", &format!("h{port}")])?;
+        run(
+            "ip",
+            &["link", "add", &format!("r{port}"), "type", "veth", "peer", "name", &format!("h{port}")],
+        )?;
         for side in ["r", "h"] {
             let name = format!("{side}{port}");
             // The kernel has nothing to say there.
@@ -136,7 +137,8 @@ impl Link {
         let address = all.filter_map(of_link).next();
         let address = address.ok_or_else(|| Failure::Missing(format!("interface {name}")))?;
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).map_err(failed)?;
+        let socket =
+            socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll).map_err(failed)?;
         bind(socket.as_raw_fd(), &address).map_err(failed)?;
         let mac = address.addr().ok_or_else(|| Failure::Missing(format!("MAC address of {name}")))?;
         Ok(Link { socket, mac })
@@ -180,7 +182,10 @@ impl Traffic {
     ///
     /// # Errors
     /// Packets do not arrive without a flood.
-    pub fn start(flood: Flood, verdict: Arc<Mutex<Option<Result<String, String>>>>) -> Result<Traffic, Failure> {
+    pub fn start(
+        flood: Flood,
+        verdict: Arc<Mutex<Option<Result<String, String>>>>,
+    ) -> Result<Traffic, Failure> {
         let (flooding, going) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
         let figures = Arc::<Figures>::default();
         let mut traffic = Traffic { flooding, going, figures, threads: Vec::new(), verdict };
@@ -267,7 +272,8 @@ fn count(link: &Link, going: &AtomicBool, figures: &Figures) {
         match link.receive(&mut buffer) {
             // The router keeps the order of a flow.
             Some(frame) => {
-                if let Some((RECEIVER, number)) = frames::number(frame).filter(|(_, number)| *number >= next) {
+                if let Some((RECEIVER, number)) = frames::number(frame).filter(|(_, number)| *number >= next)
+                {
                     next = number + 1;
                     figures.received.fetch_add(1, Ordering::Relaxed);
                 }

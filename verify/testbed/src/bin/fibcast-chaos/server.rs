@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use fibcast_sync_proto::ChangeRef;
 use fibcast_sync_proto::RootDigest;
 use fibcast_sync_proto::codec::Encoder;
 use fibcast_sync_proto::frame::{Frame, Mode, State};
-use fibcast_sync_proto::ChangeRef;
 use fibcast_testbed::Failure;
 
 use crate::peers::pause_server;

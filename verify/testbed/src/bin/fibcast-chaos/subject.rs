@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fibcast_control::{Answer, ClientError, Request, ask};
 use fibcast_sync_proto::DigestKey;
+use fibcast_testbed::pki::Authority;
 use fibcast_testbed::process::{command, free_addresses, run};
 use fibcast_testbed::wait::until;
 use fibcast_testbed::{Failure, Process, config};
@@ -55,6 +56,8 @@ pub struct Setup<'a> {
     pub unread_log: bool,
     /// It has a file of digest keys.
     pub digest_key: bool,
+    /// Connections between nodes use certificates.
+    pub tls: bool,
     /// This file of the folder hangs: a pipe without another end.
     pub hangs: Option<&'static str>,
     /// A second server, after the real one.
@@ -72,6 +75,8 @@ pub struct Running {
     pub sync: SocketAddr,
     /// The key of its digests.
     pub digest_key: DigestKey,
+    /// Connections between nodes use certificates.
+    pub tls: bool,
     /// Where zebra connects, to it or to its server.
     pub fpm: SocketAddr,
     /// The other end of its log, if that is a pipe.
@@ -118,6 +123,11 @@ impl Running {
         let [http, sync, server, fpm] = free_addresses()?;
         let of_server = subject == Subject::RouteServer;
         let mut keys = format!("listen = [\"{sync}\"]\nhttp = \"{http}\"\n{}\n", setup.keys);
+        let (mut tls, mut server_tls) = Default::default();
+        if setup.tls {
+            let authority = Authority::new(path, 100)?;
+            (tls, server_tls) = (authority.issue("subject", 100)?, authority.issue("server", 100)?);
+        }
         let mut server_keys = format!("listen = [\"{server}\"]\n");
         let digest_key = if setup.digest_key { DigestKey::new([0x77; 32]) } else { DigestKey::PUBLIC };
         if setup.digest_key {
@@ -136,7 +146,7 @@ impl Running {
             Subject::Agent => agent(path, &keys, &servers),
             Subject::Dataplane => dataplane(path, &keys, &servers),
             Subject::Router => ports::router(path, &keys, &servers)?,
-        };
+        } + &tls;
         if let Some(name) = setup.hangs {
             pipe(&path.join(name))?;
         }
@@ -151,7 +161,7 @@ impl Running {
             true => None,
             false => {
                 let program = Subject::RouteServer.program();
-                let text = route_server("server", path, &server_keys, fpm);
+                let text = route_server("server", path, &server_keys, fpm) + &server_tls;
                 Some(Process::start("server", command("server", program, &text)?, path)?)
             }
         };
@@ -165,7 +175,7 @@ impl Running {
             }
             false => (Process::start("subject", command, path)?, None),
         };
-        Ok(Running { process, server, http, sync, digest_key, fpm, log, _disk: disk, folder })
+        Ok(Running { process, server, http, sync, digest_key, tls: setup.tls, fpm, log, _disk: disk, folder })
     }
 
     /// Waits until it is healthy; says how long that took.

@@ -3,9 +3,9 @@
 pub mod case;
 mod fault;
 
+use crate::subject::Subject::{self, Agent, Dataplane, RouteServer};
 use case::{Case, Expected};
 use fault::{Fault, Panic, Stop};
-use crate::subject::Subject::{self, Agent, Dataplane, RouteServer};
 
 /// All cases.
 pub fn all() -> Vec<Case> {
