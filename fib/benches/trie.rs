@@ -33,7 +33,7 @@ fn prefixes(random: &mut SmallRng) -> Vec<IpNet> {
     all
 }
 
-fn announce(prefix: IpNet, label: u128) -> Change {
+fn announce(prefix: IpNet, label: u64) -> Change {
     Change::Announce { vrf: VrfId::DEFAULT, prefix, label: GroupLabel(label) }
 }
 

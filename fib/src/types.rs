@@ -17,10 +17,8 @@ impl VrfId {
 }
 
 /// Identity of a group, chosen by the caller of [`crate::Fib::apply`]. It stays the same when the group's content changes.
-///
-/// It is wider than the labels that the caller gets from elsewhere, so that the caller can give groups of its own labels that no others have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupLabel(pub u128);
+pub struct GroupLabel(pub u64);
 
 /// Result of a lookup: the group's index in the generation that was asked, and in no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -53,7 +53,7 @@ fn prefixes(first: u32, count: u32) -> Vec<IpNet> {
     v4.chain(v6).collect()
 }
 
-fn all(prefixes: &[IpNet], label: u128) -> Vec<Change> {
+fn all(prefixes: &[IpNet], label: u64) -> Vec<Change> {
     let announce =
         |&prefix: &IpNet| Change::Announce { vrf: VrfId::DEFAULT, prefix, label: GroupLabel(label) };
     prefixes.iter().map(announce).collect()

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-fn announce_in(vrf: VrfId, prefix: IpNet, label: u128) -> Change {
+fn announce_in(vrf: VrfId, prefix: IpNet, label: u64) -> Change {
     Change::Announce { vrf, prefix, label: GroupLabel(label) }
 }
 

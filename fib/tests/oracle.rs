@@ -34,7 +34,7 @@ impl Random {
     }
 }
 
-fn announce(prefix: IpNet, label: u128) -> Change {
+fn announce(prefix: IpNet, label: u64) -> Change {
     Change::Announce { vrf: VrfId::DEFAULT, prefix, label: GroupLabel(label) }
 }
 

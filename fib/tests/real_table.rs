@@ -26,7 +26,7 @@ fn real_table() -> Vec<IpNet> {
     prefixes
 }
 
-fn announce(prefix: IpNet, label: u128) -> Change {
+fn announce(prefix: IpNet, label: u64) -> Change {
     Change::Announce { vrf: VrfId::DEFAULT, prefix, label: GroupLabel(label) }
 }
 

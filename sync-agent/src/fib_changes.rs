@@ -40,13 +40,13 @@ pub fn translate(
                 problem(error);
                 fib::Group::Special(fib::Special::Unreachable)
             });
-            fib::Change::PutGroup { label: fib::GroupLabel(label.0.into()), group }
+            fib::Change::PutGroup { label: fib::GroupLabel(label.0), group }
         }
         ChangeRef::Group { label, value: None } => {
-            fib::Change::DeleteGroup { label: fib::GroupLabel(label.0.into()) }
+            fib::Change::DeleteGroup { label: fib::GroupLabel(label.0) }
         }
         ChangeRef::Route { vrf, prefix, label: Some(label) } => {
-            fib::Change::Announce { vrf: fib::VrfId(vrf), prefix, label: fib::GroupLabel(label.0.into()) }
+            fib::Change::Announce { vrf: fib::VrfId(vrf), prefix, label: fib::GroupLabel(label.0) }
         }
         ChangeRef::Route { vrf, prefix, label: None } => {
             fib::Change::Withdraw { vrf: fib::VrfId(vrf), prefix }

@@ -80,7 +80,7 @@ mod tests {
             if let Some(batch) = batch {
                 in_use.apply(batch);
                 in_use.publish();
-                let (label, group) = (GroupLabel(batch.into()), Group::Special(Special::Blackhole));
+                let (label, group) = (GroupLabel(batch), Group::Special(Special::Blackhole));
                 fib.apply(&[Change::PutGroup { label, group }], batch).unwrap();
                 publisher.publish(fib.generation());
             }

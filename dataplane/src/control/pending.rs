@@ -89,7 +89,7 @@ mod tests {
         Batch { changes: changes.to_vec(), serial, number: serial, replaces: false }
     }
 
-    fn route(prefix: &str, label: Option<u128>) -> Change {
+    fn route(prefix: &str, label: Option<u64>) -> Change {
         let (vrf, prefix) = (VrfId::DEFAULT, prefix.parse().unwrap());
         match label {
             Some(label) => Change::Announce { vrf, prefix, label: GroupLabel(label) },
@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    fn put(label: u128) -> Change {
+    fn put(label: u64) -> Change {
         Change::PutGroup { label: GroupLabel(label), group: Group::Special(Special::Blackhole) }
     }
 

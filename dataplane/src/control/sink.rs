@@ -84,7 +84,7 @@ impl Sink for ControlSink {
             return Err(SinkError::Busy);
         }
         let place = |key: &Key| match key {
-            Key::Group(label) => Place::Group(GroupLabel(label.0.into())),
+            Key::Group(label) => Place::Group(GroupLabel(label.0)),
             Key::Route { vrf, prefix } => Place::Route(VrfId(*vrf), *prefix),
             _ => Place::End,
         };

@@ -8,13 +8,13 @@ use fibcast_fib::*;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// One label per group of the tests; label `n` is a next hop of its own.
-pub fn put(label: u128) -> Change {
+pub fn put(label: u64) -> Change {
     let gateway = IpAddr::from(((label as u32) | 0x6400_0000).to_be_bytes());
     let group = Group::one(NextHop::via(gateway)).unwrap();
     Change::PutGroup { label: GroupLabel(label), group }
 }
 
-pub fn announce(prefix: &str, label: u128) -> Change {
+pub fn announce(prefix: &str, label: u64) -> Change {
     let prefix = prefix.parse().unwrap();
     Change::Announce { vrf: VrfId::DEFAULT, prefix, label: GroupLabel(label) }
 }

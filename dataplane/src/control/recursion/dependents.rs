@@ -76,14 +76,14 @@ impl Dependents {
 mod tests {
     use super::*;
 
-    fn seen(gateways: &[(&str, Option<u8>)], labels: &[u128]) -> Seen {
+    fn seen(gateways: &[(&str, Option<u8>)], labels: &[u64]) -> Seen {
         Seen {
             gateways: gateways.iter().map(|(gateway, length)| (gateway.parse().unwrap(), *length)).collect(),
             labels: labels.iter().map(|label| GroupLabel(*label)).collect(),
         }
     }
 
-    fn of_route(dependents: &Dependents, vrf: u32, prefix: &str) -> Vec<u128> {
+    fn of_route(dependents: &Dependents, vrf: u32, prefix: &str) -> Vec<u64> {
         let mut found = BTreeSet::new();
         dependents.of_route(VrfId(vrf), prefix.parse().unwrap(), &mut found);
         found.into_iter().map(|label| label.0).collect()

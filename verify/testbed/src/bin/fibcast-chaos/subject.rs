@@ -131,7 +131,7 @@ impl Running {
         let mut server_keys = format!("listen = [\"{server}\"]\n");
         let digest_key = if setup.digest_key { DigestKey::new([0x77; 32]) } else { DigestKey::PUBLIC };
         if setup.digest_key {
-            for (name, keys) in [("digest.key", &mut keys), ("server.key", &mut server_keys)] {
+            for (name, keys) in [("digest.key", &mut keys), ("server-digest.key", &mut server_keys)] {
                 let file = path.join(name);
                 write(&file, &"7".repeat(64))?;
                 run("chmod", &["600", &file.display().to_string()])?;

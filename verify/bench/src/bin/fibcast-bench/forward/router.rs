@@ -166,7 +166,7 @@ pub fn port_of(draw: usize) -> usize {
 
 fn label(prefix: IpNet, draw: usize) -> GroupLabel {
     let family = if prefix.addr().is_ipv6() { 1_000 } else { 0 };
-    GroupLabel((1 + family + draw % (frames::PORTS * GATEWAYS)) as u128)
+    GroupLabel((1 + family + draw % (frames::PORTS * GATEWAYS)) as u64)
 }
 
 fn announce(prefix: IpNet, draw: usize) -> Change {
@@ -179,7 +179,7 @@ fn fill(table: &Table) -> Vec<Change> {
     for draw in 0..frames::PORTS * GATEWAYS {
         for sixth in [false, true] {
             let via = NextHop::via(gateway(draw / GATEWAYS, draw % GATEWAYS, sixth));
-            let label = GroupLabel((1 + 1_000 * usize::from(sixth) + draw) as u128);
+            let label = GroupLabel((1 + 1_000 * usize::from(sixth) + draw) as u64);
             changes.extend(Group::one(via).ok().map(|group| Change::PutGroup { label, group }));
         }
     }
