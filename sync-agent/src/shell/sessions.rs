@@ -26,6 +26,8 @@ use super::tls::{End, Named, Security};
 
 /// Bytes read from one client before the next one has its turn. Clients send little.
 const READ_BUDGET: usize = 32 * 1024;
+/// Half-open connections that give way together for want of file descriptors: others come as fast.
+const ROOM: usize = 16;
 /// Bytes read from all clients in one turn.
 const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to all clients in one turn: some milliseconds of the system's work.
@@ -152,10 +154,16 @@ impl Sessions {
         self.all.insert(token, connection);
     }
 
-    /// Closes a half-open connection, because the system has no file descriptor left for another one.
-    pub fn make_room(&mut self) {
-        let victim = self.admission.evict();
-        self.give_way(victim);
+    /// Closes half-open connections, because the system has no file descriptor left for other ones. False if there is none.
+    pub fn make_room(&mut self) -> bool {
+        for made in 0..ROOM {
+            let victim = self.admission.evict();
+            self.give_way(victim);
+            if victim.is_none() {
+                return made > 0;
+            }
+        }
+        true
     }
 
     fn give_way(&mut self, victim: Option<Token>) {
