@@ -15,8 +15,9 @@ DEMO_ARGS ?=
 INTEROP_ARGS ?=
 CHAOS_ARGS ?=
 KIND ?= all
+CHAOS_BUILD = $(SETUP) build && $(CARGO) build --bins -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-testbed
 
-.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim chaos-threads deb test-deb install uninstall clean
+.PHONY: help demo demo-short demo-frr build test test-dpdk test-interop test-vm lint fmt bench docker docker-test docker-frr docker-edge docker-chaos fuzz unsafe sim chaos chaos-threads chaos-files chaos-peers deb test-deb install uninstall clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -97,10 +98,19 @@ sim: ## whole networks on a virtual clock, from 1,000 seeds (SEEDS=A..B); then w
 	@$(CARGO) run --release --quiet -p fibcast-sim -- run --seeds $${SEEDS:-0..1000}
 	@$(CARGO) run --release --quiet -p fibcast-sim --features mutations -- mutations
 
-chaos-threads: ## stops each thread of each daemon for 20 s, and lets it panic; prints what /healthz says and what follows (as root); CHAOS_ARGS="--stop-s 5 --only kernel"
-	@$(SETUP) build
-	@$(CARGO) build --bins -p fibcast-route-server -p fibcast-sync-agent -p fibcast-dataplane -p fibcast-testbed
-	@scripts/chaos-threads $(CHAOS_ARGS)
+chaos: chaos-threads chaos-files chaos-peers ## does harm to the real daemons, one fault at a time (as root); CHAOS_ARGS="--only kernel --stop-s 5 --harm-s 3"
+
+chaos-threads: ## each thread of each daemon stops for 20 s, and panics
+	@$(CHAOS_BUILD)
+	@scripts/chaos threads $(CHAOS_ARGS)
+
+chaos-files: ## full disks, disks that hang, and the end of file descriptors
+	@$(CHAOS_BUILD)
+	@scripts/chaos files $(CHAOS_ARGS)
+
+chaos-peers: ## silent, slow and greedy peers, and floods, on each listener and port; servers that do not behave
+	@$(CHAOS_BUILD)
+	@scripts/chaos peers $(CHAOS_ARGS)
 
 deb: build ## Debian packages for this machine's release, in target/deb
 	@$(SETUP) deb

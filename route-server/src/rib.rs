@@ -7,10 +7,14 @@
 //! Best path: live origins before stale ones, then lowest administrative distance, then lowest metric, then lowest origin id. All of these
 //! are replicated with the routes, so servers with the same origins select the same paths.
 
-use fibcast_sync_proto::{ChangeRef, Commit, Key, Label, OriginId, Path, Table, TableError, Value};
+use std::sync::Arc;
+
+use fibcast_sync_proto::{
+    ChangeRef, Commit, GroupValue, Key, Label, OriginId, Path, Table, TableError, Transaction, Value,
+};
 use ipnet::IpNet;
 
-use crate::source::RouteChange;
+use crate::source::{Group, RouteChange};
 
 /// An origin with eligible routes.
 #[derive(Debug, Clone, Copy)]
@@ -88,19 +92,36 @@ pub fn commit_source(
     batch: &[RouteChange],
 ) -> Result<Option<Commit>, TableError> {
     let mut transaction = own.begin();
+    // Neighboring routes often share one.
+    let mut last: Option<(&Arc<Group>, Label)> = None;
     for RouteChange { vrf, prefix, path } in batch {
-        let path = path
-            .as_ref()
-            .map(|(group, metric)| (group, Path { label: group.label, distance, metric: *metric }));
-        if let Some((group, _)) = path
-            && !transaction.has_group(group.label)
-        {
-            transaction.push(ChangeRef::Group { label: group.label, value: Some(&group.value) })?;
-        }
-        let path = path.map(|(_, path)| path);
+        let path = match path {
+            None => None,
+            Some((group, metric)) => {
+                let label = match last.filter(|(known, _)| Arc::ptr_eq(known, group)) {
+                    Some((_, label)) => label,
+                    None => push_group(&mut transaction, group.label, &group.value)?,
+                };
+                last = Some((group, label));
+                Some(Path { label, distance, metric: *metric })
+            }
+        };
         transaction.push(ChangeRef::RibRoute { origin, vrf: *vrf, prefix: *prefix, path })?;
     }
     transaction.commit_and_collect()
+}
+
+/// Adds a group to the batch if the table lacks it; returns its label there.
+fn push_group(
+    transaction: &mut Transaction<'_>,
+    label: Label,
+    content: &GroupValue,
+) -> Result<Label, TableError> {
+    let (label, known) = transaction.label_for(label, content);
+    if !known {
+        transaction.push(ChangeRef::Group { label, value: Some(content) })?;
+    }
+    Ok(label)
 }
 
 /// Updates the forwarding table for these prefixes: one commit with the changed best paths.
@@ -114,29 +135,21 @@ pub fn select(
 ) -> Result<Option<Commit>, TableError> {
     let mut transaction = fib.begin();
     for (vrf, prefix) in prefixes {
+        // Two origins may have two contents under one label.
         let best = contenders.best(vrf, prefix);
-        let label = best.map(|(label, _)| label);
+        let best = best.and_then(|(label, of)| Some((label, of.table.group_ref(label)?)));
+        let label = best.map(|(label, content)| push_group(&mut transaction, label, content)).transpose()?;
         // Most prefixes of a peer's first copy are already the same.
-        if transaction.route(vrf, &prefix) == label {
-            continue;
+        if transaction.route(vrf, &prefix) != label {
+            transaction.push(ChangeRef::Route { vrf, prefix, label })?;
         }
-        if let Some((label, of)) = best
-            && !transaction.has_group(label)
-            && let Some(group) = of.table.group(label)
-        {
-            transaction.push(ChangeRef::Group { label, value: Some(&group) })?;
-        }
-        transaction.push(ChangeRef::Route { vrf, prefix, label })?;
     }
     transaction.commit_and_collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use fibcast_sync_proto::GroupValue;
-
     use super::*;
-    use crate::source::Group;
     use std::net::IpAddr;
 
     fn net(s: &str) -> IpNet {
@@ -228,6 +241,61 @@ mod tests {
         let again = [route("10.1.0.0/16", None, 0), route("10.1.0.0/16", Some("192.0.2.3"), 0)];
         assert_eq!(step(&again), (Some(3), 1, 1));
         assert_eq!(step(&[route("10.1.0.0/16", None, 0)]), (Some(2), 0, 0));
+    }
+
+    /// A route whose group has the label of others, as if an adversary had found its content.
+    fn forged(prefix: &str, via: &str) -> RouteChange {
+        let value = GroupValue::via(via.parse().unwrap());
+        RouteChange {
+            vrf: 0,
+            prefix: net(prefix),
+            path: Some((Arc::new(Group { label: Label(7), value }), 0)),
+        }
+    }
+
+    fn forwards(fib: &Table, prefix: &str) -> GroupValue {
+        let Some(Value::Route(label)) = fib.get(&Key::Route { vrf: 0, prefix: net(prefix) }) else {
+            panic!("no route to {prefix}");
+        };
+        fib.group_ref(label).unwrap().clone()
+    }
+
+    fn via(address: &str) -> GroupValue {
+        GroupValue::via(address.parse().unwrap())
+    }
+
+    #[test]
+    fn two_contents_with_one_label_stay_two_groups_within_an_origin_and_among_origins() {
+        let (a, b) = (OriginId::of("a"), OriginId::of("b"));
+        let (mut of_a, mut of_b, mut fib) = (Table::new(1), Table::new(1), Table::new(1));
+        let batch = [forged("10.0.0.0/8", "192.0.2.1"), forged("10.1.0.0/16", "192.0.2.2")];
+        commit_source(&mut of_a, a, 20, &batch).unwrap();
+        commit_source(&mut of_a, a, 20, &[forged("10.2.0.0/16", "192.0.2.2")]).unwrap();
+        // The other origin has a third content under the label, and for one of the prefixes the better route.
+        commit_source(&mut of_b, b, 10, &[forged("10.3.0.0/16", "192.0.2.3")]).unwrap();
+        commit_source(&mut of_b, b, 10, &[forged("10.1.0.0/16", "192.0.2.3")]).unwrap();
+        let all = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"].map(|prefix| (0, net(prefix)));
+        let select_all = |of_a: &Table, of_b: &Table, fib: &mut Table| {
+            let both = Contenders::new(vec![contender(of_a, "a", false), contender(of_b, "b", false)]);
+            select(fib, &both, all).unwrap()
+        };
+        select_all(&of_a, &of_b, &mut fib);
+        let expected = ["192.0.2.1", "192.0.2.3", "192.0.2.2", "192.0.2.3"];
+        for ((_, prefix), address) in all.iter().zip(expected) {
+            assert_eq!(forwards(&fib, &prefix.to_string()), via(address), "{prefix}");
+        }
+        assert_eq!(fib.counts().groups, 3);
+        assert_eq!(select_all(&of_a, &of_b, &mut fib), None, "what is already so makes no commit");
+        // A prefix whose route moves to another content under the same label moves.
+        commit_source(&mut of_b, b, 10, &[route("10.1.0.0/16", None, 0)]).unwrap();
+        select_all(&of_a, &of_b, &mut fib);
+        assert_eq!(forwards(&fib, "10.1.0.0/16"), via("192.0.2.2"));
+        // The content that had the label leaves; the others stay what they are.
+        commit_source(&mut of_a, a, 20, &[route("10.0.0.0/8", None, 0)]).unwrap();
+        select_all(&of_a, &of_b, &mut fib);
+        assert_eq!(forwards(&fib, "10.2.0.0/16"), via("192.0.2.2"));
+        assert_eq!(forwards(&fib, "10.3.0.0/16"), via("192.0.2.3"));
+        assert_eq!(fib.counts().groups, 2);
     }
 
     #[test]

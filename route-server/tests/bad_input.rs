@@ -95,6 +95,12 @@ fn check_config_reads_the_files_of_routes_and_says_what_they_hold() {
 }
 
 #[test]
+fn check_config_warns_of_certificates_that_expire_and_refuses_those_that_have() {
+    let program = env!("CARGO_BIN_EXE_fibcast-route-server");
+    fibcast_testbed::expiry::check_config_tells_what_expires(program.as_ref(), "");
+}
+
+#[test]
 fn a_missing_configuration_is_named() {
     let (code, text) = run(command("/nonexistent.toml".as_ref()));
     assert_eq!(code, 2);

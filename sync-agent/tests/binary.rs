@@ -40,6 +40,12 @@ fn wrong_key_ends_with_code_2_and_names_the_line() {
 }
 
 #[test]
+fn check_config_warns_of_certificates_that_expire_and_refuses_those_that_have() {
+    let program = env!("CARGO_BIN_EXE_fibcast-agent");
+    fibcast_testbed::expiry::check_config_tells_what_expires(program.as_ref(), SYNC);
+}
+
+#[test]
 fn port_in_use_ends_with_code_1_and_one_line() {
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();

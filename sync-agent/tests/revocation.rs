@@ -40,6 +40,10 @@ fn error(agent: &AgentHandle) -> Option<String> {
     agent.status().ok()?.sync?.servers.first()?.last_error.clone()
 }
 
+fn allowed(name: &str, subsets: bool) -> AllowedClient {
+    AllowedClient { name: name.into(), tables: vec!["fib".into()], subsets }
+}
+
 /// Reloads, and waits until the agent is told why it is not served any more.
 fn loses(agent: &AgentHandle, security: &Security, tls: &Tls, says: &str) {
     let begin = Instant::now();
@@ -54,8 +58,7 @@ fn name_that_is_removed_from_the_list_ends_its_session_and_no_other() {
     let log = gather();
     let pki = Pki::new();
     let mut tls = pki.issue("rs-a", 24);
-    tls.clients =
-        ["nh-1", "nh-2"].map(|name| AllowedClient { name: name.into(), tables: vec!["fib".into()] }).to_vec();
+    tls.clients = ["nh-1", "nh-2"].map(|name| allowed(name, false)).to_vec();
     let security = open(&tls, "rs-a").unwrap();
     let a = server("rs-a", Arc::clone(&security));
     let (first, second) =
@@ -194,6 +197,29 @@ fn client_that_may_have_one_table_takes_no_view_of_another() {
     until("all have their part", || agents.iter().all(|agent| agent.status().is_ok_and(|s| s.ready)));
     stop.store(true, Ordering::Release);
     greedy.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn parts_need_a_permission_which_can_be_taken_away() {
+    let log = gather();
+    let pki = Pki::new();
+    let mut tls = pki.issue("rs-a", 24);
+    tls.clients = vec![allowed("nh-whole", false), allowed("nh-part", true), allowed("nh-none", false)];
+    let (lists, security) = Lists::open(&tls, "rs-a");
+    let a = server("rs-a", Arc::clone(&security));
+    let with_part = |name: &str, n| {
+        let sync = Sync { subset: part(n), ..sync(&[a.address]) };
+        spawn(name, false, sync, Box::new(NoSink), pki.node(name))
+    };
+    let whole = nic("nh-whole", &[&a], &pki.issue("nh-whole", 24));
+    let (one, none) = (with_part("nh-part", 1), with_part("nh-none", 2));
+    until("the two that may", || synced(&whole, &a) && one.status().is_ok_and(|s| s.ready));
+    let says = "nh-none may not have a part of the table fib: its entry in tls.clients has no subsets = true";
+    until(says, || error(&none).is_some_and(|error| error.contains(says)));
+    assert!(log.line(&["client nh-none (127.0.0.1:", says]).is_some());
+    lists.change(|tls| tls.clients[1].subsets = false);
+    loses(&one, &security, "nh-part may not have a part of the table fib");
+    assert_eq!(error(&whole), None);
 }
 
 #[test]

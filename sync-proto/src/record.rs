@@ -22,6 +22,9 @@ const ORIGIN_KEY: (u64, u64) = (0x6669_6263_6173_7421, 0x6f72_6967_696e_2d31);
 ///
 /// Servers that learn the same routes from different protocol instances compute the same labels. The content may change later under a
 /// label: one group record is sent, and no route.
+///
+/// The key is public, so whoever chooses next hops can find two contents with one label after some 2^32 attempts. Label and content are
+/// two things therefore: who adds a group to a table asks [`crate::Transaction::label_for`], which compares contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(pub u64);
 
@@ -30,6 +33,14 @@ impl Label {
     pub fn of(group: &GroupValue) -> Self {
         let mut h = SipHasher13::new_with_keys(LABEL_KEY.0, LABEL_KEY.1);
         group.clone().canonical().feed(&mut h);
+        Self(h.finish())
+    }
+
+    /// Another label for this canonical content, where a table has other contents under the ones before.
+    pub(crate) fn another(group: &GroupValue, attempt: u64) -> Self {
+        let mut h = SipHasher13::new_with_keys(LABEL_KEY.0, LABEL_KEY.1);
+        group.feed(&mut h);
+        h.write(&attempt.to_le_bytes());
         Self(h.finish())
     }
 }

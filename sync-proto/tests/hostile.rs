@@ -323,7 +323,7 @@ fn views_are_limited_in_bytes() {
 struct OnlyFib;
 
 impl Permit for OnlyFib {
-    fn check(&self, name: &str, table: &str) -> Result<(), String> {
+    fn check(&self, name: &str, table: &str, _part: bool) -> Result<(), String> {
         (table == "fib").then_some(()).ok_or_else(|| format!("{name} may not have the table {table}"))
     }
 }
@@ -352,6 +352,33 @@ fn client_without_permission_gets_no_view_and_learns_nothing_of_the_table() {
     stage.say(id, &bytes(&[Frame::Hello { name: "loop".into() }, register]));
     assert!(stage.end_of(id).unwrap().starts_with("loop:"));
     assert_eq!(stage.server.views().count(), 1);
+}
+
+#[derive(Debug)]
+struct WholeTables;
+
+impl Permit for WholeTables {
+    fn check(&self, name: &str, table: &str, part: bool) -> Result<(), String> {
+        (!part).then_some(()).ok_or_else(|| format!("{name} may not have a part of the table {table}"))
+    }
+}
+
+#[test]
+fn client_without_permission_for_parts_costs_no_memory_of_views_and_gets_the_whole_table() {
+    let mut stage = Stage::new(table(5, 20_000));
+    // Parts that are nearly the whole table, as one who wants memory would ask for, from many names.
+    for n in 0..200u32 {
+        let id = stage.server.accept_with(stage.now, Some(Box::new(WholeTables)));
+        let nearly = Subset::new(vec![0, n + 1], None, Vec::new());
+        stage.say(id, &greet(&format!("nic-{n}"), "fib", nearly, 300));
+        let end = stage.end_of(id).unwrap();
+        assert!(end.contains("may not have a part of the table fib"), "{end}");
+    }
+    stage.pass(ms(1_000));
+    assert_eq!((stage.server.views().count(), stage.server.view_bytes()), (0, 0));
+    let id = stage.server.accept_with(stage.now, Some(Box::new(WholeTables)));
+    stage.say(id, &greet("nic", "fib", Subset::default(), 300));
+    assert_eq!(stage.end_of(id), None);
 }
 
 /// A client of a primary that the test speaks for.

@@ -23,6 +23,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     let mut findings = vec![daemon(&status)];
     findings.extend(super::threads::findings(&status.threads));
     findings.extend(servers(&status));
+    findings.extend(super::certificates::findings(&status.certificates));
     findings.extend(forwarding(&status));
     if status.kind == Kind::Dataplane
         && let Ok(Answer::Workers(list)) = ask(socket, &DataplaneRequest::Workers.into(), timeout)

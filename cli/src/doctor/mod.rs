@@ -2,6 +2,7 @@
 //!
 //! [`machine`] checks /proc and /sys, [`daemon`] queries a running daemon. Nothing is changed.
 
+mod certificates;
 mod daemon;
 mod finding;
 mod limits;

@@ -2,7 +2,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use fibcast_fib::{Change, Fib, Group, GroupLabel, NextHop, PortId, Special, VrfId};
@@ -11,13 +13,14 @@ use ipnet::IpNet;
 use super::{Batch, PortSetup};
 use crate::pipeline::port::{edges, subnet_router_anycast};
 
-/// High half of the labels of own groups. Labels from servers are hashes; a collision takes some 2^32 groups.
-const OWN: u64 = 0xf1bc_a570_0000_0000;
-const OWN_MASK: u64 = 0xffff_ffff_0000_0000;
+/// What labels of own groups begin with: another one in each run of the program. Labels from servers are hashes under a constant, which whoever
+/// announces routes has some choice of; without knowing these bits one of 2^40 groups has them.
+static OWN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0) & OWN_MASK);
+const OWN_MASK: u64 = 0xffff_ffff_ff00_0000;
 
 /// Whether a label belongs to one of the host's own groups.
 pub(super) fn is_own(label: GroupLabel) -> bool {
-    label.0 & OWN_MASK == OWN
+    label.0 & OWN_MASK == *OWN
 }
 
 /// A static route.
@@ -209,7 +212,7 @@ impl OwnRoutes {
     }
 
     fn made(&mut self, group: Group) -> (GroupLabel, Change) {
-        let label = GroupLabel(OWN | self.groups & !OWN_MASK);
+        let label = GroupLabel(*OWN | self.groups & !OWN_MASK);
         self.groups += 1;
         (label, Change::PutGroup { label, group })
     }

@@ -6,6 +6,7 @@ mod common;
 
 mod accounting;
 mod capture_costs;
+mod certificates;
 mod reload;
 mod spread;
 mod stalled_worker;

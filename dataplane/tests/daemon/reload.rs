@@ -82,16 +82,28 @@ fn allow_lists_change_at_work_and_every_other_section_is_named() {
         let error = router.ask(Request::Reload).unwrap_err();
         assert!(error.contains(&format!(": {section}")) && error.contains("need"), "{error}");
     }
+    // The same by a signal: the lists of such a file do not count either.
+    let reloaded = || router.log().matches("reloaded allow lists and certificates").count();
+    let before = reloaded();
+    router.rewrite("0", "", &with("rs-d", "[scrub]\npass_s = 7\n"));
+    hangup(&router);
+    wait_until("refused", || router.log().contains("SIGHUP: nothing was changed: changes of scrub"));
+    assert_eq!(reloaded(), before);
+    router.rewrite("0", "", &with("rs-d", ""));
+    hangup(&router);
+    wait_until("reloaded", || reloaded() == before + 1);
+}
+
+fn hangup(router: &Router) {
+    let pid = router.pid().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
 }
 
 #[test]
 fn sighup_reloads_and_ends_nothing_without_servers_too() {
     let router = Router::start(&[frame([10, 1, 2, 3], 1, 64)], "0", "", ROUTE);
     wait_until("forwarding", || router.drops().sent > 100);
-    let hangup = || {
-        let pid = router.pid().to_string();
-        assert!(std::process::Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-    };
+    let hangup = || hangup(&router);
     router.rewrite("0", "", "[[static_route]]\nprefix = \"10.0.0.0/8\"\nprohibit = true\n");
     hangup();
     wait_until("the new route", || reason(&router, "prohibited") > 100);

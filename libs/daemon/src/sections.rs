@@ -128,6 +128,9 @@ pub struct AllowedClient {
     /// Tables that it may get.
     #[serde(default = "AllowedClient::default_tables")]
     pub tables: Vec<String>,
+    /// It may ask for parts of them. The server keeps each part as a table of its own, in `node.limits.views_bytes` of memory.
+    #[serde(default)]
+    pub subsets: bool,
 }
 
 impl AllowedClient {

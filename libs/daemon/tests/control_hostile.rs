@@ -132,6 +132,21 @@ fn a_handler_that_hangs_costs_its_own_connection() {
 }
 
 #[test]
+fn operators_that_take_no_answer_give_way_to_one_who_does() {
+    let bench = Bench::new();
+    let deaf: Vec<_> = (0..200).map(|_| bench.open("{\"routes\":{}}\n")).collect();
+    // All of them are answered, as far as there are places.
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    for _ in 0..20 {
+        bench.served();
+    }
+    // Waiting for them would take ten seconds each.
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(deaf);
+}
+
+#[test]
 fn a_server_stops_while_a_handler_hangs_and_operators_neither_ask_nor_read() {
     let mut bench = Bench::new();
     let _hanging: Vec<_> = (0..5).map(|_| bench.open("\"status\"\n")).collect();

@@ -15,7 +15,7 @@ use fibcast_daemon::http::HttpServer;
 use fibcast_daemon::threads::{self, Task};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const FILES: u64 = 200;
+const FILES: u64 = 400;
 
 fn listener(name: &str) -> ListenerStatus {
     fibcast_daemon::listener::all().into_iter().find(|l| l.name == name).unwrap()
@@ -64,6 +64,7 @@ fn descriptors_that_end_are_survived_without_spinning_and_monitoring_is_served()
 
     // The ends of clients, which need no more descriptors later; and then nothing is left.
     let (asking, silent): (Vec<_>, Vec<_>) = (0..40).map(|n| (n, client())).partition(|(n, _)| *n < 10);
+    let (crowd, late): (Vec<_>, _) = ((0..150).map(|_| client()).collect(), client());
     let operator = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
     let stat = File::open("/proc/self/stat").unwrap();
     let mut files = Vec::new();
@@ -85,6 +86,13 @@ fn descriptors_that_end_are_survived_without_spinning_and_monitoring_is_served()
     assert!(bytes[..n].starts_with(b"{\"ok\":{\"status\""), "{:?}", String::from_utf8_lossy(&bytes[..n]));
     assert!(listener("http").exhausted > 0, "{:?}", listener("http"));
 
+    // One who comes behind a crowd that says nothing does not wait a tenth of a second for each of them.
+    for socket in &crowd {
+        socket.connect(&http.address().into()).unwrap();
+    }
+    let text = healthy(late, &http);
+    assert!(text.starts_with("HTTP/1.1 200"), "{text:?}, {:?}", listener("http"));
+
     // Connections wait that have no descriptor: nobody spins.
     for (_, socket) in silent.iter().skip(10) {
         socket.connect(&http.address().into()).unwrap();
@@ -96,7 +104,7 @@ fn descriptors_that_end_are_survived_without_spinning_and_monitoring_is_served()
     assert!(used < start.elapsed() / 4, "{used:?}");
 
     // All is as before.
-    drop((files, silent, operator));
+    drop((files, silent, crowd, operator));
     let end = Instant::now() + Duration::from_secs(10);
     while let Err(error) = ask(&path, &Request::Status, Duration::from_secs(5)) {
         assert!(Instant::now() < end, "{error}");

@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// The next routes of a source for its routing daemon: those that all required hosts forward by, or that they do not within the time limit.
-    /// Each route comes with the label of the group that this is true of: the daemon may have changed it since.
+    /// Each route comes with the group that this is true of: the daemon may have changed it since.
     pub fn poll_acknowledged(&mut self, thread: usize) -> Option<Acknowledgement> {
         let source = self.sources.iter_mut().find(|source| source.thread == thread);
         let source = source.filter(|_| self.acknowledges)?;
@@ -139,8 +139,10 @@ impl Engine {
                 break;
             }
             last = serial;
-            if let ChangeRef::RibRoute { vrf, prefix, path: Some(path), .. } = change {
-                routes.push(InstalledRoute { vrf, prefix, label: path.label });
+            if let ChangeRef::RibRoute { vrf, prefix, path: Some(path), .. } = change
+                && let Some(group) = source.table.group(path.label)
+            {
+                routes.push(InstalledRoute { vrf, prefix, group });
             }
         }
         let told = if failed { &mut source.told.overdue } else { &mut source.told.installed };

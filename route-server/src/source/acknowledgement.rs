@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use fibcast_sync_proto::Label;
+use fibcast_sync_proto::GroupValue;
 use ipnet::IpNet;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -15,14 +15,14 @@ use rustix::event::{EventfdFlags, eventfd};
 const QUEUE: usize = 4;
 
 /// A route that is acknowledged as it was with this group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledRoute {
     /// Routing instance.
     pub vrf: u32,
     /// Destination.
     pub prefix: IpNet,
-    /// Label of its group.
-    pub label: Label,
+    /// Its group. A label would not do: two contents may have one.
+    pub group: Arc<GroupValue>,
 }
 
 /// Routes that are installed, or overdue.

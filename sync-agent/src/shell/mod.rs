@@ -279,13 +279,22 @@ fn accept<R: NodeRole, H>(
                 return;
             }
             match acceptor.accept(now, || listener.socket.accept()) {
-                Accepted::Connection((stream, address)) => sessions.add(context, stream, address),
+                Accepted::Connection((stream, address)) => {
+                    // It took the reserve. Those that wait behind it must not wait for others that say nothing.
+                    if acceptor.paused_until(now).is_some() && sessions.make_room() {
+                        acceptor.relieved();
+                    }
+                    sessions.add(context, stream, address);
+                }
                 Accepted::Empty => {
                     listener.waiting = false;
                     break;
                 }
+                // What gives way is closed later in this turn.
                 Accepted::Later(_) => {
-                    sessions.make_room();
+                    if sessions.make_room() {
+                        acceptor.relieved();
+                    }
                     return;
                 }
             }

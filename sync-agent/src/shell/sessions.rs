@@ -27,6 +27,8 @@ use super::tls::{End, Named, Security};
 
 /// Bytes read from one client before the next one has its turn. Clients send little.
 const READ_BUDGET: usize = 32 * 1024;
+/// Half-open connections that give way together for want of file descriptors: others come as fast.
+const ROOM: usize = 16;
 /// Bytes read from all clients in one turn.
 const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to all clients in one turn: some milliseconds of the system's work.
@@ -153,10 +155,16 @@ impl Sessions {
         self.all.insert(token, connection);
     }
 
-    /// Closes a half-open connection, because the system has no file descriptor left for another one.
-    pub fn make_room(&mut self) {
-        let victim = self.admission.evict();
-        self.give_way(victim);
+    /// Closes half-open connections, because the system has no file descriptor left for other ones. False if there is none.
+    pub fn make_room(&mut self) -> bool {
+        for made in 0..ROOM {
+            let victim = self.admission.evict();
+            self.give_way(victim);
+            if victim.is_none() {
+                return made > 0;
+            }
+        }
+        true
     }
 
     fn give_way(&mut self, victim: Option<Token>) {
@@ -235,13 +243,14 @@ impl Sessions {
         let now = clock.now();
         while let Some(event) = node.poll_session_event() {
             match event {
-                ServerEvent::Registered { session, name, table, role } => {
+                ServerEvent::Registered { session, name, table, part, role } => {
                     let Some(token) = self.tokens.get(&session).copied() else { continue };
                     let Some(c) = self.all.get_mut(&token) else { continue };
                     self.admission.establish(token);
                     let last = state.ended.get(&name).cloned();
                     if let Some(peer) = state.peers.get_mut(&session) {
-                        (peer.name, peer.table, peer.last_error) = (name.clone(), table.clone(), last);
+                        (peer.name, peer.table, peer.part) = (name.clone(), table.clone(), part);
+                        peer.last_error = last;
                     }
                     tracing::info!("client {name} ({}) registered for {table} as its {role:?}", c.address);
                 }
@@ -289,7 +298,7 @@ impl Sessions {
                 .and_then(|()| match peer.name.as_str() {
                     // It has not registered, and will be asked then.
                     "" => Ok(()),
-                    name => security.may_have(&peer.names, name, &peer.table),
+                    name => security.may_have(&peer.names, name, &peer.table, peer.part),
                 });
             if let Err(reason) = allowed {
                 context.node.end_session(id, ProtocolError::NotAllowed(reason));

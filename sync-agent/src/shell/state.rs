@@ -47,6 +47,8 @@ pub struct Peer {
     pub name: String,
     /// The table that it has registered for.
     pub table: String,
+    /// It has a part of that table.
+    pub part: bool,
     /// Bytes received, those of TLS included.
     pub received: u64,
     /// Bytes sent, those of TLS included.
@@ -62,6 +64,7 @@ impl Default for Peer {
             names: Vec::new(),
             name: String::new(),
             table: String::new(),
+            part: false,
             received: 0,
             sent: 0,
             last_error: None,

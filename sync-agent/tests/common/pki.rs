@@ -79,7 +79,7 @@ impl Pki {
             ca: Some(self.path("ca.pem")),
             crl: None,
             servers: vec!["*".into()],
-            clients: vec![AllowedClient { name: "*".into(), tables: vec!["fib".into()] }],
+            clients: vec![AllowedClient { name: "*".into(), tables: vec!["fib".into()], subsets: true }],
         }
     }
 

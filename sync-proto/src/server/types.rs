@@ -53,11 +53,11 @@ impl Default for Limits {
 
 /// What the client at the other end of a connection may have. A session asks when the client registers, before it allocates anything.
 pub trait Permit: std::fmt::Debug + Send + Sync {
-    /// Whether the client may call itself `name` and get this table.
+    /// Whether the client may call itself `name` and get this table; with `part`, a part of it, for which the server makes a view.
     ///
     /// # Errors
     /// Why not, for operators of both ends.
-    fn check(&self, name: &str, table: &str) -> Result<(), String>;
+    fn check(&self, name: &str, table: &str, part: bool) -> Result<(), String>;
 }
 
 /// A served table.
@@ -135,6 +135,8 @@ pub enum ServerEvent {
         name: String,
         /// The table.
         table: String,
+        /// It has a part of it, in a view.
+        part: bool,
         /// Role of this server.
         role: Role,
     },

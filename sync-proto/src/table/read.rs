@@ -75,8 +75,16 @@ impl Table {
 
     /// Content of a group, shared.
     pub fn group(&self, label: Label) -> Option<Arc<GroupValue>> {
-        let i = self.groups.find(label)?;
-        self.groups.entries.get(i as usize)?.value.clone()
+        self.group_entry(label)?.value.clone()
+    }
+
+    /// Content of a group.
+    pub fn group_ref(&self, label: Label) -> Option<&GroupValue> {
+        self.group_entry(label)?.value.as_deref()
+    }
+
+    fn group_entry(&self, label: Label) -> Option<&GroupEntry> {
+        self.groups.entries.get(self.groups.find(label)? as usize)
     }
 
     /// Serial at which a record, or a remembered deletion, last changed.
@@ -86,10 +94,7 @@ impl Table {
 
     /// Whether there is a group of this label.
     pub fn has_group(&self, label: Label) -> bool {
-        self.groups
-            .find(label)
-            .and_then(|i| self.groups.entries.get(i as usize))
-            .is_some_and(|entry| entry.value.is_some())
+        self.group_ref(label).is_some()
     }
 
     /// The VRFs that forwarding routes are or were in, in order.

@@ -12,6 +12,8 @@
 //! | [`tablegen`] | tables of real prefixes with next hops, and their changes |
 //! | [`internet`] | such a table in files, and who tells it by BGP |
 //! | [`pcap`] | files of frames |
+//! | [`pki`] | certificates |
+//! | [`expiry`] | what daemons say about those that expire |
 //!
 //! Programs: `fibcast-tablegen` writes tables and changes as MRT files, `fibcast-bgp-player` tells them by BGP, `fibcast-nodeconfig` prints
 //! configuration files for shell scripts, `fibcast-chaos` does harm to running daemons.
@@ -20,11 +22,13 @@
 
 pub mod bird;
 pub mod config;
+pub mod expiry;
 pub mod frr;
 pub mod internet;
 pub mod netns;
 pub mod node;
 pub mod pcap;
+pub mod pki;
 pub mod process;
 pub mod ptrace;
 pub mod tablegen;

@@ -90,7 +90,20 @@ impl Process {
     /// # Errors
     /// The file cannot be written, or the program not be started.
     pub fn start(name: &str, command: Command, folder: &Path) -> Result<Process, Failure> {
-        Process::spawn(name, command, folder, false)
+        Process::spawn(name, command, folder, false, None)
+    }
+
+    /// The same with errors to where the caller wants them.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with_log(
+        name: &str,
+        command: Command,
+        folder: &Path,
+        log: Stdio,
+    ) -> Result<Process, Failure> {
+        Process::spawn(name, command, folder, false, Some(log))
     }
 
     /// The same with the standard output for the caller; only errors go to the file.
@@ -102,13 +115,19 @@ impl Process {
         command: Command,
         folder: &Path,
     ) -> Result<(Process, ChildStdout), Failure> {
-        let mut process = Process::spawn(name, command, folder, true)?;
+        let mut process = Process::spawn(name, command, folder, true, None)?;
         let stdout = process.child.stdout.take();
         let stdout = stdout.ok_or_else(|| Failure::Missing(format!("standard output of {name}")))?;
         Ok((process, stdout))
     }
 
-    fn spawn(name: &str, mut command: Command, folder: &Path, piped: bool) -> Result<Process, Failure> {
+    fn spawn(
+        name: &str,
+        mut command: Command,
+        folder: &Path,
+        piped: bool,
+        stderr: Option<Stdio>,
+    ) -> Result<Process, Failure> {
         let log = folder.join(format!("{name}.log"));
         let open = || File::options().create(true).append(true).open(&log);
         let failed = |error| Failure::io(log.display(), error);
@@ -116,7 +135,7 @@ impl Process {
             .env("RUNTIME_DIRECTORY", folder)
             .stdin(Stdio::piped())
             .stdout(if piped { Stdio::piped() } else { open().map_err(failed)?.into() })
-            .stderr(open().map_err(failed)?);
+            .stderr(stderr.map_or_else(|| open().map(Stdio::from), Ok).map_err(failed)?);
         let child =
             command.spawn().map_err(|error| Failure::io(format!("{name} cannot be started"), error))?;
         Ok(Process { name: name.to_owned(), child, log, ended: None, killed: false })

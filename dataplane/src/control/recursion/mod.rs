@@ -18,7 +18,9 @@ mod shares;
 mod walk;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use fibcast_fib::{Change, Fib, Group, GroupLabel, Member, NextHop, Special, VrfId};
 use ipnet::IpNet;
@@ -311,11 +313,11 @@ fn latest(changes: &[Change], label: GroupLabel) -> Option<&Group> {
     })
 }
 
-/// Label of a VRF's copy of a group: distributed like servers' labels, and never one of the host's own.
+/// Label of a VRF's copy of a group: distributed like servers' labels, and never one of the host's own. The hash is another one in each run of
+/// the program, so that nobody who announces routes can choose a group whose copy takes the place of another group.
 fn copy_of(label: GroupLabel, vrf: VrfId) -> GroupLabel {
-    let mixed = (label.0 ^ (u64::from(vrf.0) << 32 | 0x5bd1_e995)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let copy = GroupLabel(mixed ^ (mixed >> 32));
+    static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let copy = GroupLabel(HASH.hash_one((label.0, vrf.0)));
     if is_own(copy) { GroupLabel(copy.0 ^ 1 << 63) } else { copy }
 }
 

@@ -24,11 +24,12 @@ pub(super) fn hold(stream: &UnixStream, handler: Arc<dyn Handler>, place: &Place
             return Ok(());
         }
         let answer = answer(&line, handler.as_ref())?;
+        // It waits for us no more: one who takes no answer keeps nobody out.
+        place.idles();
         write(stream, &answer)?;
         if !line.ends_with(b"\n") {
             return Ok(());
         }
-        place.idles();
     }
     Ok(())
 }

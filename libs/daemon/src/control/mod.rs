@@ -1,8 +1,8 @@
 //! The control socket: a unix socket with mode 0600 on which operators ask.
 //!
 //! One thread accepts, and each operator has a thread of its own, because an answer may take long: the handler queries the daemon's threads
-//! by message. An operator between two requests gives way to a newcomer when all places are taken, so silent ones shut nobody out; a handler
-//! that hangs costs its own connection. `operators` has the places, `conversation` what is said on one connection.
+//! by message. An operator that waits for no answer of ours gives way to a newcomer when all places are taken, so silent and deaf ones shut nobody
+//! out; a handler that hangs costs its own connection. `operators` has the places, `conversation` what is said on one connection.
 
 mod conversation;
 mod operators;

@@ -105,7 +105,7 @@ impl Place {
         self.operators.inner().admission.establish(self.id)
     }
 
-    /// The operator has its answer, and gives way to others from now on.
+    /// The operator's answer is there to be taken: it gives way to others from now on.
     pub fn idles(&self) {
         self.operators.inner().admission.renew(self.id);
         self.operators.changed.notify_all();

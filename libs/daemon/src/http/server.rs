@@ -119,6 +119,10 @@ impl Server {
             }
             match self.acceptor.accept(now, || self.listener.accept()) {
                 Accepted::Connection((mut stream, address)) => {
+                    // It took the reserve. Those that wait behind it must not wait for others that say nothing.
+                    if self.acceptor.paused_until(now).is_some() {
+                        self.relieve();
+                    }
                     let token = Token(self.next_token);
                     self.next_token += 1;
                     match self.admission.enter(token, address.ip()) {
@@ -138,12 +142,20 @@ impl Server {
                     self.peers.insert(token, peer);
                 }
                 Accepted::Empty => self.waiting = false,
-                Accepted::Later(_) => {
-                    let victim = self.admission.evict();
-                    return self.forget(victim);
-                }
+                Accepted::Later(_) if self.relieve() => {}
+                Accepted::Later(_) => return,
             }
         }
+    }
+
+    /// Closes a half-open connection for want of file descriptors. False if there is none.
+    fn relieve(&mut self) -> bool {
+        let victim = self.admission.evict();
+        self.forget(victim);
+        if victim.is_some() {
+            self.acceptor.relieved();
+        }
+        victim.is_some()
     }
 
     fn forget(&mut self, token: Option<Token>) {

@@ -49,6 +49,11 @@ impl Acceptor {
         (self.from > now).then_some(self.from)
     }
 
+    /// A connection was closed to make room: there is no need to wait.
+    pub fn relieved(&mut self) {
+        self.from = Duration::ZERO;
+    }
+
     /// Accepts a connection by `accept`, which must not block or may be called again after each connection.
     pub fn accept<T>(&mut self, now: Duration, mut accept: impl FnMut() -> io::Result<T>) -> Accepted<T> {
         if let Some(until) = self.paused_until(now) {
@@ -168,6 +173,16 @@ mod tests {
         assert_eq!(acceptor.accept(at(99), || Ok(8)), Accepted::Later(at(100)));
         assert_eq!(acceptor.accept(at(100), || Ok(8)), Accepted::Connection(8));
         assert!(acceptor.reserve.is_some() && acceptor.refused_since.is_none());
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_for_the_next_one_ends_the_pause() {
+        let mut acceptor = Acceptor::new(Counters::named("test"));
+        let mut results = vec![Ok(7), Err(error(Errno::MFILE))];
+        assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
+        assert_eq!(acceptor.paused_until(at(0)), Some(at(100)));
+        acceptor.relieved();
+        assert_eq!(acceptor.accept(at(0), || Ok(8)), Accepted::Connection(8));
     }
 
     #[test]

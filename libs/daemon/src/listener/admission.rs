@@ -166,6 +166,17 @@ impl<Id: Copy + Eq + Hash> Admission<Id> {
         Some(victim)
     }
 
+    /// Takes the place of a connection for a newcomer, where the owner decides who gives way. The owner closes that one.
+    pub fn give_way(&mut self, victim: Id) {
+        self.leave(victim);
+        Counters::add(&self.counters.gave_way);
+    }
+
+    /// Counts a connection that a bound of the owner's refuses.
+    pub fn turn_away(&self) {
+        Counters::add(&self.counters.turned_away);
+    }
+
     /// Whether a newcomer from this source would be refused.
     pub fn is_full(&self, source: impl Into<Source>) -> bool {
         self.victim(source.into()).is_err()
@@ -184,11 +195,6 @@ impl<Id: Copy + Eq + Hash> Admission<Id> {
             return Ok(None);
         };
         victim.map(Some).ok_or(full)
-    }
-
-    fn give_way(&mut self, victim: Id) {
-        self.leave(victim);
-        Counters::add(&self.counters.gave_way);
     }
 
     fn oldest_of(&self, source: Source) -> Option<Id> {

@@ -35,7 +35,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
+use fibcast_daemon::listener::{self, Accepted, Acceptor, Bounds, Counters};
 use fibcast_daemon::log::LimitedLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
@@ -52,6 +52,8 @@ use super::feed::Feed;
 use super::mirror::How;
 use super::outlet::{BATCH, End, Order, Outlet, Report};
 
+/// The session's and the newcomer's.
+const PLACES: Bounds = Bounds { connections: 2, per_address: 2, half_open: 1 };
 /// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
 /// Most connections accepted in a row: a flood of them must not keep the session from being read.
@@ -118,11 +120,13 @@ pub(super) fn run(
         );
         None
     });
+    let counters = Counters::named("fpm");
     FpmServer {
         options,
         listener,
         interfaces,
-        acceptor: Acceptor::new(Counters::named("fpm")),
+        places: listener::Admission::new(PLACES, counters.clone()),
+        acceptor: Acceptor::new(counters),
         start: Instant::now(),
         streams: BTreeMap::new(),
         next_id: 0,
@@ -148,6 +152,8 @@ struct FpmServer<'a> {
     listener: TcpListener,
     interfaces: Option<Interfaces>,
     acceptor: Acceptor,
+    /// Those of `streams`, for status and metrics: `takeover` decides who has one.
+    places: listener::Admission<Id>,
     start: Instant,
     /// The session's and the newcomer's.
     streams: BTreeMap<Id, TcpStream>,
@@ -291,15 +297,18 @@ impl FpmServer<'_> {
         let who = self.options.admission.check(peer, local).map_err(|e| unauthorized(e.to_string()))?;
         prepare(&stream).map_err(|e| unauthorized(e.to_string()))?;
         let id = self.next_id;
-        let before = self
-            .takeover
-            .enter(Instant::now(), id, peer)
-            .map_err(|refusal| (reason(refusal), format!("{refusal} ({who})")))?;
-        self.next_id += 1;
-        self.streams.insert(id, stream);
+        let before = self.takeover.enter(Instant::now(), id, peer).map_err(|refusal| {
+            self.places.turn_away();
+            (reason(refusal), format!("{refusal} ({who})"))
+        })?;
         if let Some(before) = before {
+            self.places.give_way(before.id);
             self.refuse(before);
         }
+        // There is room: the place before is free, and a session has another one.
+        let _ = self.places.enter(id, peer.ip());
+        self.next_id += 1;
+        self.streams.insert(id, stream);
         tracing::debug!("source {:?}: {peer} ({who}) connected", self.options.origin);
         Ok(())
     }
@@ -326,8 +335,8 @@ impl FpmServer<'_> {
             }
         }
         // The session may have ended since the newcomer was read.
-        let outcome = self.takeover.promote(Instant::now());
-        if let Some(id) = self.takeover.session() {
+        if let Some(id) = self.takeover.newcomer() {
+            let outcome = self.takeover.promote(Instant::now());
             self.handle(id, outcome);
         }
     }
@@ -368,12 +377,13 @@ impl FpmServer<'_> {
         match outcome {
             Outcome::Open => {}
             Outcome::Session => {
+                self.places.establish(id);
                 let peer = self.streams.get(&id).and_then(|stream| stream.peer_addr().ok());
                 let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
                 tracing::info!("source {:?}: zebra connected from {peer}", self.options.origin);
             }
             Outcome::Broken(reason) => {
-                let stream = self.streams.remove(&id);
+                let stream = self.forget(id);
                 let peer = stream.and_then(|stream| stream.peer_addr().ok());
                 self.problem(format!("{}: {reason}", peer.map(|p| p.to_string()).unwrap_or_default()));
             }
@@ -381,8 +391,13 @@ impl FpmServer<'_> {
         }
     }
 
+    fn forget(&mut self, id: Id) -> Option<TcpStream> {
+        self.places.leave(id);
+        self.streams.remove(&id)
+    }
+
     fn close(&mut self, id: Id, reason: &str) {
-        self.streams.remove(&id);
+        self.forget(id);
         match self.takeover.closed(Instant::now(), id) {
             Some((peer, 0)) => self.problem(format!("{peer}: {reason}")),
             Some((peer, cut)) => self.problem(format!("{peer}: {reason} within a frame after {cut} bytes")),
@@ -391,7 +406,7 @@ impl FpmServer<'_> {
     }
 
     fn refuse(&mut self, refused: Refused) {
-        self.streams.remove(&refused.id);
+        self.forget(refused.id);
         self.count_refused(reason(refused.refusal), refused.peer, &refused.refusal.to_string());
     }
 

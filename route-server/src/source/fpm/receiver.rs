@@ -126,9 +126,9 @@ impl Receiver {
     /// The owner of the RIB says what is installed, or overdue.
     pub fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
         let Some(echo) = &mut self.echo else { return };
-        for InstalledRoute { vrf, prefix, label } in &acknowledgement.routes {
+        for InstalledRoute { vrf, prefix, group } in &acknowledgement.routes {
             // Another group by now: an acknowledgement for that will follow.
-            if self.mirror.label(*vrf, *prefix) == Some(*label) {
+            if self.mirror.group(*vrf, *prefix).is_some_and(|now| now.value == **group) {
                 echo.acknowledge(*vrf, *prefix, acknowledgement.failed);
             }
         }
@@ -272,12 +272,12 @@ impl Receiver {
         // zebra has one route per prefix: a withdrawal or an unwanted replacement refers to it.
         if new && self.mirror.takes_protocol(route) {
             // RTA_PRIORITY is a constant here, not the metric of the protocol.
-            let before = self.echo.as_ref().and_then(|_| self.mirror.label(vrf, route.prefix));
+            let before = self.echo.as_ref().and_then(|_| self.mirror.group(vrf, route.prefix));
             self.mirror.set(vrf, route, false);
             if let Some(echo) = &mut self.echo {
-                let label = self.mirror.label(vrf, route.prefix);
-                // Without a label it cannot be used, or its object is not known yet.
-                echo.heard(vrf, route.prefix, message.body, label.is_some() && label == before);
+                let group = self.mirror.group(vrf, route.prefix);
+                // Without a group it cannot be used, or its object is not known yet.
+                echo.heard(vrf, route.prefix, message.body, group.is_some() && group == before);
             }
         } else {
             self.mirror.remove(vrf, route.prefix);

@@ -277,3 +277,17 @@ fn another_policy_counts_after_the_next_connection_of_zebra_and_routes_stay_unti
     let _again = source.session("10.3.0.0/16");
     assert_eq!(source.counter("routes_stale"), 1);
 }
+
+#[test]
+fn one_that_breaks_when_it_becomes_the_session_is_closed() {
+    let mut source = Source::ours();
+    let first = source.session("10.0.0.0/8");
+    // It waits with a route and a frame that is none.
+    let mut second = source.connect();
+    second.write_all(&[route("10.1.0.0/16"), vec![9; 16]].concat()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(first);
+    source.until("its route", |source| source.routes.contains(&"10.1.0.0/16".to_owned()));
+    assert!(is_closed(&second));
+    source.session("10.2.0.0/16");
+}

@@ -25,7 +25,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fibcast_sync_proto::Label;
 use ipnet::IpNet;
 
 pub use end_of_table::{End, EndOfTable, How};
@@ -224,13 +223,13 @@ impl Mirror {
         self.shared.paths.get(path)
     }
 
-    /// Label of the group that a prefix has now, whether the RIB has been told or not; none without a group.
-    pub fn label(&self, vrf: u32, prefix: IpNet) -> Option<Label> {
+    /// The group that a prefix has now, whether the RIB has been told or not.
+    pub fn group(&self, vrf: u32, prefix: IpNet) -> Option<Arc<Group>> {
         let path = match prefix {
             IpNet::V4(prefix) => self.v4.target(V4::pack(vrf, prefix), &self.shared),
             IpNet::V6(prefix) => self.v6.target(V6::pack(vrf, prefix), &self.shared),
         }?;
-        Some(self.shared.paths.get(path)?.0.label)
+        Some(self.shared.paths.get(path)?.0)
     }
 
     /// Copies the next-hop objects of another mirror.

@@ -198,15 +198,28 @@ impl Security {
         Err(format!("its certificate is for {}, which tls.clients does not allow", names.join(", ")))
     }
 
-    /// Whether the name that a node claims is in its certificate, and may have the table.
-    pub(super) fn may_have(&self, names: &[String], name: &str, table: &str) -> Result<(), String> {
+    /// Whether the name that a node claims is in its certificate, and may have the table, or a part of it.
+    pub(super) fn may_have(
+        &self,
+        names: &[String],
+        name: &str,
+        table: &str,
+        part: bool,
+    ) -> Result<(), String> {
         is_named(names, name)?;
         let rules = self.rules();
-        let allowed = |c: &&AllowedClient| names::matches(&c.name, name);
-        if rules.lists.clients.iter().filter(allowed).any(|c| c.tables.iter().any(|t| belongs(table, t))) {
-            return Ok(());
+        let has =
+            |c: &&AllowedClient| names::matches(&c.name, name) && c.tables.iter().any(|t| belongs(table, t));
+        let mut entries = rules.lists.clients.iter().filter(has).peekable();
+        if entries.peek().is_none() {
+            return Err(format!("{name} may not have the table {table}: tls.clients does not allow it"));
         }
-        Err(format!("{name} may not have the table {table}: tls.clients does not allow it"))
+        if part && !entries.any(|c| c.subsets) {
+            return Err(format!(
+                "{name} may not have a part of the table {table}: its entry in tls.clients has no subsets = true"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -218,8 +231,8 @@ pub(super) struct Named {
 }
 
 impl Permit for Named {
-    fn check(&self, name: &str, table: &str) -> Result<(), String> {
-        self.security.may_have(&self.names, name, table)
+    fn check(&self, name: &str, table: &str, part: bool) -> Result<(), String> {
+        self.security.may_have(&self.names, name, table, part)
     }
 }
 

@@ -20,8 +20,10 @@ impl Session {
         context: &mut SessionContext<'_>,
     ) -> Result<(), ProtocolError> {
         // Permission comes first: who has none learns nothing, costs nothing and replaces nothing.
+        // What the server has only as a part is that table's whole.
+        let part = wanted.subset != context.tables.subset(&wanted.table).cloned().unwrap_or_default();
         if let Some(permit) = &self.permit {
-            permit.check(&self.name, &wanted.table).map_err(ProtocolError::NotAllowed)?;
+            permit.check(&self.name, &wanted.table, part).map_err(ProtocolError::NotAllowed)?;
         }
         let Some(served) = context.tables.served(&wanted.table) else {
             return Err(refused(format!("no table {} is served here", wanted.table)));
@@ -54,7 +56,7 @@ impl Session {
         self.next_heartbeat = now + self.heartbeat.min(context.room.limits.progress / 4);
         self.phase = SessionPhase::Standby;
         let (session, name) = (context.id, self.name.clone());
-        context.events.push_back(ServerEvent::Registered { session, name, table, role });
+        context.events.push_back(ServerEvent::Registered { session, name, table, part, role });
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use super::arena::Slot;
 use super::{Commit, Table, TableError};
 use crate::change::{Change, ChangeRef};
-use crate::record::Label;
+use crate::record::{GroupValue, Label};
 use crate::sketch::{RootDigest, Toggle};
 use route::Staged;
 pub(super) use undo::Undo;
@@ -92,6 +92,19 @@ impl Transaction<'_> {
     /// Whether there is a group of this label, by the changes so far.
     pub fn has_group(&self, label: Label) -> bool {
         self.table.has_group(label)
+    }
+
+    /// The label that a group of this canonical content has or gets, by the changes so far, and whether the table has it already: `label`,
+    /// unless the table has another content under it.
+    pub fn label_for(&self, label: Label, content: &GroupValue) -> (Label, bool) {
+        let others = (1..).map(|attempt| Label::another(content, attempt));
+        // Each label passed is that of a group, so this ends; a second one takes whoever wants it another 2^32 attempts.
+        let mut labels = std::iter::once(label).chain(others);
+        let free = labels.find_map(|label| match self.table.group_ref(label) {
+            None => Some((label, false)),
+            Some(found) => (found == content).then_some((label, true)),
+        });
+        free.unwrap_or((label, false))
     }
 
     /// The group of a forwarding route before the batch. Changes of this batch may show already.

@@ -30,7 +30,8 @@ impl Bed {
         let changes = self.receiver.changes(Instant::now(), 1_000);
         let routes = changes.into_iter().filter_map(|change| {
             let (group, _) = change.path?;
-            Some(InstalledRoute { vrf: change.vrf, prefix: change.prefix, label: group.label })
+            let group = std::sync::Arc::new(group.value.clone());
+            Some(InstalledRoute { vrf: change.vrf, prefix: change.prefix, group })
         });
         routes.collect()
     }

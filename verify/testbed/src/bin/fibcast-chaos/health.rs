@@ -28,10 +28,19 @@ pub fn check(http: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// Times that a thread was restarted, by its metric.
-pub fn restarts(http: SocketAddr, thread: &str) -> u64 {
+/// The sum of a metric over the rows that have these labels, written as on the page; 0 if there is none.
+pub fn metric(http: SocketAddr, name: &str, labels: &str) -> f64 {
     let text = get(http, "/metrics").map(|(_, text)| text).unwrap_or_default();
-    let name = format!("fibcast_thread_restarts_total{{thread=\"{thread}\"}} ");
-    let value = text.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok());
-    value.unwrap_or(0)
+    let rows = text.lines().filter_map(|line| line.strip_prefix("fibcast_")?.strip_prefix(name));
+    let values = rows.filter_map(|row| {
+        let (found, value) = row.rsplit_once(' ')?;
+        let of_metric = found.is_empty() || found.starts_with('{') && found.contains(labels);
+        of_metric.then(|| value.trim().parse::<f64>().ok()).flatten()
+    });
+    values.sum()
+}
+
+/// Times that a thread was restarted.
+pub fn restarts(http: SocketAddr, thread: &str) -> u64 {
+    metric(http, "thread_restarts_total", &format!("thread=\"{thread}\"")) as u64
 }

@@ -1,8 +1,11 @@
-//! The list of cases: every thread of every daemon that is on the way of a route or a packet, stopped and in panic.
+//! Every thread of every daemon that is on the way of a route or a packet, stopped and in panic. [`case`] watches one, [`fault`] does the harm.
 
-use crate::case::{Case, Expected};
-use crate::fault::{Fault, Panic, Stop};
+pub mod case;
+mod fault;
+
 use crate::subject::Subject::{self, Agent, Dataplane, RouteServer};
+use case::{Case, Expected};
+use fault::{Fault, Panic, Stop};
 
 /// All cases.
 pub fn all() -> Vec<Case> {

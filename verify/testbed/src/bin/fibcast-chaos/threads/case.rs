@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use fibcast_testbed::{Failure, ptrace};
 
-use crate::fault::Fault;
+use super::fault::Fault;
 use crate::health;
-use crate::subject::{Running, Subject};
+use crate::report::Row;
+use crate::subject::{Running, Setup, Subject};
 
 /// Within this time a fault is to be told.
 const TOLD: Duration = Duration::from_secs(3);
@@ -52,26 +53,8 @@ impl fmt::Display for Case {
     }
 }
 
-/// What was seen.
-#[derive(Debug)]
-pub struct Row {
-    case: String,
-    said: String,
-    after: Option<Duration>,
-    way_out: String,
-    lost: &'static str,
-    pub as_expected: bool,
-}
-
-impl fmt::Display for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let after =
-            self.after.map_or_else(|| "-".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
-        let verdict = if self.as_expected { "yes" } else { "NO" };
-        let said = self.said.replace('|', "/").replace('\n', " ");
-        write!(f, "| {} | {said} | {after} | {} | {} | {verdict} |", self.case, self.way_out, self.lost)
-    }
-}
+/// Head of the table.
+pub const HEAD: &[&str] = &["daemon", "fault", "/healthz", "after", "way out", "lost meanwhile"];
 
 impl Case {
     /// Runs it; a fault that lasts does so for `lasting`.
@@ -79,16 +62,15 @@ impl Case {
     /// # Errors
     /// The daemon does not start, or the harm cannot be done.
     pub fn run(&self, programs: &Path, lasting: Duration) -> Result<Row, Failure> {
-        let mut running = Running::start(self.subject, programs, self.keys)?;
+        let mut running =
+            Running::start(self.subject, programs, Setup { keys: self.keys, ..Setup::default() })?;
         let begin = Instant::now();
         let harm = self.fault.strike(&running)?;
-        let row = |said: String, after, way_out: String, as_expected| Row {
-            case: self.to_string(),
-            said,
-            after,
-            way_out,
-            lost: self.lost,
-            as_expected,
+        let row = |said: String, after: Option<Duration>, way_out: String, as_expected| {
+            let after = after.map_or_else(|| "-".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
+            let program = self.subject.program().to_owned();
+            let cells = vec![program, self.fault.name(), said, after, way_out, self.lost.to_owned()];
+            Row { cells, as_expected }
         };
         match self.expected {
             Expected::Ends(line) => {
