@@ -265,3 +265,113 @@ fn wrong_words_in_the_tries_are_found_and_mended() {
         assert_eq!(stage.passes_of_tries(1).differences, found.differences, "{prefix}: not mended");
     }
 }
+
+/// The differences that this damage causes, all of which are mended; none remains after it.
+fn damaged(stage: &Stage, what: &str, damage: impl FnOnce(&mut fib::Fib) + Send + 'static) -> ScrubStatus {
+    let before = stage.forwarding().scrub_tries;
+    stage.handle().order(move |control| control.fault(damage));
+    let found = stage.passes_of_tries(2);
+    assert!(found.differences > before.differences, "{what}: not found: {found:?}");
+    let new = found.differences - before.differences;
+    assert_eq!(found.mended - before.mended, new, "{what}: {found:?}");
+    assert_eq!(stage.passes_of_tries(2).differences, found.differences, "{what}: not mended");
+    found
+}
+
+#[test]
+fn wrong_bytes_of_adjacencies_are_found_and_mended() {
+    let stage = Stage::new(200, Duration::from_millis(50));
+    assert_eq!(stage.passes_of_tries(2).differences, 0);
+    // Of a static neighbor, of one that nobody has resolved, of one behind a port, and of one that is on no link here.
+    let hop = |gateway: &str, port: Option<u16>| NextHop {
+        gateway: Some(gateway.parse().unwrap()),
+        port: port.map(fib::PortId),
+    };
+    let hops = stage.handle().ask_mut(Duration::from_secs(60), |control| {
+        let mut hops = Vec::new();
+        control.fault(|fib| hops.extend(fib.next_hops().map(|hop| (hop, *fib.adjacency(&hop).unwrap()))));
+        hops
+    });
+    let hops = hops.unwrap();
+    let resolved = |hop: &NextHop| hops.iter().any(|(other, to)| other == hop && to.mtu == 1_500);
+    let known = hop("192.0.0.9", Some(0));
+    assert!(resolved(&known), "{hops:?}");
+    assert!(hops.iter().any(|(hop, to)| hop.gateway.is_some() && to.port.0 == u16::MAX), "{hops:?}");
+    type Damage = fn(&mut fib::Adjacency);
+    let damages: [(&str, Damage); 6] = [
+        ("a byte of the destination", |to| to.header[3] ^= 1),
+        ("a byte of the source", |to| to.header[11] ^= 0x80),
+        ("the port", |to| to.port.0 ^= 1),
+        ("the MTU", |to| to.mtu ^= 0x400),
+        ("the state", |to| {
+            to.state = match to.state {
+                fib::AdjacencyState::Reachable => fib::AdjacencyState::Incomplete,
+                fib::AdjacencyState::Incomplete => fib::AdjacencyState::Reachable,
+            }
+        }),
+        ("all", |to| *to = fib::Adjacency { header: [7; 12], mtu: 9, ..*to }),
+    ];
+    for (what, damage) in damages {
+        for (next_hop, right) in hops.iter().filter(|(hop, _)| hop.gateway.is_some()).copied() {
+            let status = damaged(&stage, what, move |fib| {
+                assert!(fib.corrupt_adjacency(next_hop, false, damage));
+            });
+            let text = status.last_difference.unwrap();
+            let check = stage.handle().ask_mut(Duration::from_secs(60), move |control| {
+                let mut found = None;
+                control.fault(|fib| found = fib.adjacency(&next_hop).copied());
+                found
+            });
+            assert_eq!(check.unwrap(), Some(right), "{what} of {next_hop:?}: {text}");
+        }
+        // The copy in groups of this next hop alone.
+        if what != "the state" {
+            damaged(&stage, what, move |fib| assert!(fib.corrupt_adjacency(known, true, damage)));
+        }
+    }
+}
+
+#[test]
+fn wrong_connected_hosts_are_found_and_mended() {
+    let stage = Stage::new(50, Duration::from_millis(50));
+    assert_eq!(stage.passes_of_tries(2).differences, 0);
+    let (port, address) = (fib::PortId(0), "192.0.0.9".parse().unwrap());
+    let hosts = move |stage: &Stage| {
+        let all = stage.handle().ask_mut(Duration::from_secs(60), |control| {
+            let mut all = Vec::new();
+            control.fault(|fib| all.extend(fib.neighbors().map(|(port, address, to)| (port, address, *to))));
+            all
+        });
+        all.unwrap()
+    };
+    let before = hosts(&stage);
+    assert_eq!(
+        before.iter().map(|(port, address, _)| (*port, *address)).collect::<Vec<_>>(),
+        [(port, address)]
+    );
+    let right = before[0].2;
+    type Damage = fn(&mut fib::Adjacency);
+    let damages: [(&str, Damage); 4] = [
+        ("a byte of its MAC address", |to| to.header[0] ^= 2),
+        ("its port", |to| to.port.0 = 2),
+        ("its MTU", |to| to.mtu = 68),
+        ("its state", |to| to.state = fib::AdjacencyState::Incomplete),
+    ];
+    for (what, damage) in damages {
+        damaged(&stage, what, move |fib| {
+            let mut wrong = right;
+            damage(&mut wrong);
+            fib.set_neighbor(port, address, wrong).unwrap();
+        });
+        assert_eq!(hosts(&stage), before, "{what}");
+    }
+    damaged(&stage, "missing", move |fib| assert!(fib.remove_neighbor(port, address)));
+    let nobody = "192.0.0.10".parse().unwrap();
+    damaged(&stage, "unknown", move |fib| _ = fib.set_neighbor(port, nobody, right).unwrap());
+    damaged(&stage, "misplaced", move |fib| {
+        fib.remove_neighbor(port, address);
+        fib.misplace_neighbor(port, address, right);
+    });
+    damaged(&stage, "there twice", move |fib| fib.misplace_neighbor(port, address, right));
+    assert_eq!(hosts(&stage), before);
+}
