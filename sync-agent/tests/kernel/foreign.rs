@@ -105,8 +105,10 @@ fn a_route_of_somebody_else_in_the_place_of_ours_is_never_replaced() {
     ] {
         let family = if v6 { "-6" } else { "-4" };
         stage.ip(&format!("{family} route {theirs} table 200 proto static metric 1024"));
-        let status = stage.eventually(theirs, |status| (status.refused, status.routes) == (1, 4));
-        assert_eq!((status.shadowed, status.scrub.differences), (0, n), "{theirs}: {status:?}");
+        let status = stage.eventually(theirs, |status| {
+            (status.refused, status.routes, status.scrub.differences) == (1, 4, n)
+        });
+        assert_eq!(status.shadowed, 0, "{theirs}: {status:?}");
         let last = status.scrub.last_difference.unwrap();
         assert!(last.contains("found a route of somebody else in its place"), "{last}");
         let refusal = status.last_refusal.unwrap();
