@@ -34,12 +34,18 @@ fn port(number: u8, vrf: u32) -> PortSetup {
 
 /// A control side with ports in two VRFs, connected hosts, a static route and routes that override the server's.
 fn control(pass: Duration) -> ControlThread {
+    let mut control = Control::new(setup(), Instant::now()).unwrap();
+    control.scrub_every(Some(pass));
+    ControlThread::spawn(control).unwrap()
+}
+
+fn setup() -> Setup {
     let own = |prefix: &str| StaticRoute {
         vrf: VrfId::DEFAULT,
         prefix: prefix.parse().unwrap(),
         group: fib::Group::Special(Special::Blackhole),
     };
-    let setup = Setup {
+    Setup {
         ports: vec![port(0, 0), port(1, 0), port(2, 7)],
         // The server has 0.0.5.0/24, too.
         routes: vec![own("172.16.0.0/12"), own("0.0.5.0/24")],
@@ -49,10 +55,7 @@ fn control(pass: Duration) -> ControlThread {
         allow_class_e: false,
         rings: vec![Rings::default()],
         counters: Vec::new(),
-    };
-    let mut control = Control::new(setup, Instant::now()).unwrap();
-    control.scrub_every(Some(pass));
-    ControlThread::spawn(control).unwrap()
+    }
 }
 
 /// Groups of all kinds: direct, recursive, several next hops, on a port that is not here, dropping, local.
@@ -264,4 +267,193 @@ fn wrong_words_in_the_tries_are_found_and_mended() {
         assert!(text.contains("the table says") && text.contains("workers find"), "{text}");
         assert_eq!(stage.passes_of_tries(1).differences, found.differences, "{prefix}: not mended");
     }
+}
+
+/// The differences that this damage causes, all of which are mended; none remains after it.
+fn damaged(stage: &Stage, what: &str, damage: impl FnOnce(&mut fib::Fib) + Send + 'static) -> ScrubStatus {
+    let before = stage.forwarding().scrub_tries;
+    stage.handle().order(move |control| control.fault(damage));
+    let found = stage.passes_of_tries(2);
+    assert!(found.differences > before.differences, "{what}: not found: {found:?}");
+    let new = found.differences - before.differences;
+    assert_eq!(found.mended - before.mended, new, "{what}: {found:?}");
+    assert_eq!(stage.passes_of_tries(2).differences, found.differences, "{what}: not mended");
+    found
+}
+
+#[test]
+fn wrong_bytes_of_adjacencies_are_found_and_mended() {
+    let stage = Stage::new(200, Duration::from_millis(50));
+    assert_eq!(stage.passes_of_tries(2).differences, 0);
+    // Of a static neighbor, of one that nobody has resolved, of one behind a port, and of one that is on no link here.
+    let hop = |gateway: &str, port: Option<u16>| NextHop {
+        gateway: Some(gateway.parse().unwrap()),
+        port: port.map(fib::PortId),
+    };
+    let hops = stage.handle().ask_mut(Duration::from_secs(60), |control| {
+        let mut hops = Vec::new();
+        control.fault(|fib| hops.extend(fib.next_hops().map(|hop| (hop, *fib.adjacency(&hop).unwrap()))));
+        hops
+    });
+    let hops = hops.unwrap();
+    let resolved = |hop: &NextHop| hops.iter().any(|(other, to)| other == hop && to.mtu == 1_500);
+    let known = hop("192.0.0.9", None);
+    assert!(resolved(&known), "{hops:?}");
+    assert!(hops.iter().any(|(hop, to)| hop.gateway.is_some() && to.port.0 == u16::MAX), "{hops:?}");
+    type Damage = fn(&mut fib::Adjacency);
+    let damages: [(&str, Damage); 6] = [
+        ("a byte of the destination", |to| to.header[3] ^= 1),
+        ("a byte of the source", |to| to.header[11] ^= 0x80),
+        ("the port", |to| to.port.0 ^= 1),
+        ("the MTU", |to| to.mtu ^= 0x400),
+        ("the state", |to| {
+            to.state = match to.state {
+                fib::AdjacencyState::Reachable => fib::AdjacencyState::Incomplete,
+                fib::AdjacencyState::Incomplete => fib::AdjacencyState::Reachable,
+            }
+        }),
+        ("all", |to| *to = fib::Adjacency { header: [7; 12], mtu: 9, ..*to }),
+    ];
+    for (what, damage) in damages {
+        for (next_hop, right) in hops.iter().filter(|(hop, _)| hop.gateway.is_some()).copied() {
+            let status = damaged(&stage, what, move |fib| {
+                assert!(fib.corrupt_adjacency(next_hop, false, damage));
+            });
+            let text = status.last_difference.unwrap();
+            let check = stage.handle().ask_mut(Duration::from_secs(60), move |control| {
+                let mut found = None;
+                control.fault(|fib| found = fib.adjacency(&next_hop).copied());
+                found
+            });
+            assert_eq!(check.unwrap(), Some(right), "{what} of {next_hop:?}: {text}");
+        }
+        // The copy in groups of this next hop alone.
+        if what != "the state" {
+            damaged(&stage, what, move |fib| assert!(fib.corrupt_adjacency(known, true, damage)));
+        }
+    }
+}
+
+#[test]
+fn wrong_connected_hosts_are_found_and_mended() {
+    let stage = Stage::new(50, Duration::from_millis(50));
+    assert_eq!(stage.passes_of_tries(2).differences, 0);
+    let (port, address) = (fib::PortId(0), "192.0.0.9".parse().unwrap());
+    let hosts = move |stage: &Stage| {
+        let all = stage.handle().ask_mut(Duration::from_secs(60), |control| {
+            let mut all = Vec::new();
+            control.fault(|fib| all.extend(fib.neighbors().map(|(port, address, to)| (port, address, *to))));
+            all
+        });
+        all.unwrap()
+    };
+    let before = hosts(&stage);
+    assert_eq!(
+        before.iter().map(|(port, address, _)| (*port, *address)).collect::<Vec<_>>(),
+        [(port, address)]
+    );
+    let right = before[0].2;
+    type Damage = fn(&mut fib::Adjacency);
+    let damages: [(&str, Damage); 4] = [
+        ("a byte of its MAC address", |to| to.header[0] ^= 2),
+        ("its port", |to| to.port.0 = 2),
+        ("its MTU", |to| to.mtu = 68),
+        ("its state", |to| to.state = fib::AdjacencyState::Incomplete),
+    ];
+    for (what, damage) in damages {
+        damaged(&stage, what, move |fib| {
+            let mut wrong = right;
+            damage(&mut wrong);
+            fib.set_neighbor(port, address, wrong).unwrap();
+        });
+        assert_eq!(hosts(&stage), before, "{what}");
+    }
+    damaged(&stage, "missing", move |fib| assert!(fib.remove_neighbor(port, address)));
+    let nobody = "192.0.0.10".parse().unwrap();
+    damaged(&stage, "unknown", move |fib| _ = fib.set_neighbor(port, nobody, right).unwrap());
+    damaged(&stage, "misplaced", move |fib| {
+        fib.remove_neighbor(port, address);
+        fib.misplace_neighbor(port, address, right);
+    });
+    damaged(&stage, "there twice", move |fib| fib.misplace_neighbor(port, address, right));
+    assert_eq!(hosts(&stage), before);
+}
+
+/// `cargo nextest run -p fibcast-dataplane --test scrub --run-ignored only --no-capture`
+#[test]
+#[ignore = "a measurement: prints what a pass of each comparison costs with the whole Internet table"]
+fn cost_of_a_pass_with_the_whole_table() {
+    use fibcast_dataplane::control::scrub::{Place, TablePart};
+    const PERIOD_S: f64 = 600.0;
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = path.join("../verify/data/full-table-2024.prefixes.txt.gz");
+    let mut prefixes = fibcast_testbed::tablegen::read_prefixes(&path).unwrap();
+    prefixes.sort();
+    prefixes.dedup();
+    // Of this thread alone, whatever else runs.
+    let spent = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    };
+    let mut now = Instant::now();
+    let setup = Setup { routes: Vec::new(), limits: Limits::default(), ..setup() };
+    let mut control = Control::new(setup, now).unwrap();
+    let group =
+        |n: usize| fib::Group::one(NextHop::via(format!("192.0.0.{}", 20 + n).parse().unwrap())).unwrap();
+    let groups: Vec<(GroupLabel, fib::Group)> =
+        (0..64).map(|n| (GroupLabel(n as u64 + 1), group(n))).collect();
+    let vrf = VrfId::DEFAULT;
+    let routes: Vec<(VrfId, IpNet, GroupLabel)> =
+        prefixes.iter().enumerate().map(|(n, prefix)| (vrf, *prefix, groups[n * 7 % 64].0)).collect();
+    let put =
+        groups.iter().map(|(label, group)| fib::Change::PutGroup { label: *label, group: group.clone() });
+    let announce = routes.iter().map(|&(vrf, prefix, label)| fib::Change::Announce { vrf, prefix, label });
+    control.push(Batch { changes: put.chain(announce).collect(), serial: 1, number: 0, replaces: false });
+    // Beyond the wait for neighbors that never answer.
+    for _ in 0..5 {
+        now += Duration::from_secs(1);
+        control.turn(now);
+    }
+    control.scrub_every(Some(Duration::from_secs(1)));
+    let (mut cpu, mut longest, mut slices) = (Duration::ZERO, Duration::ZERO, 0);
+    while control.forwarding().scrub_tries.passes == 0 {
+        for _ in 0..32 {
+            // Any slice is due, and no neighbor is asked again.
+            now += Duration::from_millis(1);
+            let before = spent();
+            control.turn(now);
+            let took = spent() - before;
+            (cpu, longest, slices) = (cpu + took, longest.max(took), slices + 1);
+        }
+    }
+    let show = |of: &str, cpu: Duration, longest: Duration, slices: usize| {
+        let (cpu, longest) = (cpu.as_secs_f64(), longest.as_micros());
+        let share = 100.0 * cpu / PERIOD_S;
+        println!(
+            "{of}: {cpu:.2} s of CPU in {slices} slices, the longest {longest} us; every {PERIOD_S} s that is {share:.2} % of a core"
+        );
+    };
+    show("tries", cpu, longest, slices);
+    let (mut cpu, mut longest, mut slices) = (Duration::ZERO, Duration::ZERO, 0);
+    let mut after = Place::Start;
+    let parts = routes.chunks(256).map(<[_]>::to_vec);
+    let count = parts.len();
+    for (n, routes) in parts.enumerate() {
+        let until = if n + 1 == count {
+            Place::End
+        } else {
+            routes.last().map_or(Place::End, |last| Place::Route(vrf, last.1))
+        };
+        let groups = if n == 0 { groups.clone() } else { Vec::new() };
+        let part = TablePart { after, until, groups, routes };
+        after = until;
+        let before = spent();
+        control.scrub_table(&part, now);
+        let took = spent() - before;
+        (cpu, longest, slices) = (cpu + took, longest.max(took), slices + 1);
+    }
+    show("table", cpu, longest, slices);
+    let status = control.forwarding();
+    assert_eq!((status.scrub_tries.differences, status.scrub_table.differences), (0, 0), "{status:?}");
+    assert_eq!(status.scrub_table.passes, 1);
 }

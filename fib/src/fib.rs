@@ -314,6 +314,22 @@ impl Fib {
         self.taken = None;
     }
 
+    pub(crate) fn next_hop_in<'a>(
+        &self,
+        generation: &'a Generation,
+        next_hop: &NextHop,
+    ) -> Option<&'a Adjacency> {
+        self.groups.adjacency_in(generation, next_hop)
+    }
+
+    pub(crate) fn neighbors_anew(&mut self, all: impl IntoIterator<Item = (PortId, IpAddr, Adjacency)>) {
+        self.neighbors = Neighbors::new();
+        for (port, address, adjacency) in all {
+            self.neighbors.set(port, address, adjacency);
+        }
+        self.taken = None;
+    }
+
     pub(crate) fn refresh_tries(&mut self) {
         self.vrfs.iter_mut().flatten().for_each(Table::refresh);
     }
@@ -349,6 +365,28 @@ impl Fib {
         self.put_route(vrf, prefix, right);
         self.vrfs.iter_mut().flatten().for_each(Table::settle);
         self.taken = None;
+    }
+
+    /// Damages what workers read of a next hop in use: its adjacency, or with `copies` those in groups of this next hop alone. For tests of
+    /// the scrubber.
+    #[cfg(feature = "fault-injection")]
+    #[doc(hidden)]
+    pub fn corrupt_adjacency(
+        &mut self,
+        next_hop: NextHop,
+        copies: bool,
+        damage: impl FnOnce(&mut Adjacency),
+    ) -> bool {
+        self.taken = None;
+        self.groups.corrupt(next_hop, damage, copies)
+    }
+
+    /// Puts a directly connected host where workers do not look for it, or one that nobody knows. For tests of the scrubber.
+    #[cfg(feature = "fault-injection")]
+    #[doc(hidden)]
+    pub fn misplace_neighbor(&mut self, port: PortId, address: IpAddr, adjacency: Adjacency) {
+        self.taken = None;
+        self.neighbors.misplace((port, address), adjacency);
     }
 
     fn roll_back(&mut self, staged: Staged<'_>) {

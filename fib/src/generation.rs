@@ -8,7 +8,7 @@ use crate::cow::CowVec;
 use crate::groups::{Compiled, Many, Slot};
 use crate::neighbors::Neighbors;
 use crate::table::Roots;
-use crate::trie::{Kernel, Snapshot};
+use crate::trie::{Kernel, Run, Snapshot};
 use crate::types::{Adjacency, AdjacencyState, GroupIndex, NextHop, PortId, SingleHop, Special, VrfId};
 
 /// The immutable set {tries, groups, adjacencies, neighbors, serial}.
@@ -85,6 +85,14 @@ impl Generation {
         }
     }
 
+    /// The addresses that have the result of this one, left-aligned, from it on.
+    pub(crate) fn run(&self, vrf: VrfId, v4: bool, bits: u128) -> Run {
+        let root = self.roots(vrf).map(|roots| if v4 { roots.v4 } else { roots.v6 });
+        root.map_or(Run { value: Some(GroupIndex::NO_ROUTE), last: u128::MAX }, |root| {
+            root.run(&self.blocks, v4, bits)
+        })
+    }
+
     /// Fast path for a group with a single reachable next hop. The MTU is 0 for all other groups; [`forward`](Self::forward) handles those.
     #[inline]
     pub fn single_hop(&self, group: GroupIndex) -> &SingleHop {
@@ -124,6 +132,11 @@ impl Generation {
     /// The adjacency of a directly connected host.
     pub fn neighbor(&self, port: PortId, address: IpAddr) -> Option<&Adjacency> {
         self.neighbors.get(port, address)
+    }
+
+    /// The directly connected hosts, in no particular order.
+    pub fn neighbors(&self) -> impl Iterator<Item = (PortId, IpAddr, &Adjacency)> {
+        self.neighbors.iter()
     }
 
     /// Bytes that this generation keeps from being freed and that its successor does not use.

@@ -307,6 +307,35 @@ impl Groups {
         self.next_hops.get(next_hop).and_then(|used| self.slots.get(used.index)).map(|slot| &slot.adjacency)
     }
 
+    /// What workers read of a next hop in use; none: no group uses it.
+    pub(crate) fn adjacency_in<'a>(
+        &self,
+        generation: &'a Generation,
+        next_hop: &NextHop,
+    ) -> Option<&'a Adjacency> {
+        let used = self.next_hops.get(next_hop)?;
+        generation.slots.get(used.index).map(|slot| &slot.adjacency)
+    }
+
+    /// Damages what workers read of a next hop: its slot, or the copies in groups of it alone.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn corrupt(
+        &mut self,
+        next_hop: NextHop,
+        damage: impl FnOnce(&mut Adjacency),
+        copies: bool,
+    ) -> bool {
+        let Some(used) = self.next_hops.get(&next_hop) else { return false };
+        let Some(mut slot) = self.slots.get(used.index).cloned() else { return false };
+        damage(&mut slot.adjacency);
+        if copies {
+            used.alone.iter().for_each(|index| self.single_hop.set(*index, single_hop_of(&slot)));
+        } else {
+            self.slots.set(used.index, slot);
+        }
+        true
+    }
+
     /// Returns whether anything changed. A next hop that no group uses changes nothing.
     pub(crate) fn set_adjacency(&mut self, next_hop: NextHop, adjacency: Adjacency) -> bool {
         let Some(used) = self.next_hops.get(&next_hop) else { return false };

@@ -47,6 +47,15 @@ impl Neighbors {
         true
     }
 
+    /// Puts a key where no lookup of it looks: what a flipped bit of a key does.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn misplace(&mut self, (port, address): (PortId, IpAddr), adjacency: Adjacency) {
+        let shards = Arc::make_mut(&mut self.shards);
+        if let Some(other) = shards.get_mut((shard(address) + 1) % SHARDS) {
+            Arc::make_mut(other).insert((port, address), adjacency);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }

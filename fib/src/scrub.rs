@@ -1,11 +1,11 @@
 //! Compares what workers read with the control side's records: nothing else would notice a wrong word in a published block.
 //!
 //! Lookups are a step function of the address that changes at the first address of a prefix and after its last. [`Fib::scrub`] walks these
-//! pieces in order, some routes per call. It looks up the first and the last address of each piece in the published generation, and the
-//! first of each slot inside (IPv4: /24; IPv6: the dense levels of `trie::shape`), and compares with the longest match of the control side.
-//! So every route that is wrong for a packet is found, and every route that should not be there, unless it is longer than a slot and
-//! within a piece.
-//! [`Fib::scrub_groups`] compares the compiled groups. [`Fib::rebuild`] writes all blocks again.
+//! pieces in order, some routes per call: those of the control side's routes, cut further where the result of the published blocks changes
+//! (`trie::extent`). It looks up the first and the last address of each piece as workers do, and compares with the longest match of the
+//! control side. So every route that is wrong for a packet is found, and every route that should not be there, whatever its length.
+//! [`Fib::scrub_groups`] compares the compiled groups; what next hops and connected hosts lead to is compared by the caller, who knows the
+//! links ([`Fib::adjacency_in`], [`Generation::neighbors`]). [`Fib::rebuild`] writes all blocks again.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::change::ApplyError;
 use crate::fib::Fib;
 use crate::generation::Generation;
 use crate::trie::{Demand, Family};
-use crate::types::{GroupIndex, GroupLabel, VrfId};
+use crate::types::{Adjacency, GroupIndex, GroupLabel, NextHop, PortId, VrfId};
 
 /// Where the next call of [`Fib::scrub`] continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,20 +55,34 @@ pub struct Scrubbed {
     pub wrong: Vec<WrongLookup>,
 }
 
-/// Most lookups of a call, beyond those of its last route: less than a millisecond.
-const LOOKUPS: usize = 32 * 1024;
+/// Most runs of the published blocks of a call: some milliseconds.
+const RUNS: usize = 32 * 1024;
 
-/// First addresses of the slots from `first` to `last`, coarse ones where they fit entirely.
-fn slots(v4: bool, first: u128, last: u128) -> impl Iterator<Item = u128> {
-    let (coarse, fine) = if v4 { (24, 24) } else { (13, 26) };
-    let (coarse, fine) = (1u128 << (128 - coarse), 1u128 << (128 - fine));
-    let mut at = first.checked_next_multiple_of(fine);
-    std::iter::from_fn(move || {
-        let slot = at.filter(|&slot| slot <= last)?;
-        let whole = slot % coarse == 0 && last - slot >= coarse - 1;
-        at = slot.checked_add(if whole { coarse } else { fine });
-        Some(slot)
-    })
+/// Where the result of the published blocks changes.
+struct Changes {
+    begins: Vec<u128>,
+    /// Addresses whose way through the blocks leads out of them: no lookup may go there.
+    broken: Vec<u128>,
+    /// The first address that was not looked at.
+    next: Option<u128>,
+}
+
+/// The changes from `at` to `end`, as far as a call goes.
+fn changes(generation: &Generation, vrf: VrfId, v4: bool, at: u128, end: u128) -> Changes {
+    let mut found = Changes { begins: Vec::new(), broken: Vec::new(), next: Some(at) };
+    let mut before = None;
+    for _ in 0..RUNS {
+        let Some(begin) = found.next.filter(|next| *next <= end) else { return found };
+        let run = generation.run(vrf, v4, begin);
+        match run.value {
+            None => found.broken.push(begin),
+            value if before != Some(value) => found.begins.push(begin),
+            _ => {}
+        }
+        before = Some(run.value);
+        found.next = run.last.checked_add(1);
+    }
+    found
 }
 
 impl Family {
@@ -109,23 +123,24 @@ impl Fib {
             return done;
         };
         let family = table.family(v4);
-        let (begins, mut next) = family.pieces(at, routes);
-        let end = next.map_or(family.last(), |next| next - 1);
-        let mut wanted: Vec<(u128, GroupIndex)> = Vec::with_capacity(begins.len() * 3);
+        let (mut begins, mut next) = family.pieces(at, routes);
+        let mut end = next.map_or(u128::MAX, |next| next - 1);
+        let published = changes(generation, vrf, v4, at, end);
+        if let Some(rest) = published.next.filter(|rest| *rest <= end) {
+            (next, end) = (Some(rest), rest - 1);
+            begins.retain(|begin| *begin <= end);
+        }
+        begins.extend(&published.begins);
+        let mut wanted: Vec<(u128, GroupIndex)> = Vec::with_capacity(begins.len() * 2);
         let ends = begins.iter().skip(1).map(|begin| begin - 1).chain([end]);
         for (&first, last) in begins.iter().zip(ends) {
-            // Last addresses, not all ones of 128 bits: an IPv4 address has 32.
-            let last = last & family.last();
             let group = family.longest(first).map_or(GroupIndex::NO_ROUTE, |(_, group)| group);
-            wanted.push((first, group));
-            let room = LOOKUPS.saturating_sub(wanted.len());
-            let mut inside = slots(v4, first, last);
-            wanted.extend(inside.by_ref().take(room.max(1)).map(|slot| (slot, group)));
-            if let Some(rest) = inside.next() {
-                next = Some(rest);
-                break;
-            }
-            wanted.push((last, group));
+            // Last addresses, not all ones of 128 bits: an IPv4 address has 32.
+            wanted.extend([(first, group), (last & family.last(), group)]);
+        }
+        if !published.broken.is_empty() {
+            let broken = |bits: u128| generation.run(vrf, v4, bits).value.is_none();
+            wanted.retain(|(bits, _)| !broken(*bits));
         }
         let mut found = vec![GroupIndex::NO_ROUTE; wanted.len()];
         if v4 {
@@ -135,18 +150,19 @@ impl Fib {
             let addresses: Vec<u128> = wanted.iter().map(|(bits, _)| *bits).collect();
             generation.lookup_v6(vrf, &addresses, &mut found);
         }
-        done.compared = wanted.len();
-        done.wrong = wanted
-            .iter()
-            .zip(&found)
-            .filter(|((_, wanted), found)| wanted != *found)
-            .map(|(&(bits, wanted), &found)| WrongLookup {
-                vrf,
-                address: if v4 { IpAddr::V4(((bits >> 96) as u32).into()) } else { IpAddr::V6(bits.into()) },
-                expected: self.group_label(wanted),
-                found: self.group_label(found),
-            })
-            .collect();
+        done.compared = wanted.len() + published.broken.len();
+        let wrong = |bits: u128, wanted, found| WrongLookup {
+            vrf,
+            address: if v4 { IpAddr::V4(((bits >> 96) as u32).into()) } else { IpAddr::V6(bits.into()) },
+            expected: self.group_label(wanted),
+            found: self.group_label(found),
+        };
+        let looked_up = wanted.iter().zip(&found).filter(|((_, wanted), found)| wanted != *found);
+        done.wrong = looked_up.map(|(&(bits, wanted), &found)| wrong(bits, wanted, found)).collect();
+        done.wrong.extend(published.broken.iter().map(|&bits| {
+            let wanted = family.longest(bits).map_or(GroupIndex::NO_ROUTE, |(_, group)| group);
+            wrong(bits, wanted, GroupIndex::NO_ROUTE)
+        }));
         done.next = match next {
             Some(at) => Some(ScrubCursor { at, ..cursor }),
             None if v4 => Some(ScrubCursor { v4: false, at: 0, ..cursor }),
@@ -167,6 +183,17 @@ impl Fib {
     /// Compiles a group again, after [`Fib::scrub_groups`] named it. Its next hops must be resolved again.
     pub fn recompile(&mut self, label: GroupLabel) {
         self.groups_recompile(label);
+    }
+
+    /// Where workers send packets to a next hop in use. Whether that is right, only the caller knows, who set it with [`Fib::set_adjacency`].
+    /// `generation` must be the staged state.
+    pub fn adjacency_in<'a>(&self, generation: &'a Generation, next_hop: &NextHop) -> Option<&'a Adjacency> {
+        self.next_hop_in(generation, next_hop)
+    }
+
+    /// Makes the table of directly connected hosts anew, after a comparison with [`Generation::neighbors`] found a difference.
+    pub fn replace_neighbors(&mut self, all: impl IntoIterator<Item = (PortId, IpAddr, Adjacency)>) {
+        self.neighbors_anew(all);
     }
 
     /// Writes all blocks of all tries again, as after a batch that touched every route: some 0.2 s for a full Internet table.

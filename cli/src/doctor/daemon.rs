@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use fibcast_control::status::{Kind, Status};
+use fibcast_control::status::{KernelStatus, Kind, Status};
 use fibcast_control::tables::{DropCount, DropList, PortList, WorkerList};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 
@@ -25,6 +25,7 @@ pub fn look(socket: &Path, timeout: Duration) -> (Vec<Finding>, Option<u32>) {
     findings.extend(servers(&status));
     findings.extend(super::certificates::findings(&status.certificates));
     findings.extend(forwarding(&status));
+    findings.extend(status.kernel.iter().flat_map(kernel));
     if status.kind == Kind::Dataplane
         && let Ok(Answer::Workers(list)) = ask(socket, &DataplaneRequest::Workers.into(), timeout)
     {
@@ -110,6 +111,33 @@ fn forwarding(status: &Status) -> Vec<Finding> {
     findings
 }
 
+/// A kernel table: routes that are not in force.
+fn kernel(kernel: &KernelStatus) -> Vec<Finding> {
+    let table = kernel.table;
+    let mut findings = Vec::new();
+    if kernel.refused != 0 {
+        let reason = kernel.last_refusal.as_deref().unwrap_or("no reason known");
+        let found = format!("table {table}: {} routes are refused, for example {reason}", kernel.refused);
+        let advice = "make the gateways reachable, or remove routes of others from the table; [kernel] accept_refused if this is meant";
+        findings.push(Finding::of(grade(kernel.refusals_accepted), "kernel", found, advice));
+    }
+    if kernel.shadowed != 0 {
+        let example = kernel.shadow.as_deref().unwrap_or("none known");
+        let found = format!("table {table}: {} routes are shadowed, for example {example}", kernel.shadowed);
+        let advice = "packets take the other routes: remove them, lower [kernel] metric, or set [kernel] accept_shadowed if this is meant";
+        findings.push(Finding::of(grade(kernel.shadows_accepted), "kernel", found, advice));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine("kernel", format!("table {table}: {} routes", kernel.routes)));
+    }
+    findings
+}
+
+/// Of what is not in force: the operator may have accepted it.
+fn grade(accepted: bool) -> Grade {
+    if accepted { Grade::Warning } else { Grade::Bad }
+}
+
 /// Devices that report frames without writing them.
 fn zero_frames(list: &DropList) -> Vec<Finding> {
     let one = |drop: &DropCount| {
@@ -152,7 +180,15 @@ fn workers(list: &WorkerList) -> Vec<Finding> {
         }
         Finding::fine("worker", found)
     };
-    list.workers.iter().map(one).collect()
+    let lost = |worker: &fibcast_control::tables::WorkerStatus| {
+        let found = format!(
+            "{} packets of the router itself could not be sent by worker {}",
+            worker.originate_failed, worker.worker
+        );
+        let advice = "a flood of ARP, ND or pings on a port costs answers on that port; or buffers ran out, or a device takes no more";
+        (worker.originate_failed != 0).then(|| Finding::of(Grade::Warning, "limits", found, advice))
+    };
+    list.workers.iter().map(one).chain(list.workers.iter().filter_map(lost)).collect()
 }
 
 #[cfg(test)]
@@ -222,6 +258,40 @@ mod tests {
         assert!(
             findings[0].found.contains("port p1: 7 received frames") && findings[0].advice.contains("DMAR")
         );
+    }
+
+    #[test]
+    fn routes_that_a_kernel_does_not_forward_by_are_bad_unless_they_are_accepted() {
+        let fine = KernelStatus { table: 200, routes: 7, ..KernelStatus::default() };
+        assert_eq!(kernel(&fine).iter().map(|finding| finding.grade).collect::<Vec<_>>(), [Grade::Fine]);
+        for (accepted, expected) in [(false, Grade::Bad), (true, Grade::Warning)] {
+            let status = KernelStatus {
+                refused: 2,
+                refusals_accepted: accepted,
+                shadowed: 3,
+                shadows_accepted: accepted,
+                shadow: Some("10.0.0.0/8 by a route of protocol static".into()),
+                ..fine.clone()
+            };
+            let findings = kernel(&status);
+            assert!(findings.len() == 2 && findings.iter().all(|finding| finding.grade == expected));
+            assert!(
+                findings[1].found.contains("3 routes are shadowed, for example 10.0.0.0/8"),
+                "{findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn packets_of_the_router_that_found_no_room_are_warned_about() {
+        let worker = |originate_failed| fibcast_control::tables::WorkerStatus {
+            originate_failed,
+            ..Default::default()
+        };
+        let findings = workers(&WorkerList { workers: vec![worker(0), worker(9)] });
+        let grades: Vec<Grade> = findings.iter().map(|finding| finding.grade).collect();
+        assert_eq!(grades, [Grade::Fine, Grade::Fine, Grade::Warning], "{findings:?}");
+        assert!(findings[2].found.starts_with("9 packets"), "{findings:?}");
     }
 
     #[test]

@@ -141,6 +141,16 @@ pub fn status_page(status: &Status) -> String {
             "kernel table {}: {} routes, {} refused, {} unfit, {} of VRFs without a table, {} not yet written",
             kernel.table, kernel.routes, kernel.refused, kernel.unfit, kernel.left_out, kernel.pending
         );
+        if kernel.foreign != 0 {
+            let (others, shadowed) = (kernel.foreign, kernel.shadowed);
+            let _ = writeln!(
+                page,
+                "kernel: {others} routes of others in our tables, which shadow {shadowed} of ours"
+            );
+        }
+        if let Some(shadow) = &kernel.shadow {
+            let _ = writeln!(page, "kernel: shadowed: {shadow}");
+        }
         scrub(&mut page, "kernel", &kernel.scrub);
         if let Some(error) = &kernel.last_error {
             let _ = writeln!(page, "kernel: {error}");

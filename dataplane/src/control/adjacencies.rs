@@ -14,6 +14,10 @@ use crate::packet::ethernet::Mac;
 /// MAC address is unknown.
 const HOLD: Duration = Duration::from_millis(100);
 
+/// Of a gateway that is on no link here: packets to it are dropped.
+pub(super) const NOWHERE: Adjacency =
+    Adjacency { port: PortId(u16::MAX), state: AdjacencyState::Incomplete, header: [0; 12], mtu: 0 };
+
 /// New next hops whose first answer a publication waits for.
 #[derive(Debug, Default)]
 pub(super) struct PublicationHold {
@@ -47,14 +51,8 @@ impl Control {
     /// Points a next hop to its neighbor. Without one, packets to the next hop are dropped.
     fn use_neighbor(&mut self, next_hop: NextHop, key: Option<neighbor::Key>, now: Instant) {
         let Some(key) = key else {
-            let nowhere = Adjacency {
-                port: PortId(u16::MAX),
-                state: AdjacencyState::Incomplete,
-                header: [0; 12],
-                mtu: 0,
-            };
             if next_hop.gateway.is_some() {
-                self.dirty |= self.fib.set_adjacency(next_hop, nowhere);
+                self.dirty |= self.fib.set_adjacency(next_hop, NOWHERE);
             }
             return;
         };
@@ -127,7 +125,8 @@ impl Control {
         })
     }
 
-    fn adjacency(&self, port: PortId, mac: Option<Mac>) -> Option<Adjacency> {
+    /// Where packets to a neighbor of a port go; none if there is no such port.
+    pub(super) fn adjacency(&self, port: PortId, mac: Option<Mac>) -> Option<Adjacency> {
         let setup = self.ports.get(usize::from(port.0))?;
         let (destination, state) = match mac {
             Some(mac) if self.link_up(usize::from(port.0)) => (mac, AdjacencyState::Reachable),

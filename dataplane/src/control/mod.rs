@@ -213,8 +213,7 @@ impl Control {
             self.counters.iter().for_each(|worker| worker.used().collect(&mut marks));
             self.neighbors.mark_used(|key| marks.contain(key.0, key.1), now);
         }
-        let room = self.rings.first().map_or(0, |rings| rings.originate.capacity() - rings.originate.len());
-        self.neighbors.poll(now, room.min(QUESTIONS), &mut self.actions);
+        self.ask(now);
         busy |= self.perform();
         self.announce(now);
         self.report_groups(now);
@@ -223,6 +222,19 @@ impl Control {
         self.in_use.follow(&self.publisher);
         self.scrub_tries(now);
         busy
+    }
+
+    /// Requests the neighbors that are due, as far as their ports have room.
+    fn ask(&mut self, now: Instant) {
+        let Some(rings) = self.rings.first() else { return };
+        let mut rooms: HashMap<PortId, usize> = HashMap::new();
+        let room = |port: PortId| {
+            let left = rooms.entry(port).or_insert_with(|| rings.originate.room(port.0));
+            let has_room = *left > 0;
+            *left = left.saturating_sub(1);
+            has_room
+        };
+        self.neighbors.poll(now, QUESTIONS, room, &mut self.actions);
     }
 
     /// Announces the addresses of a port to its link.
@@ -239,11 +251,9 @@ impl Control {
             self.announcer.defend(port, address, now);
         }
         let Some(rings) = self.rings.first() else { return };
-        let room = rings.originate.capacity() - rings.originate.len();
-        self.announcer.poll(now, room.min(ANNOUNCEMENTS), |port, address, what| {
-            if let Some(frame) = host::announcement(port, address, what, &self.ports) {
-                let _ = rings.originate.push(frame);
-            }
+        self.announcer.poll(now, ANNOUNCEMENTS, |port, address, what| {
+            let frame = host::announcement(port, address, what, &self.ports);
+            frame.is_none_or(|frame| rings.originate.push(frame).is_ok())
         });
     }
 
@@ -262,7 +272,7 @@ impl Control {
                 let answer =
                     self.host.handle(&frame, &self.ports, &mut self.neighbors, now, &mut self.actions);
                 if let Some(answer) = answer {
-                    // A full ring: the sender will ask again.
+                    // Its port has its share: the sender will ask again.
                     let _ = rings.originate.push(answer);
                 }
             }

@@ -2,8 +2,11 @@
 //!
 //! There are two comparisons. Parts of the agent's table arrive in the channel of its batches, so both are at the same commit, and a busy
 //! table gives no false alarm; they are compared with the routes and groups here, before recursion and the host's own routes change them.
-//! Published tries and compiled groups are compared with these in turn, right after a publication. A difference of routes or groups is
-//! corrected by a batch like any other, one of the tries by writing all blocks again.
+//! Published tries and compiled groups are compared with these in turn, right after a publication, and what next hops and connected hosts
+//! lead to with the links (`adjacencies`). A difference of routes or groups is corrected by a batch like any other, one of the tries by
+//! writing all blocks again.
+
+mod adjacencies;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -48,13 +51,22 @@ pub struct TablePart {
     pub routes: Vec<(VrfId, IpNet, GroupLabel)>,
 }
 
+/// What the next slice of a pass compares.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// Before the groups, which hold copies of them.
+    NextHops,
+    Hosts,
+    Groups,
+    Tries(ScrubCursor),
+}
+
 /// State of the scrubber.
 #[derive(Debug)]
 pub(super) struct Scrubber {
     /// Time for a pass through the tries; none: off.
     pass: Option<Duration>,
-    /// None: a pass begins, with the groups.
-    cursor: Option<ScrubCursor>,
+    next: Next,
     due: Instant,
     /// The tries were written again in this pass: a second time would not help.
     rebuilt: bool,
@@ -66,7 +78,7 @@ impl Scrubber {
     pub fn new(now: Instant) -> Self {
         Self {
             pass: None,
-            cursor: None,
+            next: Next::NextHops,
             due: now,
             rebuilt: false,
             table: Tally::new("the table"),
@@ -97,10 +109,21 @@ impl Control {
         }
         let slices = (self.fib.len() / ROUTES + EMPTY_SLICES) as u32;
         self.scrubber.due = now + (pass / slices).max(SHORTEST);
-        let Some(cursor) = self.scrubber.cursor else {
-            self.scrubber.cursor = Some(ScrubCursor::default());
-            self.scrubber.rebuilt = false;
-            return self.scrub_groups(&generation, now);
+        let cursor = match self.scrubber.next {
+            Next::NextHops => {
+                self.scrubber.next = Next::Hosts;
+                return self.scrub_next_hops(&generation);
+            }
+            Next::Hosts => {
+                self.scrubber.next = Next::Groups;
+                return self.scrub_hosts(&generation);
+            }
+            Next::Groups => {
+                self.scrubber.next = Next::Tries(ScrubCursor::default());
+                self.scrubber.rebuilt = false;
+                return self.scrub_groups(&generation, now);
+            }
+            Next::Tries(cursor) => cursor,
         };
         let done = self.fib.scrub(&generation, cursor, ROUTES);
         self.scrubber.tries.compared(done.compared);
@@ -121,7 +144,7 @@ impl Control {
                 Err(error) => tracing::error!("scrub of the tries: cannot write them again: {error}"),
             }
         }
-        self.scrubber.cursor = done.next;
+        self.scrubber.next = done.next.map_or(Next::NextHops, Next::Tries);
         if done.next.is_none() {
             self.scrubber.tries.pass_ends();
         }

@@ -38,6 +38,7 @@ use crate::packet::ethernet;
 use crate::packet::ethernet::Mac;
 use crate::pipeline::host_frame::HostFrame;
 use crate::pipeline::output::Rings;
+use crate::pipeline::rings;
 use crate::pipeline::tap_state::TapState;
 use host_port::{HostPort, Role, Seen};
 use proxy::Answer;
@@ -254,11 +255,20 @@ impl Interfaces {
 
     /// Passes the frames of the interfaces to the first worker.
     fn take(&self, room: &mut [u8]) -> bool {
-        let mut busy = false;
+        let (mut busy, mut waiting) = (false, false);
         if let Some(out) = self.rings.first() {
             for own in &self.all {
-                busy |= from_kernel(own, out, room);
+                match from_kernel(own, out, room) {
+                    Taken::Nothing => {}
+                    Taken::Some => busy = true,
+                    Taken::NoRoom => waiting = true,
+                }
             }
+        }
+        if waiting && !busy {
+            // Frames that wait would end a wait for frames at once.
+            std::thread::sleep(PAUSE);
+            return true;
         }
         busy
     }
@@ -362,17 +372,26 @@ impl Interfaces {
     }
 }
 
+/// What was taken from an interface.
+enum Taken {
+    Nothing,
+    Some,
+    /// Frames may wait, but workers are busy.
+    NoRoom,
+}
+
 /// Forwards what the kernel sent out of an interface.
-fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
-    let Some(tap) = own.tap() else { return false };
+fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> Taken {
+    let Some(tap) = own.tap() else { return Taken::Nothing };
+    let share = rings::share_of_programs(own.index());
     for taken in 0..FRAMES {
         // While workers are busy, frames stay in the kernel, which applies its own backpressure.
-        if out.originate.is_full() || !out.long_frames.has_room() {
-            // Frames that wait would end a wait for frames at once.
-            std::thread::sleep(PAUSE);
-            return false;
+        if !out.originate.has_room(share) || !out.long_frames.has_room(share) {
+            return if taken == 0 { Taken::NoRoom } else { Taken::Some };
         }
-        let Ok(Some(length)) = tap.read(room) else { return taken != 0 };
+        let Ok(Some(length)) = tap.read(room) else {
+            return if taken == 0 { Taken::Nothing } else { Taken::Some };
+        };
         let frame = room.get_mut(..length).unwrap_or_default();
         let sent = match proxy::answer(frame, own.port()) {
             Answer::Reply(mut reply) => {
@@ -387,13 +406,13 @@ fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> bool {
                 if !proxy::keep_memberships(frame, own.port()) {
                     continue;
                 }
-                out.long_frames.copy(own.index(), frame)
+                out.long_frames.copy(own.index(), share, frame)
             }
-            Answer::Route => out.long_frames.copy(own.index(), frame).map(HostFrame::routed),
+            Answer::Route => out.long_frames.copy(own.index(), share, frame).map(HostFrame::routed),
         };
         if let Some(frame) = sent {
             let _ = out.originate.push(frame);
         }
     }
-    true
+    Taken::Some
 }

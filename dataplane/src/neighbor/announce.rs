@@ -15,6 +15,9 @@ const ARP: (Duration, u8) = (Duration::from_secs(2), 2);
 /// The same for advertisements (RFC 4861 §10, RETRANS_TIMER and MAX_NEIGHBOR_ADVERTISEMENT).
 const ND: (Duration, u8) = (Duration::from_secs(1), 3);
 
+/// What could not be sent is sent again after this time.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A frame to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Announcement {
@@ -60,12 +63,20 @@ impl Announcer {
         self.due.entry((now, port, address)).or_insert(next);
     }
 
-    /// Passes what is due to `send`, at most `limit` frames: port, address and what to send.
-    pub fn poll(&mut self, now: Instant, limit: usize, mut send: impl FnMut(u16, IpAddr, Announcement)) {
+    /// Passes what is due to `send`, at most `limit` frames: port, address and what to send. Where that returns false, it is passed again.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        mut send: impl FnMut(u16, IpAddr, Announcement) -> bool,
+    ) {
         for _ in 0..limit {
             let Some(first) = self.due.first_entry().filter(|first| first.key().0 <= now) else { return };
             let ((_, port, address), next) = first.remove_entry();
-            send(port, address, next.send);
+            if !send(port, address, next.send) {
+                self.due.insert((now + AGAIN, port, address), next);
+                continue;
+            }
             if let Some(left) = next.left.checked_sub(1) {
                 let pause = if address.is_ipv4() { ARP.0 } else { ND.0 };
                 let next = Next { send: Announcement::Announce, left };
@@ -83,7 +94,10 @@ mod tests {
         let (begin, mut announcer, mut sent) = (Instant::now(), Announcer::default(), Vec::new());
         announcer.start(1, address.parse().unwrap(), begin);
         for second in 0..seconds {
-            announcer.poll(begin + Duration::from_secs(second), 10, |_, _, what| sent.push((second, what)));
+            announcer.poll(begin + Duration::from_secs(second), 10, |_, _, what| {
+                sent.push((second, what));
+                true
+            });
         }
         sent
     }
@@ -106,9 +120,28 @@ mod tests {
             (0..100).for_each(|port| announcer.start(port, "192.0.2.1".parse().unwrap(), now));
         }
         let mut sent = 0;
-        announcer.poll(now, 64, |_, _, _| sent += 1);
-        assert_eq!(sent, 64);
-        announcer.poll(now, 64, |_, _, _| sent += 1);
+        let mut send = |_, _, _| {
+            sent += 1;
+            true
+        };
+        announcer.poll(now, 64, &mut send);
+        announcer.poll(now, 64, &mut send);
         assert_eq!(sent, 100);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_sent_later() {
+        let (now, mut announcer) = (Instant::now(), Announcer::default());
+        announcer.start(1, "192.0.2.1".parse().unwrap(), now);
+        announcer.start(2, "192.0.2.1".parse().unwrap(), now);
+        let mut sent = Vec::new();
+        for (full, at) in [(true, now), (true, now + AGAIN), (false, now + 2 * AGAIN)] {
+            announcer.poll(at, 64, |port, _, _| {
+                let room = !full || port != 1;
+                sent.extend(room.then_some(port));
+                room
+            });
+        }
+        assert_eq!(sent, [2, 1]);
     }
 }

@@ -15,7 +15,7 @@ mod unproven;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fibcast_fib::PortId;
 
@@ -24,6 +24,9 @@ use entry::Due;
 pub use entry::{Entry, PROBES, RETRY, STALE_TIME, State};
 pub use evidence::Evidence;
 use unproven::Unproven;
+
+/// How long the requests of a port that has no room for them wait.
+const PUT_OFF: Duration = Duration::from_millis(10);
 
 /// An address on a link.
 pub type Key = (PortId, IpAddr);
@@ -170,13 +173,24 @@ impl Table {
         actions.extend(changed.map(|mac| Action::Changed { key, mac }));
     }
 
-    /// What is due by now, at most `limit` requests; the rest comes with the next call.
-    pub fn poll(&mut self, now: Instant, limit: usize, actions: &mut Vec<Action>) {
+    /// What is due by now, at most `limit` requests; the rest comes with the next call. `room` takes the room for a request of a port, if there
+    /// is one; the requests of a port without wait, and those of others do not.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        limit: usize,
+        mut room: impl FnMut(PortId) -> bool,
+        actions: &mut Vec<Action>,
+    ) {
         let mut asked = 0;
         while asked < limit
             && let Some(&(due, key)) = self.due.first()
             && due <= now
         {
+            if !room(key.0) {
+                self.change(key, |entry| entry.due = now + PUT_OFF);
+                continue;
+            }
             let mut step = Due::Delete;
             let mut known = None;
             self.change(key, |entry| {

@@ -30,7 +30,7 @@ impl TestTable {
     fn after(&mut self, seconds: u64) -> Vec<Action> {
         self.now += Duration::from_secs(seconds);
         let mut actions = Vec::new();
-        self.table.poll(self.now, 64, &mut actions);
+        self.table.poll(self.now, 64, |_| true, &mut actions);
         actions
     }
 
@@ -383,4 +383,35 @@ fn questions_beyond_the_limit_come_with_the_next_call() {
         context.table.need((PortId(0), IpAddr::V4(host.into())), context.now);
     }
     assert_eq!((context.after(0).len(), context.after(0).len(), context.after(0).len()), (64, 36, 0));
+}
+
+#[test]
+fn a_port_without_room_for_requests_delays_no_other_and_loses_none_of_its_own() {
+    let mut context = TestTable::new();
+    let at = |port: u16, last: u8| (PortId(port), IpAddr::from([192, 0, port as u8, last]));
+    for last in 1..=200 {
+        context.miss(at(0, last));
+    }
+    context.table.need(key(), context.now);
+    context.miss(at(2, 7));
+    // Port 0 is flooded for as long as a neighbor lives that does not answer.
+    let mut asked = Vec::new();
+    for _ in 0..500 {
+        context.now += Duration::from_millis(20);
+        let mut actions = Vec::new();
+        context.table.poll(context.now, 64, |port| port != PortId(0), &mut actions);
+        asked.extend(actions);
+    }
+    assert!(asked.contains(&ask(key(), None)) && asked.contains(&ask(at(2, 7), None)), "{asked:?}");
+    assert!(asked.iter().all(|action| !matches!(action, Action::Ask { key, .. } if key.0 == PortId(0))));
+    let waiting = context.table.iter().filter(|(key, _)| key.0 == PortId(0)).count();
+    assert_eq!(waiting, 200, "what could not be asked has not been silent");
+    context.now += Duration::from_millis(20);
+    let (mut left, mut actions) = (3, Vec::new());
+    let room = |_| {
+        left -= i32::from(left > 0);
+        left > 0
+    };
+    context.table.poll(context.now, 64, room, &mut actions);
+    assert_eq!(actions.len(), 2, "as many as there is room for");
 }

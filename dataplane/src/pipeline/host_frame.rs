@@ -1,13 +1,13 @@
 //! Copies of frames on their way between workers and other threads, which never hold packet buffers.
 //!
 //! Most are short and stored in the ring itself. Those of ports with a large MTU use a buffer of a [`LongFrames`] store and return there
-//! when dropped, so a worker neither allocates nor frees memory.
+//! when dropped, so a worker neither allocates nor frees memory. The buffers are divided among ports as the rings are.
 
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::fair_queue::FromPort;
+use super::fair_queue::{self, FromPort, Shares};
 use crate::io::Packet;
 
 /// Largest frame stored in a ring itself: an MTU of 1,500 and some more.
@@ -18,13 +18,19 @@ const LONG_FRAMES: usize = 256;
 /// Buffers for long frames. Clones refer to the same store. Without jumbo ports it is empty.
 #[derive(Debug, Clone)]
 pub struct LongFrames {
-    store: Arc<ArrayQueue<Box<[u8]>>>,
+    store: Arc<Store>,
     longest: usize,
+}
+
+#[derive(Debug)]
+struct Store {
+    free: ArrayQueue<Box<[u8]>>,
+    shares: Shares,
 }
 
 impl Default for LongFrames {
     fn default() -> Self {
-        LongFrames { store: Arc::new(ArrayQueue::new(1)), longest: SHORT }
+        LongFrames::with(1, SHORT)
     }
 }
 
@@ -34,16 +40,23 @@ impl LongFrames {
         if longest <= SHORT {
             return LongFrames::default();
         }
-        let store = ArrayQueue::new(LONG_FRAMES);
+        let frames = LongFrames::with(LONG_FRAMES, longest);
         for _ in 0..LONG_FRAMES {
-            let _ = store.push(vec![0; longest].into_boxed_slice());
+            let _ = frames.store.free.push(vec![0; longest].into_boxed_slice());
         }
+        frames
+    }
+
+    fn with(room: usize, longest: usize) -> LongFrames {
+        let store = Store { free: ArrayQueue::new(room), shares: Shares::default() };
         LongFrames { store: Arc::new(store), longest }
     }
 
-    /// Whether a frame of the largest length can be copied now.
-    pub fn has_room(&self) -> bool {
-        self.longest <= SHORT || !self.store.is_empty()
+    /// Whether a frame of the largest length that comes from this port can be copied now.
+    pub fn has_room(&self, from: u16) -> bool {
+        let Store { free, shares } = &*self.store;
+        self.longest <= SHORT
+            || fair_queue::has_room(shares.held(from), free.capacity() - free.len(), free.capacity())
     }
 
     /// Length of the longest frame in bytes.
@@ -51,31 +64,39 @@ impl LongFrames {
         self.longest
     }
 
-    /// Copies a frame; `None` if it is too long, or too many long ones are in flight.
-    pub fn copy(&self, port: u16, frame: &[u8]) -> Option<HostFrame> {
-        self.fill(port, frame.len(), |room| {
+    /// Copies a frame for port `port` that takes the share of port `from`; `None` if it is too long, or too many long ones are in flight.
+    pub fn copy(&self, port: u16, from: u16, frame: &[u8]) -> Option<HostFrame> {
+        self.fill(port, from, frame.len(), |room| {
             room.copy_from_slice(frame);
             true
         })
     }
 
     /// Copies a packet with all of its segments.
-    pub fn copy_packet<P: Packet>(&self, port: u16, packet: &P) -> Option<HostFrame> {
-        self.fill(port, packet.length(), |room| packet.copy_to(room))
+    pub fn copy_packet<P: Packet>(&self, port: u16, from: u16, packet: &P) -> Option<HostFrame> {
+        self.fill(port, from, packet.length(), |room| packet.copy_to(room))
     }
 
-    fn fill(&self, port: u16, length: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<HostFrame> {
+    fn fill(
+        &self,
+        port: u16,
+        from: u16,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> bool,
+    ) -> Option<HostFrame> {
         let mut bytes = if length <= SHORT {
             Bytes::Short([0; SHORT])
-        } else if length <= self.longest {
-            Bytes::Long(Long { bytes: self.store.pop()?, frames: self.clone() })
+        } else if length <= self.longest && self.has_room(from) {
+            let bytes = self.store.free.pop()?;
+            self.store.shares.take(from);
+            Bytes::Long(Long { bytes, from, frames: self.clone() })
         } else {
             return None;
         };
         if !fill(bytes.as_mut().get_mut(..length)?) {
             return None;
         }
-        Some(HostFrame { port, from: port, routed: false, length: length as u16, bytes })
+        Some(HostFrame { port, from, routed: false, length: length as u16, bytes })
     }
 }
 
@@ -129,13 +150,15 @@ impl std::fmt::Debug for Bytes {
 /// A buffer that returns to its store when dropped.
 struct Long {
     bytes: Box<[u8]>,
+    from: u16,
     frames: LongFrames,
 }
 
 impl Drop for Long {
     fn drop(&mut self) {
         // The store has room for all of its buffers.
-        let _ = self.frames.store.push(std::mem::take(&mut self.bytes));
+        let _ = self.frames.store.free.push(std::mem::take(&mut self.bytes));
+        self.frames.store.shares.release(self.from);
     }
 }
 
@@ -153,11 +176,13 @@ impl HostFrame {
         })
     }
 
-    /// An answer to this frame, by the same port; a long one uses a buffer of the same store.
+    /// An answer to this frame, by the same port and from its share; a long one uses a buffer of the same store.
     pub fn answer(&self, frame: &[u8]) -> Option<HostFrame> {
         match &self.bytes {
-            Bytes::Short(_) => HostFrame::new(self.port, frame),
-            Bytes::Long(long) => long.frames.copy(self.port, frame),
+            Bytes::Short(_) => {
+                HostFrame::new(self.port, frame).map(|answer| HostFrame { from: self.from, ..answer })
+            }
+            Bytes::Long(long) => long.frames.copy(self.port, self.from, frame),
         }
     }
 
@@ -184,27 +209,29 @@ mod tests {
     #[test]
     fn long_frames_need_a_store_and_their_buffers_go_back_to_it() {
         let long = vec![7; 9_014];
-        assert!(HostFrame::new(0, &long).is_none() && LongFrames::default().copy(0, &long).is_none());
+        assert!(HostFrame::new(0, &long).is_none() && LongFrames::default().copy(0, 0, &long).is_none());
         let frames = LongFrames::new(9_014);
         for _ in 0..3 {
-            let all: Vec<HostFrame> = (0..LONG_FRAMES).filter_map(|_| frames.copy(3, &long)).collect();
-            assert_eq!(all.len(), LONG_FRAMES);
+            let all: Vec<HostFrame> = (0..LONG_FRAMES).filter_map(|_| frames.copy(3, 3, &long)).collect();
+            assert_eq!(all.len(), LONG_FRAMES / 2, "a port's share");
             assert!(all.iter().all(|frame| frame.bytes() == long && frame.port == 3));
-            assert!(frames.copy(3, &long).is_none(), "all are on their way");
-            assert!(frames.copy(3, &long[..100]).is_some(), "short ones need none");
+            assert!(frames.copy(3, 3, &long).is_none() && !frames.has_room(3), "all are on their way");
+            assert!(frames.copy(3, 3, &long[..100]).is_some(), "short ones need none");
+            let other: Vec<HostFrame> = (0..16).filter_map(|_| frames.copy(3, 4, &long)).collect();
+            assert_eq!(other.len(), 16, "another port has its own share, whoever is to have the frames");
         }
-        assert!(frames.copy(0, &[0; 9_015]).is_none() && frames.has_room());
-        let _all: Vec<HostFrame> = (0..LONG_FRAMES).filter_map(|_| frames.copy(3, &long)).collect();
-        assert!(!frames.has_room() && LongFrames::default().has_room());
+        assert!(frames.copy(0, 0, &[0; 9_015]).is_none() && frames.has_room(3));
+        assert!(LongFrames::default().has_room(0));
     }
 
     #[test]
     fn the_answer_to_a_long_frame_may_be_as_long() {
         let frames = LongFrames::new(4_000);
-        let question = frames.copy(1, &[1; 3_000]).unwrap();
+        let question = frames.copy(1, 2, &[1; 3_000]).unwrap();
         let answer = question.answer(&[2; 4_000]).unwrap().routed();
-        assert!(answer.routed && answer.port == 1 && answer.bytes() == [2; 4_000]);
-        let short = frames.copy(1, &[1; 60]).unwrap();
-        assert!(short.answer(&[2; 2_000]).is_some() && short.answer(&[2; 3_000]).is_none());
+        assert!(answer.routed && (answer.port, answer.from) == (1, 2) && answer.bytes() == [2; 4_000]);
+        let short = frames.copy(1, 2, &[1; 60]).unwrap();
+        assert_eq!(short.answer(&[2; 2_000]).map(|answer| (answer.port, answer.from)), Some((1, 2)));
+        assert!(short.answer(&[2; 3_000]).is_none());
     }
 }

@@ -237,7 +237,7 @@ impl<I: Io> Output<I> {
     pub(crate) fn to_kernel(&self, port: u16, frame: &[u8]) {
         let receiver = self.delivery.receiver(Verdict::Host, port, frame, &self.rings.taps.load());
         if let Ok(Receiver::Kernel(owner)) = receiver
-            && let Some(frame) = self.rings.long_frames.copy(owner, frame)
+            && let Some(frame) = self.rings.long_frames.copy(owner, owner, frame)
         {
             let _ = self.rings.kernel.push(frame);
         }

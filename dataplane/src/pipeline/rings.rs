@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-
 use super::fair_queue::FairQueue;
 use super::forward::Miss;
 use super::host_frame::{HostFrame, LongFrames};
@@ -16,6 +14,14 @@ use crate::reason::Reason;
 const FRAMES: usize = 1_024;
 /// Requests for neighbors that wait.
 const MISSES: usize = 512;
+/// Frames of the router itself that wait to be sent.
+const ORIGINATED: usize = 512;
+
+/// The share in [`Rings::originate`] of what programs on the host send by the TAP interface of a port: their traffic must not cost the port
+/// its ARP.
+pub fn share_of_programs(port: u16) -> u16 {
+    u16::MAX - port
+}
 
 /// The bounded rings between a worker and the control and exception-path threads.
 #[derive(Debug, Clone)]
@@ -24,8 +30,9 @@ pub struct Rings {
     pub host: Arc<FairQueue<HostFrame>>,
     /// Frames for the TAP interfaces in the kernel.
     pub kernel: Arc<FairQueue<HostFrame>>,
-    /// Frames of the router itself to be sent.
-    pub originate: Arc<ArrayQueue<HostFrame>>,
+    /// Frames of the router itself to be sent: answers by the port of the question, all others by the port they leave by, those of programs on
+    /// the host by [`share_of_programs`].
+    pub originate: Arc<FairQueue<HostFrame>>,
     /// Neighbors that packets need resolved.
     pub misses: Arc<FairQueue<Miss>>,
     /// Ports whose link is down.
@@ -41,7 +48,7 @@ impl Default for Rings {
         Rings {
             host: Arc::new(FairQueue::new(FRAMES)),
             kernel: Arc::new(FairQueue::new(FRAMES)),
-            originate: Arc::new(ArrayQueue::new(512)),
+            originate: Arc::new(FairQueue::new(ORIGINATED)),
             misses: Arc::new(FairQueue::new(MISSES)),
             links: Arc::default(),
             taps: SharedTapState::default(),
@@ -65,8 +72,7 @@ impl Rings {
         }
         let refused =
             if packet.length() > self.long_frames.longest() { Reason::HostTooBig } else { Reason::HostFull };
-        let mut frame = self.long_frames.copy_packet(port, packet).ok_or(refused)?;
-        frame.from = from;
+        let frame = self.long_frames.copy_packet(port, from, packet).ok_or(refused)?;
         ring.push(frame).map_err(|_| Reason::HostFull)
     }
 }

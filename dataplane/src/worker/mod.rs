@@ -242,7 +242,7 @@ impl<I: Io> Worker<I> {
         let adding = self.counters.add();
         adding.work(tally);
         self.output.count(&adding, self.pipeline.slow().held());
-        adding.originate_failed(self.pipeline.slow().take_failed());
+        adding.originate_failed(self.pipeline.slow().take_failed() + self.rings.originate.take_refused());
         sent
     }
 

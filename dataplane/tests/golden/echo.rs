@@ -6,7 +6,7 @@ use fibcast_dataplane::reason::Reason;
 use std::time::Duration;
 
 /// An echo request to port 0 with these options and this type of service.
-fn ping(options: &[u8], tos: u8) -> Vec<u8> {
+pub fn ping(options: &[u8], tos: u8) -> Vec<u8> {
     let mut packet = ipv4("192.0.2.1");
     (packet[15], packet[23]) = (tos, 1);
     packet[34..42].copy_from_slice(&[8, 0, 0, 0, 0, 1, 0, 9]);

@@ -65,6 +65,11 @@ impl Region {
         None
     }
 
+    /// Bytes from the base on.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lines * LINE_BYTES
+    }
+
     /// Base address of all offsets.
     #[inline]
     pub(crate) fn base(&self) -> *const u8 {

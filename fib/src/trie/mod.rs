@@ -1,13 +1,14 @@
 //! The tries of a VRF: the control side's tree of all routes, and the blocks made from it that workers read.
 //!
 //! [`shape`] defines the bits of each level, [`node`] is the tree, [`encode`] makes blocks of what changed, [`arena`] is their memory,
-//! [`kernel`] reads them. This is the only module of the crate with `unsafe`: a 4-byte handle instead of an 8-byte counted pointer keeps
+//! [`kernel`] reads them, and [`extent`] does for the scrubber. This is the only module of the crate with `unsafe`: a 4-byte handle instead of an 8-byte counted pointer keeps
 //! the lookup in the caches and the copy of a root at a few microseconds (figures in the README).
 #![allow(unsafe_code)]
 
 pub(crate) mod arena;
 mod block;
 mod encode;
+mod extent;
 mod kernel;
 mod node;
 mod shape;
@@ -15,6 +16,7 @@ mod shape;
 use arena::Region;
 pub(crate) use arena::{Arena, Demand, Snapshot};
 pub(crate) use encode::Encoder;
+pub(crate) use extent::Run;
 pub(crate) use kernel::Kernel;
 use kernel::View;
 use node::Node;

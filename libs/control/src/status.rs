@@ -550,6 +550,18 @@ pub struct KernelStatus {
     /// The last refused route with the kernel's reason; none while nothing is refused.
     #[serde(default)]
     pub last_refusal: Option<String>,
+    /// Routes of others in our tables.
+    #[serde(default)]
+    pub foreign: u64,
+    /// Routes that packets do not take, because the kernel prefers a route of somebody else for the same prefix.
+    #[serde(default)]
+    pub shadowed: u64,
+    /// Shadowed routes are no fault here (`[kernel] accept_shadowed`).
+    #[serde(default)]
+    pub shadows_accepted: bool,
+    /// One of the shadowed routes, with the other route and what removes it; none while nothing is shadowed.
+    #[serde(default)]
+    pub shadow: Option<String>,
     /// Times that the kernel's table was read and repaired since the start.
     pub audits: u64,
     /// Comparison of the kernel's table with the wanted one.

@@ -74,6 +74,13 @@ fn kernel(kernel: &KernelStatus) -> Result<(), String> {
             kernel.refused
         ));
     }
+    if kernel.shadowed != 0 && !kernel.shadows_accepted {
+        let example = kernel.shadow.as_deref().unwrap_or("none known");
+        return Err(format!(
+            "{} routes are shadowed by routes of others, for example {example} (fine here? [kernel] accept_shadowed = true)",
+            kernel.shadowed
+        ));
+    }
     match kernel.busy_ms {
         late if late > KERNEL_LATE_MS => Err(format!(
             "kernel table {} lacks changes for {:.1} s, {} routes are to be written",
@@ -168,6 +175,22 @@ mod tests {
         let status = |accepted| Status { kernel: Some(kernel(accepted)), ..well(Kind::Agent) };
         let text = reason(&status(false));
         assert!(text.contains("refuses 162 routes") && text.contains("Network is unreachable"), "{text}");
+        assert_eq!(check(&status(true)), Ok(()));
+    }
+
+    #[test]
+    fn routes_that_others_shadow_are_unhealthy_unless_the_operator_accepts_it() {
+        let kernel = |accepted| KernelStatus {
+            foreign: 7,
+            shadowed: 3,
+            shadow: Some("192.0.2.0/24 by a route of protocol static".into()),
+            shadows_accepted: accepted,
+            ..KernelStatus::default()
+        };
+        let status = |accepted| Status { kernel: Some(kernel(accepted)), ..well(Kind::Agent) };
+        let text = reason(&status(false));
+        assert!(text.starts_with("3 routes are shadowed by routes of others"), "{text}");
+        assert!(text.contains("192.0.2.0/24") && text.contains("accept_shadowed"), "{text}");
         assert_eq!(check(&status(true)), Ok(()));
     }
 

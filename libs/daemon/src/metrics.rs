@@ -186,6 +186,9 @@ impl Page {
         self.gauge("kernel_refused", "Routes that the kernel currently refuses", kernel.refused);
         self.gauge("kernel_unfit", "Routes that this host cannot have", kernel.unfit);
         self.gauge("kernel_left_out", "Routes of VRFs that have no table", kernel.left_out);
+        let help = "Routes that packets do not take, because the kernel prefers a route of somebody else";
+        self.gauge("kernel_shadowed", help, kernel.shadowed);
+        self.gauge("kernel_foreign", "Routes of others in our kernel tables", kernel.foreign);
         self.gauge("kernel_pending", "Routes not yet written", kernel.pending);
         self.counter("kernel_refusals", "Times that the kernel refused a route", kernel.refusals);
         let help = "Times that the kernel's table was read and repaired";

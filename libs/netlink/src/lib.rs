@@ -22,6 +22,7 @@ mod link;
 mod message;
 mod nexthop;
 mod owner;
+pub mod protocol;
 mod route;
 mod rule;
 mod socket;

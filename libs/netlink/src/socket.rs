@@ -1,5 +1,6 @@
 //! The rtnetlink socket.
 
+use std::collections::BTreeSet;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use socket2::{SockFilter, SockRef};
 
 use crate::bytes::u32_at;
 use crate::kind;
@@ -90,6 +92,21 @@ impl Socket {
     /// The kernel knows no such group, or this process may not join it.
     pub fn subscribe(&self, group: u32) -> Result<()> {
         self.inner.add_membership(group)
+    }
+
+    /// Lets only notifications about routes of these tables pass that no request of `own` caused. For a socket that is subscribed to routes alone.
+    ///
+    /// The kernel checks this (BPF): a full table that we write, or a daemon beside us in another table, costs this socket nothing. Tables from 256
+    /// on have one number in the header (`RT_TABLE_COMPAT`), so whoever reads the messages looks at [`crate::Route::table`] nevertheless.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn hear_routes_of_others(&self, tables: impl IntoIterator<Item = u32>, own: &Socket) -> Result<()> {
+        let mut address = SocketAddr::new(0, 0);
+        own.inner.get_address(&mut address)?;
+        let tables: BTreeSet<u32> =
+            tables.into_iter().map(|table| if table < 256 { table } else { COMPAT }).collect();
+        SockRef::from(&self.inner).attach_filter(&routes_of_others(&tables, address.port_number()))
     }
 
     /// Sequence number of the next request.
@@ -203,6 +220,35 @@ impl Socket {
             }
         }
     }
+}
+
+/// `nlmsg_pid` in `struct nlmsghdr`: whose request the notification is about.
+const REQUESTER: u32 = 12;
+/// `rtm_table` in `struct rtmsg`, behind the header.
+const TABLE: u32 = 16 + 4;
+/// `RT_TABLE_COMPAT`: a table whose number does not fit `rtm_table`.
+const COMPAT: u32 = 252;
+
+/// The filter of [`Socket::hear_routes_of_others`], in classic BPF (`linux/filter.h`, `linux/bpf_common.h`).
+fn routes_of_others(tables: &BTreeSet<u32>, own: u32) -> Vec<SockFilter> {
+    const LOAD_WORD: u16 = 0x20;
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    // A load is from network byte order; the kernel wrote the number in its own.
+    let own = u32::from_be_bytes(own.to_ne_bytes());
+    let mut program = vec![
+        SockFilter::new(LOAD_WORD, 0, 0, REQUESTER),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, own),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(LOAD_BYTE, 0, 0, TABLE),
+    ];
+    for table in tables {
+        program.push(SockFilter::new(JUMP_IF_EQUAL, 0, 1, *table));
+        program.push(SockFilter::new(RETURN, 0, 0, u32::MAX));
+    }
+    program.push(SockFilter::new(RETURN, 0, 0, 0));
+    program
 }
 
 impl AsFd for Socket {

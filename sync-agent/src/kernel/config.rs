@@ -23,6 +23,9 @@ pub struct Kernel {
     /// Routes that the kernel refuses are no fault: `/healthz` ignores them.
     #[serde(default)]
     pub accept_refused: bool,
+    /// Routes of others that the kernel prefers to ours are no fault: `/healthz` ignores them.
+    #[serde(default)]
+    pub accept_shadowed: bool,
 }
 
 fn metric() -> u32 {

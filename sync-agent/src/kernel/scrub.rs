@@ -1,17 +1,22 @@
 //! Compares the kernel's table with the wanted one: somebody may have deleted or replaced routes, and the kernel drops some without a word.
+//! On the way it sees the routes of others ([`super::foreign`]).
 //!
 //! A pass is a dump over a socket of its own, read in slices of a few milliseconds between batches. A route that a batch writes during the
-//! pass is left out, since the dump may show it as it was before; so a busy table gives no false alarm. What is left at the end is counted,
-//! logged and written again.
+//! pass is left out, since the dump may show it as it was before; so a busy table gives no false alarm. What differs is counted, logged and
+//! written again. What the dump does not show may be there: a dump goes on by the number of routes before (IPv6) or in a leaf (IPv4), so a
+//! deletion meanwhile hides others. It is added where nothing may be in its place, and if the kernel says that it exists, nothing was wrong.
+//!
+//! A pass begins every `[scrub] pass_s`, and soon after the kernel said that somebody else changed a route in one of our tables: what is wrong
+//! is found by comparing, not by following notifications. However often that happens, passes take a hundredth of a core.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fibcast_daemon::scrub::Tally;
-use fibcast_netlink::{Family, PROTOCOL, Received, Route, Socket, Writer, flag, kind};
-use ipnet::IpNet;
+use fibcast_netlink::{Family, Received, Route, Socket, Writer, flag, kind};
 
 use super::Kernel;
+use super::foreign::{self, Foreign, Found};
 use super::route::Lead;
 use super::table::{RouteKey, Table};
 
@@ -19,6 +24,10 @@ use super::table::{RouteKey, Table};
 const SLICE: Duration = Duration::from_millis(2);
 /// Pause between two slices.
 const REST: Duration = Duration::from_millis(20);
+/// Changes of others come in bursts: time from the first one to the pass that looks.
+const SETTLE: Duration = Duration::from_millis(300);
+/// A pass that others cause begins no sooner after the end of the one before than its time in slices, times this.
+const SHARE: u32 = 100;
 /// A dump that makes no progress is given up.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -27,12 +36,22 @@ pub(super) struct Scrub {
     /// Time between the starts of two passes; none: off.
     every: Option<Duration>,
     due: Instant,
+    /// The next pass does not begin before, whoever asks for one.
+    rested: Instant,
     /// Number of the pass.
     number: u32,
     walk: Option<Walk>,
-    /// Routes that an interrupted dump of IPv6 did not show: it may have left them out.
-    doubtful: HashSet<RouteKey>,
     pub tally: Tally,
+}
+
+/// Result of a pass.
+pub(super) struct Pass {
+    /// Routes to write again.
+    pub wrong: Vec<RouteKey>,
+    /// Routes that were not found: they are missing, or the dump left them out.
+    pub unseen: Vec<RouteKey>,
+    /// The routes of others.
+    pub foreign: Found,
 }
 
 /// A pass in progress.
@@ -48,15 +67,28 @@ struct Walk {
     touched: HashSet<RouteKey>,
     /// Routes of ours that differ or are too many, as found.
     suspects: Vec<(RouteKey, Lead)>,
+    foreign: Found,
+    /// Somebody else changed a route meanwhile, perhaps one that was already read.
+    again: bool,
+    /// Time in slices.
+    cost: Duration,
     seen: usize,
     interrupted: bool,
 }
 
 impl Scrub {
     pub fn new(every: Option<Duration>) -> Self {
-        let due = Instant::now() + every.unwrap_or_default();
-        let doubtful = HashSet::new();
-        Self { every, due, number: 0, walk: None, doubtful, tally: Tally::new("the kernel's table") }
+        let now = Instant::now();
+        let due = now + every.unwrap_or_default();
+        Self { every, due, rested: now, number: 0, walk: None, tally: Tally::new("the kernel's table") }
+    }
+
+    /// Somebody else changed a route in one of our tables.
+    pub fn hurry(&mut self, now: Instant) {
+        match &mut self.walk {
+            Some(walk) => walk.again = true,
+            None => self.due = self.due.min((now + SETTLE).max(self.rested)),
+        }
     }
 
     /// When the next slice is due; none: off.
@@ -76,9 +108,9 @@ impl Scrub {
         self.walk = None;
     }
 
-    /// Reads a slice. At the end of a pass returns the routes to write again.
-    pub fn turn(&mut self, config: &Kernel, table: &mut Table) -> Vec<RouteKey> {
-        let Some(every) = self.every else { return Vec::new() };
+    /// Reads a slice. At the end of a pass returns what it found; `before` are the routes of others that were known.
+    pub fn turn(&mut self, config: &Kernel, table: &mut Table, before: &Foreign) -> Option<Pass> {
+        let every = self.every?;
         let now = Instant::now();
         if self.walk.is_none() {
             match Walk::begin(config, now) {
@@ -86,61 +118,65 @@ impl Scrub {
                 Err(error) => {
                     tracing::error!("scrub of the kernel's table: {error}");
                     self.due = now + every;
-                    return Vec::new();
+                    return None;
                 }
             }
             self.number = self.number.wrapping_add(1).max(1);
         }
-        let Some(walk) = &mut self.walk else { return Vec::new() };
+        let walk = self.walk.as_mut()?;
         self.due = now + REST;
-        match walk.slice(config, self.number, table) {
-            Ok(false) => return Vec::new(),
+        let done = walk.slice(config, self.number, table);
+        walk.cost += now.elapsed();
+        match done {
+            Ok(false) => return None,
             Ok(true) => {}
             Err(error) => {
                 tracing::error!("scrub of the kernel's table: {error}");
                 self.due = now + every;
                 self.walk = None;
-                return Vec::new();
+                return None;
             }
         }
-        let Some(walk) = self.walk.take() else { return Vec::new() };
+        let mut walk = self.walk.take()?;
+        self.rested = now + (walk.cost * SHARE).max(REST);
         self.due = (walk.began + every).max(now + REST);
-        self.judge(walk, table)
+        if walk.again {
+            self.hurry(now);
+        }
+        if walk.interrupted {
+            walk.foreign.keep(before);
+        }
+        Some(self.judge(walk, table))
     }
 
-    fn judge(&mut self, walk: Walk, table: &mut Table) -> Vec<RouteKey> {
-        let mut wrong = Vec::new();
+    fn judge(&mut self, walk: Walk, table: &mut Table) -> Pass {
+        let mut pass = Pass { wrong: Vec::new(), unseen: Vec::new(), foreign: walk.foreign };
         self.tally.compared(walk.seen);
         for (key, found) in &walk.suspects {
             if walk.touched.contains(key) {
                 self.tally.skipped();
                 continue;
             }
-            let (vrf, prefix) = key;
-            let wanted = table.wanted(key).map_or("no route".into(), |lead| format!("{lead:?}"));
-            self.tally.difference(format!("{prefix} in VRF {vrf}: wanted {wanted}, found {found:?}"));
+            self.differs(*key, table, &format!("{found:?}"));
             table.found(*key);
-            wrong.push(*key);
+            pass.wrong.push(*key);
         }
-        let doubted = std::mem::take(&mut self.doubtful);
         for key in table.unseen(self.number) {
             if walk.touched.contains(&key) {
                 self.tally.skipped();
-                continue;
+            } else {
+                pass.unseen.push(key);
             }
-            if walk.interrupted && matches!(key.1, IpNet::V6(_)) && !doubted.contains(&key) {
-                self.doubtful.insert(key);
-                continue;
-            }
-            let (vrf, prefix) = key;
-            let wanted = table.wanted(&key).map_or("no route".into(), |lead| format!("{lead:?}"));
-            self.tally.difference(format!("{prefix} in VRF {vrf}: wanted {wanted}, found no route"));
-            // It is replaced in any case, whether it is there or not.
-            table.failed(&key, true);
-            wrong.push(key);
         }
         self.tally.pass_ends();
-        wrong
+        pass
+    }
+
+    /// Counts a difference.
+    pub fn differs(&mut self, key: RouteKey, table: &Table, found: &str) {
+        let (vrf, prefix) = key;
+        let wanted = table.wanted(&key).map_or("no route".into(), |lead| format!("{lead:?}"));
+        self.tally.difference(format!("{prefix} in VRF {vrf}: wanted {wanted}, found {found}"));
     }
 }
 
@@ -155,6 +191,9 @@ impl Walk {
             current: None,
             touched: HashSet::new(),
             suspects: Vec::new(),
+            foreign: Found::default(),
+            again: false,
+            cost: Duration::ZERO,
             seen: 0,
             interrupted: false,
         })
@@ -168,7 +207,8 @@ impl Walk {
                 let Some((number, vrf, family)) = self.rest.pop() else { return Ok(true) };
                 let sequence = self.socket.sequence();
                 let mut request = Writer::default();
-                Route::dump(&mut request, sequence, family, number, PROTOCOL);
+                // Of all protocols.
+                Route::dump(&mut request, sequence, family, number, 0);
                 self.socket.send(request.bytes())?;
                 self.current = Some((number, vrf, sequence));
                 self.heard = begin;
@@ -198,15 +238,17 @@ impl Walk {
                     }
                     break;
                 }
-                let ours = route.read(&message) == Ok(true)
-                    && (route.table, route.protocol, route.metric) == (number, PROTOCOL, config.metric);
-                if !ours {
+                if route.read(&message) != Ok(true) || route.table != number {
+                    continue;
+                }
+                let key = (vrf, route.prefix);
+                if !foreign::is_ours(&route, config.metric) {
+                    self.foreign.add(key, &route, config.metric, table.is_seen(&key, pass));
                     continue;
                 }
                 self.seen += 1;
                 // Routes with our protocol number that we would not write are to be deleted.
                 let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
-                let key = (vrf, route.prefix);
                 if !table.see(&key, &lead, pass) {
                     self.suspects.push((key, lead));
                 }

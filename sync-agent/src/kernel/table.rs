@@ -214,6 +214,16 @@ impl Table {
             .is_none_or(|group| group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found)))
     }
 
+    /// Whether the scrubber found it in this pass.
+    pub fn is_seen(&self, key: &RouteKey, pass: u32) -> bool {
+        self.routes.get(key).is_some_and(|entry| entry.seen == pass)
+    }
+
+    /// Whether the kernel has our route, as far as we know.
+    pub fn is_there(&self, key: &RouteKey) -> bool {
+        self.routes.get(key).is_some_and(|entry| entry.has != Has::Nothing)
+    }
+
     /// Routes that were written and that the scrubber did not find in this pass.
     pub fn unseen(&self, pass: u32) -> Vec<RouteKey> {
         let missing = |entry: &Entry| matches!(entry.has, Has::Label(..)) && entry.seen != pass;

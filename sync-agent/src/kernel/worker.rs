@@ -1,5 +1,7 @@
 //! The thread that writes to the kernel.
 
+mod others;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -9,9 +11,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use fibcast_control::status::KernelStatus;
 use fibcast_daemon::log::LimitedLog;
 use fibcast_daemon::threads::{self, Heartbeat};
-use fibcast_netlink::{Dumped, Family, PROTOCOL, Received, Route, Socket, Writer, flag, group, kind};
+use fibcast_netlink::{Dumped, Family, Received, Route, Socket, Writer, flag, group, kind};
 use fibcast_sync_proto::{Change, Key};
 
+use super::foreign::{self, Foreign, Found};
 use super::route::{self, Lead};
 use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
@@ -42,6 +45,9 @@ pub(super) struct Worker {
     socket: Socket,
     /// Notifications about links and addresses.
     monitor: Socket,
+    /// Notifications about routes that others change in our tables.
+    others: Socket,
+    foreign: Foreign,
     table: Table,
     /// Routes of an earlier run, until the first table is complete.
     leftovers: Option<HashMap<RouteKey, Lead>>,
@@ -52,6 +58,8 @@ pub(super) struct Worker {
     retry: Duration,
     audit_at: Option<Instant>,
     scrub: Scrub,
+    /// Routes that the scrubber did not find, while they are added.
+    unseen: HashSet<RouteKey>,
     status: Shared,
     /// Number of the last batch, and where it is reported once the kernel has taken all of it.
     last_batch: u64,
@@ -77,10 +85,17 @@ impl Worker {
         for group in [group::LINK, group::IPV4_ADDRESS, group::IPV6_ADDRESS] {
             monitor.subscribe(group)?;
         }
+        let socket = Socket::open(ROOM)?;
+        let others = Socket::open(ROOM)?;
+        others.hear_routes_of_others(config.tables().into_keys(), &socket)?;
+        others.subscribe(group::IPV4_ROUTE)?;
+        others.subscribe(group::IPV6_ROUTE)?;
         let mut worker = Self {
             config: config.clone(),
-            socket: Socket::open(ROOM)?,
+            socket,
             monitor,
+            others,
+            foreign: Foreign::default(),
             table: Table::default(),
             leftovers: None,
             refused: HashSet::new(),
@@ -90,6 +105,7 @@ impl Worker {
             retry: RETRY,
             audit_at: None,
             scrub: Scrub::new(scrub),
+            unseen: HashSet::new(),
             status,
             last_batch: 0,
             progress,
@@ -97,7 +113,7 @@ impl Worker {
             log: LimitedLog::default(),
         };
         let mut tries = 0;
-        let found = loop {
+        let (found, foreign) = loop {
             tries += 1;
             match worker.dump()? {
                 Some(found) => break found,
@@ -108,6 +124,7 @@ impl Worker {
         worker.show(|status| status.leftovers = found.len() as u64);
         found.keys().for_each(|key| worker.table.found(*key));
         worker.leftovers = Some(found);
+        worker.others_found(foreign);
         Ok(worker)
     }
 
@@ -120,7 +137,9 @@ impl Worker {
         loop {
             heartbeat.beat();
             let mut nap = NAP;
-            for at in [self.retry_at, self.audit_at, self.scrub.due()].into_iter().flatten() {
+            // Before the first table there is nothing to compare with.
+            let scrub_due = self.scrub.due().filter(|_| self.leftovers.is_none());
+            for at in [self.retry_at, self.audit_at, scrub_due].into_iter().flatten() {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
@@ -133,6 +152,7 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.listen();
+            self.listen_to_others();
             let scrub = self.scrub.tally.status();
             self.show(|status| status.scrub = scrub);
             let now = Instant::now();
@@ -145,13 +165,13 @@ impl Worker {
                 let again: Vec<RouteKey> = self.refused.drain().collect();
                 self.write(again);
             }
-            // Before the first table there is nothing to compare with.
             if self.leftovers.is_none() && self.scrub.due().is_some_and(|at| at <= now) {
                 self.scrub();
             }
-            // What the kernel refuses it does not forward by, until it takes it or the route is gone.
-            let complete = self.refused.is_empty() && self.unfit.is_empty();
-            if (complete || self.config.accept_refused) && self.audit_at.is_none() {
+            // What the kernel refuses, and what others shadow, it does not forward by, until it takes it or the route is gone.
+            let complete = self.config.accept_refused || (self.refused.is_empty() && self.unfit.is_empty());
+            let in_force = self.config.accept_shadowed || !self.foreign.shadows();
+            if complete && in_force && self.audit_at.is_none() {
                 self.progress.reach(self.last_batch);
             }
         }
@@ -185,11 +205,30 @@ impl Worker {
 
     /// Compares a slice of the kernel's table; at the end of a pass corrects what differs.
     fn scrub(&mut self) {
-        let wrong = self.scrub.turn(&self.config, &mut self.table);
-        if !wrong.is_empty() {
-            self.write(wrong.clone());
-            let mended = wrong.iter().filter(|key| self.table.step(key).is_none()).count();
-            self.scrub.tally.mended(mended);
+        let Some(pass) = self.scrub.turn(&self.config, &mut self.table, &self.foreign) else { return };
+        // Before anything is written: no route of somebody else may be replaced.
+        self.foreign.replace(pass.foreign);
+        let mut wrong = pass.wrong;
+        self.write(wrong.clone());
+        self.add_unseen(pass.unseen, &mut wrong);
+        let mended = wrong.iter().filter(|key| self.table.step(key).is_none()).count();
+        self.scrub.tally.mended(mended);
+        self.judge_others();
+    }
+
+    /// Adds routes that the scrubber did not find: those that the kernel takes were missing.
+    fn add_unseen(&mut self, unseen: Vec<RouteKey>, wrong: &mut Vec<RouteKey>) {
+        unseen.iter().for_each(|key| self.table.failed(key, false));
+        self.unseen = unseen.iter().copied().collect();
+        self.write(unseen);
+        for key in std::mem::take(&mut self.unseen) {
+            let found = if self.foreign.occupies(&key) {
+                "a route of somebody else in its place"
+            } else {
+                "no route"
+            };
+            self.scrub.differs(key, &self.table, found);
+            wrong.push(key);
         }
     }
 
@@ -198,7 +237,7 @@ impl Worker {
         let mut writer = Writer::default();
         let mut sent: BTreeMap<u32, (RouteKey, bool)> = BTreeMap::new();
         let total = keys.len();
-        for (n, key) in keys.into_iter().enumerate() {
+        for (n, key) in keys.iter().copied().enumerate() {
             self.refused.remove(&key);
             self.unfit.remove(&key);
             let Some(step) = self.table.step(&key) else { continue };
@@ -212,12 +251,14 @@ impl Worker {
                 route::route(at, lead).write(&mut writer, kind, flags, sequence);
                 sent.insert(sequence, (key, counts));
             };
+            // The kernel would replace whatever has this prefix and metric.
+            let occupied = self.foreign.occupies(&key);
             match step {
                 Step::Add(lead) => put(&mut self.socket, add, Some(&lead), true),
-                Step::Replace { lead, fresh: false } => {
+                Step::Replace { lead, fresh: false } if !occupied => {
                     put(&mut self.socket, flag::REQUEST | flag::CREATE | flag::REPLACE, Some(&lead), true);
                 }
-                Step::Replace { lead, fresh: true } => {
+                Step::Replace { lead, .. } => {
                     put(&mut self.socket, flag::REQUEST, None, false);
                     put(&mut self.socket, add, Some(&lead), true);
                 }
@@ -249,6 +290,7 @@ impl Worker {
             (status.unfit, status.left_out) = (unfit, left_out);
             status.last_refusal.take_if(|_| refused == 0);
         });
+        self.tell_shadows(&keys);
     }
 
     /// Sends the messages, and handles the kernel's refusals.
@@ -269,12 +311,23 @@ impl Worker {
                         }
                         continue;
                     }
+                    let in_place = error.kind() == std::io::ErrorKind::AlreadyExists;
+                    if in_place && !self.foreign.occupies(&key) && self.unseen.remove(&key) {
+                        self.table.done(&key);
+                        continue;
+                    }
                     there.insert(key);
                     refused += 1;
                     // Another route is there, or ours is missing: in both cases an addition is to be retried.
                     let ours = !matches!(self.table.step(&key), Some(Step::Add(_)));
-                    self.table.failed(&key, ours && error.kind() != std::io::ErrorKind::AlreadyExists);
-                    let text = self.complain(key, &error.to_string());
+                    self.table.failed(&key, ours && !in_place);
+                    let reason = if in_place {
+                        let metric = self.config.metric;
+                        format!("a route of somebody else has its prefix and metric {metric}: {error}")
+                    } else {
+                        error.to_string()
+                    };
+                    let text = self.complain(key, &reason);
                     self.show(|status| status.last_refusal = Some(text));
                 }
                 for (key, counts) in sent.values() {
@@ -286,6 +339,7 @@ impl Worker {
             }
             Err(error) => {
                 // The result is unknown: read the table and repair it.
+                self.unseen.clear();
                 tracing::error!("kernel table {}: {error}; the table will be read back", self.config.table);
                 let text = error.to_string();
                 for (key, _) in sent.values() {
@@ -334,24 +388,29 @@ impl Worker {
         }
     }
 
-    /// All of our routes in our tables; none: the table changed during the dump.
-    fn dump(&mut self) -> std::io::Result<Option<HashMap<RouteKey, Lead>>> {
-        let mut found = HashMap::new();
+    /// All routes in our tables, ours and those of others; none: the table changed during the dump.
+    fn dump(&mut self) -> std::io::Result<Option<(HashMap<RouteKey, Lead>, Found)>> {
+        let (mut found, mut others) = (HashMap::new(), Found::default());
         let metric = self.config.metric;
         for (table, vrf) in self.config.tables() {
             for family in [Family::Ipv4, Family::Ipv6] {
                 let sequence = self.socket.sequence();
                 let mut request = Writer::default();
-                Route::dump(&mut request, sequence, family, table, PROTOCOL);
+                // Of all protocols.
+                Route::dump(&mut request, sequence, family, table, 0);
                 let mut route = Route::default();
                 let outcome = self.socket.dump(request.bytes(), sequence, |message| {
                     if let Some(message) = message
                         && route.read(message) == Ok(true)
-                        && (route.table, route.protocol, route.metric) == (table, PROTOCOL, metric)
+                        && route.table == table
                     {
-                        // Routes with our protocol number that we would not write are to be deleted.
-                        let lead = Lead::read(&route).unwrap_or(Lead::Hops(Vec::new()));
-                        found.insert((vrf, route.prefix), lead);
+                        let key = (vrf, route.prefix);
+                        if foreign::is_ours(&route, metric) {
+                            // Routes with our protocol number that we would not write are to be deleted.
+                            found.insert(key, Lead::read(&route).unwrap_or(Lead::Hops(Vec::new())));
+                        } else {
+                            others.add(key, &route, metric, found.contains_key(&key));
+                        }
                     }
                     if message.is_none() {
                         threads::beat();
@@ -367,7 +426,7 @@ impl Worker {
                 }
             }
         }
-        Ok(Some(found))
+        Ok(Some((found, others)))
     }
 
     /// Reads notifications about links and addresses.
@@ -394,10 +453,12 @@ impl Worker {
         self.scrub.abandon();
         let mut wrong = self.table.interfaces_changed(&interface);
         match self.dump() {
-            Ok(Some(found)) => {
+            Ok(Some((found, others))) => {
+                self.foreign.replace(others);
                 wrong.extend(self.table.audit(&found));
                 self.show(|status| status.audits += 1);
                 self.write(wrong.into_iter().collect());
+                self.judge_others();
             }
             Ok(None) => self.audit_at = Some(Instant::now() + SETTLE),
             Err(error) => {

@@ -113,6 +113,16 @@ impl Namespace {
         run("ip", &arguments)
     }
 
+    /// Moves the calling thread into its network, with the threads that it starts from now on.
+    ///
+    /// # Errors
+    /// It is gone, or this process may not.
+    pub fn enter(&self) -> std::io::Result<()> {
+        let file = std::fs::File::open(Path::new("/run/netns").join(&self.name))?;
+        let network = Some(rustix::thread::LinkNameSpaceType::Network);
+        Ok(rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), network)?)
+    }
+
     /// A command of the shell on it: whether it ended well, and what it printed.
     pub fn try_sh(&self, command: &str) -> (bool, String) {
         let arguments = ["netns", "exec", &self.name, "timeout", WITHIN_S, "bash", "-c", command];
