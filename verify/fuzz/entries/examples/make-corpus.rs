@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fibcast_fuzz_entries::reload::SEPARATOR;
 use fibcast_mrt::Writer;
 use fibcast_sync_agent::checkpoint::Checkpoint;
 use fibcast_sync_proto::codec::Encoder;
@@ -85,6 +86,9 @@ fn main() -> std::io::Result<()> {
     }
     write("config", "small", b"[node]\nname = \"a\"\n[tls]\ninsecure = true\n[[source]]\norigin = \"x\"\nkind = \"static\"\npath = \"y\"\n")?;
     write("checkpoint", "table", &checkpoint())?;
+    for (name, old, new) in reloads() {
+        write("reload", name, &[old.as_bytes(), &[SEPARATOR], new.as_bytes()].concat())?;
+    }
     let requests = [
         r#""status""#,
         r#"{"routes":{"query":"all","limit":5}}"#,
@@ -137,6 +141,35 @@ fn main() -> std::io::Result<()> {
         write("packets", name, &bytes)?;
     }
     Ok(())
+}
+
+/// Files of a dataplane before and after a change.
+fn reloads() -> Vec<(&'static str, String, String)> {
+    let base = "[node]\nname = \"n\"\n[workers]\ncores = [1]\n[[port]]\nname = \"p0\"\ndevice = \"net_null0\"\naddresses = [\"192.0.2.1/24\"]\n\
+                [[port]]\nname = \"p1\"\ndevice = \"net_null1\"\nvrf = 7\naddresses = [\"2001:db8::1/64\"]\n";
+    let route = |prefix: &str, to: &str| format!("[[static_route]]\nprefix = \"{prefix}\"\n{to}\n");
+    let neighbor = |ip: &str, mac: u8| {
+        format!("[[static_neighbor]]\nport = \"p0\"\nip = \"{ip}\"\nmac = \"02:00:00:00:00:{mac:02x}\"\n")
+    };
+    let with = |parts: &[String]| format!("{base}{}", parts.concat());
+    let (one, two) = (route("10.0.0.0/8", "via = \"192.0.2.7\""), route("10.1.0.0/16", "blackhole = true"));
+    let other = route("10.0.0.0/8", "via = [\"192.0.2.7\", \"192.0.2.8\"]\nweights = [1, 3]");
+    let in_vrf = route("10.0.0.0/8", "vrf = 7\nunreachable = true");
+    vec![
+        (
+            "same",
+            with(&[one.clone(), neighbor("192.0.2.7", 7)]),
+            with(&[one.clone(), neighbor("192.0.2.7", 7)]),
+        ),
+        ("added", base.to_owned(), with(&[one.clone(), two.clone(), neighbor("192.0.2.7", 7)])),
+        ("changed", with(&[one.clone(), neighbor("192.0.2.7", 7)]), with(&[other, neighbor("192.0.2.7", 9)])),
+        ("order", with(&[one.clone(), two.clone(), in_vrf.clone()]), with(&[in_vrf, two, one.clone()])),
+        (
+            "restart",
+            base.to_owned(),
+            with(&[one]).replace("cores = [1]", "cores = [1, 2]") + "[ip]\nallow_class_e = true\n",
+        ),
+    ]
 }
 
 /// Two zebras as steps of the `takeover` target: the second comes while the first is alive, and follows it; then half a frame, and silence.

@@ -2,7 +2,7 @@
 //!
 //! A function returns for any bytes whatever; it panics where the code under test panics or breaks a promise (a table that is not
 //! what its digest says, a frame that is another after a round trip, a packet that no counter knows). [`ALL`] is the list; [`wire`], [`machines`], [`origins`],
-//! [`files`], [`http`], [`live`] and [`packets`] hold them. `verify/fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `verify/fuzz/corpus`, `examples/make-corpus.rs`
+//! [`files`], [`reload`], [`http`], [`live`] and [`packets`] hold them. `verify/fuzz/fuzz_targets` gives each to libFuzzer, `tests/corpus.rs` replays `verify/fuzz/corpus`, `examples/make-corpus.rs`
 //! writes the corpus.
 // A failed check panics, as in any test.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
@@ -13,6 +13,7 @@ pub mod live;
 pub mod machines;
 pub mod origins;
 pub mod packets;
+pub mod reload;
 pub mod wire;
 
 /// Name of a target and what it runs.
@@ -31,6 +32,7 @@ pub const ALL: &[Entry] = &[
     ("config", files::config),
     ("checkpoint", files::checkpoint),
     ("control", files::control),
+    ("reload", reload::reload),
     ("http", http::http),
     ("packets", packets::packets),
     ("fpm", live::fpm),

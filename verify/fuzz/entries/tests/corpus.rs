@@ -58,4 +58,4 @@ macro_rules! targets {
     };
 }
 
-targets! { frames records sketch client server origins mrt mrt_records config checkpoint control http packets fpm takeover netlink }
+targets! { frames records sketch client server origins mrt mrt_records config checkpoint control reload http packets fpm takeover netlink }
