@@ -26,6 +26,8 @@ use operators::Operators;
 
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
+/// How long the thread of a connection that was hung up needs to close it.
+const CLOSING: Duration = Duration::from_millis(5);
 /// Time for operators to get their last answer when the server stops.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -158,7 +160,12 @@ fn accept(
         match acceptor.accept(now, || listener.accept()) {
             Accepted::Connection((stream, _)) => welcome(stream, operators, handler),
             Accepted::Empty => wait(&mut poll, &mut events, None),
-            Accepted::Later(_) => operators.make_room(),
+            Accepted::Later(_) if operators.make_room() => {
+                // Its thread closes the descriptor; then there is no need to pause.
+                std::thread::sleep(CLOSING);
+                acceptor.relieved();
+            }
+            Accepted::Later(_) => {}
         }
     }
 }

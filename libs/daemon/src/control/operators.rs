@@ -63,11 +63,12 @@ impl Operators {
         Ok(Place { operators: self.clone(), id })
     }
 
-    /// Closes the connection that idles longest.
-    pub fn make_room(&self) {
+    /// Hangs up the connection that idles longest; false if none idles.
+    pub fn make_room(&self) -> bool {
         let mut inner = self.inner();
         let victim = inner.admission.evict();
         inner.hang_up(victim);
+        victim.is_some()
     }
 
     /// Closes all connections, and waits for their threads. False if one has not ended within `time`.
