@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+use fibcast_fib::GroupIndex;
 
-use crate::io::BURST;
+use crate::io::{BURST, PacketMask, each};
 use crate::packet::icmp_kind::Kind;
 use crate::reason::Reason;
 use crate::used::Used;
@@ -186,9 +187,32 @@ impl WorkerCounters {
     /// Counts a packet forwarded by a group. Only the worker may call this.
     #[inline]
     pub fn group(&self, index: u32, bytes: u16) {
+        self.add_group(index, 1, bytes.into());
+    }
+
+    /// Counts the packets of `sent`, forwarded by the group at their index, with the length there in bytes. Only the worker may call this.
+    #[inline]
+    pub fn add_groups(&self, sent: PacketMask, groups: &[GroupIndex; BURST], lengths: &[u32; BURST]) {
+        let Some(first) = groups.get(sent.trailing_zeros() as usize) else { return };
+        let count = sent.count_ones() as usize;
+        // The first ones of the burst, all by one group.
+        if sent.trailing_ones() as usize == count
+            && groups.iter().take(count).fold(0, |other, group| other | group.0 ^ first.0) == 0
+        {
+            let bytes = lengths.iter().take(count).map(|length| u64::from(*length)).sum();
+            self.add_group(first.0, count as u64, bytes);
+            return;
+        }
+        for at in each(sent) {
+            self.add_group(groups[at % BURST].0, 1, lengths[at % BURST].into());
+        }
+    }
+
+    #[inline]
+    fn add_group(&self, index: u32, packets: u64, bytes: u64) {
         if let Some(group) = self.groups.get((index as usize).min(GROUPS - 1)) {
-            group.packets.add(1);
-            group.bytes.add(u64::from(bytes));
+            group.packets.add(packets);
+            group.bytes.add(bytes);
         }
     }
 
@@ -396,6 +420,35 @@ impl Drop for BurstUpdate<'_> {
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    #[test]
+    fn a_burst_counts_for_its_groups_whether_they_are_equal_or_not() {
+        let counters = WorkerCounters::new(1);
+        let mut lengths = [100; BURST];
+        lengths[2] = 50;
+        let mut groups = [GroupIndex(7); BURST];
+        counters.add_groups(0, &groups, &lengths);
+        counters.add_groups(0b1111, &groups, &lengths);
+        counters.add_groups(PacketMask::MAX, &groups, &lengths);
+        counters.add_groups(0b1100, &groups, &lengths);
+        groups[3] = GroupIndex(8);
+        counters.add_groups(0b1111, &groups, &lengths);
+        let traffic = |packets, bytes| Some(Traffic { packets, bytes });
+        assert_eq!(counters.of_group(7), traffic(4 + 64 + 2 + 3, 350 + 6_350 + 150 + 250));
+        assert_eq!((counters.of_group(8), counters.of_group(0)), (traffic(1, 100), traffic(0, 0)));
+    }
+
+    #[test]
+    fn groups_beyond_the_last_counter_share_it() {
+        let counters = WorkerCounters::new(1);
+        let (mut groups, lengths) = ([GroupIndex(70_000); BURST], [10; BURST]);
+        counters.add_groups(0b11, &groups, &lengths);
+        groups[1] = GroupIndex(u32::MAX);
+        counters.add_groups(0b11, &groups, &lengths);
+        let last = &counters.groups[GROUPS - 1];
+        assert_eq!((last.packets.get(), last.bytes.get()), (4, 40));
+        assert_eq!((counters.of_group(70_000), counters.of_group(u32::MAX)), (None, None));
+    }
 
     #[test]
     fn a_reader_never_sees_half_a_burst() {

@@ -49,19 +49,7 @@ pub(crate) fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> 
     bytes.get(at..)?.first_chunk()
 }
 
-/// The first `N` bytes; all zero, which is no valid packet, if there are fewer. Branch-free: the fast path checks later.
-#[inline]
-pub(crate) fn head<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    bytes.first_chunk().unwrap_or(&[0; N])
-}
-
-/// Eight bytes at `at` in little-endian order. Both bounds are constant, so no bounds check remains.
-#[inline]
-pub(crate) fn le64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
-    u64::from_le_bytes(take::<8>(head, at).copied().unwrap_or_default())
-}
-
-/// Like [`le64`] for four bytes.
+/// Four bytes at `at` in little-endian order. Both bounds are constant, so no bounds check remains.
 #[inline]
 pub(crate) fn le32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     u32::from_le_bytes(take::<4>(head, at).copied().unwrap_or_default())

@@ -15,6 +15,7 @@ pub struct FamilyBatch<A> {
 
 /// Packet metadata from validation to rewriting.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
 pub struct PacketMeta {
     /// Index in the burst.
     pub at: u8,
@@ -22,6 +23,15 @@ pub struct PacketMeta {
     pub flags: u8,
     /// Length of the IP packet in bytes, capped to 16 bits.
     pub length: u16,
+}
+
+impl PacketMeta {
+    /// From one number: the index in the lowest byte, then flags and length.
+    #[inline(always)]
+    pub fn from_bits(bits: u32) -> PacketMeta {
+        let [at, flags, low, high] = bits.to_le_bytes();
+        PacketMeta { at, flags, length: u16::from_le_bytes([low, high]) }
+    }
 }
 
 /// [`PacketMeta::flags`]: the time to live or hop limit expires here.
@@ -97,6 +107,21 @@ impl<A> Drop for Appender<'_, A> {
     }
 }
 
+impl FamilyBatch<u32> {
+    /// Fills the empty batch with the first `count` packets of the burst: their destinations as in memory, and [`PacketMeta::from_bits`].
+    #[inline]
+    pub fn fill(&mut self, count: usize, destinations: &[u32; BURST], metas: &[u32; BURST]) {
+        self.len = count.min(BURST);
+        // All, of which `len` count: loops of a constant length are vectors.
+        for (to, destination) in self.destinations.iter_mut().zip(destinations) {
+            *to = destination.swap_bytes();
+        }
+        for (to, meta) in self.metas.iter_mut().zip(metas) {
+            *to = PacketMeta::from_bits(*meta);
+        }
+    }
+}
+
 impl<A: Destination> FamilyBatch<A> {
     /// Empties the batch.
     #[inline]
@@ -108,6 +133,20 @@ impl<A: Destination> FamilyBatch<A> {
     #[inline]
     pub fn adding(&mut self) -> Appender<'_, A> {
         Appender { len: self.len, batch: self }
+    }
+
+    /// The group of each packet, by its place in the batch.
+    #[inline]
+    pub fn groups(&self) -> &[GroupIndex; BURST] {
+        &self.groups
+    }
+
+    /// Writes the group of each packet to its place in the burst.
+    #[inline]
+    pub fn spread_groups(&self, to: &mut [GroupIndex; BURST]) {
+        for (meta, group) in self.metas.iter().zip(&self.groups).take(self.len) {
+            to[usize::from(meta.at) % BURST] = *group;
+        }
     }
 
     /// Looks up all destinations, each in the VRF of its port. `vrf_of` maps a packet's index to its VRF; it is called only if the burst
@@ -138,6 +177,11 @@ impl<A: Destination> FamilyBatch<A> {
     pub fn iter(&self) -> impl Iterator<Item = (PacketMeta, A, GroupIndex)> {
         let packets = self.metas.iter().zip(&self.destinations).zip(&self.groups).take(self.len);
         packets.map(|((meta, destination), group)| (*meta, *destination, *group))
+    }
+
+    /// Metadata of all packets.
+    pub fn metas(&self) -> impl Iterator<Item = PacketMeta> {
+        self.metas.iter().copied().take(self.len)
     }
 
     /// Metadata of all packets, to set flags.

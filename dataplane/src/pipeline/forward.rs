@@ -8,13 +8,14 @@ use super::fair_queue::{FairQueue, FromPort};
 use super::family_batch::{
     FamilyBatch, LINK_LOCAL, OPTIONS, OWN_SOURCE, PacketMeta, REVERSE_PATH, TRAILER, TTL_EXPIRED,
 };
+use super::headers::{Headers, Heads};
 use super::links::Links;
 use super::martian::OwnSources;
 use super::port::{PortFacts, error_source_v4};
-use super::verdict::{Verdict, Verdicts};
+use super::verdict::{LISTED, Verdict, Verdicts};
 use super::{flow_hash, options, rewrite, trailer};
 use crate::counters::WorkerCounters;
-use crate::io::{BURST, Packet};
+use crate::io::{BURST, Packet, PacketMask};
 use crate::packet::{ethernet, take};
 use crate::reason::Reason;
 
@@ -54,54 +55,76 @@ pub struct ForwardingContext<'a> {
     pub arrived: &'a [u16; BURST],
 }
 
-/// Forwards the IPv4 packets of a burst.
+/// Forwards the packets of a burst whose group has a single next hop that is reachable and takes them as they are; `groups` has the group of each
+/// packet. The others have no verdict then.
 #[inline]
+pub fn fast(
+    heads: &mut Heads<'_>,
+    count: usize,
+    headers: &Headers,
+    groups: &[GroupIndex; BURST],
+    context: ForwardingContext<'_>,
+    verdicts: &mut Verdicts,
+) {
+    match context.down {
+        None => rewrite_all(heads, count, headers, groups, context, verdicts, |_| true),
+        Some(links) => {
+            rewrite_all(heads, count, headers, groups, context, verdicts, |port| !links.is_down(port))
+        }
+    }
+    context.counters.add_groups(verdicts.sent(), groups, headers.limits());
+}
+
+#[inline(always)]
+fn rewrite_all(
+    heads: &mut Heads<'_>,
+    count: usize,
+    headers: &Headers,
+    groups: &[GroupIndex; BURST],
+    context: ForwardingContext<'_>,
+    verdicts: &mut Verdicts,
+    is_up: impl Fn(PortId) -> bool,
+) {
+    let packets = heads.iter_mut().zip(groups).zip(headers.limits()).zip(headers.words());
+    for ((((head, group), limit), words), exit) in packets.zip(verdicts.exits_mut()).take(count) {
+        let hop = context.generation.single_hop(*group);
+        if (*limit <= hop.mtu.into()) & (hop.port.0 < LISTED.into()) && is_up(hop.port) {
+            rewrite::forward(head, &hop.header, *words);
+            *exit = hop.port.0 as u8;
+        }
+    }
+}
+
+/// Forwards the IPv4 packets of the batch that are in `left`, with a verdict of any kind.
 pub fn ipv4<P: Packet>(
     packets: &mut [P],
+    left: PacketMask,
     context: ForwardingContext<'_>,
     batch: &FamilyBatch<u32>,
     verdicts: &mut Verdicts,
 ) {
-    let mut ports = 0;
-    for (meta, destination, group) in batch.iter() {
+    for (meta, destination, group) in batch.iter().filter(|(meta, ..)| left >> meta.at & 1 == 1) {
         let at = usize::from(meta.at);
-        let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = context.generation.single_hop(group);
-        if (meta.flags == 0) & (meta.length <= hop.mtu) & context.down.is_none()
-            && rewrite::ipv4(packet.data_mut(), &hop.header)
-        {
-            context.counters.group(group.0, meta.length);
-            ports |= verdicts.send(at, hop.port.0);
-        } else {
-            ports |= verdicts.put(at, ipv4_exception(packet, context, meta, destination, group));
+        if let Some(packet) = packets.get_mut(at) {
+            verdicts.set(at, ipv4_exception(packet, context, meta, destination, group));
         }
     }
-    verdicts.on(ports);
 }
 
-/// Forwards the IPv6 packets of a burst.
-#[inline]
+/// Like [`ipv4`] for IPv6.
 pub fn ipv6<P: Packet>(
     packets: &mut [P],
+    left: PacketMask,
     context: ForwardingContext<'_>,
     batch: &FamilyBatch<u128>,
     verdicts: &mut Verdicts,
 ) {
-    let mut ports = 0;
-    for (meta, destination, group) in batch.iter() {
+    for (meta, destination, group) in batch.iter().filter(|(meta, ..)| left >> meta.at & 1 == 1) {
         let at = usize::from(meta.at);
-        let Some(packet) = packets.get_mut(at) else { continue };
-        let hop = context.generation.single_hop(group);
-        if (meta.flags == 0) & (meta.length <= hop.mtu) & context.down.is_none()
-            && rewrite::ipv6(packet.data_mut(), &hop.header)
-        {
-            context.counters.group(group.0, meta.length);
-            ports |= verdicts.send(at, hop.port.0);
-        } else {
-            ports |= verdicts.put(at, ipv6_exception(packet, context, meta, destination, group));
+        if let Some(packet) = packets.get_mut(at) {
+            verdicts.set(at, ipv6_exception(packet, context, meta, destination, group));
         }
     }
-    verdicts.on(ports);
 }
 
 /// Forwards an IPv4 packet off the fast path: its group has several next hops, or a flag is set.

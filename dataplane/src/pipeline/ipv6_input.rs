@@ -1,57 +1,17 @@
-//! IPv6 input: header validation (RFC 8200 §3) and special addresses (RFC 4291).
+//! IPv6 input: header validation (RFC 8200 §3) and special addresses (RFC 4291), one packet at a time; see [`super::ipv4_input`].
 
 use std::net::Ipv6Addr;
 
 use super::family_batch::{FamilyBatch, LINK_LOCAL, PacketMeta, TTL_EXPIRED};
-use super::martian::{self, SourceFilter};
+use super::martian::SourceFilter;
 use super::{Verdict, trailer};
-use crate::io::{Packet, PacketMask, each};
 use crate::packet::ethernet::{self, LinkDestination};
-use crate::packet::ipv6::{HEADER, InvalidIpv6, Ipv6Header, is_link_local};
-use crate::packet::{head, le64, nd};
+use crate::packet::ipv6::{InvalidIpv6, Ipv6Header, is_link_local};
+use crate::packet::nd;
 use crate::reason::Reason;
 
 /// Offset of the IP header in a frame.
 const IP: usize = ethernet::HEADER;
-
-/// Fast path: all checks of [`ipv6_input`] at once, for frames to our own MAC address. Valid packets between global addresses are added to
-/// the family's batch. Returns the other packets, which take the exception path.
-#[inline]
-pub fn fast<P: Packet>(
-    packets: &[P],
-    mask: PacketMask,
-    own: &SourceFilter,
-    batch: &mut FamilyBatch<u128>,
-) -> PacketMask {
-    let mut others = 0;
-    let mut batch = batch.adding();
-    for at in each(mask) {
-        let Some(packet) = packets.get(at) else { continue };
-        let head = head::<{ IP + HEADER }>(packet.data());
-        let half = |at: usize| le64(head, IP + at).swap_bytes();
-        let (source, destination) = (half(8), half(24));
-        let total = HEADER + usize::from(u16::from_be_bytes([head[IP + 4], head[IP + 5]]));
-        let good = (head[IP] & 0xf0 == 0x60)
-            & (total + IP <= packet.length())
-            & is_plain(source)
-            & is_plain(destination);
-        let flags = (if head[IP + 7] <= 1 { TTL_EXPIRED } else { 0 })
-            | trailer::flag(total + IP, packet.length())
-            | own.flag_v6([source, half(16)]);
-        let length = total.min(usize::from(u16::MAX)) as u16;
-        let destination = u128::from(destination) << 64 | u128::from(half(32));
-        batch.add(destination, PacketMeta { at: at as u8, flags, length }, good);
-        others |= PacketMask::from(!good) << at;
-    }
-    others
-}
-
-/// By its upper half the address is neither unspecified nor loopback (RFC 4291 §2.5.2, §2.5.3: both are in ::/64), nor link-local (§2.5.6)
-/// or above, which includes multicast (§2.7).
-#[inline]
-fn is_plain(upper: u64) -> bool {
-    (upper != 0) & (upper >> 48 < 0xfe80)
-}
 
 /// Exception path. `None`: the packet is in the family's batch. Its hop limit is checked once it is known to be forwarded.
 pub fn ipv6_input(
@@ -92,7 +52,7 @@ pub fn ipv6_input(
     let length = u16::try_from(header.total_length()).unwrap_or(u16::MAX);
     let mut flags = if header.hop_limit() <= 1 { TTL_EXPIRED } else { 0 };
     flags |= trailer::flag(IP + header.total_length(), IP + packet_length);
-    flags |= own.flag_v6(martian::halves(source));
+    flags |= own.flag_v6(source);
     if is_link_local(source) {
         flags |= LINK_LOCAL;
     }

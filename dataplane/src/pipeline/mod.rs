@@ -5,14 +5,13 @@
 //!
 //! | stage | file | what it does |
 //! |---|---|---|
-//! | classify | [`classify`] | Ethernet: for this router? which protocol? |
 //! | checksums | [`partial_checksum`] | those of TCP and UDP that a sender on this machine left unfinished, on ports whose driver does not tell |
-//! | validate | [`ipv4_input`], [`ipv6_input`] | RFC 1812 §5.2.2, §5.3.7; RFC 8200; into the family's [`family_batch`] |
-//! | exceptions | [`vlan`], [`options`] | IEEE 802.1Q: which sub-interface? IPv4 options; why is it invalid? |
+//! | validate | [`headers`] | plain IP for this router, valid by RFC 1812 §5.2.2, §5.3.7 and RFC 8200? eight packets at a time; into the family's [`family_batch`] |
+//! | exceptions | [`classify`], [`ipv4_input`], [`ipv6_input`], [`vlan`], [`options`] | all others one by one: IEEE 802.1Q, which protocol, IPv4 options; why is it invalid? |
 //! | punt | [`punt`], [`delivery`] | protocols of the link and of the router itself: which of them the host gets, and who there |
 //! | source | [`martian`], [`reverse_path`] | no address of the router itself; RFC 3704, if the port enables it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
-//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long |
+//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long. First the packets of both families that need nothing else, then what is left, one by one |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
@@ -23,6 +22,7 @@ pub mod family_batch;
 pub mod flow_hash;
 pub mod forward;
 pub mod fragment;
+pub mod headers;
 pub mod hold;
 pub mod host_frame;
 pub mod icmp_error;
@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fibcast_control::capture::Direction;
-use fibcast_fib::{Generation, PortId};
+use fibcast_fib::{Generation, GroupIndex, PortId};
 
 use crate::counters::{Tally, WorkerCounters};
 use crate::io::{BURST, Burst, Io, Packet, PacketMask, each};
@@ -61,6 +61,7 @@ use crate::worker::spread::Dealt;
 use fair_queue::FairQueue;
 use family_batch::FamilyBatch;
 use forward::{ForwardingContext, Miss};
+use headers::{Headers, Spare};
 use links::Links;
 use martian::OwnSources;
 use output::Output;
@@ -81,8 +82,12 @@ pub struct Pipeline<I: Io> {
     /// The index of the port that each packet of the burst came in by.
     arrived: [u16; BURST],
     verdicts: Verdicts,
+    headers: Headers,
+    spare: Box<Spare>,
     v4: FamilyBatch<u32>,
     v6: FamilyBatch<u128>,
+    /// The group of each packet of a burst of both families.
+    groups: [GroupIndex; BURST],
     slow: SlowPath<I>,
     tally: Tally,
 }
@@ -140,6 +145,9 @@ impl<I: Io> Pipeline<I> {
             },
             arrived: [0; BURST],
             verdicts: Verdicts::default(),
+            headers: Headers::default(),
+            spare: Box::new(headers::SPARE),
+            groups: [GroupIndex::NO_ROUTE; BURST],
             v4: FamilyBatch::default(),
             v6: FamilyBatch::default(),
             slow,
@@ -194,54 +202,86 @@ impl<I: Io> Pipeline<I> {
         self.verdicts.clear();
         self.arrived = [port; BURST];
 
-        burst.packets().iter().for_each(Packet::prefetch);
         if partial_checksums {
+            burst.packets().iter().for_each(Packet::prefetch);
             partial_checksum::finish_all(burst.packets_mut());
         }
 
-        let sorted = classify::sort(burst.packets(), mac);
+        let count = burst.packets().len().min(BURST);
         let own = self.state.own_sources.filter();
-        let invalid_v4 = if ipv4_checksum {
-            ipv4_input::fast::<_, true>(burst.packets(), sorted.v4, own, &mut self.v4)
+        let (mut heads, good);
+        if ipv4_checksum {
+            heads = self.headers.gather::<_, true>(burst.packets_mut(), &mut self.spare);
+            good = self.headers.validate::<true>(&heads, count, mac, own);
         } else {
-            ipv4_input::fast::<_, false>(burst.packets(), sorted.v4, own, &mut self.v4)
-        };
-        let invalid_v6 = ipv6_input::fast(burst.packets(), sorted.v6, own, &mut self.v6);
-        let others = sorted.others | invalid_v4 | invalid_v6;
-        let tagged = others != 0 && self.look_closer(port, others, burst);
+            heads = self.headers.gather::<_, false>(burst.packets_mut(), &mut self.spare);
+            good = self.headers.validate::<false>(&heads, count, mac, own);
+        }
+        self.headers.add_to(good, &heads, count, &mut self.v4, &mut self.v6);
+        let bytes = self.headers.bytes(count);
+        let others = headers::first_of(count) & !(good.v4 | good.v6);
 
-        if let Some(capture) = output.look_for_capture() {
-            for (packet, port) in burst.packets().iter().zip(&self.arrived) {
-                capture.offer(Direction::In, *port, None, packet.data(), packet.length());
+        let (mut tagged, capture) = (false, output.look_for_capture());
+        if (others != 0) | self.checks_sources | capture.is_some() {
+            tagged = others != 0 && self.look_closer(port, others, burst);
+            if let Some(capture) = capture {
+                for (packet, port) in burst.packets().iter().zip(&self.arrived) {
+                    capture.offer(Direction::In, *port, None, packet.data(), packet.length());
+                }
             }
+            if self.checks_sources {
+                self.check_sources(burst, generation);
+            }
+            heads = self.headers.gather::<_, false>(burst.packets_mut(), &mut self.spare);
+            self.headers.update(&heads, others, self.v4.metas().chain(self.v6.metas()));
         }
 
         let (ports, arrived) = (&self.state.ports, &self.arrived);
-        let facts_of =
-            |at: u8| arrived.get(usize::from(at)).and_then(|&port_index| ports.get(usize::from(port_index)));
-        if self.checks_sources {
-            let asked = |at: u8| {
-                let facts = facts_of(at).filter(|facts| facts.reverse_path != ReversePath::Off)?;
-                let port = PortId(arrived.get(usize::from(at)).copied().unwrap_or(port));
-                Some(Asked { vrf: facts.vrf, port, check: facts.reverse_path })
-            };
-            reverse_path::ipv4(burst.packets(), generation, &mut self.v4, asked);
-            reverse_path::ipv6(burst.packets(), generation, &mut self.v6, asked);
-        }
-
-        let vrf_of = |at: u8| facts_of(at).map_or(vrf, |facts| facts.vrf);
+        let vrf_of = |at: u8| {
+            let facts = arrived.get(usize::from(at)).and_then(|index| ports.get(usize::from(*index)));
+            facts.map_or(vrf, |facts| facts.vrf)
+        };
         self.v4.look_up(generation, vrf, tagged, vrf_of);
         self.v6.look_up(generation, vrf, tagged, vrf_of);
 
         let context = self.state.context(generation, counters, &self.arrived);
-        forward::ipv4(burst.packets_mut(), context, &self.v4, &mut self.verdicts);
-        forward::ipv6(burst.packets_mut(), context, &self.v6, &mut self.verdicts);
+        let groups = if good.v4 == headers::first_of(count) {
+            self.v4.groups()
+        } else if good.v6 == headers::first_of(count) {
+            self.v6.groups()
+        } else {
+            self.v4.spread_groups(&mut self.groups);
+            self.v6.spread_groups(&mut self.groups);
+            &self.groups
+        };
+        forward::fast(&mut heads, count, &self.headers, groups, context, &mut self.verdicts);
+        let left = headers::first_of(count) & !self.verdicts.sent();
+        if left != 0 {
+            forward::ipv4(burst.packets_mut(), left, context, &self.v4, &mut self.verdicts);
+            forward::ipv6(burst.packets_mut(), left, context, &self.v6, &mut self.verdicts);
+            self.headers.measure(burst.packets(), left);
+        }
 
-        output.dispatch(&self.arrived, burst, &self.verdicts, &mut self.tally, self.slow.jobs());
+        let lengths = self.headers.lengths();
+        output.dispatch(&self.arrived, burst, &self.verdicts, lengths, &mut self.tally, self.slow.jobs());
         if self.slow.has_jobs() {
             self.slow.work(context, output, &mut self.tally);
         }
-        sorted.bytes
+        bytes
+    }
+
+    /// Flags the packets whose source fails the reverse-path check of their port.
+    #[inline(never)]
+    fn check_sources(&mut self, burst: &I::Burst, generation: &Generation) {
+        let (ports, arrived) = (&self.state.ports, &self.arrived);
+        let asked = |at: u8| {
+            let port = *arrived.get(usize::from(at))?;
+            let facts =
+                ports.get(usize::from(port)).filter(|facts| facts.reverse_path != ReversePath::Off)?;
+            Some(Asked { vrf: facts.vrf, port: PortId(port), check: facts.reverse_path })
+        };
+        reverse_path::ipv4(burst.packets(), generation, &mut self.v4, asked);
+        reverse_path::ipv6(burst.packets(), generation, &mut self.v6, asked);
     }
 
     /// Exception path of the input: packets that are not plain IP to our own MAC address: tagged, for another station, broadcast, or

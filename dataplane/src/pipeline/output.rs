@@ -138,13 +138,16 @@ impl<I: Io> Output<I> {
         arrived: &[u16; BURST],
         burst: &mut I::Burst,
         verdicts: &Verdicts,
+        lengths: &[u32; BURST],
         tally: &mut Tally,
         jobs: &mut Vec<Job<PacketOf<I>>>,
     ) {
         let mut deal = burst.deal();
-        for port in verdicts.ports() {
-            if let Some(buffer) = self.direct(port) {
-                deal.give(verdicts.port_mask(port), &mut buffer.staged);
+        let mut sent = verdicts.sent();
+        while let Some((port, mask)) = verdicts.with(sent.trailing_zeros() as usize) {
+            sent &= !mask;
+            if let Some(buffer) = self.direct(port.into()) {
+                buffer.give(&mut deal, mask, lengths);
             }
         }
         for at in each(deal.left()) {

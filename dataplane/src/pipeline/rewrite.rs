@@ -1,8 +1,31 @@
 //! What a router changes in a forwarded packet: the MAC addresses, and the time to live or hop limit.
+//!
+//! The fast path writes what [`super::headers`] has computed for eight packets together ([`forward`]); [`ipv4`] and [`ipv6`] are for one packet.
 
+use super::headers::Head;
 use crate::packet::{ethernet, ipv4, ipv6, le32};
 
 const HEADER: usize = ethernet::HEADER;
+/// The eight bytes that change: they contain the time to live and the checksum of IPv4, and the hop limit of IPv6.
+const CHANGED: usize = HEADER + 4;
+
+/// Writes the new MAC addresses and the bytes that change.
+#[inline]
+pub fn forward(head: &mut Head, macs: &[u8; 12], [first, second]: [u32; 2]) {
+    head[..12].copy_from_slice(macs);
+    let bytes = (u64::from(second) << 32 | u64::from(first)).to_le_bytes();
+    head[CHANGED..CHANGED + 8].copy_from_slice(&bytes);
+}
+
+/// The bytes that [`forward`] is to write into a valid packet; `None` if it is no IP packet.
+pub fn words(head: &Head) -> Option<[u32; 2]> {
+    let (first, second) = (le32(head, CHANGED), le32(head, CHANGED + 4));
+    match u16::from_be_bytes([head[12], head[13]]) {
+        ethernet::IPV4 => Some([first, word_v4(second)]),
+        ethernet::IPV6 => Some([first.wrapping_sub(1 << 24), second]),
+        _ => None,
+    }
+}
 
 /// Writes the new MAC addresses and decrements the time to live (RFC 1812 §5.3.1) with its checksum (RFC 1624). The caller has checked that
 /// the time to live is above 1. False if the frame has no complete header.
@@ -10,11 +33,16 @@ const HEADER: usize = ethernet::HEADER;
 pub fn ipv4(frame: &mut [u8], macs: &[u8; 12]) -> bool {
     let Some(head) = frame.first_chunk_mut::<{ HEADER + ipv4::HEADER }>() else { return false };
     // Time to live, protocol, checksum: one word, read and written at once.
-    let word = le32(head, HEADER + 8);
-    let [a, b, c, d] = (word.wrapping_sub(1) & 0xffff | less(word >> 16) << 16).to_le_bytes();
+    let [a, b, c, d] = word_v4(le32(head, HEADER + 8)).to_le_bytes();
     [head[HEADER + 8], head[HEADER + 9], head[HEADER + 10], head[HEADER + 11]] = [a, b, c, d];
     head[..12].copy_from_slice(macs);
     true
+}
+
+/// Time to live, protocol and checksum after the time to live was decremented.
+#[inline]
+fn word_v4(word: u32) -> u32 {
+    word.wrapping_sub(1) & 0xffff | less(word >> 16) << 16
 }
 
 /// A checksum field, read little-endian, after the time to live was decremented.

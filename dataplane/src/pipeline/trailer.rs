@@ -9,7 +9,7 @@ use crate::io::Packet;
 use crate::packet::{ethernet, ipv4, ipv6, take};
 
 /// Every link takes frames of this length: no port has a smaller MTU than IPv6 needs (RFC 8200 §5).
-const ALWAYS_FITS: usize = ethernet::HEADER + 1_280;
+pub const ALWAYS_FITS: usize = ethernet::HEADER + 1_280;
 
 /// [`TRAILER`] if a frame of `length` bytes, whose IP packet ends at `end`, has a trailer and may be longer than its link takes. So padded
 /// short frames stay on the fast path.

@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 
 use crate::counters::Traffic;
-use crate::io::{BURST, Burst, Io, Packet, PacketMask, PacketOf, Transmit, each};
+use crate::io::{BURST, Burst, Deal, Io, Packet, PacketMask, PacketOf, Transmit, each};
 
 /// Transmit buffer of one device for one worker: a burst that goes to the driver once the worker has processed what it received, and behind
 /// it, for a device that takes no more, a bounded queue.
 pub struct TxBuffer<I: Io> {
     queue: I::Tx,
     /// Older than everything in `backlog`.
-    pub(super) staged: I::Burst,
+    staged: I::Burst,
     /// The staged packets that the router itself sends: one bit each.
     own: PacketMask,
+    /// Sums of the staged packets.
+    sums: Sums,
     backlog: VecDeque<(PacketOf<I>, bool)>,
     own_in_backlog: usize,
     limit: usize,
@@ -35,6 +37,7 @@ impl<I: Io> TxBuffer<I> {
             queue,
             staged: I::Burst::default(),
             own: 0,
+            sums: Sums::default(),
             backlog: VecDeque::with_capacity(limit),
             own_in_backlog: 0,
             limit,
@@ -49,14 +52,31 @@ impl<I: Io> TxBuffer<I> {
         if !self.backlog.is_empty() {
             return self.wait(packet, own);
         }
+        self.stage(packet, own).or_else(|packet| self.wait(packet, own))
+    }
+
+    #[inline]
+    fn stage(&mut self, packet: PacketOf<I>, own: bool) -> Result<(), PacketOf<I>> {
         let at = self.staged.packets().len();
-        match self.staged.push(packet) {
-            Ok(()) => {
-                self.own |= PacketMask::from(own) << at;
-                Ok(())
-            }
-            Err(packet) => self.wait(packet, own),
-        }
+        let one = Traffic { packets: 1, bytes: packet.length() as u64 };
+        self.staged.push(packet)?;
+        self.own |= PacketMask::from(own) << at;
+        *(if own { &mut self.sums.own } else { &mut self.sums.passed }) += one;
+        Ok(())
+    }
+
+    /// Appends received packets of a burst, in order, as far as there is room without waiting. `lengths` are those of all packets of the burst.
+    #[inline]
+    pub(super) fn give(&mut self, deal: &mut impl Deal<I::Burst>, mask: PacketMask, lengths: &[u32; BURST]) {
+        let before = deal.left();
+        deal.give(mask, &mut self.staged);
+        let given = before & !deal.left();
+        let bytes = lengths.iter().enumerate().map(|(at, length)| {
+            // All ones for a packet that was given.
+            let all = ((given >> at & 1) as u32).wrapping_neg();
+            u64::from(length & all)
+        });
+        self.sums.passed += Traffic { packets: given.count_ones().into(), bytes: bytes.sum() };
     }
 
     #[cold]
@@ -86,11 +106,10 @@ impl<I: Io> TxBuffer<I> {
     #[inline]
     pub(super) fn flush(&mut self) {
         while !self.is_empty() {
-            // Before the driver owns them.
-            let offered = self.staged();
             let sent = self.queue.send(&mut self.staged);
             self.own = self.own.checked_shr(sent as u32).unwrap_or(0);
-            let left = if self.is_empty() { Sums::default() } else { self.staged() };
+            let left = if self.is_empty() { Sums::default() } else { self.recount() };
+            let offered = std::mem::replace(&mut self.sums, left);
             self.taken.passed += offered.passed - left.passed;
             self.taken.own += offered.own - left.own;
             if !self.is_empty() {
@@ -104,9 +123,9 @@ impl<I: Io> TxBuffer<I> {
         }
     }
 
-    /// Sums of the staged packets.
-    #[inline]
-    fn staged(&self) -> Sums {
+    /// Sums of the staged packets, after the driver took a part of them.
+    #[cold]
+    fn recount(&self) -> Sums {
         let packets = self.staged.packets();
         let bytes = packets.iter().map(|packet| packet.length() as u64).sum();
         let mut sums = Sums { passed: Traffic { packets: packets.len() as u64, bytes }, ..Sums::default() };
@@ -124,8 +143,7 @@ impl<I: Io> TxBuffer<I> {
             && let Some((packet, own)) = self.backlog.pop_front()
         {
             self.own_in_backlog -= usize::from(own);
-            self.own |= PacketMask::from(own) << self.staged.packets().len();
-            let _ = self.staged.push(packet);
+            let _ = self.stage(packet, own);
         }
     }
 
@@ -140,7 +158,7 @@ impl<I: Io> TxBuffer<I> {
         let own = self.own.count_ones() as usize + self.own_in_backlog;
         self.staged.clear();
         self.backlog.clear();
-        (self.own, self.own_in_backlog) = (0, 0);
+        (self.own, self.own_in_backlog, self.sums) = (0, 0, Sums::default());
         own
     }
 }

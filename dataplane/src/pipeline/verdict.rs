@@ -1,5 +1,7 @@
 //! The verdict on each packet of a burst.
 
+use wide::u8x32;
+
 use crate::io::{BURST, PacketMask};
 use crate::reason::Reason;
 
@@ -33,22 +35,19 @@ pub enum Verdict {
     Drop(Reason),
 }
 
-/// Ports with a bit in [`Verdicts::ports`]; packets to ports beyond are sent one by one.
-const DIRECT_PORTS: u16 = 64;
-/// Not a plain send: the verdict is in the list.
-const LISTED: u8 = u8::MAX;
+/// Not a plain send: the verdict is in the list. Ports with this index and beyond are there too.
+pub(super) const LISTED: u8 = u8::MAX;
 
 /// The verdicts of a burst. Sent packets, which are almost all, take one byte each, so that they leave port by port and not one by one.
 #[derive(Debug)]
 pub struct Verdicts {
     exits: [u8; BURST],
-    ports: u64,
     exceptions: [Verdict; BURST],
 }
 
 impl Default for Verdicts {
     fn default() -> Self {
-        Verdicts { exits: [LISTED; BURST], ports: 0, exceptions: [Verdict::Drop(Reason::ShortFrame); BURST] }
+        Verdicts { exits: [LISTED; BURST], exceptions: [Verdict::Drop(Reason::ShortFrame); BURST] }
     }
 }
 
@@ -57,59 +56,46 @@ impl Verdicts {
     #[inline]
     pub fn clear(&mut self) {
         self.exits = [LISTED; BURST];
-        self.ports = 0;
     }
 
     /// Sets any verdict.
     #[inline]
     pub fn set(&mut self, at: usize, verdict: Verdict) {
-        if let Some(slot) = self.exceptions.get_mut(at) {
-            *slot = verdict;
+        let exit = match verdict {
+            Verdict::Send(port) if port < LISTED.into() => port as u8,
+            _ => LISTED,
+        };
+        if let (Some(slot), Some(exception)) = (self.exits.get_mut(at), self.exceptions.get_mut(at)) {
+            *slot = exit;
+            *exception = verdict;
         }
     }
 
-    /// Sets [`Verdict::Send`]; returns the port's bit for [`on`](Self::on).
+    /// The port that each packet is sent to, or [`LISTED`].
     #[inline]
-    pub fn send(&mut self, at: usize, port: u16) -> u64 {
-        if port >= DIRECT_PORTS {
-            self.set(at, Verdict::Send(port));
-            return 0;
-        }
-        if let Some(exit) = self.exits.get_mut(at) {
-            *exit = port as u8;
-        }
-        1 << port
+    pub(super) fn exits_mut(&mut self) -> &mut [u8; BURST] {
+        &mut self.exits
     }
 
-    /// Sets any verdict; returns the bit of the port that the packet is sent to, or 0.
+    /// The packets sent to the same port as this one, which is returned; `None` if it is not sent, or to a port beyond [`LISTED`].
     #[inline]
-    pub fn put(&mut self, at: usize, verdict: Verdict) -> u64 {
-        match verdict {
-            Verdict::Send(port) => self.send(at, port),
-            other => {
-                self.set(at, other);
-                0
-            }
-        }
+    pub fn with(&self, at: usize) -> Option<(u8, PacketMask)> {
+        let exit = self.exits.get(at).copied().filter(|exit| *exit != LISTED)?;
+        Some((exit, self.mask(exit)))
     }
 
-    /// Records the ports that packets are sent to.
+    /// The packets that are sent, but for those to ports beyond [`LISTED`].
     #[inline]
-    pub fn on(&mut self, ports: u64) {
-        self.ports |= ports;
+    pub fn sent(&self) -> PacketMask {
+        !self.mask(LISTED)
     }
 
-    /// The ports that packets are sent to in bulk.
     #[inline]
-    pub fn ports(&self) -> impl Iterator<Item = usize> + use<> {
-        crate::io::each(self.ports)
-    }
-
-    /// The packets sent to one of those ports.
-    #[inline]
-    pub fn port_mask(&self, port: usize) -> PacketMask {
-        let exits = self.exits.iter().enumerate();
-        exits.fold(0, |mask, (at, &exit)| mask | PacketMask::from(usize::from(exit) == port) << at)
+    fn mask(&self, exit: u8) -> PacketMask {
+        let halves = self.exits.as_chunks::<32>().0.iter().rev();
+        halves.fold(0, |mask, half| {
+            mask << 32 | PacketMask::from(u8x32::new(*half).simd_eq(u8x32::splat(exit)).to_bitmask())
+        })
     }
 
     /// The verdict on one packet.
@@ -129,19 +115,19 @@ mod tests {
     #[test]
     fn packets_are_found_by_their_port_and_one_by_one() {
         let mut verdicts = Verdicts::default();
-        let bits = verdicts.send(0, 3) | verdicts.send(5, 3) | verdicts.send(63, 63) | verdicts.send(7, 64);
-        verdicts.on(bits);
+        for (at, port) in [(0, 3), (5, 3), (63, 254), (7, 255), (8, 300), (9, 100)] {
+            verdicts.set(at, Verdict::Send(port));
+        }
         verdicts.set(1, Verdict::Host);
-        assert_eq!(verdicts.ports().collect::<Vec<_>>(), [3, 63]);
-        assert_eq!(
-            (verdicts.port_mask(3), verdicts.port_mask(63), verdicts.port_mask(64)),
-            (0b10_0001, 1 << 63, 0)
-        );
-        assert_eq!(
-            [0, 1, 7, 63].map(|at| verdicts.of(at)),
-            [Verdict::Send(3), Verdict::Host, Verdict::Send(64), Verdict::Send(63)]
-        );
+        assert_eq!(verdicts.sent(), 1 << 63 | 1 << 9 | 0b10_0001);
+        assert_eq!((verdicts.with(5), verdicts.with(63)), (Some((3, 0b10_0001)), Some((254, 1 << 63))));
+        assert_eq!([1, 2, 7, 8, 64].map(|at| verdicts.with(at)), [None; 5]);
+        let sent = [0, 7, 8, 9, 63].map(|at| verdicts.of(at));
+        assert_eq!(sent, [3, 255, 300, 100, 254].map(Verdict::Send));
+        assert_eq!(verdicts.of(1), Verdict::Host);
+        verdicts.set(0, Verdict::Host);
+        assert_eq!((verdicts.sent() & 1, verdicts.of(0)), (0, Verdict::Host));
         verdicts.clear();
-        assert_eq!((verdicts.ports().count(), verdicts.port_mask(3)), (0, 0));
+        assert_eq!((verdicts.sent(), verdicts.with(5)), (0, None));
     }
 }

@@ -15,6 +15,7 @@ mod duplicate_address;
 mod echo;
 mod ecmp;
 mod ethernet;
+mod fast_path;
 mod fast_validator;
 mod field_reports;
 mod fragment_limits;

@@ -190,6 +190,17 @@ impl<const N: usize> Deal<'_, N> {
     pub fn give<const M: usize>(&mut self, mask: u64, to: &mut Burst<M>) {
         let mut rest = mask & self.left;
         let mut len = to.len;
+        let count = rest.count_ones() as usize;
+        if rest.trailing_ones() as usize == count && count <= to.room() {
+            // SAFETY: bits of `left` stand for initialised slots, here the first ones; `to` has as many free ones at its end, in another array.
+            // The bits are cleared, so that each slot is read once.
+            unsafe {
+                ptr::copy_nonoverlapping(self.slots.as_ptr(), to.slots.as_mut_ptr().add(len), count);
+            }
+            to.len += count;
+            self.left &= !rest;
+            return;
+        }
         for slot in &mut to.slots[len..] {
             if rest == 0 {
                 break;
