@@ -81,7 +81,9 @@ impl Frr {
         }
         if daemon == "zebra" {
             // As docs/frr.md says for /etc/frr/daemons.
-            command.args(["-M", "dplane_fpm_nl", "-s", "90000000", "-K", &retain_s.to_string()]);
+            command.args(["-M", "dplane_fpm_nl", "-s", "90000000"]);
+            // In one word: since FRR 10.2 the time is optional, and a separate word is not taken for it.
+            command.arg(format!("-K{retain_s}"));
             command.args(&self.zebra);
         }
         let mut process = Process::start(&format!("{daemon}-{}", self.host.host()), command, &self.folder)?;
