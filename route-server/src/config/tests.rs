@@ -81,6 +81,11 @@ fn wrong_values_of_live_sources_name_line_and_key() {
             "x.toml:8: source[0].updates: is not used by a source of kind \"fpm\"",
         ),
         (fpm("table = 254"), "x.toml:8: source[0].table: is not used by a source of kind \"fpm\""),
+        (
+            fpm("protocol = [\"bgp\", \"kernel\"]"),
+            "x.toml:8: source[0].protocol: zebra does not tell when kernel and connected routes (protocol 2) are gone",
+        ),
+        (fpm("protocol = 2"), "x.toml:8: source[0].protocol: zebra does not tell when kernel"),
         (fpm("protocol = \"bpg\""), "x.toml:8: source[0].protocol: expected a number or one of redirect, "),
         (fpm("vrfs = { main = 0 }"), "x.toml:8: source[0].vrfs: expected numbers of kernel tables"),
         (fpm("end_of_table = \"eor\""), "x.toml:8: source[0].end_of_table: expected \"either\", "),

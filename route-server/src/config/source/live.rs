@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{SourceKeys, users};
-use crate::source::mirror::{How, Policy};
+use crate::source::mirror::{How, KERNEL, Policy};
 use crate::source::{fpm, netlink};
 
 /// The kernel's main table.
@@ -124,8 +124,15 @@ pub(super) fn fpm(source: &SourceKeys) -> Result<fpm::FpmOptions, WrongKey> {
         Some(prefix) => fpm::Sentinel::new(prefix).map_err(|reason| ("sentinel", reason))?,
     };
     let hold = source.hold_s.unwrap_or(HOLD_S);
+    let mut policy = policy(source, vrfs)?;
+    if policy.protocols.contains(&KERNEL) {
+        let reason = "zebra does not tell when kernel and connected routes (protocol 2) are gone: have them by a source of kind \
+                      \"netlink\", or as static routes";
+        return Err(("protocol", reason.to_owned()));
+    }
+    policy.without_kernel = true;
     let rules = fpm::Rules {
-        policy: policy(source, vrfs)?,
+        policy,
         how,
         quiet: quiet(source, how)?,
         sentinel,
@@ -189,7 +196,7 @@ fn policy(source: &SourceKeys, vrfs: BTreeMap<u32, u32>) -> Result<Policy, Wrong
     if let Some((interface, _)) = ports.iter().find(|(_, port)| port.is_empty() || port.len() > 64) {
         return Err(("ports", format!("{interface}: expected the name of a port, 1 to 64 bytes")));
     }
-    Ok(Policy { vrfs, protocols, ports })
+    Ok(Policy { vrfs, protocols, without_kernel: false, ports })
 }
 
 /// Types of keys in the file.

@@ -31,7 +31,7 @@ pub use end_of_table::{End, EndOfTable, How};
 pub(in crate::source) use links::Links;
 use objects::Resolved;
 use paths::Lead;
-pub use policy::{Policy, Skip};
+pub use policy::{KERNEL, Policy, Skip};
 use ports::{PathHop, Ports};
 pub use side::Figures;
 use side::{NetChange, Shared, Side, Via};

@@ -7,6 +7,9 @@ use fibcast_netlink::Route;
 /// Most next hops of a route.
 pub const MAX_HOPS: usize = 256;
 
+/// `RTPROT_KERNEL`: zebra writes it for its kernel, connected and local routes.
+pub const KERNEL: u8 = 2;
+
 /// Why a route is not taken. A route that was taken before in another form is withdrawn then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skip {
@@ -14,6 +17,8 @@ pub enum Skip {
     Table,
     /// Its protocol is not configured.
     Protocol,
+    /// It is of the sender's kernel, and the sender does not tell when it is gone.
+    Kernel,
     /// It is not for forwarding: `local`, `broadcast`, …
     Kind,
     /// It applies to one type of service only.
@@ -34,9 +39,10 @@ pub enum Skip {
 
 impl Skip {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Skip; 10] = [
+    pub const ALL: [Skip; 11] = [
         Skip::Table,
         Skip::Protocol,
+        Skip::Kernel,
         Skip::Kind,
         Skip::Tos,
         Skip::Source,
@@ -52,6 +58,7 @@ impl Skip {
         match self {
             Skip::Table => "skipped_table",
             Skip::Protocol => "skipped_protocol",
+            Skip::Kernel => "skipped_kernel",
             Skip::Kind => "skipped_kind",
             Skip::Tos => "skipped_tos",
             Skip::Source => "skipped_source",
@@ -71,6 +78,8 @@ pub struct Policy {
     pub vrfs: BTreeMap<u32, u32>,
     /// Accepted protocols (`rtm_protocol`); empty: any.
     pub protocols: Vec<u8>,
+    /// Routes of protocol [`KERNEL`] are not accepted.
+    pub without_kernel: bool,
     /// Interfaces, by name on this host or by index on the sender's, with the port of NIC hosts that each stands for.
     pub ports: BTreeMap<String, String>,
 }
@@ -102,6 +111,10 @@ impl Policy {
     /// [`Skip`] if it is not accepted.
     pub fn protocol(&self, protocol: u8) -> Result<(), Skip> {
         let wanted = self.protocols.is_empty() || self.protocols.contains(&protocol);
-        if wanted { Ok(()) } else { Err(Skip::Protocol) }
+        match wanted {
+            true if self.without_kernel && protocol == KERNEL => Err(Skip::Kernel),
+            true => Ok(()),
+            false => Err(Skip::Protocol),
+        }
     }
 }
