@@ -14,6 +14,7 @@ mod internet;
 mod network;
 mod nic;
 mod ours;
+mod suppress;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub use internet::{Tap, oracle};
 pub use network::{Network, mirror_of_table, table};
 pub use nic::{dataplane_toml, nic_toml, plug};
 pub use ours::{Ours, agent_toml, programs, route_server_toml};
+pub use suppress::{announcing_bird_conf, suppress_frr_conf, suppress_lab};
 
 /// Hosts, cables, files and processes of one test.
 #[derive(Debug)]

@@ -2,31 +2,18 @@
 //! `zebra --asic-offload=notify_on_offload`, as `docs/frr.md` says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use fibcast_interop::{Host, Lab, Ours, agent_toml, always, eventually, project};
+use fibcast_interop::{
+    Host, Lab, Ours, agent_toml, always, announcing_bird_conf, eventually, project, suppress_frr_conf,
+    suppress_lab,
+};
 use fibcast_testbed::{Bird, Frr};
 
 /// BIRD's control commands see what a neighbor has.
 const SHOW: &str = "birdc -s";
 
-/// The neighbor that announces routes.
-fn upstream(routes: &[&str]) -> String {
-    let routes: String = routes.iter().map(|prefix| format!(" route {prefix} blackhole;")).collect();
-    format!(
-        "router id 192.0.2.2;\nprotocol device {{}}\nprotocol static {{ ipv4;{routes} }}\n\
-         protocol bgp v4 {{ local as 65001; neighbor 192.0.2.1 as 65000; ipv4 {{ import none; export all; next hop self; }}; }}\n"
-    )
-}
-
 /// The neighbor to which bgpd announces them.
 const DOWNSTREAM: &str = "router id 198.51.100.2;\nprotocol device {}\n\
      protocol bgp v4 { local as 65002; neighbor 198.51.100.1 as 65000; ipv4 { import all; export none; }; }\n";
-
-/// FRR of the documentation, with a second neighbor and what waits for the hosts.
-fn frr_conf() -> String {
-    project("docs/frr/frr.conf")
-        .replace(" no bgp default ipv4-unicast\n", " no bgp default ipv4-unicast\n no bgp ebgp-requires-policy\n bgp suppress-fib-pending\n neighbor 198.51.100.2 remote-as 65002\n neighbor 198.51.100.2 timers connect 1\n")
-        .replace("  neighbor 192.0.2.2 activate\n", "  neighbor 192.0.2.2 activate\n  neighbor 198.51.100.2 activate\n")
-}
 
 /// FRR between two neighbors, and a route server beside it.
 struct Bed<'h, 'l> {
@@ -46,9 +33,10 @@ impl<'h, 'l> Bed<'h, 'l> {
             project("docs/frr/route-server.toml").replace("/run/fibcast", &a.folder().display().to_string());
         let toml = toml + "\n[rib]\nready_timeout_ms = 2000\n[acknowledge]\n" + acknowledge;
         let server = a.ours("fibcast-route-server", "rs-a", &toml);
-        let up_bird = up.bird(&upstream(&[]));
+        let up_bird = up.bird(&announcing_bird_conf::<&str>(&[]));
         let down_bird = down.bird(DOWNSTREAM);
-        let frr = a.frr_with(&["staticd", "bgpd"], &frr_conf(), &["--asic-offload=notify_on_offload"]);
+        let frr =
+            a.frr_with(&["staticd", "bgpd"], &suppress_frr_conf(), &["--asic-offload=notify_on_offload"]);
         Self { down, server, up_bird, _down_bird: down_bird, frr }
     }
 
@@ -77,14 +65,8 @@ impl<'h, 'l> Bed<'h, 'l> {
     }
 }
 
-/// FRR reads acknowledgements from 8.5 on, except 10.3: see docs/frr.md.
 fn lab() -> Option<Lab> {
-    let routing = std::env::var("FIBCAST_ROUTING").unwrap_or_default();
-    if !["frr-10.7", "frr-10.4", "frr-10.5", "frr-10.6"].contains(&routing.as_str()) {
-        eprintln!("skipped: this FRR ignores acknowledgements; scripts/interop-release frr-10.7");
-        return None;
-    }
-    Lab::new(&["zebra", "bgpd", "staticd", "vtysh", "bird"])
+    suppress_lab(&["zebra", "bgpd", "staticd", "vtysh", "bird"])
 }
 
 #[test]
@@ -96,7 +78,7 @@ fn a_route_is_announced_once_the_paused_host_goes_on() {
     let host = a.ours("fibcast-agent", "nh-1", &agent_toml(&a, "nh-1", None, &servers, ""));
     eventually("the host is active", 30, || bed.server.status().clients.iter().any(|client| client.active));
     // For the grace time after the start nothing is announced.
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8"]));
     bed.is_held_back("10.0.0.0/8");
     drop(bed);
     drop(host);
@@ -106,12 +88,12 @@ fn a_route_is_announced_once_the_paused_host_goes_on() {
     let (a, up, down) = (lab.host("a"), lab.host("up"), lab.host("down"));
     let mut bed = Bed::new(&a, &up, &down, "timeout_ms = 0\ngrace_ms = 3000\n");
     let host = a.ours("fibcast-agent", "nh-1", &agent_toml(&a, "nh-1", None, &servers, ""));
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8"]));
     bed.hears("10.0.0.0/8");
     assert!(bed.zebra("10.0.0.0/8").contains("Offloaded") || bed.server.counter("bgp", "acknowledged") > 0);
 
     host.process().pause();
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8", "10.1.0.0/16"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16"]));
     eventually("the route server has it", 30, || bed.server.via("10.1.0.0/16").is_some());
     always("it is held back", 2, || !bed.heard("10.1.0.0/16"));
     let waiting = bed.server.status().acknowledge.unwrap();
@@ -131,7 +113,7 @@ fn a_route_is_announced_once_the_paused_host_goes_on() {
 
     // A host that is gone for longer than the grace time is not waited for; a restarted one with an empty table neither.
     host.process().pause();
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]));
     bed.hears("10.2.0.0/16");
     let nodes = bed.server.status().acknowledge.unwrap().nodes;
     assert!(nodes.iter().any(|node| node.name == "nh-1" && node.state == "gone"), "{nodes:?}");
@@ -154,9 +136,9 @@ fn a_route_that_a_hosts_kernel_refuses_is_announced_when_it_takes_it() {
     // Another program's route in the same place.
     a.ip("route add 10.1.0.0/16 via 192.0.2.2 table 200 proto static metric 1024");
     let _host = a.ours("fibcast-agent", "host-1", &toml);
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8"]));
     bed.hears("10.0.0.0/8");
-    bed.up_bird.configure(&upstream(&["10.0.0.0/8", "10.1.0.0/16"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16"]));
     bed.is_held_back("10.1.0.0/16");
     a.ip("route del 10.1.0.0/16 table 200 proto static");
     bed.hears("10.1.0.0/16");
@@ -178,10 +160,10 @@ fn after_the_timeout_a_route_is_announced_or_reported_as_failed() {
             "nh-1",
             &agent_toml(&a, "nh-1", None, &servers, "heartbeat_ms = 10000\n"),
         );
-        bed.up_bird.configure(&upstream(&["10.0.0.0/8"]));
+        bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8"]));
         bed.hears("10.0.0.0/8");
         host.process().pause();
-        bed.up_bird.configure(&upstream(&["10.0.0.0/8", "10.1.0.0/16"]));
+        bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16"]));
         eventually("the timeout", 30, || bed.server.status().acknowledge.unwrap().timeouts > 0);
         if announced {
             bed.hears("10.1.0.0/16");
