@@ -14,7 +14,7 @@ fn files(folder: &Path, node: &str) {
     let pki = folder.join("etc/fibcast/pki");
     std::fs::create_dir_all(&pki).unwrap();
     std::fs::create_dir_all(folder.join("var/lib/fibcast")).unwrap();
-    std::fs::write(folder.join("etc/fibcast/routes.txt"), "").unwrap();
+    std::fs::write(folder.join("etc/fibcast/routes.txt"), "192.0.2.0/24 blackhole\n").unwrap();
     let mut table = Writer::new(Vec::new());
     let peer = "192.0.2.1".parse().unwrap();
     table.peer_index(1, "", peer).unwrap();

@@ -74,7 +74,8 @@ impl Pair {
     fn new() -> Self {
         let now = s(1.0);
         let agent = node(now, AgentCore::new(config(), Table::new(7)));
-        let server = Node::new("rs", now, Written { table: table(5, 100), ready: true, heard: Vec::new() }, []);
+        let server =
+            Node::new("rs", now, Written { table: table(5, 100), ready: true, heard: Vec::new() }, []);
         Self { now, agent, server, session: None, names: None, server_is_up: true, connections: 0 }
     }
 

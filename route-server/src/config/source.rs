@@ -156,12 +156,12 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
         ("start_at", source.start_at.is_some()),
         ("peer", source.peer.is_some()),
         ("bad_records", source.bad_records.is_some()),
-        ("allow_empty", source.allow_empty.is_some()),
     ];
     let is_live = matches!(kind, "fpm" | "netlink");
     let of_mrt = of_mrt.into_iter().filter(|(_, given)| *given && kind != "mrt").map(|(name, _)| name);
     let of_live = live::given(source).into_iter().filter(|_| !is_live);
-    let of_file = source.path.iter().filter(|_| is_live).map(|_| "path");
+    let of_file = [("path", source.path.is_some()), ("allow_empty", source.allow_empty.is_some())];
+    let of_file = of_file.into_iter().filter(|(_, given)| *given && is_live).map(|(name, _)| name);
     if let Some(name) = of_mrt.chain(of_live).chain(of_file).next() {
         return error(name, format!("is not used by a source of kind {kind:?}"));
     }
@@ -188,9 +188,9 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
             return error(name, format!("{}: {reason}", file.display()));
         }
     }
-    let (origin, vrf) = (source.origin.clone(), source.vrf);
+    let (origin, vrf, allow_empty) = (source.origin.clone(), source.vrf, source.allow_empty == Some(true));
     if kind == "static" {
-        let kind = Kind::Static(fixed::StaticOptions { path, vrf });
+        let kind = Kind::Static(fixed::StaticOptions { path, vrf, allow_empty });
         return Ok(SourcePlan { origin, distance: source.distance.unwrap_or(1), kind });
     }
     let pace = match &source.pace {
@@ -225,7 +225,7 @@ fn plan<T>(loaded: &Loaded<T>, at: usize, source: &SourceKeys) -> Result<SourceP
         start_at_us,
         peer: source.peer,
         bad_records,
-        allow_empty: source.allow_empty == Some(true),
+        allow_empty,
         vrf,
     });
     Ok(SourcePlan { origin, distance: source.distance.unwrap_or(20), kind })

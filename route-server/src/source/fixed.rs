@@ -33,6 +33,8 @@ pub struct StaticOptions {
     pub path: PathBuf,
     /// VRF of its routes.
     pub vrf: u32,
+    /// A file without routes is a table, not a mistake.
+    pub allow_empty: bool,
 }
 
 /// Why a file of routes cannot be used.
@@ -70,6 +72,26 @@ pub enum StaticError {
         /// Line of its first occurrence.
         first: usize,
     },
+    /// There is no route in it, and `allow_empty` does not say that this is meant.
+    #[error("{path}: a table without routes; allow_empty = true accepts it")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StaticOptions {
+    /// The routes of the file.
+    ///
+    /// # Errors
+    /// [`StaticError`]: the first wrong line, or there are no routes.
+    pub fn read(&self) -> Result<Routes, StaticError> {
+        let routes = read(&self.path)?;
+        if routes.is_empty() && !self.allow_empty {
+            return Err(StaticError::Empty { path: self.path.clone() });
+        }
+        Ok(routes)
+    }
 }
 
 /// The routes of a file, in its order.
@@ -79,7 +101,7 @@ pub type Routes = Vec<(IpNet, Arc<Group>)>;
 ///
 /// # Errors
 /// [`StaticError`] with the line of the first error.
-pub fn read(path: &Path) -> Result<Routes, StaticError> {
+fn read(path: &Path) -> Result<Routes, StaticError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| StaticError::Unreadable { path: path.to_owned(), source })?;
     let mut routes = Vec::new();
@@ -206,6 +228,10 @@ mod tests {
         file
     }
 
+    fn options(path: &Path) -> StaticOptions {
+        StaticOptions { path: path.to_owned(), vrf: 0, allow_empty: false }
+    }
+
     fn error(text: &str) -> String {
         let file = file(text);
         let error = read(file.path()).unwrap_err().to_string();
@@ -218,7 +244,7 @@ mod tests {
             "# routes\n\n192.0.2.0/24 via 198.18.1.1\n198.51.100.0/24\tvia 198.18.1.1, 198.19.1.1*2 # two\n\
              2001:db8::/32 via 2001:2::1\n203.0.113.0/24 blackhole\n0.0.0.0/0 unreachable\n::/0 prohibit\n",
         );
-        let received = events(Kind::Static(StaticOptions { path: file.path().to_owned(), vrf: 0 }));
+        let received = events(Kind::Static(options(file.path())));
         assert!(matches!(received[..], [Event::Batch(_), Event::EndOfTable, Event::Finished]));
         let state = net_state(&received);
         assert_eq!(state.len(), 6);
@@ -282,5 +308,17 @@ mod tests {
         );
         assert_eq!(error("::/0 blackhole now"), "FILE:1: expected the end of the line, found \"now\"");
         assert_eq!(error("::/0 blackhole\n\n::/0 prohibit"), "FILE:3: ::/0 is already on line 1");
+    }
+
+    #[test]
+    fn a_file_without_routes_is_a_table_only_where_that_is_said() {
+        for text in ["", "\n", "# 10.0.0.0/8 blackhole\n"] {
+            let file = file(text);
+            let reason = options(file.path()).read().unwrap_err().to_string();
+            let expected =
+                format!("{}: a table without routes; allow_empty = true accepts it", file.path().display());
+            assert_eq!(reason, expected);
+            assert!(StaticOptions { allow_empty: true, ..options(file.path()) }.read().unwrap().is_empty());
+        }
     }
 }

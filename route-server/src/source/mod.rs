@@ -68,7 +68,8 @@ impl Kind {
     /// Why they cannot be used, with the file.
     pub fn read(&self) -> Result<Option<Content>, String> {
         match self {
-            Kind::Static(options) => fixed::read(&options.path)
+            Kind::Static(options) => options
+                .read()
                 .map(|routes| Some(Content::Routes(routes)))
                 .map_err(|e| e.to_string()),
             Kind::Mrt(options) => replay::read(options).map(|loaded| Some(Content::Mrt(Box::new(loaded)))),

@@ -161,7 +161,9 @@ impl Frame<'_> {
             13 if r.is_empty() => Frame::Heartbeat(None),
             13 => Frame::Heartbeat(Some(state(r)?)),
             14 => Frame::Error { text: r.text("text", MAX_TEXT)? },
-            INSTALLED => Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")?.checked_sub(1) },
+            INSTALLED => {
+                Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")?.checked_sub(1) }
+            }
             other => return Err(ProtocolError::UnknownFrame(other)),
         })
     }

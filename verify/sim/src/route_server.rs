@@ -76,7 +76,8 @@ impl RouteServer {
         let config: Config = fibcast_daemon::config::parse(Path::new("simulated"), text)
             .map_err(|e| format!("configuration of {}: {e}", plan.name))?
             .value;
-        let kind = Kind::Static(fixed::StaticOptions { path: "simulated".into(), vrf: 0 });
+        let kind =
+            Kind::Static(fixed::StaticOptions { path: "simulated".into(), vrf: 0, allow_empty: false });
         let sources = plan.protocols.iter().map(|(origin, distance)| SourcePlan {
             origin: origin.clone(),
             distance: *distance,

@@ -58,7 +58,7 @@ fn checked(name: &str, origins: &[(&str, u8)], peers: usize, max_prefixes: Optio
     let source = |(origin, distance): &(&str, u8)| SourcePlan {
         origin: (*origin).to_owned(),
         distance: *distance,
-        kind: Kind::Static(fixed::StaticOptions { path: "x".into(), vrf: 0 }),
+        kind: Kind::Static(fixed::StaticOptions { path: "x".into(), vrf: 0, allow_empty: false }),
     };
     Checked { config, sources: origins.iter().map(source).collect() }
 }
