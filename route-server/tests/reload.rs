@@ -129,7 +129,7 @@ fn a_reload_is_whole_or_nothing() {
     folder.write("good.routes", "10.9.0.0/16 blackhole\n");
     let rs = Reloaded::start("", THREE);
     let before = rs.serial();
-    rs.folder.write("own.routes", "");
+    rs.folder.write("own.routes", "10.8.0.0/16 blackhole\n");
     // The first file is fine; the second has a wrong line, or a key needs a restart.
     rs.write(&more("bad.routes"));
     let error = rs.reload().unwrap_err();

@@ -205,7 +205,7 @@ fn parts_need_a_permission_which_can_be_taken_away() {
     let pki = Pki::new();
     let mut tls = pki.issue("rs-a", 24);
     tls.clients = vec![allowed("nh-whole", false), allowed("nh-part", true), allowed("nh-none", false)];
-    let (lists, security) = Lists::open(&tls, "rs-a");
+    let security = open(&tls, "rs-a").unwrap();
     let a = server("rs-a", Arc::clone(&security));
     let with_part = |name: &str, n| {
         let sync = Sync { subset: part(n), ..sync(&[a.address]) };
@@ -217,8 +217,8 @@ fn parts_need_a_permission_which_can_be_taken_away() {
     let says = "nh-none may not have a part of the table fib: its entry in tls.clients has no subsets = true";
     until(says, || error(&none).is_some_and(|error| error.contains(says)));
     assert!(log.line(&["client nh-none (127.0.0.1:", says]).is_some());
-    lists.change(|tls| tls.clients[1].subsets = false);
-    loses(&one, &security, "nh-part may not have a part of the table fib");
+    tls.clients[1].subsets = false;
+    loses(&one, &security, &tls, "nh-part may not have a part of the table fib");
     assert_eq!(error(&whole), None);
 }
 

@@ -30,7 +30,7 @@ impl Ages {
             let mut at = 0;
             self.0.retain(|_| {
                 at += 1;
-                at > LIMIT / 2 || at % 2 == 0
+                at > LIMIT / 2 || at % 2 == 1
             });
         }
     }

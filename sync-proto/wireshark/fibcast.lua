@@ -375,7 +375,10 @@ local dissect = {
     end,
     [128] = function(tree, r)
         tree:add(f.epoch, r:range(8))
-        return "serial " .. add_varint(tree, f.serial, r)
+        local next, range = r:varint()
+        if next:tonumber() == 0 then return "nothing any more" end
+        tree:add(f.serial, range, next - 1)
+        return "serial " .. (next - 1):tonumber()
     end,
 }
 

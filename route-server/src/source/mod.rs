@@ -68,10 +68,9 @@ impl Kind {
     /// Why they cannot be used, with the file.
     pub fn read(&self) -> Result<Option<Content>, String> {
         match self {
-            Kind::Static(options) => options
-                .read()
-                .map(|routes| Some(Content::Routes(routes)))
-                .map_err(|e| e.to_string()),
+            Kind::Static(options) => {
+                options.read().map(|routes| Some(Content::Routes(routes))).map_err(|e| e.to_string())
+            }
             Kind::Mrt(options) => replay::read(options).map(|loaded| Some(Content::Mrt(Box::new(loaded)))),
             Kind::Fpm(_) | Kind::Netlink(_) => Ok(None),
         }
@@ -218,7 +217,7 @@ pub fn open(kind: Kind, content: Option<Content>) -> std::io::Result<Opened> {
     Ok(match (kind, content) {
         (Kind::Static(options), Some(Content::Routes(routes))) => Opened::Static(options, routes),
         (Kind::Static(options), _) => {
-            let routes = fixed::read(&options.path).map_err(std::io::Error::other)?;
+            let routes = options.read().map_err(std::io::Error::other)?;
             Opened::Static(options, routes)
         }
         (Kind::Mrt(options), Some(Content::Mrt(loaded))) => Opened::Mrt(options, Some(loaded)),

@@ -45,8 +45,11 @@ impl<'l> Host<'l> {
 
     /// Runs something in this host's network.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(Path::new("/run/netns").join(self.namespace().name())).unwrap();
         let enter = move || {
-            self.namespace().enter().unwrap();
+            let network = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(network))
+                .unwrap();
             work()
         };
         std::thread::scope(|scope| scope.spawn(enter).join().unwrap())

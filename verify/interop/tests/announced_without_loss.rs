@@ -208,7 +208,7 @@ impl<'h> Nic<'h> {
 struct Bed<'h> {
     server: Ours<'h>,
     bird: Bird,
-    frr: Frr,
+    _frr: Frr,
     nics: [Nic<'h>; 2],
     heard: Arc<Mutex<Heard>>,
     stop: Stop,
@@ -243,7 +243,7 @@ impl<'h> Bed<'h> {
         eventually("both hosts are active", 60, || {
             server.status().clients.iter().filter(|client| client.active).count() == 2
         });
-        Bed { server, bird, frr, nics, heard, stop, announced: 0 }
+        Bed { server, bird, _frr: frr, nics, heard, stop, announced: 0 }
     }
 
     /// The announcing neighbor has more prefixes.
@@ -258,13 +258,6 @@ impl<'h> Bed<'h> {
 
     fn heard(&self) -> usize {
         self.heard.lock().unwrap().announced.len()
-    }
-
-    /// Routes that zebra holds for installed, and for failed; `show` is a command for routes.
-    fn offloaded(&self, show: &str) -> (usize, usize) {
-        let shown: String = self.frr.vtysh(&[show]).split_whitespace().collect();
-        let count = |word| shown.matches(word).count();
-        (count("\"offloaded\":true"), count("\"offloaded\":false"))
     }
 
     #[track_caller]

@@ -6,6 +6,7 @@ use fibcast_netlink::{Messages, Route};
 use super::super::tests::{frame as framed, rules};
 use super::*;
 use crate::source::acknowledgement::{Acknowledgement, InstalledRoute};
+use crate::source::fpm::Receiver;
 
 /// A receiver with a session, and what its owner knows.
 struct Bed {

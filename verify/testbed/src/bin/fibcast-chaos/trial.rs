@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::RouteQuery;
+use fibcast_control::protocol::{RouteQuery, RouteRequest};
 use fibcast_control::{Answer, Request};
 use fibcast_sync_proto::frame::{Frame, Role};
 use fibcast_sync_proto::{DigestKey, Subset};
@@ -226,7 +226,11 @@ fn serve(running: &mut Running, zebra: &mut Zebra, slowest: &mut Slowest) -> Res
 
 fn arrived(running: &mut Running, prefix: IpNet) -> Result<bool, Failure> {
     running.process.check()?;
-    let request = Request::Routes { query: RouteQuery::Prefix(prefix), limit: 1, all: false };
+    let request = Request::Routes(RouteRequest {
+        query: RouteQuery::Prefix(prefix),
+        limit: 1,
+        ..RouteRequest::default()
+    });
     Ok(matches!(running.ask(request), Ok(Answer::Routes(list)) if !list.routes.is_empty()))
 }
 

@@ -3,18 +3,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fibcast_dataplane::control::sink::ControlSink;
+use fibcast_dataplane::control::thread::ControlThread;
+use fibcast_dataplane::control::{Control, Setup};
 use fibcast_route_server::source::{BATCH, Event, Group, Message, Outlet, QUEUE, RouteChange};
 use fibcast_route_server::{config, run};
+use fibcast_sync_agent::agent::{Sink, SinkError};
 use fibcast_sync_agent::shell::Shell;
-use fibcast_sync_proto::GroupValue;
+use fibcast_sync_proto::{Batch, ChangeRef, GroupValue};
 use ipnet::IpNet;
 
-use super::nic::Nic;
-use super::percentile;
+use super::{agent, percentile, status, until};
 use crate::input::{Random, Table};
 use crate::row::Row;
 use crate::{Course, Failure, codec};
@@ -25,6 +28,33 @@ const AT_ONCE: usize = 10;
 /// How long changes come.
 const SECONDS: usize = 6;
 
+/// Which changes came with which serial of the agent's table.
+type Arrivals = Arc<Mutex<Vec<(u64, u32)>>>;
+
+/// The sink of a NIC host, and a note of what passed it.
+struct Tap {
+    inner: ControlSink,
+    numbers: Arc<HashMap<IpNet, u32>>,
+    arrivals: Arrivals,
+}
+
+impl Sink for Tap {
+    fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
+        self.inner.apply(batch)?;
+        let serial = batch.serial();
+        if batch.count() > 100_000 {
+            return Ok(());
+        }
+        let numbers = batch.changes().filter_map(|change| match change {
+            ChangeRef::Route { prefix, .. } => self.numbers.get(&prefix).map(|&n| (serial, n)),
+            _ => None,
+        });
+        let numbers: Vec<_> = numbers.collect();
+        self.arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(numbers);
+        Ok(())
+    }
+}
+
 /// All rows of this bench.
 pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     let net = |e: &dyn std::fmt::Display| Failure::Net(e.to_string());
@@ -32,7 +62,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     let (file, routes_file) = (folder.path().join("rs.toml"), folder.path().join("none"));
     std::fs::write(&routes_file, "")?;
     let text = format!(
-        "[node]\nname = \"rs\"\n[[source]]\norigin = \"bgp\"\nkind = \"static\"\npath = {routes_file:?}\nallow_empty = true\n"
+        "[node]\nname = \"rs\"\n[[source]]\norigin = \"bgp\"\nkind = \"static\"\npath = {routes_file:?}\n"
     );
     std::fs::write(&file, text)?;
     let checked = config::read(&file).map_err(|e| net(&e))?.checked;
@@ -69,13 +99,54 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         let prefix = prefixes[random.below(prefixes.len())];
         numbers.entry(prefix).or_insert_with(|| {
             order.push(prefix);
-            order.len() - 1
+            order.len() as u32 - 1
         });
     }
-    let nic = Nic::start(address)?;
-    nic.wait_for(prefixes.len() as u64)?;
+    let arrivals: Arrivals = Arc::default();
+    let setup = Setup {
+        ports: Vec::new(),
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        limits: fibcast_fib::Limits::default(),
+        icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+        allow_class_e: false,
+        rings: Vec::new(),
+        counters: Vec::new(),
+    };
+    let mut control = Control::new(setup, Instant::now()).map_err(|e| net(&e))?;
+    let mut reader = control.reader("worker");
+    let control = ControlThread::spawn(control)?;
+    let tap = Tap {
+        inner: ControlSink::new(control.handle.clone(), Vec::new()),
+        numbers: Arc::new(numbers),
+        arrivals: arrivals.clone(),
+    };
+    let worker = std::thread::Builder::new().name("worker".into()).spawn({
+        let stop = stop.clone();
+        move || {
+            let (mut seen, mut last) = (Vec::new(), 0);
+            while !stop.load(Ordering::Acquire) {
+                let serial = reader.burst().serial();
+                if serial != last {
+                    seen.push((serial, Instant::now()));
+                    last = serial;
+                }
+                // The cores are few: a worker that spins would take one from the threads that are measured.
+                std::thread::sleep(Duration::from_micros(20));
+            }
+            seen
+        }
+    })?;
+    let nic = agent(&[address], Box::new(tap))?;
+    until("the NIC host has the table", || {
+        let now = status(&nic)?;
+        Ok(now.ready && now.table.ipv4_routes + now.table.ipv6_routes == prefixes.len() as u64)
+    })?;
+    until("the trie has the table", || {
+        let serial = status(&nic)?.table.serial;
+        Ok(control.handle.ask(Duration::from_secs(5), |c| c.forwarding().serial) == Some(serial))
+    })?;
     std::thread::sleep(Duration::from_millis(500));
-    nic.begin();
 
     let mut sent_at = vec![Instant::now(); order.len()];
     let mut due = Instant::now();
@@ -91,15 +162,22 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         }
     }
     std::thread::sleep(Duration::from_millis(500));
-    let seen = nic.seen();
     stop.store(true, Ordering::Release);
-    drop((nic, outlet));
+    nic.stop();
+    drop(outlet);
+    let seen = worker.join().map_err(|_| Failure::Router)?;
     let _ = server.join();
 
-    let wait = |(prefix, at): (IpNet, Instant)| {
-        Some(at.saturating_duration_since(sent_at[*numbers.get(&prefix)?]).as_secs_f64() * 1e6)
-    };
-    let mut waits: Vec<f64> = seen.into_iter().filter_map(wait).collect();
+    let arrivals = arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut waits: Vec<f64> = arrivals
+        .iter()
+        .filter_map(|&(serial, number)| {
+            // A later generation has it as well.
+            let at = seen.partition_point(|&(s, _)| s < serial);
+            let (_, at) = seen.get(at)?;
+            Some(at.saturating_duration_since(sent_at[number as usize]).as_secs_f64() * 1e6)
+        })
+        .collect();
     waits.sort_by(f64::total_cmp);
     let lost = order.len() - waits.len();
     Ok(vec![
