@@ -42,7 +42,8 @@ impl RouteTable for Million {
     }
 
     fn get(&self, _: u32, prefix: IpNet) -> Option<u8> {
-        (prefix.prefix_len() == 24 && number(prefix) < ROUTES).then(|| u8::from(number(prefix) % 1000 == 0))
+        (prefix.prefix_len() == 24 && number(prefix) < ROUTES)
+            .then(|| u8::from(number(prefix).is_multiple_of(1000)))
     }
 
     fn longest_match(&self, _: u32, address: IpAddr) -> Option<(IpNet, u8)> {

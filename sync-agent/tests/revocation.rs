@@ -71,7 +71,7 @@ fn name_that_is_removed_from_the_list_ends_its_session_and_no_other() {
     until("the other one is served", || synced(&first, &a));
     assert_eq!(error(&first), None);
     // A file that cannot be used changes nothing.
-    let ca = std::mem::replace(&mut tls.ca, Some("/nowhere/ca.pem".into()));
+    let ca = tls.ca.replace("/nowhere/ca.pem".into());
     assert!(security.read(&tls).unwrap_err().to_string().starts_with("tls.ca: /nowhere/ca.pem: "));
     tls.ca = ca;
     a.commit([put(2, 2)]);

@@ -54,8 +54,8 @@ pub struct TablePart {
 /// What the next slice of a pass compares.
 #[derive(Debug, Clone, Copy)]
 enum Next {
-    /// Before the groups, which hold copies of them.
-    NextHops,
+    /// Next hops, before the groups, which hold copies of them.
+    Adjacencies,
     Hosts,
     Groups,
     Tries(ScrubCursor),
@@ -78,7 +78,7 @@ impl Scrubber {
     pub fn new(now: Instant) -> Self {
         Self {
             pass: None,
-            next: Next::NextHops,
+            next: Next::Adjacencies,
             due: now,
             rebuilt: false,
             table: Tally::new("the table"),
@@ -110,7 +110,7 @@ impl Control {
         let slices = (self.fib.len() / ROUTES + EMPTY_SLICES) as u32;
         self.scrubber.due = now + (pass / slices).max(SHORTEST);
         let cursor = match self.scrubber.next {
-            Next::NextHops => {
+            Next::Adjacencies => {
                 self.scrubber.next = Next::Hosts;
                 return self.scrub_next_hops(&generation);
             }
@@ -144,7 +144,7 @@ impl Control {
                 Err(error) => tracing::error!("scrub of the tries: cannot write them again: {error}"),
             }
         }
-        self.scrubber.next = done.next.map_or(Next::NextHops, Next::Tries);
+        self.scrubber.next = done.next.map_or(Next::Adjacencies, Next::Tries);
         if done.next.is_none() {
             self.scrubber.tries.pass_ends();
         }

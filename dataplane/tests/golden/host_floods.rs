@@ -71,7 +71,8 @@ fn answers_on_one_port_all_arrive_during_a_flood_on_another() {
     while stage.out(1).is_some() {}
     let own: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
     let stations = |number: usize| [192, 0, 2, 2 + (number % 200) as u8];
-    let floods: [(&str, &dyn Fn(usize) -> Vec<u8>); 3] = [
+    type Flood<'f> = &'f dyn Fn(usize) -> Vec<u8>;
+    let floods: [(&str, Flood<'_>); 3] = [
         ("ARP", &|number| request([192, 0, 2, 1], stations(number))),
         ("ND", &|number| {
             let from = format!("2001:db8::{:x}", 2 + number % 200).parse().unwrap();

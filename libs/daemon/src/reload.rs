@@ -49,7 +49,7 @@ impl Reload {
     /// The text for the operator: why nothing has changed.
     pub fn run(&self) -> Result<String, String> {
         let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match systemd::reloading(|| catch_unwind(AssertUnwindSafe(|| work()))) {
+        match systemd::reloading(|| catch_unwind(AssertUnwindSafe(&mut *work))) {
             Ok(Ok(lines)) => {
                 tracing::info!("reloaded: {}", lines.join("; "));
                 Ok(lines.join("\n"))

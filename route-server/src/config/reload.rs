@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn rules_of_sources_change_at_work() {
-        let again = SourceChange { again: true, ..same(0) };
+        let expected = [SourceChange { again: true, ..same(0) }];
         for line in ["distance = 7", "max_prefixes = 10", "lengths = { ipv4 = [8, 24] }"] {
             for source in [BGP, OWN, KERNEL] {
-                assert_eq!(compare(source, &format!("{source}{line}\n")).unwrap(), [again.clone()], "{line}");
-                assert_eq!(compare(&format!("{source}{line}\n"), source).unwrap(), [again.clone()], "{line}");
+                assert_eq!(compare(source, &format!("{source}{line}\n")).unwrap(), expected, "{line}");
+                assert_eq!(compare(&format!("{source}{line}\n"), source).unwrap(), expected, "{line}");
             }
         }
         for source in [BGP, KERNEL] {
@@ -164,7 +164,7 @@ mod tests {
                 assert!(!changed[0].again && changed[0].policy.is_some(), "{line}");
             }
         }
-        assert_eq!(compare(OWN, &format!("{OWN}vrf = 7\n")).unwrap(), [again]);
+        assert_eq!(compare(OWN, &format!("{OWN}vrf = 7\n")).unwrap(), expected);
         let added = compare(OWN, &format!("{OWN}{BGP}")).unwrap();
         assert_eq!(added[1], SourceChange { before: None, again: true, policy: None });
     }

@@ -28,7 +28,8 @@ pub fn check_config_tells_what_expires(program: &Path, rest: &str) {
     let check = |left: Left| check(program, left, rest).unwrap();
     let (code, text) = check(LONG);
     assert!(code == Some(0) && !text.contains("warning"), "{code:?} {text}");
-    let kinds: [(&str, &str, fn(i64) -> Left); 3] = [
+    type Expires = fn(i64) -> Left;
+    let kinds: [(&str, &str, Expires); 3] = [
         ("cert", "n.pem", |cert| Left { cert, ..LONG }),
         ("ca", "ca.pem", |ca| Left { ca, ..LONG }),
         ("crl", "ca.crl", |crl| Left { crl, ..LONG }),

@@ -288,7 +288,7 @@ impl Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        let _ = Limited::set(self.process, self.before.clone());
+        let _ = Limited::set(self.process, self.before);
     }
 }
 
