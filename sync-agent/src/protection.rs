@@ -44,8 +44,7 @@ impl Protection {
     /// What cannot be used, with file, line and key.
     pub fn read<T>(&self, loaded: &Loaded<T>, tls: &Tls) -> Result<NewProtection, String> {
         let rules = self.security.as_ref().map(|security| security.read(tls)).transpose();
-        let rules = rules.map_err(|error| loaded.error(&["tls".into(), error.key.into()], error.reason));
-        let rules = rules.map_err(|error| error.to_string())?;
+        let rules = rules.map_err(|error| error.within(loaded).to_string())?;
         Ok(NewProtection { rules, keys: self.keys.read().map_err(|error| error.to_string())? })
     }
 

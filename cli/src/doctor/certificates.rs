@@ -7,8 +7,6 @@ use fibcast_control::status::CertificateStatus;
 use super::finding::{Finding, Grade};
 
 const DAY: i64 = 24 * 3600;
-/// Days before the end from which on there are warnings, as in the daemons' logs.
-const WARNING_DAYS: i64 = 30;
 
 pub fn findings(certificates: &[CertificateStatus]) -> Vec<Finding> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
@@ -17,7 +15,8 @@ pub fn findings(certificates: &[CertificateStatus]) -> Vec<Finding> {
 
 fn at(certificates: &[CertificateStatus], now: i64) -> Vec<Finding> {
     let left = |certificate: &CertificateStatus| certificate.expires_unix_seconds.saturating_sub(now);
-    let late = certificates.iter().filter(|certificate| left(certificate) <= WARNING_DAYS * DAY);
+    let late =
+        certificates.iter().filter(|certificate| left(certificate) <= CertificateStatus::WARNING_DAYS * DAY);
     let mut findings: Vec<Finding> = late.map(|certificate| one(certificate, left(certificate))).collect();
     if findings.is_empty()
         && let Some(first) = certificates.iter().min_by_key(|certificate| left(certificate))

@@ -158,6 +158,11 @@ pub struct CertificateStatus {
     pub expires_unix_seconds: i64,
 }
 
+impl CertificateStatus {
+    /// Days before that from which on there are warnings.
+    pub const WARNING_DAYS: i64 = 30;
+}
+
 /// Something that accepts connections: "sync", "fpm", "http" or "control". Counters are totals since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {

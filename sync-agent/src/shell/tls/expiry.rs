@@ -7,8 +7,6 @@ use fibcast_control::status::CertificateStatus;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
-/// Days before expiry from which on there are warnings.
-const WARNING_DAYS: i64 = 30;
 const DAY: i64 = 24 * 3600;
 
 /// A file of `[tls]`, and when what is in it expires.
@@ -64,7 +62,7 @@ impl Expiry {
                 self.key,
                 -left / DAY
             )),
-            _ if left <= WARNING_DAYS * DAY => {
+            _ if left <= CertificateStatus::WARNING_DAYS * DAY => {
                 Some(format!("tls.{}: {file} ({subject}): {what} in {} days", self.key, left / DAY))
             }
             _ => None,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_daemon::sections::Tls;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
@@ -27,6 +28,13 @@ pub struct TlsError {
     pub key: &'static str,
     /// The file, with what was expected and found.
     pub reason: String,
+}
+
+impl TlsError {
+    /// The same with the line of the key in the configuration.
+    pub fn within<T>(self, loaded: &Loaded<T>) -> ConfigError {
+        loaded.error(&["tls".into(), self.key.into()], self.reason)
+    }
 }
 
 fn wrong(key: &'static str, file: &Path, reason: impl std::fmt::Display) -> TlsError {

@@ -90,9 +90,7 @@ impl Security {
     /// # Errors
     /// [`ConfigError`] with the configuration's line and key.
     pub fn check<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
-        load::identity(tls, node)
-            .map(|_| ())
-            .map_err(|error| loaded.error(&["tls".into(), error.key.into()], error.reason))
+        load::identity(tls, node).map(|_| ()).map_err(|error| error.within(loaded))
     }
 
     /// For `--check-config`: prints what expires within 30 days.
@@ -100,13 +98,12 @@ impl Security {
     /// # Errors
     /// [`ConfigError`] with the key of the file that has expired. A daemon starts with it nevertheless: it may forward by what it has.
     pub fn check_expiry<T>(tls: &Tls, node: &str, loaded: &Loaded<T>) -> Result<(), ConfigError> {
-        let wrong = |key: &'static str, reason| loaded.error(&["tls".into(), key.into()], reason);
-        let identity = load::identity(tls, node).map_err(|error| wrong(error.key, error.reason))?;
+        let identity = load::identity(tls, node).map_err(|error| error.within(loaded))?;
         let (all, now) = (identity.map(|identity| identity.expiries).unwrap_or_default(), expiry::today());
         if let Some(over) = expiry::expired(&all, now) {
             let text = over.warning(now).unwrap_or_default();
             let text = text.strip_prefix(&format!("tls.{}: ", over.key)).unwrap_or(&text).to_owned();
-            return Err(wrong(over.key, text));
+            return Err(TlsError { key: over.key, reason: text }.within(loaded));
         }
         all.iter().filter_map(|expiry| expiry.warning(now)).for_each(|text| eprintln!("warning: {text}"));
         Ok(())
