@@ -191,7 +191,7 @@ impl Fib {
         self.next_hop_in(generation, next_hop)
     }
 
-    /// Makes the table of directly connected hosts anew, after a comparison with [`Generation::neighbors`] found a difference.
+    /// Rebuilds the table of directly connected hosts, after a comparison with [`Generation::neighbors`] found a difference.
     pub fn replace_neighbors(&mut self, all: impl IntoIterator<Item = (PortId, IpAddr, Adjacency)>) {
         self.neighbors_anew(all);
     }

@@ -53,7 +53,7 @@ pub struct Handover {
 /// The ends of the channels that the owner of the tables has.
 #[derive(Debug)]
 pub struct Inlets {
-    /// New rules. The channel has no room: they are handed over or not, and never wait.
+    /// New rules. The channel has no capacity: a send succeeds only while the owner receives.
     pub handovers: Receiver<Handover>,
     /// Threads that were started.
     pub attached: Receiver<Attached>,

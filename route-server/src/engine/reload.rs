@@ -113,9 +113,9 @@ impl Source {
             // One that the limit stopped is heard again, and so is one that failed and has a new thread.
             self.error = None;
             self.gate.follow(rules.filter);
-            // One that has just begun anew after a panic knows its whole table at the end of that only.
-            let anew = self.retelling.as_ref().is_some_and(|r| r.waits_for(Until::EndOfTable));
-            self.retelling = Some(Retelling::new(if anew { Until::EndOfTable } else { until }));
+            // One that has just restarted after a panic knows its whole table at the end of that only.
+            let restarted = self.retelling.as_ref().is_some_and(|r| r.waits_for(Until::EndOfTable));
+            self.retelling = Some(Retelling::new(if restarted { Until::EndOfTable } else { until }));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Retelling {
         Self { until, told: HashSet::new(), swept: None }
     }
 
-    /// Whether it goes on until this.
+    /// Whether this ends it.
     pub fn waits_for(&self, until: Until) -> bool {
         self.until == until && self.swept.is_none()
     }

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 32;
 /// When packets to a prefix are sent, in milliseconds after it was heard.
 const WHEN_MS: [u64; 10] = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500];
 const PORT: u16 = 4789;
-/// How long a host stands still. Shorter than a dataplane ends itself for (`stall_exit_s`), longer than the way of a change takes.
+/// How long a host is stopped. Shorter than a dataplane ends itself for (`stall_exit_s`), longer than the way of a change takes.
 const PAUSE: Duration = Duration::from_millis(1500);
 
 fn prefix(number: usize) -> String {
@@ -304,24 +304,24 @@ fn no_packet_to_an_announced_prefix_is_lost_however_slow_the_hosts_are() {
         // Nothing is in the way.
         bed.announce();
         bed.hears_all();
-        // A thread on the way of a route stands still on one host, while its workers forward what is announced already.
+        // A thread on the way of a route is stopped on one host, while its workers forward what is announced already.
         for (nic, thread) in [(0, "control"), (1, "agent"), (round % 2, "control")] {
             let before = bed.heard();
             let id = threads(bed.nics[nic].dataplane.process().pid(), thread);
             let stopped = StoppedThread::stop(id[0]).unwrap();
             bed.announce();
             std::thread::sleep(PAUSE);
-            assert_eq!(bed.heard(), before, "{thread} of host {nic} stands still");
+            assert_eq!(bed.heard(), before, "{thread} of host {nic} is stopped");
             drop(stopped);
             bed.hears_all();
         }
-        // A whole host stands still; nothing is on its way to it any more.
+        // A whole host is stopped; nothing is on its way to it any more.
         std::thread::sleep(Duration::from_millis(WHEN_MS[WHEN_MS.len() - 1]));
         let before = bed.heard();
         bed.nics[round % 2].dataplane.process().pause();
         bed.announce();
         std::thread::sleep(PAUSE);
-        assert_eq!(bed.heard(), before, "host {} stands still", round % 2);
+        assert_eq!(bed.heard(), before, "host {} is stopped", round % 2);
         bed.nics[round % 2].dataplane.process().resume();
         bed.hears_all();
     }

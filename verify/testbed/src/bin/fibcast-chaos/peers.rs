@@ -182,11 +182,11 @@ pub fn attack_fpm(address: SocketAddr) -> ! {
     }
 }
 
-/// Its only server stands still, and its connections stay open.
+/// Its only server is stopped, and its connections stay open.
 #[derive(Debug)]
 struct ServerPauses;
 
-/// It goes on.
+/// It continues.
 struct Paused(rustix::process::Pid);
 
 impl Drop for Paused {

@@ -66,7 +66,7 @@ impl Hostile {
 }
 
 /// It is not ready any more, and hangs up.
-struct Quiet(Arc<AtomicBool>, #[allow(dead_code, reason = "goes on when dropped")] Box<dyn Any>);
+struct Quiet(Arc<AtomicBool>, #[allow(dead_code, reason = "continues when dropped")] Box<dyn Any>);
 
 impl Drop for Quiet {
     fn drop(&mut self) {

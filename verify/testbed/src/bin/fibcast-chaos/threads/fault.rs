@@ -20,7 +20,7 @@ pub trait Fault: Debug {
     fn strike(&self, running: &Running) -> Result<Box<dyn Any>, Failure>;
 }
 
-/// A thread stands still, as in a debugger or in a system call that does not return.
+/// A thread is stopped, as in a debugger or in a system call that does not return.
 #[derive(Debug)]
 pub struct Stop {
     /// Its name in the kernel; `main` for the main thread, whose name unnamed threads have as well.
