@@ -183,11 +183,11 @@ fn what_was_cut_is_told_with_the_number_of_matches() {
     assert_eq!(last, "7 shown of 1000 that match (--limit 7; 0 lists all), 1000000 in the table");
     let (text, _) = daemon.output("show routes 1.0.0.0/16 --orlonger --limit 256");
     assert_eq!(text.lines().last().unwrap(), "256 shown, 1000000 in the table");
-    let (text, told) = daemon.output("--json show routes 1.0.0.0/16 --longer-than --limit 3");
+    let (text, note) = daemon.output("--json show routes 1.0.0.0/16 --longer-than --limit 3");
     let prefixes: Vec<String> =
         text.lines().map(|line| serde_json::from_str::<Route>(line).unwrap().prefix.to_string()).collect();
     assert_eq!(prefixes, ["1.0.0.0/24", "1.0.1.0/24", "1.0.2.0/24"]);
-    assert_eq!(told, "3 shown of 256 that match (--limit 3; 0 lists all)\n");
+    assert_eq!(note, "3 shown of 256 that match (--limit 3; 0 lists all)\n");
 }
 
 #[test]

@@ -15,16 +15,16 @@
 //!
 //! `role` is the node's interface, `liveness` says when the origins of own sources are stale, `peers` holds the peers' catalogs, `remote_origins`
 //! the origins of other servers with their eligibility, `queue` the waiting work, `acknowledge` what hosts have installed, `reload` new rules for
-//! own sources, `retelling` what becomes of the routes of one that tells its table again.
+//! own sources, `refresh` what becomes of the routes of one that announces its table again.
 
 mod acknowledge;
 mod digest_key;
 mod liveness;
 mod peers;
 mod queue;
+mod refresh;
 mod reload;
 mod remote_origins;
-mod retelling;
 mod role;
 mod routes;
 mod status;
@@ -54,10 +54,10 @@ use crate::rib::{Contender, Contenders, commit_source, select};
 use crate::source::{Event, Message, Report, RouteChange};
 use liveness::Liveness;
 use queue::{Queue, Work};
+use refresh::Refresh;
+pub use refresh::Until;
 pub use reload::SourceRules;
 use remote_origins::RemoteOrigin;
-use retelling::Retelling;
-pub use retelling::Until;
 
 /// Most prefixes processed in one turn.
 const SLICE: usize = 8192;
@@ -107,23 +107,23 @@ struct Source {
     report: Option<Report>,
     /// What its routing daemon was told about its routes.
     told: Told,
-    /// It tells its table again.
-    retelling: Option<Retelling>,
+    /// It announces its table again.
+    refresh: Option<Refresh>,
     /// Time at which a reload removed it.
     removed: Option<Duration>,
     liveness: Liveness,
 }
 
 impl Source {
-    /// What its gate lets in of a batch. While it tells its table again, only what it has told of it counts against the limit.
+    /// What its gate lets in of a batch. While it announces its table again, only what it has announced of it counts against the limit.
     fn admit(&mut self, batch: Vec<RouteChange>) -> Admitted {
         let (id, table) = (self.id, &self.table);
         let known = |vrf, prefix| table.get(&Key::RibRoute { origin: id, vrf, prefix }).is_some();
-        let Some(retelling) = &mut self.retelling else {
+        let Some(refresh) = &mut self.refresh else {
             return self.gate.admit(table.counts().routes(), known, batch);
         };
-        let admitted = self.gate.admit(retelling.routes(), |vrf, prefix| retelling.has(vrf, prefix), batch);
-        retelling.hear(&admitted.batch);
+        let admitted = self.gate.admit(refresh.routes(), |vrf, prefix| refresh.has(vrf, prefix), batch);
+        refresh.note(&admitted.batch);
         admitted
     }
 }
@@ -333,12 +333,12 @@ impl Engine {
             return Ok(());
         };
         let until =
-            if matches!(message.event, Event::EndOfTable) { Until::EndOfTable } else { Until::Retold };
-        if matches!(message.event, Event::EndOfTable | Event::Retold { .. })
-            && let Some(retelling) = source.retelling.as_mut().filter(|r| r.waits_for(until))
+            if matches!(message.event, Event::EndOfTable) { Until::EndOfTable } else { Until::Refreshed };
+        if matches!(message.event, Event::EndOfTable | Event::Refreshed { .. })
+            && let Some(refresh) = source.refresh.as_mut().filter(|r| r.waits_for(until))
         {
-            retelling.ended();
-            // What it was told of its routes was void for those that it told again.
+            refresh.end();
+            // Acknowledgements of routes that it announced again are void.
             source.told = Told::default();
         }
         match message.event {
@@ -351,19 +351,19 @@ impl Engine {
                     let routes = source.table.counts().routes();
                     tracing::error!("source {:?}: {reason}; keeping its {routes} routes", source.name);
                     source.error = Some(reason);
-                    // Nobody knows what it would have told.
-                    source.retelling = None;
+                    // Nobody knows what it would have announced.
+                    source.refresh = None;
                 }
                 if commit.is_some() {
                     self.select(batch.iter().map(|c| (c.vrf, c.prefix)))?;
                 }
             }
-            Event::Retold { complete: false } => {}
+            Event::Refreshed { complete: false } => {}
             // A live source reaches it again after each session; readiness does not change.
-            Event::EndOfTable | Event::Retold { .. } | Event::Quiet if source.end_of_table => {}
+            Event::EndOfTable | Event::Refreshed { .. } | Event::Quiet if source.end_of_table => {}
             // An incomplete table does not count as complete before the time limit.
-            Event::EndOfTable | Event::Retold { .. } | Event::Quiet if source.gate.is_stopped() => {}
-            Event::EndOfTable | Event::Retold { .. } | Event::Quiet => {
+            Event::EndOfTable | Event::Refreshed { .. } | Event::Quiet if source.gate.is_stopped() => {}
+            Event::EndOfTable | Event::Refreshed { .. } | Event::Quiet => {
                 (source.end_of_table, source.whole) = (true, true);
                 let routes = source.table.counts().routes();
                 tracing::info!("source {:?}: end of table, {routes} routes", source.name);
@@ -378,11 +378,11 @@ impl Engine {
                     source.name
                 );
                 source.error = Some(reason);
-                source.retelling.take_if(|retelling| !retelling.is_swept());
+                source.refresh.take_if(|refresh| !refresh.is_sweeping());
             }
             Event::Restarted(reason) => {
                 tracing::error!("source {:?}: {reason}; it restarts, and its routes stay", source.name);
-                source.retelling = Some(Retelling::new(Until::EndOfTable));
+                source.refresh = Some(Refresh::new(Until::EndOfTable));
                 source.report =
                     Some(Report { state: "restarting", last_error: Some(reason), ..Report::default() });
             }

@@ -171,7 +171,7 @@ impl Sources {
             let step = self.step(at, change, plan, down, new.0)?;
             let (thread, again) = match (&step.how, self.running(&plan.origin)) {
                 (How::Thread(..), _) => (self.number(), Some(Until::EndOfTable)),
-                (How::Orders { again: true, .. }, Some(running)) => (running.thread, Some(Until::Retold)),
+                (How::Orders { again: true, .. }, Some(running)) => (running.thread, Some(Until::Refreshed)),
                 (_, Some(running)) => (running.thread, None),
                 (_, None) => continue,
             };
@@ -266,8 +266,7 @@ impl Sources {
             match step.how {
                 How::Nothing => {}
                 How::Orders { again, policy } => {
-                    let orders =
-                        again.then_some(Order::TellAgain).into_iter().chain(policy.map(Order::Policy));
+                    let orders = again.then_some(Order::Refresh).into_iter().chain(policy.map(Order::Policy));
                     let running = self.running.iter().find(|running| running.thread == thread);
                     // One that ends now is started by the next reload.
                     orders.for_each(|order| _ = running.map(|running| running.orders.send(order)));
@@ -290,7 +289,7 @@ impl Sources {
 
     /// Gives the rules to the owner of the tables, or not at all.
     fn hand_over(&self, rules: Vec<SourceRules>, gone: Vec<String>) -> Result<(), String> {
-        let (done, told) = bounded(1);
+        let (done, in_force) = bounded(1);
         let mut handover = Handover { rules, gone, done };
         let until = Instant::now() + HANDOVER;
         loop {
@@ -306,7 +305,7 @@ impl Sources {
                 }
             }
         }
-        told.recv().map_err(|_| "the route server is stopping".to_owned())
+        in_force.recv().map_err(|_| "the route server is stopping".to_owned())
     }
 
     /// Ends the thread of a source that has a successor. False: there was none.

@@ -138,7 +138,7 @@ fn a_truncated_table_is_a_failure_of_its_source_alone_with_file_and_byte() {
         "{error}"
     );
     assert!(!status.ready, "its table is incomplete");
-    server.until("the other source goes on", |status| status.sources[1].end_of_table);
+    server.until("the other source continues", |status| status.sources[1].end_of_table);
     assert!(
         server.routes().contains(&"10.0.0.0/8 via 192.0.2.9 of static".to_owned()),
         "{:?}",

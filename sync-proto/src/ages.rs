@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Most times. Older ones are thinned out first: what changed then is told as younger than it is, never as older.
+/// Most times. Older ones are thinned out first: what changed then is reported as younger than it is, never as older.
 const LIMIT: usize = 1024;
 /// Shortest interval of times.
 const STEP: Duration = Duration::from_millis(100);
@@ -77,14 +77,14 @@ mod tests {
         let now = at(1_000_000);
         let mut before = now;
         for serial in 1..1_000_000 {
-            let (told, true_age) = (ages.of(serial, now), now - at(serial));
-            assert!(told <= true_age + STEP, "{serial}: {told:?} instead of {true_age:?}");
-            assert!(told <= before);
-            before = told;
+            let (reported, true_age) = (ages.of(serial, now), now - at(serial));
+            assert!(reported <= true_age + STEP, "{serial}: {reported:?} instead of {true_age:?}");
+            assert!(reported <= before);
+            before = reported;
             if true_age < s(40) {
-                assert!(true_age <= told + STEP, "{serial}: {told:?} instead of {true_age:?}");
+                assert!(true_age <= reported + STEP, "{serial}: {reported:?} instead of {true_age:?}");
             }
         }
-        assert!(ages.of(1, now) > now / 2, "the oldest are still told to be old");
+        assert!(ages.of(1, now) > now / 2, "the oldest are still reported as old");
     }
 }

@@ -80,16 +80,16 @@ impl Stage {
 
     /// Says something in the portions of a socket, as long as the server listens.
     fn say(&mut self, id: SessionId, all: &[u8]) -> usize {
-        let mut said = 0;
+        let mut sent = 0;
         for portion in all.chunks(32 * 1024) {
             if !self.server.listens(id) {
                 break;
             }
             self.server.handle_bytes(self.now, id, portion, &self.tables);
-            said += portion.len();
+            sent += portion.len();
         }
         self.note();
-        said
+        sent
     }
 
     fn note(&mut self) {

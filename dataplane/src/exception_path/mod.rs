@@ -259,9 +259,9 @@ impl Interfaces {
         if let Some(out) = self.rings.first() {
             for own in &self.all {
                 match from_kernel(own, out, room) {
-                    Taken::Nothing => {}
-                    Taken::Some => busy = true,
-                    Taken::NoRoom => waiting = true,
+                    Polled::Nothing => {}
+                    Polled::Some => busy = true,
+                    Polled::NoRoom => waiting = true,
                 }
             }
         }
@@ -372,8 +372,8 @@ impl Interfaces {
     }
 }
 
-/// What was taken from an interface.
-enum Taken {
+/// What a read of an interface found.
+enum Polled {
     Nothing,
     Some,
     /// Frames may wait, but workers are busy.
@@ -381,16 +381,16 @@ enum Taken {
 }
 
 /// Forwards what the kernel sent out of an interface.
-fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> Taken {
-    let Some(tap) = own.tap() else { return Taken::Nothing };
+fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> Polled {
+    let Some(tap) = own.tap() else { return Polled::Nothing };
     let share = rings::share_of_programs(own.index());
     for taken in 0..FRAMES {
         // While workers are busy, frames stay in the kernel, which applies its own backpressure.
         if !out.originate.has_room(share) || !out.long_frames.has_room(share) {
-            return if taken == 0 { Taken::NoRoom } else { Taken::Some };
+            return if taken == 0 { Polled::NoRoom } else { Polled::Some };
         }
         let Ok(Some(length)) = tap.read(room) else {
-            return if taken == 0 { Taken::Nothing } else { Taken::Some };
+            return if taken == 0 { Polled::Nothing } else { Polled::Some };
         };
         let frame = room.get_mut(..length).unwrap_or_default();
         let sent = match proxy::answer(frame, own.port()) {
@@ -414,5 +414,5 @@ fn from_kernel(own: &HostPort, out: &Rings, room: &mut [u8]) -> Taken {
             let _ = out.originate.push(frame);
         }
     }
-    Taken::Some
+    Polled::Some
 }

@@ -51,7 +51,7 @@ pub fn page<T: RouteTable>(table: &T, request: &RouteRequest) -> RouteList {
     let begin = request.after.map_or(0, |after| after.vrf);
     for vrf in vrfs.filter(|vrf| *vrf >= begin) {
         // A VRF has one of these at most, which is on the page before.
-        let told = request.after.is_some_and(|after| after.vrf == vrf);
+        let listed = request.after.is_some_and(|after| after.vrf == vrf);
         let one = match request.query {
             RouteQuery::Prefix(prefix) => {
                 let prefix = prefix.trunc();
@@ -65,7 +65,7 @@ pub fn page<T: RouteTable>(table: &T, request: &RouteRequest) -> RouteList {
                 continue;
             }
         };
-        if let Some((prefix, label)) = one.filter(|(prefix, _)| !told && page.is_of_family(prefix))
+        if let Some((prefix, label)) = one.filter(|(prefix, _)| !listed && page.is_of_family(prefix))
             && page.visit(vrf, prefix, label)
         {
             break;

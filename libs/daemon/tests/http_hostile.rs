@@ -244,10 +244,10 @@ fn a_daemon_that_hangs_is_told_in_time_and_asked_once() {
     });
     for (code, text, time) in answers {
         assert_eq!(code, 503, "{text}");
-        assert!(text.contains("the daemon has not told its status for 2."), "{text}");
+        assert!(text.contains("the daemon has not reported its status for 2."), "{text}");
         assert!(time < Duration::from_secs(6), "{time:?}");
     }
-    // Pages without a status have no reason to wait, and who comes late is told at once.
+    // Pages without a status have no reason to wait, and who comes late hears so at once.
     assert_eq!(get(&server, "/").0, 200);
     let (code, _, time) = get(&server, "/metrics");
     println!("the daemon hangs: 503 in {time:?}");

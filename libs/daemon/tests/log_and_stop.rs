@@ -125,10 +125,10 @@ fn lost_lines_are_told_when_somebody_reads_again() {
     assert_eq!(wait(&mut child), Some(0));
     let figure = |line: &str| line.split(' ').find_map(|word| word.parse::<u64>().ok()).unwrap();
     // Once for each time that somebody read again.
-    let told =
+    let reported =
         log.lines().filter(|line| line.contains("lines of this log are lost") && line.contains(" WARN "));
     let lost = figure(log.lines().last().unwrap().split_once("after ").unwrap().1);
-    assert_eq!(told.map(|line| figure(line.split_once("WARN ").unwrap().1)).sum::<u64>(), lost);
+    assert_eq!(reported.map(|line| figure(line.split_once("WARN ").unwrap().1)).sum::<u64>(), lost);
     assert!(lost > LINES / 2, "{lost}");
     let seen = log.lines().filter(|line| line.contains("of a flood")).count() as u64;
     assert_eq!(LINES - seen, lost, "all others are counted");

@@ -26,7 +26,7 @@ pub(super) struct Decoder {
 
 /// State of a decoder to return to.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct Savepoint {
     entries: usize,
     counts: Counts,
 }
@@ -57,12 +57,12 @@ impl Decoder {
         *if with_ids { paths } else { plain } = true;
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { entries: self.entries.len(), counts: self.counts }
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint { entries: self.entries.len(), counts: self.counts }
     }
 
-    pub(super) fn back_to(&mut self, mark: Mark) {
-        self.entries.truncate(mark.entries);
-        self.counts = mark.counts;
+    pub(super) fn back_to(&mut self, savepoint: Savepoint) {
+        self.entries.truncate(savepoint.entries);
+        self.counts = savepoint.counts;
     }
 }

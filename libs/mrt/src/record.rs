@@ -38,7 +38,7 @@ impl Header {
 /// Replaces the entries by those of one record, whose header is at `header_at`. After an error there are none.
 pub(super) fn decode(d: &mut Decoder, header: Header, header_at: u64, body: &[u8]) -> Result<(), At> {
     d.entries.clear();
-    let before = d.mark();
+    let before = d.savepoint();
     let done = by_type(d, header, header_at, body);
     if done.is_err() {
         d.back_to(before);

@@ -97,11 +97,11 @@ pub(super) fn rib_generic(mut c: Cursor<'_>, declared: bool, d: &mut Decoder) ->
 
 /// Reads the entries as the record's type declares them, and in the other way if that does not fit.
 ///
-/// What fits is told by framing: all lengths of entries and attributes end where the record does, each peer is in the index, and no entry
+/// What fits is decided by framing: all lengths of entries and attributes end where the record does, each peer is in the index, and no entry
 /// is without attributes: read without identifiers, the upper half of a small identifier is a length of 0. Where earlier records of the
 /// file fitted in the other way only, that is tried first.
 fn entries(rib: &Rib<'_>, declared: bool, d: &mut Decoder) -> Result<(), At> {
-    let before = d.mark();
+    let before = d.savepoint();
     let first = declared != d.misdeclared(declared);
     match rows(rib, first, true, d) {
         Ok(()) => {

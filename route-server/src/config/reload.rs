@@ -12,7 +12,7 @@ use crate::source::{Kind, fpm, netlink};
 pub struct SourceChange {
     /// Its place in the file before; none: it is new.
     pub before: Option<usize>,
-    /// Its distance, filter or limit is another: its routes are told again. Of one that reads files, also if these are others.
+    /// Its distance, filter or limit is another: its routes are announced again. Of one that reads files, also if these are others.
     pub again: bool,
     /// It takes routes of its routing daemon by another policy.
     pub policy: Option<Policy>,

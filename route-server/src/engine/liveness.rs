@@ -1,6 +1,6 @@
 //! Whether own sources are live. The origin of one that is not is stale: its routes rank last, here and on all other servers, and stay.
 //!
-//! A source is live while its sender's table is complete and followed. It is not while the sender is gone or tells its table again, after a
+//! A source is live while its sender's table is complete and followed. It is not while the sender is gone or announces its table again, after a
 //! failure, when its thread makes no progress, and after its route limit stopped it. A short gap is no reason to move a whole table to other
 //! paths and back, so an origin turns stale after a third of its lease; its announcement reaches the other servers within the lease. It is
 //! live again as soon as the source is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fibcast_sync_proto::ages::Ages;
 
 use super::liveness::Liveness;
-use super::retelling::{Retelling, Until};
+use super::refresh::{Refresh, Until};
 use super::{Engine, EngineError, Source, Told, rib_error};
 use crate::filter::{Filter, Gate};
 
@@ -25,12 +25,12 @@ pub struct SourceRules {
     pub(crate) filter: Filter,
     /// Number of the thread whose events count from now on.
     pub thread: usize,
-    /// Its whole table is told again, until this; none: nothing changes for its routes.
+    /// It announces its whole table again, until this; none: nothing changes for its routes.
     pub again: Option<Until>,
 }
 
 impl Engine {
-    /// Puts rules in force, and removes the sources of the origins `gone`. What a source does not tell again is withdrawn when it has told everything;
+    /// Puts rules in force, and removes the sources of the origins `gone`. What a source does not announce again is withdrawn at the end of its table;
     /// of one that is removed, everything.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Engine {
         for source in self.sources.iter_mut().filter(|source| gone.contains(&source.name)) {
             source.removed = Some(now);
             (source.thread, source.whole) = (NO_THREAD, true);
-            source.retelling.insert(Retelling::new(Until::EndOfTable)).ended();
+            source.refresh.insert(Refresh::new(Until::EndOfTable)).end();
             self.origins.remove(source.id).map_err(rib_error)?;
         }
         for rules in rules {
@@ -94,7 +94,7 @@ impl Engine {
             error: None,
             report: None,
             told: Told::default(),
-            retelling: None,
+            refresh: None,
             removed: None,
             liveness: Liveness::default(),
         });
@@ -114,8 +114,8 @@ impl Source {
             self.error = None;
             self.gate.follow(rules.filter);
             // One that has just restarted after a panic knows its whole table at the end of that only.
-            let restarted = self.retelling.as_ref().is_some_and(|r| r.waits_for(Until::EndOfTable));
-            self.retelling = Some(Retelling::new(if restarted { Until::EndOfTable } else { until }));
+            let restarted = self.refresh.as_ref().is_some_and(|r| r.waits_for(Until::EndOfTable));
+            self.refresh = Some(Refresh::new(if restarted { Until::EndOfTable } else { until }));
         }
     }
 }

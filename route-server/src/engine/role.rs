@@ -107,7 +107,7 @@ impl Engine {
         self.origins.handle_timeout(now).map_err(rib_error)?;
         self.follow_origins(now)?;
         self.judge_liveness(now)?;
-        self.sweep_untold()?;
+        self.withdraw_unrefreshed()?;
         self.forget_removed(now);
         if let Some(prefixes) = self.slice(now) {
             self.select(prefixes)?;

@@ -261,7 +261,7 @@ fn a_source_that_begins_anew_keeps_its_routes_until_its_table_ends_again() {
     assert_eq!(routes(&net), 2, "what its new life says counts at once");
     net.end_of_table(0);
     net.run(1.0);
-    assert_eq!(routes(&net), 1, "10.0.0.0/8 was not told again");
+    assert_eq!(routes(&net), 1, "10.0.0.0/8 was not announced again");
     // Its next session is an ordinary one.
     net.end_of_table(0);
     net.run(1.0);

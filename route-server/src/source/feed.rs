@@ -16,7 +16,7 @@ pub struct Feed<'a> {
     /// The event that follows the current changes.
     then: Option<Event>,
     /// The whole table is among the current changes, and whether it is its sender's whole one.
-    retold: Option<bool>,
+    refreshed: Option<bool>,
     busy: bool,
     reported: Report,
     report_at: Option<Instant>,
@@ -29,7 +29,7 @@ impl<'a> Feed<'a> {
             outlet,
             waiting: None,
             then: None,
-            retold: None,
+            refreshed: None,
             busy: false,
             reported: Report::default(),
             report_at: None,
@@ -51,9 +51,9 @@ impl<'a> Feed<'a> {
         self.then.get_or_insert(Event::Quiet);
     }
 
-    /// Marks the end of a table that is told again after the current changes.
-    pub fn retold(&mut self, complete: bool) {
-        self.retold = Some(complete);
+    /// Marks the end of a table that is announced again after the current changes.
+    pub fn refreshed(&mut self, complete: bool) {
+        self.refreshed = Some(complete);
     }
 
     /// Sends what `changes` returns, until that is empty or the channel is full.
@@ -68,8 +68,8 @@ impl<'a> Feed<'a> {
                 None => match changes() {
                     batch if !batch.is_empty() => Event::Batch(batch),
                     _ => {
-                        let retold = self.retold.take().map(|complete| Event::Retold { complete });
-                        let Some(event) = retold.or_else(|| self.then.take()) else {
+                        let refreshed = self.refreshed.take().map(|complete| Event::Refreshed { complete });
+                        let Some(event) = refreshed.or_else(|| self.then.take()) else {
                             self.busy = false;
                             return Ok(());
                         };

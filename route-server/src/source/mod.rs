@@ -3,7 +3,7 @@
 //! [`start`] opens a source and spawns its thread, which sends [`Event`]s through a bounded channel (`outlet`): a source that is faster than the
 //! RIB waits, and memory stays bounded. [`Event::EndOfTable`] says that the RIB has the source's whole table; a
 //! source that fails before it says [`Event::Failed`] and never that. A failure is the source's own: its routes stay, its origin turns stale, and
-//! the server goes on. [`fixed`] reads a text file once, [`replay`] reads
+//! the server continues. [`fixed`] reads a text file once, [`replay`] reads
 //! a table and plays updates at their time. Live sources listen to routing daemons: [`fpm`] to zebra, [`netlink`] to the kernel's tables.
 //! They read rtnetlink messages (`fibcast-netlink`) into a [`mirror`] of the sender's table, from which they `feed` the RIB.
 

@@ -56,14 +56,14 @@ pub enum Event {
     EndOfTable,
     /// No more routes come, though nothing says that the table is complete: this makes a source ready that never was, and proves nothing.
     Quiet,
-    /// It was ordered to tell its whole table again, and has done so.
-    Retold {
+    /// It was asked to announce its whole table again, and has done so.
+    Refreshed {
         /// The table is its sender's whole one.
         complete: bool,
     },
     /// It failed; its routes stay.
     Failed(String),
-    /// Its thread panicked, for this reason, and restarts: it tells its whole table again.
+    /// Its thread panicked, for this reason, and restarts: it announces its whole table again.
     Restarted(String),
     /// It has ended in order; its routes stay.
     Finished,
@@ -86,11 +86,11 @@ pub struct Report {
     pub counters: Vec<(&'static str, u64)>,
 }
 
-/// What a source that follows a routing daemon is told by a reload.
+/// What a source that follows a routing daemon is asked for by a reload.
 #[derive(Debug)]
 pub enum Order {
-    /// Tell the whole table again, with [`Event::Retold`] at its end: other routes are let in now.
-    TellAgain,
+    /// Announce the whole table again, with [`Event::Refreshed`] at its end: other routes are let in now.
+    Refresh,
     /// Take routes by other rules from now on.
     Policy(Policy),
 }

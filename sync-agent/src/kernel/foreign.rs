@@ -23,7 +23,7 @@ pub(super) fn is_ours(route: &Route, metric: u32) -> bool {
 
 /// A route of somebody else that comes before ours, or has its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Other {
+pub(super) struct ForeignRoute {
     protocol: u8,
     metric: u32,
     tos: u8,
@@ -40,7 +40,7 @@ pub(super) struct Other {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     count: u64,
-    others: HashMap<RouteKey, Other>,
+    others: HashMap<RouteKey, ForeignRoute>,
 }
 
 impl Found {
@@ -62,7 +62,7 @@ impl Found {
         } else if self.others.len() < MOST {
             let interface = route.hops.first().map_or(0, |hop| hop.interface);
             let Route { protocol, metric, tos, source, .. } = *route;
-            let other = Other { protocol, metric, tos, source, interface, preferred, occupies };
+            let other = ForeignRoute { protocol, metric, tos, source, interface, preferred, occupies };
             self.others.insert(key, other);
         }
     }
@@ -80,11 +80,11 @@ impl Found {
     }
 }
 
-/// A change that is to be told.
+/// A change that is to be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
     /// This route is shadowed by another one.
-    Shadowed(RouteKey, Other),
+    Shadowed(RouteKey, ForeignRoute),
     /// And not any more.
     Over(RouteKey),
 }
@@ -93,7 +93,7 @@ pub(super) enum News {
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
     found: Found,
-    shadowed: HashMap<RouteKey, Other>,
+    shadowed: HashMap<RouteKey, ForeignRoute>,
 }
 
 impl Foreign {
@@ -113,7 +113,7 @@ impl Foreign {
     }
 
     /// Routes of ours that others shadow, with one of them.
-    pub fn shadowed(&self) -> (u64, Option<(RouteKey, Other)>) {
+    pub fn shadowed(&self) -> (u64, Option<(RouteKey, ForeignRoute)>) {
         let least = self.shadowed.iter().min_by_key(|(key, _)| **key);
         (self.shadowed.len() as u64, least.map(|(key, other)| (*key, *other)))
     }
@@ -135,7 +135,7 @@ impl Foreign {
     }
 
     /// Compares with what the table wants and the kernel has of ours. What has the place of ours while ours is not there was refused, which
-    /// is told elsewhere.
+    /// is reported elsewhere.
     pub fn judge(&mut self, key: RouteKey, table: &Table) -> Option<News> {
         let wanted = table.wanted(&key).is_some();
         let other = self.found.others.get(&key);
@@ -156,7 +156,7 @@ impl Foreign {
     }
 }
 
-impl Other {
+impl ForeignRoute {
     /// The other route in words, with the command that removes it; `table` is the kernel's, `device` the name of its interface.
     pub fn describe(&self, (_, prefix): RouteKey, table: u32, device: Option<&str>) -> String {
         let name = protocol_name(self.protocol);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     /// What a reading with these routes, of which `behind` come behind ours, tells of a table with `prefix`.
-    fn told(prefix: &str, routes: &[(Route, bool)]) -> Vec<News> {
+    fn news(prefix: &str, routes: &[(Route, bool)]) -> Vec<News> {
         let (mut known, mut found) = (Foreign::default(), Found::default());
         for (route, behind) in routes {
             found.add((0, route.prefix), route, METRIC, *behind);
@@ -217,7 +217,7 @@ mod tests {
         known.replace(found);
         assert_eq!(known.count(), routes.len() as u64);
         let news = judge(&mut known, &table(prefix));
-        assert!(judge(&mut known, &table(prefix)).is_empty(), "told twice");
+        assert!(judge(&mut known, &table(prefix)).is_empty(), "reported twice");
         known.replace(Found::default());
         assert_eq!(known.is_quiet(), news.is_empty());
         let over = judge(&mut known, &table(prefix));
@@ -242,8 +242,8 @@ mod tests {
                     false,
                 ),
             ] {
-                let news = told(prefix, &[(route, behind)]);
-                assert!(matches!(news.as_slice(), [News::Shadowed(..)]), "{prefix}, {what}: {news:?}");
+                let found = news(prefix, &[(route, behind)]);
+                assert!(matches!(found.as_slice(), [News::Shadowed(..)]), "{prefix}, {what}: {found:?}");
             }
         }
     }
@@ -258,7 +258,7 @@ mod tests {
             ("less specific", foreign("0.0.0.0/0", 4, 0), false),
             ("a connected subnet", foreign(prefix, protocol::KERNEL, 0), false),
         ] {
-            assert_eq!(told(prefix, &[(route, behind)]), [], "{what}");
+            assert_eq!(news(prefix, &[(route, behind)]), [], "{what}");
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
-//! cannot be reached yet). One that the kernel prefers to ours is told, too (`foreign`). What a former life left behind stays until the first table is there, and is swept then. When links or
+//! cannot be reached yet). One that the kernel prefers to ours is reported, too (`foreign`). What a former life left behind stays until the first table is there, and is swept then. When links or
 //! addresses change, the kernel may have dropped routes without a word, so the table is read and mended; `scrub` does so slowly at all times.
 //!
 //! A thread that panics restarts: it reads the kernel's table, and the agent gives it the whole table again, of which the difference is

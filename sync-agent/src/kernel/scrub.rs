@@ -3,7 +3,7 @@
 //!
 //! A pass is a dump over a socket of its own, read in slices of a few milliseconds between batches. A route that a batch writes during the
 //! pass is left out, since the dump may show it as it was before; so a busy table gives no false alarm. What differs is counted, logged and
-//! written again. What the dump does not show may be there: a dump goes on by the number of routes before (IPv6) or in a leaf (IPv4), so a
+//! written again. What the dump does not show may be there: a dump continues by the number of routes before (IPv6) or in a leaf (IPv4), so a
 //! deletion meanwhile hides others. It is added where nothing may be in its place, and if the kernel says that it exists, nothing was wrong.
 //!
 //! A pass begins every `[scrub] pass_s`, and soon after the kernel said that somebody else changed a route in one of our tables: what is wrong

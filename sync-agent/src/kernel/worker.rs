@@ -1,6 +1,6 @@
 //! The thread that writes to the kernel.
 
-mod others;
+mod shadows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -124,7 +124,7 @@ impl Worker {
         worker.show(|status| status.leftovers = found.len() as u64);
         found.keys().for_each(|key| worker.table.found(*key));
         worker.leftovers = Some(found);
-        worker.others_found(foreign);
+        worker.foreign_found(foreign);
         Ok(worker)
     }
 
@@ -213,7 +213,7 @@ impl Worker {
         self.add_unseen(pass.unseen, &mut wrong);
         let mended = wrong.iter().filter(|key| self.table.step(key).is_none()).count();
         self.scrub.tally.mended(mended);
-        self.judge_others();
+        self.judge_foreign();
     }
 
     /// Adds routes that the scrubber did not find: those that the kernel takes were missing.
@@ -290,7 +290,7 @@ impl Worker {
             (status.unfit, status.left_out) = (unfit, left_out);
             status.last_refusal.take_if(|_| refused == 0);
         });
-        self.tell_shadows(&keys);
+        self.log_shadows(&keys);
     }
 
     /// Sends the messages, and handles the kernel's refusals.
@@ -458,7 +458,7 @@ impl Worker {
                 wrong.extend(self.table.audit(&found));
                 self.show(|status| status.audits += 1);
                 self.write(wrong.into_iter().collect());
-                self.judge_others();
+                self.judge_foreign();
             }
             Ok(None) => self.audit_at = Some(Instant::now() + SETTLE),
             Err(error) => {

@@ -1,4 +1,4 @@
-//! Somebody else uses our kernel table: what shadows a route of ours is told until it is gone, and never touched.
+//! Somebody else uses our kernel table: what shadows a route of ours is reported until it is gone, and never touched.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn a_route_that_the_kernel_prefers_is_told_until_it_is_gone_and_stays_where_it_i
         return;
     };
     routes(&mut stage);
-    // It was there before us, and is told without a pass.
+    // It was there before us, and is reported without a pass.
     let status = stage.eventually("one is shadowed", |status| status.shadowed == 1);
     let text = status.shadow.unwrap();
     assert!(text.starts_with("10.1.0.0/16 by a route of protocol bird, metric 32, dev eth0"), "{text}");

@@ -118,7 +118,7 @@ impl Inquiry {
     pub fn overdue(&self, now: Duration) -> String {
         let since = self.running.map_or(now, |(since, _)| since);
         let waited = now.saturating_sub(since).as_secs_f64();
-        let unknown = || format!("the daemon has not told its status for {waited:.1} s");
+        let unknown = || format!("the daemon has not reported its status for {waited:.1} s");
         stalled().err().unwrap_or_else(unknown)
     }
 }

@@ -2,7 +2,7 @@
 //! trace.
 //!
 //! No thread waits for whoever reads the log: lines go through a bounded queue (`queue`), a thread writes them, and what does not fit is
-//! lost, counted and told later. If standard error is the journal of systemd, lines begin with their priority instead of a time
+//! lost, counted and reported later. If standard error is the journal of systemd, lines begin with their priority instead of a time
 //! (sd-daemon(3)). [`LimitedLog`] passes a few lines per second and counts the rest.
 
 mod limited;

@@ -75,7 +75,7 @@ impl Shared {
 
     fn run(&self, write: &mut dyn FnMut(&[u8]) -> bool) {
         WRITES.set(true);
-        let mut told = 0;
+        let mut reported = 0;
         let mut lines = Vec::new();
         loop {
             let waiting = self.changed.wait_while(self.waiting(), |waiting| waiting.lines.is_empty());
@@ -84,11 +84,14 @@ impl Shared {
             waiting.writing = true;
             drop(waiting);
             if write(&lines) {
-                // Somebody reads again: now it can be told.
+                // Somebody reads again: now it can be reported.
                 let lost = self.lost.load(Ordering::Relaxed);
-                if lost > told {
-                    tracing::warn!("{} lines of this log are lost: nobody read it for a while", lost - told);
-                    told = lost;
+                if lost > reported {
+                    tracing::warn!(
+                        "{} lines of this log are lost: nobody read it for a while",
+                        lost - reported
+                    );
+                    reported = lost;
                 }
             } else {
                 let gone = lines.iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -143,10 +143,10 @@ mod tests {
     fn a_stall_is_told_once_and_ends_the_process_in_the_end() {
         let start = Instant::now();
         let mut judge = Judge::new(Some(Duration::from_secs(5)), start);
-        let told = |age: &str| format!("thread control has made no progress for {age} s");
+        let stalled = |age: &str| format!("thread control has made no progress for {age} s");
         assert_eq!(
             silence(&mut judge, start, STEP, 5_000),
-            [(2_250, Verdict::Stalled(told("2.2"))), (5_000, Verdict::End(told("5.0")))]
+            [(2_250, Verdict::Stalled(stalled("2.2"))), (5_000, Verdict::End(stalled("5.0")))]
         );
         assert!(judge.is_unwell(&[seen("control", 5_000)]));
         let back = judge.look(start + Duration::from_millis(5_250), &[seen("control", 1)]);

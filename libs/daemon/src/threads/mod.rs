@@ -5,7 +5,7 @@
 //! asks for health reads the age of the last beat; a stopped thread cannot pretend to be well, and nobody has to answer for it.
 //!
 //! [`spawn`] starts a thread with a heartbeat, which also tells a panic. A thread that supervises its own work runs it under
-//! [`Heartbeat::guard`], and goes on after a panic. [`Pulse`] is a heartbeat seen from other threads; [`Pulse::answer`] waits for an answer of
+//! [`Heartbeat::guard`], and continues after a panic. [`Pulse`] is a heartbeat seen from other threads; [`Pulse::answer`] waits for an answer of
 //! a thread no longer than that is well.
 //!
 //! The [`Monitor`] logs stalls and recoveries, tells systemd's watchdog that all is well, and ends the process for its supervisor when an
@@ -56,7 +56,7 @@ impl Task {
         Task { name: name.into(), limit: LIMIT, essential: true }
     }
 
-    /// Another thread: its loss is told, and costs the node no health.
+    /// Another thread: its loss is reported, and does not make the node unhealthy.
     pub fn auxiliary(name: impl Into<String>) -> Task {
         Task { essential: false, ..Task::essential(name) }
     }

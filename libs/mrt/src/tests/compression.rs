@@ -1,4 +1,4 @@
-//! Compressed files: told by content, in several streams, cut off, and too greedy.
+//! Compressed files: recognized by content, in several streams, cut off, and too greedy.
 
 use std::io::Write;
 

@@ -36,7 +36,7 @@ fn an_origin_whose_source_dies_is_stale_everywhere_within_a_lease_and_loses_no_r
         (net.shows(0), net.shows(1)),
         (expected.map(String::from).to_vec(), expected.map(String::from).to_vec())
     );
-    // It tells its table again: live when that is complete, and not before.
+    // It announces its table again: live when that is complete, and not before.
     report(&mut net, 0, "loading");
     net.run(5.0);
     assert_eq!(net.shows(1)[0], "10.0.0.0/8 via 192.0.2.2 of ospf");

@@ -74,7 +74,7 @@ fn what_is_not_told_again_is_withdrawn_at_the_end_and_not_before() {
     // Told and withdrawn meanwhile; and another end is not that of the table.
     net.announce(0, 7, "10.6.0.0/16", "192.0.2.1");
     net.withdraw(0, 7, "10.6.0.0/16");
-    net.say(0, 7, Event::Retold { complete: true });
+    net.say(0, 7, Event::Refreshed { complete: true });
     net.run(0.1);
     assert_eq!(prefixes(&net, 1).len(), 4);
     net.say(0, 7, Event::EndOfTable);
@@ -86,16 +86,16 @@ fn what_is_not_told_again_is_withdrawn_at_the_end_and_not_before() {
 #[test]
 fn a_filter_counts_for_routes_that_are_there_and_for_those_that_were_denied() {
     let mut net = three();
-    let ordered = |filter| SourceRules { filter, ..rules("bgp", 0, Some(Until::Retold)) };
+    let ordered = |filter| SourceRules { filter, ..rules("bgp", 0, Some(Until::Refreshed)) };
     reload(&mut net, 0, ordered(denies("10.1.0.0/16", None)));
     let all = ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"];
     tell(&mut net, 0, &all);
-    net.say(0, 0, Event::Retold { complete: true });
+    net.say(0, 0, Event::Refreshed { complete: true });
     net.run(0.1);
     assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.2.0.0/16"]);
     reload(&mut net, 0, ordered(denies("10.2.0.0/16", None)));
     tell(&mut net, 0, &all);
-    net.say(0, 0, Event::Retold { complete: true });
+    net.say(0, 0, Event::Refreshed { complete: true });
     net.run(0.1);
     assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.1.0.0/16"]);
 }
@@ -105,9 +105,9 @@ fn another_distance_moves_the_best_path_on_all_servers() {
     let mut net = three();
     net.announce(1, 0, "10.0.0.0/8", "192.0.2.2");
     net.run(0.5);
-    reload(&mut net, 0, SourceRules { distance: 200, ..rules("bgp", 0, Some(Until::Retold)) });
+    reload(&mut net, 0, SourceRules { distance: 200, ..rules("bgp", 0, Some(Until::Refreshed)) });
     tell(&mut net, 0, &["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]);
-    net.say(0, 0, Event::Retold { complete: true });
+    net.say(0, 0, Event::Refreshed { complete: true });
     net.run(0.5);
     for n in 0..2 {
         assert_eq!(net.shows(n)[0], "10.0.0.0/8 via 192.0.2.2 of ospf");
@@ -118,19 +118,19 @@ fn another_distance_moves_the_best_path_on_all_servers() {
 #[test]
 fn a_source_that_its_limit_stopped_goes_on_with_a_higher_one_and_leaves_no_ghost() {
     let mut net = three();
-    reload(&mut net, 0, SourceRules { filter: at_most(3), ..rules("bgp", 0, Some(Until::Retold)) });
+    reload(&mut net, 0, SourceRules { filter: at_most(3), ..rules("bgp", 0, Some(Until::Refreshed)) });
     tell(&mut net, 0, &["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]);
-    net.say(0, 0, Event::Retold { complete: true });
+    net.say(0, 0, Event::Refreshed { complete: true });
     tell(&mut net, 0, &["10.3.0.0/16"]);
     net.run(0.1);
     assert_eq!(net.engine(0).source_status()[0].state, "stopped");
-    // Not heard: it is gone when the source goes on.
+    // Not heard: it is gone when the source continues.
     net.withdraw(0, 0, "10.1.0.0/16");
     net.run(2.0);
     assert_eq!(net.origin(1, "bgp"), "bgp stale stale [a]");
-    reload(&mut net, 0, SourceRules { filter: at_most(4), ..rules("bgp", 0, Some(Until::Retold)) });
+    reload(&mut net, 0, SourceRules { filter: at_most(4), ..rules("bgp", 0, Some(Until::Refreshed)) });
     tell(&mut net, 0, &["10.0.0.0/8", "10.2.0.0/16", "10.3.0.0/16"]);
-    net.say(0, 0, Event::Retold { complete: true });
+    net.say(0, 0, Event::Refreshed { complete: true });
     net.run(2.0);
     assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.2.0.0/16", "10.3.0.0/16"]);
     assert_eq!(net.engine(0).source_status()[0].state, "live");
@@ -168,7 +168,7 @@ fn a_large_table_is_swept_in_slices() {
     tell(&mut net, 7, &["10.0.0.0/8"]);
     net.say(0, 7, Event::EndOfTable);
     // One turn takes one slice.
-    net.engine(0).sweep_untold().unwrap();
+    net.engine(0).withdraw_unrefreshed().unwrap();
     assert!(routes(&mut net, 0) > SLICE as u64);
     net.run(0.5);
     assert_eq!([0, 1].map(|n| routes(&mut net, n)), [1, 1]);
@@ -194,9 +194,9 @@ fn an_order_in_a_restart_does_not_end_it() {
     net.restart_source(0, 0);
     // Its new life knows one route only.
     tell(&mut net, 0, &["10.0.0.0/8"]);
-    reload(&mut net, 0, SourceRules { distance: 9, ..rules("bgp", 0, Some(Until::Retold)) });
+    reload(&mut net, 0, SourceRules { distance: 9, ..rules("bgp", 0, Some(Until::Refreshed)) });
     tell(&mut net, 0, &["10.0.0.0/8"]);
-    net.say(0, 0, Event::Retold { complete: false });
+    net.say(0, 0, Event::Refreshed { complete: false });
     net.run(0.1);
     assert_eq!(prefixes(&net, 1).len(), 3);
     tell(&mut net, 0, &["10.1.0.0/16"]);

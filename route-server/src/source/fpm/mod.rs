@@ -207,9 +207,9 @@ impl FpmServer<'_> {
         while let Some(order) = self.outlet.poll_order() {
             let receiver = &mut self.takeover.receiver;
             match order {
-                Order::TellAgain => {
-                    receiver.mirror_mut().tell_again();
-                    self.feed.retold(receiver.state() == "live");
+                Order::Refresh => {
+                    receiver.mirror_mut().announce_again();
+                    self.feed.refreshed(receiver.state() == "live");
                 }
                 Order::Policy(policy) => {
                     receiver.follow(policy);

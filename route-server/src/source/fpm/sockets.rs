@@ -175,7 +175,7 @@ fn a_stranger_does_not_end_the_session() {
     let Some((mut child, _file)) = stranger(&source, &route("0.0.0.0/0"), true) else { return };
     source.until("refused", |source| source.counter("refused_unauthorized") == 1);
     zebra.write_all(&route("10.1.0.0/16")).unwrap();
-    source.until("the session goes on", |source| source.routes.len() == 2);
+    source.until("the session continues", |source| source.routes.len() == 2);
     assert_eq!(source.counter("sessions"), 1);
     child.wait().unwrap();
 }
@@ -197,7 +197,7 @@ fn a_flood_of_connections_neither_delays_the_session_nor_ends_it() {
     let flood: Vec<TcpStream> = (0..300).map(|_| source.connect()).collect();
     zebra.write_all(&route("10.1.0.0/16")).unwrap();
     let begin = Instant::now();
-    source.until("the session goes on", |source| source.routes.len() == 2);
+    source.until("the session continues", |source| source.routes.len() == 2);
     let took = begin.elapsed();
     source.until("refused", |source| source.counter("refused_waiting_limit") >= 299);
     assert!(flood.iter().filter(|stream| is_closed_now(stream)).count() >= 299, "one of them may wait");
@@ -223,7 +223,7 @@ fn rubbish_and_half_a_frame_leave_the_session_alone() {
     let mut half = source.connect();
     half.write_all(&route("10.9.0.0/16")[..20]).unwrap();
     zebra.write_all(&route("10.1.0.0/16")).unwrap();
-    source.until("the session goes on", |source| source.routes.len() == 2);
+    source.until("the session continues", |source| source.routes.len() == 2);
     // The next one does not wait for it for ever.
     source.until("its time is over", |source| source.counter("refused_waiting_limit") == 1);
     assert!(is_closed(&half));
@@ -256,11 +256,11 @@ fn by_order_the_whole_table_is_told_again_and_the_session_goes_on() {
     zebra.write_all(&route("10.1.0.0/16")).unwrap();
     source.until("both routes", |source| source.routes.len() == 2);
     source.routes.clear();
-    source.orders.send(Order::TellAgain).unwrap();
+    source.orders.send(Order::Refresh).unwrap();
     source.until("both again", |source| source.routes.len() == 2);
-    source.until("the end", |source| source.ends.iter().any(|end| matches!(end, Event::Retold { .. })));
+    source.until("the end", |source| source.ends.iter().any(|end| matches!(end, Event::Refreshed { .. })));
     zebra.write_all(&route("10.2.0.0/16")).unwrap();
-    source.until("the session goes on", |source| source.routes.len() == 3);
+    source.until("the session continues", |source| source.routes.len() == 3);
     assert_eq!(source.counter("sessions"), 1);
 }
 

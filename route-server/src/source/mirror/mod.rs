@@ -79,9 +79,9 @@ impl Mirror {
     }
 
     /// Every route is among the next changes, also one that has not changed.
-    pub fn tell_again(&mut self) {
-        self.v4.tell_again();
-        self.v6.tell_again();
+    pub fn announce_again(&mut self) {
+        self.v4.announce_again();
+        self.v6.announce_again();
     }
 
     /// The sender starts over: all that it sent before is stale.
@@ -223,7 +223,7 @@ impl Mirror {
         self.shared.paths.get(path)
     }
 
-    /// The group that a prefix has now, whether the RIB has been told or not.
+    /// The group that a prefix has now, whether it was announced to the RIB or not.
     pub fn group(&self, vrf: u32, prefix: IpNet) -> Option<Arc<Group>> {
         let path = match prefix {
             IpNet::V4(prefix) => self.v4.target(V4::pack(vrf, prefix), &self.shared),

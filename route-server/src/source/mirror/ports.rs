@@ -92,7 +92,7 @@ impl Ports {
         }
         let mut first = None;
         for hop in hops {
-            // The same gateway by several interfaces: only the interface tells its next hops apart.
+            // The same gateway by several interfaces: only the interface distinguishes its next hops.
             let several = hops
                 .iter()
                 .any(|other| !other.dead && other.gateway == hop.gateway && other.interface != hop.interface);
@@ -113,7 +113,7 @@ impl Ports {
     /// Of a sorted list, the next hops whose interface is running, each once.
     pub fn in_use(&self, hops: &[PathHop]) -> Vec<PathHop> {
         let mut in_use: Vec<PathHop> = hops.iter().filter(|hop| self.links.is_alive(hop)).copied().collect();
-        // Interfaces that are not in `ports` cannot be told apart here; the neighbor keeps the share of both.
+        // Interfaces that are not in `ports` cannot be distinguished here; the neighbor keeps the share of both.
         in_use.dedup_by(|next, kept| {
             let same = (next.gateway, next.port) == (kept.gateway, kept.port);
             if same {

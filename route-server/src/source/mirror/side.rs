@@ -86,7 +86,7 @@ struct MirrorRoute {
     stale: bool,
     /// Queued for the RIB.
     waits: bool,
-    /// The RIB is told of it once more, changed or not.
+    /// It is announced to the RIB once more, changed or not.
     again: bool,
 }
 
@@ -297,8 +297,8 @@ impl<K: Destination> Side<K> {
         }
     }
 
-    /// Every route that the RIB has is told once more.
-    pub fn tell_again(&mut self) {
+    /// Every route that the RIB has is announced once more.
+    pub fn announce_again(&mut self) {
         for (key, entry) in &mut self.map {
             entry.again = true;
             if !std::mem::replace(&mut entry.waits, true) {

@@ -76,8 +76,8 @@ impl Follower {
     }
 
     /// Every route is among the next changes, also one that has not changed.
-    pub fn tell_again(&mut self) {
-        self.mirrors.values_mut().for_each(Mirror::tell_again);
+    pub fn announce_again(&mut self) {
+        self.mirrors.values_mut().for_each(Mirror::announce_again);
     }
 
     /// A dump begins: what it does not contain will be swept.

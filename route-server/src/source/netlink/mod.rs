@@ -158,9 +158,9 @@ impl<'a> Reader<'a> {
     fn obey(&mut self) {
         while let Some(order) = self.outlet.poll_order() {
             match order {
-                Order::TellAgain => {
-                    self.follower.tell_again();
-                    self.feed.retold(self.follower.is_complete());
+                Order::Refresh => {
+                    self.follower.announce_again();
+                    self.feed.refreshed(self.follower.is_complete());
                 }
                 Order::Policy(policy) => {
                     self.protocols = policy.protocols.clone();

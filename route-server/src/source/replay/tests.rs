@@ -80,7 +80,7 @@ fn updates_without_a_start_begin_when_the_table_was_handed_over() {
             Event::Quiet => "quiet",
             Event::Failed(_) => "failed",
             Event::Restarted(_) => "restarted",
-            Event::Retold { .. } => "retold",
+            Event::Refreshed { .. } => "refreshed",
             Event::Finished => "finished",
             Event::Report(_) => "report",
         })
@@ -173,10 +173,10 @@ fn only_the_chosen_peers_routes_count() {
 /// Why the source failed, without the file's name.
 fn failure(options: MrtOptions) -> String {
     let file = options.path.display().to_string();
-    let told = read(&options).err().unwrap();
+    let reason_of_check = read(&options).err().unwrap();
     match &events(Kind::Mrt(options))[..] {
         [Event::Failed(reason)] => {
-            assert_eq!(*reason, told, "a check of the configuration says the same");
+            assert_eq!(*reason, reason_of_check, "a check of the configuration says the same");
             reason.replace(&file, "FILE")
         }
         other => panic!("{other:?}"),

@@ -6,13 +6,13 @@ fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn said(connection: &mut Connection, now: Duration) -> String {
+fn output(connection: &mut Connection, now: Duration) -> String {
     let text: Vec<u8> = connection.output().concat();
     connection.sent(now, text.len());
     String::from_utf8(text).unwrap()
 }
 
-/// The paths of the requests in `bytes`, each answered, and all that was said.
+/// The paths of the requests in `bytes`, each answered, and all that was output.
 fn exchange(bytes: &[u8]) -> (Vec<String>, String) {
     let mut connection = Connection::new(at(0));
     let (mut paths, mut all, mut left) = (Vec::new(), String::new(), bytes);
@@ -24,7 +24,7 @@ fn exchange(bytes: &[u8]) -> (Vec<String>, String) {
         if request.is_some() {
             connection.answer(at(0), &Answer::text(200, "yes"), DATE);
         }
-        let text = said(&mut connection, at(0));
+        let text = output(&mut connection, at(0));
         if text.is_empty() && request.is_none() && now.is_empty() {
             return (paths, all);
         }
@@ -119,7 +119,7 @@ fn a_head_without_an_end_is_refused_at_its_bound_and_not_kept() {
     let mut connection = Connection::new(at(0));
     connection.handle_input(at(0), &[b"GET /".as_slice(), &[b'a'; 2 * MAX_HEAD]].concat());
     assert_eq!(connection.poll_request(at(0), DATE), None);
-    assert!(said(&mut connection, at(0)).starts_with("HTTP/1.1 431 "));
+    assert!(output(&mut connection, at(0)).starts_with("HTTP/1.1 431 "));
     assert!(connection.is_draining() && connection.input.capacity() == 0);
     // What follows is thrown away until the client closes its side, for a second at most.
     connection.handle_input(at(500), &[b'a'; MAX_HEAD]);
@@ -142,7 +142,7 @@ fn each_phase_has_its_time() {
     let mut connection = Connection::new(at(0));
     connection.handle_input(at(4_900), b"GET /");
     connection.handle_timeout(at(5_000), DATE);
-    assert!(said(&mut connection, at(5_000)).starts_with("HTTP/1.1 408 "));
+    assert!(output(&mut connection, at(5_000)).starts_with("HTTP/1.1 408 "));
 
     // A kept connection may be idle, and its next request has the usual time.
     let mut connection = Connection::new(at(0));
@@ -152,7 +152,7 @@ fn each_phase_has_its_time() {
     assert_eq!(connection.due(), None);
     connection.answer(at(100), &Answer::text(200, "yes"), DATE);
     assert_eq!(connection.due(), Some(at(10_100)));
-    said(&mut connection, at(100));
+    output(&mut connection, at(100));
     assert_eq!(connection.due(), Some(at(75_100)));
     connection.handle_input(at(60_000), b"G");
     assert_eq!(connection.due(), Some(at(65_000)));
@@ -175,7 +175,7 @@ fn a_client_that_closes_its_side_is_answered_first() {
     connection.handle_end();
     assert_eq!(connection.poll_request(at(0), DATE).as_deref(), Some("/"));
     connection.answer(at(0), &Answer::text(200, "yes"), DATE);
-    assert!(said(&mut connection, at(0)).ends_with("yes\n"));
+    assert!(output(&mut connection, at(0)).ends_with("yes\n"));
     assert!(connection.is_over());
 
     let mut connection = Connection::new(at(0));

@@ -87,12 +87,12 @@ fn run(target: &Target, how: &How, stop: &AtomicBool) {
         How::Silent { connections } => hold(*connections, goes_on, connect, |_| true),
         How::Slow { connections, text } => {
             hold(*connections, goes_on, connect, |peer| {
-                let byte = text.get(peer.said % text.len().max(1)).copied().unwrap_or(b'a');
+                let byte = text.get(peer.sent % text.len().max(1)).copied().unwrap_or(b'a');
                 peer.say(&[byte])
             });
         }
         How::Greedy { connections, first, again } => hold(*connections, goes_on, connect, |peer| {
-            if peer.said == 0 && !peer.say(first) {
+            if peer.sent == 0 && !peer.say(first) {
                 return false;
             }
             (0..100).all(|_| peer.say(again))
@@ -108,7 +108,7 @@ fn run(target: &Target, how: &How, stop: &AtomicBool) {
     }
 }
 
-/// Holds so many connections; `turn` says whether one goes on. Those that were closed come again.
+/// Holds so many connections; `turn` says whether one continues. Those that were closed come again.
 fn hold(
     most: usize,
     goes_on: impl Fn() -> bool,
@@ -139,7 +139,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 #[derive(Debug)]
 struct Peer {
     stream: Stream,
-    said: usize,
+    sent: usize,
 }
 
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Peer {
                 Stream::Unix(stream)
             }
         };
-        Ok(Peer { stream, said: 0 })
+        Ok(Peer { stream, sent: 0 })
     }
 
     /// Says what the other end takes at once. False: it has closed the connection.
@@ -172,7 +172,7 @@ impl Peer {
             Stream::Unix(stream) => stream.write(text),
         };
         match written {
-            Ok(n) => self.said += n,
+            Ok(n) => self.sent += n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return false,
         }

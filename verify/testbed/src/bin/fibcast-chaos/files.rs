@@ -234,7 +234,7 @@ struct Drain(PathBuf);
 
 impl Drop for Drain {
     fn drop(&mut self) {
-        // Opening it lets the daemon go on; what it writes there is no file, which it notices by itself.
+        // Opening it lets the daemon continue; what it writes there is no file, which it notices by itself.
         let Ok(mut reader) = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&self.0) else {
             return;
         };

@@ -183,16 +183,16 @@ impl Running {
     /// # Errors
     /// It has ended, or is not healthy in time.
     pub fn healthy(&mut self, within: Duration) -> Result<Duration, Failure> {
-        let mut said = String::new();
+        let mut reported = String::new();
         let outcome = until("healthy", within, || {
             self.process.check()?;
             let state = health::check(self.http);
-            said = state.clone().err().unwrap_or_default();
+            reported = state.clone().err().unwrap_or_default();
             Ok::<_, Failure>(state.is_ok())
         });
         outcome.map_err(|failure| match failure {
             Failure::Late { within, .. } => {
-                Failure::Late { what: format!("/healthz is ready, it says {said:?}"), within }
+                Failure::Late { what: format!("/healthz is ready, it says {reported:?}"), within }
             }
             other => other,
         })

@@ -27,8 +27,8 @@ use crate::zebra::Zebra;
 const ROUTES: u32 = 20_000;
 /// How long a daemon is looked at before, for its normal memory.
 const BEFORE: Duration = Duration::from_secs(1);
-/// Within this time a fault is told by `/healthz`.
-const TOLD: Duration = Duration::from_secs(3);
+/// Within this time `/healthz` is to report a fault.
+const REPORTED: Duration = Duration::from_secs(3);
 /// Within this time anybody who behaves is served.
 const SERVED: Duration = Duration::from_secs(2);
 /// What a busy machine may add to any time.
@@ -136,13 +136,13 @@ impl Trial {
         let normal = most_memory(&running, BEFORE);
         let harm = self.harm.strike(&mut running)?;
         let begin = Instant::now();
-        let (mut memory, mut said, mut felt, mut problem) = (normal, None, false, None);
-        while begin.elapsed() < lasting || !felt && begin.elapsed() < lasting + TOLD {
+        let (mut memory, mut reported, mut felt, mut problem) = (normal, None, false, None);
+        while begin.elapsed() < lasting || !felt && begin.elapsed() < lasting + REPORTED {
             running.process.check()?;
             let asked = Instant::now();
             match health::check(running.http) {
                 Ok(()) => slowest.note(asked, "monitoring"),
-                Err(text) => _ = said.get_or_insert_with(|| (text, begin.elapsed())),
+                Err(text) => _ = reported.get_or_insert_with(|| (text, begin.elapsed())),
             }
             if matches!(self.expected, Expected::Served)
                 && let Err(failure) = serve(&mut running, &mut zebra, &mut slowest)
@@ -165,9 +165,11 @@ impl Trial {
         until("all is as before", BACK, || Ok::<_, Failure>(serve_again().unwrap_or(false)))?;
         let back = let_go.elapsed();
         let more = memory.saturating_sub(normal);
-        let told = match (self.expected, &said) {
+        let noticed = match (self.expected, &reported) {
             (Expected::Served, None) => true,
-            (Expected::Says(text), Some((found, after))) => found.contains(text) && *after <= TOLD + SLACK,
+            (Expected::Says(text), Some((found, after))) => {
+                found.contains(text) && *after <= REPORTED + SLACK
+            }
             _ => false,
         };
         let (is_fine, found) = match self.harm.verdict() {
@@ -175,16 +177,16 @@ impl Trial {
             Err(found) => (false, found),
         };
         let well = problem.is_none() && more <= MEMORY && slowest.0 <= SERVED + SLACK;
-        let as_expected = told && felt && well && is_fine;
-        let mut said = said.map_or_else(
+        let as_expected = noticed && felt && well && is_fine;
+        let mut reported = reported.map_or_else(
             || "ready".to_owned(),
             |(text, after)| format!("{text} (after {:.1} s)", after.as_secs_f64()),
         );
         if let Some(problem) = problem {
-            said += &format!("; {problem}");
+            reported += &format!("; {problem}");
         }
         if !felt {
-            said += "; the harm had no effect";
+            reported += "; the harm had no effect";
         }
         let answer = match self.expected {
             Expected::Served => format!("{:.2} s ({})", slowest.0.as_secs_f64(), slowest.1),
@@ -194,7 +196,7 @@ impl Trial {
         let program = self.subject.program().to_owned();
         let back = format!("{:.1} s", back.as_secs_f64());
         let lost = if found.is_empty() { self.lost.to_owned() } else { found };
-        let cells = vec![program, self.harm.name(), said, lost, back, memory, answer];
+        let cells = vec![program, self.harm.name(), reported, lost, back, memory, answer];
         Ok(Row { cells, as_expected })
     }
 }

@@ -11,8 +11,8 @@ use crate::health;
 use crate::report::Row;
 use crate::subject::{Running, Setup, Subject};
 
-/// Within this time a fault is to be told.
-const TOLD: Duration = Duration::from_secs(3);
+/// Within this time `/healthz` is to report a fault.
+const REPORTED: Duration = Duration::from_secs(3);
 /// What a busy machine may add to any time.
 const SLACK: Duration = Duration::from_secs(4);
 /// Within this time a daemon is healthy again.
@@ -24,10 +24,10 @@ const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy)]
 pub enum Expected {
     /// `/healthz` says this soon, and is ready again when the fault ends.
-    Told(&'static str),
+    Reported(&'static str),
     /// As before, but the daemon helps itself while the fault lasts.
     Mended(&'static str),
-    /// Nobody has to be told: it is not on the way of a route or a packet.
+    /// Nothing has to be reported: it is not on the way of a route or a packet.
     Healthy,
     /// The thread of this name restarts.
     Restarted(&'static str),
@@ -66,19 +66,19 @@ impl Case {
             Running::start(self.subject, programs, Setup { keys: self.keys, ..Setup::default() })?;
         let begin = Instant::now();
         let harm = self.fault.strike(&running)?;
-        let row = |said: String, after: Option<Duration>, way_out: String, as_expected| {
+        let row = |reported: String, after: Option<Duration>, way_out: String, as_expected| {
             let after = after.map_or_else(|| "-".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
             let program = self.subject.program().to_owned();
-            let cells = vec![program, self.fault.name(), said, after, way_out, self.lost.to_owned()];
+            let cells = vec![program, self.fault.name(), reported, after, way_out, self.lost.to_owned()];
             Row { cells, as_expected }
         };
         match self.expected {
             Expected::Ends(line) => {
-                let mut said = None;
+                let mut reported = None;
                 let pid = running.process.pid();
                 while !ptrace::has_ended(pid) && begin.elapsed() < lasting + BACK {
                     if let Err(text) = health::check(running.http) {
-                        said.get_or_insert((text, begin.elapsed()));
+                        reported.get_or_insert((text, begin.elapsed()));
                     }
                     std::thread::sleep(TICK);
                 }
@@ -88,9 +88,9 @@ impl Case {
                 let way_out =
                     if ended { format!("the process ends after {took:.1} s") } else { "none".into() };
                 let has_line = running.process.output().contains(line);
-                let (said, after) = said.unzip();
-                let said = said.unwrap_or_else(|| "-".into());
-                Ok(row(said, after, way_out, ended && has_line))
+                let (reported, after) = reported.unzip();
+                let reported = reported.unwrap_or_else(|| "-".into());
+                Ok(row(reported, after, way_out, ended && has_line))
             }
             Expected::Restarted(thread) => {
                 while health::restarts(running.http, thread) == 0 && begin.elapsed() < BACK {
@@ -103,24 +103,24 @@ impl Case {
                 Ok(row("-".into(), None, way_out, restarted))
             }
             Expected::Healthy => {
-                let mut said = None;
-                while begin.elapsed() < lasting && said.is_none() {
-                    said = health::check(running.http).err();
+                let mut reported = None;
+                while begin.elapsed() < lasting && reported.is_none() {
+                    reported = health::check(running.http).err();
                     std::thread::sleep(TICK);
                 }
                 drop(harm);
-                let as_expected = said.is_none();
-                Ok(row(said.unwrap_or_else(|| "ready".into()), None, "none needed".into(), as_expected))
+                let as_expected = reported.is_none();
+                Ok(row(reported.unwrap_or_else(|| "ready".into()), None, "none needed".into(), as_expected))
             }
-            Expected::Told(text) | Expected::Mended(text) => {
-                let told = loop {
+            Expected::Reported(text) | Expected::Mended(text) => {
+                let noticed = loop {
                     match health::check(running.http) {
-                        Err(said) => break Some((said, begin.elapsed())),
-                        Ok(()) if begin.elapsed() > TOLD + SLACK => break None,
+                        Err(reported) => break Some((reported, begin.elapsed())),
+                        Ok(()) if begin.elapsed() > REPORTED + SLACK => break None,
                         Ok(()) => std::thread::sleep(TICK),
                     }
                 };
-                let Some((said, after)) = told else {
+                let Some((reported, after)) = noticed else {
                     return Ok(row("ready".into(), None, "-".into(), false));
                 };
                 let mended = matches!(self.expected, Expected::Mended(_));
@@ -138,8 +138,8 @@ impl Case {
                     running.healthy(BACK)?;
                     format!("healthy {:.1} s after it runs again", let_go.elapsed().as_secs_f64())
                 };
-                let as_expected = stayed && said.contains(text) && after <= TOLD + SLACK;
-                Ok(row(said, Some(after), way_out, as_expected))
+                let as_expected = stayed && reported.contains(text) && after <= REPORTED + SLACK;
+                Ok(row(reported, Some(after), way_out, as_expected))
             }
         }
     }

@@ -32,27 +32,37 @@ fn stop(comm: &'static str) -> Box<dyn Fault> {
 }
 
 fn stops() -> [(Subject, &'static str, Expected, &'static str); 13] {
-    use Expected::{Healthy, Mended, Told};
+    use Expected::{Healthy, Mended, Reported};
     [
         // Its heartbeat is "engine".
-        (RouteServer, "main", Told("thread engine"), "all sessions: clients take the next server"),
-        (RouteServer, "source bgp", Told("thread source bgp"), "changes of that source"),
-        (RouteServer, "monitor", Told("thread monitor"), "nothing; stalls are not acted upon"),
-        (Agent, "agent", Told("thread agent"), "route changes here and in the tier below"),
-        (Agent, "kernel", Told("thread kernel"), "route changes of the kernel's table"),
+        (RouteServer, "main", Reported("thread engine"), "all sessions: clients take the next server"),
+        (RouteServer, "source bgp", Reported("thread source bgp"), "changes of that source"),
+        (RouteServer, "monitor", Reported("thread monitor"), "nothing; stalls are not acted upon"),
+        (Agent, "agent", Reported("thread agent"), "route changes here and in the tier below"),
+        (Agent, "kernel", Reported("thread kernel"), "route changes of the kernel's table"),
         (Agent, "checkpoint", Healthy, "the next checkpoint"),
-        (Agent, "monitor", Told("thread monitor"), "nothing; stalls are not acted upon"),
+        (Agent, "monitor", Reported("thread monitor"), "nothing; stalls are not acted upon"),
         (
             Dataplane,
             "control",
-            Told("thread control"),
-            "ARP and ND answers, route changes; known flows go on",
+            Reported("thread control"),
+            "ARP and ND answers, route changes; known flows continue",
         ),
-        (Dataplane, "worker-0", Told("thread worker-0"), "the packets of its queues"),
-        (Dataplane, "watch", Told("thread watch"), "detection of link changes; counters of devices"),
-        (Dataplane, "exception-path", Told("thread exception-path"), "packets to and from the host itself"),
+        (Dataplane, "worker-0", Reported("thread worker-0"), "the packets of its queues"),
+        (Dataplane, "watch", Reported("thread watch"), "detection of link changes; counters of devices"),
+        (
+            Dataplane,
+            "exception-path",
+            Reported("thread exception-path"),
+            "packets to and from the host itself",
+        ),
         (Dataplane, "agent", Mended("thread agent"), "route changes, until the agent is replaced after 10 s"),
-        (Dataplane, "agent-guard", Told("thread agent-guard"), "nothing; a stalled agent is not replaced"),
+        (
+            Dataplane,
+            "agent-guard",
+            Reported("thread agent-guard"),
+            "nothing; a stalled agent is not replaced",
+        ),
     ]
 }
 
@@ -64,12 +74,12 @@ fn panics() -> [(Subject, &'static str, Expected, &'static str); 12] {
             RouteServer,
             "source bgp",
             Restarted("source bgp"),
-            "nothing; its routes stay until it has told its table",
+            "nothing; its routes stay until it has announced its table",
         ),
         (RouteServer, "monitor", Ends("nobody watches"), "all sessions: clients take the next server"),
         (Agent, "agent", Restarted("agent"), "sessions, for a moment; the table stays"),
         (Agent, "kernel", Restarted("kernel"), "nothing; the kernel's table is compared and mended"),
-        (Agent, "monitor", Ends("nobody watches"), "nothing: the kernel goes on by its table"),
+        (Agent, "monitor", Ends("nobody watches"), "nothing: the kernel forwards by its table"),
         (Dataplane, "control", Ends("thread control panicked"), "all, until the supervisor's restart"),
         (Dataplane, "worker-0", Ends("thread worker-0 panicked"), "all, until the supervisor's restart"),
         (Dataplane, "watch", Ends("thread watch panicked"), "all, until the supervisor's restart"),
@@ -79,7 +89,7 @@ fn panics() -> [(Subject, &'static str, Expected, &'static str); 12] {
             Ends("thread exception-path panicked"),
             "all, until the supervisor's restart",
         ),
-        (Dataplane, "agent", Restarted("agent"), "nothing; workers go on by the table"),
+        (Dataplane, "agent", Restarted("agent"), "nothing; workers continue with the table"),
         (
             Dataplane,
             "agent-guard",

@@ -21,27 +21,27 @@ fn name_of(interface: u32) -> Option<String> {
 
 impl Worker {
     /// A reading of the tables found these routes of others.
-    pub(super) fn others_found(&mut self, found: Found) {
+    pub(super) fn foreign_found(&mut self, found: Found) {
         self.foreign.replace(found);
-        self.judge_others();
+        self.judge_foreign();
     }
 
-    pub(super) fn judge_others(&mut self) {
+    pub(super) fn judge_foreign(&mut self) {
         let keys = self.foreign.keys();
         let count = self.foreign.count();
         self.show(|status| status.foreign = count);
-        self.tell_shadows(&keys);
+        self.log_shadows(&keys);
     }
 
     /// Tells which of these routes others shadow now, and which they shadow no more.
-    pub(super) fn tell_shadows(&mut self, keys: &[RouteKey]) {
+    pub(super) fn log_shadows(&mut self, keys: &[RouteKey]) {
         if self.foreign.is_quiet() {
             return;
         }
-        let mut told = false;
+        let mut logged = false;
         for key in keys {
             let Some(news) = self.foreign.judge(*key, &self.table) else { continue };
-            told = true;
+            logged = true;
             if self.log.line(self.start.elapsed()).is_none() {
                 continue;
             }
@@ -56,7 +56,7 @@ impl Worker {
                 News::Over(_) => tracing::info!("kernel table {table}: {prefix} is not shadowed any more"),
             }
         }
-        if told {
+        if logged {
             let (shadowed, example) = self.foreign.shadowed();
             let text = example.map(|(key, other)| {
                 let table = self.config.table_of(key.0).unwrap_or_default();
