@@ -121,7 +121,7 @@ fn status(now: Duration, node: &Node<Engine>, state: &ShellState) -> Status {
     Status {
         ready: engine.ready(),
         table: engine.table_status(),
-        clients: show::clients(now, node, state),
+        clients: show::clients(now, node, state, Some(engine.hosts())),
         sources: engine.source_status(),
         peers,
         origins: engine.origin_status(now),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ use fibcast_netlink::{Messages, Route};
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle};
 use fibcast_sync_agent::shell::Limits;
-use fibcast_sync_agent::sink::{Installed, Progress, Sink, SinkError, Wake};
+use fibcast_sync_agent::sink::{Installed, Progress, Reason, Refusals, RouteKey, Sink, SinkError, Wake};
 use fibcast_sync_proto::Batch;
 use fibcast_testbed::wait::eventually;
 
@@ -25,6 +25,8 @@ use common::{Folder, Server, WAIT_LIMIT, free_addresses};
 
 /// `RTM_F_OFFLOAD`.
 const OFFLOAD: u32 = 0x4000;
+/// `RTM_F_OFFLOAD_FAILED`.
+const FAILED: u32 = 0x2000_0000;
 
 /// A sink whose batches have no effect while it is held.
 struct Held {
@@ -48,6 +50,13 @@ impl Switch {
         self.held.store(false, Ordering::SeqCst);
         self.progress.reach(self.last.load(Ordering::SeqCst));
     }
+
+    /// These routes are refused from now on, and no others.
+    fn refuse(&self, prefixes: &[&str]) {
+        let key = |prefix: &&str| ((0, prefix.parse().unwrap()), Reason::UnknownPort);
+        let all: BTreeMap<RouteKey, Reason> = prefixes.iter().map(key).collect();
+        self.progress.refuse(|list| list.take(&all, 0));
+    }
 }
 
 impl Sink for Held {
@@ -67,6 +76,10 @@ impl Sink for Held {
 
     fn installed(&self) -> Option<u64> {
         Some(self.installed.serial())
+    }
+
+    fn refusals(&mut self, known: u64) -> Option<Refusals> {
+        (self.installed.refusals_version() != known).then(|| self.installed.refusals())
     }
 
     fn on_installed(&mut self, wake: Wake) {
@@ -151,6 +164,12 @@ impl Zebra {
     fn installed(&self) -> BTreeSet<String> {
         let told = self.told.lock().unwrap();
         told.iter().filter(|(_, flags, _)| flags & OFFLOAD != 0).map(|(prefix, ..)| prefix.clone()).collect()
+    }
+
+    /// The flags that it was last told of a prefix, of the two.
+    fn last(&self, prefix: &str) -> Option<u32> {
+        let told = self.told.lock().unwrap();
+        told.iter().rev().find(|(of, ..)| of == prefix).map(|(_, flags, _)| flags & (OFFLOAD | FAILED))
     }
 
     fn has(&self, prefix: &str) -> bool {
@@ -255,4 +274,62 @@ fn a_server_waits_for_the_host_that_is_active_at_the_other() {
     assert!(!zebra.has("10.2.0.0/16"), "it counts here now, also after the grace time of the other server");
     switch.release();
     eventually("the answer", 30, || zebra.has("10.2.0.0/16"));
+}
+
+#[test]
+fn a_route_that_the_host_refuses_is_answered_as_failed_until_it_takes_it_and_holds_back_no_other() {
+    let folder = Folder::new();
+    let [listen, fpm] = free_addresses();
+    folder.config("rs", Some(listen), &source(fpm, 1_000));
+    let server = Server::start(&folder, "rs");
+    let (_agent, switch) = agent("nh-1", &[listen]);
+    let mut zebra = Zebra::new(fpm);
+    zebra.announce("10.0.0.0/8", "192.0.2.1");
+    eventually("the first answer", 30, || zebra.has("10.0.0.0/8"));
+
+    switch.refuse(&["10.1.0.0/16"]);
+    zebra.announce("10.1.0.0/16", "192.0.2.1");
+    zebra.announce("10.2.0.0/16", "192.0.2.1");
+    eventually("the route behind it", 30, || zebra.has("10.2.0.0/16"));
+    eventually("the refused one", 30, || zebra.last("10.1.0.0/16") == Some(FAILED));
+    let status = server.until("the refusal is shown", |s| s.clients.iter().any(|c| c.refused == 1));
+    let first = &status.clients[0].refused_first[0];
+    assert_eq!((first.prefix.to_string(), first.reason.as_str()), ("10.1.0.0/16".into(), "unknown port"));
+    assert_eq!(status.acknowledge.unwrap().refused, 1);
+
+    // One that was installed before.
+    switch.refuse(&["10.1.0.0/16", "10.0.0.0/8"]);
+    eventually("it is told", 30, || zebra.last("10.0.0.0/8") == Some(FAILED));
+    // What zebra sends again after a reconnection is answered as it is.
+    drop(zebra);
+    let mut zebra = Zebra::new(fpm);
+    zebra.announce("10.1.0.0/16", "192.0.2.1");
+    zebra.announce("10.2.0.0/16", "192.0.2.1");
+    eventually("both answers", 30, || zebra.told.lock().unwrap().len() == 2);
+    assert_eq!(zebra.last("10.1.0.0/16"), Some(FAILED));
+    assert_eq!(zebra.last("10.2.0.0/16"), Some(OFFLOAD));
+    switch.refuse(&[]);
+    eventually("it is taken now", 30, || zebra.last("10.1.0.0/16") == Some(OFFLOAD));
+    server.until("nothing is refused", |s| s.clients.iter().all(|c| c.refused == 0));
+}
+
+#[test]
+fn a_refusal_of_a_host_at_the_other_server_reaches_the_server_with_the_source() {
+    let folder = Folder::new();
+    let [a, b, fpm, unused] = free_addresses();
+    let peer = |peer: SocketAddr| format!("[[peer]]\naddress = \"{peer}\"\n");
+    folder.config("rs-a", Some(a), &(source(unused, 1_000).replace("\"bgp\"", "\"other\"") + &peer(b)));
+    folder.config("rs-b", Some(b), &(source(fpm, 1_000) + &peer(a)));
+    let first = Server::start(&folder, "rs-a");
+    let _second = Server::start(&folder, "rs-b");
+    let (_agent, switch) = agent("nh-1", &[a]);
+    switch.refuse(&["10.1.0.0/16"]);
+    let mut zebra = Zebra::new(fpm);
+    zebra.announce("10.0.0.0/8", "192.0.2.1");
+    zebra.announce("10.1.0.0/16", "192.0.2.1");
+    eventually("the first answer", 60, || zebra.has("10.0.0.0/8"));
+    first.until("the host is there", |s| s.clients.iter().any(|c| c.name == "nh-1" && c.active));
+    eventually("the refused one", 30, || zebra.last("10.1.0.0/16") == Some(FAILED));
+    switch.refuse(&[]);
+    eventually("it is taken", 30, || zebra.last("10.1.0.0/16") == Some(OFFLOAD));
 }

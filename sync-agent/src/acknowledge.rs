@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use fibcast_control::status::{AcknowledgeNode, AcknowledgeStatus};
+use fibcast_control::status::{AcknowledgeNode, AcknowledgeStatus, RefusedRoute};
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_sync_proto::acknowledge::{
     Acknowledge, AcknowledgeEvent, NodeState, OnTimeout, Policy, Require, Standing,
 };
+use fibcast_sync_proto::refusal::{Reason, RouteKey};
+use fibcast_sync_proto::server::SessionId;
 use serde::Deserialize;
+
+/// Refused routes of a node that operators see.
+const SHOWN: usize = 5;
 
 /// `[acknowledge]`: which clients must forward by a change before it counts as installed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -130,14 +135,27 @@ pub fn status(now: Duration, acknowledge: &Acknowledge, serial: u64) -> Acknowle
         .to_owned(),
         installed: node.installed,
         age_ms: age(node.at),
+        refused: node.refused().len() as u64 + node.more_refused(),
     };
     AcknowledgeStatus {
         acknowledged: acknowledge.acknowledged(),
         behind: serial.saturating_sub(acknowledge.acknowledged()),
         waiting_ms: acknowledge.waiting_since().map(age),
         timeouts: acknowledge.timeouts(),
+        refused: acknowledge.refused().len() as u64,
         nodes: acknowledge.nodes().map(node).collect(),
     }
+}
+
+/// The number of routes that a session's client does not forward by, and the first of them.
+pub fn refused_by(acknowledge: &Acknowledge, session: SessionId) -> (u64, Vec<RefusedRoute>) {
+    let node = acknowledge.nodes().map(|(_, node)| node).find(|node| node.session() == Some(session));
+    let show = |(key, reason): (&RouteKey, &Reason)| {
+        let (vrf, prefix) = *key;
+        RefusedRoute { vrf, prefix, reason: reason.to_string() }
+    };
+    let number = |node: &NodeState| node.refused().len() as u64 + node.more_refused();
+    node.map(|node| (number(node), node.refused().iter().take(SHOWN).map(show).collect())).unwrap_or_default()
 }
 
 /// Logs what happened to the clients downstream.

@@ -10,12 +10,20 @@
 //! installed what is acknowledged already. A node that deactivates has moved to another server and stops counting at once. A node whose
 //! connection is lost counts for the grace time. For that time after the start nothing is acknowledged, because nodes are still connecting.
 //! The acknowledged serial never decreases.
+//!
+//! A serial says nothing of the routes that a node's sink *refused*; it names them ([`crate::refusal`]). A route is refused here while so many
+//! counting nodes refuse it that the others are fewer than required ([`Acknowledge::refused`], `refused`). What a node said before its connection
+//! was lost holds until it says something again.
+
+mod refused;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::frame::Role;
+use crate::refusal::{Reason, RouteKey};
 use crate::server::{SessionChange, SessionId, SessionReport};
+use refused::Tally;
 
 /// Serials whose waiting time is measured separately.
 const STEPS: u32 = 32;
@@ -114,12 +122,31 @@ pub struct NodeState {
     /// Time of its last report or change.
     pub at: Duration,
     session: Option<SessionId>,
+    refused: BTreeMap<RouteKey, Reason>,
+    /// Number of further ones.
+    more: u64,
+    /// It has reported something since its last activation.
+    heard: bool,
 }
 
 impl NodeState {
     /// The session by which it is active here.
     pub fn session(&self) -> Option<SessionId> {
         self.session
+    }
+
+    /// The routes that it does not forward by.
+    pub fn refused(&self) -> &BTreeMap<RouteKey, Reason> {
+        &self.refused
+    }
+
+    /// Number of further ones, which it does not name.
+    pub fn more_refused(&self) -> u64 {
+        self.more
+    }
+
+    fn counts(&self) -> bool {
+        matches!(self.standing, Standing::Counts | Standing::Lost(_))
     }
 }
 
@@ -161,6 +188,7 @@ pub struct Acknowledge {
     /// A timeout was reported, and not everything has been acknowledged since.
     late: bool,
     timeouts: u64,
+    tally: Tally,
     events: VecDeque<AcknowledgeEvent>,
 }
 
@@ -178,6 +206,7 @@ impl Acknowledge {
             overdue: 0,
             late: false,
             timeouts: 0,
+            tally: Tally::default(),
             events: VecDeque::new(),
         }
     }
@@ -238,25 +267,48 @@ impl Acknowledge {
                     _ => Standing::Counts,
                 };
                 let session = Some(report.session);
-                self.nodes
-                    .insert(report.name.clone(), NodeState { standing, installed: None, at: now, session });
+                // Until it says what it refuses now.
+                let (refused, more) =
+                    self.nodes.remove(&report.name).map(|n| (n.refused, n.more)).unwrap_or_default();
+                let node =
+                    NodeState { standing, installed: None, at: now, session, refused, more, heard: false };
+                self.nodes.insert(report.name.clone(), node);
+                self.tally.recount();
             }
             SessionChange::Installed(serial) => {
-                if let Some(node) = self.nodes.get_mut(&report.name).filter(|node| mine(node)) {
-                    (node.installed, node.at) = (Some(serial), now);
+                let Some(node) = self.nodes.get_mut(&report.name).filter(|node| mine(node)) else { return };
+                (node.installed, node.at) = (Some(serial), now);
+                // What it refuses would have come first.
+                if !std::mem::replace(&mut node.heard, true) {
+                    node.forget_refused();
+                    self.tally.recount();
                 }
+            }
+            SessionChange::Refused { whole, more, ref routes } => {
+                let Some(node) = self.nodes.get_mut(&report.name).filter(|node| mine(node)) else { return };
+                if !std::mem::replace(&mut node.heard, true) || whole {
+                    node.forget_refused();
+                    self.tally.recount();
+                }
+                node.at = now;
+                node.hear_refused(more, routes, &mut self.tally);
             }
             SessionChange::Deactivated => {
                 if self.nodes.get(&report.name).is_some_and(mine) {
                     self.nodes.remove(&report.name);
+                    self.tally.recount();
                 }
             }
             SessionChange::Closed => {
                 let Some(node) = self.nodes.get_mut(&report.name).filter(|node| mine(node)) else { return };
                 (node.session, node.at) = (None, now);
+                self.tally.recount();
                 match node.standing {
                     Standing::Counts => node.standing = Standing::Lost(now),
-                    Standing::Joining => node.standing = Standing::Gone,
+                    Standing::Joining => {
+                        node.standing = Standing::Gone;
+                        node.forget_refused();
+                    }
                     _ => drop(self.nodes.remove(&report.name)),
                 }
             }
@@ -275,6 +327,7 @@ impl Acknowledge {
         }
         self.time_out(now);
         self.admit();
+        self.judge_refused();
         while self.waiting.front().is_some_and(|(_, serial)| *serial <= self.acknowledged) {
             self.waiting.pop_front();
         }
@@ -317,6 +370,8 @@ impl Acknowledge {
         for (name, node) in &mut self.nodes {
             if matches!(node.standing, Standing::Lost(since) if now >= since + self.policy.grace) {
                 node.standing = Standing::Gone;
+                node.forget_refused();
+                self.tally.recount();
                 self.events.push_back(AcknowledgeEvent::Left(name.clone()));
             }
         }
@@ -334,14 +389,18 @@ impl Acknowledge {
         if installed.is_empty() {
             return self.serial;
         }
-        let needed = (installed.len() * usize::from(self.policy.quorum.clamp(1, 100))).div_ceil(100);
+        let needed = self.needed(installed.len());
         installed.sort_unstable_by(|a, b| b.cmp(a));
         installed.get(needed.saturating_sub(1)).copied().unwrap_or(0)
     }
 
+    /// How many of so many counting nodes are required.
+    fn needed(&self, counting: usize) -> usize {
+        (counting * usize::from(self.policy.quorum.clamp(1, 100))).div_ceil(100)
+    }
+
     fn counting(&self) -> impl Iterator<Item = (&String, &NodeState)> {
-        let counts = |node: &NodeState| matches!(node.standing, Standing::Counts | Standing::Lost(_));
-        self.nodes.iter().filter(move |(_, node)| counts(node))
+        self.nodes.iter().filter(|(_, node)| node.counts())
     }
 
     /// Nodes that have caught up count.
@@ -350,6 +409,7 @@ impl Acknowledge {
             if node.standing == Standing::Joining && node.installed.is_some_and(|at| at >= self.acknowledged)
             {
                 node.standing = Standing::Counts;
+                self.tally.recount();
                 self.events.push_back(AcknowledgeEvent::Joined(name.clone()));
             }
         }

@@ -9,9 +9,10 @@
 //! batch is empty then), and when a capable server returns after that.
 //!
 //! What a sink has accepted need not be in use yet. [`AgentCore::handle_forwarding`] says what is; the client reports it upstream, or less if
-//! required clients downstream have installed less ([`crate::acknowledge`]).
+//! required clients downstream have installed less ([`crate::acknowledge`]). [`AgentCore::handle_refusals`] says by which routes the sink does not
+//! forward all the same; the client reports these, and those that required clients refuse.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::acknowledge::{Acknowledge, AcknowledgeEvent, Policy};
@@ -19,6 +20,7 @@ use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::digest::DigestKey;
 use crate::mutation::{Mutation, on};
 use crate::node::{ClientId, ClientRequest, News, NodeRole, ServerIndex};
+use crate::refusal::Refusals;
 use crate::relay::Relay;
 use crate::server::{Served, SessionReport, Tables};
 use crate::subset::Subset;
@@ -107,6 +109,11 @@ pub struct AgentCore {
     sink_error: Option<String>,
     /// The serial that the sink forwards by, if it knows more than what it has accepted.
     forwards_by: Option<u64>,
+    /// The routes that the sink does not forward by.
+    sink_refused: Refusals,
+    /// These, and those that are refused downstream; and what they were made of.
+    refused: Refusals,
+    refused_of: (u64, u64),
     acknowledge: Option<Acknowledge>,
     /// Deletions after this serial are pinned for users other than the sink.
     kept_for_others: u64,
@@ -129,6 +136,9 @@ impl AgentCore {
         let mut agent = Self {
             acknowledge: config.acknowledge.clone().map(Acknowledge::new),
             forwards_by: None,
+            sink_refused: Refusals::default(),
+            refused: Refusals::default(),
+            refused_of: (0, 0),
             config,
             nothing: Table::new(table.epoch()).with_digest_key(table.digest_key()),
             table,
@@ -276,6 +286,32 @@ impl AgentCore {
         self.forwards_by = serial;
     }
 
+    /// The routes that the sink does not forward by, as of what [`Self::handle_forwarding`] said, or later.
+    pub fn handle_refusals(&mut self, refusals: Refusals) {
+        self.sink_refused = refusals;
+    }
+
+    /// The version of what [`Self::handle_refusals`] said last.
+    pub fn sink_refusals(&self) -> &Refusals {
+        &self.sink_refused
+    }
+
+    /// Merges what the sink and the clients downstream refuse.
+    fn merge_refused(&mut self) {
+        let below = self.acknowledge.as_mut().filter(|_| !on(Mutation::ForgetRefusalsBelow));
+        let version = below.as_ref().map_or(0, |below| below.refused_version());
+        let of = (self.sink_refused.version(), version);
+        if std::mem::replace(&mut self.refused_of, of) == of {
+            return;
+        }
+        let mut all = below.map_or_else(BTreeMap::new, |below| {
+            below.take_moved();
+            below.refused().clone()
+        });
+        all.extend(self.sink_refused.iter().map(|(key, reason)| (*key, reason)));
+        self.refused.take(&all, self.sink_refused.more());
+    }
+
     /// The serial of the table that the sink forwards by; none while it forwards nothing, for want of a capable server.
     pub fn sink_installed(&self) -> Option<u64> {
         let installed = self.forwards_by.map_or(self.delivered, |serial| serial.min(self.delivered));
@@ -387,6 +423,7 @@ impl NodeRole for AgentCore {
             acknowledge.advance(now, serial);
             self.timers.set(Timer::Acknowledge, acknowledge.next_timeout());
         }
+        self.merge_refused();
         News { announce, changed: std::mem::replace(&mut self.announced, serial) != serial }
     }
 
@@ -403,6 +440,10 @@ impl NodeRole for AgentCore {
         let downstream = self.acknowledge.as_ref().filter(|_| !on(Mutation::ForgetDownstream));
         let serial = self.sink_installed()?;
         Some(downstream.map_or(serial, |acknowledge| serial.min(acknowledge.acknowledged())))
+    }
+
+    fn refused(&self, _: ClientId) -> Option<&Refusals> {
+        Some(&self.refused)
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

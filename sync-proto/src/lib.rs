@@ -9,7 +9,7 @@
 //! | [`wire`], [`frame`], [`codec`] | encoding |
 //! | [`server`], [`client`] | the two ends of a connection |
 //! | [`relay`], [`origins`], [`subset`] | readiness of a copy; protocol instances and their leases; parts of a table |
-//! | [`acknowledge`], [`serial_map`] | what clients downstream have installed; serials of one table in those of another |
+//! | [`acknowledge`], [`refusal`], [`serial_map`] | what clients downstream have installed, and refuse; serials of one table in those of another |
 //! | [`ages`] | when the records of a table last changed |
 //! | [`node`], [`timer`] | a server, clients and a role in one state machine, which daemons and simulator run |
 //! | [`agent`] | the role of NIC hosts and relays; that of route servers is in their crate |
@@ -47,6 +47,7 @@ pub mod node;
 pub mod origins;
 mod outbox;
 pub mod record;
+pub mod refusal;
 pub mod relay;
 pub mod serial_map;
 pub mod server;

@@ -62,6 +62,9 @@ mutations! {
     ReadyBeforeSources "ready-before-sources" "a route server is ready before the end of its sources' tables",
     AcknowledgeAccepted "acknowledge-accepted" "an agent reports what its sink accepted as installed",
     ForgetDownstream "forget-downstream" "a relay reports what its own sink forwards by, whatever its clients do",
+    HideRefusals "hide-refusals" "a client reports what is installed and not which routes its sink refused",
+    ForgetRefusalsBelow "forget-refusals-below" "a relay reports what its own sink refuses, whatever its clients refuse",
+    AnnounceRefused "announce-refused" "a route server tells its sources that a refused route is installed",
     KeepDeadOrigin "keep-dead-origin" "a route server keeps the routes of a peer that is gone",
 }
 

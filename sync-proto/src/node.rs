@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::client::{Action, Client, ClientConfig, ClientEvent, LinkId};
 use crate::digest::DigestKeys;
+use crate::refusal::Refusals;
 use crate::server::{Limits, Permit, Server, ServerEvent, SessionId, SessionReport, Tables};
 use crate::table::Table;
 use crate::wire::ProtocolError;
@@ -43,6 +44,11 @@ pub trait NodeRole: Tables {
 
     /// Up to this serial of a client's table everything is installed, here and downstream; none: nothing is.
     fn installed(&self, _client: ClientId) -> Option<u64> {
+        None
+    }
+
+    /// The routes of a client's table that are not forwarded by, here or downstream; it is asked after [`NodeRole::installed`].
+    fn refused(&self, _client: ClientId) -> Option<&Refusals> {
         None
     }
 
@@ -335,7 +341,7 @@ impl<R: NodeRole> Node<R> {
             self.server.pump(&self.role);
         }
         for (client, machine) in self.clients.iter_mut().enumerate() {
-            machine.handle_installed(now, self.role.installed(client));
+            machine.handle_installed(now, self.role.installed(client), self.role.refused(client));
         }
     }
 

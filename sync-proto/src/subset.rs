@@ -151,18 +151,19 @@ pub(crate) fn put_subset(out: &mut Vec<u8>, subset: &Subset) {
     });
     put_varint(out, subset.ranges.len().min(MAX_RANGES) as u64);
     for range in subset.ranges.iter().take(MAX_RANGES) {
-        let len = range.prefix.prefix_len();
-        let bytes = usize::from(len.div_ceil(8));
-        match range.prefix.network() {
-            IpAddr::V4(a) => {
-                out.extend_from_slice(&[4, len, range.min, range.max]);
-                out.extend(a.octets().iter().take(bytes));
-            }
-            IpAddr::V6(a) => {
-                out.extend_from_slice(&[6, len, range.min, range.max]);
-                out.extend(a.octets().iter().take(bytes));
-            }
-        }
+        put_prefix(out, &range.prefix, &[range.min, range.max]);
+    }
+}
+
+/// Family, length, the bytes `between`, and as much of the address as the length says.
+pub(crate) fn put_prefix(out: &mut Vec<u8>, prefix: &IpNet, between: &[u8]) {
+    let len = prefix.prefix_len();
+    let bytes = usize::from(len.div_ceil(8));
+    out.extend_from_slice(&[if prefix.addr().is_ipv4() { 4 } else { 6 }, len]);
+    out.extend_from_slice(between);
+    match prefix.network() {
+        IpAddr::V4(a) => out.extend(a.octets().iter().take(bytes)),
+        IpAddr::V6(a) => out.extend(a.octets().iter().take(bytes)),
     }
 }
 
@@ -185,25 +186,36 @@ pub(crate) fn subset(r: &mut Reader<'_>) -> Result<Subset, ProtocolError> {
 
 fn range(r: &mut Reader<'_>) -> Result<PrefixRange, ProtocolError> {
     const FIELD: &str = "range of the subset";
-    let [family, len, min, max] = r.array(FIELD)?;
+    let (prefix, [min, max]) = prefix(r, FIELD)?;
+    PrefixRange::new(prefix, min, max).ok_or_else(|| {
+        let (len, width) = (prefix.prefix_len(), prefix.max_prefix_len());
+        r.invalid(FIELD, format!("expected lengths from {len} to {width}, found {min} to {max}"))
+    })
+}
+
+/// A prefix as [`put_prefix`] writes it, and the bytes between. Bits behind its length are cleared.
+pub(crate) fn prefix<const N: usize>(
+    r: &mut Reader<'_>,
+    field: &'static str,
+) -> Result<(IpNet, [u8; N]), ProtocolError> {
+    let [family, len] = r.array(field)?;
+    let between = r.array(field)?;
     let width = match family {
         4 => 32,
         6 => 128,
-        other => return Err(r.invalid(FIELD, format!("expected family 4 or 6, found {other}"))),
+        other => return Err(r.invalid(field, format!("expected family 4 or 6, found {other}"))),
     };
     if len > width {
-        return Err(r.invalid(FIELD, format!("expected a length of at most {width}, found {len}")));
+        return Err(r.invalid(field, format!("expected a length of at most {width}, found {len}")));
     }
-    let taken = r.bytes(usize::from(len.div_ceil(8)), FIELD)?;
+    let taken = r.bytes(usize::from(len.div_ceil(8)), field)?;
     let mut octets = [0u8; 16];
     octets.iter_mut().zip(taken).for_each(|(to, from)| *to = *from);
     let [a, b, c, d, ..] = octets;
     let address =
         if family == 4 { Ipv4Addr::new(a, b, c, d).into() } else { IpAddr::from(Ipv6Addr::from(octets)) };
-    let range = IpNet::new(address, len).ok().and_then(|prefix| PrefixRange::new(prefix, min, max));
-    range.ok_or_else(|| {
-        r.invalid(FIELD, format!("expected lengths from {len} to {width}, found {min} to {max}"))
-    })
+    let prefix = IpNet::new(address, len).map_err(|error| r.invalid(field, error.to_string()))?;
+    Ok((prefix.trunc(), between))
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::{group, put, table};
+use fibcast_sync_proto::acknowledge::Policy;
 use fibcast_sync_proto::agent::{AgentConfig, AgentCore, AgentEvent, SinkError};
 use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::node::{ClientId, News, Node, NodeRole, Output};
+use fibcast_sync_proto::refusal::{Reason, Refusals, RouteKey};
 use fibcast_sync_proto::server::{Served, SessionChange, SessionId, SessionReport, Tables};
-use fibcast_sync_proto::{Change, Table};
+use fibcast_sync_proto::{Change, Key, Table};
 
 const EXPIRE: Duration = Duration::from_secs(10);
 
@@ -40,7 +43,7 @@ impl NodeRole for Written {
     fn handle_client_event(&mut self, _: Duration, _: ClientId, _: &ClientEvent) {}
 
     fn handle_session(&mut self, _: Duration, report: &SessionReport) {
-        self.heard.push(report.change);
+        self.heard.push(report.change.clone());
     }
 
     fn advance(&mut self, _: Duration, _: &[Client]) -> News {
@@ -345,4 +348,85 @@ fn serials_of_a_servers_former_life_are_not_reported_though_epoch_and_table_are_
     pair.run(1.0);
     assert!(pair.agent.client(0).unwrap().is_synced());
     assert_eq!(pair.heard().last(), Some(&SessionChange::Installed(1)));
+}
+
+fn refused(routes: &[u32]) -> BTreeMap<RouteKey, Reason> {
+    let key = |n: &u32| match put(*n, 1).key() {
+        Key::Route { vrf, prefix } => (*vrf, *prefix),
+        other => panic!("{other:?} is no route"),
+    };
+    routes.iter().map(|n| (key(n), Reason::Kernel)).collect()
+}
+
+#[test]
+fn the_server_hears_what_the_sink_refuses_before_the_serial_and_all_of_it_after_a_new_connection() {
+    use SessionChange::{Activated, Closed, Installed, Refused};
+    let mut pair = Pair::new();
+    let mut list = Refusals::default();
+    let routes = |list: &[u32], reason: Option<Reason>| -> Vec<_> {
+        refused(list).into_keys().map(|key| (key, reason)).collect()
+    };
+    let mut refuse = |pair: &mut Pair, which: &[u32], more: u64| {
+        list.take(&refused(which), more);
+        pair.agent.role_mut().handle_refusals(list.clone());
+    };
+    pair.heard();
+    pair.deliver();
+    refuse(&mut pair, &[200, 201], 0);
+    let first = Refused { whole: true, more: 0, routes: routes(&[200, 201], Some(Reason::Kernel)) };
+    assert_eq!(pair.heard(), [first, Installed(1)]);
+    pair.commit([put(202, 1)]);
+    pair.deliver();
+    refuse(&mut pair, &[201, 202], 0);
+    let gone = routes(&[200], None);
+    let news = [gone, routes(&[202], Some(Reason::Kernel))].concat();
+    assert_eq!(pair.heard(), [Refused { whole: false, more: 0, routes: news }, Installed(2)]);
+    // More than are named: nothing else counts as installed.
+    pair.commit([put(203, 1)]);
+    pair.deliver();
+    refuse(&mut pair, &[201, 202], 5);
+    assert_eq!(pair.heard(), [Refused { whole: false, more: 5, routes: Vec::new() }]);
+    refuse(&mut pair, &[201, 202], 0);
+    assert_eq!(pair.heard(), [Refused { whole: false, more: 0, routes: Vec::new() }, Installed(3)]);
+    pair.kill_server();
+    pair.server_is_up = true;
+    pair.run(1.0);
+    let again = Refused { whole: true, more: 0, routes: routes(&[201, 202], Some(Reason::Kernel)) };
+    assert_eq!(pair.heard(), [Closed, Activated { empty: false }, again, Installed(3)]);
+}
+
+#[test]
+fn a_relay_tells_what_its_sink_and_its_clients_refuse_as_one_list() {
+    let policy = Policy { timeout: None, ..Policy::default() };
+    let mut pair = Pair::new();
+    let core = AgentCore::new(AgentConfig { acknowledge: Some(policy), ..config() }, Table::new(7));
+    pair.agent = node(pair.now, core);
+    pair.run(10.0);
+    pair.deliver();
+    let report = |change| SessionReport {
+        session: 99,
+        table: "fib".into(),
+        name: "below".into(),
+        role: ServerRole::Primary,
+        change,
+    };
+    let now = pair.now;
+    let below = |pair: &mut Pair, change| pair.agent.role_mut().handle_session(now, &report(change));
+    below(&mut pair, SessionChange::Activated { empty: false });
+    let routes = refused(&[200, 201]).into_iter().map(|(key, reason)| (key, Some(reason))).collect();
+    below(&mut pair, SessionChange::Refused { whole: true, more: 0, routes });
+    below(&mut pair, SessionChange::Installed(1));
+    let mut own = Refusals::default();
+    own.take(&refused(&[201, 202]), 0);
+    pair.agent.role_mut().handle_refusals(own);
+    pair.run(0.5);
+    let told: BTreeMap<_, _> = pair
+        .heard()
+        .into_iter()
+        .flat_map(|change| match change {
+            SessionChange::Refused { routes, .. } => routes,
+            _ => Vec::new(),
+        })
+        .collect();
+    assert!(told.into_keys().eq(refused(&[200, 201, 202]).into_keys()));
 }

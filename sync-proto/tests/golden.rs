@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use fibcast_sync_proto::codec::{Decoder, Encoder};
 use fibcast_sync_proto::frame::{Frame, Inbox, Mode, Role, State};
+use fibcast_sync_proto::refusal::Reason;
 use fibcast_sync_proto::sketch::Symbol;
 use fibcast_sync_proto::wire::ProtocolError;
 use fibcast_sync_proto::{
@@ -82,6 +83,19 @@ fn frames() -> Vec<(&'static str, Frame<'static>)> {
         ("error", Frame::Error { text: "bye".into() }),
         ("installed", Frame::Installed { epoch: 9, serial: Some(300) }),
         ("installed-nothing", Frame::Installed { epoch: 9, serial: None }),
+        (
+            "refused",
+            Frame::Refused {
+                epoch: 9,
+                whole: true,
+                more: 300,
+                routes: vec![
+                    ((0, "10.128.0.0/9".parse().unwrap()), Some(Reason::UnknownPort)),
+                    ((300, "2001:db8::/32".parse().unwrap()), Some(Reason::Kernel)),
+                    ((0, "0.0.0.0/0".parse().unwrap()), None),
+                ],
+            },
+        ),
     ]
 }
 
@@ -222,8 +236,8 @@ fn every_file_is_looked_at() {
 #[test]
 fn an_optional_frame_of_a_later_version_is_skipped_and_a_mandatory_one_is_not() {
     let mut bytes = golden("hello");
-    // Type 129 with a body, then type 255 without one.
-    bytes.extend([129, 0, 0, 2, 7, 7, 255, 0, 0, 0]);
+    // Type 130 with a body, then type 255 without one.
+    bytes.extend([130, 0, 0, 2, 7, 7, 255, 0, 0, 0]);
     bytes.extend(golden("installed"));
     let mut inbox = Inbox::default();
     inbox.push(&bytes);

@@ -11,11 +11,14 @@ local fibcast = Proto("fibcast", "fibcast sync protocol")
 local kinds = {
     [1] = "Hello", [2] = "Register", [3] = "Welcome", [4] = "Activate", [5] = "Deactivate", [6] = "Begin", [7] = "Records",
     [8] = "Commit", [9] = "Equal", [10] = "Symbols", [11] = "More", [12] = "Want", [13] = "Heartbeat", [14] = "Error",
-    [128] = "Installed",
+    [128] = "Installed", [129] = "Refused",
 }
 local roles = { [0] = "primary", [1] = "secondary" }
 local modes = { [0] = "changes", [1] = "snapshot", [2] = "reconcile" }
 local families = { [0] = "none", [4] = "IPv4", [6] = "IPv6" }
+local reasons = {
+    [0] = "not refused", [1] = "unknown port", [2] = "table full", [3] = "refused by the kernel", [4] = "a route of somebody else", [5] = "not supported",
+}
 local groups = { [0] = "hops", [1] = "blackhole", [2] = "unreachable", [3] = "prohibit", [4] = "local" }
 
 local f = {
@@ -45,6 +48,9 @@ local f = {
     last = ProtoField.bool("fibcast.last", "Last"),
     wanted = ProtoField.uint64("fibcast.wanted", "Identities wanted"),
     identity = ProtoField.uint64("fibcast.identity", "Identity", base.HEX),
+    whole = ProtoField.bool("fibcast.whole", "Replaces what was said before", 8, nil, 1),
+    more = ProtoField.uint64("fibcast.more", "Further refused routes"),
+    refused = ProtoField.string("fibcast.refused", "Refused"),
     text = ProtoField.string("fibcast.error", "Error"),
     record = ProtoField.string("fibcast.record", "Record"),
     rest = ProtoField.bytes("fibcast.unknown", "Not known to this dissector"),
@@ -144,6 +150,13 @@ local function address_text(width, bytes)
     return table.concat(words, ":", 1, best_at - 1) .. "::" .. table.concat(words, ":", best_at + best, 8)
 end
 
+-- A prefix of which only the bytes that its length reaches are there.
+local function read_prefix(r, width, length)
+    local bytes = {}
+    for i = 1, width do bytes[i] = i <= math.ceil(length / 8) and r:u8() or 0 end
+    return string.format("%s/%d", address_text(width, bytes), length)
+end
+
 local function add_subset(tree, r)
     local begin, parts = r.at, {}
     local vrfs = {}
@@ -154,9 +167,7 @@ local function add_subset(tree, r)
     for _ = 1, r:number() do
         local width = r:u8() == 4 and 4 or 16
         local length, min, max = r:u8(), r:u8(), r:u8()
-        local bytes = {}
-        for i = 1, width do bytes[i] = i <= math.ceil(length / 8) and r:u8() or 0 end
-        parts[#parts + 1] = string.format("%s/%d %d-%d", address_text(width, bytes), length, min, max)
+        parts[#parts + 1] = string.format("%s %d-%d", read_prefix(r, width, length), min, max)
     end
     local text = #parts > 0 and table.concat(parts, "; ") or "everything"
     tree:add(f.subset, r.buffer(begin, r.at - begin), text)
@@ -379,6 +390,22 @@ local dissect = {
         if next:tonumber() == 0 then return "nothing any more" end
         tree:add(f.serial, range, next - 1)
         return "serial " .. (next - 1):tonumber()
+    end,
+    [129] = function(tree, r)
+        tree:add(f.epoch, r:range(8))
+        local flags = r:range(1)
+        tree:add(f.whole, flags)
+        local more, n = add_varint(tree, f.more, r), r:number()
+        for _ = 1, n do
+            local begin = r.at
+            local reason, vrf = r:u8(), r:number()
+            local width, length = r:u8() == 4 and 4 or 16, r:u8()
+            if length > width * 8 then error("length", 0) end
+            local text = string.format("vrf %d %s: %s", vrf, read_prefix(r, width, length), reasons[reason] or ("reason " .. reason))
+            tree:add(f.refused, r.buffer(begin, r.at - begin), text)
+        end
+        local whole = flags:uint() % 2 == 1 and ", whole" or ""
+        return string.format("%d routes%s%s", n, more > 0 and string.format(", %d more", more) or "", whole)
     end,
 }
 

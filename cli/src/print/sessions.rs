@@ -1,6 +1,8 @@
 //! `show servers` and `show clients`: connections of the sync protocol.
 
-use fibcast_control::status::{ClientStatus, ServerStatus};
+use std::fmt::Write;
+
+use fibcast_control::status::{ClientStatus, RefusedRoute, ServerStatus};
 
 use super::columns::{Table, or_dash, yes};
 
@@ -22,7 +24,7 @@ pub fn table_of_servers(servers: &[ServerStatus]) -> String {
 }
 
 pub fn table_of_clients(clients: &[ClientStatus]) -> String {
-    Table::of(clients)
+    let mut page = Table::of(clients)
         .text("client", |client| &client.name)
         .text("address", |client| &client.address)
         .text("table", |client| &client.table)
@@ -31,13 +33,28 @@ pub fn table_of_clients(clients: &[ClientStatus]) -> String {
         .value("serial", |client| client.serial)
         .value("installed", |client| or_dash(client.installed.as_ref()))
         .value("age ms", |client| or_dash(client.installed_age_ms.as_ref()))
+        .value("refused", |client| client.refused)
         .value("lag", |client| client.lag)
         .value("bytes in", |client| client.received_bytes)
         .value("bytes out", |client| client.sent_bytes)
         .value("queued", |client| client.queued_bytes)
         .value("certificate", |client| certificate(&client.certificate))
         .value("last error", |client| or_dash(client.last_error.as_ref()))
-        .finish()
+        .finish();
+    clients.iter().filter(|client| client.refused > 0).for_each(|client| refused(client, &mut page));
+    page
+}
+
+/// What a client does not forward by.
+fn refused(client: &ClientStatus, page: &mut String) {
+    let _ = writeln!(page, "{} does not forward by {} routes:", client.name, client.refused);
+    for RefusedRoute { vrf, prefix, reason } in &client.refused_first {
+        let vrf = if *vrf == 0 { String::new() } else { format!(" in VRF {vrf}") };
+        let _ = writeln!(page, "  {prefix}{vrf}: {reason}");
+    }
+    if client.refused > client.refused_first.len() as u64 {
+        let _ = writeln!(page, "  …");
+    }
 }
 
 /// The names in a certificate.

@@ -206,13 +206,15 @@ fn acknowledged(acknowledge: &AcknowledgeStatus) -> String {
         .text("node", |node| &node.name)
         .text("state", |node| &node.state)
         .value("installed", |node| or_dash(node.installed))
+        .value("refused", |node| node.refused)
         .value("age ms", |node| node.age_ms);
     format!(
-        "acknowledged: serial {}, {} commits wait{}, {} timeouts\n{}",
+        "acknowledged: serial {}, {} commits wait{}, {} timeouts, {} routes refused\n{}",
         acknowledge.acknowledged,
         acknowledge.behind,
         waiting.unwrap_or_default(),
         acknowledge.timeouts,
+        acknowledge.refused,
         if acknowledge.nodes.is_empty() { String::new() } else { nodes.finish() }
     )
 }

@@ -72,6 +72,7 @@ impl Control {
                     self.recursion.note(&batch.changes);
                     self.in_use.apply(batch.number);
                     self.pending.pop_front();
+                    self.in_use.release();
                     self.note_baselines(&made);
                     applied = true;
                     self.dirty = true;
@@ -87,6 +88,9 @@ impl Control {
                     self.failure = Some(Failure { text, retry_at: now + RETRY });
                     if let (Some(original), Some(batch)) = (original, self.pending.front_mut()) {
                         (batch.changes, batch.replaces) = (original, replaces);
+                    }
+                    if let Some(batch) = self.pending.front() {
+                        self.in_use.refuse(batch);
                     }
                     break;
                 }

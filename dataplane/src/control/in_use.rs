@@ -1,9 +1,12 @@
-//! Which batch all workers use: applied, published, and seen by each of them.
+//! Which batch all workers use: applied, published, and seen by each of them; and which routes of one that does not fit are refused.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use fibcast_fib::Publisher;
-use fibcast_sync_agent::sink::Progress;
+use fibcast_fib::{Change, Publisher};
+use fibcast_sync_agent::sink::{Progress, Reason, RouteKey};
+
+use super::Batch;
+use super::own_routes::is_own;
 
 /// Batches on their way to the workers.
 #[derive(Debug, Default)]
@@ -15,6 +18,10 @@ pub(super) struct InUse {
     waiting: Option<u64>,
     /// Publications with the last batch in each.
     visible: VecDeque<(u64, u64)>,
+    /// The batch whose routes are refused.
+    refused: Option<u64>,
+    /// None is refused any more when all workers use this batch.
+    released_with: Option<u64>,
 }
 
 impl InUse {
@@ -25,6 +32,28 @@ impl InUse {
     /// A batch was applied to the table.
     pub(super) fn apply(&mut self, batch: u64) {
         self.applied = batch;
+    }
+
+    /// The table has no room for a batch: its routes are refused. Of one that is tried again nothing needs to be told.
+    pub(super) fn refuse(&mut self, batch: &Batch) {
+        self.released_with = None;
+        if self.refused.replace(batch.number) == Some(batch.number) {
+            return;
+        }
+        let key = |change: &Change| match *change {
+            Change::Announce { vrf, prefix, label } if !is_own(label) => Some((vrf.0, prefix)),
+            _ => None,
+        };
+        let all: BTreeMap<RouteKey, Reason> =
+            batch.changes.iter().filter_map(key).map(|key| (key, Reason::Limits)).collect();
+        self.progress.refuse(|list| list.take(&all, 0));
+    }
+
+    /// Every batch so far has been applied: what was refused no longer is, once the workers use it.
+    pub(super) fn release(&mut self) {
+        if self.refused.take().is_some() {
+            self.released_with = Some(self.applied);
+        }
     }
 
     /// The last batch that was applied.
@@ -54,13 +83,16 @@ impl InUse {
         }
         if let Some(batch) = reached {
             self.progress.reach(batch);
+            if self.released_with.take_if(|with| *with <= batch).is_some() {
+                self.progress.refuse(|list| list.take(&BTreeMap::new(), 0));
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fibcast_fib::{Change, Fib, Group, GroupLabel, Limits, Special};
+    use fibcast_fib::{Fib, Group, GroupLabel, Limits, Special};
     use fibcast_sync_agent::sink::Installed;
 
     use super::*;

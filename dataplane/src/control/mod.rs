@@ -6,7 +6,7 @@
 //! | module | role |
 //! |---|---|
 //! | `apply`, `pending` | apply batches; merge the ones that wait behind a failed one |
-//! | `in_use` | which batch all workers use |
+//! | `in_use`, `refused` | which batch all workers use; which routes this host does not forward by |
 //! | [`own_routes`] | the host's own routes: addresses, connected subnets, static routes |
 //! | [`anycast`] | the subnet-router anycast address |
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
@@ -31,6 +31,7 @@ pub mod own_routes;
 mod pending;
 mod port;
 pub mod recursion;
+mod refused;
 pub mod scrub;
 pub mod show;
 pub mod sink;

@@ -3,10 +3,11 @@
 use fibcast_fib::{Change, GroupLabel, PortId, VrfId};
 use fibcast_sync_agent::agent::{Sink, SinkError, TablePart};
 use fibcast_sync_agent::fib_changes::translate;
-use fibcast_sync_agent::sink::{Installed, Wake};
+use fibcast_sync_agent::sink::{Installed, Refusals, Wake};
 use fibcast_sync_proto::{ChangeRef, Key};
 
 use super::Batch;
+use super::refused::RefusedRoutes;
 use super::scrub::{self, Place};
 use super::thread::ControlHandle;
 use crate::agent_guard::FencingToken;
@@ -20,13 +21,15 @@ pub struct ControlSink {
     replaces: bool,
     token: Option<FencingToken>,
     installed: Installed,
+    refused: RefusedRoutes,
 }
 
 impl ControlSink {
     /// `ports` are the port names by port index.
     pub fn new(control: ControlHandle, ports: Vec<String>) -> ControlSink {
         let installed = Installed::new(control.in_use().clone());
-        ControlSink { control, ports, replaces: false, token: None, installed }
+        let refused = RefusedRoutes::default();
+        ControlSink { control, ports, replaces: false, token: None, installed, refused }
     }
 
     /// The sink of one in a sequence of agents: it passes nothing on once its token is void, and its first batch holds the whole table.
@@ -41,12 +44,21 @@ impl Sink for ControlSink {
         if self.control.is_full() {
             return Err(SinkError::Busy);
         }
-        let port = |name: &str| self.port(name);
-        let mut report = |problem| {
-            tracing::warn!("{problem}; its routes use their other next hops, or become unreachable")
-        };
-        let changes = batch.changes().filter_map(|change| translate(change, &port, &mut report)).collect();
         let (serial, number) = (batch.serial(), self.installed.begin());
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.begin(self.replaces, serial);
+        let mut changes = Vec::new();
+        for change in batch.changes() {
+            let mut problem = None;
+            let translated = translate(change, &|name| self.port(name), &mut |error| {
+                tracing::warn!("{error}; its routes use their other next hops, or become unreachable");
+                problem = Some(error);
+            });
+            refused.note(change, translated.as_ref(), problem.as_ref(), serial);
+            changes.extend(translated);
+        }
+        refused.end(batch.table());
+        self.refused = refused;
         let batch = Batch { changes, serial, number, replaces: self.replaces };
         let given = match &self.token {
             Some(token) => token
@@ -69,6 +81,10 @@ impl Sink for ControlSink {
 
     fn installed(&self) -> Option<u64> {
         Some(self.installed.serial())
+    }
+
+    fn refusals(&mut self, known: u64) -> Option<Refusals> {
+        self.refused.list(&self.installed, known)
     }
 
     fn on_installed(&mut self, wake: Wake) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Kind of daemon.
@@ -311,6 +312,12 @@ pub struct ClientStatus {
     /// Milliseconds since that report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed_age_ms: Option<u64>,
+    /// Number of routes that its sink does not forward by, as it reported.
+    #[serde(default)]
+    pub refused: u64,
+    /// The first of them, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_first: Vec<RefusedRoute>,
     /// Commits of its table not yet sent; 0 in standby.
     #[serde(default)]
     pub lag: u64,
@@ -342,6 +349,9 @@ pub struct AcknowledgeStatus {
     pub waiting_ms: Option<u64>,
     /// Timeouts since the start.
     pub timeouts: u64,
+    /// Routes that count as refused: fewer than the required clients forward by them.
+    #[serde(default)]
+    pub refused: u64,
     /// The nodes that are or were active here.
     pub nodes: Vec<AcknowledgeNode>,
 }
@@ -358,6 +368,20 @@ pub struct AcknowledgeNode {
     pub installed: Option<u64>,
     /// Milliseconds since its last report, activation or loss.
     pub age_ms: u64,
+    /// Routes that it does not forward by.
+    #[serde(default)]
+    pub refused: u64,
+}
+
+/// A route that a node does not forward by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRoute {
+    /// Routing instance.
+    pub vrf: u32,
+    /// Destination.
+    pub prefix: IpNet,
+    /// Why.
+    pub reason: String,
 }
 
 /// A source of a route server.

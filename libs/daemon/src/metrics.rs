@@ -333,11 +333,18 @@ impl Page {
         let waiting = acknowledge.waiting_ms.unwrap_or(0);
         self.gauge("acknowledge_waiting_milliseconds", "Time that the oldest of them has waited", waiting);
         self.counter("acknowledge_timeouts", "Times that a commit waited for too long", acknowledge.timeouts);
+        self.gauge(
+            "acknowledge_refused_routes",
+            "Routes that required clients do not forward by",
+            acknowledge.refused,
+        );
         let all = || acknowledge.nodes.iter().map(|node| (labels([("node", &node.name)]), node));
         let counts = all().map(|(labels, node)| (labels, ["counts", "lost"].contains(&&*node.state)));
         self.gauges("acknowledge_node_counts", "1 when changes wait for the node", counts);
         let installed = all().filter_map(|(labels, node)| Some((labels, node.installed?)));
         self.gauges("acknowledge_node_serial", "Serial that the node forwards by", installed);
+        let refused = all().map(|(labels, node)| (labels, node.refused));
+        self.gauges("acknowledge_node_refused_routes", "Routes that the node does not forward by", refused);
     }
 
     /// Scrubbers, by what they compare.

@@ -206,6 +206,8 @@ fn readers_that_do_not_read_cost_bounded_memory() {
 
 fn client(name: &str) -> ClientStatus {
     ClientStatus {
+        refused: 0,
+        refused_first: Vec::new(),
         installed: None,
         installed_age_ms: None,
         name: name.to_owned(),

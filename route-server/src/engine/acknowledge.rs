@@ -5,18 +5,24 @@
 //! * the hosts that are active here have installed a forwarding table that contains its effect, and
 //! * the servers that get the origin's table from here report the same of it, for themselves and those behind them.
 //!
+//! A route that required hosts *refuse*, here or behind another server, is never told to be installed, whatever the serials are.
+//!
 //! An own source passes the result to its routing daemon ([`Engine::poll_acknowledged`]); for another server's origin it goes upstream.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fibcast_control::status::AcknowledgeStatus;
 use fibcast_sync_agent::acknowledge;
 use fibcast_sync_proto::acknowledge::{Acknowledge, Policy, Require};
+use fibcast_sync_proto::mutation::{Mutation, on};
 use fibcast_sync_proto::origins::origin_of;
+use fibcast_sync_proto::refusal::{Reason, Refusals, RouteKey};
 use fibcast_sync_proto::serial_map::SerialMap;
 use fibcast_sync_proto::server::SessionReport;
 use fibcast_sync_proto::timer::Timer;
-use fibcast_sync_proto::{ChangeRef, OriginId};
+use fibcast_sync_proto::{ChangeRef, GroupValue, Key, OriginId, Table, Value};
 
 use super::remote_origins::Eligibility;
 use super::{Engine, FIB};
@@ -36,6 +42,9 @@ pub(super) struct OriginProgress {
     pub(super) installed: u64,
     /// Up to this serial the time limit has passed.
     overdue: u64,
+    /// What hosts here and servers refuse, and what that was made of.
+    pub(super) refused: Refusals,
+    refused_of: (u64, u64),
 }
 
 impl OriginProgress {
@@ -43,7 +52,25 @@ impl OriginProgress {
     fn new(policy: &Policy) -> Self {
         let policy = Policy { require: Require::All, quorum: 100, ..policy.clone() };
         let servers = Acknowledge::new(policy);
-        Self { servers, effects: SerialMap::default(), installed: 0, overdue: 0 }
+        Self {
+            servers,
+            effects: SerialMap::default(),
+            installed: 0,
+            overdue: 0,
+            refused: Refusals::default(),
+            refused_of: (0, 0),
+        }
+    }
+
+    /// Merges what hosts here refuse with what servers report of it.
+    fn merge_refused(&mut self, hosts: &Acknowledge) {
+        let of = (hosts.refused_version(), self.servers.refused_version());
+        if std::mem::replace(&mut self.refused_of, of) == of {
+            return;
+        }
+        let mut all = self.servers.refused().clone();
+        all.extend(hosts.refused().iter().map(|(key, reason)| (*key, *reason)));
+        self.refused.take(&all, 0);
     }
 }
 
@@ -54,6 +81,18 @@ pub(super) struct Told {
     installed: u64,
     /// Those up to this serial have been reported as overdue, unless they were installed.
     overdue: u64,
+    /// Routes that were refused or released since they were reported.
+    moved: BTreeSet<RouteKey>,
+}
+
+impl Told {
+    /// Routes of the source that hosts refuse from now on, or no longer.
+    fn note_moved(&mut self, id: OriginId, table: &Table, moved: &BTreeSet<RouteKey>) {
+        let known = |(vrf, prefix): &&RouteKey| {
+            table.get(&Key::RibRoute { origin: id, vrf: *vrf, prefix: *prefix }).is_some()
+        };
+        self.moved.extend(moved.iter().filter(known));
+    }
 }
 
 impl Engine {
@@ -81,6 +120,7 @@ impl Engine {
                 acknowledge::log(&event);
             }
         }
+        let moved_here = self.hosts.take_moved();
         let (acknowledged, overdue) = (self.hosts.acknowledged(), self.hosts.overdue());
         let idle = self.queue.is_empty();
         let policy = self.hosts.policy();
@@ -90,6 +130,7 @@ impl Engine {
             (*id, &other.table, idle && other.eligibility != Eligibility::Ineligible)
         });
         let mut due = self.hosts.next_timeout();
+        let mut moved_there = BTreeMap::new();
         for (id, table, selected) in own.chain(remote) {
             let progress = self.progress.entry(id).or_insert_with(|| OriginProgress::new(policy));
             if selected {
@@ -101,10 +142,21 @@ impl Engine {
                     acknowledge::log(&event);
                 }
             }
+            progress.merge_refused(&self.hosts);
+            let moved = progress.servers.take_moved();
+            if !moved.is_empty() {
+                moved_there.insert(id, moved);
+            }
             let here = |serial| progress.effects.get(serial).unwrap_or(0);
             progress.installed = here(acknowledged).min(progress.servers.acknowledged());
             progress.overdue = here(overdue).max(progress.servers.overdue());
             due = due.into_iter().chain(progress.servers.next_timeout()).min();
+        }
+        for source in self.sources.iter_mut().filter(|_| self.acknowledges) {
+            source.told.note_moved(source.id, &source.table, &moved_here);
+            if let Some(moved) = moved_there.get(&source.id) {
+                source.told.note_moved(source.id, &source.table, moved);
+            }
         }
         let (sources, remotes) = (&self.sources, &self.remotes);
         self.progress.retain(|id, _| remotes.contains_key(id) || sources.iter().any(|s| s.id == *id));
@@ -116,13 +168,42 @@ impl Engine {
         self.progress.get(&id).map_or(0, |progress| progress.installed)
     }
 
+    /// The routes of an origin that required hosts refuse, here and behind other servers.
+    pub fn refused_of(&self, id: OriginId) -> Option<&Refusals> {
+        self.progress.get(&id).map(|progress| &progress.refused)
+    }
+
     /// The next routes of a source for its routing daemon: those that all required hosts forward by, or that they do not within the time limit.
-    /// Each route comes with the group that this is true of: the daemon may have changed it since.
+    /// Those that a host refuses or accepts come first. Each route comes with the group that this is true of: the daemon may have changed it since.
     pub fn poll_acknowledged(&mut self, thread: usize) -> Option<Acknowledgement> {
         let source = self.sources.iter_mut().find(|source| source.thread == thread);
         let source = source.filter(|_| self.acknowledges)?;
         let progress = self.progress.get(&source.id)?;
         let (installed, overdue) = (progress.installed, progress.overdue);
+        let refused = |vrf, prefix| -> Option<Reason> {
+            let (here, there) = (self.hosts.refused(), progress.servers.refused());
+            let reason = here.get(&(vrf, prefix)).or_else(|| there.get(&(vrf, prefix)));
+            reason.copied().filter(|_| !on(Mutation::AnnounceRefused))
+        };
+        let mut routes = Vec::new();
+        while let Some((vrf, prefix)) = source.told.moved.pop_first() {
+            let key = Key::RibRoute { origin: source.id, vrf, prefix };
+            let Some((serial, group)) = source.table.changed_at(&key).zip(group_of(&source.table, &key))
+            else {
+                continue;
+            };
+            let failed = refused(vrf, prefix).is_some();
+            // One that is accepted and not installed yet is told with its serial.
+            if failed || serial <= source.told.installed {
+                routes.push(InstalledRoute { vrf, prefix, group, failed });
+            }
+            if routes.len() >= SLICE {
+                break;
+            }
+        }
+        if !routes.is_empty() {
+            return Some(Acknowledgement { routes });
+        }
         let (low, high, failed) = if source.told.installed < installed {
             (source.told.installed, installed, false)
         } else if source.told.overdue.max(installed) < overdue {
@@ -130,7 +211,6 @@ impl Engine {
         } else {
             return None;
         };
-        let mut routes = Vec::new();
         let mut reached = high;
         let mut last = low;
         for (serial, change) in source.table.routes_between(low, high) {
@@ -142,12 +222,13 @@ impl Engine {
             if let ChangeRef::RibRoute { vrf, prefix, path: Some(path), .. } = change
                 && let Some(group) = source.table.group(path.label)
             {
-                routes.push(InstalledRoute { vrf, prefix, group });
+                let failed = failed || refused(vrf, prefix).is_some();
+                routes.push(InstalledRoute { vrf, prefix, group, failed });
             }
         }
         let told = if failed { &mut source.told.overdue } else { &mut source.told.installed };
         *told = reached;
-        Some(Acknowledgement { routes, failed })
+        Some(Acknowledgement { routes })
     }
 
     /// What operators see; none without `[acknowledge]`.
@@ -158,5 +239,13 @@ impl Engine {
     /// What the hosts that are active here have installed.
     pub fn hosts(&self) -> &Acknowledge {
         &self.hosts
+    }
+}
+
+/// The group of an origin's route.
+fn group_of(table: &Table, key: &Key) -> Option<Arc<GroupValue>> {
+    match table.get(key)? {
+        Value::RibRoute { label, .. } => table.group(label),
+        _ => None,
     }
 }

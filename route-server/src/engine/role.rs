@@ -6,6 +6,7 @@ use fibcast_sync_proto::Table;
 use fibcast_sync_proto::client::{Client, ClientEvent};
 use fibcast_sync_proto::node::{ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::{CATALOG, origin_of};
+use fibcast_sync_proto::refusal::Refusals;
 use fibcast_sync_proto::server::{Served, SessionReport, Tables};
 use fibcast_sync_proto::timer::Timer;
 
@@ -84,6 +85,10 @@ impl NodeRole for Engine {
 
     fn installed(&self, client: ClientId) -> Option<u64> {
         self.origin_at(client).map(|id| self.installed_of(id))
+    }
+
+    fn refused(&self, client: ClientId) -> Option<&Refusals> {
+        self.origin_at(client).and_then(|id| self.refused_of(id))
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

@@ -1,4 +1,5 @@
-//! What the owner of the RIB tells a source about its routes: all required hosts forward by them, or they do not within the time limit.
+//! What the owner of the RIB tells a source about its routes: all required hosts forward by them; or they refuse them, or do not forward by them
+//! within the time limit.
 //!
 //! Neither side ever waits: the owner keeps what the channel has no room for, and the source is woken by an event descriptor that it
 //! polls beside its sockets.
@@ -23,15 +24,15 @@ pub struct InstalledRoute {
     pub prefix: IpNet,
     /// Its group. A label would not do: two contents may have one.
     pub group: Arc<GroupValue>,
+    /// Hosts refuse it, or have not installed it within the time limit: it is not to be announced.
+    pub failed: bool,
 }
 
-/// Routes that are installed, or overdue.
+/// Routes that are installed, and others that are not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledgement {
     /// The routes.
     pub routes: Vec<InstalledRoute>,
-    /// They are not installed within the time limit, and are not announced.
-    pub failed: bool,
 }
 
 /// The owner's end.
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn a_full_channel_is_told_and_an_event_is_pending_while_something_waits() {
         let (to, from) = acknowledgements().unwrap();
-        let one = Acknowledgement { routes: Vec::new(), failed: false };
+        let one = Acknowledgement { routes: Vec::new() };
         let mut sent = 0;
         while to.has_room() {
             to.send(one.clone());

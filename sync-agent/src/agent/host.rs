@@ -88,12 +88,20 @@ impl<'s> AgentHost<'s> {
             let outcome = self.sink.apply(&next.batch);
             agent.handle_sink(now, outcome);
         }
-        agent.handle_forwarding(self.sink.installed());
+        self.hear_sink(agent);
         while let Some(event) = agent.poll_event() {
             log(&event);
         }
         while let Some(event) = agent.poll_acknowledge_event() {
             acknowledge::log(&event);
+        }
+    }
+
+    /// Passes on what the sink forwards by, and then what it refuses: every refusal up to that serial must be known.
+    fn hear_sink(&mut self, agent: &mut AgentCore) {
+        agent.handle_forwarding(self.sink.installed());
+        if let Some(refusals) = self.sink.refusals(agent.sink_refusals().version()) {
+            agent.handle_refusals(refusals);
         }
     }
 
@@ -158,7 +166,7 @@ impl<'s> AgentHost<'s> {
             stale: client.is_none_or(|c| c.is_stale()),
             table: show::table_status(agent.table(), agent.changes()),
             sync: Some(sync),
-            clients: show::clients(now, node, state),
+            clients: show::clients(now, node, state, agent.acknowledge()),
             acknowledge: agent.acknowledge().map(|a| acknowledge::status(now, a, agent.table().serial())),
             refused: show::refused(state),
             ..process::status("", Kind::Agent, Duration::ZERO)
@@ -177,7 +185,7 @@ impl Host<AgentCore> for AgentHost<'_> {
     fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
         self.heartbeat.beat();
         // Before the core advances, so that a report goes upstream in this turn.
-        node.role_mut().handle_forwarding(self.sink.installed());
+        self.hear_sink(node.role_mut());
         while let Ok(command) = self.commands.try_recv() {
             self.command(now, command, node, state);
         }

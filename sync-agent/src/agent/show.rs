@@ -6,12 +6,14 @@ use std::time::Duration;
 use fibcast_control::status::{self, ClientStatus, Refused, ServerStatus, SyncStatus, TableStatus};
 use fibcast_control::tables::{GroupEntry, GroupList, Route};
 use fibcast_daemon::routes::RouteTable;
+use fibcast_sync_proto::acknowledge::Acknowledge;
 use fibcast_sync_proto::ages::Ages;
 use fibcast_sync_proto::frame;
 use fibcast_sync_proto::node::{ClientId, Node, NodeRole};
 use fibcast_sync_proto::{GroupValue, Key, Label, Table, Value};
 use ipnet::IpNet;
 
+use crate::acknowledge;
 use crate::shell::ShellState;
 
 /// Status of one copy of a table; `changes` is its owner's counter.
@@ -85,14 +87,23 @@ pub(super) fn sync_status<R: NodeRole>(node: &Node<R>, client: ClientId, state: 
     }
 }
 
-/// All registered clients downstream.
-pub fn clients<R: NodeRole>(now: Duration, node: &Node<R>, state: &ShellState) -> Vec<ClientStatus> {
+/// All registered clients downstream, with what `acknowledge` knows of them.
+pub fn clients<R: NodeRole>(
+    now: Duration,
+    node: &Node<R>,
+    state: &ShellState,
+    acknowledge: Option<&Acknowledge>,
+) -> Vec<ClientStatus> {
     let sessions = node.server().sessions().into_iter();
     sessions
         .map(|s| {
             let peer = state.peers.get(&s.session);
             let serial = node.role().served(&s.table).map_or(s.serial, |t| t.table.serial());
+            let (refused, refused_first) =
+                acknowledge.map(|a| acknowledge::refused_by(a, s.session)).unwrap_or_default();
             ClientStatus {
+                refused,
+                refused_first,
                 address: peer.map_or_else(String::new, |p| p.address.to_string()),
                 name: s.name,
                 table: s.table,

@@ -22,7 +22,7 @@ pub(super) fn is_ours(route: &Route, metric: u32) -> bool {
 }
 
 /// A route of somebody else that comes before ours, or has its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ForeignRoute {
     protocol: u8,
     metric: u32,
@@ -118,9 +118,9 @@ impl Foreign {
         (self.shadowed.len() as u64, least.map(|(key, other)| (*key, *other)))
     }
 
-    /// Whether any is shadowed.
-    pub fn shadows(&self) -> bool {
-        !self.shadowed.is_empty()
+    /// The routes of ours that others shadow.
+    pub fn all_shadowed(&self) -> &HashMap<RouteKey, Other> {
+        &self.shadowed
     }
 
     /// Whether there is nothing that [`Foreign::judge`] could tell.

@@ -31,7 +31,7 @@ use fibcast_sync_proto::{Batch, Change, ChangeRef};
 
 pub use config::Kernel;
 
-use crate::sink::{Installed, Progress, Sink, SinkError, Wake};
+use crate::sink::{Installed, Progress, Refusals, Sink, SinkError, Wake};
 
 /// Pause before a thread that panicked restarts.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -209,6 +209,10 @@ impl Sink for KernelSink {
 
     fn installed(&self) -> Option<u64> {
         Some(self.installed.serial())
+    }
+
+    fn refusals(&mut self, known: u64) -> Option<Refusals> {
+        (self.installed.refusals_version() != known).then(|| self.installed.refusals())
     }
 
     fn on_installed(&mut self, wake: Wake) {

@@ -1,5 +1,6 @@
 //! The thread that writes to the kernel.
 
+mod refused;
 mod shadows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,7 +20,7 @@ use super::route::{self, Lead};
 use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Shared, Work};
-use crate::sink::Progress;
+use crate::sink::{Progress, Reason};
 
 /// Receive buffer for acknowledgements and notifications.
 const ROOM: usize = 4 << 20;
@@ -51,8 +52,8 @@ pub(super) struct Worker {
     table: Table,
     /// Routes of an earlier run, until the first table is complete.
     leftovers: Option<HashMap<RouteKey, Lead>>,
-    refused: HashSet<RouteKey>,
-    unfit: HashSet<RouteKey>,
+    refused: HashMap<RouteKey, Reason>,
+    unfit: HashMap<RouteKey, Reason>,
     left_out: HashSet<RouteKey>,
     retry_at: Option<Instant>,
     retry: Duration,
@@ -98,8 +99,8 @@ impl Worker {
             foreign: Foreign::default(),
             table: Table::default(),
             leftovers: None,
-            refused: HashSet::new(),
-            unfit: HashSet::new(),
+            refused: HashMap::new(),
+            unfit: HashMap::new(),
             left_out: HashSet::new(),
             retry_at: None,
             retry: RETRY,
@@ -162,16 +163,15 @@ impl Worker {
             }
             if self.retry_at.is_some_and(|at| at <= now) {
                 self.retry_at = None;
-                let again: Vec<RouteKey> = self.refused.drain().collect();
+                let again: Vec<RouteKey> = self.refused.drain().map(|(key, _)| key).collect();
                 self.write(again);
             }
             if self.leftovers.is_none() && self.scrub.due().is_some_and(|at| at <= now) {
                 self.scrub();
             }
             // What the kernel refuses, and what others shadow, it does not forward by, until it takes it or the route is gone.
-            let complete = self.config.accept_refused || (self.refused.is_empty() && self.unfit.is_empty());
-            let in_force = self.config.accept_shadowed || !self.foreign.shadows();
-            if complete && in_force && self.audit_at.is_none() {
+            if self.audit_at.is_none() {
+                self.tell_refused();
                 self.progress.reach(self.last_batch);
             }
         }
@@ -264,7 +264,7 @@ impl Worker {
                 }
                 Step::Remove => put(&mut self.socket, flag::REQUEST, None, true),
                 Step::Unfit { reason, remove } => {
-                    self.unfit.insert(key);
+                    self.unfit.insert(key, refused::of_unfit(&reason));
                     self.complain(key, &reason.to_string());
                     if remove {
                         put(&mut self.socket, flag::REQUEST, None, true);
@@ -298,7 +298,7 @@ impl Worker {
         let Some((&last, _)) = sent.last_key_value() else { return };
         writer.flag(flag::ACK);
         let refusals = self.exchange(writer.bytes(), last);
-        let mut there: HashSet<RouteKey> = HashSet::new();
+        let mut there: HashMap<RouteKey, Reason> = HashMap::new();
         let mut refused = 0;
         match refusals {
             Ok(refusals) => {
@@ -316,7 +316,7 @@ impl Worker {
                         self.table.done(&key);
                         continue;
                     }
-                    there.insert(key);
+                    there.insert(key, if in_place { Reason::Occupied } else { Reason::Kernel });
                     refused += 1;
                     // Another route is there, or ours is missing: in both cases an addition is to be retried.
                     let ours = !matches!(self.table.step(&key), Some(Step::Add(_)));
@@ -331,7 +331,7 @@ impl Worker {
                     self.show(|status| status.last_refusal = Some(text));
                 }
                 for (key, counts) in sent.values() {
-                    if *counts && !there.contains(key) {
+                    if *counts && !there.contains_key(key) {
                         self.table.done(key);
                     }
                 }

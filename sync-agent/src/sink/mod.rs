@@ -3,6 +3,7 @@
 mod progress;
 
 pub use fibcast_sync_proto::agent::SinkError;
+pub use fibcast_sync_proto::refusal::{Reason, Refusals, RouteKey};
 use fibcast_sync_proto::{Batch, Key, Value};
 
 pub use progress::{Installed, Progress, Wake};
@@ -28,7 +29,13 @@ pub trait Sink: Send {
         None
     }
 
-    /// `wake` is to be called from now on, from any thread, when [`Sink::installed`] has changed.
+    /// The routes that it does not forward by though it was given them, if their version is not `known`. Asked after [`Sink::installed`]: every
+    /// refusal up to that serial must be in it.
+    fn refusals(&mut self, _known: u64) -> Option<Refusals> {
+        None
+    }
+
+    /// `wake` is to be called from now on, from any thread, when [`Sink::installed`] or [`Sink::refusals`] have changed.
     fn on_installed(&mut self, _wake: Wake) {}
 
     /// Whether the sink has lost what it was given, for instance because it was restarted. The agent asks at every turn; after "yes",

@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fibcast_sync_proto::refusal::Refusals;
 use fibcast_sync_proto::serial_map::SerialMap;
 
 /// Makes the agent's event loop take a turn.
@@ -20,6 +21,9 @@ pub struct Progress(Arc<Shared>);
 struct Shared {
     given: AtomicU64,
     reached: AtomicU64,
+    refusals: Mutex<Refusals>,
+    /// Their version, to be read without the lock.
+    version: AtomicU64,
     wake: Mutex<Option<Wake>>,
 }
 
@@ -35,6 +39,22 @@ impl Progress {
         if self.0.reached.fetch_max(batch, Ordering::AcqRel) >= batch {
             return;
         }
+        self.wake();
+    }
+
+    /// Changes the list of routes that are not forwarded by; `change` says whether it did. Before the batch that they were refused with is in use.
+    pub fn refuse(&self, change: impl FnOnce(&mut Refusals) -> bool) {
+        {
+            let mut refusals = self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            if !change(&mut refusals) {
+                return;
+            }
+            self.0.version.store(refusals.version(), Ordering::Release);
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
         // The lock is held by the agent only while it starts.
         let wake = self.0.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(wake) = wake {
@@ -76,7 +96,17 @@ impl Installed {
         self.serials.get(self.progress.0.reached.load(Ordering::Acquire)).unwrap_or(0)
     }
 
-    /// Calls `wake` from now on when the serial has changed.
+    /// The version of [`Self::refusals`].
+    pub fn refusals_version(&self) -> u64 {
+        self.progress.0.version.load(Ordering::Acquire)
+    }
+
+    /// The routes that are not forwarded by.
+    pub fn refusals(&self) -> Refusals {
+        self.progress.0.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls `wake` from now on when the serial or the refusals have changed.
     pub fn on_change(&self, wake: Wake) {
         *self.progress.0.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
     }

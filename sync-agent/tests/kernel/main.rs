@@ -5,4 +5,5 @@ mod stage;
 
 mod cost;
 mod foreign;
+mod refused;
 mod scrub;

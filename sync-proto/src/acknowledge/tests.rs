@@ -289,3 +289,116 @@ fn no_call_is_due_at_once_after_a_call() {
     machine.advance(s(9.0), 5);
     assert_eq!(machine.next_timeout(), None);
 }
+
+fn key(n: u8) -> RouteKey {
+    (0, ipnet::Ipv4Net::new([10, n, 0, 0].into(), 16).unwrap().into())
+}
+
+impl Bed {
+    /// A node says which routes it refuses from now on, and which it does no longer.
+    fn refuse(&mut self, session: SessionId, name: &str, whole: bool, routes: &[u8], over: &[u8]) -> Vec<u8> {
+        let routes = routes.iter().map(|n| (key(*n), Some(Reason::Kernel)));
+        let routes = routes.chain(over.iter().map(|n| (key(*n), None))).collect();
+        self.report(session, name, SessionChange::Refused { whole, more: 0, routes });
+        self.refused()
+    }
+
+    fn refused(&mut self) -> Vec<u8> {
+        self.at(0.0);
+        (0..100).filter(|n| self.machine.refused().contains_key(&key(*n))).collect()
+    }
+}
+
+#[test]
+fn a_route_is_refused_while_one_of_all_refuses_it_and_the_serial_grows_all_the_same() {
+    let mut bed = Bed::new(patient());
+    bed.on(1, "a");
+    bed.on(2, "b");
+    assert_eq!(bed.refuse(1, "a", true, &[3, 4], &[]), [3, 4]);
+    bed.installed(1, "a", 10);
+    assert_eq!(bed.installed(2, "b", 10), 10);
+    assert_eq!(bed.refuse(2, "b", true, &[4, 5], &[]), [3, 4, 5]);
+    assert_eq!(bed.refuse(1, "a", false, &[], &[3, 4]), [4, 5], "the other one still refuses 4");
+    assert!(bed.machine.take_moved().into_iter().eq([3, 4, 5].map(key)));
+    assert_eq!(bed.refuse(2, "b", false, &[6], &[4]), [5, 6]);
+    assert!(bed.machine.take_moved().into_iter().eq([4, 6].map(key)));
+    assert_eq!(bed.refuse(2, "b", true, &[7], &[]), [7], "a whole list replaces what was said");
+}
+
+#[test]
+fn a_timeout_announces_serials_but_no_refused_route() {
+    let mut bed = Bed::new(Policy::default());
+    bed.on(1, "a");
+    bed.refuse(1, "a", true, &[3], &[]);
+    assert_eq!(bed.at(20.0), 10);
+    assert_eq!(bed.refused(), [3]);
+}
+
+#[test]
+fn with_a_quorum_a_route_is_refused_when_too_few_are_left() {
+    let mut bed = Bed::new(Policy { quorum: 60, ..patient() });
+    for (session, name) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")] {
+        bed.on(session, name);
+        bed.installed(session, name, 10);
+    }
+    assert_eq!(bed.refuse(1, "a", true, &[3], &[]), []);
+    assert_eq!(bed.refuse(2, "b", true, &[3], &[]), [], "three of five are enough");
+    assert_eq!(bed.refuse(3, "c", true, &[3], &[]), [3]);
+    // Of four, three are required.
+    bed.refuse(3, "c", false, &[], &[3]);
+    assert_eq!(bed.refused(), []);
+    bed.report(5, "e", SessionChange::Deactivated);
+    assert_eq!(bed.refused(), [3]);
+}
+
+#[test]
+fn what_a_node_refuses_holds_while_it_is_lost_and_until_it_says_something_else() {
+    let mut bed = Bed::new(patient());
+    bed.on(1, "a");
+    bed.refuse(1, "a", true, &[3], &[]);
+    bed.installed(1, "a", 10);
+    bed.on(2, "b");
+    bed.refuse(2, "b", true, &[4], &[]);
+    bed.installed(2, "b", 10);
+    bed.report(1, "a", SessionChange::Closed);
+    assert_eq!(bed.refused(), [3, 4]);
+    bed.on(3, "a");
+    assert_eq!(bed.refused(), [3, 4], "it is here again, and has said nothing yet");
+    assert_eq!(bed.refuse(2, "b", false, &[], &[4]), [3, 4], "it may refuse what the other one takes");
+    assert_eq!(bed.refuse(3, "a", true, &[4], &[]), [4]);
+    bed.report(3, "a", SessionChange::Closed);
+    bed.on(4, "a");
+    bed.installed(4, "a", 10);
+    assert_eq!(bed.refused(), [], "it would have said so before");
+}
+
+#[test]
+fn a_node_that_does_not_count_refuses_nothing() {
+    let mut bed = Bed::new(Policy { require: Require::Names(vec!["nh-*".into()]), ..patient() });
+    bed.on(1, "relay");
+    assert_eq!(bed.refuse(1, "relay", true, &[2], &[]), []);
+    bed.report(2, "nh-1", SessionChange::Activated { empty: true });
+    assert_eq!(bed.refuse(2, "nh-1", true, &[3], &[]), [], "it is to catch up first");
+    bed.installed(2, "nh-1", 10);
+    assert_eq!(bed.refused(), [3]);
+    bed.report(2, "nh-1", SessionChange::Closed);
+    bed.at(5.0);
+    assert_eq!(bed.refused(), [], "it is away for longer than the grace time");
+    assert!(bed.machine.nodes().all(|(name, node)| name == "relay" || node.refused().is_empty()));
+}
+
+#[test]
+fn no_node_can_make_a_server_keep_more_than_the_limit() {
+    use crate::refusal::LIMIT;
+    let mut bed = Bed::new(patient());
+    bed.on(1, "a");
+    for part in 0..4u32 {
+        let all = (0..LIMIT as u32).map(|n| part << 20 | n << 8);
+        let routes =
+            all.map(|at| ((0, ipnet::Ipv4Net::new(at.into(), 24).unwrap().into()), Some(Reason::Kernel)));
+        bed.report(1, "a", SessionChange::Refused { whole: false, more: 9, routes: routes.collect() });
+    }
+    let node = bed.machine.nodes().next().unwrap().1;
+    assert_eq!((node.refused().len(), node.more_refused()), (LIMIT, 9));
+    assert_eq!(bed.machine.refused().len(), LIMIT);
+}

@@ -1,52 +1,100 @@
-//! Tells the active server which serial of its table the sink forwards by.
+//! Tells the active server which serial of its table the sink forwards by, and which routes it does not forward by all the same.
 //!
-//! The owner knows this as a serial of its own table. [`SerialMap`](crate::serial_map::SerialMap) translates it.
+//! The owner knows the serial as one of its own table. [`SerialMap`](crate::serial_map::SerialMap) translates it. What is refused goes first, so
+//! that the server never takes a route for installed that the sink has refused. While the list of refusals is incomplete, the serial does
+//! not grow.
 
 use std::time::Duration;
 
 use super::link::Phase;
 use super::{Client, LinkId};
 use crate::frame::Frame;
+use crate::mutation::{Mutation, on};
+use crate::refusal::{LIMIT, Refusals};
 
 /// Shortest time between two reports to a server.
 const INTERVAL: Duration = Duration::from_millis(5);
 
+/// What a server is to be told.
+struct News {
+    link: LinkId,
+    epoch: u64,
+    /// The serial, if that is news; none: nothing is installed any more.
+    installed: Option<Option<u64>>,
+    refusals: bool,
+}
+
 impl Client {
-    /// Everything up to this serial of the owner's table is installed; none: nothing is, whatever was reported before. Reports it to the active
-    /// server when it is news, a few milliseconds later if the last report was just sent.
-    pub fn handle_installed(&mut self, now: Duration, serial: Option<u64>) {
+    /// Everything up to this serial of the owner's table is installed, except for what is refused; none: nothing is, whatever was reported
+    /// before. Reports it to the active server when it is news, a few milliseconds later if the last report was just sent.
+    pub fn handle_installed(&mut self, now: Duration, serial: Option<u64>, refused: Option<&Refusals>) {
         self.installed = serial;
+        if let Some(refused) = refused.filter(|refused| refused.version() != self.refusals.version()) {
+            self.refusals.clone_from(refused);
+        }
         self.report_installed(now);
     }
 
-    /// The link, and the epoch and serial of its server's table that it is to be told.
-    fn report(&self) -> Option<(LinkId, (u64, Option<u64>))> {
+    fn news(&self) -> Option<News> {
         let id = self.active?;
         let link = self.links.get(id).filter(|l| matches!(l.phase, Phase::Active { synced: true, .. }))?;
         let (epoch, _) = self.base?;
-        let news = match self.installed {
-            Some(serial) => (epoch, Some(self.equals.get(serial)?)),
+        let before = link.reported.map(|(before, _)| before);
+        let known = before.filter(|(of, _)| *of == epoch).and_then(|(_, serial)| serial);
+        let installed = match self.installed.map(|serial| self.equals.get(serial)) {
+            // Older than all that it has equalled.
+            Some(None) => None,
+            // What is not listed may be among what is new.
+            Some(Some(serial)) if self.refusals.more() > 0 => known.map(|known| Some(serial.min(known))),
+            Some(serial) => Some(serial),
             // A server that was told nothing need not hear that nothing is left.
-            None => link.reported.map(|_| (epoch, None))?,
+            None => before.map(|_| None),
         };
-        link.reported.is_none_or(|(before, _)| before != news).then_some((id, news))
+        let installed = installed.filter(|serial| before != Some((epoch, *serial)));
+        let refusals = match &link.told {
+            Some((told, _)) => told.version() != self.refusals.version(),
+            None => !self.refusals.is_empty(),
+        };
+        let refusals = refusals && !on(Mutation::HideRefusals);
+        (installed.is_some() || refusals).then_some(News { link: id, epoch, installed, refusals })
     }
 
     pub(super) fn report_installed(&mut self, now: Duration) {
-        let Some((id, news)) = self.report() else { return };
+        let Some(News { link: id, epoch, installed, refusals }) = self.news() else { return };
         if self.report_due().is_none_or(|due| due > now) {
             return;
         }
         let Some(link) = self.links.get_mut(id) else { return };
-        let (epoch, serial) = news;
-        link.out.frame(&Frame::Installed { epoch, serial });
-        link.reported = Some((news, now));
+        if refusals {
+            let (mut whole, nothing) = (link.told.is_none(), Refusals::default());
+            let before = link.told.as_ref().map_or(&nothing, |(told, _)| told);
+            let (changes, more) = (self.refusals.changes_from(before), self.refusals.more());
+            let mut changes = changes.chunks(LIMIT);
+            // The number alone may have changed.
+            let mut part = changes.next().unwrap_or_default();
+            loop {
+                let routes = part.to_vec();
+                link.out.frame(&Frame::Refused { epoch, whole: std::mem::take(&mut whole), more, routes });
+                let Some(next) = changes.next() else { break };
+                part = next;
+            }
+            link.told = Some((self.refusals.clone(), now));
+        }
+        if let Some(serial) = installed {
+            link.out.frame(&Frame::Installed { epoch, serial });
+            link.reported = Some(((epoch, serial), now));
+        }
     }
 
     /// When a report is due: at once if it takes an earlier one back.
     pub(super) fn report_due(&self) -> Option<Duration> {
-        let (id, (_, serial)) = self.report()?;
-        let last = self.links.get(id)?.reported.filter(|_| serial.is_some());
-        Some(last.map_or(Duration::ZERO, |(_, at)| at + INTERVAL))
+        let news = self.news()?;
+        if news.installed == Some(None) {
+            return Some(Duration::ZERO);
+        }
+        let link = self.links.get(news.link)?;
+        let reported = link.reported.map(|(_, at)| at);
+        let told = link.told.as_ref().map(|(_, at)| *at);
+        Some(reported.max(told).map_or(Duration::ZERO, |at| at + INTERVAL))
     }
 }

@@ -7,6 +7,7 @@ use super::types::{ClientConfig, LinkStatus};
 use crate::frame::{Frame, Inbox, Role, State};
 use crate::mutation::{Mutation, on};
 use crate::outbox::Outbox;
+use crate::refusal::Refusals;
 use crate::wire::ProtocolError;
 
 /// How long a stalled server is avoided the first time; doubles up to [`MAX_AVOIDANCE`] until it has been in sync for as long.
@@ -61,6 +62,8 @@ pub(super) struct Link {
     pub pause: Duration,
     /// The last Installed since its activation, and when that was sent.
     pub reported: Option<((u64, Option<u64>), Duration)>,
+    /// What its server was told of refused routes since the activation, and when.
+    pub told: Option<(Refusals, Duration)>,
     /// Bytes of frames without data.
     pub control: u64,
     /// It was stalled when it was active: another server is preferred until then.
@@ -85,6 +88,7 @@ impl Link {
             last_error: None,
             pause: Duration::ZERO,
             reported: None,
+            told: None,
             control: 0,
             avoided_until: Duration::ZERO,
             avoidance: AVOIDANCE,

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use crate::frame::DATA;
 use crate::mutation::{Mutation, on};
+use crate::refusal::Refusals;
 use crate::serial_map::SerialMap;
 use crate::table::Table;
 use crate::wire::ProtocolError;
@@ -47,6 +48,8 @@ pub struct Client {
     equals: SerialMap,
     /// The serial of our table that the sink, and whoever else is required, forwards by.
     installed: Option<u64>,
+    /// The routes that the sink, or whoever else is required, does not forward by.
+    refusals: Refusals,
     /// Lag behind the active server.
     lag: Lag,
     /// Time of the last check of the lag.
@@ -74,6 +77,7 @@ impl Client {
             base: None,
             equals: SerialMap::default(),
             installed: None,
+            refusals: Refusals::default(),
             lag: Lag::default(),
             lag_checked: now,
             lost_at: None,

@@ -1,12 +1,13 @@
 //! The fields of each frame, as specified in `PROTOCOL.md`.
 
 use super::{
-    Frame, INSTALLED, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, Role, State, VERSION,
+    Frame, INSTALLED, MAGIC, MAX_SYMBOL_INDEX, MAX_SYMBOLS, MAX_WANT, Mode, REFUSED, Role, State, VERSION,
     begin_frame, end_frame, name_of, not_fibcast,
 };
 use crate::digest::KeyId;
+use crate::refusal::{LIMIT, Reason, RouteKey};
 use crate::sketch::{RootDigest, Symbol, expected_count};
-use crate::subset::{put_subset, subset};
+use crate::subset::{prefix, put_prefix, put_subset, subset};
 use crate::wire::{
     MAX_NAME, MAX_TEXT, ProtocolError, Reader, put_names, put_text, put_varint, unzigzag, zigzag,
 };
@@ -59,6 +60,17 @@ impl Frame<'_> {
             Self::Installed { epoch, serial } => {
                 out.extend_from_slice(&epoch.to_be_bytes());
                 put_varint(out, serial.map_or(0, |serial| serial.saturating_add(1)));
+            }
+            Self::Refused { epoch, whole, more, routes } => {
+                out.extend_from_slice(&epoch.to_be_bytes());
+                out.push(u8::from(*whole));
+                put_varint(out, *more);
+                put_varint(out, routes.len().min(LIMIT) as u64);
+                for ((vrf, prefix), reason) in routes.iter().take(LIMIT) {
+                    out.push(reason.map_or(0, Reason::code));
+                    put_varint(out, u64::from(*vrf));
+                    put_prefix(out, prefix, &[]);
+                }
             }
             Self::Symbols { serial, count, first, symbols } => {
                 put_varint(out, *serial);
@@ -164,9 +176,25 @@ impl Frame<'_> {
             INSTALLED => {
                 Frame::Installed { epoch: r.u64("epoch")?, serial: r.varint("serial")?.checked_sub(1) }
             }
+            REFUSED => {
+                let epoch = r.u64("epoch")?;
+                // Further bits are reserved for later versions.
+                let whole = r.u8("flags")? & 1 != 0;
+                let more = r.varint("more")?;
+                let n = r.limited("routes", LIMIT as u64)?;
+                let routes = (0..n).map(|_| refused(r)).collect::<Result<_, _>>()?;
+                Frame::Refused { epoch, whole, more, routes }
+            }
             other => return Err(ProtocolError::UnknownFrame(other)),
         })
     }
+}
+
+fn refused(r: &mut Reader<'_>) -> Result<(RouteKey, Option<Reason>), ProtocolError> {
+    let reason = Reason::of_code(r.u8("reason")?);
+    let vrf = r.limited("VRF", u64::from(u32::MAX))? as u32;
+    let (prefix, []) = prefix(r, "prefix")?;
+    Ok(((vrf, prefix), reason))
 }
 
 fn put_digest(out: &mut Vec<u8>, d: &RootDigest) {

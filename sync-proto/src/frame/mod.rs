@@ -8,6 +8,7 @@ mod body;
 mod inbox;
 
 use crate::digest::KeyId;
+use crate::refusal::{Reason, RouteKey};
 use crate::sketch::{RootDigest, Symbol};
 use crate::subset::Subset;
 use crate::wire::ProtocolError;
@@ -17,8 +18,10 @@ pub use inbox::Inbox;
 pub const VERSION: u64 = 2;
 /// First bytes of a Hello body.
 const MAGIC: [u8; 4] = *b"FIBC";
-/// Type of the `Installed` frame, the only optional one so far.
+/// Type of the `Installed` frame, which is optional.
 pub(crate) const INSTALLED: u8 = 128;
+/// Type of the `Refused` frame, which is optional.
+pub(crate) const REFUSED: u8 = 129;
 /// Type of the `Records` frame.
 pub(crate) const RECORDS: u8 = 7;
 /// Types of frames that bring data: Begin, Records, Commit, Equal, Symbols.
@@ -156,6 +159,18 @@ pub enum Frame<'a> {
         /// The serial; none if the sink no longer forwards by what was reported before.
         serial: Option<u64>,
     },
+    /// Routes that the client's sink does not forward by, as differences from what was said since the activation. Optional, before an
+    /// Installed that covers them.
+    Refused {
+        /// The table's epoch.
+        epoch: u64,
+        /// Nothing of what was said before holds.
+        whole: bool,
+        /// Number of refused routes that the client does not name.
+        more: u64,
+        /// Routes with the reason; none: no longer refused.
+        routes: Vec<(RouteKey, Option<Reason>)>,
+    },
 }
 
 /// State of a served table.
@@ -198,13 +213,14 @@ impl Frame<'_> {
             Self::Heartbeat(_) => 13,
             Self::Error { .. } => 14,
             Self::Installed { .. } => INSTALLED,
+            Self::Refused { .. } => REFUSED,
         }
     }
 }
 
 /// Whether this version reads frames of this type. Others are skipped if they are optional, and an error if not.
 fn is_read(kind: u8) -> bool {
-    kind < 128 || kind == INSTALLED
+    kind < 128 || kind == INSTALLED || kind == REFUSED
 }
 
 fn name_of(kind: u8) -> &'static str {
@@ -227,6 +243,7 @@ fn name_of(kind: u8) -> &'static str {
     ];
     match kind {
         INSTALLED => "Installed",
+        REFUSED => "Refused",
         _ => NAMES.get(usize::from(kind)).copied().unwrap_or("frame"),
     }
 }

@@ -472,8 +472,17 @@ impl Session {
                     self.report_installed(context);
                 }
             }
+            (
+                SessionPhase::Active(_) | SessionPhase::Sketching { .. },
+                Frame::Refused { epoch, whole, more, routes },
+            ) => {
+                if epoch == self.fed {
+                    let change = SessionChange::Refused { whole, more, routes };
+                    context.reports.push_back(self.report(context.id, change));
+                }
+            }
             // Crosses a Deactivate.
-            (SessionPhase::Standby, Frame::Installed { .. }) => {}
+            (SessionPhase::Standby, Frame::Installed { .. } | Frame::Refused { .. }) => {}
             // Requests about a sketch that cross its end.
             (SessionPhase::Standby | SessionPhase::Active(_), Frame::More { .. } | Frame::Want { .. }) => {}
             (phase, frame) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::frame::Role;
+use crate::refusal::{Reason, RouteKey};
 use crate::subset::Subset;
 use crate::table::Table;
 use crate::wire::ProtocolError;
@@ -94,7 +95,7 @@ pub trait Tables {
 }
 
 /// What a session's client did that matters to acknowledgements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionChange {
     /// It activated this server, with an empty table or another one.
     Activated {
@@ -103,6 +104,15 @@ pub enum SessionChange {
     },
     /// Its sink forwards by everything up to this serial of the table.
     Installed(u64),
+    /// Its sink does not forward by these routes, or does again; see [`crate::frame::Frame::Refused`].
+    Refused {
+        /// Nothing of what it said before holds.
+        whole: bool,
+        /// Number of refused routes that it does not name.
+        more: u64,
+        /// Routes with the reason; none: no longer refused.
+        routes: Vec<(RouteKey, Option<Reason>)>,
+    },
     /// It left for another server.
     Deactivated,
     /// The session of an active client ended.

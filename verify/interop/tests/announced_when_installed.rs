@@ -125,7 +125,7 @@ fn a_route_is_announced_once_the_paused_host_goes_on() {
 }
 
 #[test]
-fn a_route_that_a_hosts_kernel_refuses_is_announced_when_it_takes_it() {
+fn a_route_that_a_hosts_kernel_refuses_is_announced_when_it_takes_it_and_holds_back_no_other() {
     let Some(lab) = lab() else { return };
     let (a, up, down) = (lab.host("a"), lab.host("up"), lab.host("down"));
     let bed = Bed::new(&a, &up, &down, "timeout_ms = 0\ngrace_ms = 2000\n");
@@ -138,8 +138,19 @@ fn a_route_that_a_hosts_kernel_refuses_is_announced_when_it_takes_it() {
     let _host = a.ours("fibcast-agent", "host-1", &toml);
     bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8"]));
     bed.hears("10.0.0.0/8");
-    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16"]));
+    bed.up_bird.configure(&announcing_bird_conf(&["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"]));
+    bed.hears("10.2.0.0/16");
     bed.is_held_back("10.1.0.0/16");
+    assert!(bed.server.counter("bgp", "acknowledged_failed") > 0, "zebra is told that it failed");
+    assert!(
+        bed.zebra("10.1.0.0/16").contains("offload-failed")
+            || bed.zebra("10.1.0.0/16").contains("Offload Failed"),
+        "{}",
+        bed.zebra("10.1.0.0/16")
+    );
+    let client = bed.server.status().clients.into_iter().find(|client| client.name == "host-1").unwrap();
+    let first = client.refused_first.first().map(|route| (route.prefix.to_string(), route.reason.clone()));
+    assert_eq!(first, Some(("10.1.0.0/16".into(), "a route of somebody else".into())));
     a.ip("route del 10.1.0.0/16 table 200 proto static");
     bed.hears("10.1.0.0/16");
     assert!(a.ip("route show table 200").contains("10.1.0.0/16"));

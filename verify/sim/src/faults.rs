@@ -47,6 +47,8 @@ pub enum Fault {
     Checkpoint,
     /// An agent's sink is busy or fails for a while.
     Sink,
+    /// An agent's sink refuses some of the routes that it is given, or takes all that it has refused.
+    Refuse,
     /// An agent's sink is damaged, and an operator requests a resync.
     Resync,
     /// An agent's thread panics and is restarted, with the table that it had.
@@ -56,7 +58,7 @@ pub enum Fault {
 }
 
 /// Kinds with their highest frequency.
-const ALL: [(Fault, u64); 19] = [
+const ALL: [(Fault, u64); 20] = [
     (Fault::Churn, 30),
     (Fault::Move, 4),
     (Fault::Flap, 3),
@@ -73,6 +75,7 @@ const ALL: [(Fault, u64); 19] = [
     (Fault::Jump, 3),
     (Fault::Checkpoint, 5),
     (Fault::Sink, 6),
+    (Fault::Refuse, 6),
     (Fault::Resync, 3),
     (Fault::Panic, 3),
     (Fault::Calm, 6),
@@ -127,6 +130,7 @@ impl Network {
                 self.checkpoint(n);
             }
             Fault::Sink => self.trouble_sink()?,
+            Fault::Refuse => self.refuse()?,
             Fault::Resync => self.resync()?,
             Fault::Panic => self.panic()?,
             Fault::Calm => return Ok(Duration::from_millis(self.rng.range(1_000, 20_000))),
@@ -370,6 +374,23 @@ impl Network {
             agent.sink.trouble = Some((until, error));
         }
         Ok(())
+    }
+
+    fn refuse(&mut self) -> Result<(), Violation> {
+        let Some(n) = self.any_agent() else { return Ok(()) };
+        // Never more than fit into a list.
+        let (percent, salt) = (self.rng.range(1, 50), self.rng.below(u64::MAX));
+        let Some(local) = self.nodes.get(n).map(|node| node.local(self.now)) else { return Ok(()) };
+        let Some(agent) = self.agent(n) else { return Ok(()) };
+        let now = if agent.sink.refuses.is_none() {
+            agent.sink.refuses = Some((percent, salt));
+            format!("refuses {percent} % of new routes")
+        } else {
+            agent.sink.take_refused(local);
+            "takes what it has refused".to_owned()
+        };
+        self.note(self.now, format_args!("the sink of {} {now}", self.name(n)));
+        self.turn(n)
     }
 
     fn resync(&mut self) -> Result<(), Violation> {

@@ -64,7 +64,9 @@ pub enum Rule {
     NoLeak,
     /// A serial is acknowledged only when every node that counts forwards by it.
     AcknowledgedIsInstalled,
-    /// At rest everything is acknowledged.
+    /// No route is announced as installed while a node that counts refuses it.
+    RefusedIsNotAnnounced,
+    /// At rest everything is acknowledged, and a server knows exactly the routes that the nodes refuse.
     RestIsAcknowledged,
     /// The state machines refuse nothing of each other and do not panic.
     NoFailure,
@@ -93,6 +95,7 @@ impl Rule {
             Self::RestIsQuiet => "rest-is-quiet",
             Self::NoLeak => "no-leak",
             Self::AcknowledgedIsInstalled => "acknowledged-is-installed",
+            Self::RefusedIsNotAnnounced => "refused-is-not-announced",
             Self::RestIsAcknowledged => "rest-is-acknowledged",
             Self::NoFailure => "no-failure",
         }

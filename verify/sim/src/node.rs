@@ -9,6 +9,7 @@ use fibcast_sync_proto::client::{Client, ClientConfig, ClientEvent};
 use fibcast_sync_proto::frame::Role as ServerRole;
 use fibcast_sync_proto::node::{self, ClientId, ClientRequest, News, NodeRole};
 use fibcast_sync_proto::origins::CATALOG;
+use fibcast_sync_proto::refusal::Refusals;
 use fibcast_sync_proto::server::{Served, SessionReport, Tables};
 use fibcast_sync_proto::subset::Subset;
 use fibcast_sync_proto::{Key, RootDigest, Table, Value};
@@ -98,6 +99,10 @@ impl NodeRole for Kind {
 
     fn installed(&self, client: ClientId) -> Option<u64> {
         self.role().installed(client)
+    }
+
+    fn refused(&self, client: ClientId) -> Option<&Refusals> {
+        self.role().refused(client)
     }
 
     fn advance(&mut self, now: Duration, clients: &[Client]) -> News {

@@ -39,6 +39,7 @@ impl Network {
         self.observe(n, running)?;
         self.check_node(n, running)?;
         self.check_acknowledged(n, running)?;
+        self.check_announced(n, running)?;
         self.server_events(n, running)?;
         self.flush_running(n, running)?;
         self.schedule(n, running);

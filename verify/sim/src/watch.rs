@@ -338,7 +338,7 @@ impl Network {
                 let text = format!("{} is not ready", node.name);
                 return Err(Violation::new(Rule::RestIsModel, text));
             }
-            self.all_acknowledged(running)?;
+            self.all_acknowledged(n, running)?;
             self.best_in_use(n, running, &stranded)?;
             self.sessions_match(n, running)?;
         }

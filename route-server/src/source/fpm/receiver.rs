@@ -126,10 +126,10 @@ impl Receiver {
     /// The owner of the RIB says what is installed, or overdue.
     pub fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
         let Some(echo) = &mut self.echo else { return };
-        for InstalledRoute { vrf, prefix, group } in &acknowledgement.routes {
+        for InstalledRoute { vrf, prefix, group, failed } in &acknowledgement.routes {
             // Another group by now: an acknowledgement for that will follow.
             if self.mirror.group(*vrf, *prefix).is_some_and(|now| now.value == **group) {
-                echo.acknowledge(*vrf, *prefix, acknowledgement.failed);
+                echo.acknowledge(*vrf, *prefix, *failed);
             }
         }
     }

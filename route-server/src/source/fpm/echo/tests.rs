@@ -32,13 +32,14 @@ impl Bed {
         let routes = changes.into_iter().filter_map(|change| {
             let (group, _) = change.path?;
             let group = std::sync::Arc::new(group.value.clone());
-            Some(InstalledRoute { vrf: change.vrf, prefix: change.prefix, group })
+            Some(InstalledRoute { vrf: change.vrf, prefix: change.prefix, group, failed: false })
         });
         routes.collect()
     }
 
     fn acknowledge(&mut self, routes: &[InstalledRoute], failed: bool) {
-        self.receiver.acknowledge(&Acknowledgement { routes: routes.to_vec(), failed });
+        let routes = routes.iter().map(|route| InstalledRoute { failed, ..route.clone() });
+        self.receiver.acknowledge(&Acknowledgement { routes: routes.collect() });
     }
 
     fn reconnect(&mut self) {

@@ -38,7 +38,7 @@ use crate::row::{Report, Row};
                   a packet is given to the peer's port until after it is taken from one, so testpmd's shows what the measurement costs; \
                   cores_together says how many times longer arithmetic takes on one core while the other is busy: 1 for cores, up to 2 for \
                   threads of one core, where whoever computes more per packet loses more.\n\n\
-                  load, latency, failover and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
+                  load, latency, failover, acknowledge and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
                   Ports of load are DPDK's."
 )]
 struct Options {
@@ -101,6 +101,8 @@ enum Bench {
     Latency,
     /// Milliseconds and bytes of a failover
     Failover,
+    /// Route changes per second with acknowledgements to FRR, beside without; time from the last worker's use of a change to its answer
+    Acknowledge,
     /// A thousand clients at one server: memory, copies at once, a storm of failovers
     Fanout,
     /// All of these
@@ -244,6 +246,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.bench.includes(Bench::Failover) {
         report.rows(&net::failover::run(&table, course)?)?;
+    }
+    if options.bench.includes(Bench::Acknowledge) {
+        report.rows(&net::acknowledge::run(&table, course)?)?;
     }
     if options.bench.includes(Bench::Fanout) {
         report.rows(&net::fanout::run(&table, course)?)?;

@@ -1,8 +1,9 @@
 //! The whole system over TCP on loopback: real route servers as processes, with the full table from an MRT file.
 //!
 //! [`load`] is how fast an empty NIC host forwards, [`latency`] how fast a change gets to workers, [`failover`] what the loss of a
-//! server costs, [`fanout`] many clients at one server; [`server`] starts route servers, [`light`] is a client without a table.
+//! server costs, [`fanout`] many clients at one server, [`acknowledge`] what answers to a routing daemon cost; [`server`] starts route servers, [`light`] is a client without a table.
 
+pub mod acknowledge;
 pub mod failover;
 pub mod fanout;
 pub mod latency;
@@ -22,6 +23,15 @@ use crate::Failure;
 
 /// An agent of this process with these servers, the first of them its primary; it never fails back by itself.
 fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentHandle, Failure> {
+    agent_named("bench", servers, sink)
+}
+
+/// The same with this name.
+fn agent_named(
+    name: &str,
+    servers: &[std::net::SocketAddr],
+    sink: Box<dyn Sink>,
+) -> Result<AgentHandle, Failure> {
     let roles = [Role::Primary, Role::Secondary];
     let servers = servers.iter().zip(roles).map(|(a, role)| SyncServer { address: a.to_string(), role });
     let sync = Sync {
@@ -33,7 +43,7 @@ fn agent(servers: &[std::net::SocketAddr], sink: Box<dyn Sink>) -> Result<AgentH
         ..Default::default()
     };
     let config = AgentConfig {
-        name: "bench".into(),
+        name: name.into(),
         listen: Vec::new(),
         sync,
         security: None,

@@ -1,0 +1,133 @@
+//! Which routes the required nodes refuse.
+//!
+//! The number of counting nodes that refuse a route is kept change by change; only when a node begins or ceases to count is everything counted
+//! again. A route is released only when every counting node that is here has said what it refuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Acknowledge, NodeState};
+use crate::refusal::{LIMIT, Reason, RouteKey};
+
+/// How many counting nodes refuse each route, and what follows.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    counts: BTreeMap<RouteKey, (usize, Reason)>,
+    refused: BTreeMap<RouteKey, Reason>,
+    version: u64,
+    /// Routes whose count has changed.
+    touched: BTreeSet<RouteKey>,
+    /// A node begins or ceases to count.
+    stale: bool,
+    /// Routes that were refused or released since the owner asked.
+    moved: BTreeSet<RouteKey>,
+}
+
+impl Tally {
+    pub fn recount(&mut self) {
+        self.stale = true;
+    }
+
+    fn add(&mut self, key: RouteKey, reason: Reason) {
+        let (count, known) = self.counts.entry(key).or_insert((0, reason));
+        *count += 1;
+        *known = reason;
+        self.touched.insert(key);
+    }
+
+    fn remove(&mut self, key: RouteKey) {
+        if let Some((count, _)) = self.counts.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&key);
+            }
+        }
+        self.touched.insert(key);
+    }
+}
+
+impl NodeState {
+    pub(super) fn forget_refused(&mut self) {
+        self.refused.clear();
+        self.more = 0;
+    }
+
+    /// Takes over what it said. More than [`LIMIT`] routes no node may name.
+    pub(super) fn hear_refused(
+        &mut self,
+        more: u64,
+        routes: &[(RouteKey, Option<Reason>)],
+        tally: &mut Tally,
+    ) {
+        self.more = more;
+        for (key, reason) in routes {
+            let before = self.refused.remove(key);
+            if let Some(reason) = reason.filter(|_| self.refused.len() < LIMIT) {
+                self.refused.insert(*key, reason);
+            }
+            // Else everything is counted again.
+            if self.counts() && !tally.stale {
+                before.inspect(|_| tally.remove(*key));
+                if let Some(reason) = self.refused.get(key) {
+                    tally.add(*key, *reason);
+                }
+            }
+        }
+    }
+}
+
+impl Acknowledge {
+    /// The routes that count as refused, with a reason of one of the nodes.
+    pub fn refused(&self) -> &BTreeMap<RouteKey, Reason> {
+        &self.tally.refused
+    }
+
+    /// Grows with each change of [`Self::refused`].
+    pub fn refused_version(&self) -> u64 {
+        self.tally.version
+    }
+
+    /// Routes that were refused or released since the last call.
+    pub fn take_moved(&mut self) -> BTreeSet<RouteKey> {
+        std::mem::take(&mut self.tally.moved)
+    }
+
+    /// Processes what nodes said of refused routes.
+    pub(super) fn judge_refused(&mut self) {
+        if !self.tally.stale && self.tally.touched.is_empty() {
+            return;
+        }
+        let tally = &mut self.tally;
+        if std::mem::take(&mut tally.stale) {
+            let before = std::mem::take(&mut tally.counts);
+            tally.touched.extend(before.into_keys());
+            let refused = tally.refused.keys().copied().collect::<Vec<_>>();
+            tally.touched.extend(refused);
+            for node in self.nodes.values().filter(|node| node.counts()) {
+                node.refused.iter().for_each(|(key, reason)| tally.add(*key, *reason));
+            }
+        }
+        let counting = self.counting().count();
+        let spare = counting - self.needed(counting);
+        // One that has come back may refuse more than it did: what it installed says so only once it has spoken.
+        let silent = self.counting().any(|(_, node)| node.session.is_some() && !node.heard);
+        let tally = &mut self.tally;
+        for key in std::mem::take(&mut tally.touched) {
+            let reason =
+                tally.counts.get(&key).filter(|(count, _)| *count > spare).map(|(_, reason)| *reason);
+            let before = tally.refused.get(&key).copied();
+            match reason {
+                _ if reason == before => continue,
+                Some(reason) => drop(tally.refused.insert(key, reason)),
+                None if silent => {
+                    tally.touched.insert(key);
+                    continue;
+                }
+                None => drop(tally.refused.remove(&key)),
+            }
+            tally.version += 1;
+            if reason.is_some() != before.is_some() {
+                tally.moved.insert(key);
+            }
+        }
+    }
+}
