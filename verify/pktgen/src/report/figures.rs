@@ -14,6 +14,8 @@ pub enum Phase {
     Probe,
     /// Waiting until every flow has been forwarded once.
     Coverage,
+    /// Between trials.
+    Ready,
     /// Sending packets that count.
     Count,
     /// Waiting for the last ones.
@@ -71,6 +73,9 @@ pub struct Figures {
     pub pps: f64,
     /// Packets/s that came back over the whole counted time.
     pub mean_pps: f64,
+    /// Packets/s that are to be sent, and that were sent over the whole counted time.
+    pub intended_pps: f64,
+    pub offered_pps: f64,
     pub latency_p50_us: f64,
     pub latency_p99_us: f64,
     pub latency_max_us: f64,
