@@ -77,13 +77,17 @@ pub fn run(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<
         latency(&mut runner, scenario, &mut outcome)?;
     }
     outcome.trials = runner.trials;
+    let changed = bench.figures().reconvergence;
+    outcome.reconvergence = (changed.routes + changed.missing + changed.waiting > 0).then_some(changed);
     let stopped = bench.is_stopped();
     warn(&mut outcome, bench, stopped);
     bench.finish();
     write(&outcome, scenario)?;
     println!("{}", table::text(&outcome));
-    let offered =
-        keys.kind != TestKind::Soak || outcome.trials.iter().all(|trial| trial.not_offered().is_none());
+    // A trial that failed by what the generator did not send says nothing about the device.
+    let allowed = outcome.results.iter().map(|found| found.loss_ratio).fold(0.0, f64::max);
+    let own_limit = |trial: &Trial| trial.not_offered().is_some() && trial.loss_of_offered() <= allowed;
+    let offered = !outcome.trials.iter().any(own_limit);
     let found = outcome.results.iter().all(|found| found.pps.is_some() && !found.unfinished);
     Ok(complete && !stopped && found && offered)
 }
@@ -173,9 +177,15 @@ fn loss_curve(runner: &mut Runner, scenario: &Scenario, rates: &Rates, outcome: 
     let mut search =
         Curve::new(rates.max, scenario.test.step.unwrap_or(10.0), scenario.test.trial.unwrap_or(60.0));
     let complete = runner.search(&mut search);
-    let point =
-        |&(percent, loss_ratio): &(f64, f64)| Point { percent, pps: rates.max * percent / 100.0, loss_ratio };
-    outcome.curve = search.points.iter().map(point).collect();
+    // Of what was sent (RFC 2544 §26.3).
+    let points = search.points.iter().zip(&runner.trials);
+    outcome.curve = points
+        .map(|(&(percent, _), trial)| Point {
+            percent,
+            pps: trial.offered_pps,
+            loss_ratio: trial.loss_of_offered(),
+        })
+        .collect();
     complete
 }
 

@@ -145,8 +145,7 @@ impl Devices {
             let now = clock.now_ns();
             engine.handle_time(now);
             busy |= self.transmit(engine, now);
-            let sleeps =
-                self.idle == Idle::Sleep && !busy && !engine.idle_until().is_some_and(|due| due <= now);
+            let sleeps = self.idle == Idle::Sleep && !busy && engine.idle_until().is_none_or(|due| due > now);
             if sleeps || turn.is_multiple_of(SELDOM) {
                 if stop.load(Ordering::Relaxed) {
                     engine.stop(now);

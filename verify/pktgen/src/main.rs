@@ -9,7 +9,7 @@
 //! | `plan` | which next hop is right when |
 //! | `traffic` | frames, sizes, destinations, captures |
 //! | `neighbor` | ARP and neighbor discovery |
-//! | `ledger`, `outage`, `latency` | packets in flight, outages, delays |
+//! | `ledger`, `outage`, `latency`, `convergence` | packets in flight, outages, delays, how soon changes count |
 //! | `engine` | all of it without I/O; tests drive it |
 //! | `trial` | a load, and what became of it |
 //! | `search` | tests over trials: pure functions |
@@ -33,6 +33,7 @@ mod args;
 mod bench;
 mod checksum;
 mod clock;
+mod convergence;
 mod devices;
 mod engine;
 mod frame;

@@ -283,6 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn examples_are_right() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/examples"));
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("bench-") {
+                Scenario::read(&path).unwrap().check().unwrap();
+                count += 1;
+            }
+        }
+        assert_eq!(count, 3);
+    }
+
+    #[test]
     fn mistakes_are_told_in_one_line() {
         let table = "table = \"t\"\n";
         for (text, words) in [

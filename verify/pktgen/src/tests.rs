@@ -358,6 +358,12 @@ fn change_within_the_settling_time_is_fine_and_later_is_misdelivered() {
     let soon = moved(10);
     assert!(soon.clean(), "{soon:?}");
     assert_eq!((soon.changes_due, soon.by_previous_hop > 0), (1, true), "tested at once, not in its turn");
+    let seen = soon.reconvergence;
+    assert_eq!((seen.routes, seen.missing, seen.waiting), (1, 0, 0));
+    assert!(
+        (10.0..=14.0).contains(&seen.max_ms),
+        "10 ms, a turn of 1 ms to notice, and one to come back: {seen:?}"
+    );
     let late = moved(120);
     assert!(late.misdelivered > 0 && late.lost == 0, "{late:?}");
 }

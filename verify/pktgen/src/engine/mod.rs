@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
 
+use crate::convergence::Watcher;
 use crate::frame::{Mac, tagged};
 use crate::latency::Recorder;
 use crate::ledger::Ledger;
@@ -33,6 +34,8 @@ use crate::trial::Trial;
 /// A router that asks faster than it accepts answers will ask again.
 const OUTBOX: usize = 4096;
 const FAULTS_SHOWN: usize = 10;
+/// A change that has not come this long after it must have settled is missing.
+const CONVERGES_NS: u64 = 10_000_000_000;
 
 /// What kind of device is tested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -132,6 +135,9 @@ pub struct Engine {
     last: Vec<u32>,
     ledger: Ledger,
     watch: Watch,
+    convergence: Watcher,
+    /// Changes that are watched by now.
+    noticed: usize,
     latency: Recorder,
     figures: Figures,
     phase: Phase,
@@ -190,6 +196,8 @@ impl Engine {
             last: vec![0; plan.flows.len() * ports.len()],
             ledger: Ledger::new(window, settings.lost_after_ns, settings.remembered, now_ns),
             watch: Watch::new(settings.outage_ns),
+            convergence: Watcher::new(plan.settle_ns().saturating_add(CONVERGES_NS))?,
+            noticed: 0,
             latency: Recorder::new(settings.latency_one_in)?,
             plan,
             settings,
@@ -278,6 +286,7 @@ impl Engine {
             Phase::Resolve => self.resolve(now_ns),
             Phase::Probe | Phase::Coverage => self.warm(now_ns),
             Phase::Count => {
+                self.notice_changes(now_ns);
                 if let Some(trial) = &mut self.trial {
                     trial.allowed = trial.pacer.due(now_ns);
                     if trial.pacer.is_over() {
@@ -290,6 +299,19 @@ impl Engine {
                 self.phase = Phase::Ready;
             }
             Phase::Ready | Phase::Drain | Phase::Done => {}
+        }
+    }
+
+    /// Changes of routes that are due by now. Those from before packets counted are long past.
+    fn notice_changes(&mut self, now_ns: u64) {
+        while let Some((due_ns, flow)) =
+            self.plan.change(self.noticed).filter(|(due_ns, _)| *due_ns <= now_ns)
+        {
+            self.noticed += 1;
+            let counts = self.trial.as_ref().is_some_and(|trial| due_ns >= trial.from_ns);
+            if let Some(flow) = flow.filter(|_| counts) {
+                self.convergence.changed(flow, due_ns);
+            }
         }
     }
 
@@ -407,6 +429,7 @@ impl Engine {
             lost: self.ledger.lost,
             lost_elsewhere: self.watch.elsewhere,
             outages: self.watch.outages(end),
+            reconvergence: self.convergence.summary(),
             changes_due: self.plan.changes_due(now_ns) as u64,
             latency_p50_us: latency.p50,
             latency_p99_us: latency.p99,

@@ -110,6 +110,10 @@ impl Engine {
         match verdict {
             Verdict::Wrong => self.misdelivered(port, arrived, &flow, now_ns),
             Verdict::Previous => self.figures.by_previous_hop += 1,
+            // By the newest next hop of those that are due.
+            Verdict::Current if !self.convergence.is_idle() => {
+                self.convergence.arrived(signature.flow, now_ns)
+            }
             Verdict::Current => {}
         }
         if verdict != Verdict::Wrong {

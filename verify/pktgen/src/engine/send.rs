@@ -60,7 +60,7 @@ impl Engine {
         let turn = self.turns.position;
         self.turns.position += 1;
         if turn % 2 == 1
-            && let Some(flow) = self.changed_flow(now_ns)
+            && let Some(flow) = self.changed_flow(now_ns).or_else(|| self.convergence.next(now_ns))
         {
             return Some(flow);
         }

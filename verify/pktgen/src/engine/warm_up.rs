@@ -27,7 +27,7 @@ impl WarmUp {
 
 /// Warm-up packets carry their time instead of a number: µs, its lower 40 bits.
 pub fn time(now_ns: u64) -> u64 {
-    now_ns / 1000 & crate::traffic::signature::SEQ_MASK
+    (now_ns / 1000) & crate::traffic::signature::SEQ_MASK
 }
 
 /// When the packet with this time was sent, which is not long ago.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::convergence::Reconvergence;
 use crate::outage::Outage;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -54,6 +55,8 @@ pub struct Figures {
     pub by_previous_hop: u64,
     /// Frames that are neither ours nor ARP nor ND, such as ICMP errors.
     pub foreign: u64,
+    /// How soon changed routes had their new next hop.
+    pub reconvergence: Reconvergence,
     /// Next-hop changes due by the timetable.
     pub changes_due: u64,
     pub flows: u64,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::convergence::Reconvergence;
 use crate::latency::Latency;
 use crate::search::TestKind;
 use crate::trial::Trial;
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub curve: Vec<Point>,
     pub back_to_back: Option<BackToBack>,
     pub latency: Vec<AtLoad>,
+    /// Of routes that changed during the test.
+    pub reconvergence: Option<Reconvergence>,
     /// What spoils the figures.
     pub warnings: Vec<String>,
 }

@@ -140,6 +140,13 @@ pub fn text(outcome: &Outcome) -> String {
         }
         let _ = write!(text, "\n{}", columns(&rows));
     }
+    if let Some(seen) = &outcome.reconvergence {
+        let _ = writeln!(
+            text,
+            "\nreconvergence of {} routes, ms: min {:.2}, p50 {:.2}, p99 {:.2}, max {:.2}; {} never came, {} still to come",
+            seen.routes, seen.min_ms, seen.p50_ms, seen.p99_ms, seen.max_ms, seen.missing, seen.waiting
+        );
+    }
     for warning in &outcome.warnings {
         let _ = write!(text, "\nnote: {warning}");
     }

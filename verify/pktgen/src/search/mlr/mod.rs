@@ -146,7 +146,7 @@ impl MlrSearch {
 
     pub fn found(&self) -> Vec<Found> {
         let found = |chase: &Chase| {
-            let Some(last) = chase.stages.last() else { return None };
+            let last = chase.stages.last()?;
             let bounds = self.bounds(&last.target);
             let samples = |step| self.results.get(&std::cmp::Reverse(step)).map_or(&[][..], Vec::as_slice);
             let throughput = bounds
