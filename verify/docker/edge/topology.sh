@@ -69,7 +69,7 @@ start_topology() {
     nic_host nh-3 0 172.31.79.21:7830 172.31.79.22:7830 <<<"$patient"
     local table=/var/lib/fibcast/table changes=() change
     for change in away home withdrawn announced; do changes+=(--change "$change=$table/$change.txt"); done
-    generators nh-1:1 nh-2:0 nh-3:1 -- --table $table/expected.txt --coverage --pps "$pps" --settle-ms "$settle_ms" --outage-ms 200 "${changes[@]}"
+    generators nh-1:1 nh-2:0 nh-3:1 -- --table $table/expected.txt --coverage --window 768 --sizes 64-104 --rate "$pps" --settle-ms "$settle_ms" --outage-ms 200 "${changes[@]}"
     compose up --detach --no-color --scale upstream=0 2>&1 | grep -iv 'creating\|done' || true
     echo "configurations and containers: $((SECONDS - begin)) s"
 }

@@ -1,58 +1,152 @@
-//! The command line.
+//! The command line: a scenario's keys as options, which override those of a file.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
+use ipnet::IpNet;
 
-use crate::frame::Mac;
-use crate::neighbor::Link;
+use crate::engine::Dut;
+use crate::port::PortSpec;
+use crate::rate::Rate;
+use crate::scenario::{Family, Scenario};
+use crate::search::TestKind;
+use crate::traffic::frames::Protocol;
+use crate::traffic::order::Direction;
+use crate::traffic::sizes::Sizes;
 
-/// Sends packets to destinations of a whole routing table through a router, and checks each one that comes back.
+/// Sends packets through a device, checks each one that comes back against a whole routing table, and measures throughput, loss and latency.
 ///
-/// Exit code 0 only if packets were counted and none was lost, misdelivered, duplicated, reordered or corrupt.
+/// Open loop by default: packets leave at the given rate, whatever the device does. With --window it is a closed loop.
+///
+/// Exit codes: 0 if all was well; 1 if a packet was lost, misdelivered, duplicated, reordered or corrupt in a test of traffic, if the
+/// intended load could not be offered, or if no result was found; 2 for wrong options or a wrong scenario.
 #[derive(Debug, Parser)]
 #[command(name = "fibcast-pktgen", version)]
 pub struct Arguments {
-    /// Arguments for DPDK's EAL, separated by spaces.
-    #[arg(
-        long,
-        default_value = "--no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0",
-        allow_hyphen_values = true
-    )]
-    pub eal_args: String,
-    /// A port, once or more: name=p0,device=DEVARGS[,mac=MAC][,subnet4=NET,peer4=ADDRESS][,subnet6=NET,peer6=ADDRESS]. All other settings
-    /// go to the device; `;` in them stands for a comma.
-    #[arg(long = "port", required = true)]
-    pub ports: Vec<PortArgument>,
-    /// The routing table: MRT (TABLE_DUMP_V2 or updates), plain or gzip; a file that ends in .txt has lines PREFIX via GATEWAY.
+    /// A scenario file; options override its keys.
     #[arg(long)]
-    pub table: PathBuf,
+    pub scenario: Option<PathBuf>,
+    /// Arguments for DPDK's EAL, separated by spaces [default: --no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0].
+    #[arg(long, allow_hyphen_values = true, help_heading = "Ports and device")]
+    pub eal_args: Option<String>,
+    /// A port, once or more: [name=p0,][mac=MAC,][subnet4=NET,peer4=ADDRESS,][subnet6=NET,peer6=ADDRESS,][peer_mac=MAC,][vlan=ID,][mtu=BYTES,]
+    /// [line_rate=BITS,]device=DEVARGS. The device is last, since devargs have commas of their own; it may be a PCI address.
+    #[arg(long = "port", help_heading = "Ports and device")]
+    pub ports: Vec<PortSpec>,
+    /// What is tested [default: router].
+    #[arg(long, help_heading = "Ports and device")]
+    pub dut: Option<Dut>,
+    /// The router's table: MRT (TABLE_DUMP_V2 or updates), plain or gzip; a file that ends in .txt has lines PREFIX via GATEWAY.
+    #[arg(long, help_heading = "Ports and device")]
+    pub table: Option<PathBuf>,
+    /// Frame sizes in bytes with FCS: 64, a range 64-128, imix (7:4:1 of 64, 570, 1518), or a mix 64:7,570:4,1518:1. What is too small for
+    /// its headers is enlarged: IPv6 with UDP needs 78 [default: 64].
+    #[arg(long, help_heading = "Traffic")]
+    pub sizes: Option<Sizes>,
+    /// IPv4, IPv6, or both, as the table has them [default: both].
+    #[arg(long, value_delimiter = ',', help_heading = "Traffic")]
+    pub families: Vec<Family>,
+    /// Transport protocol [default: udp].
+    #[arg(long, help_heading = "Traffic")]
+    pub protocol: Option<Protocol>,
+    /// mesh: in by all ports, out by any; unidirectional: in by the first port, out by others; bidirectional: in by all ports, out by
+    /// others; or the ports' shares such as 9:1 [default: mesh].
+    #[arg(long, help_heading = "Traffic")]
+    pub direction: Option<Direction>,
+    /// Destinations inside these prefixes only, instead of one for each prefix of the table.
+    #[arg(long, value_delimiter = ',', help_heading = "Traffic")]
+    pub prefixes: Vec<IpNet>,
+    /// So many destinations; 1 is one flow.
+    #[arg(long, help_heading = "Traffic")]
+    pub flows: Option<usize>,
+    /// The n-th destination gets packets in proportion to 1 / n^ZIPF, instead of all the same.
+    #[arg(long, help_heading = "Traffic")]
+    pub zipf: Option<f64>,
+    /// Sends the UDP and TCP packets of this pcap file, each to its own destination; the first 12 bytes of the payload become a signature.
+    #[arg(long, help_heading = "Traffic")]
+    pub pcap: Option<PathBuf>,
+    /// The packets of the pcap file get the destinations that other options choose.
+    #[arg(long, help_heading = "Traffic")]
+    pub rewrite: bool,
+    /// Rate over all ports: packets/s (1.5Mpps), bit/s of frames with FCS (10Gbit/s), or percent of the sending ports' lines (50%)
+    /// [default: 250kpps].
+    #[arg(long, help_heading = "Load")]
+    pub rate: Option<Rate>,
+    /// Packets that leave together [default: 32; with --window 1].
+    #[arg(long, help_heading = "Load")]
+    pub burst: Option<u64>,
+    /// Closed loop: so many packets in flight at most, at no more than the rate. Keep it below the descriptors of one receive queue, so that
+    /// no full ring drops.
+    #[arg(long, help_heading = "Load")]
+    pub window: Option<usize>,
+    /// Seconds of a test of traffic; without it, until SIGTERM or SIGINT.
+    #[arg(long, help_heading = "Load")]
+    pub duration: Option<f64>,
+    /// What is measured [default: traffic].
+    #[arg(long, help_heading = "Test")]
+    pub test: Option<TestKind>,
+    /// Largest rate of a search, as --rate [default: the sending ports' lines].
+    #[arg(long, help_heading = "Test")]
+    pub max_rate: Option<Rate>,
+    /// Smallest rate of a search [default: 9001pps].
+    #[arg(long, help_heading = "Test")]
+    pub min_rate: Option<Rate>,
+    /// Seconds of a trial [default: 60 as in RFC 2544; mlrsearch 1; back-to-back 2, the longest burst].
+    #[arg(long, help_heading = "Test")]
+    pub trial: Option<f64>,
+    /// mlrsearch: seconds of trials that classify a load [default: 21].
+    #[arg(long, help_heading = "Test")]
+    pub duration_sum: Option<f64>,
+    /// mlrsearch: part of that time that may lose more than allowed [default: 0.5].
+    #[arg(long, help_heading = "Test")]
+    pub exceed_ratio: Option<f64>,
+    /// Relative width of the interval at which a search ends [default: 0.005].
+    #[arg(long, help_heading = "Test")]
+    pub width: Option<f64>,
+    /// Loss that is allowed: of PDR [default: 0.005], or of throughput [default: 0].
+    #[arg(long, help_heading = "Test")]
+    pub loss_ratio: Option<f64>,
+    /// mlrsearch: seconds of trials after which it gives up [default: 1200].
+    #[arg(long, help_heading = "Test")]
+    pub search_max: Option<f64>,
+    /// back-to-back: repetitions [default: 50, as in RFC 9004].
+    #[arg(long, help_heading = "Test")]
+    pub repeat: Option<usize>,
+    /// loss-curve: step in percent of the largest rate [default: 10].
+    #[arg(long, help_heading = "Test")]
+    pub step: Option<f64>,
+    /// Write everything that a search found into this file, as JSON.
+    #[arg(long, help_heading = "Report")]
+    pub json_file: Option<PathBuf>,
+    /// The trials of a search as CSV.
+    #[arg(long, help_heading = "Report")]
+    pub csv_file: Option<PathBuf>,
+    /// A report with plots, one HTML file.
+    #[arg(long, help_heading = "Report")]
+    pub html_file: Option<PathBuf>,
+    /// Seconds to wait for the last packets of a trial (RFC 2544 §23) [default: 2].
+    #[arg(long, help_heading = "Test")]
+    pub loss_wait: Option<f64>,
+    /// One in so many packets has its latency recorded [default: 8; with --window 1].
+    #[arg(long, help_heading = "Test")]
+    pub latency_one_in: Option<u32>,
     /// Next-hop changes during the run: MRT (BGP4MP_ET), plain or gzip.
-    #[arg(long, requires = "start_at")]
+    #[arg(long, requires = "start_at", help_heading = "Changes")]
     pub updates: Option<PathBuf>,
     /// NAME=FILE: next hops that routes of the table get when {"change":"NAME"} arrives on the control socket; once or more. The file has
     /// the format of --table.
-    #[arg(long = "change", requires = "control", conflicts_with = "updates")]
+    #[arg(long = "change", requires = "control", conflicts_with = "updates", help_heading = "Changes")]
     pub changes: Vec<ChangeArgument>,
     /// Unix time in seconds at which the first change is due.
-    #[arg(long)]
+    #[arg(long, help_heading = "Changes")]
     pub start_at: Option<f64>,
     /// Time after a change is due in which both next hops are accepted.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 2_000, help_heading = "Changes")]
     pub settle_ms: u64,
-    /// Packets per second.
-    #[arg(long, default_value_t = 250_000)]
-    pub pps: u64,
-    /// Most packets in flight. Keep it below the descriptors of one receive queue, so that no full ring drops.
-    #[arg(long, default_value_t = 768)]
-    pub window: usize,
-    /// Seconds of counted packets; without it, until SIGTERM or SIGINT.
-    #[arg(long)]
-    pub duration: Option<f64>,
     /// Report outages: times of at least this length in which no packet came back, with their losses. Packets in flight for longer do not
     /// count for --window then, so that sending resumes when the router is back. At most 1000.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(10..=1000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(10..=1000), help_heading = "Changes")]
     pub outage_ms: Option<u64>,
     /// Before counting, wait until every flow has been forwarded once, and report when that was.
     #[arg(long)]
@@ -63,12 +157,24 @@ pub struct Arguments {
     /// Print the figures as one line of JSON every 200 ms, the last one at the end.
     #[arg(long)]
     pub json: bool,
+    /// Never sleep, or sleep up to 60 us when there is nothing to do. [default: spin; with --window sleep]
+    #[arg(long)]
+    pub idle: Option<Idle>,
     /// Seconds to wait for the peer of a port to appear.
     #[arg(long, default_value_t = 30)]
     pub wait: u64,
-    /// Seed of the order of flows and of their destinations.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// Seconds to wait for a device that answers nothing, before counting.
+    #[arg(long, default_value_t = 120)]
+    pub patience: u64,
+    /// Seed of the order of flows and of their destinations [default: 1].
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Idle {
+    Spin,
+    Sleep,
 }
 
 /// One `--change`.
@@ -91,104 +197,70 @@ impl FromStr for ChangeArgument {
     }
 }
 
-/// One `--port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortArgument {
-    pub device: String,
-    pub link: Link,
-}
-
-impl FromStr for PortArgument {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut device = Vec::new();
-        let (mut name, mut mac) = (None, None);
-        let (mut subnet4, mut subnet6, mut peer4, mut peer6) = (None, None, None, None);
-        for word in text.split(',') {
-            match word.split_once('=') {
-                Some(("name", value)) => name = Some(value.to_owned()),
-                Some(("device", value)) => device.push(value.replace(';', ",")),
-                Some(("mac", value)) => mac = Some(parse_mac(value)?),
-                Some(("subnet4", value)) => subnet4 = Some(parse("subnet4", value)?),
-                Some(("subnet6", value)) => subnet6 = Some(parse("subnet6", value)?),
-                Some(("peer4", value)) => peer4 = Some(parse("peer4", value)?),
-                Some(("peer6", value)) => peer6 = Some(parse("peer6", value)?),
-                // The remaining settings belong to the device, once there is one.
-                _ if !device.is_empty() => device.push(word.replace(';', ",")),
-                _ => return Err(format!("unknown setting {word:?}, expected name, device, mac, subnet4, …")),
-            }
-        }
-        if device.is_empty() {
-            return Err("device=DEVARGS is missing".into());
-        }
-        if peer4.is_none() && peer6.is_none() {
-            return Err("peer4 or peer6, the router's address, is missing".into());
-        }
-        if subnet4.is_some() != peer4.is_some() || subnet6.is_some() != peer6.is_some() {
-            return Err("a subnet needs its peer, and a peer its subnet".into());
-        }
-        let device = device.join(",");
-        let name = name.unwrap_or_else(|| device.split(',').next().unwrap_or_default().to_owned());
-        let mac = mac.unwrap_or_else(|| default_mac(&name));
-        Ok(Self { device, link: Link { name, mac, subnet4, subnet6, peer4, peer6 } })
+/// Replaces what was given.
+fn put<T>(to: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *to = given;
     }
 }
 
-/// Locally administered, and unlike those of the gateways.
-fn default_mac(name: &str) -> Mac {
-    let hash = crate::checksum::mix(0, name.as_bytes()).to_be_bytes();
-    let [a, b, c, d, ..] = hash;
-    [0x02, 0xfb, a, b, c, d]
-}
-
-fn parse<T: FromStr>(key: &str, value: &str) -> Result<T, String>
-where
-    T::Err: std::fmt::Display,
-{
-    value.parse().map_err(|error| format!("{key}={value}: {error}"))
-}
-
-fn parse_mac(text: &str) -> Result<Mac, String> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    let mac: Option<Mac> = bytes.and_then(|bytes| bytes.try_into().ok());
-    match mac {
-        Some(mac) if mac.first().is_some_and(|first| first & 1 == 0) => Ok(mac),
-        _ => Err(format!("mac={text}: expected a unicast address such as 02:fb:00:00:00:01")),
+fn put_list<T: Clone>(to: &mut Vec<T>, given: &[T]) {
+    if !given.is_empty() {
+        *to = given.to_vec();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_of_the_device_are_told_from_those_of_the_port() {
-        let text = "name=p0,device=net_virtio_user0,path=/run/p0,queue_size=1024,mac=02:fb:0:0:0:1,\
-                    subnet4=198.18.0.0/16,peer4=198.18.0.1";
-        let port: PortArgument = text.parse().unwrap();
-        assert_eq!(port.device, "net_virtio_user0,path=/run/p0,queue_size=1024");
-        assert_eq!((port.link.name.as_str(), port.link.mac), ("p0", [2, 0xfb, 0, 0, 0, 1]));
-        let semicolons: PortArgument =
-            "device=net_vhost0;iface=/x;queues=1,subnet6=2001:2::/64,peer6=2001:2::1".parse().unwrap();
-        assert_eq!(
-            (semicolons.device.as_str(), semicolons.link.name.as_str()),
-            ("net_vhost0,iface=/x,queues=1", "net_vhost0")
-        );
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (text, words) in [
-            ("name=p0,peer4=1.2.3.4", "device=DEVARGS is missing"),
-            ("nam=p0,device=x", "unknown setting \"nam=p0\""),
-            ("device=x", "peer4 or peer6"),
-            ("device=x,peer4=1.2.3.4", "a subnet needs its peer"),
-            ("device=x,peer4=1.2.3", "peer4=1.2.3: "),
-            ("device=x,mac=03:0:0:0:0:0,peer4=1.2.3.4", "unicast"),
+impl Arguments {
+    /// The file's keys, overridden, and checked.
+    pub fn scenario(&self) -> Result<Scenario, String> {
+        let mut scenario = match &self.scenario {
+            Some(file) => Scenario::read(file)?,
+            None => Scenario::default(),
+        };
+        let some = |to: &mut Option<_>, given: &Option<_>| put(to, given.clone().map(Some));
+        some(&mut scenario.eal_args, &self.eal_args);
+        put_list(&mut scenario.port, &self.ports);
+        put(&mut scenario.dut, self.dut);
+        let some = |to: &mut Option<PathBuf>, given: &Option<PathBuf>| put(to, given.clone().map(Some));
+        some(&mut scenario.table, &self.table);
+        some(&mut scenario.updates, &self.updates);
+        let traffic = &mut scenario.traffic;
+        some(&mut traffic.pcap, &self.pcap);
+        put(&mut traffic.sizes, self.sizes.clone().map(Some));
+        put_list(&mut traffic.families, &self.families);
+        put(&mut traffic.protocol, self.protocol);
+        put(&mut traffic.direction, self.direction.clone());
+        put_list(&mut traffic.prefixes, &self.prefixes);
+        put(&mut traffic.flows, self.flows.map(Some));
+        put(&mut traffic.zipf, self.zipf.map(Some));
+        traffic.rewrite |= self.rewrite;
+        put(&mut scenario.load.rate, self.rate.map(Some));
+        put(&mut scenario.load.burst, self.burst.map(Some));
+        put(&mut scenario.load.window, self.window.map(Some));
+        put(&mut scenario.load.duration, self.duration.map(Some));
+        put(&mut scenario.test.kind, self.test);
+        put(&mut scenario.test.wait, self.loss_wait.map(Some));
+        let test = &mut scenario.test;
+        put(&mut test.max_rate, self.max_rate.map(Some));
+        put(&mut test.min_rate, self.min_rate.map(Some));
+        for (key, given) in [
+            (&mut test.trial, self.trial),
+            (&mut test.duration_sum, self.duration_sum),
+            (&mut test.exceed_ratio, self.exceed_ratio),
+            (&mut test.width, self.width),
+            (&mut test.loss_ratio, self.loss_ratio),
+            (&mut test.search_max, self.search_max),
+            (&mut test.step, self.step),
         ] {
-            let error = text.parse::<PortArgument>().unwrap_err();
-            assert!(error.contains(words), "{error}");
+            put(key, given.map(Some));
         }
+        put(&mut test.repeat, self.repeat.map(Some));
+        some(&mut scenario.report.json, &self.json_file);
+        some(&mut scenario.report.csv, &self.csv_file);
+        some(&mut scenario.report.html, &self.html_file);
+        put(&mut scenario.latency.one_in, self.latency_one_in.map(Some));
+        put(&mut scenario.seed, self.seed.map(Some));
+        scenario.check()?;
+        Ok(scenario)
     }
 }

@@ -22,8 +22,31 @@ pub fn fold(mut total: u32) -> u16 {
     !(total as u16)
 }
 
+/// As [`sum`], by words of 32 bits, whose sum folds to the same.
+#[inline]
+pub fn sum_wide(mut total: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_be_bytes(*word));
+    }
+    for (byte, shift) in rest.iter().zip([24, 16, 8]) {
+        total += u64::from(*byte) << shift;
+    }
+    total
+}
+
+/// As [`fold`].
+#[inline]
+pub fn fold_wide(total: u64) -> u16 {
+    let total = (total & 0xffff_ffff) + (total >> 32);
+    let total = (total & 0xffff) + ((total >> 16) & 0xffff) + (total >> 32);
+    let total = (total & 0xffff) + (total >> 16);
+    !((total & 0xffff) + (total >> 16)) as u16
+}
+
 /// Mixes bytes into a 64-bit state. Each step is a bijection of the state, so a change within one word of
 /// eight bytes always changes the result.
+#[inline]
 pub fn mix(mut state: u64, bytes: &[u8]) -> u64 {
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];
@@ -47,6 +70,15 @@ mod tests {
         assert_eq!(fold(sum(0, &header)), 0);
         let without = sum(sum(0, &header[..10]), &header[12..]);
         assert_eq!(fold(without), 0xb861);
+    }
+
+    #[test]
+    fn wide_words_sum_up_to_the_same() {
+        let bytes: Vec<u8> = (0..1500_u32).map(|n| (n * 7 + n / 3) as u8 | 0x80).collect();
+        for length in 0..=bytes.len() {
+            let bytes = &bytes[..length];
+            assert_eq!(fold_wide(sum_wide(0xffff, bytes)), fold(sum(0xffff, bytes)), "{length}");
+        }
     }
 
     #[test]

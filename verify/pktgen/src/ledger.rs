@@ -1,27 +1,25 @@
 //! Packets in flight: detects losses and duplicates.
+//!
+//! A packet costs eight bytes here: the time at which it was sent, and what has become of it. They are written and read in the order of
+//! sequence numbers, so that the processor's prefetcher follows.
 
-/// A packet that has not returned after this time is lost.
+use crate::traffic::signature::{SEQ_BITS, SEQ_MASK};
+
+/// A packet that has not returned after this time is lost, unless the scenario says otherwise (RFC 2544 §23).
+#[cfg(test)]
 pub const LOST_AFTER_NS: u64 = 2_000_000_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Back,
-    Lost,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    seq: u64,
-    sent_ns: u64,
-    state: State,
-}
+const WAITING: u64 = 1;
+const BACK: u64 = 2;
+const LOST: u64 = 3;
+const STATE: u64 = 3;
+const STATE_BITS: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// First return, so many ns after sending.
+    /// First return.
     First {
-        after_ns: u64,
+        sent_ns: u64,
     },
     Duplicate,
     /// Returned after it was counted as lost; it stays lost.
@@ -33,92 +31,136 @@ pub enum Outcome {
 /// Tracks the latest `capacity` packets by sequence number.
 #[derive(Debug)]
 pub struct Ledger {
-    slots: Vec<Slot>,
+    slots: Vec<u64>,
+    /// Times are kept relative to this one.
+    base_ns: u64,
     next: u64,
     /// All before have returned or are lost.
     oldest: u64,
     in_flight: usize,
-    window: usize,
-    /// A packet in flight for longer no longer counts for the window.
-    overdue_ns: u64,
-    /// All before have returned, are lost or overdue.
-    punctual: u64,
-    in_window: usize,
+    lost_after_ns: u64,
+    window: Option<Window>,
     pub lost: u64,
 }
 
+/// Limits packets in flight, without those that are overdue.
+#[derive(Debug)]
+struct Window {
+    most: usize,
+    /// A packet in flight for longer no longer counts.
+    overdue_ns: u64,
+    /// All before have returned, are lost or overdue.
+    punctual: u64,
+    filled: usize,
+}
+
 impl Ledger {
-    /// `window` is the number of packets in flight, without those that are overdue by `overdue_ns`.
-    pub fn new(window: usize, overdue_ns: u64, capacity: usize) -> Self {
-        let capacity = capacity.max(window).next_power_of_two();
-        let empty = Slot { seq: u64::MAX, sent_ns: 0, state: State::Back };
+    /// Times must not be before `base_ns`. `window`: the most packets in flight, and when one no longer counts for it.
+    pub fn new(window: Option<(usize, u64)>, lost_after_ns: u64, capacity: usize, base_ns: u64) -> Self {
+        let capacity = capacity.max(window.map_or(0, |(most, _)| most)).next_power_of_two();
+        let window = window.map(|(most, overdue_ns)| Window { most, overdue_ns, punctual: 0, filled: 0 });
         Self {
-            slots: vec![empty; capacity],
+            slots: vec![0; capacity],
+            base_ns,
             next: 0,
             oldest: 0,
             in_flight: 0,
+            lost_after_ns,
             window,
-            overdue_ns,
-            punctual: 0,
-            in_window: 0,
             lost: 0,
         }
     }
 
-    /// The sequence number for a packet sent now, or `None` while the window is full.
+    /// The sequence number for a packet sent now, or `None` while the window or the memory of packets in flight is full.
+    #[inline]
     pub fn send(&mut self, now_ns: u64) -> Option<u64> {
-        if self.in_window >= self.window || self.next - self.oldest >= self.slots.len() as u64 {
+        if self.next - self.oldest >= self.slots.len() as u64 {
             return None;
         }
-        let seq = self.next;
-        *self.slot(seq)? = Slot { seq, sent_ns: now_ns, state: State::Waiting };
+        if let Some(window) = &mut self.window {
+            if window.filled >= window.most {
+                return None;
+            }
+            window.filled += 1;
+        }
+        let (seq, since_ns) = (self.next, now_ns.saturating_sub(self.base_ns));
+        *self.slot(seq)? = since_ns << STATE_BITS | WAITING;
         self.next += 1;
         self.in_flight += 1;
-        self.in_window += 1;
         Some(seq)
     }
 
-    pub fn receive(&mut self, seq: u64, now_ns: u64) -> Outcome {
-        let Some(slot) = self.slot(seq).filter(|slot| slot.seq == seq) else { return Outcome::Unknown };
-        let (state, sent_ns) = (slot.state, slot.sent_ns);
-        slot.state = State::Back;
-        match state {
-            State::Waiting => {
+    /// The whole sequence number of a packet that carries its lower bits; none if it cannot be one of the latest.
+    #[inline]
+    pub fn whole(&self, lower: u64) -> Option<u64> {
+        let near = (self.next & !SEQ_MASK) | (lower & SEQ_MASK);
+        let seq = if near < self.next { near } else { near.checked_sub(1 << SEQ_BITS)? };
+        (self.next - seq <= self.slots.len() as u64).then_some(seq)
+    }
+
+    /// When it was sent, for a packet that is known.
+    #[inline]
+    pub fn sent_ns(&self, seq: u64) -> u64 {
+        let mask = self.slots.len() - 1;
+        self.base_ns + (self.slots.get(seq as usize & mask).copied().unwrap_or(0) >> STATE_BITS)
+    }
+
+    #[inline]
+    pub fn receive(&mut self, lower: u64) -> Outcome {
+        let Some(seq) = self.whole(lower) else { return Outcome::Unknown };
+        let base_ns = self.base_ns;
+        let Some(slot) = self.slot(seq) else { return Outcome::Unknown };
+        let before = *slot;
+        *slot = before & !STATE | BACK;
+        match before & STATE {
+            WAITING => {
                 self.in_flight -= 1;
-                self.in_window -= usize::from(seq >= self.punctual);
-                Outcome::First { after_ns: now_ns.saturating_sub(sent_ns) }
+                if let Some(window) = &mut self.window {
+                    window.filled -= usize::from(seq >= window.punctual);
+                }
+                Outcome::First { sent_ns: base_ns + (before >> STATE_BITS) }
             }
-            State::Back => Outcome::Duplicate,
-            State::Lost => Outcome::Late,
+            BACK => Outcome::Duplicate,
+            LOST => Outcome::Late,
+            _ => Outcome::Unknown,
         }
     }
 
     /// Counts packets that are in flight for too long as lost, with their time of sending. Call it often; it only checks the oldest.
+    #[inline]
     pub fn expire(&mut self, now_ns: u64, mut lost: impl FnMut(u64)) {
-        while self.punctual < self.next {
-            let overdue_ns = self.overdue_ns;
-            let Some(slot) = self.slot(self.punctual) else { return };
-            if slot.state == State::Waiting {
-                if now_ns.saturating_sub(slot.sent_ns) < overdue_ns {
-                    break;
-                }
-                self.in_window -= 1;
-            }
-            self.punctual += 1;
-        }
+        self.expire_window(now_ns);
+        let mask = self.slots.len() - 1;
+        let since_ns = now_ns.saturating_sub(self.base_ns);
         while self.oldest < self.next {
-            let Some(slot) = self.slot(self.oldest) else { return };
-            if slot.state == State::Waiting {
-                if now_ns.saturating_sub(slot.sent_ns) < LOST_AFTER_NS {
+            let Some(slot) = self.slots.get_mut(self.oldest as usize & mask) else { return };
+            if *slot & STATE == WAITING {
+                let sent_ns = *slot >> STATE_BITS;
+                if since_ns.saturating_sub(sent_ns) < self.lost_after_ns {
                     return;
                 }
-                slot.state = State::Lost;
-                let sent_ns = slot.sent_ns;
-                lost(sent_ns);
+                *slot = *slot & !STATE | LOST;
+                lost(self.base_ns + sent_ns);
                 self.lost += 1;
                 self.in_flight -= 1;
             }
             self.oldest += 1;
+        }
+    }
+
+    fn expire_window(&mut self, now_ns: u64) {
+        let mask = self.slots.len() - 1;
+        let since_ns = now_ns.saturating_sub(self.base_ns);
+        let Some(window) = &mut self.window else { return };
+        while window.punctual < self.next {
+            let Some(slot) = self.slots.get(window.punctual as usize & mask) else { return };
+            if *slot & STATE == WAITING {
+                if since_ns.saturating_sub(*slot >> STATE_BITS) < window.overdue_ns {
+                    return;
+                }
+                window.filled -= 1;
+            }
+            window.punctual += 1;
         }
     }
 
@@ -130,7 +172,8 @@ impl Ledger {
         self.in_flight
     }
 
-    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
+    #[inline]
+    fn slot(&mut self, seq: u64) -> Option<&mut u64> {
         let mask = self.slots.len() - 1;
         self.slots.get_mut(seq as usize & mask)
     }
@@ -140,26 +183,40 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn windowed(window: usize, overdue_ns: u64) -> Ledger {
+        Ledger::new(Some((window, overdue_ns)), LOST_AFTER_NS, 8, 0)
+    }
+
     #[test]
     fn window_closes_and_opens_when_a_packet_is_back() {
-        let mut ledger = Ledger::new(2, LOST_AFTER_NS, 8);
+        let mut ledger = windowed(2, LOST_AFTER_NS);
         assert_eq!((ledger.send(0), ledger.send(0), ledger.send(0)), (Some(0), Some(1), None));
-        assert_eq!(ledger.receive(1, 5), Outcome::First { after_ns: 5 });
+        assert_eq!(ledger.receive(1), Outcome::First { sent_ns: 0 });
         assert_eq!(ledger.send(6), Some(2));
     }
 
     #[test]
+    fn without_a_window_only_the_memory_of_packets_in_flight_limits() {
+        let mut ledger = Ledger::new(None, LOST_AFTER_NS, 8, 0);
+        assert_eq!((0..8).map_while(|now| ledger.send(now)).count(), 8);
+        assert_eq!(ledger.send(8), None);
+        ledger.receive(0);
+        ledger.expire(9, |_| ());
+        assert_eq!(ledger.send(10), Some(8));
+    }
+
+    #[test]
     fn packet_that_comes_twice_is_a_duplicate() {
-        let mut ledger = Ledger::new(4, LOST_AFTER_NS, 8);
+        let mut ledger = windowed(4, LOST_AFTER_NS);
         ledger.send(0);
-        ledger.receive(0, 1);
+        ledger.receive(0);
         ledger.expire(2, |_| ());
-        assert_eq!(ledger.receive(0, 3), Outcome::Duplicate);
+        assert_eq!(ledger.receive(0), Outcome::Duplicate);
     }
 
     #[test]
     fn packet_not_back_in_time_is_lost_once_and_late_if_it_comes() {
-        let mut ledger = Ledger::new(1, LOST_AFTER_NS, 8);
+        let mut ledger = Ledger::new(Some((1, LOST_AFTER_NS)), LOST_AFTER_NS, 8, 5);
         ledger.send(10);
         ledger.expire(10 + LOST_AFTER_NS - 1, |_| ());
         assert_eq!((ledger.lost, ledger.in_flight()), (0, 1));
@@ -169,29 +226,44 @@ mod tests {
         assert_eq!(lost, [10]);
         assert_eq!((ledger.lost, ledger.in_flight()), (1, 0));
         assert!(ledger.send(11 + LOST_AFTER_NS).is_some(), "a loss does not close the window for ever");
-        assert_eq!(ledger.receive(0, 12 + LOST_AFTER_NS), Outcome::Late);
-        assert_eq!(ledger.receive(0, 13 + LOST_AFTER_NS), Outcome::Duplicate);
+        assert_eq!(ledger.receive(0), Outcome::Late);
+        assert_eq!(ledger.receive(0), Outcome::Duplicate);
     }
 
     #[test]
     fn packet_that_is_overdue_leaves_the_window_and_may_still_come() {
-        let mut ledger = Ledger::new(1, 5, 8);
+        let mut ledger = windowed(1, 5);
         assert_eq!((ledger.send(0), ledger.send(4)), (Some(0), None));
         ledger.expire(4, |_| ());
         assert_eq!(ledger.send(4), None);
         ledger.expire(5, |_| ());
         assert_eq!((ledger.send(5), ledger.send(5), ledger.in_flight()), (Some(1), None, 2));
-        assert_eq!(ledger.receive(0, 6), Outcome::First { after_ns: 6 });
+        assert_eq!(ledger.receive(0), Outcome::First { sent_ns: 0 });
         assert_eq!(ledger.send(6), None, "it had left the window before");
-        assert_eq!(ledger.receive(1, 6), Outcome::First { after_ns: 1 });
+        assert_eq!(ledger.receive(1), Outcome::First { sent_ns: 5 });
         assert_eq!((ledger.send(6), ledger.in_flight(), ledger.lost), (Some(2), 1, 0));
     }
 
     #[test]
     fn sequence_never_sent_is_unknown() {
-        let mut ledger = Ledger::new(4, LOST_AFTER_NS, 8);
-        assert_eq!(ledger.receive(0, 0), Outcome::Unknown);
+        let mut ledger = windowed(4, LOST_AFTER_NS);
+        assert_eq!(ledger.receive(0), Outcome::Unknown);
         ledger.send(0);
-        assert_eq!(ledger.receive(8, 0), Outcome::Unknown, "same slot, other number");
+        assert_eq!(ledger.receive(8), Outcome::Unknown, "same slot, other number");
+        assert_eq!(ledger.receive(1), Outcome::Unknown);
+    }
+
+    #[test]
+    fn lower_bits_suffice_for_the_whole_number() {
+        let mut ledger = Ledger::new(None, LOST_AFTER_NS, 8, 0);
+        ledger.next = (1 << SEQ_BITS) - 2;
+        ledger.oldest = ledger.next;
+        let sent: Vec<u64> = (0..4).map_while(|now| ledger.send(now)).collect();
+        assert_eq!(sent[3], (1 << SEQ_BITS) + 1);
+        for seq in sent {
+            assert_eq!(ledger.whole(seq & SEQ_MASK), Some(seq));
+        }
+        assert_eq!(ledger.whole(2), None, "not sent yet");
+        assert_eq!(ledger.receive(1), Outcome::First { sent_ns: 3 });
     }
 }

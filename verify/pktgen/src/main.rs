@@ -1,145 +1,86 @@
-//! `fibcast-pktgen`: simulates all hosts and next hops around one router, and checks the router.
+//! `fibcast-pktgen`: simulates all hosts and next hops around one device, checks every packet that it forwards, and measures how many.
 //!
-//! It shares no code with the router: longest matches come from another crate, packets are built and parsed here.
+//! It shares no code with the router: longest matches come from another crate, packets are built and checked here.
 //!
 //! | module | role |
 //! |---|---|
+//! | `scenario`, `args`, `port` | what is to be done: a TOML file, and options that override its keys |
+//! | `rate`, `pacer`, `clock` | packets/s; open loop by the time-stamp counter |
 //! | `plan` | which next hop is right when |
-//! | `frame`, `checksum` | the packet |
-//! | `ledger`, `outage` | packets in flight, outages |
+//! | `traffic` | frames, sizes, destinations, captures |
 //! | `neighbor` | ARP and neighbor discovery |
+//! | `ledger`, `outage`, `latency`, `convergence` | packets in flight, outages, delays, how soon changes count |
 //! | `engine` | all of it without I/O; tests drive it |
-//! | `run` | DPDK ports around it |
+//! | `trial` | a load, and what became of it |
+//! | `search` | tests over trials: pure functions |
+//! | `devices` | DPDK ports around the engine |
+//! | `work`, `bench` | the whole run; tests of several trials |
 //! | `report`, `serve` | the figures, and the control socket |
+//!
+//! ```text
+//! scenario ─▶ plan, frames ─▶ engine ◀─ frames ─▶ devices (DPDK)
+//!                              ▲   │
+//!                         load │   │ trial
+//!                              │   ▼
+//!                             search ─▶ report
+//! ```
+//!
+//! Data flow of a packet: the pacer says how many are due; `order` names a flow, `frames` copies a template and fills in what differs;
+//! the ledger notes the time under its sequence number. What comes back is recognised by its signature, compared as a whole with what the
+//! device had to make of it, looked up in the ledger (lost, late, duplicate) and judged by the plan (right next hop, right port).
 
 mod args;
+mod bench;
 mod checksum;
+mod clock;
+mod convergence;
+mod devices;
 mod engine;
 mod frame;
 mod input;
+mod latency;
 mod ledger;
 mod neighbor;
 mod outage;
+mod pacer;
 mod plan;
+mod port;
+mod rate;
 mod report;
-mod run;
+mod scenario;
+mod search;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod trial;
+mod work;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use clap::Parser;
-use dpdk::Eal;
 
 use crate::args::Arguments;
-use crate::engine::{Engine, Settings};
-use crate::neighbor::Link;
-use crate::plan::{Plan, Set};
-use crate::run::{Clock, Devices};
-use crate::serve::{Board, Control, Teller};
 
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Input(#[from] input::InputError),
-    #[error("{file}: {error}")]
-    Plan { file: String, error: plan::PlanError },
-    #[error(transparent)]
-    Dpdk(#[from] dpdk::Error),
-    #[error("latency histogram: {0}")]
-    Histogram(#[from] hdrhistogram::CreationError),
-    #[error("{0}: {1}")]
-    Io(String, std::io::Error),
-}
+/// As clap has it.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match work(&arguments) {
+    let complain = |words: &dyn std::fmt::Display| eprintln!("fibcast-pktgen: {words}");
+    let scenario = match arguments.scenario() {
+        Ok(scenario) => scenario,
+        Err(words) => {
+            complain(&words);
+            return ExitCode::from(USAGE);
+        }
+    };
+    match work::work(&arguments, &scenario) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("fibcast-pktgen: {failure}");
-            ExitCode::FAILURE
+            complain(&failure);
+            ExitCode::from(if failure.is_usage() { USAGE } else { 1 })
         }
     }
-}
-
-/// True if the router made no mistake.
-fn work(arguments: &Arguments) -> Result<bool, Failure> {
-    let clock = Clock::new();
-    let io = |what: &str| {
-        let what = what.to_owned();
-        move |error| Failure::Io(what, error)
-    };
-    // EAL pins this thread; threads started from it must be unpinned.
-    let eal = Eal::init(arguments.eal_args.split_whitespace())?;
-    eal.restore_affinity();
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Relaxed)).map_err(io("signals"))?;
-
-    let board = Board::default();
-    let (teller, orders) = Teller::new();
-    let _control = match &arguments.control {
-        Some(path) => {
-            let control = Control::start(path, board.clone(), teller);
-            Some(control.map_err(io(&format!("control socket {}", path.display())))?)
-        }
-        None => None,
-    };
-    if arguments.json {
-        serve::print(board.clone()).map_err(io("standard output"))?;
-    }
-
-    let links: Vec<Link> = arguments.ports.iter().map(|port| port.link.clone()).collect();
-    // Before the table is read: the router's side of a vhost-user port may be waiting for it.
-    let wait = Duration::from_secs(arguments.wait);
-    let mut devices = Devices::open(&eal, &arguments.ports, wait, &stop)?;
-    // On a small machine the router and its servers load their tables at the same time; they have priority.
-    let plan = std::thread::scope(|scope| {
-        let gently = || {
-            let _ = rustix::process::nice(19);
-            plan(arguments, &links)
-        };
-        scope.spawn(gently).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
-    let settings = Settings {
-        pps: arguments.pps,
-        window: arguments.window,
-        coverage: arguments.coverage,
-        outage_ns: arguments.outage_ms.map(|ms| ms * 1_000_000),
-        duration_ns: arguments.duration.map(nanoseconds),
-    };
-    let mut engine = Engine::new(plan, links, settings, clock.now_ns())?;
-    devices.run(&mut engine, clock, (&board, &orders), &stop);
-
-    let figures = board.latest();
-    println!("{}", board.line());
-    for fault in &figures.faults {
-        eprintln!("fibcast-pktgen: {fault}");
-    }
-    Ok(figures.clean())
-}
-
-fn plan(arguments: &Arguments, links: &[Link]) -> Result<Plan, Failure> {
-    let table = input::table(&arguments.table)?;
-    let updates = match (&arguments.updates, arguments.start_at) {
-        (Some(file), Some(start)) => input::updates(file, nanoseconds(start))?,
-        _ => Vec::new(),
-    };
-    let mut sets = Vec::new();
-    for change in &arguments.changes {
-        sets.push(Set { name: change.name.clone(), routes: input::table(&change.file)? });
-    }
-    let settle = arguments.settle_ms.saturating_mul(1_000_000);
-    Plan::new(table, &updates, &sets, links, settle, arguments.seed)
-        .map_err(|error| Failure::Plan { file: arguments.table.display().to_string(), error })
-}
-
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds.max(0.0) * 1e9) as u64
 }

@@ -30,6 +30,10 @@ pub struct Link {
     /// The router's addresses.
     pub peer4: Option<Ipv4Addr>,
     pub peer6: Option<Ipv6Addr>,
+    /// The router's MAC address, if it is not asked for.
+    pub peer_mac: Option<Mac>,
+    /// All frames have this tag.
+    pub vlan: Option<u16>,
 }
 
 /// Meaning of a frame.
@@ -233,6 +237,8 @@ pub mod tests {
             subnet6: Some(format!("2001:2:0:{number}::/64").parse().unwrap()),
             peer4: Some(format!("198.{}.0.1", 18 + number).parse().unwrap()),
             peer6: Some(format!("2001:2:0:{number}::1").parse().unwrap()),
+            peer_mac: None,
+            vlan: None,
         }
     }
 

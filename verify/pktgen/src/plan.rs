@@ -12,6 +12,8 @@ use rand::{Rng, SeedableRng};
 
 use crate::frame::Mac;
 use crate::neighbor::{Link, mac_of};
+use crate::traffic::order::Direction;
+use crate::traffic::signature::MAX_FLOWS;
 
 /// How much a source may be ahead of its timetable (both read the same clock, but not at the same instant).
 const EARLY_NS: u64 = 5_000_000;
@@ -24,6 +26,14 @@ pub enum PlanError {
     NoPort { prefix: IpNet, gateway: IpAddr },
     #[error("next hops {one} and {other} would have the same MAC address on port {port}")]
     SameMac { one: IpAddr, other: IpAddr, port: String },
+    #[error("{0}: the table has no route for it")]
+    NoRoute(IpNet),
+    #[error(
+        "no destination is left: expected routes of the chosen families and prefixes that leave by another port than the one traffic enters by"
+    )]
+    NoDestination,
+    #[error("{0} flows: expected at most {MAX_FLOWS}")]
+    TooManyFlows(usize),
     #[error("change of {0}, which is not in the table: only changes of next hops can be checked")]
     UnknownPrefix(IpNet),
 }
@@ -40,7 +50,42 @@ pub struct Gateway {
 #[derive(Debug, Clone, Copy)]
 pub struct Flow {
     pub to: IpAddr,
+    /// The port by which it enters, always the same, or its order could not be kept.
+    pub ingress: u8,
     route: u32,
+    /// The next hop before any change.
+    gateway: u32,
+}
+
+/// Which destinations.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Neither: both.
+    pub ipv4: bool,
+    pub ipv6: bool,
+    /// Inside these prefixes. None: a destination for each prefix of the table.
+    pub within: Vec<IpNet>,
+    /// So many of them.
+    pub flows: Option<usize>,
+    /// These and no others, in this order.
+    pub exactly: Option<Vec<IpAddr>>,
+    pub direction: Direction,
+    pub seed: u64,
+}
+
+impl Wanted {
+    fn family(&self, prefix: IpNet) -> bool {
+        match (self.ipv4, self.ipv6) {
+            (false, false) => true,
+            (v4, v6) => {
+                if prefix.addr().is_ipv4() {
+                    v4
+                } else {
+                    v6
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,14 +123,16 @@ pub enum Verdict {
 
 #[derive(Debug)]
 pub struct Plan {
+    /// In the order of sending, those that enter by the first port first.
     pub flows: Vec<Flow>,
-    /// Flow numbers in the order of sending.
-    pub order: Vec<u32>,
+    /// The flows that enter by each port.
+    pub lanes: Vec<std::ops::Range<u32>>,
+    /// With [`Wanted::exactly`], the number of each flow's address there.
+    pub origins: Vec<u32>,
     pub gateways: Vec<Gateway>,
     /// Prefixes for which there is no usable destination, such as those inside a port's subnet.
     pub skipped: usize,
     prefixes: Vec<IpNet>,
-    initial: Vec<u32>,
     /// `changes[change_start[r]..change_start[r + 1]]` are those of route r, in order of time.
     change_start: Vec<u32>,
     changes: Vec<Change>,
@@ -98,13 +145,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// For a router that has this table. Next hops that are no port's neighbors are an error.
     pub fn new(
         table: impl IntoIterator<Item = (IpNet, IpAddr)>,
         updates: &[Update],
         sets: &[Set],
         links: &[Link],
         settle_ns: u64,
-        seed: u64,
+        wanted: &Wanted,
     ) -> Result<Self, PlanError> {
         let mut gateways = Gateways::default();
         let mut oracle = Oracle::default();
@@ -128,20 +176,29 @@ impl Plan {
             return Err(PlanError::Empty);
         }
         let (change_start, changes) = timetable(updates, &oracle, &mut gateways, links, prefixes.len())?;
-        let mut random = SmallRng::seed_from_u64(seed);
-        let flows: Vec<Flow> =
-            prefixes.iter().filter_map(|prefix| oracle.destination(*prefix, links, &mut random)).collect();
+        let (found, skipped) = destinations(&prefixes, &oracle, links, wanted)?;
+        let egress = |route: u32| {
+            let gateway = gateways.list.get(*initial.get(route as usize)? as usize)?;
+            Some(gateway.port)
+        };
+        let mut flows = Vec::with_capacity(found.len());
+        for (number, (to, route)) in found.into_iter().enumerate() {
+            if let (Some(ingress), Some(&gateway)) =
+                (wanted.direction.ingress(number, egress(route), links.len()), initial.get(route as usize))
+            {
+                flows.push((number as u32, Flow { to, ingress: ingress as u8, route, gateway }));
+            }
+        }
+        let (flows, lanes, origins) = by_ingress(flows, links.len(), wanted)?;
         let sets = resolve_sets(sets, &oracle, &mut gateways, links, &flows)?;
         let due = by_time(&flows, &change_start, &changes);
-        let mut order: Vec<u32> = (0..flows.len() as u32).collect();
-        order.shuffle(&mut random);
         Ok(Self {
-            skipped: prefixes.len() - flows.len(),
+            skipped,
             flows,
-            order,
+            lanes,
+            origins,
             gateways: gateways.list,
             prefixes,
-            initial,
             change_start,
             changes,
             due,
@@ -151,9 +208,41 @@ impl Plan {
         })
     }
 
+    /// For a device that looks no route up.
+    pub fn without_table(links: &[Link], wanted: &Wanted) -> Result<Self, PlanError> {
+        let mut oracle = Oracle::default();
+        let prefixes: Vec<IpNet> = match &wanted.exactly {
+            Some(addresses) => addresses.iter().map(|&to| IpNet::from(to)).collect(),
+            None => wanted.within.clone(),
+        };
+        for (number, prefix) in (0..).zip(&prefixes) {
+            oracle.insert(*prefix, number);
+        }
+        let (found, skipped) = destinations(&prefixes, &oracle, links, wanted)?;
+        let flows = (0..).zip(found).filter_map(|(number, (to, route))| {
+            let ingress = wanted.direction.ingress(number as usize, None, links.len())?;
+            Some((number, Flow { to, ingress: ingress as u8, route, gateway: 0 }))
+        });
+        let (flows, lanes, origins) = by_ingress(flows.collect(), links.len(), wanted)?;
+        Ok(Self {
+            skipped,
+            flows,
+            lanes,
+            origins,
+            gateways: Vec::new(),
+            prefixes,
+            change_start: Vec::new(),
+            changes: Vec::new(),
+            due: Vec::new(),
+            sets: Vec::new(),
+            announced: HashMap::new(),
+            settle_ns: 0,
+        })
+    }
+
     /// The number of the next hop that a flow has before any change.
     pub fn first_gateway(&self, flow: &Flow) -> Option<u32> {
-        self.initial.get(flow.route as usize).copied()
+        Some(flow.gateway).filter(|_| !self.gateways.is_empty())
     }
 
     pub fn prefix(&self, flow: &Flow) -> Option<IpNet> {
@@ -211,7 +300,11 @@ impl Plan {
         self.gateways.get(number as usize).copied()
     }
 
+    #[inline]
     fn changes_of(&self, flow: &Flow) -> &[Change] {
+        if self.due.is_empty() {
+            return &[];
+        }
         if let Some(announced) = self.announced.get(&flow.route) {
             return announced;
         }
@@ -221,6 +314,73 @@ impl Plan {
             _ => &[],
         }
     }
+}
+
+/// Addresses with their routes, shuffled, and how many prefixes have none.
+fn destinations(
+    prefixes: &[IpNet],
+    oracle: &Oracle,
+    links: &[Link],
+    wanted: &Wanted,
+) -> Result<(Vec<(IpAddr, u32)>, usize), PlanError> {
+    if let Some(addresses) = &wanted.exactly {
+        let route =
+            |&to: &IpAddr| oracle.longest(to).map(|route| (to, route)).ok_or(PlanError::NoRoute(to.into()));
+        return Ok((addresses.iter().map(route).collect::<Result<_, _>>()?, 0));
+    }
+    let mut random = SmallRng::seed_from_u64(wanted.seed);
+    let mut from: Vec<IpNet> = if wanted.within.is_empty() { prefixes } else { &wanted.within }
+        .iter()
+        .copied()
+        .filter(|prefix| wanted.family(*prefix))
+        .collect();
+    // Inside a given prefix any route will do.
+    let exact = wanted.within.is_empty();
+    from.shuffle(&mut random);
+    let most = wanted.flows.unwrap_or(from.len());
+    if most > MAX_FLOWS {
+        return Err(PlanError::TooManyFlows(most));
+    }
+    let (mut found, mut skipped) = (Vec::with_capacity(most), 0);
+    // More flows than prefixes: further addresses of each.
+    while found.len() < most && !from.is_empty() {
+        let before = found.len();
+        let mut unusable = 0;
+        for prefix in &from {
+            if found.len() == most {
+                break;
+            }
+            let destination = if exact {
+                oracle.destination(*prefix, links, &mut random)
+            } else {
+                Some(oracle.address_within(*prefix, links, &mut random).ok_or(PlanError::NoRoute(*prefix))?)
+            };
+            match destination {
+                Some(destination) => found.push(destination),
+                None => unusable += 1,
+            }
+        }
+        skipped = skipped.max(unusable);
+        if found.len() == before || wanted.flows.is_none() {
+            break;
+        }
+    }
+    Ok((found, skipped))
+}
+
+type Sorted = (Vec<Flow>, Vec<std::ops::Range<u32>>, Vec<u32>);
+
+/// Sorts flows by the port that they enter by, in their order.
+fn by_ingress(mut flows: Vec<(u32, Flow)>, ports: usize, wanted: &Wanted) -> Result<Sorted, PlanError> {
+    if flows.is_empty() {
+        return Err(PlanError::NoDestination);
+    }
+    flows.sort_by_key(|(_, flow)| flow.ingress);
+    let start = |port: usize| flows.partition_point(|(_, flow)| usize::from(flow.ingress) < port) as u32;
+    let lanes = (0..ports).map(|port| start(port)..start(port + 1)).collect();
+    let origins =
+        if wanted.exactly.is_some() { flows.iter().map(|(number, _)| *number).collect() } else { Vec::new() };
+    Ok((flows.into_iter().map(|(_, flow)| flow).collect(), lanes, origins))
 }
 
 /// Changes grouped by route.
@@ -356,25 +516,38 @@ impl Oracle {
 
     /// An address inside the prefix for which it is the longest match or, if more specific prefixes cover all attempts, one with another
     /// longest match.
-    fn destination(&self, prefix: IpNet, links: &[Link], random: &mut SmallRng) -> Option<Flow> {
+    fn destination(&self, prefix: IpNet, links: &[Link], random: &mut SmallRng) -> Option<(IpAddr, u32)> {
         let own = self.exact(prefix)?;
         let mut second_best = None;
-        for attempt in 0..12 {
+        for (to, route) in self.attempts(prefix, links, random) {
+            if route == own {
+                return Some((to, route));
+            }
+            second_best = Some((to, route));
+        }
+        second_best
+    }
+
+    /// An address inside the prefix that some route matches.
+    fn address_within(&self, prefix: IpNet, links: &[Link], random: &mut SmallRng) -> Option<(IpAddr, u32)> {
+        self.attempts(prefix, links, random).next()
+    }
+
+    fn attempts(
+        &self,
+        prefix: IpNet,
+        links: &[Link],
+        random: &mut SmallRng,
+    ) -> impl Iterator<Item = (IpAddr, u32)> {
+        (0..12).filter_map(move |attempt| {
             let to = match attempt {
                 10 => prefix.network(),
                 11 => prefix.broadcast(),
                 _ => random_address(prefix, random),
             };
-            if is_special(to) || links.iter().any(|link| link.holds(to)) {
-                continue;
-            }
-            let route = self.longest(to)?;
-            if route == own {
-                return Some(Flow { to, route });
-            }
-            second_best = Some(Flow { to, route });
-        }
-        second_best
+            let unusable = is_special(to) || links.iter().any(|link| link.holds(to));
+            if unusable { None } else { self.longest(to).map(|route| (to, route)) }
+        })
     }
 }
 
@@ -426,12 +599,32 @@ mod tests {
             .map(|(due, prefix, gateway)| Update { due_ns: *due, prefix: net(prefix), gateway: ip(gateway) })
             .collect();
         let table: Vec<_> = table.iter().map(|(prefix, gateway)| (net(prefix), ip(gateway))).collect();
-        Plan::new(table, &updates, &[], &[link(0), link(1)], 50_000_000, 1)
+        Plan::new(
+            table,
+            &updates,
+            &[],
+            &[link(0), link(1)],
+            50_000_000,
+            &Wanted { seed: 1, ..Wanted::default() },
+        )
+    }
+
+    /// The flow of a prefix of the table.
+    fn flow_of<'a>(plan: &'a Plan, prefix: &str) -> &'a Flow {
+        plan.flows
+            .iter()
+            .find(|flow| net(prefix).contains(&flow.to) && plan.prefix(flow) == Some(net(prefix)))
+            .unwrap()
+    }
+
+    fn wanted() -> Wanted {
+        Wanted { seed: 1, ..Wanted::default() }
     }
 
     fn judge(plan: &Plan, gateway: &str, sent_ms: u64, back_ms: u64) -> Verdict {
         let port = usize::from(link(1).holds(ip(gateway)));
-        plan.judge(&plan.flows[0], port, mac_of(ip(gateway)), sent_ms * 1_000_000, back_ms * 1_000_000)
+        let flow = plan.flows.iter().max_by_key(|flow| plan.changes_of(flow).len()).unwrap();
+        plan.judge(flow, port, mac_of(ip(gateway)), sent_ms * 1_000_000, back_ms * 1_000_000)
     }
 
     #[test]
@@ -439,12 +632,10 @@ mod tests {
         let table = [("10.0.0.0/8", "198.18.0.2"), ("10.0.0.0/9", "198.18.0.3"), ("2a00::/16", "2001:2::2")];
         let plan = plan(&table, &[]).unwrap();
         assert_eq!(plan.flows.len(), 3);
-        for (flow, (prefix, gateway)) in plan.flows.iter().zip(table) {
-            assert!(net(prefix).contains(&flow.to));
-            assert_eq!(plan.prefix(flow), Some(net(prefix)));
-            assert_eq!(plan.expected(flow, 0).unwrap().address, ip(gateway));
+        for (prefix, gateway) in table {
+            assert_eq!(plan.expected(flow_of(&plan, prefix), 0).unwrap().address, ip(gateway));
         }
-        assert!(!net("10.0.0.0/9").contains(&plan.flows[0].to));
+        assert!(!net("10.0.0.0/9").contains(&flow_of(&plan, "10.0.0.0/8").to));
     }
 
     #[test]
@@ -452,7 +643,7 @@ mod tests {
         let table =
             [("10.0.0.0/8", "198.18.0.2"), ("10.0.0.0/9", "198.18.0.3"), ("10.128.0.0/9", "198.18.0.3")];
         let plan = plan(&table, &[]).unwrap();
-        assert_eq!(plan.expected(&plan.flows[0], 0).unwrap().address, ip("198.18.0.3"));
+        assert!(plan.flows.iter().all(|flow| plan.expected(flow, 0).unwrap().address == ip("198.18.0.3")));
     }
 
     #[test]
@@ -491,7 +682,7 @@ mod tests {
         let set =
             |name: &str, gateway| Set { name: name.into(), routes: vec![(net("8.0.0.0/8"), ip(gateway))] };
         let sets = [set("away", "198.19.0.3"), set("home", "198.18.0.2")];
-        let mut plan = Plan::new(table, &[], &sets, &[link(0), link(1)], 50_000_000, 1).unwrap();
+        let mut plan = Plan::new(table, &[], &sets, &[link(0), link(1)], 50_000_000, &wanted()).unwrap();
         let (home, away) = ("198.18.0.2", "198.19.0.3");
         assert_eq!(
             (judge(&plan, home, 100, 101), judge(&plan, away, 100, 101)),
@@ -501,7 +692,8 @@ mod tests {
             (plan.change_set("away", 100_000_000), plan.change_set("else", 100_000_000)),
             (Some(1), None)
         );
-        assert_eq!(plan.change(0), Some((100_000_000, Some(0))));
+        let number = plan.flows.iter().position(|flow| plan.prefix(flow) == Some(net("8.0.0.0/8"))).unwrap();
+        assert_eq!(plan.change(0), Some((100_000_000, Some(number as u32))));
         assert_eq!(
             (judge(&plan, home, 140, 150), judge(&plan, away, 101, 102)),
             (Verdict::Previous, Verdict::Current)
@@ -514,7 +706,7 @@ mod tests {
         );
         assert_eq!(plan.changes_due(u64::MAX), 2);
         let unknown = [Set { name: "x".into(), routes: vec![(net("7.0.0.0/8"), ip(home))] }];
-        let error = Plan::new(table, &[], &unknown, &[link(0)], 0, 1).unwrap_err().to_string();
+        let error = Plan::new(table, &[], &unknown, &[link(0)], 0, &wanted()).unwrap_err().to_string();
         assert_eq!(
             error,
             "change of 7.0.0.0/8, which is not in the table: only changes of next hops can be checked"
@@ -530,7 +722,12 @@ mod tests {
         ];
         let plan = plan(&[("8.0.0.0/8", "198.18.0.2"), ("9.0.0.0/8", "198.18.0.2")], &changes).unwrap();
         let all: Vec<_> = (0..4).map_while(|number| plan.change(number)).collect();
-        assert_eq!(all, [(10, Some(0)), (20, Some(1)), (30, Some(1))]);
+        let number = |prefix| {
+            plan.flows.iter().position(|flow| plan.prefix(flow) == Some(net(prefix))).map(|at| at as u32)
+        };
+        let (eight, nine) = (number("8.0.0.0/8"), number("9.0.0.0/8"));
+        assert!(eight.is_some() && nine.is_some());
+        assert_eq!(all, [(10, eight), (20, nine), (30, nine)]);
     }
 
     #[test]
@@ -560,8 +757,82 @@ mod tests {
     #[test]
     fn order_of_flows_is_shuffled_and_the_same_for_the_same_seed() {
         let table: Vec<_> = (1..=200).map(|n| (net(&format!("9.{n}.0.0/16")), ip("198.18.0.2"))).collect();
-        let one = |seed| Plan::new(table.clone(), &[], &[], &[link(0)], 0, seed).unwrap().order;
+        let one = |seed| {
+            let plan =
+                Plan::new(table.clone(), &[], &[], &[link(0)], 0, &Wanted { seed, ..Wanted::default() })
+                    .unwrap();
+            plan.flows.iter().map(|flow| flow.to).collect::<Vec<_>>()
+        };
         assert_eq!(one(5), one(5));
-        assert_ne!(one(5), (0..200).collect::<Vec<u32>>());
+        assert_ne!(one(5), one(6));
+        assert!(!one(5).is_sorted());
+    }
+
+    fn planned(wanted: &Wanted) -> Result<Plan, PlanError> {
+        let table =
+            [("8.0.0.0/8", "198.18.0.2"), ("9.0.0.0/8", "198.19.0.3"), ("2a00::/16", "2001:2:0:1::5")];
+        let table: Vec<_> = table.iter().map(|(prefix, gateway)| (net(prefix), ip(gateway))).collect();
+        Plan::new(table, &[], &[], &[link(0), link(1)], 0, wanted)
+    }
+
+    #[test]
+    fn families_prefixes_and_number_of_flows_can_be_chosen() {
+        let only = planned(&Wanted { ipv6: true, ..wanted() }).unwrap();
+        assert!(only.flows.len() == 1 && only.flows[0].to.is_ipv6());
+        let within = vec![net("9.1.2.0/24"), net("8.8.8.8/32")];
+        let inside = planned(&Wanted { within: within.clone(), flows: Some(50), ..wanted() }).unwrap();
+        assert_eq!(inside.flows.len(), 50);
+        assert!(inside.flows.iter().all(|flow| within.iter().any(|net| net.contains(&flow.to))));
+        assert!(inside.flows.iter().all(|flow| plan_matches(&inside, flow)));
+        assert_eq!(planned(&Wanted { flows: Some(1), ..wanted() }).unwrap().flows.len(), 1);
+        let nowhere = planned(&Wanted { within: vec![net("7.0.0.0/8")], ..wanted() }).unwrap_err();
+        assert_eq!(nowhere.to_string(), "7.0.0.0/8: the table has no route for it");
+    }
+
+    fn plan_matches(plan: &Plan, flow: &Flow) -> bool {
+        plan.prefix(flow).unwrap().contains(&flow.to)
+    }
+
+    #[test]
+    fn no_flow_enters_by_the_port_that_it_leaves_by_unless_in_a_mesh() {
+        for direction in [Direction::Unidirectional, Direction::Bidirectional] {
+            let plan =
+                planned(&Wanted { direction: direction.clone(), flows: Some(30), ..wanted() }).unwrap();
+            for (port, lane) in plan.lanes.iter().enumerate() {
+                for flow in &plan.flows[lane.start as usize..lane.end as usize] {
+                    assert_eq!(usize::from(flow.ingress), port);
+                    assert_ne!(plan.expected(flow, 0).unwrap().port, port);
+                }
+            }
+            assert_eq!(plan.lanes[1].is_empty(), direction == Direction::Unidirectional);
+        }
+        let back =
+            Wanted { direction: Direction::Unidirectional, within: vec![net("8.0.0.0/8")], ..wanted() };
+        assert!(matches!(planned(&back).unwrap_err(), PlanError::NoDestination));
+    }
+
+    #[test]
+    fn given_addresses_are_kept_and_numbered() {
+        let exactly = vec![ip("9.9.9.9"), ip("8.8.8.8"), ip("9.9.9.8")];
+        let plan = planned(&Wanted {
+            exactly: Some(exactly.clone()),
+            direction: Direction::Bidirectional,
+            ..wanted()
+        })
+        .unwrap();
+        assert_eq!(plan.flows.len(), 3);
+        for (flow, origin) in plan.flows.iter().zip(&plan.origins) {
+            assert_eq!(flow.to, exactly[*origin as usize]);
+        }
+        let none = Wanted { exactly: Some(vec![ip("7.7.7.7")]), ..wanted() };
+        assert!(matches!(planned(&none).unwrap_err(), PlanError::NoRoute(_)));
+    }
+
+    #[test]
+    fn device_without_a_table_gets_addresses_of_the_given_prefixes() {
+        let wanted = Wanted { within: vec![net("9.0.0.0/8")], flows: Some(10), ..wanted() };
+        let plan = Plan::without_table(&[link(0), link(1)], &wanted).unwrap();
+        assert_eq!((plan.flows.len(), plan.lanes.clone()), (10, vec![0..5, 5..10]));
+        assert!(plan.first_gateway(&plan.flows[0]).is_none());
     }
 }

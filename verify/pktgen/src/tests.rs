@@ -5,12 +5,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::checksum::{fold, sum};
-use crate::engine::{Engine, Settings};
-use crate::frame::{MAX_FRAME, Mac};
+use crate::engine::{Content, Dut, Engine, Settings};
+use crate::frame::Mac;
 use crate::ledger::LOST_AFTER_NS;
 use crate::neighbor::{Heard, Link, mac_of, tests::link};
-use crate::plan::{Plan, Update};
+use crate::pacer::Load;
+use crate::plan::{Plan, Update, Wanted};
 use crate::report::{Figures, Phase};
+use crate::traffic::frames::{MAX_FRAME, Protocol};
+use crate::traffic::order::Direction;
+use crate::trial::Trial;
 
 const MS: u64 = 1_000_000;
 const START: u64 = 1_700_000_000_000 * MS;
@@ -88,19 +92,55 @@ fn replace(frame: &[u8], from: &Mac, to: &Mac) -> Vec<u8> {
 
 type Frames = Vec<(usize, Vec<u8>)>;
 
+fn settings(window: Option<usize>) -> Settings {
+    Settings {
+        dut: Dut::Router,
+        content: Content::Own { protocol: Protocol::Both, sizes: (64..=104).collect() },
+        direction: Direction::Mesh,
+        zipf: None,
+        seed: 3,
+        window,
+        coverage: true,
+        outage_ns: None,
+        lost_after_ns: LOST_AFTER_NS,
+        remembered: 1 << 16,
+        latency_one_in: 1,
+        patience_ns: Some(5_000 * MS),
+    }
+}
+
+fn wanted() -> Wanted {
+    Wanted { seed: 3, ..Wanted::default() }
+}
+
+const LOAD: Load = Load { pps: 10_000.0, burst: 10, duration_ns: Some(200 * MS), count: None };
+
 /// Runs a generator for 200 ms of counted packets at 10,000 packets/s against the router; `tamper` sees the
 /// frames that come back in each step of 1 ms once packets count.
-fn run(updates: &[Update], mut tamper: impl FnMut(u64, &mut Router, &mut Frames)) -> Figures {
+fn run(updates: &[Update], tamper: impl FnMut(u64, &mut Router, &mut Frames)) -> Figures {
+    run_with(settings(Some(64)), LOAD, updates, tamper).0
+}
+
+fn run_with(
+    settings: Settings,
+    load: Load,
+    updates: &[Update],
+    mut tamper: impl FnMut(u64, &mut Router, &mut Frames),
+) -> (Figures, Trial) {
     let mut router = Router::new();
-    let plan = Plan::new(table(), updates, &[], &router.links, 20 * MS, 3).unwrap();
-    let settings =
-        Settings { pps: 10_000, window: 64, coverage: true, outage_ns: None, duration_ns: Some(200 * MS) };
+    let plan = Plan::new(table(), updates, &[], &router.links, 20 * MS, &wanted()).unwrap();
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
     let mut frame = [0; MAX_FRAME];
     let mut now = START;
     let mut counted = 0;
-    while !engine.is_done() {
+    let trial = loop {
         assert!(now < START + 60_000 * MS, "does not end: {:?}", engine.figures(now));
+        if engine.phase() == Phase::Ready {
+            match engine.result() {
+                Some(trial) => break trial,
+                None => assert!(engine.start(load, now)),
+            }
+        }
         engine.handle_time(now);
         let mut back = Frames::new();
         while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
@@ -109,7 +149,7 @@ fn run(updates: &[Update], mut tamper: impl FnMut(u64, &mut Router, &mut Frames)
                 None => back.extend(router.forward(&frame[..length])),
             }
         }
-        if engine.figures(now).phase == Phase::Count {
+        if engine.phase() == Phase::Count {
             tamper(counted, &mut router, &mut back);
             counted += 1;
         }
@@ -117,8 +157,8 @@ fn run(updates: &[Update], mut tamper: impl FnMut(u64, &mut Router, &mut Frames)
         for (port, frame) in back {
             engine.handle_frame(port, &frame, now);
         }
-    }
-    engine.figures(now)
+    };
+    (engine.figures(now), trial)
 }
 
 /// Tampers with the first frame of the tenth millisecond.
@@ -200,9 +240,12 @@ fn changed_payload_is_corrupt_and_its_packet_missing() {
     assert_eq!((figures.corrupt, figures.lost), (1, 1));
 }
 
-fn flow((_, frame): &(usize, Vec<u8>)) -> Vec<u8> {
-    let payload = if frame[12..14] == [8, 0] { 42 } else { 62 };
-    frame[payload + 6..payload + 10].to_vec()
+fn signature(frame: &[u8]) -> crate::traffic::signature::Signature {
+    crate::traffic::frames::Frames::recognise(frame, None).unwrap().signature
+}
+
+fn flow((_, frame): &(usize, Vec<u8>)) -> u32 {
+    signature(frame).flow
 }
 
 #[test]
@@ -235,12 +278,16 @@ fn packets_of_different_flows_may_overtake_each_other() {
 fn packet_that_comes_after_it_was_given_up_stays_lost() {
     let mut held = None;
     let mut router = Router::new();
-    let plan = Plan::new(table(), &[], &[], &router.links, 0, 3).unwrap();
-    let settings = Settings { pps: 1_000, window: 8, coverage: false, outage_ns: None, duration_ns: None };
+    let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
+    let settings = Settings { coverage: false, ..settings(Some(8)) };
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
+    let load = Load { pps: 1_000.0, burst: 1, duration_ns: None, count: None };
     let mut frame = [0; MAX_FRAME];
     let mut now = START;
     for _ in 0..3_000 {
+        if engine.phase() == Phase::Ready {
+            engine.start(load, now);
+        }
         engine.handle_time(now);
         while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
             let back = match router.neighbor(port, &frame[..length]) {
@@ -265,18 +312,38 @@ fn packet_that_comes_after_it_was_given_up_stays_lost() {
     assert!(!figures.clean());
 }
 
+/// When the first trial begins.
+fn run_watched(first: &mut Option<u64>) {
+    let mut router = Router::new();
+    let plan = Plan::new(table(), &[], &[], &router.links, 20 * MS, &wanted()).unwrap();
+    let mut engine = Engine::new(plan, router.links.clone(), settings(Some(64)), START).unwrap();
+    let (mut frame, mut now) = ([0; MAX_FRAME], START);
+    while first.is_none() {
+        if engine.phase() == Phase::Ready {
+            *first = Some(now);
+        }
+        engine.handle_time(now);
+        let mut back = Frames::new();
+        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
+            match router.neighbor(port, &frame[..length]) {
+                Some(answer) => back.push((port, answer)),
+                None => back.extend(router.forward(&frame[..length])),
+            }
+        }
+        now += MS;
+        for (port, frame) in back {
+            engine.handle_frame(port, &frame, now);
+        }
+    }
+    router.table.clear();
+}
+
 /// The timetable moves 9.0.0.0/16 to another next hop while packets count.
 fn moved(delay_steps: u64) -> Figures {
     let prefix: IpNet = "9.0.0.0/16".parse().unwrap();
     // Warm-up takes some milliseconds; the exact start of counting is learned from a dry run.
     let mut first = None;
-    run(&[], |_, _, back| {
-        if first.is_none() && !back.is_empty() {
-            let frame = &back[0].1;
-            let payload = if frame[12..14] == [8, 0] { 42 } else { 62 };
-            first = Some(u64::from_be_bytes(frame[payload + 22..payload + 30].try_into().unwrap()));
-        }
-    });
+    run_watched(&mut first);
     let due_ns = first.unwrap() + 50 * MS;
     let update = Update { due_ns, prefix, gateway: GATEWAYS[1].parse().unwrap() };
     run(&[update], |step, router, _| {
@@ -291,20 +358,140 @@ fn change_within_the_settling_time_is_fine_and_later_is_misdelivered() {
     let soon = moved(10);
     assert!(soon.clean(), "{soon:?}");
     assert_eq!((soon.changes_due, soon.by_previous_hop > 0), (1, true), "tested at once, not in its turn");
+    let seen = soon.reconvergence;
+    assert_eq!((seen.routes, seen.missing, seen.waiting), (1, 0, 0));
+    assert!(
+        (10.0..=14.0).contains(&seen.max_ms),
+        "10 ms, a turn of 1 ms to notice, and one to come back: {seen:?}"
+    );
     let late = moved(120);
     assert!(late.misdelivered > 0 && late.lost == 0, "{late:?}");
 }
 
 #[test]
-fn router_that_never_answers_ends_on_request_and_is_not_clean() {
-    let links = vec![link(0)];
-    let one: Vec<_> = table().into_iter().take(1).collect();
-    let plan = Plan::new(one, &[], &[], &links, 0, 3).unwrap();
-    let settings = Settings { pps: 1, window: 1, coverage: false, outage_ns: None, duration_ns: None };
-    let mut engine = Engine::new(plan, links, settings, START).unwrap();
-    engine.handle_time(START + MS);
+fn router_that_never_answers_is_told_with_what_was_seen() {
+    let links = vec![link(0), link(1)];
+    let plan = Plan::new(table(), &[], &[], &links, 0, &wanted()).unwrap();
+    let mut engine = Engine::new(plan, links, settings(None), START).unwrap();
     let mut frame = [0; MAX_FRAME];
+    engine.handle_time(START + MS);
     assert!(engine.poll_transmit(START + MS, &mut frame).is_some(), "asks for the router");
+    engine.handle_frame(1, &[0xff; 60], START + 2 * MS);
+    assert_eq!(engine.silence(START + 4_999 * MS), None);
+    let words = engine.silence(START + 5_000 * MS).unwrap();
+    assert_eq!(
+        words,
+        "the device is silent for 5 s: ARP and neighbor discovery unanswered on p0 (0 frames received there); \
+         ARP and neighbor discovery unanswered on p1 (1 frames received there)"
+    );
     engine.stop(START + 2 * MS);
     assert!(engine.is_done() && !engine.figures(START + 2 * MS).clean());
+}
+
+#[test]
+fn open_loop_offers_what_was_intended_whatever_comes_back() {
+    // All is dropped for 100 of the 200 ms, far more than any window.
+    let (figures, trial) = run_with(settings(None), LOAD, &[], |step, _, back| {
+        if (50..150).contains(&step) {
+            back.clear();
+        }
+    });
+    assert_eq!((trial.intended, trial.offered, trial.not_offered()), (2000, 2000, None));
+    assert_eq!(trial.lost, 1000, "{figures:?}");
+    assert_eq!((trial.forwarded, trial.loss_ratio()), (1000, 0.5));
+    let closed = run_with(settings(Some(64)), LOAD, &[], |step, _, back| {
+        if (50..150).contains(&step) {
+            back.clear();
+        }
+    });
+    assert!(closed.1.lost <= 64 && closed.1.offered < 2000, "a closed loop hides the loss: {:?}", closed.1);
+}
+
+#[test]
+fn packet_that_did_not_go_right_was_not_forwarded() {
+    let (_, trial) = run_with(settings(None), LOAD, &[], |step, _, back| match step {
+        10 => back[0].1[5] ^= 1,
+        20 => decrement_again(&mut back[0].1),
+        30 => *back[0].1.last_mut().unwrap() ^= 1,
+        _ => {}
+    });
+    assert_eq!((trial.misdelivered, trial.corrupt, trial.lost, trial.forwarded), (1, 2, 1, 1997));
+}
+
+/// A device without a table: 9.0.0.0/8 through a bridge or a plug, frames as they are.
+fn forwarded_by(dut: Dut, egress: impl Fn(usize) -> usize) -> Trial {
+    let links = vec![link(0), link(1)];
+    let within = vec!["9.0.0.0/8".parse().unwrap(), "2a00::/16".parse().unwrap()];
+    let wanted = Wanted { within, flows: Some(20), ..wanted() };
+    let plan = Plan::without_table(&links, &wanted).unwrap();
+    let mut engine = Engine::new(plan, links, Settings { dut, ..settings(None) }, START).unwrap();
+    let (mut frame, mut now) = ([0; MAX_FRAME], START);
+    while now < START + 10_000 * MS {
+        if engine.phase() == Phase::Ready {
+            match engine.result() {
+                Some(trial) => return trial,
+                None => assert!(engine.start(LOAD, now)),
+            }
+        }
+        engine.handle_time(now);
+        let mut back = Frames::new();
+        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
+            let out = if engine.phase() == Phase::Count {
+                egress(port)
+            } else if dut == Dut::Bridge {
+                port ^ 1
+            } else {
+                port
+            };
+            back.push((out, frame[..length].to_vec()));
+        }
+        now += MS;
+        for (port, frame) in back {
+            engine.handle_frame(port, &frame, now);
+        }
+    }
+    panic!("does not end: {:?}", engine.figures(now));
+}
+
+#[test]
+fn bridge_and_loopback_are_judged_by_their_ports() {
+    let right = forwarded_by(Dut::Bridge, |port| port ^ 1);
+    assert_eq!((right.forwarded, right.offered, right.misdelivered), (2000, 2000, 0));
+    let back = forwarded_by(Dut::Bridge, |port| port);
+    assert_eq!((back.forwarded, back.misdelivered), (0, 2000));
+    let plug = forwarded_by(Dut::Loopback, |port| port);
+    assert_eq!((plug.forwarded, plug.lost, plug.corrupt), (2000, 0, 0));
+}
+
+#[test]
+fn trials_follow_each_other_and_each_has_its_own_figures() {
+    let mut router = Router::new();
+    let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
+    let mut engine = Engine::new(plan, router.links.clone(), settings(None), START).unwrap();
+    let (mut frame, mut now, mut trials) = ([0; MAX_FRAME], START, Vec::new());
+    while trials.len() < 3 {
+        assert!(now < START + 30_000 * MS);
+        if engine.phase() == Phase::Ready {
+            trials.extend(engine.result());
+            engine.start(Load { pps: 1_000.0 * (trials.len() + 1) as f64, ..LOAD }, now);
+        }
+        engine.handle_time(now);
+        let mut back = Frames::new();
+        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
+            match router.neighbor(port, &frame[..length]) {
+                Some(answer) => back.push((port, answer)),
+                None => back.extend(router.forward(&frame[..length])),
+            }
+        }
+        if trials.len() == 1 && engine.phase() == Phase::Count && !back.is_empty() {
+            back.remove(0);
+        }
+        now += MS;
+        back.into_iter().for_each(|(port, frame)| engine.handle_frame(port, &frame, now));
+    }
+    router.table.clear();
+    let offered: Vec<_> = trials.iter().map(|trial| trial.offered).collect();
+    assert_eq!(offered, [200, 400, 600]);
+    assert_eq!((trials[0].lost, trials[2].lost), (0, 0));
+    assert!(trials[1].lost > 0 && trials[1].lost + trials[1].forwarded == 400);
 }

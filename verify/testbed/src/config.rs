@@ -116,7 +116,7 @@ pub fn generator(folder: &Path, host: &str, core: usize, prefix: &str) -> Vec<St
         let ([subnet4, peer4], [subnet6, peer6]) = (lan.ipv4, lan.ipv6);
         arguments.push("--port".to_owned());
         arguments.push(format!(
-            "name={},device=net_vhost{at};iface={};queues=1,subnet4={subnet4},subnet6={subnet6},peer4={peer4},peer6={peer6}",
+            "name={},subnet4={subnet4},subnet6={subnet6},peer4={peer4},peer6={peer6},device=net_vhost{at},iface={},queues=1",
             lan.port,
             lan.socket(folder, host).display()
         ));

@@ -6,6 +6,7 @@
 //! | `pool`, `mbuf`, `packet` | [`Mempool`] and the [`Packet`]s from it |
 //! | `port`, `stats` | [`Port::open`], [`Port::start`], counters and link state |
 //! | `queue`, `burst` | [`RxQueue`], [`TxQueue`]: receive and send a [`Burst`] |
+//! | `tsc` | the time-stamp counter |
 //! | `fib` | `rte_fib`, for benchmarks |
 //!
 //! ```no_run
@@ -41,6 +42,7 @@ mod pool;
 mod port;
 mod queue;
 mod stats;
+mod tsc;
 
 pub use burst::{Burst, Deal, Drain};
 pub use eal::{Eal, RegisteredThread};
@@ -51,6 +53,7 @@ pub use pool::{HEADROOM, Mempool};
 pub use port::{Port, PortConfig, PortInfo};
 pub use queue::{RxQueue, TxQueue};
 pub use stats::{Link, Stats};
+pub use tsc::ticks;
 
 /// DPDK releases that the tests run with, oldest first.
 pub use dpdk_sys::releases::TESTED as TESTED_RELEASES;

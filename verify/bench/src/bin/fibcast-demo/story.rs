@@ -31,6 +31,8 @@ const READY_TIMEOUT_WITH_FRR: Duration = Duration::from_secs(240);
 const TICK: Duration = Duration::from_millis(200);
 
 /// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
+/// Most packets of the generator in flight: fewer than a receive queue has descriptors, so that no full ring drops.
+const WINDOW: &str = "768";
 /// server ranks the killed server's routes after its own.
 const SETTLE_MS: u32 = 3000;
 
@@ -223,7 +225,7 @@ impl Story {
             .arg("--updates")
             .arg(&internet.updates)
             .args(["--start-at", &first_change.to_string(), "--settle-ms", &settle.to_string()])
-            .args(["--pps", &self.pps.to_string(), "--json"]);
+            .args(["--window", WINDOW, "--sizes", "64-104", "--rate", &self.pps.to_string(), "--json"]);
         let (process, stdout) = Process::start_piped("pktgen", command, folder)?;
         Ok((process, Feed::follow(stdout)))
     }

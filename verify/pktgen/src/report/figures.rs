@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::convergence::Reconvergence;
 use crate::outage::Outage;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -14,6 +15,8 @@ pub enum Phase {
     Probe,
     /// Waiting until every flow has been forwarded once.
     Coverage,
+    /// Between trials.
+    Ready,
     /// Sending packets that count.
     Count,
     /// Waiting for the last ones.
@@ -52,6 +55,8 @@ pub struct Figures {
     pub by_previous_hop: u64,
     /// Frames that are neither ours nor ARP nor ND, such as ICMP errors.
     pub foreign: u64,
+    /// How soon changed routes had their new next hop.
+    pub reconvergence: Reconvergence,
     /// Next-hop changes due by the timetable.
     pub changes_due: u64,
     pub flows: u64,
@@ -71,6 +76,9 @@ pub struct Figures {
     pub pps: f64,
     /// Packets/s that came back over the whole counted time.
     pub mean_pps: f64,
+    /// Packets/s that are to be sent, and that were sent over the whole counted time.
+    pub intended_pps: f64,
+    pub offered_pps: f64,
     pub latency_p50_us: f64,
     pub latency_p99_us: f64,
     pub latency_max_us: f64,
