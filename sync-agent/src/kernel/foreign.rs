@@ -119,7 +119,7 @@ impl Foreign {
     }
 
     /// The routes of ours that others shadow.
-    pub fn all_shadowed(&self) -> &HashMap<RouteKey, Other> {
+    pub fn all_shadowed(&self) -> &HashMap<RouteKey, ForeignRoute> {
         &self.shadowed
     }
 

@@ -19,7 +19,7 @@ pub(super) fn of_unfit(unfit: &Unfit) -> Reason {
 /// What the worker knows of routes that the kernel does not forward by; those that the operator accepts are left out.
 struct NotForwarded<'w> {
     refused: Option<[&'w HashMap<RouteKey, Reason>; 2]>,
-    shadowed: Option<&'w HashMap<RouteKey, Other>>,
+    shadowed: Option<&'w HashMap<RouteKey, ForeignRoute>>,
 }
 
 impl NotForwarded<'_> {
@@ -64,7 +64,7 @@ mod tests {
     fn a_route_that_is_refused_and_shadowed_is_one_route() {
         let refused = HashMap::from([(key("10.0.0.0/8"), Reason::Kernel)]);
         let unfit = HashMap::from([(key("11.0.0.0/8"), Reason::UnknownPort)]);
-        let other = Other::default();
+        let other = ForeignRoute::default();
         let shadowed = HashMap::from([(key("10.0.0.0/8"), other), (key("12.0.0.0/8"), other)]);
         let mut list = Refusals::default();
         let known = NotForwarded { refused: Some([&refused, &unfit]), shadowed: Some(&shadowed) };
