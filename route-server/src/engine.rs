@@ -46,7 +46,7 @@ use fibcast_sync_proto::timer::Timers;
 use fibcast_sync_proto::{Key, OriginId, Table, TableError};
 use ipnet::IpNet;
 
-use acknowledge::{OriginProgress, Told};
+use acknowledge::{OriginProgress, Reported};
 
 use crate::config::Checked;
 use crate::filter::{Admitted, Gate};
@@ -105,8 +105,8 @@ struct Source {
     error: Option<String>,
     /// Status report of a live source.
     report: Option<Report>,
-    /// What its routing daemon was told about its routes.
-    told: Told,
+    /// What was reported to its routing daemon about its routes.
+    reported: Reported,
     /// It announces its table again.
     refresh: Option<Refresh>,
     /// Time at which a reload removed it.
@@ -339,7 +339,7 @@ impl Engine {
         {
             refresh.end();
             // Acknowledgements of routes that it announced again are void.
-            source.told = Told::default();
+            source.reported = Reported::default();
         }
         match message.event {
             Event::Batch(batch) => {

@@ -5,7 +5,7 @@
 //! * the hosts that are active here have installed a forwarding table that contains its effect, and
 //! * the servers that get the origin's table from here report the same of it, for themselves and those behind them.
 //!
-//! A route that required hosts *refuse*, here or behind another server, is never told to be installed, whatever the serials are.
+//! A route that required hosts *refuse*, here or behind another server, is never reported as installed, whatever the serials are.
 //!
 //! An own source passes the result to its routing daemon ([`Engine::poll_acknowledged`]); for another server's origin it goes upstream.
 
@@ -74,9 +74,9 @@ impl OriginProgress {
     }
 }
 
-/// What an own source has been told.
+/// What was reported to an own source.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     /// Routes that last changed up to this serial are acknowledged.
     installed: u64,
     /// Those up to this serial have been reported as overdue, unless they were installed.
@@ -85,7 +85,7 @@ pub(super) struct Told {
     moved: BTreeSet<RouteKey>,
 }
 
-impl Told {
+impl Reported {
     /// Routes of the source that hosts refuse from now on, or no longer.
     fn note_moved(&mut self, id: OriginId, table: &Table, moved: &BTreeSet<RouteKey>) {
         let known = |(vrf, prefix): &&RouteKey| {
@@ -153,9 +153,9 @@ impl Engine {
             due = due.into_iter().chain(progress.servers.next_timeout()).min();
         }
         for source in self.sources.iter_mut().filter(|_| self.acknowledges) {
-            source.told.note_moved(source.id, &source.table, &moved_here);
+            source.reported.note_moved(source.id, &source.table, &moved_here);
             if let Some(moved) = moved_there.get(&source.id) {
-                source.told.note_moved(source.id, &source.table, moved);
+                source.reported.note_moved(source.id, &source.table, moved);
             }
         }
         let (sources, remotes) = (&self.sources, &self.remotes);
@@ -186,15 +186,15 @@ impl Engine {
             reason.copied().filter(|_| !on(Mutation::AnnounceRefused))
         };
         let mut routes = Vec::new();
-        while let Some((vrf, prefix)) = source.told.moved.pop_first() {
+        while let Some((vrf, prefix)) = source.reported.moved.pop_first() {
             let key = Key::RibRoute { origin: source.id, vrf, prefix };
             let Some((serial, group)) = source.table.changed_at(&key).zip(group_of(&source.table, &key))
             else {
                 continue;
             };
             let failed = refused(vrf, prefix).is_some();
-            // One that is accepted and not installed yet is told with its serial.
-            if failed || serial <= source.told.installed {
+            // One that is accepted and not installed yet is reported with its serial.
+            if failed || serial <= source.reported.installed {
                 routes.push(InstalledRoute { vrf, prefix, group, failed });
             }
             if routes.len() >= SLICE {
@@ -204,10 +204,10 @@ impl Engine {
         if !routes.is_empty() {
             return Some(Acknowledgement { routes });
         }
-        let (low, high, failed) = if source.told.installed < installed {
-            (source.told.installed, installed, false)
-        } else if source.told.overdue.max(installed) < overdue {
-            (source.told.overdue.max(installed), overdue, true)
+        let (low, high, failed) = if source.reported.installed < installed {
+            (source.reported.installed, installed, false)
+        } else if source.reported.overdue.max(installed) < overdue {
+            (source.reported.overdue.max(installed), overdue, true)
         } else {
             return None;
         };
@@ -226,8 +226,8 @@ impl Engine {
                 routes.push(InstalledRoute { vrf, prefix, group, failed });
             }
         }
-        let told = if failed { &mut source.told.overdue } else { &mut source.told.installed };
-        *told = reached;
+        let reported = if failed { &mut source.reported.overdue } else { &mut source.reported.installed };
+        *reported = reached;
         Some(Acknowledgement { routes })
     }
 

@@ -6,7 +6,7 @@ use fibcast_sync_proto::ages::Ages;
 
 use super::liveness::Liveness;
 use super::refresh::{Refresh, Until};
-use super::{Engine, EngineError, Source, Told, rib_error};
+use super::{Engine, EngineError, Reported, Source, rib_error};
 use crate::filter::{Filter, Gate};
 
 /// The thread of a source that is removed.
@@ -93,7 +93,7 @@ impl Engine {
             finished: false,
             error: None,
             report: None,
-            told: Told::default(),
+            reported: Reported::default(),
             refresh: None,
             removed: None,
             liveness: Liveness::default(),

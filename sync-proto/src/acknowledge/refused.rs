@@ -1,7 +1,7 @@
 //! Which routes the required nodes refuse.
 //!
 //! The number of counting nodes that refuse a route is kept change by change; only when a node begins or ceases to count is everything counted
-//! again. A route is released only when every counting node that is here has said what it refuses.
+//! again. A route is released only when every counting node that is here has reported what it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ impl NodeState {
         self.more = 0;
     }
 
-    /// Takes over what it said. More than [`LIMIT`] routes no node may name.
+    /// Takes over what it reported. More than [`LIMIT`] routes no node may name.
     pub(super) fn hear_refused(
         &mut self,
         more: u64,
@@ -91,7 +91,7 @@ impl Acknowledge {
         std::mem::take(&mut self.tally.moved)
     }
 
-    /// Processes what nodes said of refused routes.
+    /// Processes what nodes reported of refused routes.
     pub(super) fn judge_refused(&mut self) {
         if !self.tally.stale && self.tally.touched.is_empty() {
             return;

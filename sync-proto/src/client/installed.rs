@@ -15,7 +15,7 @@ use crate::refusal::{LIMIT, Refusals};
 /// Shortest time between two reports to a server.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a server is to be told.
+/// What is to be reported to a server.
 struct News {
     link: LinkId,
     epoch: u64,
@@ -47,12 +47,12 @@ impl Client {
             // What is not listed may be among what is new.
             Some(Some(serial)) if self.refusals.more() > 0 => known.map(|known| Some(serial.min(known))),
             Some(serial) => Some(serial),
-            // A server that was told nothing need not hear that nothing is left.
+            // A server to which nothing was reported need not hear that nothing is left.
             None => before.map(|_| None),
         };
         let installed = installed.filter(|serial| before != Some((epoch, *serial)));
-        let refusals = match &link.told {
-            Some((told, _)) => told.version() != self.refusals.version(),
+        let refusals = match &link.refusals_sent {
+            Some((sent, _)) => sent.version() != self.refusals.version(),
             None => !self.refusals.is_empty(),
         };
         let refusals = refusals && !on(Mutation::HideRefusals);
@@ -66,8 +66,8 @@ impl Client {
         }
         let Some(link) = self.links.get_mut(id) else { return };
         if refusals {
-            let (mut whole, nothing) = (link.told.is_none(), Refusals::default());
-            let before = link.told.as_ref().map_or(&nothing, |(told, _)| told);
+            let (mut whole, nothing) = (link.refusals_sent.is_none(), Refusals::default());
+            let before = link.refusals_sent.as_ref().map_or(&nothing, |(sent, _)| sent);
             let (changes, more) = (self.refusals.changes_from(before), self.refusals.more());
             let mut changes = changes.chunks(LIMIT);
             // The number alone may have changed.
@@ -78,7 +78,7 @@ impl Client {
                 let Some(next) = changes.next() else { break };
                 part = next;
             }
-            link.told = Some((self.refusals.clone(), now));
+            link.refusals_sent = Some((self.refusals.clone(), now));
         }
         if let Some(serial) = installed {
             link.out.frame(&Frame::Installed { epoch, serial });
@@ -94,7 +94,7 @@ impl Client {
         }
         let link = self.links.get(news.link)?;
         let reported = link.reported.map(|(_, at)| at);
-        let told = link.told.as_ref().map(|(_, at)| *at);
-        Some(reported.max(told).map_or(Duration::ZERO, |at| at + INTERVAL))
+        let sent = link.refusals_sent.as_ref().map(|(_, at)| *at);
+        Some(reported.max(sent).map_or(Duration::ZERO, |at| at + INTERVAL))
     }
 }

@@ -62,8 +62,8 @@ pub(super) struct Link {
     pub pause: Duration,
     /// The last Installed since its activation, and when that was sent.
     pub reported: Option<((u64, Option<u64>), Duration)>,
-    /// What its server was told of refused routes since the activation, and when.
-    pub told: Option<(Refusals, Duration)>,
+    /// What was reported to its server of refused routes since the activation, and when.
+    pub refusals_sent: Option<(Refusals, Duration)>,
     /// Bytes of frames without data.
     pub control: u64,
     /// It was stalled when it was active: another server is preferred until then.
@@ -88,7 +88,7 @@ impl Link {
             last_error: None,
             pause: Duration::ZERO,
             reported: None,
-            told: None,
+            refusals_sent: None,
             control: 0,
             avoided_until: Duration::ZERO,
             avoidance: AVOIDANCE,

@@ -69,7 +69,7 @@ impl Client {
         // Mismatches count only for this server, and recent ones: otherwise it is compared like any other.
         let copy = self.mismatches >= 2;
         link.out.frame(&Frame::Activate { epoch, serial, digest: table.digest(), copy });
-        (link.reported, link.told) = (None, None);
+        (link.reported, link.refusals_sent) = (None, None);
         let intake = Box::new(Intake::new(self.config.pending));
         self.lag = Lag::default();
         link.phase = Phase::Active { intake, asked: now, progress: now, synced: false };

@@ -165,7 +165,7 @@ pub struct Arguments {
     pub wait: u64,
     /// Seconds to wait for a device that answers nothing, before counting.
     #[arg(long, default_value_t = 120)]
-    pub patience: u64,
+    pub silence_timeout: u64,
     /// Seed of the order of flows and of their destinations [default: 1].
     #[arg(long)]
     pub seed: Option<u64>,

@@ -295,7 +295,7 @@ fn loopback_engine(scenario: &Scenario, now_ns: u64) -> Result<Engine, Failure> 
         lost_after_ns: 100_000_000,
         remembered: 1 << 22,
         latency_one_in: scenario.latency.one_in.unwrap_or(8),
-        patience_ns: Some(5_000_000_000),
+        silence_timeout_ns: Some(5_000_000_000),
     };
     Ok(Engine::new(plan, links, settings, now_ns)?)
 }

@@ -51,7 +51,7 @@ impl Clock {
         }
         let (passed, ticks) = (self.origin.elapsed().as_nanos() as u64, dpdk::ticks());
         let measured = passed as f64 / ticks.saturating_sub(self.origin_ticks).max(1) as f64;
-        // What has been told stays. The difference goes into the rate of the next second.
+        // What has been returned stays. The difference goes into the rate of the next second.
         let behind = (self.origin_ns + passed) as f64 - now_ns as f64;
         let correction = (behind / MEASURE_EVERY_NS as f64).clamp(-0.001, 0.001);
         (self.from_ticks, self.from_ns) = (ticks, now_ns.max(self.now_ns()));

@@ -1,7 +1,7 @@
 //! Latency and its variation, over one in so many packets.
 //!
 //! Delay is measured from the turn of the loop in which a packet was given to the driver to the one in which it was received. Variation is
-//! told in both forms of RFC 5481: PDV, against the smallest delay (§4.2), and IPDV, between consecutive packets (§4.1).
+//! reported in both forms of RFC 5481: PDV, against the smallest delay (§4.2), and IPDV, between consecutive packets (§4.1).
 
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -119,7 +119,7 @@ impl PortSpec {
         self.name.as_deref().unwrap_or_else(|| self.device.split(',').next().unwrap_or_default())
     }
 
-    /// Its bit/s, if they are told.
+    /// Its bit/s, if the driver reports them.
     pub fn line(&self) -> Option<f64> {
         match self.line_rate {
             Some(Rate::BitsPerSecond(bits)) => Some(bits),

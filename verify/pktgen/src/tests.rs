@@ -105,7 +105,7 @@ fn settings(window: Option<usize>) -> Settings {
         lost_after_ns: LOST_AFTER_NS,
         remembered: 1 << 16,
         latency_one_in: 1,
-        patience_ns: Some(5_000 * MS),
+        silence_timeout_ns: Some(5_000 * MS),
     }
 }
 

@@ -310,7 +310,7 @@ fn settings(arguments: &Arguments, scenario: &Scenario, content: Content) -> Set
         lost_after_ns,
         remembered: needed.clamp(REMEMBERED, MOST_REMEMBERED),
         latency_one_in: scenario.latency.one_in.unwrap_or(one_in),
-        patience_ns: Some(arguments.patience.saturating_mul(1_000_000_000)),
+        silence_timeout_ns: Some(arguments.silence_timeout.saturating_mul(1_000_000_000)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong is told in one line, and by the exit code: 2 for options and files, 1 for work.
+//! What is wrong is one line and an exit code: 2 for options and files, 1 for work.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -70,7 +70,7 @@ fn device_that_is_silent_or_absent() {
     std::fs::write(folder.join("table.txt"), "9.0.0.0/8 via 198.18.0.2\n").unwrap();
     // net_null receives garbage without end and forwards nothing; without traffic, nothing.
     let silent = "name=p0,subnet4=198.18.0.0/16,peer4=198.18.0.1,device=net_ring0";
-    let arguments = ["--port", silent, "--table", "table.txt", "--patience", "1"];
+    let arguments = ["--port", silent, "--table", "table.txt", "--silence-timeout", "1"];
     fails(folder, 1, &arguments, "the device is silent for 1 s: ARP unanswered on p0 (");
     let absent =
         "name=p0,subnet4=198.18.0.0/16,peer4=198.18.0.1,device=net_virtio_user0,path=/nonexistent/p0";

@@ -121,8 +121,18 @@ fn linux_kernel_routes_all_and_a_wrong_route_is_found() {
         )
     };
     let run = |table: &str| {
-        let ports =
-            ["--port", &port(0), "--port", &port(1), "--table", table, "--flows", "40", "--patience", "15"];
+        let ports = [
+            "--port",
+            &port(0),
+            "--port",
+            &port(1),
+            "--table",
+            table,
+            "--flows",
+            "40",
+            "--silence-timeout",
+            "15",
+        ];
         let load =
             ["--window", "32", "--rate", "2k", "--duration", "1", "--sizes", "64-400", "--protocol", "both"];
         let command = pktgen(folder.path(), &[&ports[..], &load].concat());

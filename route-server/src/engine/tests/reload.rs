@@ -71,7 +71,7 @@ fn what_is_not_told_again_is_withdrawn_at_the_end_and_not_before() {
     tell(&mut net, 7, &["10.0.0.0/8", "10.5.0.0/16"]);
     net.run(0.5);
     assert_eq!(prefixes(&net, 1), ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16", "10.5.0.0/16"]);
-    // Told and withdrawn meanwhile; and another end is not that of the table.
+    // Announced and withdrawn meanwhile; and another end is not that of the table.
     net.announce(0, 7, "10.6.0.0/16", "192.0.2.1");
     net.withdraw(0, 7, "10.6.0.0/16");
     net.say(0, 7, Event::Refreshed { complete: true });

@@ -89,7 +89,7 @@ pub struct Settings {
     pub remembered: usize,
     pub latency_one_in: u32,
     /// Without an answer for so long it gives up before counting.
-    pub patience_ns: Option<u64>,
+    pub silence_timeout_ns: Option<u64>,
 }
 
 #[derive(Debug)]

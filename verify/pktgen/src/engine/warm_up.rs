@@ -39,12 +39,12 @@ pub fn sent_ns(time: u64, now_ns: u64) -> u64 {
 impl Engine {
     /// Why no packet is counted, if the device has been silent for too long.
     pub fn silence(&self, now_ns: u64) -> Option<String> {
-        let patience_ns = self.settings.patience_ns?;
-        if now_ns < self.progress_ns.saturating_add(patience_ns) {
+        let silence_timeout_ns = self.settings.silence_timeout_ns?;
+        if now_ns < self.progress_ns.saturating_add(silence_timeout_ns) {
             return None;
         }
-        let seconds = patience_ns / 1_000_000_000;
-        let told = |unresolved: bool| {
+        let seconds = silence_timeout_ns / 1_000_000_000;
+        let silent = |unresolved: bool| {
             let ports = self.ports.iter().filter(|port| !unresolved || port.router.is_none());
             ports
                 .map(|port| {
@@ -65,12 +65,12 @@ impl Engine {
                 .join("; ")
         };
         match self.phase {
-            Phase::Resolve => Some(format!("the device is silent for {seconds} s: {}", told(true))),
+            Phase::Resolve => Some(format!("the device is silent for {seconds} s: {}", silent(true))),
             Phase::Probe | Phase::Coverage => Some(format!(
                 "no progress for {seconds} s: {} of {} destinations of the warm-up did not come back: {}",
                 self.warm_up.wanted.len(),
                 self.warm_up.wanted.len() + self.figures.covered as usize,
-                told(false)
+                silent(false)
             )),
             _ => None,
         }
