@@ -9,6 +9,8 @@
 const BEHIND_NS: f64 = 100_000_000.0;
 /// Longest time between two turns of the loop that does not count as late.
 const TURN_NS: f64 = 250_000.0;
+/// Packets that fill no queue, and may always be caught up at once.
+const AT_ONCE: f64 = 64.0;
 /// How much faster than the rate it catches up.
 const FASTER: f64 = 1.25;
 /// How long after its end a trial may still send what is due.
@@ -86,7 +88,7 @@ impl Pacer {
         }
         let passed = now_ns.saturating_sub(self.last_ns) as f64;
         self.last_ns = now_ns;
-        let most_tokens = TURN_NS * self.per_ns * FASTER + self.burst as f64;
+        let most_tokens = (TURN_NS * self.per_ns * FASTER).max(AT_ONCE) + self.burst as f64;
         self.tokens = (self.tokens + passed * self.per_ns * FASTER).min(most_tokens);
         if behind == 0 {
             // Time in which nothing was due gives no right to be faster afterwards.
