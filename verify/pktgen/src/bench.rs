@@ -106,6 +106,7 @@ impl Runner<'_> {
             burst: self.burst,
             duration_ns: Some((ask.seconds * 1e9) as u64),
             count: ask.count,
+            windowed: false,
         };
         self.bench.expect(self.trials.len() + 1);
         let trial = self.bench.trial(load).filter(|_| !self.bench.is_stopped())?;
@@ -260,7 +261,13 @@ fn latency(runner: &mut Runner, scenario: &Scenario, outcome: &mut Outcome) -> R
     }
     let mut own = runner.bench.loopback(|now_ns| loopback_engine(scenario, now_ns))?;
     for row in &mut rows {
-        let load = Load { pps: row.pps, burst: runner.burst, duration_ns: Some(1_000_000_000), count: None };
+        let load = Load {
+            pps: row.pps,
+            burst: runner.burst,
+            duration_ns: Some(1_000_000_000),
+            count: None,
+            windowed: false,
+        };
         row.generator = own.trial(load).and_then(|trial| trial.latency);
     }
     outcome.latency = rows;

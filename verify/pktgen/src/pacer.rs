@@ -9,6 +9,8 @@
 const BEHIND_NS: f64 = 100_000_000.0;
 /// Longest time between two turns of the loop that does not count as late.
 const TURN_NS: f64 = 250_000.0;
+/// Packets that fill no queue, and may always be caught up at once.
+const AT_ONCE: f64 = 64.0;
 /// How much faster than the rate it catches up.
 const FASTER: f64 = 1.25;
 /// How long after its end a trial may still send what is due.
@@ -25,6 +27,8 @@ pub struct Load {
     pub duration_ns: Option<u64>,
     /// Exactly so many packets, as fast as the rate says. For back-to-back bursts.
     pub count: Option<u64>,
+    /// A window limits packets in flight, so that catching up at once floods nothing.
+    pub windowed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +45,7 @@ pub struct Pacer {
     last_ns: u64,
     /// Packets that may leave now without being faster than [`FASTER`].
     tokens: f64,
+    windowed: bool,
     late_max_ns: u64,
 }
 
@@ -58,6 +63,7 @@ impl Pacer {
             missed: 0,
             last_ns: now_ns,
             tokens: 0.0,
+            windowed: load.windowed,
             late_max_ns: 0,
         }
     }
@@ -86,7 +92,7 @@ impl Pacer {
         }
         let passed = now_ns.saturating_sub(self.last_ns) as f64;
         self.last_ns = now_ns;
-        let most_tokens = TURN_NS * self.per_ns * FASTER + self.burst as f64;
+        let most_tokens = (TURN_NS * self.per_ns * FASTER).max(AT_ONCE) + self.burst as f64;
         self.tokens = (self.tokens + passed * self.per_ns * FASTER).min(most_tokens);
         if behind == 0 {
             // Time in which nothing was due gives no right to be faster afterwards.
@@ -95,7 +101,7 @@ impl Pacer {
         }
         let late_ns = ((behind.saturating_sub(self.burst)) as f64 / self.per_ns) as u64;
         self.late_max_ns = self.late_max_ns.max(late_ns);
-        let allowed = behind.min((self.tokens + 1e-6) as u64);
+        let allowed = if self.windowed { behind } else { behind.min((self.tokens + 1e-6) as u64) };
         // The last packets of a trial may be less than a burst.
         if over { allowed } else { allowed / self.burst * self.burst }
     }
@@ -146,7 +152,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn load(pps: f64, burst: u64) -> Load {
-        Load { pps, burst, duration_ns: Some(S), count: None }
+        Load { pps, burst, duration_ns: Some(S), count: None, windowed: false }
     }
 
     /// Runs with a turn of the loop every `step` ns, except for a pause; returns what was sent, by turn.
@@ -203,6 +209,13 @@ mod tests {
         let after = S / 2 + 51_000_000;
         let in_ten_ms = at(after, after + 10_000_000);
         assert!((12_400..=12_900).contains(&in_ten_ms), "{in_ten_ms} in 10 ms, after the first turn");
+    }
+
+    #[test]
+    fn closed_loop_catches_up_at_once() {
+        let windowed = Load { windowed: true, ..load(1e6, 1) };
+        let (_, sent) = run(windowed, 1_000, S / 2..S / 2 + 50_000_000);
+        assert_eq!(sent.iter().map(|(_, count)| *count).max(), Some(50_001), "the window is for the ledger");
     }
 
     #[test]

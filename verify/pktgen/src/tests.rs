@@ -113,7 +113,8 @@ fn wanted() -> Wanted {
     Wanted { seed: 3, ..Wanted::default() }
 }
 
-const LOAD: Load = Load { pps: 10_000.0, burst: 10, duration_ns: Some(200 * MS), count: None };
+const LOAD: Load =
+    Load { pps: 10_000.0, burst: 10, duration_ns: Some(200 * MS), count: None, windowed: false };
 
 /// Runs a generator for 200 ms of counted packets at 10,000 packets/s against the router; `tamper` sees the
 /// frames that come back in each step of 1 ms once packets count.
@@ -281,7 +282,7 @@ fn packet_that_comes_after_it_was_given_up_stays_lost() {
     let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
     let settings = Settings { coverage: false, ..settings(Some(8)) };
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
-    let load = Load { pps: 1_000.0, burst: 1, duration_ns: None, count: None };
+    let load = Load { pps: 1_000.0, burst: 1, duration_ns: None, count: None, windowed: false };
     let mut frame = [0; MAX_FRAME];
     let mut now = START;
     for _ in 0..3_000 {

@@ -259,6 +259,7 @@ fn traffic(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<
         burst: scenario.load.burst.unwrap_or(if closed { 1 } else { BURST }),
         duration_ns: scenario.load.duration.map(nanoseconds),
         count: None,
+        windowed: closed,
     };
     let trial = bench.trial(load);
     bench.finish();

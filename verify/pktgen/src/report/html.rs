@@ -7,6 +7,7 @@ use plotters::prelude::*;
 use super::outcome::{AtLoad, Outcome};
 use super::table;
 use crate::rate::Short;
+use crate::trial::Trial;
 
 const SIZE: (u32, u32) = (860, 400);
 const COLORS: [RGBColor; 6] = [
@@ -57,22 +58,21 @@ pub fn page(outcome: &Outcome) -> Result<String, String> {
 
 /// Loss ratio of all trials by their loads.
 fn loss(outcome: &Outcome) -> Result<Option<String>, String> {
+    // By what was offered: what was only intended says nothing about the device.
     let mut points: Vec<(f64, f64)> =
-        outcome.trials.iter().map(|trial| (trial.intended_pps, trial.loss_of_offered() * 100.0)).collect();
+        outcome.trials.iter().map(|trial| (trial.offered_pps, trial.loss_of_offered() * 100.0)).collect();
     if points.is_empty() || outcome.back_to_back.is_some() {
         return Ok(None);
     }
     points.sort_by(|one, other| one.0.total_cmp(&other.0));
     let right = points.iter().map(|point| point.0).fold(0.0, f64::max) * 1.05;
     let top = (points.iter().map(|point| point.1).fold(0.0, f64::max) * 1.1).max(0.1);
-    // The mean of the trials of each load.
+    // The mean of the trials of about the same load.
     let line: Vec<(f64, f64)> = points
-        .chunk_by(|one, other| one.0 == other.0)
+        .chunk_by(|one, other| other.0 - one.0 < right / 400.0)
         .map(|same| {
-            (
-                same.first().map_or(0.0, |point| point.0),
-                same.iter().map(|point| point.1).sum::<f64>() / same.len() as f64,
-            )
+            let mean = |of: fn(&(f64, f64)) -> f64| same.iter().map(of).sum::<f64>() / same.len() as f64;
+            (mean(|point| point.0), mean(|point| point.1))
         })
         .collect();
     let mut svg = String::new();
@@ -104,7 +104,7 @@ fn loss(outcome: &Outcome) -> Result<Option<String>, String> {
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
         }
-        if !outcome.results.is_empty() {
+        if outcome.results.iter().any(|found| found.pps.is_some()) {
             legend(&mut chart, SeriesLabelPosition::UpperLeft)?;
         }
         area.present().map_err(failed)?;
@@ -128,15 +128,21 @@ fn trials(outcome: &Outcome) -> Result<Option<String>, String> {
         chart
             .configure_mesh()
             .x_desc("trial")
-            .y_desc("offered load, packets/s")
+            .y_desc("intended load, packets/s")
             .y_label_formatter(&label)
             .x_label_formatter(&number)
             .light_line_style(WHITE)
             .draw()
             .map_err(failed)?;
-        for (clean, words, color) in [(true, "without loss", COLORS[2]), (false, "with loss", COLORS[1])] {
-            let points =
-                (1..).zip(&outcome.trials).filter(|(_, trial)| (trial.offered == trial.forwarded) == clean);
+        let kind = |trial: &Trial| match (trial.not_offered().is_some(), trial.offered == trial.forwarded) {
+            (true, _) => 2,
+            (false, clean) => u8::from(!clean),
+        };
+        let grey = RGBColor(0x99, 0x99, 0x99);
+        for (wanted, words, color) in
+            [(0, "without loss", COLORS[2]), (1, "with loss", COLORS[1]), (2, "load was not offered", grey)]
+        {
+            let points = (1..).zip(&outcome.trials).filter(|(_, trial)| kind(trial) == wanted);
             chart
                 .draw_series(
                     points.map(|(at, trial)| {
@@ -177,6 +183,7 @@ fn latency(rows: &[AtLoad]) -> Result<Option<String>, String> {
         area.fill(&WHITE).map_err(failed)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(30)
             .x_label_area_size(46)
             .y_label_area_size(76)
             .build_cartesian_2d(0.0..5.0, (low..high).log_scale())
@@ -227,6 +234,7 @@ fn chart<'a, 'b>(area: &'b Area<'a>, x: (f64, f64), y: (f64, f64)) -> Result<Plo
     area.fill(&WHITE).map_err(failed)?;
     ChartBuilder::on(area)
         .margin(12)
+        .margin_right(30)
         .x_label_area_size(46)
         .y_label_area_size(76)
         .build_cartesian_2d(x.0..x.1, y.0..y.1)
@@ -248,7 +256,6 @@ fn legend<'a: 'b, 'b>(chart: &mut Plot<'a, 'b>, at: SeriesLabelPosition) -> Resu
 mod tests {
     use super::super::outcome::Found;
     use super::*;
-    use crate::trial::Trial;
 
     #[test]
     fn page_has_its_plots_and_no_markup_from_names() {
