@@ -163,9 +163,9 @@ pub struct Arguments {
     /// Seconds to wait for the peer of a port to appear.
     #[arg(long, default_value_t = 30)]
     pub wait: u64,
-    /// Seconds to wait for a device that answers nothing, before counting.
-    #[arg(long, default_value_t = 120)]
-    pub silence_timeout: u64,
+    /// Seconds to wait for a device that answers nothing, before counting [default: 120; with --window for ever].
+    #[arg(long)]
+    pub silence_timeout: Option<u64>,
     /// Seed of the order of flows and of their destinations [default: 1].
     #[arg(long)]
     pub seed: Option<u64>,
