@@ -27,7 +27,7 @@ use crate::trial::Trial;
 const EAL: &str = "--no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0";
 const RATE: Rate = Rate::PacketsPerSecond(250_000.0);
 const BURST: u64 = 32;
-const PATIENCE_S: u64 = 120;
+const SILENCE_TIMEOUT_S: u64 = 120;
 const LIVE_EVERY_NS: u64 = 500_000_000;
 /// Enough for the packets of 2 s at 1 Mpps.
 const REMEMBERED: usize = 1 << 21;
@@ -301,7 +301,8 @@ fn settings(arguments: &Arguments, scenario: &Scenario, content: Content) -> Set
     let needed = (pps * (lost_after_ns as f64 / 1e9) * 1.5) as usize;
     let one_in = if scenario.load.window.is_some() { 1 } else { 8 };
     // A closed loop may be started before the routers have their tables.
-    let silence_timeout = arguments.silence_timeout.or(scenario.load.window.is_none().then_some(PATIENCE_S));
+    let silence_timeout =
+        arguments.silence_timeout.or(scenario.load.window.is_none().then_some(SILENCE_TIMEOUT_S));
     Settings {
         dut: scenario.dut,
         content,

@@ -11,7 +11,7 @@ use crate::wait::until;
 use crate::{Failure, Process};
 
 /// How long a daemon may take to answer after its start.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
 
