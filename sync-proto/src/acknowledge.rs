@@ -13,7 +13,8 @@
 //!
 //! A serial says nothing of the routes that a node's sink *refused*; it names them ([`crate::refusal`]). A route is refused here while so many
 //! counting nodes refuse it that the others are fewer than required ([`Acknowledge::refused`], `refused`). What a node said before its connection
-//! was lost holds until it says something again.
+//! was lost holds until it says something again. What one refused that has moved to another server holds for the grace time, so that no moment
+//! is left in which neither server knows of it.
 
 mod refused;
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 use crate::frame::Role;
 use crate::refusal::{Reason, RouteKey};
 use crate::server::{SessionChange, SessionId, SessionReport};
-use refused::Tally;
+use refused::{MovedAway, Tally};
 
 /// Serials whose waiting time is measured separately.
 const STEPS: u32 = 32;
@@ -189,6 +190,7 @@ pub struct Acknowledge {
     late: bool,
     timeouts: u64,
     tally: Tally,
+    moved_away: MovedAway,
     events: VecDeque<AcknowledgeEvent>,
 }
 
@@ -207,6 +209,7 @@ impl Acknowledge {
             late: false,
             timeouts: 0,
             tally: Tally::default(),
+            moved_away: MovedAway::default(),
             events: VecDeque::new(),
         }
     }
@@ -294,8 +297,12 @@ impl Acknowledge {
                 node.hear_refused(more, routes, &mut self.tally);
             }
             SessionChange::Deactivated => {
-                if self.nodes.get(&report.name).is_some_and(mine) {
-                    self.nodes.remove(&report.name);
+                if self.nodes.get(&report.name).is_some_and(mine)
+                    && let Some(node) = self.nodes.remove(&report.name)
+                {
+                    if node.counts() {
+                        self.moved_away.push(now + self.policy.grace, node.refused);
+                    }
                     self.tally.recount();
                 }
             }
@@ -348,7 +355,7 @@ impl Acknowledge {
         });
         let late = self.waiting.iter().find(|(_, serial)| *serial > self.overdue);
         let late = late.and_then(|(since, _)| Some(*since + self.policy.timeout?));
-        settled.into_iter().chain(lost).chain(late).min()
+        settled.into_iter().chain(lost).chain(late).chain(self.moved_away.next()).min()
     }
 
     /// Notes since when a serial waits. Serials shortly after each other wait as one, since the last of them.
@@ -374,6 +381,9 @@ impl Acknowledge {
                 self.tally.recount();
                 self.events.push_back(AcknowledgeEvent::Left(name.clone()));
             }
+        }
+        if self.moved_away.expire(now) {
+            self.tally.recount();
         }
         let gone = |node: &NodeState| node.standing == Standing::Gone;
         while self.nodes.values().filter(|node| gone(node)).count() > MAX_GONE {

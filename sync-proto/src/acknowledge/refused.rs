@@ -3,9 +3,10 @@
 //! The number of counting nodes that refuse a route is kept change by change; only when a node begins or ceases to count is everything counted
 //! again. A route is released only when every counting node that is here has reported what it refuses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
-use super::{Acknowledge, NodeState};
+use super::{Acknowledge, MAX_GONE, NodeState};
 use crate::refusal::{LIMIT, Reason, RouteKey};
 
 /// How many counting nodes refuse each route, and what follows.
@@ -42,6 +43,35 @@ impl Tally {
             }
         }
         self.touched.insert(key);
+    }
+}
+
+/// What nodes refused that have moved to another server, and until when that holds.
+#[derive(Debug, Default)]
+pub(super) struct MovedAway(VecDeque<(Duration, BTreeMap<RouteKey, Reason>)>);
+
+impl MovedAway {
+    pub fn push(&mut self, until: Duration, refused: BTreeMap<RouteKey, Reason>) {
+        if !refused.is_empty() {
+            self.0.push_back((until, refused));
+            self.0.drain(..self.0.len().saturating_sub(MAX_GONE));
+        }
+    }
+
+    /// When the first ends.
+    pub fn next(&self) -> Option<Duration> {
+        self.0.front().map(|(until, _)| *until)
+    }
+
+    /// True if some have ended.
+    pub fn expire(&mut self, now: Duration) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(until, _)| now < *until);
+        self.0.len() != before
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (RouteKey, Reason)> {
+        self.0.iter().flat_map(|(_, refused)| refused).map(|(key, reason)| (*key, *reason))
     }
 }
 
@@ -105,6 +135,7 @@ impl Acknowledge {
             for node in self.nodes.values().filter(|node| node.counts()) {
                 node.refused.iter().for_each(|(key, reason)| tally.add(*key, *reason));
             }
+            self.moved_away.iter().for_each(|(key, reason)| tally.add(key, reason));
         }
         let counting = self.counting().count();
         let spare = counting - self.needed(counting);

@@ -373,6 +373,22 @@ fn what_a_node_refuses_holds_while_it_is_lost_and_until_it_says_something_else()
 }
 
 #[test]
+fn what_a_node_refused_holds_for_the_grace_time_after_it_has_moved_to_another_server() {
+    let mut bed = Bed::new(patient());
+    bed.on(1, "a");
+    bed.refuse(1, "a", true, &[3], &[]);
+    bed.on(2, "b");
+    bed.refuse(2, "b", true, &[4], &[]);
+    bed.installed(2, "b", 10);
+    bed.report(1, "a", SessionChange::Deactivated);
+    assert_eq!(bed.refused(), [3, 4]);
+    let due = bed.machine.next_timeout().unwrap() - bed.now;
+    assert_eq!(due, patient().grace);
+    bed.at(due.as_secs_f64());
+    assert_eq!(bed.refused(), [4]);
+}
+
+#[test]
 fn a_node_that_does_not_count_refuses_nothing() {
     let mut bed = Bed::new(Policy { require: Require::Names(vec!["nh-*".into()]), ..patient() });
     bed.on(1, "relay");

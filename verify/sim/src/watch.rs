@@ -28,6 +28,8 @@ const TO_WAKE: Duration = Duration::from_millis(200);
 const TO_REST: Duration = Duration::from_secs(120);
 /// A description of an origin reaches all nodes within this time.
 const BOUND: Duration = Duration::from_secs(3);
+/// A connection attempt that a dead host swallowed lasts so long, with the pause after it; nobody is heard before the next one.
+const ATTEMPT: Duration = Duration::from_secs(6);
 /// How long rest is observed.
 const REST: Duration = Duration::from_secs(8);
 
@@ -415,7 +417,7 @@ impl Network {
             since = since.max(path.trouble);
         }
         let Some(plan) = self.nodes.first().and_then(|node| node.plan.as_ref()) else { return Ok(()) };
-        if self.now < since + plan.lease + plan.hold + BOUND {
+        if self.now < since + ATTEMPT + plan.lease + plan.hold + BOUND {
             return Ok(());
         }
         for n in servers() {

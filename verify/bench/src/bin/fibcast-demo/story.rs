@@ -30,9 +30,9 @@ const READY_TIMEOUT_WITH_FRR: Duration = Duration::from_secs(240);
 /// How often the nodes are asked while nothing is timed.
 const TICK: Duration = Duration::from_millis(200);
 
-/// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
 /// Most packets of the generator in flight: fewer than a receive queue has descriptors, so that no full ring drops.
 const WINDOW: &str = "768";
+/// For this long after a route change the old next hop is right as well, in milliseconds. It covers the second in which the surviving
 /// server ranks the killed server's routes after its own.
 const SETTLE_MS: u32 = 3000;
 
