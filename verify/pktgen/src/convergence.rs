@@ -42,7 +42,7 @@ impl Watcher {
         Ok(Self { times, due: HashMap::new(), turn: VecDeque::new(), give_up_ns, missing: 0 })
     }
 
-    /// A change is due. One that replaces another before that has converged begins anew.
+    /// A change is due. One that replaces another before that has converged starts over.
     pub fn changed(&mut self, flow: u32, due_ns: u64) {
         if self.due.len() < WATCHED && self.due.insert(flow, due_ns).is_none() {
             self.turn.push_back(flow);

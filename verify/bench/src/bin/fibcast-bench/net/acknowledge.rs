@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fibcast_dataplane::control::Control;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::control::thread::ControlThread;
-use fibcast_dataplane::control::{Control, Setup};
 use fibcast_netlink::testing as wire;
 use fibcast_sync_agent::agent::{AgentHandle, Sink, SinkError};
 use fibcast_sync_agent::sink::{Refusals, Wake};
@@ -23,7 +23,7 @@ use fibcast_sync_proto::{Batch, ChangeRef};
 use fibcast_testbed::{Node, config, process::free_addresses};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{agent_named, percentile, status, until};
+use super::{agent_named, percentile, status, until, without_ports};
 use crate::input::{Random, Table};
 use crate::row::{Better, Row, median};
 use crate::{Course, Failure};
@@ -103,17 +103,8 @@ struct Host {
 
 impl Host {
     fn start(name: &str, server: SocketAddr, numbers: &Numbers) -> Result<Self, Failure> {
-        let setup = Setup {
-            ports: Vec::new(),
-            routes: Vec::new(),
-            neighbors: Vec::new(),
-            limits: fibcast_fib::Limits::default(),
-            icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
-            allow_class_e: false,
-            rings: Vec::new(),
-            counters: Vec::new(),
-        };
-        let mut control = Control::new(setup, Instant::now()).map_err(|e| Failure::Net(e.to_string()))?;
+        let mut control =
+            Control::new(without_ports(), Instant::now()).map_err(|e| Failure::Net(e.to_string()))?;
         let mut reader = control.reader("worker");
         let control = ControlThread::spawn(control)?;
         let (seen, stop): (Arc<Seen>, Arc<AtomicBool>) = Default::default();

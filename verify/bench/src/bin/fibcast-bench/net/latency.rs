@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fibcast_dataplane::control::Control;
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::control::thread::ControlThread;
-use fibcast_dataplane::control::{Control, Setup};
 use fibcast_route_server::source::{BATCH, Event, Group, Message, Outlet, QUEUE, RouteChange};
 use fibcast_route_server::{config, run};
 use fibcast_sync_agent::agent::{Sink, SinkError};
@@ -17,7 +17,7 @@ use fibcast_sync_agent::shell::Shell;
 use fibcast_sync_proto::{Batch, ChangeRef, GroupValue};
 use ipnet::IpNet;
 
-use super::{agent, percentile, status, until};
+use super::{agent, percentile, status, until, without_ports};
 use crate::input::{Random, Table};
 use crate::row::Row;
 use crate::{Course, Failure, codec};
@@ -103,17 +103,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
         });
     }
     let arrivals: Arrivals = Arc::default();
-    let setup = Setup {
-        ports: Vec::new(),
-        routes: Vec::new(),
-        neighbors: Vec::new(),
-        limits: fibcast_fib::Limits::default(),
-        icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
-        allow_class_e: false,
-        rings: Vec::new(),
-        counters: Vec::new(),
-    };
-    let mut control = Control::new(setup, Instant::now()).map_err(|e| net(&e))?;
+    let mut control = Control::new(without_ports(), Instant::now()).map_err(|e| net(&e))?;
     let mut reader = control.reader("worker");
     let control = ControlThread::spawn(control)?;
     let tap = Tap {

@@ -14,6 +14,7 @@ mod server;
 use std::time::Duration;
 
 use fibcast_control::status::Role;
+use fibcast_dataplane::control::Setup;
 use fibcast_sync_agent::agent::config::{Sync, SyncServer};
 use fibcast_sync_agent::agent::{Agent, AgentConfig, AgentHandle, Sink};
 use fibcast_sync_agent::shell::Limits;
@@ -54,6 +55,20 @@ fn agent_named(
         budgets: Default::default(),
     };
     Agent::spawn(config, sink).map_err(|e| Failure::Net(e.to_string()))
+}
+
+/// The control side of a NIC host that has a table and no ports.
+fn without_ports() -> Setup {
+    Setup {
+        ports: Vec::new(),
+        routes: Vec::new(),
+        neighbors: Vec::new(),
+        limits: fibcast_fib::Limits::default(),
+        icmp: fibcast_dataplane::pipeline::icmp_error::Limits::default(),
+        allow_class_e: false,
+        rings: Vec::new(),
+        counters: Vec::new(),
+    }
 }
 
 fn status(agent: &AgentHandle) -> Result<fibcast_control::status::Status, Failure> {
