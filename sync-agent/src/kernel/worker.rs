@@ -171,7 +171,7 @@ impl Worker {
             }
             // What the kernel refuses, and what others shadow, it does not forward by, until it takes it or the route is gone.
             if self.audit_at.is_none() {
-                self.tell_refused();
+                self.report_refused();
                 self.progress.reach(self.last_batch);
             }
         }

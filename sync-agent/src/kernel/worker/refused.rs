@@ -1,4 +1,4 @@
-//! Tells the agent which routes the kernel does not forward by: what it refused, what cannot be written, and what others shadow.
+//! Reports to the agent which routes the kernel does not forward by: what it refused, what cannot be written, and what others shadow.
 
 use std::collections::HashMap;
 
@@ -43,8 +43,8 @@ impl NotForwarded<'_> {
 }
 
 impl Worker {
-    /// Tells it, before the batch is reported to be in use.
-    pub(super) fn tell_refused(&self) {
+    /// Reports it, before the batch is reported to be in use.
+    pub(super) fn report_refused(&self) {
         let refused = (!self.config.accept_refused).then_some([&self.refused, &self.unfit]);
         let shadowed = (!self.config.accept_shadowed).then_some(self.foreign.all_shadowed());
         let known = NotForwarded { refused, shadowed };
