@@ -14,7 +14,8 @@
 //! A serial says nothing of the routes that a node's sink *refused*; it names them ([`crate::refusal`]). A route is refused here while so many
 //! counting nodes refuse it that the others are fewer than required ([`Acknowledge::refused`], `refused`). What a node said before its connection
 //! was lost holds until it says something again. What one refused that has moved to another server holds for the grace time, so that no moment
-//! is left in which neither server knows of it.
+//! is left in which neither server knows of it. A node that has clients itself says nothing of refused routes before it has settled
+//! ([`Acknowledge::is_settled`]): until then it does not know what its clients refuse, and its list would end what it said before its restart.
 
 mod refused;
 
@@ -224,6 +225,11 @@ impl Acknowledge {
         self.settled_at.is_some()
     }
 
+    /// Whether the grace time after the start is over: those that are still active here have had the time to say so.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// The last acknowledged serial.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
@@ -347,8 +353,7 @@ impl Acknowledge {
 
     /// When [`Self::advance`] is due without other input.
     pub fn next_timeout(&self) -> Option<Duration> {
-        // Until then a serial that waits may wait for the end of the start alone.
-        let settled = self.settled_at.filter(|_| !self.settled && !self.waiting.is_empty());
+        let settled = self.settled_at.filter(|_| !self.settled);
         let lost = self.nodes.values().filter_map(|node| match node.standing {
             Standing::Lost(since) => Some(since + self.policy.grace),
             _ => None,

@@ -443,7 +443,8 @@ impl NodeRole for AgentCore {
     }
 
     fn refused(&self, _: ClientId) -> Option<&Refusals> {
-        Some(&self.refused)
+        let settled = self.acknowledge.as_ref().is_none_or(Acknowledge::is_settled);
+        settled.then_some(&self.refused)
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

@@ -48,6 +48,7 @@ pub trait NodeRole: Tables {
     }
 
     /// The routes of a client's table that are not forwarded by, here or downstream; it is asked after [`NodeRole::installed`].
+    /// None while that is not known, because clients downstream may not have connected since the start.
     fn refused(&self, _client: ClientId) -> Option<&Refusals> {
         None
     }

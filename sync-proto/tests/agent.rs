@@ -430,3 +430,25 @@ fn a_relay_tells_what_its_sink_and_its_clients_refuse_as_one_list() {
         .collect();
     assert!(told.into_keys().eq(refused(&[200, 201, 202]).into_keys()));
 }
+
+#[test]
+fn after_its_start_a_relay_names_no_refused_routes_until_its_clients_had_time_to_come_back() {
+    let policy = Policy { timeout: None, ..Policy::default() };
+    let grace = policy.grace.as_secs_f64();
+    let mut pair = Pair::new();
+    let core = AgentCore::new(AgentConfig { acknowledge: Some(policy), ..config() }, Table::new(7));
+    pair.agent = node(pair.now, core);
+    pair.run(1.0);
+    pair.deliver();
+    let mut own = Refusals::default();
+    own.take(&refused(&[201]), 0);
+    pair.agent.role_mut().handle_refusals(own);
+    pair.heard();
+    // A list without what its clients refuse would end what it said of them before its restart.
+    pair.run(grace - 2.0);
+    assert_eq!(pair.heard(), []);
+    pair.run(2.0);
+    let routes = refused(&[201]).into_iter().map(|(key, reason)| (key, Some(reason))).collect();
+    let list = SessionChange::Refused { whole: true, more: 0, routes };
+    assert_eq!(pair.heard(), [list, SessionChange::Installed(1)]);
+}

@@ -173,6 +173,13 @@ impl Engine {
         self.progress.get(&id).map(|progress| &progress.refused)
     }
 
+    /// The same for the origin's own server: once all that were active here before a restart have had the time to come back.
+    pub(super) fn refused_to_report(&self, id: OriginId) -> Option<&Refusals> {
+        let progress = self.progress.get(&id)?;
+        let settled = self.hosts.is_settled() && progress.servers.is_settled();
+        settled.then_some(&progress.refused)
+    }
+
     /// The next routes of a source for its routing daemon: those that all required hosts forward by, or that they do not within the time limit.
     /// Those that a host refuses or accepts come first. Each route comes with the group that this is true of: the daemon may have changed it since.
     pub fn poll_acknowledged(&mut self, thread: usize) -> Option<Acknowledgement> {

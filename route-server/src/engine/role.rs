@@ -88,7 +88,7 @@ impl NodeRole for Engine {
     }
 
     fn refused(&self, client: ClientId) -> Option<&Refusals> {
-        self.origin_at(client).and_then(|id| self.refused_of(id))
+        self.origin_at(client).and_then(|id| self.refused_to_report(id))
     }
 
     fn poll_request(&mut self) -> Option<ClientRequest> {

@@ -63,8 +63,12 @@ impl Network {
             let off = self.nodes.get(server).filter(|s| s.running.is_none()).map(|s| s.trouble);
             let stopped = self.nodes.get(server).filter(|s| s.paused_until > self.now).map(|s| s.trouble);
             let Some(since) = [cut, off, stopped].into_iter().flatten().min() else { continue };
+            // What was sent before is still on its way, for long on a slow path.
+            let last = self.connections.values().filter(|_| cut.is_none());
+            let last = last.filter(|c| (c.client, c.slot, c.server) == (n, slot, server) && c.client_open);
+            let arrival = last.map(|c| c.down.latest).max().unwrap_or_default();
             // A client that was paused, or whose clock jumped, does not blame the server.
-            let since = since.max(node.trouble).max(node.paused_until);
+            let since = since.max(arrival).max(node.trouble).max(node.paused_until);
             if since + TO_NOTICE < self.now {
                 let text = format!(
                     "{} still uses {}, from which nothing can have come since {since:?}",
