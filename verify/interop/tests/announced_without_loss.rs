@@ -213,6 +213,7 @@ struct Bed<'h> {
     heard: Arc<Mutex<Heard>>,
     stop: Stop,
     announced: usize,
+    withdrawn: usize,
 }
 
 impl<'h> Bed<'h> {
@@ -243,17 +244,27 @@ impl<'h> Bed<'h> {
         eventually("both hosts are active", 60, || {
             server.status().clients.iter().filter(|client| client.active).count() == 2
         });
-        Bed { server, bird, _frr: frr, nics, heard, stop, announced: 0 }
+        Bed { server, bird, _frr: frr, nics, heard, stop, announced: 0, withdrawn: 0 }
     }
 
     /// The announcing neighbor has more prefixes.
     fn announce(&mut self) {
         self.announced += AT_ONCE;
-        let all: Vec<String> = (0..self.announced).map(prefix).collect();
-        self.bird.configure(&announcing_bird_conf(&all));
+        self.configure();
         eventually("the route server has them", 30, || {
             self.server.via(&prefix(self.announced - 1)).is_some()
         });
+    }
+
+    /// It has the first of those that are left no longer.
+    fn withdraw(&mut self) {
+        self.withdrawn += AT_ONCE;
+        self.configure();
+    }
+
+    fn configure(&self) {
+        let all: Vec<String> = (self.withdrawn..self.announced).map(prefix).collect();
+        self.bird.configure(&announcing_bird_conf(&all));
     }
 
     fn heard(&self) -> usize {
@@ -269,7 +280,7 @@ impl<'h> Bed<'h> {
     fn end(self) -> ([Packets; 2], usize) {
         {
             let heard = self.heard.lock().unwrap();
-            assert_eq!((heard.announced.len(), heard.withdrawn), (self.announced, 0));
+            assert_eq!((heard.announced.len(), heard.withdrawn), (self.announced, self.withdrawn));
         }
         self.stop.senders.store(true, Ordering::Relaxed);
         let mut total = 0;
@@ -297,7 +308,7 @@ fn lab() -> Option<Lab> {
 fn no_packet_to_an_announced_prefix_is_lost_however_slow_the_hosts_are() {
     let Some(lab) = lab() else { return };
     let hosts = hosts(&lab);
-    let mut bed = Bed::new(&hosts, "timeout_ms = 0\ngrace_ms = 3000\n", "");
+    let mut bed = Bed::new(&hosts, "timeout_ms = 0\ngrace_ms = 8000\n", "");
     bed.announce();
     bed.hears_all();
     for round in 0..3 {
@@ -354,4 +365,42 @@ fn packets_are_lost_on_a_host_that_bgpd_does_not_wait_for() {
     println!("{sent} packets by two hosts, lost: {} and {}", lost[0].len(), lost[1].len());
     assert_eq!(lost[1], Packets::new(), "a host that is waited for");
     assert!(lost[0].len() > AT_ONCE, "a host that is not");
+}
+
+/// With `on_timeout = "announce"` too: a refusal is no delay.
+#[test]
+fn a_prefix_for_which_a_host_has_no_room_is_announced_once_there_is_room() {
+    let Some(lab) = lab() else { return };
+    let hosts = hosts(&lab);
+    // Room for what two announcements bring beside the host's own routes, and not for a third one.
+    let (limit, own) = (1000, 1000 - 3 * AT_ONCE);
+    let routes = (0..own).map(|n| {
+        format!("[[route]]\nprefix = \"18.{}.{}.0/24\"\nblackhole = true\n", n / 256, n % 256)
+    });
+    let fib = format!("[fib]\nmax_routes = {limit}\n{}", routes.collect::<String>());
+    let mut bed = Bed::new(&hosts, "timeout_ms = 1000\ngrace_ms = 3000\n", &fib);
+    bed.announce();
+    bed.announce();
+    bed.hears_all();
+    bed.announce();
+    let full = |bed: &Bed<'_>| {
+        let client = bed.server.status().clients.into_iter().find(|client| client.name == "nh-2").unwrap();
+        let reason = client.refused_first.first().map(|route| route.reason.clone());
+        (client.refused as usize, reason)
+    };
+    eventually("the host has no room", 30, || bed.heard() + full(&bed).0 == bed.announced);
+    assert_eq!(full(&bed).1.as_deref(), Some("table full"));
+    let before = bed.heard();
+    assert!(before < bed.announced);
+    eventually("zebra is told", 10, || {
+        bed.server.counter("bgp", "acknowledged_failed") as usize >= bed.announced - before
+    });
+    std::thread::sleep(2 * PAUSE);
+    assert_eq!(bed.heard(), before, "the host forwards by no more");
+    bed.withdraw();
+    bed.hears_all();
+    assert_eq!(full(&bed), (0, None));
+    let (lost, sent) = bed.end();
+    println!("{sent} packets by two hosts, lost: {} and {}", lost[0].len(), lost[1].len());
+    assert_eq!(lost, [Packets::new(), Packets::new()]);
 }

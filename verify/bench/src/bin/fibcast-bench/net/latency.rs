@@ -62,7 +62,7 @@ pub fn run(table: &Table, _: Course) -> Result<Vec<Row>, Failure> {
     let (file, routes_file) = (folder.path().join("rs.toml"), folder.path().join("none"));
     std::fs::write(&routes_file, "")?;
     let text = format!(
-        "[node]\nname = \"rs\"\n[[source]]\norigin = \"bgp\"\nkind = \"static\"\npath = {routes_file:?}\n"
+        "[node]\nname = \"rs\"\n[[source]]\norigin = \"bgp\"\nkind = \"static\"\npath = {routes_file:?}\nallow_empty = true\n"
     );
     std::fs::write(&file, text)?;
     let checked = config::read(&file).map_err(|e| net(&e))?.checked;
