@@ -5,7 +5,9 @@
 //! reads everything that the file names, and only then puts anything in force.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -13,12 +15,19 @@ use crate::config::{Loaded, load};
 use crate::exit::Failure;
 use crate::{signals, systemd};
 
+/// How long an operator's reload waits for an earlier one.
+const EARLIER: Duration = Duration::from_secs(1);
+/// How often it looks.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// What was done, a line for each change; or why nothing has changed.
 pub type Outcome = Result<Vec<String>, String>;
 
+type Work = dyn FnMut() -> Outcome + Send;
+
 /// The reload of this daemon. Clones are the same one.
 #[derive(Clone)]
-pub struct Reload(Arc<Mutex<dyn FnMut() -> Outcome + Send>>);
+pub struct Reload(Arc<Mutex<Work>>);
 
 impl std::fmt::Debug for Reload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,33 +52,49 @@ impl Reload {
         })))
     }
 
-    /// Reloads, one at a time; the outcome is logged as well.
+    /// Reloads, one at a time; the outcome is logged as well. One that is at work is waited for, but not for long: its files may never come.
     ///
     /// # Errors
     /// The text for the operator: why nothing has changed.
     pub fn run(&self) -> Result<String, String> {
-        let mut work = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match systemd::reloading(|| catch_unwind(AssertUnwindSafe(&mut *work))) {
-            Ok(Ok(lines)) => {
-                tracing::info!("reloaded: {}", lines.join("; "));
-                Ok(lines.join("\n"))
+        let begin = Instant::now();
+        loop {
+            match self.0.try_lock() {
+                Ok(work) => return locked(work),
+                Err(TryLockError::Poisoned(poisoned)) => return locked(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if begin.elapsed() < EARLIER => thread::sleep(AGAIN),
+                Err(TryLockError::WouldBlock) => {
+                    return Err("nothing has changed: an earlier reload has not ended, because a file that it reads does not come; \
+                                try again when it has"
+                        .to_owned());
+                }
             }
-            Ok(Err(reason)) => {
-                tracing::error!("cannot reload, nothing has changed: {reason}");
-                Err(format!("nothing has changed: {reason}"))
-            }
-            Err(_) => Err("the reload made a thread panic, see the log; restart the daemon".to_owned()),
         }
     }
 
-    /// Reloads at each SIGHUP.
+    /// Reloads at each SIGHUP. One that comes while another reload is at work is done after it.
     ///
     /// # Errors
     /// [`Failure`] if the signal cannot be handled.
     pub fn on_hangup(&self) -> Result<(), Failure> {
         let reload = self.clone();
-        signals::on_hangup(move || drop(reload.run()))
+        signals::on_hangup(move || drop(locked(reload.0.lock().unwrap_or_else(PoisonError::into_inner))))
             .map_err(|error| Failure::work(format!("signals: {error}")))
+    }
+}
+
+/// The reload of whoever has the lock.
+fn locked(mut work: MutexGuard<'_, Work>) -> Result<String, String> {
+    match systemd::reloading(|| catch_unwind(AssertUnwindSafe(&mut *work))) {
+        Ok(Ok(lines)) => {
+            tracing::info!("reloaded: {}", lines.join("; "));
+            Ok(lines.join("\n"))
+        }
+        Ok(Err(reason)) => {
+            tracing::error!("cannot reload, nothing has changed: {reason}");
+            Err(format!("nothing has changed: {reason}"))
+        }
+        Err(_) => Err("the reload made a thread panic, see the log; restart the daemon".to_owned()),
     }
 }
 
@@ -100,6 +125,8 @@ pub fn refuse<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     fn write(path: &std::path::Path, text: &str) -> Loaded<toml::Table> {
@@ -127,6 +154,28 @@ mod tests {
         assert_eq!(run().unwrap(), "done", "nothing to tell a second time");
         std::fs::write(&path, "a = \n").unwrap();
         assert!(run().unwrap_err().starts_with("nothing has changed: x.toml:1: "));
+    }
+
+    #[test]
+    fn a_reload_whose_files_do_not_come_refuses_further_ones_until_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let (arrive, files) = mpsc::channel::<()>();
+        let (begun, begins) = mpsc::channel();
+        let reload = Reload::new(write(&folder.path().join("x.toml"), "a = 1\n"), move |_, _| {
+            begun.send(()).unwrap();
+            files.recv().unwrap();
+            Ok(Vec::new())
+        });
+        thread::scope(|scope| {
+            let first = scope.spawn(|| reload.run());
+            begins.recv().unwrap();
+            let error = reload.run().unwrap_err();
+            assert!(error.starts_with("nothing has changed: an earlier reload has not ended"), "{error}");
+            arrive.send(()).unwrap();
+            assert_eq!(first.join().unwrap().unwrap(), "");
+            arrive.send(()).unwrap();
+            assert_eq!(reload.run().unwrap(), "");
+        });
     }
 
     #[test]

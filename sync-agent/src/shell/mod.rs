@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fibcast_daemon::budgets::Budgets;
-use fibcast_daemon::listener::{Accepted, Acceptor, Counters};
+use fibcast_daemon::listener::{ACCEPT_TURN, Accepted, Acceptor, Counters};
 pub use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::node::{Node, NodeRole};
 use fibcast_sync_proto::server;
@@ -40,8 +40,6 @@ use sessions::Sessions;
 pub use state::{ClientLinks, Peer, Refusals, ShellState, Wire};
 use tls::Security;
 
-/// Connections accepted in one turn.
-const ACCEPT_TURN: usize = 64;
 /// Interval of warnings about certificates that expire.
 const EXPIRY_WARNINGS: Duration = Duration::from_secs(24 * 3600);
 const WAKER: Token = Token(0);
@@ -203,10 +201,14 @@ impl Shell {
             }
             let mut context =
                 Context { clock: *clock, registry: poll.registry(), next_token, state, node, host };
-            accept(listeners, acceptor, sessions, &mut context);
+            let short = accept(listeners, acceptor, sessions, &mut context);
             sessions.judge(&mut context);
             links.judge(&mut context);
             sessions.read(&mut context);
+            // Only now: what new ones have sent with their connection is read.
+            if short && sessions.make_room() {
+                acceptor.relieved();
+            }
             links.act(&mut context);
             links.read(&mut context);
             links.act(&mut context);
@@ -265,39 +267,34 @@ fn timeout<R: NodeRole, H>(
     wait.min(longest)
 }
 
-/// Accepts some of the waiting connections.
+/// Accepts some of the waiting connections. True if the system has no file descriptor left for others: half-open ones have to make room.
 fn accept<R: NodeRole, H>(
     listeners: &mut [Listener],
     acceptor: &mut Acceptor,
     sessions: &mut Sessions,
     context: &mut Context<'_, R, H>,
-) {
+) -> bool {
     let now = context.clock.now();
     for listener in listeners.iter_mut().filter(|l| l.waiting) {
         for _ in 0..ACCEPT_TURN {
             if acceptor.paused_until(now).is_some() {
-                return;
+                return false;
             }
             match acceptor.accept(now, || listener.socket.accept()) {
                 Accepted::Connection((stream, address)) => {
-                    // It took the reserve. Those that wait behind it must not wait for others that say nothing.
-                    if acceptor.paused_until(now).is_some() && sessions.make_room() {
-                        acceptor.relieved();
-                    }
                     sessions.add(context, stream, address);
+                    // It took the last of the reserve.
+                    if acceptor.paused_until(now).is_some() {
+                        return true;
+                    }
                 }
                 Accepted::Empty => {
                     listener.waiting = false;
                     break;
                 }
-                // What gives way is closed later in this turn.
-                Accepted::Later(_) => {
-                    if sessions.make_room() {
-                        acceptor.relieved();
-                    }
-                    return;
-                }
+                Accepted::Later(_) => return true,
             }
         }
     }
+    false
 }

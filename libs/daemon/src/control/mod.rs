@@ -158,15 +158,25 @@ fn accept(
             continue;
         }
         match acceptor.accept(now, || listener.accept()) {
-            Accepted::Connection((stream, _)) => welcome(stream, operators, handler),
-            Accepted::Empty => wait(&mut poll, &mut events, None),
-            Accepted::Later(_) if operators.make_room() => {
-                // Its thread closes the descriptor; then there is no need to pause.
-                std::thread::sleep(CLOSING);
-                acceptor.relieved();
+            Accepted::Connection((stream, _)) => {
+                // It took the reserve. Those that wait behind it must not wait for others that say nothing.
+                if acceptor.paused_until(now).is_some() {
+                    relieve(&mut acceptor, operators);
+                }
+                welcome(stream, operators, handler);
             }
-            Accepted::Later(_) => {}
+            Accepted::Empty => wait(&mut poll, &mut events, None),
+            Accepted::Later(_) => relieve(&mut acceptor, operators),
         }
+    }
+}
+
+/// Closes an idle connection for want of file descriptors, if there is one: then there is no need to pause.
+fn relieve(acceptor: &mut Acceptor, operators: &Operators) {
+    if operators.make_room() {
+        // Its thread closes the descriptor.
+        std::thread::sleep(CLOSING);
+        acceptor.relieved();
     }
 }
 

@@ -15,12 +15,12 @@ use super::connection::{Answer, Connection, MAX_HEAD};
 use super::inquiry::{Inquiry, STATUS_TIMEOUT};
 use super::pages::{self, Page};
 use super::{LISTENER, WAKER};
-use crate::listener::{Accepted, Acceptor, Admission, Bounds, Counters};
+use crate::listener::{ACCEPT_TURN, Accepted, Acceptor, Admission, Bounds, Counters};
 
-/// Connections accepted in one turn.
-const ACCEPT_TURN: usize = 64;
 /// Most connections; fewer if that were more than a quarter of the files that the process may open.
 const CONNECTIONS: u64 = 1024;
+/// Connections that give way together for want of file descriptors: others come as fast.
+const ROOM: usize = 16;
 /// Bytes of different bodies that wait for their readers, together. The newest is always allowed.
 const MAX_BODIES: usize = 16 << 20;
 /// A turn without anything to do.
@@ -100,9 +100,13 @@ impl Server {
                     }
                 }
             }
-            self.accept();
+            let short = self.accept();
             self.deliver();
             self.serve();
+            // Only now: what new ones have sent with their connection is read.
+            if short {
+                self.relieve();
+            }
             wait = self.pause();
         }
     }
@@ -111,18 +115,15 @@ impl Server {
         self.start.elapsed()
     }
 
-    fn accept(&mut self) {
+    /// Accepts some of the waiting connections. True if the system has no file descriptor left for others: one that waits has to make room.
+    fn accept(&mut self) -> bool {
         let now = self.now();
         for _ in 0..ACCEPT_TURN {
             if !self.waiting || self.acceptor.paused_until(now).is_some() {
-                return;
+                return false;
             }
             match self.acceptor.accept(now, || self.listener.accept()) {
                 Accepted::Connection((mut stream, address)) => {
-                    // It took the reserve. Those that wait behind it must not wait for others that say nothing.
-                    if self.acceptor.paused_until(now).is_some() {
-                        self.relieve();
-                    }
                     let token = Token(self.next_token);
                     self.next_token += 1;
                     match self.admission.enter(token, address.ip()) {
@@ -140,22 +141,25 @@ impl Server {
                     let peer =
                         Peer { stream, http, awaits: None, readable: true, writable: true, shut: false };
                     self.peers.insert(token, peer);
+                    // It took the last of the reserve.
+                    if self.acceptor.paused_until(now).is_some() {
+                        return true;
+                    }
                 }
                 Accepted::Empty => self.waiting = false,
-                Accepted::Later(_) if self.relieve() => {}
-                Accepted::Later(_) => return,
+                Accepted::Later(_) => return true,
             }
         }
+        false
     }
 
-    /// Closes a half-open connection for want of file descriptors. False if there is none.
-    fn relieve(&mut self) -> bool {
-        let victim = self.admission.evict();
-        self.forget(victim);
-        if victim.is_some() {
+    /// Closes half-open connections for want of file descriptors, if there are any.
+    fn relieve(&mut self) {
+        for _ in 0..ROOM {
+            let Some(victim) = self.admission.evict() else { return };
+            self.forget(Some(victim));
             self.acceptor.relieved();
         }
-        victim.is_some()
     }
 
     fn forget(&mut self, token: Option<Token>) {

@@ -9,8 +9,11 @@ use rustix::io::Errno;
 
 use super::Counters;
 
-/// Pause of accepting while the system has nothing left for another connection, and the least time of one that took the reserve.
+/// Pause of accepting while the system has nothing left for another connection, and the least time of one that took the last of the reserve.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Most connections that a listener accepts before it reads from them, and the number of file descriptors in reserve: so what a connection has
+/// sent is read before others take its place.
+pub const ACCEPT_TURN: usize = 32;
 
 /// What [`Acceptor::accept`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,12 +29,14 @@ pub enum Accepted<T> {
 
 /// Calls `accept`, and handles its errors. One for all sockets of a listener; `now` counts from any start.
 ///
-/// One file descriptor is kept in reserve. When the process has no other one left, a single connection at a time takes it, so that an operator
-/// or monitoring is still served, one after the other.
+/// Some file descriptors are kept in reserve. When the process has no others left, connections take those, so that clients, an operator and
+/// monitoring are still served: each new one takes the place of the one that has been silent for longest.
 #[derive(Debug)]
 pub struct Acceptor {
     counters: Arc<Counters>,
-    reserve: Option<File>,
+    reserve: Vec<File>,
+    /// Opens one for the reserve.
+    open: fn() -> io::Result<File>,
     /// No attempt before this time.
     from: Duration,
     /// Since when the system refuses.
@@ -41,7 +46,9 @@ pub struct Acceptor {
 impl Acceptor {
     /// Takes the reserve.
     pub fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, reserve: reserve().ok(), from: Duration::ZERO, refused_since: None }
+        let open = || File::open("/dev/null");
+        let reserve = std::iter::repeat_with(open).take(ACCEPT_TURN).map_while(Result::ok).collect();
+        Self { counters, reserve, open, from: Duration::ZERO, refused_since: None }
     }
 
     /// The end of a pause after `now`.
@@ -59,11 +66,10 @@ impl Acceptor {
         if let Some(until) = self.paused_until(now) {
             return Accepted::Later(until);
         }
-        if self.reserve.is_none() {
-            match reserve() {
-                Ok(file) => self.reserve = Some(file),
-                Err(error) => return self.pause(now, &error),
-            }
+        if let Err(error) = self.fill_reserve()
+            && self.reserve.is_empty()
+        {
+            return self.pause(now, &error);
         }
         loop {
             let error = match accept() {
@@ -77,10 +83,12 @@ impl Acceptor {
                 (ErrorKind::WouldBlock, _) => return Accepted::Empty,
                 (_, Some(Errno::MFILE | Errno::NFILE)) => {
                     self.refused(now, &error);
-                    self.reserve = None;
+                    self.reserve.pop();
                     return match accept() {
                         Ok(connection) => {
-                            self.from = now + PAUSE;
+                            if self.reserve.is_empty() {
+                                self.from = now + PAUSE;
+                            }
                             Accepted::Connection(connection)
                         }
                         Err(error) => self.pause(now, &error),
@@ -91,6 +99,13 @@ impl Acceptor {
                 _ => return self.pause(now, &error),
             }
         }
+    }
+
+    fn fill_reserve(&mut self) -> io::Result<()> {
+        while self.reserve.len() < ACCEPT_TURN {
+            self.reserve.push((self.open)()?);
+        }
+        Ok(())
     }
 
     fn pause<T>(&mut self, now: Duration, error: &io::Error) -> Accepted<T> {
@@ -137,10 +152,6 @@ const OF_THE_CONNECTION: [Errno; 11] = [
     Errno::NETUNREACH,
 ];
 
-fn reserve() -> io::Result<File> {
-    File::open("/dev/null")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,26 +172,50 @@ mod tests {
         assert_eq!(acceptor.accept(at(0), || Err::<i32, _>(ErrorKind::WouldBlock.into())), Accepted::Empty);
     }
 
+    /// An accept that works only at every second call: once something of the reserve was released.
+    fn without_descriptors() -> impl FnMut() -> io::Result<i32> {
+        let mut calls = 0;
+        move || {
+            calls += 1;
+            if calls % 2 == 0 { Ok(calls / 2) } else { Err(error(Errno::MFILE)) }
+        }
+    }
+
+    /// One is left, and the system has none.
+    fn use_up(acceptor: &mut Acceptor) {
+        acceptor.reserve.truncate(1);
+        acceptor.open = || Err(error(Errno::MFILE));
+    }
+
     #[test]
-    fn the_reserve_serves_one_connection_when_descriptors_end() {
+    fn the_reserve_serves_connections_when_descriptors_end() {
         let counters = Counters::named("test");
         let mut acceptor = Acceptor::new(counters.clone());
-        let mut results = vec![Ok(7), Err(error(Errno::MFILE))];
-        assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
-        assert!(acceptor.reserve.is_none());
-        assert_eq!(counters.status().exhausted, 1);
-        // That connection has some time, and then the reserve is taken again.
+        let mut accept = without_descriptors();
+        // Here the system has some: each time the reserve is filled again.
+        for number in 1..=2 {
+            assert_eq!(acceptor.accept(at(0), &mut accept), Accepted::Connection(number));
+            assert_eq!((acceptor.reserve.len(), acceptor.paused_until(at(0))), (ACCEPT_TURN - 1, None));
+        }
+        use_up(&mut acceptor);
+        assert_eq!(acceptor.accept(at(0), &mut accept), Accepted::Connection(3));
+        assert_eq!(counters.status().exhausted, 3);
+        // The last one has some time, and then something of the reserve must be there again.
         assert_eq!(acceptor.accept(at(99), || Ok(8)), Accepted::Later(at(100)));
-        assert_eq!(acceptor.accept(at(100), || Ok(8)), Accepted::Connection(8));
-        assert!(acceptor.reserve.is_some() && acceptor.refused_since.is_none());
+        assert_eq!(acceptor.accept(at(100), || Ok(8)), Accepted::Later(at(200)));
+        acceptor.open = || File::open("/dev/null");
+        acceptor.relieved();
+        assert_eq!(acceptor.accept(at(101), || Ok(8)), Accepted::Connection(8));
+        assert!(acceptor.reserve.len() == ACCEPT_TURN && acceptor.refused_since.is_none());
     }
 
     #[test]
     fn a_connection_that_was_closed_for_the_next_one_ends_the_pause() {
         let mut acceptor = Acceptor::new(Counters::named("test"));
-        let mut results = vec![Ok(7), Err(error(Errno::MFILE))];
-        assert_eq!(acceptor.accept(at(0), || results.pop().unwrap()), Accepted::Connection(7));
+        use_up(&mut acceptor);
+        assert_eq!(acceptor.accept(at(0), without_descriptors()), Accepted::Connection(1));
         assert_eq!(acceptor.paused_until(at(0)), Some(at(100)));
+        acceptor.open = || File::open("/dev/null");
         acceptor.relieved();
         assert_eq!(acceptor.accept(at(0), || Ok(8)), Accepted::Connection(8));
     }

@@ -35,7 +35,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use fibcast_daemon::listener::{self, Accepted, Acceptor, Bounds, Counters};
+use fibcast_daemon::listener::{self, ACCEPT_TURN, Accepted, Acceptor, Bounds, Counters};
 use fibcast_daemon::log::LimitedLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
@@ -56,8 +56,6 @@ use super::outlet::{BATCH, End, Order, Outlet, Report};
 const PLACES: Bounds = Bounds { connections: 2, per_address: 2, half_open: 1 };
 /// Bytes read before changes are passed to the RIB.
 const PORTION: usize = 2 << 20;
-/// Most connections accepted in a row: a flood of them must not keep the session from being read.
-const ACCEPTS: usize = 16;
 /// Longest wait before the thread checks whether it should stop.
 const NAP: Duration = Duration::from_millis(100);
 /// Wait while the RIB is busy.
@@ -277,7 +275,8 @@ impl FpmServer<'_> {
     }
 
     fn accept(&mut self) {
-        for _ in 0..ACCEPTS {
+        // A flood of connections must not keep the session from being read.
+        for _ in 0..ACCEPT_TURN {
             let listener = &self.listener;
             match self.acceptor.accept(self.start.elapsed(), || listener.accept()) {
                 Accepted::Connection((stream, peer)) => {

@@ -206,11 +206,11 @@ fn run(options: &Options) -> Result<(), Failure> {
         return forward::peer::run(folder, course, Some(rate).filter(|rate| *rate > 0.0));
     }
     let table = Table::new(read_prefixes(&options.prefixes)?, options.groups);
-    if let (Some(_), Some(folder)) = (options.child, &options.folder) {
+    if let (Some(traffic), Some(folder)) = (options.child, &options.folder) {
         if options.bench == Bench::Virtio {
             return forward::router::serve(&table, folder, course);
         }
-        return forward::router::run(&table, folder, course, options.bench == Bench::Churn);
+        return forward::router::run(&table, traffic, folder, course, options.bench == Bench::Churn);
     }
 
     let mut report = Report::new(options.json);

@@ -14,7 +14,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketTyp
 use serde_json::Value;
 
 use super::frames;
-use super::router::{self, thread_seconds};
+use super::router::thread_seconds;
+use super::setting;
 use crate::input::{Family, Table};
 use crate::{Course, Failure};
 
@@ -86,7 +87,7 @@ impl L3fwd {
 fn rules_of<F: Family>(table: &Table) -> String {
     let mut rules = String::new();
     for ((network, length), group) in table.of::<F>() {
-        let _ = writeln!(rules, "R{}/{length} {}", network.ip(), router::port_of(group as usize));
+        let _ = writeln!(rules, "R{}/{length} {}", network.ip(), setting::port_of(group as usize));
     }
     rules
 }

@@ -1,7 +1,7 @@
 //! Packets per second of one worker core, beside testpmd on the same ports, and what route changes cost them.
 //!
 //! DPDK is initialised once per process, so each measurement is a process of its own: [`router`] runs in a child of this program,
-//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive. Sides take turns within a round, traffic by
+//! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive, [`setting`] what the router is given. Sides take turns within a round, traffic by
 //! traffic. Rates are per second that the worker's thread ran: other programs on its core do not count, on either side. [`virtio`]
 //! measures by another kind of ports, with a [`peer`] of our own at the other end.
 
@@ -9,6 +9,7 @@ pub mod frames;
 mod l3fwd;
 pub mod peer;
 pub mod router;
+pub mod setting;
 mod testpmd;
 pub mod virtio;
 
@@ -36,18 +37,46 @@ pub enum Traffic {
     Ipv6,
     /// One destination
     OneFlow,
+    /// Mixed; each route has four next hops
+    Ecmp4,
+    /// Both families, to 20,000 hosts in connected subnets
+    Connected,
+    /// Mixed; a third port has no link
+    OnePortDown,
+    /// Mixed, with VLAN tags in and out
+    Vlan,
+    /// Mixed; the source's route must lead back to the port
+    UrpfStrict,
+    /// Mixed, in eight VRFs with VLAN tags and a part of the table each
+    Vrf8,
+    /// Mixed, in frames of 64, 570 and 1,518 bytes as 7 to 4 to 1
+    Imix,
+    /// Mixed, in frames of 1,518 bytes
+    #[value(name = "1518")]
+    Size1518,
 }
 
 impl Traffic {
-    const ALL: [Traffic; 4] = [Traffic::Mixed, Traffic::Ipv4, Traffic::Ipv6, Traffic::OneFlow];
+    /// Beside DPDK's programs.
+    const PLAIN: [Traffic; 4] = [Traffic::Mixed, Traffic::Ipv4, Traffic::Ipv6, Traffic::OneFlow];
+    /// Beside our own mixed traffic.
+    const KINDS: [Traffic; 8] = [
+        Traffic::Ecmp4,
+        Traffic::Connected,
+        Traffic::OnePortDown,
+        Traffic::Vlan,
+        Traffic::UrpfStrict,
+        Traffic::Vrf8,
+        Traffic::Imix,
+        Traffic::Size1518,
+    ];
 
-    fn metric(self) -> &'static str {
-        match self {
-            Traffic::Mixed => "mixed",
-            Traffic::Ipv4 => "ipv4",
-            Traffic::Ipv6 => "ipv6",
-            Traffic::OneFlow => "one_flow",
-        }
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn metric(self) -> String {
+        self.name().replace('-', "_")
     }
 }
 
@@ -58,10 +87,11 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     // A start takes seconds; more rounds than these say little more.
     let rounds = course.rounds.min(3);
     let mut ours: BTreeMap<Traffic, Vec<f64>> = BTreeMap::new();
+    let mut kinds: BTreeMap<Traffic, Vec<f64>> = BTreeMap::new();
     let mut peers: BTreeMap<(Traffic, &str), Vec<f64>> = BTreeMap::new();
     let l3fwd = l3fwd::L3fwd::find(table, folder.path())?;
     for _ in 0..rounds {
-        for traffic in Traffic::ALL {
+        for traffic in Traffic::PLAIN {
             frames::write(table, traffic, folder.path())?;
             let measured = child(options, course, traffic, folder.path(), false)?;
             ours.entry(traffic).or_default().push(measured.rest);
@@ -76,11 +106,22 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
                 peer("testpmd io", testpmd::run("io", folder.path(), course)?);
             }
         }
+        for traffic in Traffic::KINDS {
+            frames::write(table, traffic, folder.path())?;
+            let measured = child(options, course, traffic, folder.path(), false)?;
+            kinds.entry(traffic).or_default().push(measured.rest);
+        }
     }
     let mut rows = Vec::new();
+    let plain = ours.get(&Traffic::Mixed).cloned().map_or(f64::NAN, median);
+    let kinds = kinds.into_iter().map(|(traffic, rates)| {
+        let row = Row::new("forward", &course.metric(&traffic.metric()), median(rates), "Mpps");
+        row.beside("fibcast mixed", plain, Better::More)
+    });
+    let kinds: Vec<Row> = kinds.collect();
     for (traffic, rates) in ours {
         let rate = median(rates);
-        let row = Row::new("forward", &course.metric(traffic.metric()), rate, "Mpps");
+        let row = Row::new("forward", &course.metric(&traffic.metric()), rate, "Mpps");
         let cycles = Row::new("forward", &course.metric("cycles"), hertz / rate / 1e6, "cycles");
         let beside = peers.iter().filter(|((of, _), _)| *of == traffic);
         let beside: Vec<(&str, f64)> =
@@ -99,6 +140,7 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
             }
         }
     }
+    rows.extend(kinds);
     Ok(rows)
 }
 
@@ -134,7 +176,7 @@ fn child(
         .arg("--prefixes")
         .arg(&options.prefixes)
         .args(["--core", &course.core.to_string(), "--rounds", &course.rounds.to_string()])
-        .args(["--child", traffic.metric().replace('_', "-").as_str()])
+        .args(["--child", &traffic.name()])
         .args(course.hugepages.then_some("--hugepages"))
         .arg("--folder")
         .arg(folder)

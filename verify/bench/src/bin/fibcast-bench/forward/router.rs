@@ -1,7 +1,5 @@
 //! The router under test, in a process of its own: the dataplane's own control side and worker, on ports that never run dry.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,17 +11,14 @@ use fibcast_dataplane::control::Batch;
 use fibcast_dataplane::control::thread::ControlHandle;
 use fibcast_dataplane::router::Router;
 use fibcast_dataplane::router::show::View;
-use fibcast_fib::{Change, Group, GroupLabel, NextHop, VrfId};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{frames, peer};
+use super::setting::{self, announce};
+use super::{Traffic, frames, peer};
 use crate::input::{Random, Table};
 use crate::row::median;
 use crate::{Course, Failure, cpu};
 
-/// Gateways of each family behind each port.
-pub const GATEWAYS: usize = 8;
 /// What frames in a pcap file need.
 pub const RX_DESC: u16 = 10_000;
 /// How long one figure is gathered.
@@ -55,14 +50,19 @@ pub fn thread_seconds(pid: u32, name: &str) -> Option<f64> {
 }
 
 /// A router with the whole table.
-fn start(table: &Table, folder: &Path, text: String) -> Result<(Router, ControlHandle, Arc<View>), Failure> {
+fn start(
+    table: &Table,
+    traffic: Traffic,
+    folder: &Path,
+    text: String,
+) -> Result<(Router, ControlHandle, Arc<View>), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Child(error.to_string());
     let loaded = parse::<Config>(&folder.join("dataplane.toml"), text).map_err(|error| failed(&error))?;
     Config::check(&loaded).map_err(|error| failed(&error))?;
     let router = Router::start(&loaded).map_err(|error| failed(&error))?;
     let control = router.control().ok_or(Failure::Router)?;
     let view = router.view();
-    control.push(Batch { changes: fill(table), serial: 1, number: 0, replaces: false });
+    control.push(Batch { changes: setting::fill(table, traffic), serial: 1, number: 0, replaces: false });
     wait(&view, 1)?;
     Ok((router, control, view))
 }
@@ -70,17 +70,24 @@ fn start(table: &Table, folder: &Path, text: String) -> Result<(Router, ControlH
 /// Forwards by virtio-user ports until the parent ends it.
 pub fn serve(table: &Table, folder: &Path, course: Course) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
-    let _router = start(table, folder, config(course, 1024, |port| peer::device(folder, port)))?;
+    let text = setting::config(Traffic::Mixed, folder, course, 1024, |port| peer::device(folder, port));
+    let _router = start(table, Traffic::Mixed, folder, text)?;
     loop {
         std::thread::park();
     }
 }
 
 /// Measures, and prints [`Measurement`] as JSON.
-pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<(), Failure> {
+pub fn run(
+    table: &Table,
+    traffic: Traffic,
+    folder: &Path,
+    course: Course,
+    churn: bool,
+) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
-    let text = config(course, RX_DESC, |port| frames::device(folder, port));
-    let (_router, control, view) = start(table, folder, text)?;
+    let text = setting::config(traffic, folder, course, RX_DESC, |port| frames::device(folder, port));
+    let (_router, control, view) = start(table, traffic, folder, text)?;
     std::thread::sleep(WINDOW);
 
     let mut measured = Measurement::default();
@@ -120,80 +127,14 @@ pub fn run(table: &Table, folder: &Path, course: Course, churn: bool) -> Result<
     Ok(())
 }
 
-/// Two ports, their gateways known beforehand, one worker that never rests.
-pub fn config(course: Course, rx_desc: u16, device: impl Fn(usize) -> String) -> String {
-    let mut toml = format!(
-        "[node]\nname = \"bench\"\n[eal]\nargs = [{}, \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
-         [workers]\ncores = [{}]\nidle = \"spin\"\n",
-        course.memory(512).iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", "),
-        course.other,
-        std::process::id(),
-        course.core
-    );
-    for port in 0..frames::PORTS {
-        let _ = writeln!(
-            toml,
-            "[[port]]\nname = \"p{port}\"\ndevice = \"{}\"\nrx_desc = {rx_desc}\naddresses = [\"198.{}.0.1/16\", \
-             \"2001:2:0:{port}::1/64\"]",
-            device(port),
-            18 + port
-        );
-        for sixth in [false, true] {
-            for number in 0..GATEWAYS {
-                let _ = writeln!(
-                    toml,
-                    "[[static_neighbor]]\nport = \"p{port}\"\nip = \"{}\"\nmac = \"02:00:00:00:0{port}:0{number}\"",
-                    gateway(port, number, sixth)
-                );
-            }
-        }
-    }
-    toml
-}
-
-pub fn gateway(port: usize, number: usize, sixth: bool) -> IpAddr {
-    if sixth {
-        IpAddr::from([0x2001, 2, 0, port as u16, 0, 0, 0, 0x100 + number as u16])
-    } else {
-        IpAddr::from([198, 18 + port as u8, 1, number as u8])
-    }
-}
-
-/// Index of the port behind which the gateway of a route is, by the route's draw.
-pub fn port_of(draw: usize) -> usize {
-    draw % (frames::PORTS * GATEWAYS) / GATEWAYS
-}
-
-fn label(prefix: IpNet, draw: usize) -> GroupLabel {
-    let family = if prefix.addr().is_ipv6() { 1_000 } else { 0 };
-    GroupLabel((1 + family + draw % (frames::PORTS * GATEWAYS)) as u64)
-}
-
-fn announce(prefix: IpNet, draw: usize) -> Change {
-    Change::Announce { vrf: VrfId::DEFAULT, prefix, label: label(prefix, draw) }
-}
-
-/// All groups and all routes.
-fn fill(table: &Table) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for draw in 0..frames::PORTS * GATEWAYS {
-        for sixth in [false, true] {
-            let via = NextHop::via(gateway(draw / GATEWAYS, draw % GATEWAYS, sixth));
-            let label = GroupLabel((1 + 1_000 * usize::from(sixth) + draw) as u64);
-            changes.extend(Group::one(via).ok().map(|group| Change::PutGroup { label, group }));
-        }
-    }
-    changes.extend(table.routes.iter().map(|&(prefix, group)| announce(prefix, group as usize)));
-    changes
-}
-
 /// 100 routes go to another gateway every 10 ms, none goes away: no packet has an excuse.
 fn change(table: &Table, control: &ControlHandle, serial: &AtomicU64, stop: &AtomicBool) {
     let mut random = Random(9 + serial.load(Ordering::Relaxed));
     let mut due = Instant::now();
     while !stop.load(Ordering::Acquire) {
         let route = |random: &mut Random| table.routes[random.below(table.routes.len())].0;
-        let changes = (0..100).map(|_| announce(route(&mut random), random.below(1 << 20))).collect();
+        let changes =
+            (0..100).map(|_| announce(Traffic::Mixed, route(&mut random), random.below(1 << 20))).collect();
         let serial = serial.fetch_add(1, Ordering::Relaxed) + 1;
         control.push(Batch { changes, serial, number: 0, replaces: false });
         due += Duration::from_millis(10);

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::{Server, write_mrt};
 use super::{agent, status, until};
-use crate::forward::{RUNTIME_DIRECTORY, Traffic, frames, router};
+use crate::forward::{RUNTIME_DIRECTORY, Traffic, frames, router, setting};
 use crate::input::Table;
 use crate::row::{Row, median};
 use crate::{Course, Failure, Options, cpu};
@@ -39,8 +39,11 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     let folder = tempfile::tempdir()?;
     let mrt = folder.path().join("table.mrt");
     let routes = table.routes.iter().map(|&(prefix, group)| {
-        let group = group as usize % (frames::PORTS * router::GATEWAYS);
-        (prefix, router::gateway(group / router::GATEWAYS, group % router::GATEWAYS, prefix.addr().is_ipv6()))
+        let group = group as usize % (frames::PORTS * setting::GATEWAYS);
+        (
+            prefix,
+            setting::gateway(group / setting::GATEWAYS, group % setting::GATEWAYS, prefix.addr().is_ipv6()),
+        )
     });
     write_mrt(&mrt, routes)?;
     // All packets go by the last route of the last family.
@@ -122,7 +125,8 @@ fn yield_to_others(name: &str) -> Result<(), Failure> {
 pub fn host(folder: &Path, course: Course, server: SocketAddr) -> Result<(), Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::Child(e.to_string());
     cpu::pin(&[course.other])?;
-    let text = router::config(course, router::RX_DESC, |port| frames::device(folder, port))
+    let device = |port| frames::device(folder, port);
+    let text = setting::config(Traffic::Mixed, folder, course, router::RX_DESC, device)
         .replace("idle = \"spin\"", "idle = \"sleep\"");
     let loaded = parse::<Config>(&folder.join("dataplane.toml"), text).map_err(|e| failed(&e))?;
     Config::check(&loaded).map_err(|e| failed(&e))?;
