@@ -63,8 +63,7 @@ pub fn origins(data: &[u8]) {
                 origins.heard(now, &value).expect("a good description");
                 if origins.describe(id).is_some_and(|known| (known.epoch, known.sequence) == age) {
                     let known = newest.entry(id).or_insert((age, now));
-                    // One that was forgotten for lack of room may return.
-                    if age > known.0 || known.1 + Duration::from_secs(1_300) < now {
+                    if age > known.0 {
                         *known = (age, now);
                     }
                 }
@@ -72,6 +71,8 @@ pub fn origins(data: &[u8]) {
         }
         origins.handle_timeout(now).expect("own descriptions are good");
         while origins.poll_event().is_some() {}
+        // One that was forgotten, long after it expired or for lack of room, may return.
+        newest.retain(|id, _| origins.state(*id).is_some());
         relay.update(now, synced, vec![format!("s{}", op >> 6)]);
         assert_eq!(relay.is_stale(), !synced);
         assert!(!synced || relay.is_ready());
