@@ -41,8 +41,6 @@ pub enum Traffic {
     Ecmp4,
     /// Both families, to 20,000 hosts in connected subnets
     Connected,
-    /// Mixed; a third port has no link
-    OnePortDown,
     /// Mixed, with VLAN tags in and out
     Vlan,
     /// Mixed; the source's route must lead back to the port
@@ -60,10 +58,9 @@ impl Traffic {
     /// Beside DPDK's programs.
     const PLAIN: [Traffic; 4] = [Traffic::Mixed, Traffic::Ipv4, Traffic::Ipv6, Traffic::OneFlow];
     /// Beside our own mixed traffic.
-    const KINDS: [Traffic; 8] = [
+    const KINDS: [Traffic; 7] = [
         Traffic::Ecmp4,
         Traffic::Connected,
-        Traffic::OnePortDown,
         Traffic::Vlan,
         Traffic::UrpfStrict,
         Traffic::Vrf8,

@@ -70,7 +70,7 @@ fn start(
 /// Forwards by virtio-user ports until the parent ends it.
 pub fn serve(table: &Table, folder: &Path, course: Course) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
-    let text = setting::config(Traffic::Mixed, folder, course, 1024, |port| peer::device(folder, port));
+    let text = setting::config(Traffic::Mixed, course, 1024, |port| peer::device(folder, port));
     let _router = start(table, Traffic::Mixed, folder, text)?;
     loop {
         std::thread::park();
@@ -86,7 +86,7 @@ pub fn run(
     churn: bool,
 ) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
-    let text = setting::config(traffic, folder, course, RX_DESC, |port| frames::device(folder, port));
+    let text = setting::config(traffic, course, RX_DESC, |port| frames::device(folder, port));
     let (_router, control, view) = start(table, traffic, folder, text)?;
     std::thread::sleep(WINDOW);
 

@@ -4,7 +4,6 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::Path;
 
 use fibcast_fib::{Change, Group, GroupLabel, Member, NextHop, PortId, VrfId};
 use ipnet::IpNet;
@@ -69,13 +68,7 @@ pub fn port_of(draw: usize) -> usize {
 }
 
 /// The configuration file: two devices, all neighbors known beforehand, one worker that never rests.
-pub fn config(
-    traffic: Traffic,
-    folder: &Path,
-    course: Course,
-    rx_desc: u16,
-    device: impl Fn(usize) -> String,
-) -> String {
+pub fn config(traffic: Traffic, course: Course, rx_desc: u16, device: impl Fn(usize) -> String) -> String {
     let mut toml = format!(
         "[node]\nname = \"bench\"\n[eal]\nargs = [{}, \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
          [workers]\ncores = [{}]\nidle = \"spin\"\n",
@@ -84,23 +77,12 @@ pub fn config(
         std::process::id(),
         course.core
     );
-    let down = (traffic == Traffic::OnePortDown).then(|| {
-        // A vhost-user server that nobody connects to has no link.
-        let path = folder.join("down.sock");
-        format!("net_virtio_user9,path={},server=1", path.display())
-    });
     for port in 0..frames::PORTS {
         let device = device(port);
         let _ = writeln!(toml, "[[port]]\nname = \"p{port}\"\ndevice = \"{device}\"\nrx_desc = {rx_desc}");
         if tag(traffic, 0).is_none() {
             interface(&mut toml, traffic, port);
         }
-    }
-    if let Some(device) = down {
-        let _ = writeln!(
-            toml,
-            "[[port]]\nname = \"down\"\ndevice = \"{device}\"\naddresses = [\"203.0.113.1/24\"]"
-        );
     }
     for vrf in vrfs(traffic) {
         for port in 0..frames::PORTS {

@@ -126,7 +126,7 @@ pub fn host(folder: &Path, course: Course, server: SocketAddr) -> Result<(), Fai
     let failed = |e: &dyn std::fmt::Display| Failure::Child(e.to_string());
     cpu::pin(&[course.other])?;
     let device = |port| frames::device(folder, port);
-    let text = setting::config(Traffic::Mixed, folder, course, router::RX_DESC, device)
+    let text = setting::config(Traffic::Mixed, course, router::RX_DESC, device)
         .replace("idle = \"spin\"", "idle = \"sleep\"");
     let loaded = parse::<Config>(&folder.join("dataplane.toml"), text).map_err(|e| failed(&e))?;
     Config::check(&loaded).map_err(|e| failed(&e))?;
