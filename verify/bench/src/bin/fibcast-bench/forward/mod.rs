@@ -57,7 +57,7 @@ pub enum Traffic {
 impl Traffic {
     /// Beside DPDK's programs.
     const PLAIN: [Traffic; 4] = [Traffic::Mixed, Traffic::Ipv4, Traffic::Ipv6, Traffic::OneFlow];
-    /// Beside our own mixed traffic.
+    /// Beside our own mixed traffic, or testpmd where frames are larger.
     const KINDS: [Traffic; 7] = [
         Traffic::Ecmp4,
         Traffic::Connected,
@@ -107,13 +107,21 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
             frames::write(table, traffic, folder.path())?;
             let measured = child(options, course, traffic, folder.path(), false)?;
             kinds.entry(traffic).or_default().push(measured.rest);
+            // The driver copies each frame, on all sides.
+            if matches!(traffic, Traffic::Imix | Traffic::Size1518) && testpmd::installed() {
+                let rate = testpmd::run("mac", folder.path(), course)?;
+                peers.entry((traffic, "testpmd mac")).or_default().push(rate);
+            }
         }
     }
     let mut rows = Vec::new();
     let plain = ours.get(&Traffic::Mixed).cloned().map_or(f64::NAN, median);
     let kinds = kinds.into_iter().map(|(traffic, rates)| {
         let row = Row::new("forward", &course.metric(&traffic.metric()), median(rates), "Mpps");
-        row.beside("fibcast mixed", plain, Better::More)
+        match peers.get(&(traffic, "testpmd mac")) {
+            Some(rates) => row.beside("testpmd mac", median(rates.clone()), Better::More),
+            None => row.beside("fibcast mixed", plain, Better::More),
+        }
     });
     let kinds: Vec<Row> = kinds.collect();
     for (traffic, rates) in ours {

@@ -267,7 +267,8 @@ impl Side {
 
     /// All of these routes change, as fast as it goes or at 10,000 a second.
     fn turn(&mut self, prefixes: &[IpNet], paced: bool, acknowledges: bool) -> Result<Turn, Failure> {
-        self.gateway = self.gateway % 2 + 1;
+        // Another one than in any turn before: all of them change, whatever changed last.
+        self.gateway = self.gateway % 250 + 1;
         for host in &self.hosts {
             locked(&host.seen.arrivals).clear();
             locked(&host.seen.used).clear();
