@@ -374,8 +374,9 @@ fn a_prefix_for_which_a_host_has_no_room_is_announced_once_there_is_room() {
     let hosts = hosts(&lab);
     // Room for what two announcements bring beside the host's own routes, and not for a third one.
     let (limit, own) = (1000, 1000 - 3 * AT_ONCE);
-    let routes = (0..own)
-        .map(|n| format!("[[route]]\nprefix = \"18.{}.{}.0/24\"\nblackhole = true\n", n / 256, n % 256));
+    let routes = (0..own).map(|n| {
+        format!("[[static_route]]\nprefix = \"18.{}.{}.0/24\"\nblackhole = true\n", n / 256, n % 256)
+    });
     let fib = format!("[fib]\nmax_routes = {limit}\n{}", routes.collect::<String>());
     let mut bed = Bed::new(&hosts, "timeout_ms = 1000\ngrace_ms = 3000\n", &fib);
     bed.announce();
