@@ -21,7 +21,6 @@ mod trace;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::{Answer, Request, ask};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,9 +30,8 @@ use output::say;
 #[derive(Debug, Parser)]
 #[command(name = "fibcast", version, propagate_version = true)]
 struct Arguments {
-    /// The daemon's control socket; default: the only one in /run/fibcast.
-    #[arg(long, global = true, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: socket::Choice,
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
@@ -82,7 +80,7 @@ enum Command {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
-    let socket = || socket::choose(arguments.socket.as_deref());
+    let socket = || arguments.daemon.socket();
     match &arguments.command {
         Command::Show(show) => {
             let path = socket()?;
@@ -97,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, json)?),
         Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
-            let (text, healthy) = doctor::run(command, arguments.socket.as_deref(), timeout, json)?;
+            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, json)?;
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
@@ -113,7 +111,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// A command with a one-line result.
 fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
-    let path = socket::choose(arguments.socket.as_deref())?;
+    let path = arguments.daemon.socket()?;
     let timeout = Duration::from_secs(arguments.timeout);
     match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
         Answer::Done(message) if arguments.json => {
