@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::config::{ConfigError, Difference, Loaded};
+use crate::config::{ConfigError, Loaded};
 
 /// `[log]` of a daemon's file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -73,21 +73,14 @@ impl LogKeys {
         }
     }
 
-    /// What a reload cannot take over: everything but the level.
-    ///
-    /// # Errors
-    /// The changed keys, each with file and line.
-    pub fn may_reload(&self, new: &Self, differences: &[Difference]) -> Result<(), String> {
+    /// What a reload cannot take over, and whether it differs in a new version: everything but the level.
+    pub fn fixed(&self, new: &Self) -> [(&'static str, bool); 3] {
         let Self { level: _, format, target, path } = self;
-        let keys = [
+        [
             ("log.format", *format != new.format),
             ("log.target", *target != new.target),
             ("log.path", *path != new.path),
-        ];
-        let fixed: Vec<_> = keys.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect();
-        let within = |difference: &&Difference| fixed.iter().any(|key| difference.is_within(key));
-        let named: Vec<_> = differences.iter().filter(within).map(ToString::to_string).collect();
-        if fixed.is_empty() { Ok(()) } else { Err(named.join(", ")) }
+        ]
     }
 }
 
@@ -98,9 +91,63 @@ impl LogKeys {
 pub(super) fn directives(text: &str) -> Result<Targets, String> {
     let levels = "expected off, error, warn, info, debug or trace, or MODULE=LEVEL,…";
     // To the parser a word that is no level is a module of which everything is logged: a misspelt level.
-    let plain = |word: &str| !word.contains('=') && word.trim().parse::<tracing_subscriber::filter::LevelFilter>().is_err();
+    let plain = |word: &str| !word.contains('=') && word.trim().parse::<LevelFilter>().is_err();
     if let Some(word) = text.split(',').find(|word| plain(word)) {
         return Err(format!("{levels}; found {word:?}"));
     }
     text.parse().map_err(|_| format!("{levels}; found {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        #[serde(default)]
+        log: LogKeys,
+    }
+
+    fn check(text: &str) -> Result<(), String> {
+        let loaded =
+            parse::<File>("x.toml".as_ref(), format!("[log]\n{text}\n")).map_err(|e| e.to_string())?;
+        loaded.value.log.check(&loaded).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn good_keys_are_fine() {
+        for good in [
+            "",
+            "level = \"debug\"\nformat = \"json\"\ntarget = \"journald\"",
+            "level = \"warn,fibcast_sync_proto=trace\"",
+            "target = \"file\"\npath = \"/var/log/fibcast/a.log\"",
+        ] {
+            check(good).unwrap();
+        }
+    }
+
+    #[test]
+    fn bad_keys_are_named_with_their_line() {
+        for (bad, reason) in [
+            ("level = \"loud\"", "x.toml:2: log.level: expected off, error, warn"),
+            ("level = \"info,fibcast=loud\"", "x.toml:2: log.level: expected off, error, warn"),
+            ("format = \"xml\"", "x.toml:2: log.format: unknown variant `xml`"),
+            ("target = \"file\"", "log.path: missing: the file of target"),
+            ("target = \"file\"\npath = \"a.log\"", "x.toml:3: log.path: expected an absolute path"),
+            ("path = \"/a.log\"", "x.toml:2: log.path: has no effect without target"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.contains(reason), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_reload_takes_over_a_level_only() {
+        let of = |text: &str| parse::<File>("x.toml".as_ref(), text.to_owned()).unwrap().value.log;
+        let fixed = |new: &str| of("").fixed(&of(new)).map(|(_, differs)| differs);
+        assert_eq!(fixed("[log]\nlevel = \"debug\"\n"), [false; 3]);
+        assert_eq!(fixed("[log]\nformat = \"json\"\ntarget = \"journald\"\n"), [true, true, false]);
+    }
 }
