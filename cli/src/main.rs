@@ -1,7 +1,7 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text; what can be asked is in
-//! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
+//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
 //! certificates, completions and manual pages.
 
@@ -18,6 +18,7 @@ mod show;
 mod socket;
 mod top;
 mod trace;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::{Answer, Request, ask};
@@ -45,8 +46,12 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Shows one aspect of the daemon.
-    #[command(subcommand)]
-    Show(show::Show),
+    Show {
+        #[command(flatten)]
+        watch: watch::Watch,
+        #[command(subcommand)]
+        what: show::Show,
+    },
     /// Opaque records: written at a route server, read at any daemon.
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -82,10 +87,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
     let socket = || arguments.daemon.socket();
     match &arguments.command {
-        Command::Show(show) => {
+        Command::Show { watch, what } => watch.run(|| {
             let path = socket()?;
-            show::run(show, |request| ask(&path, &request, timeout), json)
-        }
+            show::run(what, |request| ask(&path, &request, timeout), json)
+        }),
         Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
         Command::Capture(command) => {
             let text = capture::run(command, &socket()?, timeout)?;
