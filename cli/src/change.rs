@@ -44,14 +44,17 @@ pub enum Route {
     Add {
         /// Destination.
         prefix: IpNet,
+        /// As in iproute2: [via GATEWAY]... [dev PORT], or blackhole, unreachable or prohibit; instead of the options.
+        #[arg(value_name = "WORD", conflicts_with_all = ["via", "port", "special"])]
+        words: Vec<String>,
         /// Gateway; several share the traffic (ECMP).
-        #[arg(long, required_unless_present_any = ["special", "port"], conflicts_with = "special")]
+        #[arg(long, required_unless_present_any = ["special", "port", "words"], conflicts_with = "special")]
         via: Vec<IpAddr>,
         /// Name of the gateways' port: they are on its link. Without a gateway, the destinations are.
         #[arg(long, conflicts_with = "special")]
         port: Option<String>,
         /// The gateways are on the port's link, as `--port` alone says already.
-        #[arg(long, requires_all = ["via", "port"])]
+        #[arg(long, requires_all = ["via", "port"], conflicts_with = "words")]
         onlink: bool,
         /// Weights of the gateways, in their order.
         #[arg(long, value_delimiter = ',')]
@@ -84,8 +87,8 @@ impl Route {
             }
         };
         Ok(match self {
-            Route::Add { prefix, via, port, onlink, weights, special, vrf } => {
-                DataplaneRequest::RouteAdd(Box::new(OwnRoute {
+            Route::Add { prefix, words, via, port, onlink, weights, special, vrf } => {
+                let mut route = OwnRoute {
                     vrf: *vrf,
                     prefix: Some(whole(prefix)?),
                     via: via.clone(),
@@ -93,11 +96,50 @@ impl Route {
                     onlink: *onlink,
                     weights: weights.clone(),
                     special: special.clone(),
-                }))
+                };
+                read_words(words, &mut route)?;
+                DataplaneRequest::RouteAdd(Box::new(route))
             }
             Route::Del { prefix, vrf } => DataplaneRequest::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
         })
     }
+}
+
+/// Reads a route's next hops in the form of iproute2.
+fn read_words(words: &[String], route: &mut OwnRoute) -> Result<(), String> {
+    let mut words = words.iter().map(String::as_str);
+    let forms = "expected `via GATEWAY`, `dev PORT`, `onlink`, `blackhole`, `unreachable` or `prohibit`";
+    let twice = |key: &str| format!("{key:?} is given twice; a route has one port, or is special");
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("nothing follows {word:?}; {forms}"));
+        match word {
+            "via" => {
+                let text = value()?;
+                let gateway =
+                    text.parse().map_err(|_| format!("via: expected an address, found {text:?}"))?;
+                route.via.push(gateway);
+            }
+            "dev" => {
+                if route.port.replace(value()?.to_owned()).is_some() {
+                    return Err(twice(word));
+                }
+            }
+            "onlink" => route.onlink = true,
+            "blackhole" | "unreachable" | "prohibit" => {
+                if route.special.replace(word.to_owned()).is_some() {
+                    return Err(twice(word));
+                }
+            }
+            other => return Err(format!("found {other:?}; {forms}")),
+        }
+    }
+    if route.special.is_some() && (!route.via.is_empty() || route.port.is_some()) {
+        return Err("a blackhole, unreachable or prohibit route has neither gateway nor port".to_owned());
+    }
+    if route.onlink && (route.via.is_empty() || route.port.is_none()) {
+        return Err("onlink needs a gateway and its port: via GATEWAY dev PORT onlink".to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,6 +179,35 @@ mod tests {
             "--special blackhole --port p1",
         ] {
             assert!(added(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_iproute2_mean_the_same_as_the_options() {
+        for (words, options) in [
+            ("via 172.31.1.1", "--via 172.31.1.1"),
+            ("dev p1", "--port p1"),
+            ("via 172.31.1.1 dev p1", "--via 172.31.1.1 --port p1"),
+            ("via 172.31.1.1 dev p1 onlink", "--via 172.31.1.1 --port p1 --onlink"),
+            (
+                "via 172.31.1.1 via 172.31.1.2 --weights 1,2",
+                "--via 172.31.1.1 --via 172.31.1.2 --weights 1,2",
+            ),
+            ("blackhole --vrf 7", "--special blackhole --vrf 7"),
+        ] {
+            assert_eq!(added(words).unwrap(), added(options).unwrap(), "{words}");
+        }
+        for (wrong, reason) in [
+            ("via", "nothing follows \"via\""),
+            ("via p1", "via: expected an address, found \"p1\""),
+            ("over 172.31.1.1", "found \"over\"; expected `via GATEWAY`"),
+            ("dev p1 dev p2", "given twice"),
+            ("blackhole dev p1", "neither gateway nor port"),
+            ("via 172.31.1.1 onlink", "onlink needs a gateway and its port"),
+            ("via 172.31.1.1 --port p1", "cannot be used with"),
+        ] {
+            let error = added(wrong).unwrap_err();
+            assert!(error.contains(reason), "{wrong}: {error}");
         }
     }
 }

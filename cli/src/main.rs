@@ -1,7 +1,7 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text; what can be asked is in
-//! `fibcast_control::protocol`. [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
+//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
 //! certificates, completions and manual pages.
 
@@ -18,10 +18,10 @@ mod show;
 mod socket;
 mod top;
 mod trace;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use fibcast_control::{Answer, Request, ask};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,9 +31,8 @@ use output::say;
 #[derive(Debug, Parser)]
 #[command(name = "fibcast", version, propagate_version = true)]
 struct Arguments {
-    /// The daemon's control socket; default: the only one in /run/fibcast.
-    #[arg(long, global = true, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: socket::Choice,
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
@@ -47,8 +46,12 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Shows one aspect of the daemon.
-    #[command(subcommand)]
-    Show(show::Show),
+    Show {
+        #[command(flatten)]
+        watch: watch::Watch,
+        #[command(subcommand)]
+        what: show::Show,
+    },
     /// Opaque records: written at a route server, read at any daemon.
     #[command(subcommand)]
     Kv(kv::Kv),
@@ -82,12 +85,12 @@ enum Command {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
-    let socket = || socket::choose(arguments.socket.as_deref());
+    let socket = || arguments.daemon.socket();
     match &arguments.command {
-        Command::Show(show) => {
+        Command::Show { watch, what } => watch.run(|| {
             let path = socket()?;
-            show::run(show, |request| ask(&path, &request, timeout), json)
-        }
+            show::run(what, |request| ask(&path, &request, timeout), json)
+        }),
         Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
         Command::Capture(command) => {
             let text = capture::run(command, &socket()?, timeout)?;
@@ -97,7 +100,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, json)?),
         Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
-            let (text, healthy) = doctor::run(command, arguments.socket.as_deref(), timeout, json)?;
+            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, json)?;
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
@@ -113,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 /// A command with a one-line result.
 fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
-    let path = socket::choose(arguments.socket.as_deref())?;
+    let path = arguments.daemon.socket()?;
     let timeout = Duration::from_secs(arguments.timeout);
     match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
         Answer::Done(message) if arguments.json => {

@@ -1,53 +1,175 @@
-//! Selects the daemon: the named socket, or the only one in the default folder.
+//! Selects the daemon: the named socket or node, that of `FIBCAST_SOCKET`, or the only one in the default folder on which a daemon listens.
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// Default folder of the daemons' control sockets.
 const FOLDER: &str = "/run/fibcast";
 
-/// The socket to use.
-pub fn choose(named: Option<&Path>) -> Result<PathBuf, String> {
-    match named {
-        Some(path) => Ok(path.to_owned()),
-        None => only_socket_in(Path::new(FOLDER)),
-    }
+/// How the operator names the daemon; at most one of both.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Choice {
+    /// The daemon's control socket; default: $FIBCAST_SOCKET, then the only one in /run/fibcast on which a daemon listens.
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The daemon whose socket is /run/fibcast/NAME.sock.
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "socket")]
+    node: Option<String>,
 }
 
-fn only_socket_in(folder: &Path) -> Result<PathBuf, String> {
-    let entries = std::fs::read_dir(folder).map_err(|error| {
-        format!("{}: no daemon runs here ({error}); name one with --socket", folder.display())
-    })?;
-    let mut sockets: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
-        .map(|entry| entry.path())
-        .collect();
-    sockets.sort();
-    match sockets.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(format!("{}: no daemon runs here; name one with --socket", folder.display())),
-        several => {
-            let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
-            Err(format!("several daemons run here, name one with --socket: {}", names.join(", ")))
+impl Choice {
+    /// The socket to use.
+    pub fn socket(&self) -> Result<PathBuf, String> {
+        self.socket_by(std::env::var_os("FIBCAST_SOCKET"), Path::new(FOLDER))
+    }
+
+    /// What is named on the command line counts more than the environment.
+    fn socket_by(&self, environment: Option<OsString>, folder: &Path) -> Result<PathBuf, String> {
+        if let Some(path) = &self.socket {
+            return Ok(path.clone());
+        }
+        if let Some(name) = &self.node {
+            return Sockets::in_folder(folder)?.of(name);
+        }
+        match environment.filter(|path| !path.is_empty()) {
+            Some(path) => Ok(path.into()),
+            None => Sockets::in_folder(folder)?.only(),
         }
     }
 }
 
+/// The sockets of a folder.
+struct Sockets<'a> {
+    folder: &'a Path,
+    /// A daemon listens on them.
+    live: Vec<PathBuf>,
+    /// Nobody listens: left behind by daemons that were killed.
+    stale: Vec<PathBuf>,
+}
+
+impl<'a> Sockets<'a> {
+    fn in_folder(folder: &'a Path) -> Result<Self, String> {
+        let entries = std::fs::read_dir(folder).map_err(|error| {
+            format!("{}: no daemon runs here ({error}); name one with --socket", folder.display())
+        })?;
+        let sockets = entries
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+            .map(|entry| entry.path());
+        let (mut live, mut stale): (Vec<_>, Vec<_>) = sockets.partition(|path| is_live(path));
+        live.sort();
+        stale.sort();
+        Ok(Self { folder, live, stale })
+    }
+
+    /// That of a node.
+    fn of(&self, name: &str) -> Result<PathBuf, String> {
+        let fits = |path: &&PathBuf| path.file_stem().is_some_and(|stem| stem == name);
+        if let Some(path) = self.live.iter().find(fits) {
+            return Ok(path.clone());
+        }
+        let why = match self.stale.iter().find(fits) {
+            Some(path) => format!("{}: no daemon listens on this socket any more", path.display()),
+            None => format!("{}: no node {name:?} here", self.folder.display()),
+        };
+        Err(format!("{why}; {}", self.what_is_there()))
+    }
+
+    /// The only one.
+    fn only(&self) -> Result<PathBuf, String> {
+        match self.live.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(format!(
+                "{}: no daemon runs here; name one with --socket{}",
+                self.folder.display(),
+                self.and_stale()
+            )),
+            several => Err(format!(
+                "several daemons run here, name one with --node or --socket: {}{}",
+                listed(several),
+                self.and_stale()
+            )),
+        }
+    }
+
+    fn what_is_there(&self) -> String {
+        let names: Vec<_> = self.live.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+        let running = if names.is_empty() {
+            "no daemon runs here".into()
+        } else {
+            format!("running: {}", names.join(", "))
+        };
+        running + &self.and_stale()
+    }
+
+    fn and_stale(&self) -> String {
+        if self.stale.is_empty() {
+            return String::new();
+        }
+        format!(" (stale sockets, on which no daemon listens: {})", listed(&self.stale))
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether somebody listens. A socket that one may not use is somebody's: the request will say so.
+fn is_live(path: &Path) -> bool {
+    UnixStream::connect(path).map_or_else(|error| error.kind() != ErrorKind::ConnectionRefused, |_| true)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::only_socket_in;
+    use super::*;
     use std::os::unix::net::UnixListener;
+
+    fn named(node: &str) -> Choice {
+        Choice { socket: None, node: Some(node.to_owned()) }
+    }
 
     #[test]
     fn the_only_socket_is_chosen_and_several_must_be_named() {
         let folder = tempfile::tempdir().unwrap();
+        let chosen = || Choice::default().socket_by(None, folder.path());
         std::fs::write(folder.path().join("note.txt"), "").unwrap();
-        assert!(only_socket_in(folder.path()).unwrap_err().contains("no daemon runs here"));
+        assert!(chosen().unwrap_err().contains("no daemon runs here"));
         let _a = UnixListener::bind(folder.path().join("a.sock")).unwrap();
-        assert_eq!(only_socket_in(folder.path()).unwrap(), folder.path().join("a.sock"));
+        assert_eq!(chosen().unwrap(), folder.path().join("a.sock"));
         let _b = UnixListener::bind(folder.path().join("b.sock")).unwrap();
-        let error = only_socket_in(folder.path()).unwrap_err();
+        let error = chosen().unwrap_err();
         assert!(error.contains("a.sock") && error.contains("b.sock"), "{error}");
+        assert_eq!(named("b").socket_by(None, folder.path()).unwrap(), folder.path().join("b.sock"));
+        let error = named("c").socket_by(None, folder.path()).unwrap_err();
+        assert!(error.ends_with("no node \"c\" here; running: a, b"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_on_which_nobody_listens_is_named_and_not_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(UnixListener::bind(folder.path().join("old.sock")).unwrap());
+        let chosen = || Choice::default().socket_by(None, folder.path());
+        let error = chosen().unwrap_err();
+        assert!(error.contains("no daemon runs here") && error.contains("old.sock"), "{error}");
+        let error = named("old").socket_by(None, folder.path()).unwrap_err();
+        assert!(error.contains("old.sock: no daemon listens on this socket any more"), "{error}");
+        let _a = UnixListener::bind(folder.path().join("a.sock")).unwrap();
+        assert_eq!(chosen().unwrap(), folder.path().join("a.sock"));
+    }
+
+    #[test]
+    fn the_environment_counts_unless_the_command_line_names_a_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let _a = UnixListener::bind(folder.path().join("a.sock")).unwrap();
+        let environment = || Some(OsString::from("/e.sock"));
+        let by = |choice: Choice, environment| choice.socket_by(environment, folder.path()).unwrap();
+        assert_eq!(by(Choice::default(), environment()), Path::new("/e.sock"));
+        assert_eq!(by(Choice::default(), Some(OsString::new())), folder.path().join("a.sock"));
+        assert_eq!(by(named("a"), environment()), folder.path().join("a.sock"));
+        let choice = Choice { socket: Some("/s.sock".into()), node: None };
+        assert_eq!(by(choice, environment()), Path::new("/s.sock"));
     }
 }

@@ -4,7 +4,8 @@
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::tables::{PortList, RouteList};
 use fibcast_daemon::control::ControlServer;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn fibcast(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fibcast")).args(arguments).output().unwrap()
@@ -104,4 +105,19 @@ fn the_doctor_looks_at_this_machine_and_says_what_is_missing() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings = json["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["check"] == "daemon" && finding["grade"] == "bad"));
+}
+
+#[test]
+fn a_watched_page_comes_again_until_nobody_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sock");
+    let _server = ControlServer::start(&path, |_| Ok(Answer::Ports(PortList::default()))).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fibcast"));
+    command.args(["--json", "show", "ports", "--watch=1"]).env("FIBCAST_SOCKET", &path);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!([next(), next(), next()], ["{\"ports\":[]}", "", "{\"ports\":[]}"]);
+    drop(lines);
+    assert!(child.wait().unwrap().success());
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fibcast_daemon::config::{ConfigError, Loaded, load};
+use fibcast_daemon::log::LogKeys;
 use fibcast_daemon::sections::{Limits, Node, Tls};
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
 use fibcast_sync_agent::digest_key::KeyFile;
@@ -31,6 +32,9 @@ pub use source::{PaceKey, SourceKeys, SourcePlan};
 pub struct Config {
     /// `[node]`
     pub node: Node,
+    /// `[log]`
+    #[serde(default)]
+    pub log: LogKeys,
     /// `[tls]`
     #[serde(default)]
     pub tls: Tls,
@@ -165,6 +169,7 @@ pub fn inspect(path: &Path) -> Result<Vec<String>, ConfigError> {
 pub fn check(loaded: &Loaded<Config>) -> Result<Checked, ConfigError> {
     let config = &loaded.value;
     config.node.check(loaded)?;
+    config.log.check(loaded)?;
     let listen = config.node.listen.iter().copied();
     config.tls.check(loaded, listen.chain(config.peer.iter().filter_map(|p| p.address.parse().ok())))?;
     config.tls.check_lists(loaded, !config.node.listen.is_empty(), !config.peer.is_empty())?;

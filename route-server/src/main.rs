@@ -33,6 +33,6 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let file = config::read(&arguments.config)?;
-    fibcast_daemon::log::start();
+    fibcast_daemon::log::start_with(&file.loaded.value.log, &file.loaded)?;
     run::run(file)
 }

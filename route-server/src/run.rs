@@ -113,6 +113,7 @@ fn reloading(mut of: Reloading, loaded: config::LoadedConfig) -> Reload {
         let mut done = sources.commit(prepared)?;
         done.extend(of.protection.replace(protection));
         of.in_force = checked;
+        done.extend(fibcast_daemon::log::take_over(&new.value.log));
         Ok(done)
     })
 }

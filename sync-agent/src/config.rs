@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::log::LogKeys;
 use fibcast_daemon::reload;
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use serde::Deserialize;
@@ -19,6 +20,9 @@ use crate::shell::tls::Security;
 pub struct AgentFile {
     /// Who it is.
     pub node: Node,
+    /// What it logs, and where.
+    #[serde(default)]
+    pub log: LogKeys,
     /// Who fills the table.
     pub sync: Sync,
     /// How connections are protected.
@@ -45,6 +49,7 @@ impl AgentFile {
     pub fn check(loaded: &Loaded<Self>) -> Result<(), ConfigError> {
         let file = &loaded.value;
         file.node.check(loaded)?;
+        file.log.check(loaded)?;
         file.sync.check(loaded)?;
         file.tls.check(loaded, file.node.listen.iter().copied())?;
         file.sync.check_tls(&file.tls, loaded)?;
@@ -73,7 +78,7 @@ impl AgentFile {
     /// The keys that need a restart, with file and line.
     pub fn may_reload(new: &Loaded<Self>, before: &Loaded<Self>) -> Result<(), String> {
         // All fields: a section that is added later must not be left out here.
-        let Self { node, sync, tls, limits, scrub, kernel, acknowledge } = &before.value;
+        let Self { node, log, sync, tls, limits, scrub, kernel, acknowledge } = &before.value;
         let other = &new.value;
         let fixed = [
             ("node", *node != other.node),
@@ -84,7 +89,7 @@ impl AgentFile {
             ("kernel", *kernel != other.kernel),
             ("acknowledge", *acknowledge != other.acknowledge),
         ];
-        reload::refuse(new, before, &fixed)
+        reload::refuse(new, before, &[&fixed[..], &log.fixed(&other.log)].concat())
     }
 }
 

@@ -10,10 +10,10 @@ mod machine;
 mod threads;
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::socket;
+use crate::socket::Choice;
 use finding::{Finding, Grade};
 use machine::Machine;
 
@@ -28,11 +28,11 @@ pub struct Doctor {
 /// All findings as text or JSON, and whether none of them is bad.
 pub fn run(
     doctor: &Doctor,
-    named: Option<&Path>,
+    choice: &Choice,
     timeout: Duration,
     as_json: bool,
 ) -> Result<(String, bool), String> {
-    let (of_daemon, dataplane) = match socket::choose(named) {
+    let (of_daemon, dataplane) = match choice.socket() {
         Ok(path) => daemon::look(&path, timeout),
         Err(reason) => {
             let advice = "start one (systemctl start fibcast-dataplane), or name its socket with --socket";

@@ -61,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
-    log::start();
+    log::start_with(&loaded.value.log, &loaded)?;
     fibcast_daemon::files::raise_limit();
     let config = &loaded.value;
     let started = Instant::now();
@@ -97,6 +97,7 @@ fn reloading(in_force: Loaded<Config>, view: Arc<View>, protection: Option<Prote
         if let (Some(protection), Some(read)) = (&protection, read) {
             done.extend(protection.replace(read));
         }
+        done.extend(log::take_over(&new.value.log));
         Ok(done)
     })
 }

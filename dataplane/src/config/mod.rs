@@ -11,6 +11,7 @@ mod workers;
 use std::net::IpAddr;
 
 use fibcast_daemon::config::{ConfigError, Loaded};
+use fibcast_daemon::log::LogKeys;
 use fibcast_daemon::reload;
 use fibcast_daemon::sections::{Limits, Node, Scrub, Tls};
 use fibcast_sync_agent::acknowledge::AcknowledgeKeys;
@@ -32,6 +33,9 @@ pub use workers::{SoftwareRssPolicy, Workers};
 pub struct Config {
     /// Name and addresses of this node.
     pub node: Node,
+    /// What is logged, and where.
+    #[serde(default)]
+    pub log: LogKeys,
     /// How connections between nodes are protected.
     #[serde(default)]
     pub tls: Tls,
@@ -98,6 +102,7 @@ impl Config {
     pub fn check(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
         let config = &loaded.value;
         config.node.check_all_but_loopback(loaded)?;
+        config.log.check(loaded)?;
         config.tls.check(loaded, config.node.listen.iter().copied())?;
         match &config.sync {
             Some(sync) => {
@@ -134,6 +139,7 @@ impl Config {
         // All fields: a section that is added later must not be left out here.
         let Config {
             node,
+            log,
             tls,
             limits,
             sync,
@@ -163,7 +169,7 @@ impl Config {
             ("ip", *ip != other.ip),
             ("port", *ports != other.ports),
         ];
-        reload::refuse(new, before, &fixed)
+        reload::refuse(new, before, &[&fixed[..], &log.fixed(&other.log)].concat())
     }
 
     /// Index of the port of this name.

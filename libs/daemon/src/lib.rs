@@ -12,7 +12,7 @@
 //! * [`files`]: how many files may be open;
 //! * [`routes`]: pages of a table of routes for operators;
 //! * [`scrub`]: counts and reports differences between what forwards and the table;
-//! * [`log`]: `tracing` to standard error;
+//! * [`log`]: `tracing` to standard error, journald or a file, `[log]`;
 //! * [`cpu`]: the processor is one that the program was built for.
 
 pub mod budgets;

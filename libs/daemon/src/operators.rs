@@ -1,6 +1,6 @@
 //! The ways in for operators and monitoring that `[node]` names.
 
-use crate::control::{ControlServer, Handler};
+use crate::control::{ControlServer, Handler, group};
 use crate::http::HttpServer;
 use crate::sections::Node;
 
@@ -18,7 +18,10 @@ impl Operators {
     ///
     /// A socket cannot be opened: the key of `[node]` that names it, and the reason.
     pub fn open(node: &Node, handler: impl Handler + Clone) -> Result<Self, (&'static str, String)> {
-        let control = node.control.as_deref().map(|path| ControlServer::start(path, handler.clone()));
+        let group = node.control_group.as_deref().map(group::find).transpose();
+        let group = group.map_err(|error| ("control_group", error))?;
+        let control =
+            node.control.as_deref().map(|path| ControlServer::start_for(group, path, handler.clone()));
         let _control = control.transpose().map_err(|error| ("control", error.to_string()))?;
         let http = node.http.map(|address| HttpServer::start(address, handler));
         let _http = http.transpose().map_err(|error| ("http", error.to_string()))?;

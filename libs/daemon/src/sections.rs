@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::budgets::Budgets;
 use crate::config::{ConfigError, Loaded};
+use crate::control::group;
 
 /// `[node]`: name and addresses of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Node {
     pub digest_key: Option<PathBuf>,
     /// Path of the operator's unix socket.
     pub control: Option<PathBuf>,
+    /// Group, by name or number, whose members may use that socket; without it only its owner and root may.
+    pub control_group: Option<String>,
     /// Address for `/metrics`, `/healthz` and `/status.json`.
     pub http: Option<SocketAddr>,
     /// Allow `http` beyond loopback: anyone who reaches it can read it.
@@ -82,6 +85,14 @@ impl Node {
         if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.bytes().all(fits) {
             let expected = format!("expected 1 to {MAX_NAME} letters, digits, '-', '_' or '.'");
             return wrong("name", format!("{expected}, found {:?}", self.name));
+        }
+        if let Some(name) = &self.control_group {
+            if self.control.is_none() {
+                return wrong("control_group", "has no effect without control, the socket".into());
+            }
+            if let Err(reason) = group::find(name) {
+                return wrong("control_group", reason);
+            }
         }
         match self.http.filter(|http| !http.ip().to_canonical().is_loopback()) {
             Some(http) if !self.http_remote => {
@@ -440,6 +451,16 @@ mod tests {
     fn a_daemon_without_ports_has_no_loopback_of_its_own() {
         let error = check("[node]\nname = \"a\"\nloopback = [\"192.0.2.1/32\"]\n").unwrap_err();
         assert_eq!(error, "x.toml:3: node.loopback: has no effect here: addresses belong to a dataplane");
+    }
+
+    #[test]
+    fn a_group_for_the_socket_must_exist_and_needs_a_socket() {
+        let text = "[node]\nname = \"a\"\ncontrol = \"/run/a.sock\"\n";
+        check(&format!("{text}control_group = \"root\"\n")).unwrap();
+        let error = check(&format!("{text}control_group = \"no-such-group\"\n")).unwrap_err();
+        assert!(error.starts_with("x.toml:4: node.control_group: no group \"no-such-group\""), "{error}");
+        let error = check("[node]\nname = \"a\"\ncontrol_group = \"root\"\n").unwrap_err();
+        assert_eq!(error, "x.toml:3: node.control_group: has no effect without control, the socket");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fibcast_daemon::config::parse;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::{log, signals};
 
@@ -14,11 +15,26 @@ const LINES: u64 = 50_000;
 /// Generous, for a loaded machine.
 const SOON: Duration = Duration::from_secs(30);
 
+/// The section of a daemon's file that matters here.
+#[derive(Debug, serde::Deserialize)]
+struct File {
+    log: log::LogKeys,
+}
+
 /// What the children do: a test that does nothing unless it is one.
 #[test]
 fn child_program() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
-    log::start();
+    match std::env::var("FIBCAST_TEST_LOG") {
+        Err(_) => log::start(),
+        Ok(text) => {
+            let loaded = parse::<File>("x.toml".as_ref(), text).unwrap();
+            if let Err(error) = log::start_with(&loaded.value.log, &loaded) {
+                println!("{error}");
+                std::process::exit(0);
+            }
+        }
+    }
     match program.as_str() {
         "floods-and-ends" => {
             let start = Instant::now();
@@ -50,6 +66,14 @@ fn child_program() {
             assert!(panicked.unwrap().join().is_err());
             finish("x", Err(Failure::work("the last line")));
         }
+        "changes-its-level" => {
+            tracing::info!("not yet");
+            let text = "[log]\nlevel = \"debug\"\n".to_owned();
+            let new = parse::<File>("x.toml".as_ref(), text).unwrap();
+            assert_eq!(log::take_over(&new.value.log), None);
+            tracing::debug!(peer = "rs-a", lines = 7, "now \"quoted\"\nand broken");
+            finish("x", Err(Failure::work("the last line")));
+        }
         "hangs" => {
             signals::on_stop_within(Duration::from_secs(1), || tracing::info!("stops")).unwrap();
             println!("runs");
@@ -67,7 +91,11 @@ fn start(program: &str, journal: bool) -> (Child, PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "child_program", "--nocapture"]).env(PROGRAM, program);
-    command.env_remove("JOURNAL_STREAM").env_remove("FIBCAST_LOG").env_remove("RUST_BACKTRACE");
+    command
+        .env_remove("JOURNAL_STREAM")
+        .env_remove("FIBCAST_LOG")
+        .env_remove("RUST_LOG")
+        .env_remove("RUST_BACKTRACE");
     if journal {
         command.env("JOURNAL_STREAM", identity(&writer));
     }
@@ -176,4 +204,40 @@ fn a_program_that_cannot_stop_is_ended_and_says_so() {
     let mut log = String::new();
     reader.read_to_string(&mut log).unwrap();
     assert!(log.contains("could not stop within 1 s"), "{log}");
+}
+
+/// What a child writes to its standard output with this `[log]`.
+fn run_with(program: &str, section: &str) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_program", "--nocapture"]).env(PROGRAM, program);
+    command.env("FIBCAST_TEST_LOG", section).env_remove("FIBCAST_LOG").env_remove("RUST_LOG");
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn a_file_gets_json_and_a_changed_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log/a.log");
+    let section = format!(
+        "[log]\nlevel = \"warn\"\nformat = \"json\"\ntarget = \"file\"\npath = \"{}\"\n",
+        path.display()
+    );
+    run_with("changes-its-level", &section);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines[0]["message"], "now \"quoted\"\nand broken");
+    assert_eq!(
+        (&lines[0]["level"], &lines[0]["peer"], &lines[0]["lines"]),
+        (&"debug".into(), &"rs-a".into(), &7.into())
+    );
+    assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'), "{text}");
+    assert!(lines[1]["message"].as_str().unwrap().contains("the last line"), "{text}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_with_its_line() {
+    let out = run_with("says-everything", "[log]\ntarget = \"file\"\npath = \"/proc/no/a.log\"\n");
+    assert!(out.contains("x.toml:3: log.path: cannot write to the file ("), "{out}");
 }

@@ -36,7 +36,7 @@ pub fn changes(
     before: (&Loaded<Config>, &Checked),
 ) -> Result<Changes, String> {
     // All fields: a section that is added later must not be left out here.
-    let Config { node, tls, limits, sync, rib, acknowledge, source: _, peer } = &before.0.value;
+    let Config { node, log, tls, limits, sync, rib, acknowledge, source: _, peer } = &before.0.value;
     let other = &new.0.value;
     let fixed = [
         ("node", *node != other.node),
@@ -47,7 +47,7 @@ pub fn changes(
         ("acknowledge", *acknowledge != other.acknowledge),
         ("peer", *peer != other.peer),
     ];
-    reload::refuse(new.0, before.0, &fixed)?;
+    reload::refuse(new.0, before.0, &[&fixed[..], &log.fixed(&other.log)].concat())?;
     let gone = before.1.sources.iter().map(|old| &old.origin);
     let gone = gone.filter(|origin| place(new.1, origin).is_none()).cloned().collect();
     let sources = (0..new.1.sources.len()).map(|at| change(at, new, before.1)).collect::<Result<_, _>>()?;

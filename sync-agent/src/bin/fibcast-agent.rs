@@ -44,7 +44,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         file.sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
         return Ok(());
     }
-    fibcast_daemon::log::start();
+    fibcast_daemon::log::start_with(&loaded.value.log, &loaded)?;
     let file = loaded.value.clone();
     fibcast_daemon::files::raise_limit();
     let protection = Protection::open(&file.node, &file.tls)?;
@@ -53,7 +53,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         move |new, before| {
             AgentFile::check(new).map_err(|error| error.to_string())?;
             AgentFile::may_reload(new, before)?;
-            Ok(protection.replace(protection.read(new, &new.value.tls)?))
+            let mut done = protection.replace(protection.read(new, &new.value.tls)?);
+            done.extend(fibcast_daemon::log::take_over(&new.value.log));
+            Ok(done)
         }
     });
     reload.on_hangup()?;

@@ -72,7 +72,8 @@ fn the_kernel_forwards_by_the_table_and_nobody_elses_routes_are_touched() {
     assert_eq!(metrics["kernel"]["refused"], 2, "{metrics}");
 
     // It forwards.
-    h.ip("rule add lookup 200 priority 1000");
+    h.ip("rule add priority 1000 lookup main suppress_prefixlength 0");
+    h.ip("rule add priority 1001 lookup 200");
     h.sh("ping -c 1 -W 2 10.0.0.1");
 
     // The gateway that was refused comes within reach, and somebody else's route goes.

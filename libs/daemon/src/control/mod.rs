@@ -1,15 +1,16 @@
-//! The control socket: a unix socket with mode 0600 on which operators ask.
+//! The control socket: a unix socket on which operators ask. Its mode is 0600, or 0660 with a group that may use it (`group`).
 //!
 //! One thread accepts, and each operator has a thread of its own, because an answer may take long: the handler queries the daemon's threads
 //! by message. An operator that waits for no answer of ours gives way to a newcomer when all places are taken, so silent and deaf ones shut nobody
 //! out; a handler that hangs costs its own connection. `operators` has the places, `conversation` what is said on one connection.
 
 mod conversation;
+pub mod group;
 mod operators;
 
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,9 +82,25 @@ impl ControlServer {
     /// # Errors
     /// [`ServerError`] if another daemon or file is there, or the system refuses.
     pub fn start(path: &Path, handler: impl Handler) -> Result<ControlServer, ServerError> {
+        Self::start_for(None, path, handler)
+    }
+
+    /// [`start`](Self::start), for the members of a group as well. A folder that is created for the socket lets them in.
+    ///
+    /// # Errors
+    /// [`ServerError`] if another daemon or file is there, or the system refuses.
+    pub fn start_for(
+        group: Option<u32>,
+        path: &Path,
+        handler: impl Handler,
+    ) -> Result<ControlServer, ServerError> {
         let failed = |source| ServerError::Listen { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            let found = folder.exists();
             std::fs::create_dir_all(folder).map_err(failed)?;
+            if group.is_some() && !found {
+                group::admit(folder, group, 0o700, 0o750).map_err(failed)?;
+            }
         }
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
@@ -95,7 +112,10 @@ impl ControlServer {
             std::fs::remove_file(path).map_err(failed)?;
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        if let Err(error) = group::admit(path, group, 0o600, 0o660) {
+            let _ = std::fs::remove_file(path);
+            return Err(failed(error));
+        }
         Self::run(path, listener, Arc::new(handler)).map_err(failed)
     }
 

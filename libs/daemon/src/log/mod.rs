@@ -1,12 +1,15 @@
-//! Logging: `tracing` to standard error, one line per event. `FIBCAST_LOG` sets the level: off, error, warn, info (the default), debug or
-//! trace.
+//! Logging: `tracing` to standard error, journald or a file, one line per event, as `[log]` says ([`LogKeys`]). `FIBCAST_LOG` and `RUST_LOG` in
+//! the environment override the level, in that order.
 //!
-//! No thread waits for whoever reads the log: lines go through a bounded queue (`queue`), a thread writes them, and what does not fit is
-//! lost, counted and reported later. If standard error is the journal of systemd, lines begin with their priority instead of a time
-//! (sd-daemon(3)). [`LimitedLog`] passes a few lines per second and counts the rest.
+//! No thread waits for whoever reads the log: lines go through a bounded queue (`queue`), a thread writes them (`destination`), and what does
+//! not fit is lost, counted and reported later. If systemd reads, lines begin with their priority instead of a time (sd-daemon(3)).
+//! [`LimitedLog`] passes a few lines per second and counts the rest. `json` is the other form of a line.
 
+mod destination;
+mod json;
 mod limited;
 mod queue;
+mod section;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
@@ -15,58 +18,151 @@ use std::sync::OnceLock;
 use std::thread::Thread;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use crate::config::{ConfigError, Loaded};
+use destination::{Journal, LogFile};
 pub use limited::LimitedLog;
 use queue::Queue;
+pub use section::{Format, LogKeys, Target};
 
 /// Bytes that wait to be written.
 const QUEUE: usize = 256 * 1024;
-/// Pause before standard error is tried again, if somebody made it non-blocking.
-const FULL: Duration = Duration::from_millis(20);
 
-/// Standard error is one for the process, and so is its queue.
-static STDERR: OnceLock<Queue> = OnceLock::new();
+/// A process has one log.
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+/// The level in force, which a reload changes.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-fn stderr() -> &'static Queue {
-    STDERR.get_or_init(|| Queue::start(QUEUE, write_stderr))
+/// Where lines go, and in which form.
+struct Output {
+    queue: Queue,
+    /// Lines begin with their priority.
+    priorities: bool,
+    format: Format,
 }
 
-/// Starts logging, also of panics; later calls have no effect.
+impl Output {
+    /// Text to standard error.
+    fn stderr(format: Format) -> Self {
+        let queue = Queue::start(QUEUE, destination::write_stderr);
+        Self { queue, priorities: is_journal(), format }
+    }
+
+    fn open(keys: &LogKeys) -> io::Result<Self> {
+        let format = keys.format;
+        Ok(match (keys.target, &keys.path) {
+            (Target::File, Some(path)) => {
+                let mut file = LogFile::open(path)?;
+                let queue = Queue::start(QUEUE, move |lines| file.write(lines));
+                Self { queue, priorities: false, format }
+            }
+            (Target::Journald, _) => {
+                let journal = Journal::open()?;
+                let queue = Queue::start(QUEUE, move |lines| journal.write(lines));
+                Self { queue, priorities: true, format }
+            }
+            (Target::Stderr | Target::File, _) => Self::stderr(format),
+        })
+    }
+}
+
+fn output() -> &'static Output {
+    OUTPUT.get_or_init(|| Output::stderr(Format::Text))
+}
+
+/// Starts logging to standard error without a `[log]`, also of panics; later calls have no effect.
 pub fn start() {
-    let wanted = std::env::var("FIBCAST_LOG").ok();
-    let level = wanted.as_deref().and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);
-    let log = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    let started = if is_journal() {
-        log.without_time()
-            .with_level(false)
-            .with_ansi(false)
-            .with_writer(Lines { priorities: true })
-            .try_init()
-    } else {
-        log.with_ansi(io::stderr().is_terminal()).with_writer(Lines { priorities: false }).try_init()
+    begin(&LogKeys::default());
+}
+
+/// Starts logging as `[log]` says. Before the first line is written, and before other threads run.
+///
+/// # Errors
+/// The file cannot be opened, or nobody listens for the journal.
+pub fn start_with<T>(keys: &LogKeys, loaded: &Loaded<T>) -> Result<(), ConfigError> {
+    let opened = Output::open(keys).map_err(|error| {
+        let (key, what) = match keys.target {
+            Target::File => ("path", "cannot write to the file"),
+            Target::Journald => ("target", "cannot reach journald; on a machine without it use \"stderr\""),
+            Target::Stderr => ("target", "cannot log"),
+        };
+        loaded.error(&["log".into(), key.into()], format!("{what} ({error})"))
+    })?;
+    // An output is there already only in a program that started to log twice.
+    let _ = OUTPUT.set(opened);
+    begin(keys);
+    Ok(())
+}
+
+fn begin(keys: &LogKeys) {
+    let (wanted, complaint) = wanted(keys, |name| std::env::var(name).ok());
+    let (filter, handle) = reload::Layer::new(wanted);
+    let form = fmt::layer().with_target(false).with_writer(Lines);
+    let form: Box<dyn Layer<_> + Send + Sync> = match (keys.format, output().priorities) {
+        (Format::Json, _) => form.with_ansi(false).event_format(json::Json).boxed(),
+        (Format::Text, true) => form.without_time().with_level(false).with_ansi(false).boxed(),
+        (Format::Text, false) => {
+            form.with_ansi(keys.target == Target::Stderr && io::stderr().is_terminal()).boxed()
+        }
     };
-    if started.is_ok() {
+    // The level is the inner layer: its handle names the type below it.
+    if tracing_subscriber::registry().with(filter).with(form).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
         std::panic::set_hook(Box::new(log_panic));
+        if let Some(complaint) = complaint {
+            tracing::warn!("{complaint}");
+        }
+    }
+}
+
+/// Puts the level of a new version of `[log]` in force. What a reload says about it, if there is something to say.
+pub fn take_over(keys: &LogKeys) -> Option<String> {
+    let overriding = variable(|name| std::env::var(name).ok());
+    let (wanted, complaint) = wanted(keys, |name| std::env::var(name).ok());
+    LEVEL.get()?.reload(wanted).ok()?;
+    complaint.or_else(|| {
+        overriding.map(|(name, text)| format!("log level: {text:?}, from {name} of the environment"))
+    })
+}
+
+/// The variable of the environment that overrides the level.
+fn variable(environment: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    ["FIBCAST_LOG", "RUST_LOG"].into_iter().find_map(|name| Some((name, environment(name)?)))
+}
+
+/// The level, and what is wrong with the environment.
+fn wanted(keys: &LogKeys, environment: impl Fn(&str) -> Option<String>) -> (Targets, Option<String>) {
+    let configured =
+        || section::directives(&keys.level).unwrap_or_else(|_| Targets::new().with_default(Level::INFO));
+    match variable(environment).map(|(name, text)| (name, section::directives(&text))) {
+        None => (configured(), None),
+        Some((_, Ok(levels))) => (levels, None),
+        Some((name, Err(reason))) => (configured(), Some(format!("{name} is ignored: {reason}"))),
     }
 }
 
 /// Writes a line that belongs to no level, after all before it.
 pub(crate) fn last_line(line: &str) {
-    Lines { priorities: is_journal() }.line(Level::ERROR, line);
+    match output().format {
+        Format::Text => Lines.line(Level::ERROR, line),
+        Format::Json => Lines.line(Level::ERROR, &json::line("error", line)),
+    }
 }
 
 /// Waits until all lines are written. False if that took longer than `time`, because nobody reads.
 pub fn flush(time: Duration) -> bool {
-    STDERR.get().is_none_or(|queue| queue.flush(time))
+    OUTPUT.get().is_none_or(|output| output.queue.flush(time))
 }
 
 /// Lines lost so far.
 pub fn lines_dropped() -> u64 {
-    STDERR.get().map_or(0, Queue::lost)
+    OUTPUT.get().map_or(0, |output| output.queue.lost())
 }
 
 /// Whether systemd connected standard error to its journal (systemd.exec(5), `$JOURNAL_STREAM`).
@@ -92,14 +188,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// Passes the lines of events to the queue.
-struct Lines {
-    priorities: bool,
-}
+struct Lines;
 
 impl Lines {
     /// One event. A line break inside is no beginning of another event: peers have a say in some texts.
     fn line(&self, level: Level, text: &str) {
-        let begin = if self.priorities { priority(level) } else { "" };
+        let begin = if output().priorities { priority(level) } else { "" };
         let mut line = String::with_capacity(text.len() + 8);
         for (number, part) in text.trim_end_matches('\n').split('\n').enumerate() {
             line += begin;
@@ -109,7 +203,7 @@ impl Lines {
             line += part;
             line.push('\n');
         }
-        stderr().push(line.as_bytes());
+        output().queue.push(line.as_bytes());
     }
 }
 
@@ -123,27 +217,26 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
+impl MakeWriter<'_> for Lines {
+    type Writer = Line;
 
-    fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, level: Level::INFO }
+    fn make_writer(&self) -> Line {
+        Line { level: Level::INFO }
     }
 
-    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
-        Line { lines: self, level: *event.level() }
+    fn make_writer_for(&self, event: &Metadata<'_>) -> Line {
+        Line { level: *event.level() }
     }
 }
 
 /// Takes the text of one event, which arrives in one piece.
-struct Line<'a> {
-    lines: &'a Lines,
+struct Line {
     level: Level,
 }
 
-impl Write for Line<'_> {
+impl Write for Line {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.lines.line(self.level, &String::from_utf8_lossy(text));
+        Lines.line(self.level, &String::from_utf8_lossy(text));
         Ok(text.len())
     }
 
@@ -152,16 +245,25 @@ impl Write for Line<'_> {
     }
 }
 
-/// Writes all of it to standard error, however long that takes. False if it is gone.
-fn write_stderr(mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        match rustix::io::write(rustix::stdio::stderr(), bytes) {
-            Ok(0) => return false,
-            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => std::thread::sleep(FULL),
-            Err(_) => return false,
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_overrides_the_level_and_nonsense_in_it_is_told() {
+        let keys = LogKeys { level: "warn".into(), ..LogKeys::default() };
+        let by = |variables: &[(&str, &str)]| {
+            wanted(&keys, |name| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        let passes = |levels: &Targets, level| levels.would_enable("fibcast_daemon", &level);
+        let (levels, complaint) = by(&[]);
+        assert!(passes(&levels, Level::WARN) && !passes(&levels, Level::INFO) && complaint.is_none());
+        let (levels, _) = by(&[("RUST_LOG", "info,fibcast_daemon=debug")]);
+        assert!(passes(&levels, Level::DEBUG) && !passes(&levels, Level::TRACE));
+        let (levels, _) = by(&[("RUST_LOG", "off"), ("FIBCAST_LOG", "trace")]);
+        assert!(passes(&levels, Level::TRACE));
+        let (levels, complaint) = by(&[("RUST_LOG", "loud")]);
+        assert!(passes(&levels, Level::WARN) && !passes(&levels, Level::INFO));
+        assert!(complaint.unwrap().starts_with("RUST_LOG is ignored: expected off"));
     }
-    true
 }
