@@ -160,6 +160,12 @@ impl Stage {
     }
 
     /// Waits until the scrubber of the tries has done whole passes from now on.
+    /// Returns when it is done: only passes that begin later are sure to find it.
+    fn damage(&self, damage: impl FnOnce(&mut fib::Fib) + Send + 'static) {
+        let done = self.handle().ask_mut(Duration::from_secs(60), move |control| control.fault(damage));
+        done.expect("the control thread answers");
+    }
+
     fn passes_of_tries(&self, passes: u64) -> ScrubStatus {
         let goal = self.forwarding().scrub_tries.passes + passes;
         let end = Instant::now() + Duration::from_secs(120);
@@ -255,7 +261,7 @@ fn wrong_words_in_the_tries_are_found_and_mended() {
     };
     for (prefix, wrong) in [(v4, Some(label)), (v6, Some(label)), (v4, None), (ghost, Some(label))] {
         let before = stage.forwarding().scrub_tries;
-        stage.handle().order(move |control| control.fault(|fib| fib.corrupt(VrfId::DEFAULT, prefix, wrong)));
+        stage.damage(move |fib| fib.corrupt(VrfId::DEFAULT, prefix, wrong));
         let found = stage.passes_of_tries(2);
         assert!(found.differences > before.differences, "{prefix}: {found:?}");
         assert_eq!(
@@ -272,7 +278,7 @@ fn wrong_words_in_the_tries_are_found_and_mended() {
 /// The differences that this damage causes, all of which are mended; none remains after it.
 fn damaged(stage: &Stage, what: &str, damage: impl FnOnce(&mut fib::Fib) + Send + 'static) -> ScrubStatus {
     let before = stage.forwarding().scrub_tries;
-    stage.handle().order(move |control| control.fault(damage));
+    stage.damage(damage);
     let found = stage.passes_of_tries(2);
     assert!(found.differences > before.differences, "{what}: not found: {found:?}");
     let new = found.differences - before.differences;
