@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use fibcast_control::probe;
 
 /// Default folder of the daemons' control sockets.
 const FOLDER: &str = "/run/fibcast";
@@ -119,13 +120,13 @@ fn listed(paths: &[PathBuf]) -> String {
 
 /// Whether somebody listens. A socket that one may not use is somebody's: the request will say so.
 fn is_live(path: &Path) -> bool {
-    UnixStream::connect(path).map_or_else(|error| error.kind() != ErrorKind::ConnectionRefused, |_| true)
+    probe(path).map_or_else(|error| error.kind() != ErrorKind::ConnectionRefused, |()| true)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     fn named(node: &str) -> Choice {
         Choice { socket: None, node: Some(node.to_owned()) }
@@ -158,6 +159,18 @@ mod tests {
         assert!(error.contains("old.sock: no daemon listens on this socket any more"), "{error}");
         let _a = UnixListener::bind(folder.path().join("a.sock")).unwrap();
         assert_eq!(chosen().unwrap(), folder.path().join("a.sock"));
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_one_that_runs_and_delays_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        // Nobody accepts: with the first one the backlog is full, and a connect that waits would wait for ever.
+        let _first = UnixStream::connect(&path).unwrap();
+        assert_eq!(Choice::default().socket_by(None, folder.path()).unwrap(), path);
     }
 
     #[test]

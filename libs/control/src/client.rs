@@ -1,6 +1,6 @@
 //! The client: one request over a daemon's control socket.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,5 +58,19 @@ pub fn ask(path: &Path, request: &Request, timeout: Duration) -> Result<Answer, 
     match serde_json::from_str(&answer).map_err(|error| garbage(error.to_string()))? {
         Reply::Ok(answer) => Ok(answer),
         Reply::Error(text) => Err(ClientError::Refused(text)),
+    }
+}
+
+/// Connects to a control socket without waiting, and hangs up: whether a daemon listens, even one that does not accept any more.
+///
+/// # Errors
+/// The system's error: [`ErrorKind::ConnectionRefused`] where nobody listens.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&socket2::SockAddr::unix(path)?) {
+        // A full backlog is that of a daemon that hangs.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        other => other,
     }
 }

@@ -28,5 +28,5 @@ pub mod routes;
 pub mod status;
 pub mod tables;
 
-pub use client::{ClientError, ask};
+pub use client::{ClientError, ask, probe};
 pub use protocol::{Answer, DataplaneRequest, KvRequest, Reply, Request};

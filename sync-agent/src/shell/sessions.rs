@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fibcast_daemon::listener::{Admission, Bounds, Counters};
+use fibcast_daemon::listener::{Admission, Bounds, Counters, ROOM};
 use fibcast_daemon::log::LimitedLog;
 use fibcast_daemon::sections::Limits;
 use fibcast_sync_proto::frame::Frame;
@@ -27,8 +27,6 @@ use super::tls::{End, Named, Security};
 
 /// Bytes read from one client before the next one has its turn. Clients send little.
 const READ_BUDGET: usize = 32 * 1024;
-/// Half-open connections that give way together for want of file descriptors: others come as fast.
-const ROOM: usize = 16;
 /// Bytes read from all clients in one turn.
 const READ_TURN: usize = 1024 * 1024;
 /// Bytes written to all clients in one turn: some milliseconds of the system's work.

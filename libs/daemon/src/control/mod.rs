@@ -106,7 +106,7 @@ impl ControlServer {
             if !found.file_type().is_socket() {
                 return Err(ServerError::NotASocket(path.to_owned()));
             }
-            if is_listening(path) {
+            if fibcast_control::probe(path).is_ok() {
                 return Err(ServerError::InUse(path.to_owned()));
             }
             std::fs::remove_file(path).map_err(failed)?;
@@ -149,17 +149,6 @@ impl Drop for ControlServer {
         }
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// Whether a daemon listens, even one that does not accept any more.
-fn is_listening(path: &Path) -> bool {
-    let connected = || {
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&socket2::SockAddr::unix(path)?)
-    };
-    // A full backlog is that of a daemon that hangs.
-    connected().map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |()| true)
 }
 
 fn accept(

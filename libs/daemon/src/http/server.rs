@@ -15,12 +15,10 @@ use super::connection::{Answer, Connection, MAX_HEAD};
 use super::inquiry::{Inquiry, STATUS_TIMEOUT};
 use super::pages::{self, Page};
 use super::{LISTENER, WAKER};
-use crate::listener::{ACCEPT_TURN, Accepted, Acceptor, Admission, Bounds, Counters};
+use crate::listener::{ACCEPT_TURN, Accepted, Acceptor, Admission, Bounds, Counters, ROOM};
 
 /// Most connections; fewer if that were more than a quarter of the files that the process may open.
 const CONNECTIONS: u64 = 1024;
-/// Connections that give way together for want of file descriptors: others come as fast.
-const ROOM: usize = 16;
 /// Bytes of different bodies that wait for their readers, together. The newest is always allowed.
 const MAX_BODIES: usize = 16 << 20;
 /// A turn without anything to do.

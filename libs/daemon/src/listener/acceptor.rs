@@ -14,6 +14,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Most connections that a listener accepts before it reads from them, and the number of file descriptors in reserve: so what a connection has
 /// sent is read before others take its place.
 pub const ACCEPT_TURN: usize = 32;
+/// Half-open connections that give way together when the last of the reserve is taken: others come as fast.
+pub const ROOM: usize = 16;
 
 /// What [`Acceptor::accept`] found.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,6 +15,6 @@ mod acceptor;
 mod admission;
 mod counters;
 
-pub use acceptor::{ACCEPT_TURN, Accepted, Acceptor};
+pub use acceptor::{ACCEPT_TURN, Accepted, Acceptor, ROOM};
 pub use admission::{Admission, Bounds, Full, Source};
 pub use counters::{Counters, all};

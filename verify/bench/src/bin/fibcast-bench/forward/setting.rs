@@ -23,7 +23,7 @@ const VRFS: u32 = 8;
 /// Tag of the sub-interfaces of VRF 0; the others follow.
 const FIRST_TAG: u16 = 100;
 
-/// Ports of the router: the devices come first, then the sub-interfaces of a VRF, then those of the next one.
+/// The VRFs that have routes.
 fn vrfs(traffic: Traffic) -> std::ops::Range<u32> {
     0..if traffic == Traffic::Vrf8 { VRFS } else { 1 }
 }
@@ -159,7 +159,7 @@ fn group(traffic: Traffic, vrf: u32, sixth: bool, draw: usize) -> Option<Group> 
     let hop = |draw: usize| {
         let at = draw % ALL;
         let port = at / GATEWAYS;
-        // By address a gateway is looked for in the default VRF.
+        // By address a gateway is looked for in the default VRF. Ports are numbered as in the file: devices, then the sub-interfaces VRF by VRF.
         let index = frames::PORTS * (1 + vrf as usize) + port;
         let port = tag(traffic, vrf).map(|_| PortId(index as u16));
         NextHop { port, ..NextHop::via(gateway(at / GATEWAYS, at % GATEWAYS, sixth)) }
