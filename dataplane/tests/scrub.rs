@@ -96,6 +96,8 @@ struct Stage {
     sink: ControlSink,
     table: Table,
     sent: u64,
+    /// Comparisons of the whole table that were sent.
+    passes: u64,
 }
 
 impl Stage {
@@ -109,7 +111,7 @@ impl Stage {
             groups.iter().map(|(label, value)| Change::Put(Key::Group(*label), Value::Group(value.clone())));
         let keys = (0..routes).flat_map(|i| [(v4(i), label(i)), (v6(i), label(i))]);
         table.commit(put.chain(keys.map(|(key, value)| Change::Put(key, value)))).unwrap();
-        let mut stage = Stage { control, sink, table, sent: 0 };
+        let mut stage = Stage { control, sink, table, sent: 0, passes: 0 };
         stage.deliver();
         stage
     }
@@ -135,6 +137,19 @@ impl Stage {
         let batch = self.table.changes_since(self.sent).unwrap();
         Self::again(|| self.sink.apply(&batch));
         self.sent = self.table.serial();
+        self.wait("the batch is in use", |status| status.serial == self.sent && status.pending_batches == 0);
+    }
+
+    fn wait(&self, what: &str, done: impl Fn(&ForwardingStatus) -> bool) -> ForwardingStatus {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let status = self.forwarding();
+            if done(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "not within 120 s: {what}: {status:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// One part from a place on, as the agent passes it; returns where the next one begins.
@@ -142,41 +157,33 @@ impl Stage {
         let page = self.table.page(after.as_ref(), records, |_| true);
         let part = TablePart { after, until: page.next, records: page.records };
         Self::again(|| self.sink.compare(&part));
+        self.passes += u64::from(part.until.is_none());
         part.until
     }
 
+    /// Compares the whole table, and returns when that is done.
     fn pass(&mut self, records: usize) {
-        let mut after = None;
-        loop {
+        let mut after = self.compare(None, records);
+        while after.is_some() {
             after = self.compare(after, records);
-            if after.is_none() {
-                return;
-            }
         }
+        self.wait("the comparison", |status| status.scrub_table.passes >= self.passes);
     }
 
     fn forwarding(&self) -> ForwardingStatus {
         self.handle().ask(Duration::from_secs(60), |control| control.forwarding()).unwrap()
     }
 
-    /// Waits until the scrubber of the tries has done whole passes from now on.
     /// Returns when it is done: only passes that begin later are sure to find it.
     fn damage(&self, damage: impl FnOnce(&mut fib::Fib) + Send + 'static) {
         let done = self.handle().ask_mut(Duration::from_secs(60), move |control| control.fault(damage));
         done.expect("the control thread answers");
     }
 
+    /// Waits until the scrubber of the tries has done whole passes from now on.
     fn passes_of_tries(&self, passes: u64) -> ScrubStatus {
         let goal = self.forwarding().scrub_tries.passes + passes;
-        let end = Instant::now() + Duration::from_secs(120);
-        loop {
-            let status = self.forwarding().scrub_tries;
-            if status.passes >= goal {
-                return status;
-            }
-            assert!(Instant::now() < end, "{status:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.wait("passes", |status| status.scrub_tries.passes >= goal).scrub_tries
     }
 }
 
