@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::engine::Dut;
 use crate::port::PortSpec;
 use crate::rate::Rate;
-use crate::scenario::{Family, Scenario};
+use crate::scenario::{ChangeSet, Event, Family, Scenario};
 use crate::search::TestKind;
 use crate::traffic::frames::Protocol;
 use crate::traffic::order::Direction;
@@ -30,6 +30,9 @@ pub struct Arguments {
     /// Arguments for DPDK's EAL, separated by spaces [default: --no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0].
     #[arg(long, allow_hyphen_values = true, help_heading = "Ports and device")]
     pub eal_args: Option<String>,
+    /// Cores that send and receive, each by a queue of its own on every port [default: one loop, on any core].
+    #[arg(long, value_delimiter = ',', help_heading = "Ports and device")]
+    pub cores: Vec<usize>,
     /// A port, once or more: [name=p0,][mac=MAC,][subnet4=NET,peer4=ADDRESS,][subnet6=NET,peer6=ADDRESS,][peer_mac=MAC,][vlan=ID,][mtu=BYTES,]
     /// [line_rate=BITS,]device=DEVARGS. The device is last, since devargs have commas of their own; it may be a PCI address.
     #[arg(long = "port", help_heading = "Ports and device")]
@@ -92,7 +95,7 @@ pub struct Arguments {
     /// Smallest rate of a search [default: 9001pps].
     #[arg(long, help_heading = "Test")]
     pub min_rate: Option<Rate>,
-    /// Seconds of a trial [default: 60 as in RFC 2544; mlrsearch 1; back-to-back 2, the longest burst].
+    /// Seconds of a trial [default: 60 as in RFC 2544; mlrsearch 1].
     #[arg(long, help_heading = "Test")]
     pub trial: Option<f64>,
     /// mlrsearch: seconds of trials that classify a load [default: 21].
@@ -113,6 +116,9 @@ pub struct Arguments {
     /// back-to-back: repetitions [default: 50, as in RFC 9004].
     #[arg(long, help_heading = "Test")]
     pub repeat: Option<usize>,
+    /// back-to-back: seconds of the longest burst that is tried, at most 30 by RFC 9004 [default: 2].
+    #[arg(long, help_heading = "Test")]
+    pub longest_burst: Option<f64>,
     /// loss-curve: step in percent of the largest rate [default: 10].
     #[arg(long, help_heading = "Test")]
     pub step: Option<f64>,
@@ -131,25 +137,35 @@ pub struct Arguments {
     /// One in so many packets has its latency recorded [default: 8; with --window 1].
     #[arg(long, help_heading = "Test")]
     pub latency_one_in: Option<u32>,
-    /// Next-hop changes during the run: MRT (BGP4MP_ET), plain or gzip.
-    #[arg(long, requires = "start_at", help_heading = "Changes")]
+    /// Next-hop changes during the run: MRT (BGP4MP_ET), plain or gzip; with --churn the file that is written.
+    #[arg(long, help_heading = "Changes")]
     pub updates: Option<PathBuf>,
-    /// NAME=FILE: next hops that routes of the table get when {"change":"NAME"} arrives on the control socket; once or more. The file has
-    /// the format of --table.
-    #[arg(long = "change", requires = "control", conflicts_with = "updates", help_heading = "Changes")]
-    pub changes: Vec<ChangeArgument>,
     /// Unix time in seconds at which the first change is due.
     #[arg(long, help_heading = "Changes")]
     pub start_at: Option<f64>,
-    /// Time after a change is due in which both next hops are accepted.
-    #[arg(long, default_value_t = 2_000, help_heading = "Changes")]
-    pub settle_ms: u64,
+    /// Makes up so many changes/s, each of a random route to another next hop of the table, and writes them to --updates. The source of the
+    /// device's routes plays that file from --start-at on; trials wait for that time.
+    #[arg(long, help_heading = "Changes")]
+    pub churn: Option<f64>,
+    /// Seconds of --churn [default: 1200].
+    #[arg(long, help_heading = "Changes")]
+    pub churn_s: Option<f64>,
+    /// SECONDS:COMMAND, run by sh so long after the first trial began, such as 30:systemctl kill -s KILL fibcast-route-server; once or more.
+    #[arg(long = "event", help_heading = "Changes")]
+    pub events: Vec<Event>,
+    /// NAME=FILE: next hops that routes of the table get when {"change":"NAME"} arrives on the control socket; once or more. The file has
+    /// the format of --table.
+    #[arg(long = "change", requires = "control", help_heading = "Changes")]
+    pub changes: Vec<ChangeSet>,
+    /// Time after a change is due in which both next hops are accepted [default: 2000].
+    #[arg(long, help_heading = "Changes")]
+    pub settle_ms: Option<u64>,
     /// Report outages: times of at least this length in which no packet came back, with their losses. Packets in flight for longer do not
-    /// count for --window then, so that sending resumes when the router is back. At most 1000.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(10..=1000), help_heading = "Changes")]
+    /// count for --window then, so that sending resumes when the router is back. 10 to 1000.
+    #[arg(long, help_heading = "Changes")]
     pub outage_ms: Option<u64>,
     /// Before counting, wait until every flow has been forwarded once, and report when that was.
-    #[arg(long)]
+    #[arg(long, help_heading = "Changes")]
     pub coverage: bool,
     /// A unix socket that answers {"show":"pktgen"} with the figures, and accepts {"change":"NAME"}.
     #[arg(long)]
@@ -177,14 +193,7 @@ pub enum Idle {
     Sleep,
 }
 
-/// One `--change`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangeArgument {
-    pub name: String,
-    pub file: PathBuf,
-}
-
-impl FromStr for ChangeArgument {
+impl FromStr for ChangeSet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -193,6 +202,18 @@ impl FromStr for ChangeArgument {
                 Ok(Self { name: name.to_owned(), file: file.into() })
             }
             _ => Err(format!("expected NAME=FILE, found {text:?}")),
+        }
+    }
+}
+
+impl FromStr for Event {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':').and_then(|(at, run)| Some((at.parse().ok()?, run.trim())));
+        match parts.filter(|(_, run)| !run.is_empty()) {
+            Some((at, run)) => Ok(Self { at, run: run.to_owned() }),
+            None => Err(format!("expected SECONDS:COMMAND, found {text:?}")),
         }
     }
 }
@@ -223,7 +244,17 @@ impl Arguments {
         put(&mut scenario.dut, self.dut);
         let some = |to: &mut Option<PathBuf>, given: &Option<PathBuf>| put(to, given.clone().map(Some));
         some(&mut scenario.table, &self.table);
-        some(&mut scenario.updates, &self.updates);
+        let changes = &mut scenario.changes;
+        some(&mut changes.updates, &self.updates);
+        put(&mut changes.start_at, self.start_at.map(Some));
+        put(&mut changes.churn, self.churn.map(Some));
+        put(&mut changes.churn_s, self.churn_s.map(Some));
+        put(&mut changes.settle_ms, self.settle_ms.map(Some));
+        put(&mut changes.outage_ms, self.outage_ms.map(Some));
+        put_list(&mut changes.set, &self.changes);
+        changes.coverage |= self.coverage;
+        put_list(&mut scenario.event, &self.events);
+        put_list(&mut scenario.cores, &self.cores);
         let traffic = &mut scenario.traffic;
         some(&mut traffic.pcap, &self.pcap);
         put(&mut traffic.sizes, self.sizes.clone().map(Some));
@@ -251,6 +282,7 @@ impl Arguments {
             (&mut test.loss_ratio, self.loss_ratio),
             (&mut test.search_max, self.search_max),
             (&mut test.step, self.step),
+            (&mut test.longest_burst, self.longest_burst),
         ] {
             put(key, given.map(Some));
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine::{Content, Dut, Engine, Settings};
+use crate::engine::{Content, Dut, Settings, Team};
 use crate::pacer::Load;
 use crate::plan::{Plan, Wanted};
 use crate::port::PortSpec;
@@ -37,7 +37,7 @@ struct Rates {
 
 /// Runs the scenario's test. False if there is no result, or if the load was not the intended one.
 pub fn run(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<bool, Failure> {
-    let mean_size = bench.engine.mean_size();
+    let mean_size = bench.team.mean_size();
     let packets = |rate: Rate| rate.packets(mean_size, line).map_err(Failure::Usage);
     let keys = &scenario.test;
     let max = match (keys.max_rate.or(scenario.load.rate), line) {
@@ -77,9 +77,12 @@ pub fn run(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<
         latency(&mut runner, scenario, &mut outcome)?;
     }
     outcome.trials = runner.trials;
-    let changed = bench.figures().reconvergence;
+    let figures = bench.figures();
+    let changed = figures.reconvergence;
     outcome.reconvergence = (changed.routes + changed.missing + changed.waiting > 0).then_some(changed);
+    (outcome.outages, outcome.queues) = (figures.outages, figures.queues);
     let stopped = bench.is_stopped();
+    warn_of_churn(&mut outcome, scenario);
     warn(&mut outcome, bench, stopped);
     bench.finish();
     write(&outcome, scenario)?;
@@ -193,7 +196,7 @@ fn loss_curve(runner: &mut Runner, scenario: &Scenario, rates: &Rates, outcome: 
 fn bursts(runner: &mut Runner, scenario: &Scenario, rates: &Rates, outcome: &mut Outcome) -> bool {
     let goal = back_to_back::Goal {
         pps: rates.max,
-        longest: (rates.max * scenario.test.trial.unwrap_or(LONGEST_S)).max(1.0) as u64,
+        longest: (rates.max * scenario.test.longest_burst.unwrap_or(LONGEST_S)).max(1.0) as u64,
         repeat: scenario.test.repeat.unwrap_or(REPEAT),
         resolution: runner.burst,
     };
@@ -259,7 +262,7 @@ fn latency(runner: &mut Runner, scenario: &Scenario, outcome: &mut Outcome) -> R
     if rows.is_empty() {
         return Ok(());
     }
-    let mut own = runner.bench.loopback(|now_ns| loopback_engine(scenario, now_ns))?;
+    let mut own = runner.bench.loopback(|now_ns| loopback_team(scenario, now_ns))?;
     for row in &mut rows {
         let load = Load {
             pps: row.pps,
@@ -275,7 +278,7 @@ fn latency(runner: &mut Runner, scenario: &Scenario, outcome: &mut Outcome) -> R
 }
 
 /// An engine that sends the same frames into a ring and takes them out again.
-fn loopback_engine(scenario: &Scenario, now_ns: u64) -> Result<Engine, Failure> {
+fn loopback_team(scenario: &Scenario, now_ns: u64) -> Result<Team, Failure> {
     let link = PortSpec::of_device("loopback").link(Dut::Loopback).map_err(Failure::Usage)?;
     let net = |text: &str| text.parse().map_err(|_| Failure::Usage(text.to_owned()));
     let wanted = Wanted {
@@ -304,21 +307,28 @@ fn loopback_engine(scenario: &Scenario, now_ns: u64) -> Result<Engine, Failure> 
         latency_one_in: scenario.latency.one_in.unwrap_or(8),
         silence_timeout_ns: Some(5_000_000_000),
     };
-    Ok(Engine::new(plan, links, settings, now_ns)?)
+    Ok(Team::new(&plan, &links, &settings, 1, now_ns)?)
 }
 
 fn setup(bench: &mut Bench, scenario: &Scenario, rates: &Rates, mean_size: f64) -> Vec<(String, String)> {
     let ports: Vec<String> =
         scenario.port.iter().map(|port| format!("{} ({})", port.name(), port.device)).collect();
     let figures = bench.figures();
-    let smallest =
-        bench.engine.smallest_ipv6().map_or(String::new(), |size| format!(", IPv6 from {size} on"));
+    let smallest = bench.team.smallest_ipv6().map_or(String::new(), |size| format!(", IPv6 from {size} on"));
     let frames = match &scenario.traffic.pcap {
         Some(file) => format!("{}, mean {mean_size:.1} bytes", file.display()),
         None => format!("{} bytes with FCS, mean {mean_size:.1}{smallest}", scenario.sizes()),
     };
     let row = |key: &str, value: String| (key.to_owned(), value);
-    vec![
+    let cores = match scenario.cores.as_slice() {
+        [] => "one, anywhere".to_owned(),
+        cores => cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let churn = scenario.changes.churn.map(|per_s| row("churn", format!("{per_s} changes of next hops/s")));
+    let events =
+        scenario.event.iter().map(|event| row("event", format!("after {} s: {}", event.at, event.run)));
+    let mut rows = vec![
+        row("cores", cores),
         row("device", format!("{:?}", scenario.dut).to_lowercase()),
         row("ports", ports.join(", ")),
         row("frames", frames),
@@ -332,7 +342,25 @@ fn setup(bench: &mut Bench, scenario: &Scenario, rates: &Rates, mean_size: f64) 
                 scenario.load.burst.unwrap_or(BURST)
             ),
         ),
-    ]
+    ];
+    rows.extend(churn);
+    rows.extend(events);
+    rows
+}
+
+/// A trial without the changes that were asked for.
+fn warn_of_churn(outcome: &mut Outcome, scenario: &Scenario) {
+    let Some(per_s) = scenario.changes.churn else { return };
+    // The last change is due before the end; random times would differ by more.
+    let expected = |trial: &Trial| per_s * trial.offered_s * 0.9 - 1.0;
+    let without = outcome.trials.iter().filter(|trial| (trial.changes as f64) < expected(trial)).count();
+    if without > 0 {
+        outcome.warnings.push(format!(
+            "in {without} of {} trials fewer routes changed than {per_s}/s: the {} s of churn were over; expected a larger churn_s",
+            outcome.trials.len(),
+            scenario.churn_s()
+        ));
+    }
 }
 
 fn warn(outcome: &mut Outcome, bench: &mut Bench, stopped: bool) {

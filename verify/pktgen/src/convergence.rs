@@ -25,6 +25,26 @@ pub struct Reconvergence {
     pub waiting: u64,
 }
 
+impl Reconvergence {
+    /// Both, with the longer times: what can be said without all of them.
+    pub fn slower(&self, other: &Self) -> Self {
+        let quickest = match (self.routes, other.routes) {
+            (0, _) => other.min_ms,
+            (_, 0) => self.min_ms,
+            _ => self.min_ms.min(other.min_ms),
+        };
+        Self {
+            routes: self.routes + other.routes,
+            min_ms: quickest,
+            p50_ms: self.p50_ms.max(other.p50_ms),
+            p99_ms: self.p99_ms.max(other.p99_ms),
+            max_ms: self.max_ms.max(other.max_ms),
+            missing: self.missing + other.missing,
+            waiting: self.waiting + other.waiting,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Watcher {
     times: Histogram<u64>,
@@ -82,16 +102,27 @@ impl Watcher {
         }
     }
 
-    pub fn summary(&self) -> Reconvergence {
+    /// Of all of them together.
+    pub fn summary<'a>(watchers: impl IntoIterator<Item = &'a Self>) -> Reconvergence {
+        let mut watchers = watchers.into_iter();
+        let Some(first) = watchers.next() else { return Reconvergence::default() };
+        let (mut missing, mut waiting) = (first.missing, first.due.len());
+        let mut times = std::borrow::Cow::Borrowed(&first.times);
+        for other in watchers {
+            // All have the same bounds.
+            let _ = times.to_mut().add(&other.times);
+            missing += other.missing;
+            waiting += other.due.len();
+        }
         let ms = |ns: u64| ns as f64 / 1e6;
         Reconvergence {
-            routes: self.times.len(),
-            min_ms: ms(self.times.min()),
-            p50_ms: ms(self.times.value_at_quantile(0.5)),
-            p99_ms: ms(self.times.value_at_quantile(0.99)),
-            max_ms: ms(self.times.max()),
-            missing: self.missing,
-            waiting: self.due.len() as u64,
+            routes: times.len(),
+            min_ms: ms(times.min()),
+            p50_ms: ms(times.value_at_quantile(0.5)),
+            p99_ms: ms(times.value_at_quantile(0.99)),
+            max_ms: ms(times.max()),
+            missing,
+            waiting: waiting as u64,
         }
     }
 }
@@ -113,8 +144,15 @@ mod tests {
         watcher.arrived(7, 15 * MS);
         watcher.changed(2, 50 * MS);
         assert_eq!((watcher.next(112 * MS), watcher.next(112 * MS)), (Some(2), Some(2)), "0 is given up");
-        let found = watcher.summary();
+        let found = Watcher::summary([&watcher]);
         assert_eq!((found.routes, found.missing, found.waiting), (1, 1, 1));
         assert!((found.max_ms - 4.0).abs() < 0.01, "{found:?}");
+        let mut other = Watcher::new(100 * MS).unwrap();
+        other.changed(9, 0);
+        other.arrived(9, 50 * MS);
+        other.changed(3, 0);
+        let both = Watcher::summary([&watcher, &other]);
+        assert_eq!((both.routes, both.missing, both.waiting), (2, 1, 2));
+        assert!((both.min_ms - 4.0).abs() < 0.01 && (both.max_ms - 50.0).abs() < 0.1, "{both:?}");
     }
 }

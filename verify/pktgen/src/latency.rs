@@ -26,7 +26,7 @@ pub struct Latency {
     pub ipdv_p99: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recorder {
     delays: Histogram<u64>,
     differences: Histogram<u64>,
@@ -43,7 +43,7 @@ impl Recorder {
     }
 
     /// A packet came back.
-    #[inline]
+    #[inline(always)]
     pub fn record(&mut self, delay_ns: u64) {
         if self.countdown > 0 {
             self.countdown -= 1;
@@ -60,6 +60,17 @@ impl Recorder {
         self.delays.clear();
         self.differences.clear();
         (self.previous_ns, self.countdown) = (None, 0);
+    }
+
+    /// What all of them have recorded; none without one.
+    pub fn merged<'a>(recorders: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut recorders = recorders.into_iter();
+        let mut all = recorders.next()?.clone();
+        for other in recorders {
+            all.delays.add(&other.delays).ok()?;
+            all.differences.add(&other.differences).ok()?;
+        }
+        Some(all)
     }
 
     /// What was recorded; none if that is nothing.
@@ -131,6 +142,11 @@ mod tests {
         let mut recorder = Recorder::new(10).unwrap();
         (0..95).for_each(|_| recorder.record(5));
         assert_eq!(recorder.summary().unwrap().samples, 10);
+        let mut other = Recorder::new(1).unwrap();
+        other.record(9_000);
+        let both = Recorder::merged([&recorder, &other]).unwrap().summary().unwrap();
+        assert_eq!(both.samples, 11);
+        close(both.max, 9.0);
         recorder.clear();
         assert_eq!((recorder.summary(), recorder.curve()), (None, Vec::new()));
     }

@@ -72,7 +72,7 @@ impl Ledger {
     }
 
     /// The sequence number for a packet sent now, or `None` while the window or the memory of packets in flight is full.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, now_ns: u64) -> Option<u64> {
         if self.next - self.oldest >= self.slots.len() as u64 {
             return None;
@@ -91,7 +91,7 @@ impl Ledger {
     }
 
     /// The whole sequence number of a packet that carries its lower bits; none if it cannot be one of the latest.
-    #[inline]
+    #[inline(always)]
     pub fn whole(&self, lower: u64) -> Option<u64> {
         let near = (self.next & !SEQ_MASK) | (lower & SEQ_MASK);
         let seq = if near < self.next { near } else { near.checked_sub(1 << SEQ_BITS)? };
@@ -105,7 +105,7 @@ impl Ledger {
         self.base_ns + (self.slots.get(seq as usize & mask).copied().unwrap_or(0) >> STATE_BITS)
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self, lower: u64) -> Outcome {
         let Some(seq) = self.whole(lower) else { return Outcome::Unknown };
         let base_ns = self.base_ns;
@@ -172,7 +172,7 @@ impl Ledger {
         self.in_flight
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&mut self, seq: u64) -> Option<&mut u64> {
         let mask = self.slots.len() - 1;
         self.slots.get_mut(seq as usize & mask)

@@ -6,14 +6,15 @@
 //! |---|---|
 //! | `scenario`, `args`, `port` | what is to be done: a TOML file, and options that override its keys |
 //! | `rate`, `pacer`, `clock` | packets/s; open loop by the time-stamp counter |
-//! | `plan` | which next hop is right when |
+//! | `plan` | which next hop is right when; changes at a rate |
 //! | `traffic` | frames, sizes, destinations, captures |
 //! | `neighbor` | ARP and neighbor discovery |
+//! | `events` | commands at chosen times |
 //! | `ledger`, `outage`, `latency`, `convergence` | packets in flight, outages, delays, how soon changes count |
-//! | `engine` | all of it without I/O; tests drive it |
+//! | `engine` | all of it without I/O, one for each core; tests drive it |
 //! | `trial` | a load, and what became of it |
 //! | `search` | tests over trials: pure functions |
-//! | `devices` | DPDK ports around the engine |
+//! | `devices` | DPDK ports around the engines, a packet loop for each core |
 //! | `work`, `bench` | the whole run; tests of several trials |
 //! | `report`, `serve` | the figures, and the control socket |
 //!
@@ -36,6 +37,7 @@ mod clock;
 mod convergence;
 mod devices;
 mod engine;
+mod events;
 mod frame;
 mod input;
 mod latency;

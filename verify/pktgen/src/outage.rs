@@ -62,8 +62,11 @@ impl Watch {
     }
 
     /// A packet came back.
+    #[inline]
     pub fn back(&mut self, now_ns: u64) {
-        if let Some(mut gap) = self.silence(now_ns).filter(|_| self.gaps.len() < MOST) {
+        if self.least_ns.is_some()
+            && let Some(mut gap) = self.silence(now_ns).filter(|_| self.gaps.len() < MOST)
+        {
             gap.lost = std::mem::take(&mut self.lost);
             self.gaps.push(gap);
         }

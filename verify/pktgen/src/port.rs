@@ -162,7 +162,7 @@ impl PortSpec {
 
 /// Locally administered, and unlike those of the gateways.
 fn default_mac(name: &str) -> Mac {
-    let hash = crate::checksum::mix(0, name.as_bytes()).to_be_bytes();
+    let hash = crate::checksum::hash(name.as_bytes()).to_be_bytes();
     let [a, b, c, d, ..] = hash;
     [0x02, 0xfb, a, b, c, d]
 }

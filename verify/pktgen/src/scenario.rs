@@ -13,18 +13,24 @@ use crate::traffic::frames::Protocol;
 use crate::traffic::order::Direction;
 use crate::traffic::sizes::{FCS, Sizes};
 
+/// As long as a search with the default trials takes at most.
+const CHURN_S: f64 = 1_200.0;
+
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
     pub eal_args: Option<String>,
+    /// Each has a queue of every port. None: one, wherever the process runs.
+    pub cores: Vec<usize>,
     pub port: Vec<PortSpec>,
     pub dut: Dut,
     pub table: Option<PathBuf>,
-    pub updates: Option<PathBuf>,
     pub traffic: Traffic,
     pub load: LoadKeys,
     pub test: TestKeys,
     pub latency: LatencyKeys,
+    pub changes: ChangeKeys,
+    pub event: Vec<Event>,
     pub report: ReportKeys,
     pub seed: Option<u64>,
 }
@@ -80,8 +86,9 @@ pub struct TestKeys {
     /// Seconds after which a search gives up.
     pub search_max: Option<f64>,
     pub warmup: Option<f64>,
-    /// Back-to-back: repetitions.
+    /// Back-to-back: repetitions, and the longest burst in seconds.
     pub repeat: Option<usize>,
+    pub longest_burst: Option<f64>,
     /// Frame-loss curve: step in percent of the largest rate.
     pub step: Option<f64>,
     /// Seconds to wait for the last packets of a trial.
@@ -94,6 +101,45 @@ pub struct LatencyKeys {
     pub one_in: Option<u32>,
     /// Measure latency at 10, 50 and 90 % of what a search found.
     pub at_result: Option<bool>,
+}
+
+/// What changes while packets are sent.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeKeys {
+    /// The timetable, MRT. With `churn` it is written, without it is read.
+    pub updates: Option<PathBuf>,
+    /// Unix time in seconds of the first change.
+    pub start_at: Option<f64>,
+    /// Changes/s, and for how many seconds.
+    pub churn: Option<f64>,
+    pub churn_s: Option<f64>,
+    /// Time after a change in which both next hops are right.
+    pub settle_ms: Option<u64>,
+    /// Silence that is an outage.
+    pub outage_ms: Option<u64>,
+    /// Before counting, each flow must have been forwarded once.
+    pub coverage: bool,
+    /// Changes that are announced on the control socket.
+    pub set: Vec<ChangeSet>,
+}
+
+/// Next hops that routes of the table get when the name is said on the control socket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeSet {
+    pub name: String,
+    pub file: PathBuf,
+}
+
+/// A command that is run at a time.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// Seconds after the first trial began.
+    pub at: f64,
+    /// Run by `sh -c`.
+    pub run: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -116,9 +162,10 @@ impl Scenario {
             format!("{}: line {line}: {}", path.display(), error.message())
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for file in
-            [&mut scenario.table, &mut scenario.updates, &mut scenario.traffic.pcap].into_iter().flatten()
-        {
+        let Self { table, traffic, changes, .. } = &mut scenario;
+        let sets = changes.set.iter_mut().map(|set| &mut set.file);
+        let files = [table, &mut traffic.pcap, &mut changes.updates].into_iter().flatten();
+        for file in files.chain(sets) {
             *file = folder.join(&*file);
         }
         Ok(scenario)
@@ -198,11 +245,14 @@ impl Scenario {
         for (key, value) in [
             ("duration", self.load.duration),
             ("trial", self.test.trial),
+            ("longest_burst", self.test.longest_burst),
             ("initial_trial", self.test.initial_trial),
             ("duration_sum", self.test.duration_sum),
             ("search_max", self.test.search_max),
             ("zipf", self.traffic.zipf),
             ("step", self.test.step),
+            ("churn", self.changes.churn),
+            ("churn_s", self.changes.churn_s),
         ] {
             if value.is_some_and(|value| !(value.is_finite() && value > 0.0)) {
                 return fail(format!("{key} = {}: expected a number above 0", value.unwrap_or(0.0)));
@@ -218,7 +268,57 @@ impl Scenario {
                 return fail(format!("{key} = {}: expected a ratio below 1", value.unwrap_or(0.0)));
             }
         }
+        self.check_changes()?;
         self.check_mtu()
+    }
+
+    fn check_changes(&self) -> Result<(), String> {
+        let ChangeKeys { updates, start_at, churn, churn_s, outage_ms, set, .. } = &self.changes;
+        let fail = |what: &str| Err(what.to_owned());
+        match (updates, start_at, churn) {
+            (None, _, Some(_)) => {
+                return fail(
+                    "churn: expected updates, the file that is written for the source of the routes",
+                );
+            }
+            (Some(_), None, _) => return fail("updates: expected start_at, when the first change is due"),
+            (None, Some(_), _) => return fail("start_at: expected updates, the changes that begin then"),
+            _ => {}
+        }
+        if churn_s.is_some() && churn.is_none() {
+            return fail("churn_s: expected churn, changes/s");
+        }
+        let most = crate::plan::churn::MOST;
+        if let Some(changes) = churn.map(|churn| churn * self.churn_s()).filter(|&changes| changes > most) {
+            return Err(format!("churn: {changes:.0} changes in all, expected at most {most:.0}"));
+        }
+        if (updates.is_some() || !set.is_empty()) && (self.dut != Dut::Router || self.table.is_none()) {
+            return fail("changes of routes need a router and its table");
+        }
+        if outage_ms.is_some_and(|ms| !(10..=1000).contains(&ms)) {
+            return fail("outage_ms: expected 10 to 1000");
+        }
+        let names: Vec<&str> = set.iter().map(|set| set.name.as_str()).collect();
+        if names.iter().enumerate().any(|(at, name)| names.iter().take(at).any(|before| before == name)) {
+            return fail("changes.set: two have the same name");
+        }
+        if let Some(event) = self.event.iter().find(|event| !(event.at.is_finite() && event.at >= 0.0)) {
+            return Err(format!("event {:?}: at = {}: expected seconds from 0 on", event.run, event.at));
+        }
+        if self
+            .cores
+            .iter()
+            .enumerate()
+            .any(|(at, core)| self.cores.iter().take(at).any(|before| before == core))
+        {
+            return fail("cores: one is there twice");
+        }
+        Ok(())
+    }
+
+    /// Seconds of churn.
+    pub fn churn_s(&self) -> f64 {
+        self.changes.churn_s.unwrap_or(CHURN_S)
     }
 
     fn check_mtu(&self) -> Result<(), String> {
@@ -261,7 +361,7 @@ mod tests {
     fn scenario(text: &str) -> Result<Scenario, String> {
         let folder = std::env::temp_dir().join(format!("fibcast-scenario-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let file = folder.join(format!("{:x}.toml", crate::checksum::mix(0, text.as_bytes())));
+        let file = folder.join(format!("{:x}.toml", crate::checksum::hash(text.as_bytes())));
         std::fs::write(&file, text).unwrap();
         let scenario = Scenario::read(&file);
         std::fs::remove_file(&file).unwrap();
@@ -274,12 +374,18 @@ mod tests {
         let text = format!(
             "table = \"table.txt\"\nseed = 7\n[traffic]\nsizes = \"imix\"\nfamilies = [\"ipv6\"]\ndirection = \"9:1\"\nzipf = 1.1\n\
              [load]\nrate = \"50%\"\nburst = 16\n[test]\nkind = \"mlrsearch\"\nmin_rate = 9001\nduration_sum = 21\n\
-             [latency]\none_in = 100\n[report]\nhtml = \"out.html\"\n{PORTS}"
+             [latency]\none_in = 100\n\
+             [changes]\nupdates = \"u.mrt\"\nstart_at = 1.5\nchurn = 1000\nset = [{{ name = \"away\", file = \"away.txt\" }}]\n\
+             [[event]]\nat = 30\nrun = \"true\"\n[report]\nhtml = \"out.html\"\n{PORTS}"
         );
         let scenario = scenario(&text).unwrap();
         assert_eq!(scenario.traffic.direction, Direction::Asymmetric(vec![9, 1]));
         assert_eq!(scenario.load.rate, Some(Rate::Percent(50.0)));
         assert!(scenario.table.unwrap().is_absolute(), "relative to the file");
+        assert!(
+            scenario.changes.updates.unwrap().is_absolute() && scenario.changes.set[0].file.is_absolute()
+        );
+        assert_eq!(scenario.event[0].at, 30.0);
     }
 
     #[test]
@@ -293,7 +399,7 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 3);
+        assert_eq!(count, 4);
     }
 
     #[test]
@@ -318,6 +424,17 @@ mod tests {
             (format!("{table}[test]\nwidth = 0.0\n{PORTS}"), "expected a ratio below 1"),
             (format!("{table}[test]\ntrial = -1.0\n{PORTS}"), "expected a number above 0"),
             (format!("{table}{}", PORTS.replace("\"p1\"", "\"p0\"")), "two ports have the name p0"),
+            (format!("{table}[changes]\nchurn = 10\n{PORTS}"), "churn: expected updates"),
+            (format!("{table}[changes]\nupdates = \"u\"\n{PORTS}"), "updates: expected start_at"),
+            (format!("{table}[changes]\nstart_at = 1\n{PORTS}"), "start_at: expected updates"),
+            (
+                format!("{table}[changes]\nupdates = \"u\"\nstart_at = 1\nchurn = 1e6\n{PORTS}"),
+                "1200000000 changes in all",
+            ),
+            (format!("{table}[changes]\nchurn_s = 1\n{PORTS}"), "churn_s: expected churn"),
+            (format!("{table}[changes]\noutage_ms = 5\n{PORTS}"), "expected 10 to 1000"),
+            (format!("{table}[[event]]\nat = -1.0\nrun = \"true\"\n{PORTS}"), "expected seconds from 0 on"),
+            (format!("cores = [1, 1]\n{table}{PORTS}"), "one is there twice"),
         ] {
             let error = scenario(&text).unwrap_err();
             assert!(error.contains(words) && !error.contains('\n'), "{text}: {error}");

@@ -10,17 +10,29 @@ use std::time::Duration;
 
 use crate::report::Figures;
 
-/// The latest figures, shared by the packet loop and the serving threads.
+/// The latest figures of each core, shared by the packet loops and the serving threads.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Figures>>);
+pub struct Board(Arc<Mutex<Vec<Figures>>>);
 
 impl Board {
-    pub fn put(&self, figures: Figures) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    /// Those of one core.
+    pub fn put(&self, core: usize, figures: Figures) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() <= core {
+            all.resize_with(core + 1, Figures::default);
+        }
+        if let Some(place) = all.get_mut(core) {
+            *place = figures;
+        }
+    }
+
+    /// Those of all cores together.
+    pub fn put_all(&self, figures: Figures) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = vec![figures];
     }
 
     pub fn latest(&self) -> Figures {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Figures::sum(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn line(&self) -> String {
@@ -31,26 +43,33 @@ impl Board {
 /// A name, and where to return the number of changed routes.
 type Order = (String, Sender<Option<usize>>);
 
-/// Sends names of changes to the packet loop.
+/// Sends names of changes to the packet loops.
 #[derive(Debug, Clone)]
-pub struct Teller(Sender<Order>);
+pub struct Teller(Vec<Sender<Order>>);
 
-/// The packet loop's receiver of changes.
+/// A packet loop's receiver of changes.
 #[derive(Debug)]
 pub struct Orders(Receiver<Order>);
 
 impl Teller {
-    pub fn new() -> (Self, Orders) {
-        let (sender, receiver) = channel();
-        (Self(sender), Orders(receiver))
+    /// Of so many loops.
+    pub fn new(loops: usize) -> (Self, Vec<Orders>) {
+        let (senders, receivers) = (0..loops).map(|_| channel()).map(|(to, from)| (to, Orders(from))).unzip();
+        (Self(senders), receivers)
     }
 
-    /// Waits until the change is done, so that the caller can let it happen; returns the number of routes or an error.
+    /// Waits until all loops know the change, so that the caller can let it happen; returns the number of routes or an error.
     fn change(&self, name: &str) -> Result<usize, &'static str> {
         let (sender, receiver) = channel();
-        self.0.send((name.to_owned(), sender)).map_err(|_| "no packets are sent any more")?;
-        let done = receiver.recv_timeout(Duration::from_secs(30));
-        done.map_err(|_| "no packets are sent yet")?.ok_or("expected a name that was given with --change")
+        for each in &self.0 {
+            each.send((name.to_owned(), sender.clone())).map_err(|_| "no packets are sent any more")?;
+        }
+        let mut routes = None;
+        for _ in &self.0 {
+            let done = receiver.recv_timeout(Duration::from_secs(30));
+            routes = done.map_err(|_| "no packets are sent yet")?;
+        }
+        routes.ok_or("expected a change of the scenario or of --change")
     }
 }
 
@@ -159,9 +178,10 @@ mod tests {
     fn socket_answers_with_figures_and_names_what_it_does_not_know() {
         let path = std::env::temp_dir().join(format!("fibcast-pktgen-{}.sock", std::process::id()));
         let board = Board::default();
-        let (teller, orders) = Teller::new();
+        let (teller, orders) = Teller::new(2);
         let control = Control::start(&path, board.clone(), teller).unwrap();
-        board.put(Figures { sent: 42, ..Figures::default() });
+        board.put(1, Figures { sent: 40, ..Figures::default() });
+        board.put(0, Figures { sent: 2, ..Figures::default() });
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(b"{\"show\":\"pktgen\"}\nnonsense\n").unwrap();
         let mut lines = BufReader::new(&stream).lines();
@@ -174,7 +194,9 @@ mod tests {
             move || BufReader::new(stream).lines().take(2).map(Result::unwrap).collect::<Vec<_>>()
         });
         while !reader.is_finished() {
-            orders.each(|name| (name == "away").then_some(7));
+            for orders in &orders {
+                orders.each(|name| (name == "away").then_some(7));
+            }
         }
         let [away, nowhere] = reader.join().unwrap().try_into().unwrap();
         assert_eq!(away, r#"{"change":"away","routes":7}"#);

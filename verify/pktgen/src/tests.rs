@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::checksum::{fold, sum};
-use crate::engine::{Content, Dut, Engine, Settings};
+use crate::engine::{Content, Dut, Engine, Settings, Team};
 use crate::frame::Mac;
 use crate::ledger::LOST_AFTER_NS;
 use crate::neighbor::{Heard, Link, mac_of, tests::link};
@@ -56,14 +56,10 @@ impl Router {
 
     fn forward(&self, frame: &[u8]) -> Option<(usize, Vec<u8>)> {
         let mut out = frame.to_vec();
+        decrement(&mut out);
         let to = if out[12..14] == [8, 0] {
-            out[22] -= 1;
-            out[24..26].fill(0);
-            let checksum = fold(sum(0, &out[14..34]));
-            out[24..26].copy_from_slice(&checksum.to_be_bytes());
             IpAddr::from(<[u8; 4]>::try_from(&out[30..34]).unwrap())
         } else {
-            out[21] -= 1;
             IpAddr::from(<[u8; 16]>::try_from(&out[38..54]).unwrap())
         };
         let (_, gateway) = self.table.iter().find(|(prefix, _)| prefix.contains(&to))?;
@@ -116,6 +112,40 @@ fn wanted() -> Wanted {
 const LOAD: Load =
     Load { pps: 10_000.0, burst: 10, duration_ns: Some(200 * MS), count: None, windowed: false };
 
+/// All that the engines send now.
+fn sent(engines: &mut [Engine], now: u64) -> Frames {
+    let (mut frame, mut all) = ([0; MAX_FRAME], Frames::new());
+    for engine in engines {
+        engine.handle_time(now);
+        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
+            all.push((port, frame[..length].to_vec()));
+        }
+    }
+    all
+}
+
+/// A millisecond later it comes back, each frame to another engine's queue in turn.
+fn deliver(engines: &mut [Engine], now: &mut u64, back: Frames) {
+    *now += MS;
+    for (number, (port, frame)) in back.into_iter().enumerate() {
+        let at = number % engines.len();
+        if let Some(owner) = engines[at].handle_frame(port, &frame, *now) {
+            assert_ne!(owner, at);
+            assert_eq!(engines[owner].handle_frame(port, &frame, *now), None);
+        }
+    }
+}
+
+impl Router {
+    fn handle(&self, frames: Frames) -> Frames {
+        let answer = |(port, frame): (usize, Vec<u8>)| match self.neighbor(port, &frame) {
+            Some(answer) => Some((port, answer)),
+            None => self.forward(&frame),
+        };
+        frames.into_iter().filter_map(answer).collect()
+    }
+}
+
 /// Runs a generator for 200 ms of counted packets at 10,000 packets/s against the router; `tamper` sees the
 /// frames that come back in each step of 1 ms once packets count.
 fn run(updates: &[Update], tamper: impl FnMut(u64, &mut Router, &mut Frames)) -> Figures {
@@ -131,9 +161,7 @@ fn run_with(
     let mut router = Router::new();
     let plan = Plan::new(table(), updates, &[], &router.links, 20 * MS, &wanted()).unwrap();
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
-    let mut frame = [0; MAX_FRAME];
-    let mut now = START;
-    let mut counted = 0;
+    let (mut now, mut counted) = (START, 0);
     let trial = loop {
         assert!(now < START + 60_000 * MS, "does not end: {:?}", engine.figures(now));
         if engine.phase() == Phase::Ready {
@@ -142,22 +170,12 @@ fn run_with(
                 None => assert!(engine.start(load, now)),
             }
         }
-        engine.handle_time(now);
-        let mut back = Frames::new();
-        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            match router.neighbor(port, &frame[..length]) {
-                Some(answer) => back.push((port, answer)),
-                None => back.extend(router.forward(&frame[..length])),
-            }
-        }
+        let mut back = router.handle(sent(std::slice::from_mut(&mut engine), now));
         if engine.phase() == Phase::Count {
             tamper(counted, &mut router, &mut back);
             counted += 1;
         }
-        now += MS;
-        for (port, frame) in back {
-            engine.handle_frame(port, &frame, now);
-        }
+        deliver(std::slice::from_mut(&mut engine), &mut now, back);
     };
     (engine.figures(now), trial)
 }
@@ -207,8 +225,8 @@ fn wrong_next_hop_wrong_port_and_wrong_source_are_misdelivered() {
     assert_eq!(faults(&tampered(|back| back[0].1[11] ^= 1)), [0, 1, 0, 0, 0]);
 }
 
-/// TTL changed by two, with a check sum that fits.
-fn decrement_again(frame: &mut [u8]) {
+/// TTL or hop limit less by one, with a check sum that fits.
+pub fn decrement(frame: &mut [u8]) {
     if frame[12..14] == [8, 0] {
         frame[22] -= 1;
         frame[24..26].fill(0);
@@ -221,7 +239,7 @@ fn decrement_again(frame: &mut [u8]) {
 
 #[test]
 fn ttl_and_hop_limit_that_fall_by_two_are_found() {
-    let figures = tampered(|back| back.iter_mut().for_each(|(_, frame)| decrement_again(frame)));
+    let figures = tampered(|back| back.iter_mut().for_each(|(_, frame)| decrement(frame)));
     assert!(figures.bad_ttl >= 4 && figures.bad_ttl == figures.corrupt && figures.bad_checksum == 0);
     assert_eq!(figures.lost, 0, "it came back, though wrong");
 }
@@ -278,36 +296,25 @@ fn packets_of_different_flows_may_overtake_each_other() {
 #[test]
 fn packet_that_comes_after_it_was_given_up_stays_lost() {
     let mut held = None;
-    let mut router = Router::new();
+    let router = Router::new();
     let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
     let settings = Settings { coverage: false, ..settings(Some(8)) };
     let mut engine = Engine::new(plan, router.links.clone(), settings, START).unwrap();
     let load = Load { pps: 1_000.0, burst: 1, duration_ns: None, count: None, windowed: false };
-    let mut frame = [0; MAX_FRAME];
     let mut now = START;
     for _ in 0..3_000 {
         if engine.phase() == Phase::Ready {
             engine.start(load, now);
         }
-        engine.handle_time(now);
-        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            let back = match router.neighbor(port, &frame[..length]) {
-                Some(answer) => Some((port, answer)),
-                None => router.forward(&frame[..length]),
-            };
-            let Some((port, back)) = back else { continue };
-            if engine.figures(now).phase == Phase::Count && held.is_none() {
-                held = Some((port, back));
-            } else {
-                engine.handle_frame(port, &back, now);
-            }
+        let mut back = router.handle(sent(std::slice::from_mut(&mut engine), now));
+        if engine.phase() == Phase::Count && held.is_none() && !back.is_empty() {
+            held = Some(back.remove(0));
         }
-        now += MS;
+        deliver(std::slice::from_mut(&mut engine), &mut now, back);
     }
     assert!(now > START + LOST_AFTER_NS);
     let (port, held) = held.unwrap();
     engine.handle_frame(port, &held, now);
-    router.table.clear();
     let figures = engine.figures(now);
     assert_eq!((figures.lost, figures.late), (1, 1));
     assert!(!figures.clean());
@@ -315,28 +322,17 @@ fn packet_that_comes_after_it_was_given_up_stays_lost() {
 
 /// When the first trial begins.
 fn run_watched(first: &mut Option<u64>) {
-    let mut router = Router::new();
+    let router = Router::new();
     let plan = Plan::new(table(), &[], &[], &router.links, 20 * MS, &wanted()).unwrap();
     let mut engine = Engine::new(plan, router.links.clone(), settings(Some(64)), START).unwrap();
-    let (mut frame, mut now) = ([0; MAX_FRAME], START);
+    let mut now = START;
     while first.is_none() {
         if engine.phase() == Phase::Ready {
             *first = Some(now);
         }
-        engine.handle_time(now);
-        let mut back = Frames::new();
-        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            match router.neighbor(port, &frame[..length]) {
-                Some(answer) => back.push((port, answer)),
-                None => back.extend(router.forward(&frame[..length])),
-            }
-        }
-        now += MS;
-        for (port, frame) in back {
-            engine.handle_frame(port, &frame, now);
-        }
+        let back = router.handle(sent(std::slice::from_mut(&mut engine), now));
+        deliver(std::slice::from_mut(&mut engine), &mut now, back);
     }
-    router.table.clear();
 }
 
 /// The timetable moves 9.0.0.0/16 to another next hop while packets count.
@@ -412,7 +408,7 @@ fn open_loop_offers_what_was_intended_whatever_comes_back() {
 fn packet_that_did_not_go_right_was_not_forwarded() {
     let (_, trial) = run_with(settings(None), LOAD, &[], |step, _, back| match step {
         10 => back[0].1[5] ^= 1,
-        20 => decrement_again(&mut back[0].1),
+        20 => decrement(&mut back[0].1),
         30 => *back[0].1.last_mut().unwrap() ^= 1,
         _ => {}
     });
@@ -426,7 +422,7 @@ fn forwarded_by(dut: Dut, egress: impl Fn(usize) -> usize) -> Trial {
     let wanted = Wanted { within, flows: Some(20), ..wanted() };
     let plan = Plan::without_table(&links, &wanted).unwrap();
     let mut engine = Engine::new(plan, links, Settings { dut, ..settings(None) }, START).unwrap();
-    let (mut frame, mut now) = ([0; MAX_FRAME], START);
+    let mut now = START;
     while now < START + 10_000 * MS {
         if engine.phase() == Phase::Ready {
             match engine.result() {
@@ -434,22 +430,12 @@ fn forwarded_by(dut: Dut, egress: impl Fn(usize) -> usize) -> Trial {
                 None => assert!(engine.start(LOAD, now)),
             }
         }
-        engine.handle_time(now);
-        let mut back = Frames::new();
-        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            let out = if engine.phase() == Phase::Count {
-                egress(port)
-            } else if dut == Dut::Bridge {
-                port ^ 1
-            } else {
-                port
-            };
-            back.push((out, frame[..length].to_vec()));
-        }
-        now += MS;
-        for (port, frame) in back {
-            engine.handle_frame(port, &frame, now);
-        }
+        let frames = sent(std::slice::from_mut(&mut engine), now);
+        let warm_up = |port: usize| if dut == Dut::Bridge { port ^ 1 } else { port };
+        let counts = engine.phase() == Phase::Count;
+        let out = |port| if counts { egress(port) } else { warm_up(port) };
+        let back = frames.into_iter().map(|(port, frame)| (out(port), frame)).collect();
+        deliver(std::slice::from_mut(&mut engine), &mut now, back);
     }
     panic!("does not end: {:?}", engine.figures(now));
 }
@@ -466,33 +452,98 @@ fn bridge_and_loopback_are_judged_by_their_ports() {
 
 #[test]
 fn trials_follow_each_other_and_each_has_its_own_figures() {
-    let mut router = Router::new();
+    let router = Router::new();
     let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
     let mut engine = Engine::new(plan, router.links.clone(), settings(None), START).unwrap();
-    let (mut frame, mut now, mut trials) = ([0; MAX_FRAME], START, Vec::new());
+    let (mut now, mut trials) = (START, Vec::new());
     while trials.len() < 3 {
         assert!(now < START + 30_000 * MS);
         if engine.phase() == Phase::Ready {
             trials.extend(engine.result());
             engine.start(Load { pps: 1_000.0 * (trials.len() + 1) as f64, ..LOAD }, now);
         }
-        engine.handle_time(now);
-        let mut back = Frames::new();
-        while let Some((port, length)) = engine.poll_transmit(now, &mut frame) {
-            match router.neighbor(port, &frame[..length]) {
-                Some(answer) => back.push((port, answer)),
-                None => back.extend(router.forward(&frame[..length])),
-            }
-        }
+        let mut back = router.handle(sent(std::slice::from_mut(&mut engine), now));
         if trials.len() == 1 && engine.phase() == Phase::Count && !back.is_empty() {
             back.remove(0);
         }
-        now += MS;
-        back.into_iter().for_each(|(port, frame)| engine.handle_frame(port, &frame, now));
+        deliver(std::slice::from_mut(&mut engine), &mut now, back);
     }
-    router.table.clear();
     let offered: Vec<_> = trials.iter().map(|trial| trial.offered).collect();
     assert_eq!(offered, [200, 400, 600]);
     assert_eq!((trials[0].lost, trials[2].lost), (0, 0));
     assert!(trials[1].lost > 0 && trials[1].lost + trials[1].forwarded == 400);
+}
+
+/// 2,000 packets of a team, whose frames come back to any of its queues.
+fn team(cores: usize, load: Load, mut tamper: impl FnMut(&mut Frames)) -> (Figures, Trial) {
+    let router = Router::new();
+    let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
+    let settings = Settings { silence_timeout_ns: None, ..settings(None) };
+    let mut team = Team::new(&plan, &router.links, &settings, cores, START).unwrap();
+    let (mut now, mut tampered) = (START, false);
+    loop {
+        assert!(now < START + 60_000 * MS, "does not end: {:?}", team.figures(now));
+        if team.start(load, now) {
+            assert!(!tampered, "one trial");
+            assert_eq!(team.figures(now).covered, 100);
+            tampered = true;
+        }
+        let mut back = router.handle(sent(team.engines(), now));
+        if tampered && team.engines().iter().all(|engine| engine.phase() == Phase::Count) {
+            tamper(&mut back);
+        }
+        deliver(team.engines(), &mut now, back);
+        if tampered && team.engines().iter().all(|engine| engine.phase() == Phase::Ready) {
+            let trial = team.result().unwrap();
+            return (team.figures(now), trial);
+        }
+    }
+}
+
+#[test]
+fn cores_share_the_load_and_every_packet_finds_its_engine() {
+    for cores in [1, 2, 3, 16] {
+        let (figures, trial) = team(cores, LOAD, |_| ());
+        assert!(figures.clean(), "{cores}: {figures:?}");
+        assert_eq!((figures.covered, figures.flows, figures.gateways), (100, 100, 4));
+        assert_eq!((trial.intended_pps.round(), trial.not_offered()), (10_000.0, None));
+        assert!(trial.intended.abs_diff(2000) <= 16 && trial.forwarded == trial.intended, "{trial:?}");
+        assert_eq!(trial.latency.unwrap().samples, trial.forwarded);
+        let count = Load { count: Some(101), duration_ns: None, ..LOAD };
+        assert_eq!(team(cores, count, |_| ()).1.offered, 101, "{cores}");
+    }
+}
+
+#[test]
+fn faults_are_counted_once_whatever_core_sees_them() {
+    let mut left = 40;
+    let (figures, trial) = team(2, LOAD, |back| {
+        if left > 0 && !back.is_empty() {
+            left -= 1;
+            match left % 4 {
+                0 => drop(back.remove(0)),
+                1 => back.push(back[0].clone()),
+                2 => back[0].1[5] ^= 1,
+                // A port of UDP or TCP, or a source address.
+                _ => back[0].1[36] ^= 1,
+            }
+        }
+    });
+    // What is corrupt is lost, too.
+    assert_eq!(faults(&figures), [20, 10, 10, 0, 10]);
+    assert_eq!((trial.lost, trial.duplicated, trial.misdelivered, trial.corrupt), (20, 10, 10, 10));
+    assert_eq!(figures.faults.len(), crate::report::FAULTS_SHOWN);
+}
+
+#[test]
+fn more_cores_than_flows_are_refused() {
+    let links = vec![link(0), link(1)];
+    let new = |flows, cores| {
+        let plan = Plan::new(table(), &[], &[], &links, 0, &Wanted { flows: Some(flows), ..wanted() });
+        Team::new(&plan.unwrap(), &links, &settings(None), cores, START).err().map(|error| error.to_string())
+    };
+    assert_eq!(new(2, 1), None);
+    let none = new(1, 2).unwrap();
+    assert!(none.contains("2 cores: no destination is left for one of them on port"), "{none}");
+    assert!(new(100, 17).unwrap().contains("17 cores: expected 1 to 16"));
 }

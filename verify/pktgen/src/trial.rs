@@ -34,6 +34,8 @@ pub struct Trial {
     pub corrupt: u64,
     /// Packets that the generator's own ports dropped when it received.
     pub generator_dropped: u64,
+    /// Changes of routes that were due during it.
+    pub changes: u64,
     /// Longest time that a burst was late, µs.
     pub late_max_us: f64,
     pub latency: Option<Latency>,
@@ -42,6 +44,32 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// Of several cores at the same time, but for latency; none if there is none.
+    pub fn sum(trials: Vec<Self>) -> Option<Self> {
+        trials.into_iter().reduce(|one, other| Self {
+            intended_pps: one.intended_pps + other.intended_pps,
+            offered_pps: one.offered_pps + other.offered_pps,
+            intended_s: one.intended_s.max(other.intended_s),
+            offered_s: one.offered_s.max(other.offered_s),
+            total_s: one.total_s.max(other.total_s),
+            intended: one.intended + other.intended,
+            offered: one.offered + other.offered,
+            forwarded: one.forwarded + other.forwarded,
+            lost: one.lost + other.lost,
+            late: one.late + other.late,
+            misdelivered: one.misdelivered + other.misdelivered,
+            duplicated: one.duplicated + other.duplicated,
+            reordered: one.reordered + other.reordered,
+            corrupt: one.corrupt + other.corrupt,
+            generator_dropped: one.generator_dropped + other.generator_dropped,
+            // Each core sees all changes.
+            changes: one.changes.max(other.changes),
+            late_max_us: one.late_max_us.max(other.late_max_us),
+            latency: None,
+            curve: Vec::new(),
+        })
+    }
+
     /// Packets that were not forwarded, with those that were not even sent, as a part of the intended ones: what a search may rely on
     /// if the machine is too slow.
     pub fn loss_ratio(&self) -> f64 {

@@ -1,33 +1,39 @@
 //! The whole run: ports, plan, warm-up, test, report.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dpdk::Eal;
+use ipnet::IpNet;
 
 use crate::args::{Arguments, Idle};
 use crate::clock::Clock;
-use crate::devices::{DeviceError, Devices};
-use crate::engine::{Content, Dut, Engine, EngineError, Settings};
+use crate::devices::{DeviceError, Devices, Loops};
+use crate::engine::{Content, Dut, Engine, EngineError, Settings, Team};
+use crate::events::Events;
 use crate::input;
 use crate::neighbor::Link;
 use crate::pacer::Load;
-use crate::plan::{Plan, PlanError, Set, Wanted};
+use crate::plan::churn::{self, Churn};
+use crate::plan::{Plan, PlanError, Set, Update, Wanted};
 use crate::port::PortSpec;
 use crate::rate::{Rate, Short};
-use crate::report::{Figures, Phase};
+use crate::report::{Figures, Phase, table};
 use crate::scenario::{Family, Scenario};
 use crate::search::TestKind;
 use crate::serve::{Board, Control, Orders, Teller, print};
+use crate::traffic::order::Direction;
 use crate::traffic::pcap::{self, PcapError};
 use crate::trial::Trial;
 
-const EAL: &str = "--no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0";
+const EAL: &str = "--no-pci --no-huge --no-shconf --no-telemetry";
 const RATE: Rate = Rate::PacketsPerSecond(250_000.0);
 const BURST: u64 = 32;
 const SILENCE_TIMEOUT_S: u64 = 120;
+const SETTLE_MS: u64 = 2_000;
 const LIVE_EVERY_NS: u64 = 500_000_000;
 /// Enough for the packets of 2 s at 1 Mpps.
 const REMEMBERED: usize = 1 << 21;
@@ -59,7 +65,12 @@ impl Failure {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Input(_) | Self::Pcap(_) | Self::Plan { .. } | Self::Engine(_) | Self::Usage(_) => true,
-            Self::Device(error) => matches!(error, DeviceError::Mtu { .. }),
+            Self::Device(error) => {
+                matches!(
+                    error,
+                    DeviceError::Mtu { .. } | DeviceError::Queues { .. } | DeviceError::Core { .. }
+                )
+            }
             Self::Io(..) | Self::Work(_) => false,
         }
     }
@@ -80,14 +91,14 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> Failure {
 pub fn work(arguments: &Arguments, scenario: &Scenario) -> Result<bool, Failure> {
     let mut clock = Clock::new();
     // EAL pins this thread; threads started from it must be unpinned.
-    let eal = Eal::init(scenario.eal_args.as_deref().unwrap_or(EAL).split_whitespace())?;
+    let eal = Eal::init(eal_arguments(scenario).split_whitespace())?;
     eal.restore_affinity();
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     fibcast_daemon::signals::on_stop(move || flag.store(true, Ordering::Relaxed)).map_err(io("signals"))?;
 
     let board = Board::default();
-    let (teller, orders) = Teller::new();
+    let (teller, orders) = Teller::new(scenario.cores.len().max(1));
     let _control = match &arguments.control {
         Some(path) => {
             let control = Control::start(path, board.clone(), teller);
@@ -109,24 +120,28 @@ pub fn work(arguments: &Arguments, scenario: &Scenario) -> Result<bool, Failure>
     let default_idle = if scenario.load.window.is_some() { Idle::Sleep } else { Idle::Spin };
     let idle = arguments.idle.unwrap_or(default_idle);
     // Before the table is read: the router's side of a vhost-user port may be waiting for it.
-    let devices = Devices::open(&eal, &ports, idle, Duration::from_secs(arguments.wait), &stop)?;
+    let loops = Loops { cores: &scenario.cores, idle };
+    let devices = Devices::open(&eal, &ports, loops, Duration::from_secs(arguments.wait), &stop)?;
     // On a small machine the router and its servers load their tables at the same time; they have priority.
     let (plan, content) = std::thread::scope(|scope| {
         let gently = || {
             let _ = rustix::process::nice(19);
-            plan(arguments, scenario, &links)
+            plan(scenario, &links)
         };
         scope.spawn(gently).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let settings = settings(arguments, scenario, content);
-    let engine = Engine::new(plan, links, settings, clock.now_ns())?;
+    let team = Team::new(&plan, &links, &settings, scenario.cores.len().max(1), clock.now_ns())?;
+    drop(plan);
     clock.turn();
     let mut bench =
-        Bench { devices, engine, clock, board, orders, stop, eal: eal.clone(), live: Live::default() };
+        Bench { devices, team, clock, board, orders, stop, eal: eal.clone(), live: Mutex::default() };
     let line = bench.line(scenario);
     bench.warm_up()?;
+    bench.wait_until(scenario.changes.churn.and(scenario.changes.start_at).map(nanoseconds));
+    let _events = Events::start(&scenario.event, &bench.stop).map_err(io("events"))?;
     match scenario.test.kind {
-        TestKind::Traffic => traffic(&mut bench, scenario, line),
+        TestKind::Traffic => traffic(&mut bench, scenario, line, arguments.json),
         _ => crate::bench::run(&mut bench, scenario, line),
     }
 }
@@ -134,13 +149,13 @@ pub fn work(arguments: &Arguments, scenario: &Scenario) -> Result<bool, Failure>
 /// A generator that is ready for trials.
 pub struct Bench {
     devices: Devices,
-    pub engine: Engine,
+    pub team: Team,
     clock: Clock,
     pub board: Board,
-    orders: Orders,
+    orders: Vec<Orders>,
     stop: Arc<AtomicBool>,
     eal: Eal,
-    live: Live,
+    live: Mutex<Live>,
 }
 
 /// One line on a terminal about the trial that runs.
@@ -153,52 +168,64 @@ struct Live {
 }
 
 impl Live {
-    fn show(&mut self, engine: &mut Engine, now_ns: u64) {
+    fn show(&mut self, board: &Board, left_s: Option<f64>, now_ns: u64) {
         let Some(trial) = self.trial.filter(|_| now_ns >= self.next_ns && std::io::stderr().is_terminal())
         else {
             return;
         };
         self.next_ns = now_ns + LIVE_EVERY_NS;
-        let figures = engine.figures(now_ns);
-        let of = self.left.map_or(String::new(), |left| format!(" of about {}", trial + left));
-        let seconds = engine.left_s(now_ns).map_or(String::new(), |left| format!(", {left:.0} s left"));
         // Erases the line before.
-        eprint!(
-            "\r\x1b[Ktrial {trial}{of}: {}pps sent, {}pps back, {} in flight, {} lost{seconds}\r",
-            Short(figures.offered_pps),
-            Short(figures.pps),
-            figures.in_flight,
-            figures.lost
-        );
+        eprint!("\r\x1b[K{}\r", live_line(trial, self.left, &board.latest(), left_s));
     }
+}
+
+/// About the trial that runs.
+fn live_line(trial: usize, left: Option<usize>, figures: &Figures, left_s: Option<f64>) -> String {
+    let of = left.map_or(String::new(), |left| format!(" of about {}", trial + left));
+    let seconds = left_s.map_or(String::new(), |left| format!(", {left:.0} s left"));
+    format!(
+        "trial {trial}{of}: {}pps sent, {}pps back, {} in flight, {} lost{seconds}",
+        Short(figures.offered_pps),
+        Short(figures.pps),
+        figures.in_flight,
+        figures.lost
+    )
 }
 
 impl Bench {
     /// The number of the next trial, for the terminal.
     pub fn expect(&mut self, trial: usize) {
-        self.live.trial = Some(trial);
+        self.live.get_mut().unwrap_or_else(PoisonError::into_inner).trial = Some(trial);
     }
 
     /// Trials that may still come.
     pub fn left(&mut self, trials: usize) {
-        self.live.left = Some(trials);
+        self.live.get_mut().unwrap_or_else(PoisonError::into_inner).left = Some(trials);
     }
 
     pub fn figures(&mut self) -> Figures {
-        self.engine.figures(self.clock.now_ns())
+        let figures = self.team.figures(self.clock.now_ns());
+        Figures { queues: self.devices.queues(), ..figures }
     }
 
-    /// A generator on a ring inside this process, ready for trials.
-    pub fn loopback(&self, engine: impl FnOnce(u64) -> Result<Engine, Failure>) -> Result<Self, Failure> {
+    /// Returns at this time, or when it is stopped.
+    fn wait_until(&self, ns: Option<u64>) {
+        while ns.is_some_and(|ns| self.clock.now_ns() < ns) && !self.is_stopped() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A generator on a ring inside this process, ready for trials, with one core.
+    pub fn loopback(&self, team: impl FnOnce(u64) -> Result<Team, Failure>) -> Result<Self, Failure> {
         let port = PortSpec::of_device("net_ring_fibcast_loopback");
-        let devices =
-            Devices::open(&self.eal, &[(&port, 1500)], self.devices.idle(), Duration::ZERO, &self.stop)?;
+        let loops = Loops { cores: &self.devices.first_core(), idle: self.devices.idle() };
+        let devices = Devices::open(&self.eal, &[(&port, 1500)], loops, Duration::ZERO, &self.stop)?;
         let clock = self.clock.clone();
-        let engine = engine(clock.now_ns())?;
-        let (_, orders) = Teller::new();
+        let team = team(clock.now_ns())?;
+        let (_, orders) = Teller::new(1);
         let board = Board::default();
         let (stop, eal) = (self.stop.clone(), self.eal.clone());
-        let mut bench = Self { devices, engine, clock, board, orders, stop, eal, live: Live::default() };
+        let mut bench = Self { devices, team, clock, board, orders, stop, eal, live: Mutex::default() };
         bench.warm_up()?;
         Ok(bench)
     }
@@ -219,41 +246,45 @@ impl Bench {
     }
 
     fn warm_up(&mut self) -> Result<(), Failure> {
-        let mut silent = None;
-        let Self { devices, engine, clock, board, orders, stop, .. } = self;
-        devices.run(engine, clock, (board, orders), stop, |engine, now_ns| {
-            silent = engine.silence(now_ns);
-            engine.phase() != Phase::Ready && silent.is_none()
-        });
-        silent.map_or(Ok(()), |words| Err(Failure::Work(words)))
+        let goes_on = |engine: &Engine, now_ns: u64| match engine.silence(now_ns) {
+            Some(words) => Err(words),
+            None => Ok(engine.phase() != Phase::Ready),
+        };
+        let Self { devices, team, clock, board, orders, stop, .. } = self;
+        devices.run(team, clock, (board, orders), stop, &goes_on, &|_, _| ()).map_err(Failure::Work)
     }
 
     /// Runs a trial. None if it was stopped before it began.
     pub fn trial(&mut self, load: Load) -> Option<Trial> {
-        let Self { devices, engine, clock, board, orders, stop, live, .. } = self;
+        let Self { devices, team, clock, board, orders, stop, live, .. } = self;
         devices.dropped();
-        if !engine.start(load, clock.now_ns()) {
+        if !team.start(load, clock.now_ns()) {
             return None;
         }
-        devices.run(engine, clock, (board, orders), stop, |engine, now_ns| {
-            live.show(engine, now_ns);
-            engine.phase() != Phase::Ready
-        });
-        let mut trial = engine.result()?;
+        let live: &Mutex<Live> = live;
+        let show = |engine: &Engine, now_ns: u64| {
+            let mut live = live.lock().unwrap_or_else(PoisonError::into_inner);
+            live.show(board, engine.left_s(now_ns), now_ns);
+        };
+        let goes_on = |engine: &Engine, _| Ok(engine.phase() != Phase::Ready);
+        // It never fails.
+        let _ = devices.run(team, clock, (board, orders), stop, &goes_on, &show);
+        let mut trial = team.result()?;
         trial.generator_dropped = devices.dropped();
         Some(trial)
     }
 
     pub fn finish(&mut self) {
-        self.engine.finish();
-        self.board.put(self.engine.figures(self.clock.now_ns()));
+        self.team.finish();
+        let figures = self.figures();
+        self.board.put_all(figures);
     }
 }
 
 /// One trial in which every packet counts.
-fn traffic(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<bool, Failure> {
+fn traffic(bench: &mut Bench, scenario: &Scenario, line: Option<f64>, json: bool) -> Result<bool, Failure> {
     let rate = scenario.load.rate.unwrap_or(RATE);
-    let pps = rate.packets(bench.engine.mean_size(), line).map_err(Failure::Usage)?;
+    let pps = rate.packets(bench.team.mean_size(), line).map_err(Failure::Usage)?;
     let closed = scenario.load.window.is_some();
     let load = Load {
         pps,
@@ -262,10 +293,14 @@ fn traffic(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<
         count: None,
         windowed: closed,
     };
+    bench.expect(1);
     let trial = bench.trial(load);
     bench.finish();
     let figures = bench.board.latest();
-    println!("{}", bench.board.line());
+    match trial.as_ref().filter(|_| !json && std::io::stdout().is_terminal()) {
+        Some(trial) => println!("{}", table::traffic(trial, &figures)),
+        None => println!("{}", bench.board.line()),
+    }
     for fault in &figures.faults {
         eprintln!("fibcast-pktgen: {fault}");
     }
@@ -310,8 +345,8 @@ fn settings(arguments: &Arguments, scenario: &Scenario, content: Content) -> Set
         zipf: scenario.traffic.zipf,
         seed: scenario.seed(),
         window: scenario.load.window,
-        coverage: arguments.coverage,
-        outage_ns: arguments.outage_ms.map(|ms| ms * 1_000_000),
+        coverage: scenario.changes.coverage,
+        outage_ns: scenario.changes.outage_ms.map(|ms| ms * 1_000_000),
         lost_after_ns,
         remembered: needed.clamp(REMEMBERED, MOST_REMEMBERED),
         latency_one_in: scenario.latency.one_in.unwrap_or(one_in),
@@ -319,7 +354,7 @@ fn settings(arguments: &Arguments, scenario: &Scenario, content: Content) -> Set
     }
 }
 
-fn plan(arguments: &Arguments, scenario: &Scenario, links: &[Link]) -> Result<(Plan, Content), Failure> {
+fn plan(scenario: &Scenario, links: &[Link]) -> Result<(Plan, Content), Failure> {
     let traffic = &scenario.traffic;
     let mut wanted = Wanted {
         ipv4: traffic.families.contains(&Family::Ipv4),
@@ -349,20 +384,17 @@ fn plan(arguments: &Arguments, scenario: &Scenario, links: &[Link]) -> Result<(P
             Content::Captured { packets: capture.packets, replay: !traffic.rewrite }
         }
     };
-    let settle = arguments.settle_ms.saturating_mul(1_000_000);
+    let settle = scenario.changes.settle_ms.unwrap_or(SETTLE_MS).saturating_mul(1_000_000);
     let plan = match &scenario.table {
         Some(file) if scenario.dut == Dut::Router => {
+            let in_file = |error| Failure::Plan { what: file.display().to_string(), error };
             let table = input::table(file)?;
-            let updates = match (&scenario.updates, arguments.start_at) {
-                (Some(file), Some(start)) => input::updates(file, nanoseconds(start))?,
-                _ => Vec::new(),
-            };
+            let updates = updates(scenario, &table, links)?;
             let mut sets = Vec::new();
-            for change in &arguments.changes {
-                sets.push(Set { name: change.name.clone(), routes: input::table(&change.file)? });
+            for set in &scenario.changes.set {
+                sets.push(Set { name: set.name.clone(), routes: input::table(&set.file)? });
             }
-            Plan::new(table, &updates, &sets, links, settle, &wanted)
-                .map_err(|error| Failure::Plan { what: file.display().to_string(), error })?
+            Plan::new(table, &updates, &sets, links, settle, &wanted).map_err(in_file)?
         }
         _ => Plan::without_table(links, &wanted)
             .map_err(|error| Failure::Plan { what: "destinations".into(), error })?,
@@ -370,6 +402,72 @@ fn plan(arguments: &Arguments, scenario: &Scenario, links: &[Link]) -> Result<(P
     Ok((plan, content))
 }
 
+/// Changes that are known beforehand: read, or made up and written.
+fn updates(scenario: &Scenario, table: &[(IpNet, IpAddr)], links: &[Link]) -> Result<Vec<Update>, Failure> {
+    let (Some(file), Some(start_at)) = (&scenario.changes.updates, scenario.changes.start_at) else {
+        return Ok(Vec::new());
+    };
+    let Some(per_s) = scenario.changes.churn else {
+        return Ok(input::updates(file, nanoseconds(start_at))?);
+    };
+    let churn = Churn {
+        per_s,
+        seconds: scenario.churn_s(),
+        start_ns: nanoseconds(start_at),
+        seed: scenario.seed(),
+        any_port: scenario.traffic.direction == Direction::Mesh,
+    };
+    let updates = churn::timetable(table, links, &churn)
+        .map_err(|error| Failure::Plan { what: "changes".into(), error })?;
+    churn::write(file, &updates).map_err(io(&file.display().to_string()))?;
+    eprintln!(
+        "fibcast-pktgen: {} changes written to {}, the first due at {start_at}",
+        updates.len(),
+        file.display()
+    );
+    Ok(updates)
+}
+
+/// Lcores as cores, so that drivers make as many queues.
+fn eal_arguments(scenario: &Scenario) -> String {
+    let cores: Vec<String> = match scenario.cores.as_slice() {
+        [] => vec!["0".to_owned()],
+        cores => cores.iter().map(usize::to_string).collect(),
+    };
+    let megabytes = 256 * cores.len();
+    scenario.eal_args.clone().unwrap_or_else(|| format!("{EAL} -m {megabytes} -l {}", cores.join(",")))
+}
+
 fn nanoseconds(seconds: f64) -> u64 {
     (seconds.max(0.0) * 1e9) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_line_says_what_runs_and_how_long() {
+        let figures = Figures { offered_pps: 2e6, pps: 1.5e6, in_flight: 12, lost: 3, ..Figures::default() };
+        assert_eq!(
+            live_line(4, Some(6), &figures, Some(17.6)),
+            "trial 4 of about 10: 2Mpps sent, 1.5Mpps back, 12 in flight, 3 lost, 18 s left"
+        );
+        assert_eq!(
+            live_line(1, None, &figures, None),
+            "trial 1: 2Mpps sent, 1.5Mpps back, 12 in flight, 3 lost"
+        );
+    }
+
+    #[test]
+    fn lcores_are_the_cores_unless_the_arguments_say_otherwise() {
+        let scenario = |cores: &[usize], eal: Option<&str>| Scenario {
+            cores: cores.to_vec(),
+            eal_args: eal.map(str::to_owned),
+            ..Scenario::default()
+        };
+        assert!(eal_arguments(&scenario(&[], None)).ends_with("-m 256 -l 0"));
+        assert!(eal_arguments(&scenario(&[2, 5], None)).ends_with("-m 512 -l 2,5"));
+        assert_eq!(eal_arguments(&scenario(&[2, 5], Some("-l 2,5 --in-memory"))), "-l 2,5 --in-memory");
+    }
 }

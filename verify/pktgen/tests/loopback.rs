@@ -146,3 +146,52 @@ fn reports_of_a_search_are_written() {
         .any(|words| words.as_str().unwrap().contains("not the intended"));
     assert_eq!(output.status.success(), !late, "{}", words(&output));
 }
+
+#[test]
+fn two_cores_have_a_queue_each() {
+    let folder = tempfile::tempdir().unwrap();
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("skipped: one core");
+        return;
+    }
+    // As many rings as lcores.
+    let eal = common::eal("pktgen").replace("-l 0", "-l 0,1");
+    let arguments = [
+        &PLUG[..],
+        &["--prefixes", "9.0.0.0/8,2a00::/16", "--flows", "501", "--coverage", "--cores", "0,1"],
+        &["--rate", "20k", "--duration", "0.5", "--eal-args", &eal],
+    ]
+    .concat();
+    let output = common::run_as_given(folder.path(), &arguments);
+    let seen = figures(&output);
+    for key in ["lost", "misdelivered", "duplicated", "reordered", "corrupt", "late"] {
+        assert_eq!(number(&seen, key), 0.0, "{key}: {}", words(&output));
+    }
+    assert_eq!((number(&seen, "flows"), number(&seen, "covered")), (501.0, 501.0), "{}", words(&output));
+    let queues = seen["queues"].as_array().unwrap();
+    assert_eq!(queues.len(), 2);
+    for (core, queue) in queues.iter().enumerate() {
+        assert_eq!((number(queue, "queue"), number(queue, "core")), (core as f64, core as f64));
+        assert!(number(queue, "sent") > 100.0 && queue["sent"] == queue["received"], "{queue}");
+        assert_eq!(number(queue, "sent_bytes"), number(queue, "received_bytes"));
+    }
+    honest(&output);
+}
+
+#[test]
+fn soak_has_a_result_for_each_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        &PLUG[..],
+        &["--prefixes", "9.0.0.0/8", "--flows", "10", "--test", "soak", "--max-rate", "5k"],
+        &["--duration", "0.9", "--trial", "0.3", "--loss-wait", "0.2", "--json-file", "r.json"],
+    ]
+    .concat();
+    let output = run(folder.path(), &arguments);
+    let text = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(json["trials"].as_array().unwrap().len() >= 3, "{}", words(&output));
+    assert_eq!(json["curve"][0]["loss_ratio"], 0.0);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("packets of all trials") && table.contains("forwarded"), "{table}");
+}

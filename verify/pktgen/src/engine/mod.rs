@@ -7,9 +7,14 @@
 //! its [result](Engine::result). Packets of one trial that come in another are late, not new.
 //!
 //! `send` has the way out, `receive` the way in, `warm_up` what comes before.
+//!
+//! A [`Team`] has an engine for each core, each with its own flows, sequence numbers and packets in flight. A packet may come back on the
+//! queue of another core: its signature names the engine, which gets it from there. The first one speaks for the ports.
 
 mod receive;
 mod send;
+mod share;
+mod team;
 mod warm_up;
 
 use std::collections::VecDeque;
@@ -17,6 +22,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
 
+use self::share::{FIRST, Routers};
+pub use self::team::Team;
 use crate::convergence::Watcher;
 use crate::frame::{Mac, tagged};
 use crate::latency::Recorder;
@@ -28,12 +35,12 @@ use crate::plan::Plan;
 use crate::report::{Figures, Phase};
 use crate::traffic::frames::{Frames, Protocol, Source};
 use crate::traffic::order::{Direction, Order};
+use crate::traffic::signature::MAX_CORES;
 use crate::traffic::template::LinkLayer;
 use crate::trial::Trial;
 
 /// A router that asks faster than it accepts answers will ask again.
 const OUTBOX: usize = 4096;
-const FAULTS_SHOWN: usize = 10;
 /// A change that has not come this long after it must have settled is missing.
 const CONVERGES_NS: u64 = 10_000_000_000;
 
@@ -120,6 +127,12 @@ pub enum EngineError {
     Histogram(#[from] hdrhistogram::CreationError),
     #[error("no destination is reached from port {0}: expected one that leaves by another port")]
     NoFlow(String),
+    #[error(
+        "{cores} cores: no destination is left for one of them on port {port}: expected more flows, or fewer cores"
+    )]
+    NoFlowForCore { cores: usize, port: String },
+    #[error("{0} cores: expected 1 to {MAX_CORES}")]
+    Cores(usize),
     #[error("frames cannot be built: expected a captured packet for each flow, and sizes of Ethernet")]
     Frames,
 }
@@ -127,6 +140,10 @@ pub enum EngineError {
 pub struct Engine {
     plan: Plan,
     settings: Settings,
+    /// Its number, of so many.
+    core: u8,
+    cores: u8,
+    routers: Routers,
     ports: Vec<Port>,
     frames: Option<Frames>,
     order: Order,
@@ -166,7 +183,20 @@ struct Running {
 }
 
 impl Engine {
+    /// One engine for all flows.
+    #[cfg(test)]
     pub fn new(plan: Plan, links: Vec<Link>, settings: Settings, now_ns: u64) -> Result<Self, EngineError> {
+        let routers = Routers::new(links.len());
+        Self::of_team(plan, links, settings, (FIRST, 1, routers), now_ns)
+    }
+
+    fn of_team(
+        plan: Plan,
+        links: Vec<Link>,
+        settings: Settings,
+        (core, cores, routers): (u8, u8, Routers),
+        now_ns: u64,
+    ) -> Result<Self, EngineError> {
         let figures = Figures {
             flows: plan.flows.len() as u64,
             skipped: plan.skipped as u64,
@@ -175,7 +205,11 @@ impl Engine {
         };
         let order =
             Order::new(&plan.lanes, &settings.direction, settings.zipf, settings.seed).map_err(|port| {
-                EngineError::NoFlow(links.get(port).map(|link| link.name.clone()).unwrap_or_default())
+                let port = links.get(port).map(|link| link.name.clone()).unwrap_or_default();
+                match cores {
+                    1 => EngineError::NoFlow(port),
+                    _ => EngineError::NoFlowForCore { cores: usize::from(cores), port },
+                }
             })?;
         let ports: Vec<_> = links
             .into_iter()
@@ -201,6 +235,9 @@ impl Engine {
             latency: Recorder::new(settings.latency_one_in)?,
             plan,
             settings,
+            core,
+            cores,
+            routers,
             ports,
             frames: Some(frames),
             order,
@@ -282,6 +319,11 @@ impl Engine {
         let watched_ns = self.watched_until(now_ns);
         self.watch.turn(watched_ns);
         self.ledger.expire(now_ns, |sent_ns| self.watch.lost(sent_ns, watched_ns));
+        if self.core != FIRST {
+            for (number, port) in self.ports.iter_mut().enumerate() {
+                port.router = self.routers.get(number).or(port.router);
+            }
+        }
         match self.phase {
             Phase::Resolve => self.resolve(now_ns),
             Phase::Probe | Phase::Coverage => self.warm(now_ns),
@@ -345,6 +387,7 @@ impl Engine {
             reordered: now.reordered - before.reordered,
             corrupt: now.corrupt - before.corrupt,
             generator_dropped: 0,
+            changes: (self.plan.changes_due(running.to_ns) - self.plan.changes_due(running.from_ns)) as u64,
             late_max_us: running.pacer.late_max_ns() as f64 / 1e3,
             latency: self.latency.summary(),
             curve: self.latency.curve(),
@@ -420,8 +463,7 @@ impl Engine {
                 per_second(self.ledger.sent() - trial.before.1, end.saturating_sub(from_ns));
             self.figures.intended_pps = trial.load.pps;
         }
-        let latency = self.latency.summary().unwrap_or_default();
-        Figures {
+        let mut figures = Figures {
             phase: self.phase,
             warming_up: matches!(self.phase, Phase::Resolve | Phase::Probe | Phase::Coverage),
             sent: self.ledger.sent(),
@@ -429,17 +471,16 @@ impl Engine {
             lost: self.ledger.lost,
             lost_elsewhere: self.watch.elsewhere,
             outages: self.watch.outages(end),
-            reconvergence: self.convergence.summary(),
+            reconvergence: Watcher::summary([&self.convergence]),
             changes_due: self.plan.changes_due(now_ns) as u64,
-            latency_p50_us: latency.p50,
-            latency_p99_us: latency.p99,
-            latency_max_us: latency.max,
             ..self.figures.clone()
-        }
+        };
+        figures.set_latency(self.latency.summary());
+        figures
     }
 
     fn fault(&mut self, words: impl FnOnce(&Self) -> String) {
-        if self.figures.faults.len() < FAULTS_SHOWN {
+        if self.figures.faults.len() < crate::report::FAULTS_SHOWN {
             let words = words(self);
             self.figures.faults.push(words);
         }

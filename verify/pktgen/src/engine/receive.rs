@@ -1,40 +1,53 @@
 //! The way in: every packet that comes back is compared with what the router had to make of it.
 
+use super::share::FIRST;
 use super::{Dut, Engine};
-use crate::frame::{Mac, network_header, untagged};
+use crate::frame::{Mac, network_header, read, untagged};
 use crate::ledger::Outcome;
 use crate::neighbor::Heard;
-use crate::plan::{Flow, Verdict};
+use crate::plan::Verdict;
 use crate::traffic::frames::{Arrived, Frames, Header, Judged, Target};
 
 impl Engine {
-    /// Handles a frame received on a port.
+    /// Handles a frame received on a port, or returns the number of the engine that it is for.
     #[inline]
-    pub fn handle_frame(&mut self, port: usize, frame: &[u8], now_ns: u64) {
-        let Some(from) = self.ports.get_mut(port) else { return };
-        from.heard += 1;
-        let vlan = from.link.vlan;
+    pub fn handle_frame(&mut self, port: usize, frame: &[u8], now_ns: u64) -> Option<usize> {
+        let vlan = self.ports.get(port)?.link.vlan;
         let Some(arrived) = Frames::recognise(frame, vlan) else {
-            return self.handle_foreign(port, frame, now_ns);
+            return self.foreign(port, frame, now_ns);
         };
         let signature = arrived.signature;
-        let target = self.target(signature.flow).filter(|target| target.to == arrived.to);
-        let (Some(target), Some(frames)) = (target, self.frames.as_mut()) else {
-            return self.handle_foreign(port, frame, now_ns);
-        };
-        match frames.judge(frame, vlan, &target, signature, self.settings.dut.hops()) {
-            Judged::Right => self.handle_ours(port, &arrived, &target, None, now_ns),
-            Judged::WrongHeader(header) => self.handle_ours(port, &arrived, &target, Some(header), now_ns),
-            Judged::Corrupt(what) => {
-                self.figures.corrupt += 1;
-                self.fault(|_| format!("corrupt packet on port {port}: {what}"));
-            }
+        if signature.core != self.core {
+            // What no engine has sent is for the first one, which speaks for the ports.
+            let known = signature.core < self.cores;
+            return if known { Some(usize::from(signature.core)) } else { self.foreign(port, frame, now_ns) };
         }
+        let Some(target) = self.target(signature.flow) else { return self.foreign(port, frame, now_ns) };
+        if target.to != arrived.to {
+            return self.foreign(port, frame, now_ns);
+        }
+        if let Some(from) = self.ports.get_mut(port) {
+            from.heard += 1;
+        }
+        self.handle_ours(port, frame, &arrived, &target, now_ns);
+        None
     }
 
     #[cold]
+    fn foreign(&mut self, port: usize, frame: &[u8], now_ns: u64) -> Option<usize> {
+        if self.core != FIRST {
+            return Some(usize::from(FIRST));
+        }
+        if let Some(from) = self.ports.get_mut(port) {
+            from.heard += 1;
+        }
+        self.handle_foreign(port, frame, now_ns);
+        None
+    }
+
     fn handle_foreign(&mut self, port: usize, frame: &[u8], now_ns: u64) {
-        let Some(port) = self.ports.get_mut(port) else { return };
+        let number = port;
+        let Some(port) = self.ports.get_mut(number) else { return };
         if network_header(frame, port.link.vlan).is_none() && port.link.vlan.is_some() {
             self.figures.foreign += 1;
             return;
@@ -47,32 +60,35 @@ impl Engine {
             Heard::Question { answer, router } => {
                 port.send(answer);
                 port.router = router.or(port.router);
+                self.routers.put(number, port.router);
                 self.figures.neighbors_answered += 1;
                 self.progress_ns = now_ns;
             }
             Heard::Router(mac) => {
                 port.router = Some(mac);
+                self.routers.put(number, port.router);
                 self.progress_ns = now_ns;
             }
             Heard::Nothing => self.figures.foreign += 1,
         }
     }
 
-    #[inline]
-    fn handle_ours(
-        &mut self,
-        port: usize,
-        arrived: &Arrived,
-        target: &Target,
-        header: Option<Header>,
-        now_ns: u64,
-    ) {
+    #[inline(always)]
+    fn handle_ours(&mut self, port: usize, frame: &[u8], arrived: &Arrived, target: &Target, now_ns: u64) {
+        let Some(frames) = self.frames.as_mut() else { return };
+        let header = match frames.judge(frame, arrived, target, self.settings.dut.hops()) {
+            Judged::Right => None,
+            Judged::WrongHeader(header) => Some(header),
+            Judged::Corrupt(what) => {
+                self.figures.corrupt += 1;
+                return self.fault(|_| format!("corrupt packet on port {port}: {what}"));
+            }
+        };
         let signature = arrived.signature;
-        let Some(flow) = self.plan.flows.get(signature.flow as usize).copied() else { return };
         if signature.warm_up {
             let sent_ns = super::warm_up::sent_ns(signature.seq, now_ns);
             self.warm_up.returned();
-            if self.verdict(port, arrived, &flow, sent_ns, now_ns) != Verdict::Wrong {
+            if self.verdict(port, frame, signature.flow, sent_ns, now_ns) != Verdict::Wrong {
                 self.progress_ns = now_ns;
                 self.cover(signature.flow, now_ns);
             }
@@ -98,17 +114,17 @@ impl Engine {
             }
             Outcome::Duplicate => {
                 self.figures.duplicated += 1;
-                self.fault(|_| format!("packet {} to {} came twice", signature.seq, flow.to));
+                self.fault(|_| format!("packet {} to {} came twice", signature.seq, target.to));
             }
             Outcome::Unknown => {
                 self.figures.corrupt += 1;
-                self.fault(|_| format!("packet {} to {} was never sent", signature.seq, flow.to));
+                self.fault(|_| format!("packet {} to {} was never sent", signature.seq, target.to));
                 return;
             }
         }
-        let verdict = self.verdict(port, arrived, &flow, sent_ns, now_ns);
+        let verdict = self.verdict(port, frame, signature.flow, sent_ns, now_ns);
         match verdict {
-            Verdict::Wrong => self.misdelivered(port, arrived, &flow, now_ns),
+            Verdict::Wrong => self.misdelivered(port, frame, signature.flow, now_ns),
             Verdict::Previous => self.figures.by_previous_hop += 1,
             // By the newest next hop of those that are due.
             Verdict::Current if !self.convergence.is_idle() => {
@@ -128,14 +144,18 @@ impl Engine {
     }
 
     /// Whether the packet came by the right way.
-    #[inline]
-    fn verdict(&self, port: usize, arrived: &Arrived, flow: &Flow, sent_ns: u64, now_ns: u64) -> Verdict {
+    #[inline(always)]
+    fn verdict(&self, port: usize, frame: &[u8], flow: u32, sent_ns: u64, now_ns: u64) -> Verdict {
+        let Some(flow) = self.plan.flows.get(flow as usize) else { return Verdict::Wrong };
         let right = match self.settings.dut {
             Dut::Router => {
-                if self.ports.get(port).and_then(|port| port.router) != Some(arrived.from_mac) {
+                let (Some(to), Some(from)) = (read::<6>(frame, 0), read::<6>(frame, 6)) else {
+                    return Verdict::Wrong;
+                };
+                if self.ports.get(port).and_then(|port| port.router) != Some(from) {
                     return Verdict::Wrong;
                 }
-                return self.plan.judge(flow, port, arrived.to_mac, sent_ns, now_ns);
+                return self.plan.judge(flow, port, to, sent_ns, now_ns);
             }
             Dut::Bridge => port == usize::from(flow.ingress) ^ 1,
             Dut::Loopback => port == usize::from(flow.ingress),
@@ -156,7 +176,7 @@ impl Engine {
     }
 
     /// Order is checked among the packets of a flow that left by the same port (RFC 4737 §3.3).
-    #[inline]
+    #[inline(always)]
     fn check_order(&mut self, port: usize, flow: u32, seq: u64) {
         let index = flow as usize * self.ports.len() + port;
         let Some(last) = self.last.get_mut(index) else { return };
@@ -171,9 +191,10 @@ impl Engine {
     }
 
     #[cold]
-    fn misdelivered(&mut self, port: usize, arrived: &Arrived, flow: &Flow, now_ns: u64) {
+    fn misdelivered(&mut self, port: usize, frame: &[u8], flow: u32, now_ns: u64) {
         self.figures.misdelivered += 1;
-        let (flow, from, to) = (*flow, arrived.from_mac, arrived.to_mac);
+        let Some(flow) = self.plan.flows.get(flow as usize).copied() else { return };
+        let (to, from) = (read::<6>(frame, 0).unwrap_or_default(), read::<6>(frame, 6).unwrap_or_default());
         self.fault(|engine| {
             let name = |port: usize| engine.ports.get(port).map_or("?", |port| port.link.name.as_str());
             match engine.settings.dut {
@@ -198,7 +219,7 @@ impl Engine {
         });
     }
 
-    #[inline]
+    #[inline(always)]
     fn cover(&mut self, flow: u32, now_ns: u64) {
         if self.figures.covered == self.figures.flows {
             return;

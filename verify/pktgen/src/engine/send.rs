@@ -52,7 +52,7 @@ impl Engine {
 
     /// Every other packet belongs to a route that is changing or has just changed, if there are any: errors are most likely there. The
     /// others visit all flows in their order.
-    #[inline]
+    #[inline(always)]
     fn next_flow(&mut self, now_ns: u64) -> Option<u32> {
         if let Some(flow) = self.turns.again.take() {
             return Some(flow);
@@ -88,7 +88,7 @@ impl Engine {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn write(
         &mut self,
         flow: u32,
@@ -101,9 +101,9 @@ impl Engine {
         Some((usize::from(target.ingress), length))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn target(&self, flow: u32) -> Option<Target> {
         let known = self.plan.flows.get(flow as usize)?;
-        Some(Target { to: known.to, ingress: known.ingress, flow })
+        Some(Target { to: known.to.into(), ingress: known.ingress, core: self.core, flow })
     }
 }

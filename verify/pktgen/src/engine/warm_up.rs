@@ -1,5 +1,6 @@
 //! Before packets count: the routers' MAC addresses, one packet by each next hop and, if wanted, by each flow.
 
+use super::share::FIRST;
 use super::{Dut, Engine, build_frames};
 use crate::report::Phase;
 
@@ -43,6 +44,10 @@ impl Engine {
         if now_ns < self.progress_ns.saturating_add(silence_timeout_ns) {
             return None;
         }
+        // The first engine asks for routers, for all.
+        if self.phase == Phase::Resolve && self.core != FIRST {
+            return None;
+        }
         let seconds = silence_timeout_ns / 1_000_000_000;
         let silent = |unresolved: bool| {
             let ports = self.ports.iter().filter(|port| !unresolved || port.router.is_none());
@@ -84,8 +89,9 @@ impl Engine {
         if !asking {
             self.frames = build_frames(&self.ports, &self.settings, &self.plan);
             let wanted = self.first_flows();
+            self.progress_ns = now_ns;
             self.begin_warm_up(Phase::Probe, wanted);
-        } else if now_ns >= self.asked_ns + ASK_EVERY_NS {
+        } else if self.core == FIRST && now_ns >= self.asked_ns + ASK_EVERY_NS {
             self.asked_ns = now_ns;
             for port in self.ports.iter_mut().filter(|port| port.router.is_none()) {
                 for frame in port.link.ask_for_router() {

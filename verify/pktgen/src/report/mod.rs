@@ -12,4 +12,4 @@ pub mod html;
 pub mod outcome;
 pub mod table;
 
-pub use figures::{Figures, Phase};
+pub use figures::{FAULTS_SHOWN, Figures, Phase, QueueFigures};

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::convergence::Reconvergence;
 use crate::latency::Latency;
+use crate::outage::Outage;
+use crate::report::QueueFigures;
 use crate::search::TestKind;
 use crate::trial::Trial;
 
@@ -25,6 +27,10 @@ pub struct Outcome {
     pub latency: Vec<AtLoad>,
     /// Of routes that changed during the test.
     pub reconvergence: Option<Reconvergence>,
+    /// Times without returning packets, if they are watched for.
+    pub outages: Vec<Outage>,
+    /// By port and queue, since the start.
+    pub queues: Vec<QueueFigures>,
     /// What spoils the figures.
     pub warnings: Vec<String>,
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::outcome::Outcome;
+use super::{Figures, QueueFigures};
 use crate::latency::Latency;
+use crate::outage::Outage;
 use crate::rate::Short;
 use crate::trial::Trial;
 
@@ -147,10 +149,85 @@ pub fn text(outcome: &Outcome) -> String {
             seen.routes, seen.min_ms, seen.p50_ms, seen.p99_ms, seen.max_ms, seen.missing, seen.waiting
         );
     }
+    text += &packets(&outcome.trials);
+    text += &outages(&outcome.outages);
+    text += &queues(&outcome.queues);
     for warning in &outcome.warnings {
         let _ = write!(text, "\nnote: {warning}");
     }
     text
+}
+
+/// What became of the packets of all trials, by cause.
+pub fn packets(trials: &[Trial]) -> String {
+    let sum = |count: fn(&Trial) -> u64| trials.iter().map(count).sum::<u64>();
+    let (sent, intended) = (sum(|trial| trial.offered), sum(|trial| trial.intended));
+    if sent == 0 {
+        return String::new();
+    }
+    let mut rows = vec![cells(&["packets of all trials", "count", "% of sent"])];
+    let mut row = |name: &str, count: u64| {
+        if count > 0 || name == "forwarded" || name == "lost" {
+            rows.push(vec![name.to_owned(), count.to_string(), percent(count as f64 / sent as f64)]);
+        }
+    };
+    row("intended, not sent", intended.saturating_sub(sent));
+    row("sent", sent);
+    row("forwarded", sum(|trial| trial.forwarded));
+    row("lost", sum(|trial| trial.lost));
+    row("  of these too late", sum(|trial| trial.late));
+    row("  of these dropped by the generator", sum(|trial| trial.generator_dropped.min(trial.lost)));
+    row("misdelivered", sum(|trial| trial.misdelivered));
+    row("duplicated", sum(|trial| trial.duplicated));
+    row("reordered", sum(|trial| trial.reordered));
+    row("corrupt", sum(|trial| trial.corrupt));
+    format!("\n{}", columns(&rows))
+}
+
+fn outages(outages: &[Outage]) -> String {
+    if outages.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![cells(&["outage, Unix time", "ms", "lost"])];
+    for outage in outages {
+        rows.push(vec![format!("{:.3}", outage.from), format!("{:.1}", outage.ms), outage.lost.to_string()]);
+    }
+    format!("\n{}", columns(&rows))
+}
+
+/// Only where there is more than one of a port.
+fn queues(queues: &[QueueFigures]) -> String {
+    if queues.iter().all(|queue| queue.queue == 0) {
+        return String::new();
+    }
+    let mut rows = vec![cells(&["queue", "core", "sent", "received", "of other cores", "of these dropped"])];
+    for queue in queues {
+        rows.push(vec![
+            format!("{} {}", queue.port, queue.queue),
+            queue.core.map_or("-".to_owned(), |core| core.to_string()),
+            queue.sent.to_string(),
+            queue.received.to_string(),
+            queue.handed_over.to_string(),
+            queue.dropped.to_string(),
+        ]);
+    }
+    format!("\n{}", columns(&rows))
+}
+
+/// Of a test of traffic.
+pub fn traffic(trial: &Trial, figures: &Figures) -> String {
+    let mut text = progress(1, trial);
+    text.push('\n');
+    text += &packets(std::slice::from_ref(trial));
+    if figures.by_previous_hop + figures.foreign > 0 {
+        let _ = writeln!(
+            text,
+            "\nby the previous next hop while a change settled: {}; other frames, such as ICMP errors: {}",
+            figures.by_previous_hop, figures.foreign
+        );
+    }
+    text += &outages(&figures.outages);
+    text + &queues(&figures.queues)
 }
 
 fn latency_row(name: String, latency: &Latency) -> Vec<String> {
@@ -162,13 +239,13 @@ fn latency_row(name: String, latency: &Latency) -> Vec<String> {
 /// A line for each trial.
 pub fn csv(outcome: &Outcome) -> String {
     let mut text = "trial,intended_pps,offered_pps,intended_s,intended,offered,forwarded,lost,late,misdelivered,duplicated,reordered,corrupt,\
-                    generator_dropped,loss_ratio,latency_min_us,latency_p50_us,latency_p99_us,latency_max_us\n"
+                    generator_dropped,changes,loss_ratio,latency_min_us,latency_p50_us,latency_p99_us,latency_max_us\n"
         .to_owned();
     for (number, trial) in (1..).zip(&outcome.trials) {
         let latency = trial.latency.unwrap_or_default();
         let _ = writeln!(
             text,
-            "{number},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            "{number},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             trial.intended_pps,
             trial.offered_pps,
             trial.intended_s,
@@ -182,6 +259,7 @@ pub fn csv(outcome: &Outcome) -> String {
             trial.reordered,
             trial.corrupt,
             trial.generator_dropped,
+            trial.changes,
             trial.loss_ratio(),
             latency.min,
             latency.p50,
@@ -196,6 +274,50 @@ pub fn csv(outcome: &Outcome) -> String {
 mod tests {
     use super::super::outcome::Found;
     use super::*;
+
+    #[test]
+    fn losses_are_told_by_cause_and_queues_where_there_are_several() {
+        let trial = Trial {
+            intended: 1_010,
+            offered: 1_000,
+            forwarded: 970,
+            lost: 20,
+            late: 5,
+            generator_dropped: 3,
+            misdelivered: 7,
+            reordered: 2,
+            ..Trial::default()
+        };
+        let queue = |queue, received| QueueFigures {
+            port: "p0".into(),
+            queue,
+            core: Some(queue + 4),
+            received,
+            ..QueueFigures::default()
+        };
+        let figures = Figures {
+            queues: vec![queue(0, 600), queue(1, 390)],
+            outages: vec![Outage { from: 1.5, ms: 20.0, lost: 15 }],
+            ..Figures::default()
+        };
+        let text = traffic(&trial, &figures);
+        let has = |words: &[&str]| text.lines().any(|line| line.split_whitespace().eq(words.iter().copied()));
+        for line in [
+            &["intended,", "not", "sent", "10", "1.000"][..],
+            &["sent", "1000", "100.000"],
+            &["forwarded", "970", "97.000"],
+            &["lost", "20", "2.000"],
+            &["of", "these", "too", "late", "5", "0.500"],
+            &["of", "these", "dropped", "by", "the", "generator", "3", "0.300"],
+            &["misdelivered", "7", "0.700"],
+            &["reordered", "2", "0.200"],
+            &["1.500", "20.0", "15"],
+            &["p0", "1", "5", "0", "390", "0", "0"],
+        ] {
+            assert!(has(line), "{line:?}: {text}");
+        }
+        assert!(!text.contains("corrupt"), "{text}");
+    }
 
     #[test]
     fn tables_align_and_csv_has_a_line_for_each_trial() {
@@ -222,7 +344,7 @@ mod tests {
         assert!(text.contains("10G") && text.contains("none"), "{text}");
         let csv = csv(&outcome);
         let counts: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(counts, [19; 3]);
+        assert_eq!(counts, [20; 3]);
         assert!(csv.contains("\n2,1000000,"));
     }
 }

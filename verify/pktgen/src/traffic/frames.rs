@@ -1,12 +1,13 @@
 //! The frames of all ports: writes a packet, and says of one that came back whether it is what it must be now.
 //!
-//! The check builds the packet once more, as the router had to send it, and compares all of it: there is no part of a packet that nobody
-//! looks at. Only if they differ it looks for the reason.
+//! The check compares the whole packet with its template and what differs from packet to packet, as the router had to send it: there is no
+//! part of a packet that nobody looks at. Only if they differ it builds the packet once more, and looks for the reason.
 
 use std::net::IpAddr;
 
 use crate::checksum::{fold, sum};
 use crate::frame::network_header;
+use crate::traffic::address::Address;
 use crate::traffic::signature::{LEN, Signature};
 use crate::traffic::sizes::{FCS, LARGEST};
 use crate::traffic::template::{Layout, LinkLayer, Stamp, TCP, Template, UDP};
@@ -36,8 +37,10 @@ pub struct Source {
 /// One destination as frames need it.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    pub to: IpAddr,
+    pub to: Address,
     pub ingress: u8,
+    /// The core whose flow it is.
+    pub core: u8,
     pub flow: u32,
 }
 
@@ -68,9 +71,11 @@ pub struct Frames {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrived {
     pub signature: Signature,
-    pub to: IpAddr,
-    pub to_mac: crate::frame::Mac,
-    pub from_mac: crate::frame::Mac,
+    pub to: Address,
+    /// Where its IP header is in the frame.
+    ip: usize,
+    /// Of the signature's words.
+    sum: u64,
 }
 
 /// What is wrong with a packet's header, other than its content.
@@ -142,7 +147,7 @@ impl Frames {
         Some(Self { choice, protocol: Protocol::Udp, groups, scratch: vec![0; MAX_FRAME + 64] })
     }
 
-    #[inline]
+    #[inline(always)]
     fn template<'a>(
         (choice, protocol, groups): (&Choice, Protocol, &'a [[Group; 4]]),
         target: &Target,
@@ -153,7 +158,9 @@ impl Frames {
         let port = groups.get(usize::from(target.ingress))?;
         match choice {
             Choice::Sizes(pattern) => {
-                let size = *pattern.get((seq % pattern.len() as u64) as usize)?;
+                // A division is worth avoiding.
+                let at = if pattern.len() == 1 { 0 } else { seq % pattern.len() as u64 };
+                let size = *pattern.get(at as usize)?;
                 port.get(class)?.get(usize::from(size))
             }
             Choice::Captured => {
@@ -165,54 +172,51 @@ impl Frames {
     }
 
     /// Writes a packet; its length. None if `out` is too small, or the port has no address of the family.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, target: &Target, warm_up: bool, seq: u64, out: &mut [u8]) -> Option<usize> {
-        let signature = Signature { warm_up, flow: target.flow, seq };
+        let signature = Signature { warm_up, core: target.core, flow: target.flow, seq };
         let chosen = (&self.choice, self.protocol, self.groups.as_slice());
         Self::template(chosen, target, signature.masked())?
             .write(&Stamp { to: target.to, ttl: ttl(target.flow), signature }, out)
     }
 
     /// A packet of ours in a frame; none if it is something else.
-    #[inline]
+    #[inline(always)]
     pub fn recognise(frame: &[u8], vlan: Option<u16>) -> Option<Arrived> {
-        let packet = frame.get(network_header(frame, vlan)?..)?;
+        let ip = network_header(frame, vlan)?;
+        let packet = frame.get(ip..)?;
         let layout = Layout::of(packet)?;
         let to = layout.destination(packet)?;
         let bytes: &[u8; LEN] = packet.get(layout.payload..)?.first_chunk()?;
-        let signature = Signature::read(bytes, to)?;
-        let (macs, _) = frame.split_first_chunk::<12>()?;
-        let &[a, b, c, d, e, f, g, h, i, j, k, l] = macs;
-        Some(Arrived { signature, to, to_mac: [a, b, c, d, e, f], from_mac: [g, h, i, j, k, l] })
+        let (signature, sum) = Signature::read(bytes, to)?;
+        Some(Arrived { signature, to, ip, sum })
     }
 
     /// Whether it is the packet that was sent, after so many hops. `target` is what its signature says.
-    #[inline]
-    pub fn judge(
-        &mut self,
-        frame: &[u8],
-        vlan: Option<u16>,
-        target: &Target,
-        signature: Signature,
-        hops: u8,
-    ) -> Judged {
+    #[inline(always)]
+    pub fn judge(&mut self, frame: &[u8], arrived: &Arrived, target: &Target, hops: u8) -> Judged {
+        let signature = arrived.signature;
         let chosen = (&self.choice, self.protocol, self.groups.as_slice());
         let Some(template) = Self::template(chosen, target, signature.masked()) else {
             return Judged::Corrupt("of a kind that was never sent");
         };
-        let expected_ttl = ttl(target.flow).wrapping_sub(hops);
-        let stamp = Stamp { to: target.to, ttl: expected_ttl, signature };
-        let length = template.write(&stamp, &mut self.scratch);
-        let at = network_header(frame, vlan);
-        let (Some(length), Some(at)) = (length, at) else { return Judged::Corrupt("truncated") };
-        if frame.get(at - 2..at) != self.scratch.get(template.ip() - 2..template.ip()) {
+        let stamp = Stamp { to: target.to, ttl: ttl(target.flow).wrapping_sub(hops), signature };
+        let found = frame.get(arrived.ip..).unwrap_or_default();
+        let is_of_its_type = template.has_type_of(frame, arrived.ip);
+        if is_of_its_type && template.matches(&stamp, arrived.sum, found) {
+            return Judged::Right;
+        }
+        if !is_of_its_type {
             return Judged::Corrupt("EtherType changed");
         }
-        let (Some(found), Some(expected)) = (frame.get(at..), self.scratch.get(template.ip()..length)) else {
+        let Some(length) = template.write(&stamp, &mut self.scratch) else {
             return Judged::Corrupt("truncated");
         };
-        let Some(found) = found.get(..expected.len()) else { return Judged::Corrupt("truncated") };
-        if found == expected { Judged::Right } else { reason(found, expected) }
+        let expected = self.scratch.get(template.ip()..length).unwrap_or_default();
+        match found.get(..expected.len()) {
+            Some(found) => reason(found, expected),
+            None => Judged::Corrupt("truncated"),
+        }
     }
 
     /// The smallest frame of a family with FCS.
@@ -313,20 +317,14 @@ mod tests {
     }
 
     fn target(v6: bool, flow: u32) -> Target {
-        Target { to: if v6 { "2a00:1::5" } else { "192.0.2.77" }.parse().unwrap(), ingress: 0, flow }
+        let to: IpAddr = if v6 { "2a00:1::5" } else { "192.0.2.77" }.parse().unwrap();
+        Target { to: to.into(), ingress: 0, core: 0, flow }
     }
 
     /// As a router sends it on.
     fn forwarded(frame: &[u8]) -> Vec<u8> {
         let mut frame = frame.to_vec();
-        if frame[12..14] == [8, 0] {
-            frame[22] -= 1;
-            frame[24..26].fill(0);
-            let checksum = fold(sum(0, &frame[14..34]));
-            frame[24..26].copy_from_slice(&checksum.to_be_bytes());
-        } else {
-            frame[21] -= 1;
-        }
+        crate::tests::decrement(&mut frame);
         frame
     }
 
@@ -338,7 +336,7 @@ mod tests {
 
     fn judge(frames: &mut Frames, frame: &[u8], target: &Target) -> Option<Judged> {
         let arrived = Frames::recognise(frame, None)?;
-        Some(frames.judge(frame, None, target, arrived.signature, 1))
+        Some(frames.judge(frame, &arrived, target, 1))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! | module | role |
 //! |---|---|
+//! | `address` | a destination |
 //! | `signature` | the twelve bytes by which a packet is known again |
 //! | `template` | a frame with everything but what differs from packet to packet |
 //! | `sizes` | frame sizes, IMIX and own mixes |
@@ -9,6 +10,7 @@
 //! | `order` | which destination is next, from which port |
 //! | `pcap` | frames of a capture file |
 
+pub mod address;
 pub mod frames;
 pub mod order;
 pub mod pcap;

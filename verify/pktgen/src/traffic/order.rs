@@ -131,6 +131,9 @@ impl Order {
                 *weight = u32::from(!lane.is_empty());
             }
         }
+        if weights.iter().all(|&weight| weight == 0) {
+            return Err(0);
+        }
         if let Some(port) =
             weights.iter().zip(lanes).position(|(&weight, lane)| weight > 0 && lane.is_empty())
         {
@@ -150,7 +153,7 @@ impl Order {
     }
 
     /// The next flow.
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Option<u32> {
         let port = *self.turns.get(self.turn)?;
         self.turn += 1;

@@ -44,7 +44,7 @@ pub fn read_file(path: &Path) -> Result<Capture, PcapError> {
 
 /// Where a captured packet goes.
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
-    Layout::of(packet)?.destination(packet)
+    Layout::of(packet)?.destination(packet).map(IpAddr::from)
 }
 
 fn capture(file: &[u8], name: &str) -> Result<Capture, PcapError> {
@@ -102,9 +102,11 @@ mod tests {
         let source =
             Source { link, from4: Some("9.0.0.1".parse().unwrap()), from6: Some("2a00::1".parse().unwrap()) };
         let frames = Frames::new(&[source], Protocol::Udp, &[120]).unwrap();
-        let to = if v6 { "2a00::2" } else { "9.0.0.2" }.parse().unwrap();
+        let to: IpAddr = if v6 { "2a00::2" } else { "9.0.0.2" }.parse().unwrap();
         let mut out = [0; 200];
-        let length = frames.write(&Target { to, ingress: 0, flow: 3 }, false, 4, &mut out).unwrap();
+        let length = frames
+            .write(&Target { to: to.into(), ingress: 0, core: 0, flow: 3 }, false, 4, &mut out)
+            .unwrap();
         out[..length].to_vec()
     }
 

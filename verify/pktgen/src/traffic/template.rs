@@ -1,4 +1,5 @@
-//! A frame with everything but what differs from packet to packet, and the check sums of the rest: a packet costs one copy and a few sums.
+//! A frame with everything but what differs from packet to packet, and the check sums of the rest: a packet costs one copy and a few sums
+//! when it is sent, one comparison and the same sums when it is back.
 //!
 //! What differs: destination, TTL or hop limit, IPv4 identification, source port (so that flows spread), signature, and check sums. The rest
 //! of the payload is a fixed pattern, so that a packet that came back can be compared as a whole.
@@ -7,12 +8,16 @@ use std::net::IpAddr;
 
 use crate::checksum::{fold_wide, sum_wide};
 use crate::frame::{ETHERNET, IPV4, IPV6, Mac, VLAN, read, read_u16};
+use crate::traffic::address::Address;
 use crate::traffic::signature::{LEN, Signature};
 
 pub const UDP: u8 = 17;
 pub const TCP: u8 = 6;
 /// IANA calls this range dynamic; nobody listens there.
 const DESTINATION_PORT: u16 = 0xfca5;
+
+/// Bytes of the payload that are compared word by word; behind them a call pays.
+const MOST_WORDS_BEHIND: usize = 32;
 
 /// The part of a template that differs between ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +42,7 @@ impl LinkLayer {
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
-    pub to: IpAddr,
+    pub to: Address,
     pub ttl: u8,
     pub signature: Signature,
 }
@@ -55,6 +60,9 @@ pub struct Template {
     /// Sums of what does not differ: IPv4 header; pseudo header and transport.
     ip_sum: u64,
     transport_sum: u64,
+    /// So many bytes from the IP header on, as words, and which of their bits do not differ. The last word ends with them.
+    fixed: Vec<(u64, u64)>,
+    fixed_len: usize,
 }
 
 impl Template {
@@ -145,11 +153,32 @@ impl Template {
         let protocol = if layout.tcp { TCP } else { UDP };
         let pseudo = sum_wide(u64::from(protocol) + rest as u64, packet.get(addresses)?);
         let transport_sum = sum_wide(pseudo, packet.get(layout.transport..)?);
+        let mut differs: Vec<std::ops::Range<usize>> =
+            if layout.v4 { vec![4..6, 8..9, 10..12, 16..20] } else { vec![7..8, 24..40] };
+        differs.push(layout.transport + check..layout.transport + check + 2);
+        differs.push(layout.payload..layout.payload + LEN);
+        if own_ports {
+            differs.push(layout.transport..layout.transport + 2);
+        }
         // UDP over IPv6 has a check sum, and over IPv4 we send one too (RFC 768, RFC 8200 §8.1).
         if frame.len() < 60 {
             frame.resize(60, 0);
         }
-        Some(Self { frame, ip, transport, payload, tcp: layout.tcp, own_ports, ip_sum, transport_sum })
+        let packet = frame.get(ip..)?;
+        let fixed_len = packet.len().min(layout.payload + LEN + MOST_WORDS_BEHIND);
+        let fixed = fixed_words(packet.get(..fixed_len)?, &differs)?;
+        Some(Self {
+            fixed_len,
+            frame,
+            ip,
+            transport,
+            payload,
+            tcp: layout.tcp,
+            own_ports,
+            ip_sum,
+            transport_sum,
+            fixed,
+        })
     }
 
     /// Bytes of the frame without FCS.
@@ -161,48 +190,141 @@ impl Template {
         self.ip
     }
 
-    /// Writes a packet into `out`; its length.
+    /// Whether the frame has the right EtherType before its IP header.
     #[inline]
+    pub fn has_type_of(&self, frame: &[u8], ip: usize) -> bool {
+        read_u16(frame, ip.wrapping_sub(2)) == read_u16(&self.frame, self.ip - 2)
+    }
+
+    /// Writes a packet into `out`; its length.
+    #[inline(always)]
     pub fn write(&self, stamp: &Stamp, out: &mut [u8]) -> Option<usize> {
         let length = self.frame.len();
         let frame = out.get_mut(..length)?;
-        frame.copy_from_slice(&self.frame);
+        copy(&self.frame, frame);
         let packet = frame.get_mut(self.ip..)?;
-        let signature = stamp.signature.bytes(stamp.to);
-        let mut transport_sum = sum_wide(self.transport_sum, &signature);
-        match stamp.to {
-            IpAddr::V4(to) => {
-                let (id, to) = ((stamp.signature.seq as u16).to_be_bytes(), to.octets());
-                let header: &mut [u8; 20] = packet.first_chunk_mut()?;
-                header[4..6].copy_from_slice(&id);
-                header[8] = stamp.ttl;
-                header[16..20].copy_from_slice(&to);
-                let sum = self.ip_sum + u64::from(u16::from_be_bytes(id)) + (u64::from(stamp.ttl) << 8);
-                header[10..12].copy_from_slice(&fold_wide(sum_wide(sum, &to)).to_be_bytes());
-                transport_sum = sum_wide(transport_sum, &to);
-            }
-            IpAddr::V6(to) => {
-                let to = to.octets();
-                let header: &mut [u8; 40] = packet.first_chunk_mut()?;
-                header[7] = stamp.ttl;
-                header[24..40].copy_from_slice(&to);
-                transport_sum = sum_wide(transport_sum, &to);
-            }
+        let (signature, signature_sum) = stamp.signature.bytes(stamp.to);
+        let (header_sum, checksum) = self.check_sums(stamp, signature_sum);
+        if stamp.to.is_ipv6() {
+            let header: &mut [u8; 40] = packet.first_chunk_mut()?;
+            header[7] = stamp.ttl;
+            stamp.to.write(header, 24)?;
+        } else {
+            let header: &mut [u8; 20] = packet.first_chunk_mut()?;
+            header[4..6].copy_from_slice(&(stamp.signature.seq as u16).to_be_bytes());
+            header[8] = stamp.ttl;
+            header[10..12].copy_from_slice(&header_sum.to_be_bytes());
+            stamp.to.write(header, 16)?;
         }
         if self.own_ports {
-            let port = 0xc000 | (stamp.signature.flow as u16 & 0x3fff);
-            frame.get_mut(self.transport..self.transport + 2)?.copy_from_slice(&port.to_be_bytes());
-            transport_sum += u64::from(port);
+            frame.get_mut(self.transport..self.transport + 2)?.copy_from_slice(&port(stamp).to_be_bytes());
         }
         frame.get_mut(self.payload..self.payload + LEN)?.copy_from_slice(&signature);
+        let at = self.check_sum_at();
+        frame.get_mut(at..at + 2)?.copy_from_slice(&checksum.to_be_bytes());
+        Some(length)
+    }
+
+    fn check_sum_at(&self) -> usize {
+        self.transport + if self.tcp { 16 } else { 6 }
+    }
+
+    /// Those of the IPv4 header and of the segment.
+    #[inline(always)]
+    fn check_sums(&self, stamp: &Stamp, signature_sum: u64) -> (u16, u16) {
+        let to = stamp.to.sum();
+        let mut transport_sum = self.transport_sum + signature_sum + to;
+        let id = u64::from(stamp.signature.seq as u16);
+        // Means nothing with IPv6.
+        let header_sum = fold_wide(self.ip_sum + id + (u64::from(stamp.ttl) << 8) + to);
+        if self.own_ports {
+            transport_sum += u64::from(port(stamp));
+        }
         let checksum = match fold_wide(transport_sum) {
             0 if !self.tcp => 0xffff,
             other => other,
         };
-        let at = self.transport + if self.tcp { 16 } else { 6 };
-        frame.get_mut(at..at + 2)?.copy_from_slice(&checksum.to_be_bytes());
-        Some(length)
+        (header_sum, checksum)
     }
+
+    /// Whether a packet from its IP header on is what [`Template::write`] makes of the stamp. Its signature is that of the stamp, and has
+    /// this sum.
+    #[inline(always)]
+    pub fn matches(&self, stamp: &Stamp, signature_sum: u64, packet: &[u8]) -> bool {
+        self.compare(stamp, signature_sum, packet).unwrap_or(false)
+    }
+
+    #[inline(always)]
+    fn compare(&self, stamp: &Stamp, signature_sum: u64, packet: &[u8]) -> Option<bool> {
+        let head = self.fixed_len;
+        let rest = self.frame.get(self.ip + head..)?;
+        let mut differs = 0;
+        let mut at = 0;
+        for &(word, mask) in &self.fixed {
+            let from = at.min(head - 8);
+            differs |= (u64::from_ne_bytes(read(packet, from)?) ^ word) & mask;
+            at += 8;
+        }
+        let (header_sum, checksum) = self.check_sums(stamp, signature_sum);
+        let variable = if stamp.to.is_ipv6() {
+            let header: &[u8; 40] = packet.first_chunk()?;
+            header[7] == stamp.ttl && Address::read(header, 24, true) == Some(stamp.to)
+        } else {
+            let header: &[u8; 20] = packet.first_chunk()?;
+            read_u16(header, 4)? == stamp.signature.seq as u16
+                && header[8] == stamp.ttl
+                && read_u16(header, 10)? == header_sum
+                && Address::read(header, 16, false) == Some(stamp.to)
+        };
+        let ports = !self.own_ports || read_u16(packet, self.transport - self.ip)? == port(stamp);
+        Some(
+            differs == 0
+                && variable
+                && ports
+                && read_u16(packet, self.check_sum_at() - self.ip)? == checksum
+                && (rest.is_empty() || packet.get(head..head + rest.len())? == rest),
+        )
+    }
+}
+
+/// To a slice of the same length. The smallest frames, which are the most frequent ones, are copied without a call.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8]) {
+    if (32..=64).contains(&from.len())
+        && let (Some(first), Some(last)) = (from.first_chunk::<32>(), from.last_chunk::<32>())
+    {
+        // They overlap.
+        if let Some(to) = to.first_chunk_mut::<32>() {
+            *to = *first;
+        }
+        if let Some(to) = to.last_chunk_mut::<32>() {
+            *to = *last;
+        }
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// The source port: it follows the flow, so that flows spread.
+#[inline]
+fn port(stamp: &Stamp) -> u16 {
+    0xc000 | (stamp.signature.flow as u16 & 0x3fff)
+}
+
+/// Words of these bytes, and masks of those bits that do not differ.
+fn fixed_words(bytes: &[u8], differs: &[std::ops::Range<usize>]) -> Option<Vec<(u64, u64)>> {
+    let last = bytes.len().checked_sub(8)?;
+    let word = |at: usize| {
+        let from = at.min(last);
+        let mask = std::array::from_fn(|byte| {
+            let byte = from + byte;
+            // Every byte once: those before `at` were in the word before.
+            if byte < at || differs.iter().any(|range| range.contains(&byte)) { 0 } else { 0xff }
+        });
+        let mask = u64::from_ne_bytes(mask);
+        Some((u64::from_ne_bytes(read(bytes, from)?) & mask, mask))
+    };
+    (0..bytes.len()).step_by(8).map(word).collect()
 }
 
 /// Where the parts of an IP packet are.
@@ -216,7 +338,7 @@ pub struct Layout {
 
 impl Layout {
     /// Of a packet with UDP or TCP right behind its IP header.
-    #[inline]
+    #[inline(always)]
     pub fn of(packet: &[u8]) -> Option<Self> {
         let first = *packet.first()?;
         let (v4, transport, protocol) = match first >> 4 {
@@ -233,12 +355,8 @@ impl Layout {
     }
 
     #[inline]
-    pub fn destination(self, packet: &[u8]) -> Option<IpAddr> {
-        if self.v4 {
-            read::<4>(packet, 16).map(IpAddr::from)
-        } else {
-            read::<16>(packet, 24).map(IpAddr::from)
-        }
+    pub fn destination(self, packet: &[u8]) -> Option<Address> {
+        Address::read(packet, if self.v4 { 16 } else { 24 }, !self.v4)
     }
 }
 
@@ -257,7 +375,8 @@ mod tests {
     }
 
     fn written(template: &Template, to: IpAddr, ttl: u8, seq: u64) -> Vec<u8> {
-        let stamp = Stamp { to, ttl, signature: Signature { warm_up: false, flow: 77, seq } };
+        let stamp =
+            Stamp { to: to.into(), ttl, signature: Signature { warm_up: false, core: 3, flow: 77, seq } };
         let mut out = [0; 9_300];
         let length = template.write(&stamp, &mut out).unwrap();
         out[..length].to_vec()
@@ -293,6 +412,41 @@ mod tests {
                         let frame = written(&template, to, ttl, seq);
                         check_sums_are_right(&frame[template.ip()..]);
                         assert_eq!(frame[12..14] == [0x81, 0], vlan.is_some());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The packet built once more is the oracle of the quick comparison. The signature has been read before.
+    #[test]
+    fn a_packet_matches_if_it_is_what_would_be_written() {
+        for (v6, protocol, size) in
+            [(false, UDP, 64), (false, TCP, 70), (true, UDP, 78), (true, TCP, 131), (false, UDP, 1518)]
+        {
+            let (from, to) = addresses(v6);
+            let own = Template::new(&link(None), from, protocol, size).unwrap();
+            let packet = written(&own, to, 9, 1)[ETHERNET..].to_vec();
+            for template in [own, Template::captured(&link(Some(5)), &packet).unwrap()] {
+                for (ttl, seq) in [(64, 0x1234), (1, 0xff_ffff)] {
+                    let stamp = Stamp {
+                        to: to.into(),
+                        ttl,
+                        signature: Signature { warm_up: false, core: 3, flow: 77, seq },
+                    };
+                    let (_, sum) = stamp.signature.bytes(to.into());
+                    let right = written(&template, to, ttl, seq)[template.ip()..].to_vec();
+                    assert!(template.matches(&stamp, sum, &right));
+                    let padded = [right.clone(), vec![7; 9]].concat();
+                    assert!(template.matches(&stamp, sum, &padded));
+                    for length in 0..right.len() {
+                        assert!(!template.matches(&stamp, sum, &right[..length]), "{length}");
+                    }
+                    let signature = template.payload - template.ip..template.payload - template.ip + LEN;
+                    for bit in (0..right.len() * 8).filter(|bit| !signature.contains(&(bit / 8))) {
+                        let mut wrong = right.clone();
+                        wrong[bit / 8] ^= 1 << (bit % 8);
+                        assert!(!template.matches(&stamp, sum, &wrong), "{v6} {protocol} {size}: bit {bit}");
                     }
                 }
             }

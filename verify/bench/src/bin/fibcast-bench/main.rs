@@ -34,10 +34,10 @@ use crate::row::{Report, Row};
     after_help = "lpm: cycles of the time-stamp counter per lookup. Bursts of 32 one after another, as a worker has them, lower quartile of slices of a \
                   pass; _fenced: bursts of 64, each with a fenced clock around it, mean of a pass, as dpdk-test-fib measures itself. \
                   _zipf, _third_outside: other addresses; _4000_groups: home groups for blocks of prefixes; _4x: a table 4 times as large.\n\n\
-                  virtio: the peer has the other core and copies each packet twice, so it may be what bounds the rate; latency is from before \
-                  a packet is given to the peer's port until after it is taken from one, so testpmd's shows what the measurement costs; \
-                  cores_together says how many times longer arithmetic takes on one core while the other is busy: 1 for cores, up to 2 for \
-                  threads of one core, where whoever computes more per packet loses more.\n\n\
+                  virtio: fibcast-pktgen, which must stand beside this program, has the other core, copies each packet twice and checks it, so it may \
+                  be what bounds the rate; latency is from before a packet is given to its port until after it is taken from one, so testpmd's \
+                  shows what the measurement costs; cores_together says how many times longer arithmetic takes on one core while the other is \
+                  busy: 1 for cores, up to 2 for threads of one core, where whoever computes more per packet loses more.\n\n\
                   load, latency, failover, acknowledge and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
                   Ports of load are DPDK's."
 )]
@@ -70,9 +70,6 @@ struct Options {
     /// Is the router of `forward` and `churn`, with this traffic
     #[arg(long, hide = true, requires = "folder")]
     child: Option<forward::Traffic>,
-    /// Is the vhost-user peer of `virtio`, at so many Mpps; 0: as many as go
-    #[arg(long, hide = true, requires = "folder")]
-    peer_rate: Option<f64>,
     /// Where the traffic is
     #[arg(long, hide = true)]
     folder: Option<PathBuf>,
@@ -91,7 +88,7 @@ enum Bench {
     Codec,
     /// Packets per second on one worker core with the table loaded, beside testpmd, which looks nothing up, and l3fwd
     Forward,
-    /// Packets per second, and latency at half of that, by virtio-user ports, beside testpmd before the same vhost-user peer
+    /// Packets per second, and latency at half of that, by virtio-user ports, beside testpmd before the same generator
     Virtio,
     /// Packets lost and speed lost while 10,000 routes change a second
     Churn,
@@ -201,9 +198,6 @@ fn run(options: &Options) -> Result<(), Failure> {
     let course = Course { rounds: options.rounds, core, other, hugepages: options.hugepages };
     if let (Some(server), Some(folder)) = (options.server, &options.folder) {
         return net::load::host(folder, course, server);
-    }
-    if let (Some(rate), Some(folder)) = (options.peer_rate, &options.folder) {
-        return forward::peer::run(folder, course, Some(rate).filter(|rate| *rate > 0.0));
     }
     let table = Table::new(read_prefixes(&options.prefixes)?, options.groups);
     if let (Some(traffic), Some(folder)) = (options.child, &options.folder) {

@@ -120,11 +120,6 @@ fn pick<F: Family>(
     Some((source, destination, setting::vrf_of(traffic, F::net(prefix)?)))
 }
 
-/// The frames that [`write`] made for a port.
-pub fn read(folder: &Path, port: usize) -> io::Result<Vec<Vec<u8>>> {
-    Ok(pcap::read(&std::fs::read(file(folder, port))?))
-}
-
 /// UDP in a packet of so many bytes.
 fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> Vec<u8> {
     let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 255, 17, 0, 0];

@@ -3,11 +3,11 @@
 //! DPDK is initialised once per process, so each measurement is a process of its own: [`router`] runs in a child of this program,
 //! [`testpmd`] and [`l3fwd`] are the peers, [`frames`] makes what all receive, [`setting`] what the router is given. Sides take turns within a round, traffic by
 //! traffic. Rates are per second that the worker's thread ran: other programs on its core do not count, on either side. [`virtio`]
-//! measures by another kind of ports, with a [`peer`] of our own at the other end.
+//! measures by another kind of ports, with the [`generator`] at the other end.
 
 pub mod frames;
+pub mod generator;
 mod l3fwd;
-pub mod peer;
 pub mod router;
 pub mod setting;
 mod testpmd;

@@ -14,7 +14,7 @@ use fibcast_dataplane::router::show::View;
 use serde::{Deserialize, Serialize};
 
 use super::setting::{self, announce};
-use super::{Traffic, frames, peer};
+use super::{Traffic, frames, generator};
 use crate::input::{Random, Table};
 use crate::row::median;
 use crate::{Course, Failure, cpu};
@@ -70,7 +70,7 @@ fn start(
 /// Forwards by virtio-user ports until the parent ends it.
 pub fn serve(table: &Table, folder: &Path, course: Course) -> Result<(), Failure> {
     cpu::pin(&[course.other])?;
-    let text = setting::config(Traffic::Mixed, course, 1024, |port| peer::device(folder, port));
+    let text = setting::interfaces(Traffic::Mixed, course, 1024, |port| generator::device(folder, port));
     let _router = start(table, Traffic::Mixed, folder, text)?;
     loop {
         std::thread::park();

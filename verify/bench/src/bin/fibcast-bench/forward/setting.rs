@@ -62,6 +62,11 @@ pub fn host(port: usize, number: usize, sixth: bool) -> IpAddr {
     }
 }
 
+/// The gateway of a route, by the route's draw.
+pub fn gateway_of(draw: usize, sixth: bool) -> IpAddr {
+    gateway(port_of(draw), draw % GATEWAYS, sixth)
+}
+
 /// Index of the port behind which the gateway of a route is, by the route's draw.
 pub fn port_of(draw: usize) -> usize {
     draw % ALL / GATEWAYS
@@ -69,6 +74,27 @@ pub fn port_of(draw: usize) -> usize {
 
 /// The configuration file: two devices, all neighbors known beforehand, one worker that never rests.
 pub fn config(traffic: Traffic, course: Course, rx_desc: u16, device: impl Fn(usize) -> String) -> String {
+    let mut toml = interfaces(traffic, course, rx_desc, device);
+    for vrf in vrfs(traffic) {
+        for port in 0..frames::PORTS {
+            neighbors(&mut toml, traffic, port, &name(traffic, port, vrf));
+        }
+    }
+    toml
+}
+
+/// The name of a VRF's port or sub-interface.
+fn name(traffic: Traffic, port: usize, vrf: u32) -> String {
+    tag(traffic, vrf).map_or(format!("p{port}"), |tag| format!("p{port}.{tag}"))
+}
+
+/// The same without neighbors: somebody answers for them.
+pub fn interfaces(
+    traffic: Traffic,
+    course: Course,
+    rx_desc: u16,
+    device: impl Fn(usize) -> String,
+) -> String {
     let mut toml = format!(
         "[node]\nname = \"bench\"\n[eal]\nargs = [{}, \"--no-telemetry\", \"-l\", \"{}\", \"--log-level=3\", \"--file-prefix\", \"fibcast-bench-{}\"]\n\
          [workers]\ncores = [{}]\nidle = \"spin\"\n",
@@ -86,19 +112,14 @@ pub fn config(traffic: Traffic, course: Course, rx_desc: u16, device: impl Fn(us
     }
     for vrf in vrfs(traffic) {
         for port in 0..frames::PORTS {
-            let name = match tag(traffic, vrf) {
-                Some(tag) => {
-                    let name = format!("p{port}.{tag}");
-                    let _ = writeln!(
-                        toml,
-                        "[[port]]\nname = \"{name}\"\nparent = \"p{port}\"\nvlan = {tag}\nvrf = {vrf}"
-                    );
-                    interface(&mut toml, traffic, port);
-                    name
-                }
-                None => format!("p{port}"),
-            };
-            neighbors(&mut toml, traffic, port, &name);
+            if let Some(tag) = tag(traffic, vrf) {
+                let name = name(traffic, port, vrf);
+                let _ = writeln!(
+                    toml,
+                    "[[port]]\nname = \"{name}\"\nparent = \"p{port}\"\nvlan = {tag}\nvrf = {vrf}"
+                );
+                interface(&mut toml, traffic, port);
+            }
         }
     }
     toml

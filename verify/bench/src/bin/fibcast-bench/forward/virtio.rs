@@ -1,5 +1,6 @@
 //! Throughput and latency by virtio-user ports, as containers and virtual machines have them: this router and testpmd in turns, before
-//! the same [`peer`]. With one core for either end, the peer, whose end of the ports copies the packets, may be the slower of the two.
+//! the same [`generator`]. With one core for either end, the generator, whose end of the ports copies and checks the packets, may be the
+//! slower of the two.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,8 +10,8 @@ use fibcast_testbed::Process;
 use fibcast_testbed::process::command;
 use fibcast_testbed::wait::until;
 
-use super::peer::{self, Heard};
-use super::{Traffic, frames, testpmd};
+use super::generator::{self, Figures};
+use super::{frames, testpmd};
 use crate::input::Table;
 use crate::row::{Better, Row, median};
 use crate::{Course, Failure, Options, cpu};
@@ -27,7 +28,7 @@ struct Side {
 /// The rows of `virtio`.
 pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
     let folder = tempfile::tempdir()?;
-    frames::write(table, Traffic::Mixed, folder.path())?;
+    generator::write(table, folder.path())?;
     let together = cpu::slowdown_together(course.core, course.other)?;
     let rounds = course.rounds.min(5);
     let sides: &[bool] = if testpmd::installed() { &[true, false] } else { &[true] };
@@ -64,7 +65,15 @@ pub fn run(table: &Table, options: &Options, course: Course) -> Result<Vec<Row>,
     ])
 }
 
-/// One measurement: the peer, which makes the sockets, then the forwarder.
+/// What one measurement says: Mpps, microseconds, percent of what was sent.
+struct Heard {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+    missing: f64,
+}
+
+/// One measurement: the generator, which makes the sockets, then the forwarder.
 fn once(
     options: &Options,
     course: Course,
@@ -73,38 +82,42 @@ fn once(
     rate: Option<f64>,
 ) -> Result<Heard, Failure> {
     for port in 0..frames::PORTS {
-        let _ = std::fs::remove_file(peer::socket(folder, port));
+        let _ = std::fs::remove_file(generator::socket(folder, port));
     }
-    let myself = |what: &[&str]| -> Result<_, Failure> {
-        let mut command = command(&std::env::current_exe()?, None)?;
-        command
-            .args(["virtio", "--core", &course.core.to_string()])
+    let (mut generator, out) = generator::start(folder, course, ours, rate)?;
+    until("the generator has vhost-user ports", Duration::from_secs(60), || {
+        generator.check()?;
+        Ok::<_, Failure>((0..frames::PORTS).all(|port| generator::socket(folder, port).exists()))
+    })?;
+    // With its standard output, which testpmd writes to.
+    let _forwarder = if ours {
+        let mut myself = command(&std::env::current_exe()?, None)?;
+        myself
+            .args(["virtio", "--core", &course.core.to_string(), "--child", "mixed"])
             .args(course.hugepages.then_some("--hugepages"))
             .arg("--prefixes")
             .arg(&options.prefixes)
             .arg("--folder")
-            .arg(folder)
-            .args(what);
-        Ok(command)
-    };
-    let peer = myself(&["--peer-rate", &rate.unwrap_or(0.0).to_string()])?;
-    let (mut peer, out) = Process::start_piped("peer", peer, folder)?;
-    until("the peer has vhost-user ports", Duration::from_secs(30), || {
-        peer.check()?;
-        Ok::<_, Failure>((0..frames::PORTS).all(|port| peer::socket(folder, port).exists()))
-    })?;
-    // With its standard output, which testpmd writes to.
-    let _forwarder = if ours {
-        Process::start_piped("forwarder", myself(&["--child", "mixed"])?, folder)?
+            .arg(folder);
+        Process::start_piped("forwarder", myself, folder)?
     } else {
-        testpmd::spawn("mac", folder, |port| peer::device(folder, port), course)?
+        testpmd::spawn("mac", folder, |port| generator::device(folder, port), course)?
     };
     for line in BufReader::new(out).lines() {
-        if let Ok(heard) = serde_json::from_str(&line?) {
-            return Ok(heard);
+        let Ok(figures) = serde_json::from_str::<Figures>(&line?) else { continue };
+        if figures.misdelivered + figures.corrupt > 0 {
+            let first = figures.faults.first().cloned().unwrap_or_default();
+            return Err(Failure::Child(format!("packets came back wrong: {first}")));
         }
+        let missing = figures.sent.saturating_sub(figures.received);
+        return Ok(Heard {
+            rate: figures.mean_pps / 1e6,
+            p50: figures.latency_p50_us,
+            p99: figures.latency_p99_us,
+            missing: missing as f64 / figures.sent.max(1) as f64 * 100.0,
+        });
     }
-    let words = peer.end_of_log();
+    let words = generator.end_of_log();
     let last = words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no word");
-    Err(Failure::Child(format!("the vhost-user peer: {last}")))
+    Err(Failure::Child(format!("the generator: {last}")))
 }
