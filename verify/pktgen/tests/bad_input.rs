@@ -58,6 +58,35 @@ fn options_and_files_that_are_wrong() {
             [&PLUG[..], &["--test", "throughput", "--window", "5"]].concat(),
             "a closed loop cannot be searched",
         ),
+        ([&PLUG[..], &["--cores", "900"]].concat(), "core 900: there is no such core"),
+        ([&PLUG[..], &["--cores", "0,0"]].concat(), "cores: one is there twice"),
+        ([&PLUG[..], &["--cores", "x"]].concat(), "--cores"),
+        ([&PLUG[..], &["--cores", "0,1"]].concat(), "2 cores: no destination is left for one of them"),
+        (
+            vec![
+                "--dut",
+                "loopback",
+                "--port",
+                "name=p0,device=net_vhost0,iface=p0.sock,queues=1",
+                "--prefixes",
+                "9.0.0.0/8",
+                "--cores",
+                "0,1",
+            ],
+            "port p0: 2 cores need as many queues, the device has 1: expected fewer cores, or queues=2",
+        ),
+        (with(&["table.txt", "--churn", "10"]), "churn: expected updates"),
+        (with(&["table.txt", "--updates", "u.mrt"]), "updates: expected start_at"),
+        (
+            with(&["table.txt", "--churn", "10", "--updates", "u.mrt", "--start-at", "1"]),
+            "no route has another next hop to change to",
+        ),
+        (
+            with(&["table.txt", "--churn=-3", "--updates", "u.mrt", "--start-at", "1"]),
+            "churn = -3: expected a number above 0",
+        ),
+        ([&PLUG[..], &["--event", "soon:true"]].concat(), "expected SECONDS:COMMAND"),
+        ([&PLUG[..], &["--outage-ms", "5"]].concat(), "outage_ms: expected 10 to 1000"),
     ] {
         fails(folder, 2, &arguments, expected);
     }

@@ -154,15 +154,13 @@ fn two_cores_have_a_queue_each() {
         eprintln!("skipped: one core");
         return;
     }
-    // As many rings as lcores.
-    let eal = common::eal("pktgen").replace("-l 0", "-l 0,1");
     let arguments = [
         &PLUG[..],
         &["--prefixes", "9.0.0.0/8,2a00::/16", "--flows", "501", "--coverage", "--cores", "0,1"],
-        &["--rate", "20k", "--duration", "0.5", "--eal-args", &eal],
+        &["--rate", "20k", "--duration", "0.5"],
     ]
     .concat();
-    let output = common::run_as_given(folder.path(), &arguments);
+    let output = run(folder.path(), &arguments);
     let seen = figures(&output);
     for key in ["lost", "misdelivered", "duplicated", "reordered", "corrupt", "late"] {
         assert_eq!(number(&seen, key), 0.0, "{key}: {}", words(&output));

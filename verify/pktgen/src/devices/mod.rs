@@ -34,7 +34,7 @@ pub enum DeviceError {
     #[error("port {port}: frames of the chosen sizes need an MTU of {needed}, the device allows {allowed}")]
     Mtu { port: String, needed: u16, allowed: u16 },
     #[error(
-        "port {port}: {needed} cores need as many queues, the device has {allowed}: expected fewer cores, or devargs with more queues (virtio-user and vhost: queues={needed}; net_ring: as many lcores in EAL's -l)"
+        "port {port}: {needed} cores need as many queues, the device has {allowed}: expected fewer cores, or queues={needed} (virtio-user, vhost), qpairs={needed} (af_packet)"
     )]
     Queues { port: String, needed: usize, allowed: u16 },
     #[error("core {core}: {error}")]

@@ -357,7 +357,18 @@ impl Engine {
         }
     }
 
+    /// Packets/s of a trial, up to now or to its end.
+    fn note_rates(&mut self, running: &Running, now_ns: u64) {
+        let end_ns = if running.to_ns > 0 { running.to_ns } else { now_ns };
+        let took_ns = end_ns.saturating_sub(running.from_ns);
+        let (before, sent, _) = &running.before;
+        self.figures.mean_pps = per_second(self.figures.received - before.received, took_ns);
+        self.figures.offered_pps = per_second(self.ledger.sent() - sent, took_ns);
+        self.figures.intended_pps = running.load.pps;
+    }
+
     fn conclude(&mut self, running: &Running, now_ns: u64) -> Trial {
+        self.note_rates(running, now_ns);
         let (before, sent, lost) = &running.before;
         let now = &self.figures;
         let seconds = |ns: u64| ns as f64 / 1e9;
@@ -455,13 +466,9 @@ impl Engine {
             self.rate = (now_ns, self.figures.received);
         }
         let end = self.watched_until(now_ns);
-        if let Some(trial) = &self.trial {
-            let from_ns = trial.from_ns;
-            self.figures.mean_pps =
-                per_second(self.figures.received - trial.before.0.received, end.saturating_sub(from_ns));
-            self.figures.offered_pps =
-                per_second(self.ledger.sent() - trial.before.1, end.saturating_sub(from_ns));
-            self.figures.intended_pps = trial.load.pps;
+        if let Some(trial) = self.trial.take() {
+            self.note_rates(&trial, now_ns);
+            self.trial = Some(trial);
         }
         let mut figures = Figures {
             phase: self.phase,

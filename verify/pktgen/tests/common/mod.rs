@@ -17,20 +17,11 @@ pub fn eal(prefix: &str) -> String {
 
 /// It shares the machine: it sleeps, and has two minutes.
 pub fn pktgen(folder: &Path, arguments: &[&str]) -> Command {
-    as_given(folder, &[&["--eal-args", &eal("pktgen")][..], arguments].concat())
-}
-
-fn as_given(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.arg("120").arg(env!("CARGO_BIN_EXE_fibcast-pktgen"));
-    command.args(["--idle", "sleep"]).args(arguments);
+    command.args(["--eal-args", &eal("pktgen"), "--idle", "sleep"]).args(arguments);
     command.current_dir(folder).stdin(Stdio::null());
     command
-}
-
-/// With EAL arguments of its own.
-pub fn run_as_given(folder: &Path, arguments: &[&str]) -> Output {
-    as_given(folder, arguments).output().unwrap()
 }
 
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {

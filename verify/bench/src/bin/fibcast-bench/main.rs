@@ -38,7 +38,8 @@ use crate::row::{Report, Row};
                   be what bounds the rate; latency is from before a packet is given to its port until after it is taken from one, so testpmd's \
                   shows what the measurement costs; cores_together says how many times longer arithmetic takes on one core while the other is \
                   busy: 1 for cores, up to 2 for threads of one core, where whoever computes more per packet loses more.\n\n\
-                  load, latency, failover, acknowledge and fanout run route servers as processes: fibcast-route-server must stand beside this program. \
+                  load, latency, failover, acknowledge and fanout run route servers as processes: fibcast-route-server must stand beside this program; \
+                  for ndr all programs. \
                   Ports of load are DPDK's."
 )]
 struct Options {
@@ -102,7 +103,9 @@ enum Bench {
     Acknowledge,
     /// A thousand clients at one server: memory, copies at once, a storm of failovers
     Fanout,
-    /// All of these but acknowledge
+    /// NDR and PDR at rest, while 1,000 routes change a second, and while the primary route server dies as well. Takes five minutes a round
+    Ndr,
+    /// All of these but acknowledge and ndr
     All,
 }
 
@@ -246,6 +249,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.bench.includes(Bench::Fanout) {
         report.rows(&net::fanout::run(&table, course)?)?;
+    }
+    if options.bench == Bench::Ndr {
+        report.rows(&net::ndr::run(options, course)?)?;
     }
     load(&mut report, "load_after")?;
     Ok(())

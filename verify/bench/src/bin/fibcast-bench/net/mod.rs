@@ -1,7 +1,7 @@
 //! The whole system over TCP on loopback: real route servers as processes, with the full table from an MRT file.
 //!
 //! [`load`] is how fast an empty NIC host forwards, [`latency`] how fast a change gets to workers, [`failover`] what the loss of a
-//! server costs, [`fanout`] many clients at one server, [`acknowledge`] what answers to a routing daemon cost; [`server`] starts route servers, [`light`] is a client without a table.
+//! server costs, [`fanout`] many clients at one server, [`acknowledge`] what answers to a routing daemon cost, [`ndr`] which rate is forwarded without loss meanwhile; [`server`] starts route servers, [`light`] is a client without a table.
 
 pub mod acknowledge;
 pub mod failover;
@@ -9,6 +9,7 @@ pub mod fanout;
 pub mod latency;
 mod light;
 pub mod load;
+pub mod ndr;
 mod server;
 
 use std::time::Duration;
