@@ -1,10 +1,18 @@
-//! `fibcast neighbor` and `fibcast route`: changes of a running dataplane until its next start.
+//! `fibcast clear`, `fibcast neighbor` and `fibcast route`: changes of a running dataplane until its next start.
 
 use std::net::IpAddr;
 
 use fibcast_control::DataplaneRequest;
 use fibcast_control::protocol::OwnRoute;
 use ipnet::IpNet;
+
+/// What begins at zero.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Clear {
+    /// Counters of a dataplane's ports, workers, drops and groups: `fibcast show` counts from then on, for all operators. Metrics of Prometheus,
+    /// `fibcast top` and `fibcast doctor` go on with totals since the start, so rates and alerts are not disturbed.
+    Counters,
+}
 
 /// Neighbors.
 #[derive(Debug, Clone, clap::Subcommand)]

@@ -1,6 +1,6 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text; what can be asked is in
+//! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text, [`json`] into JSON; what can be asked is in
 //! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
 //! certificates, completions and manual pages.
@@ -8,6 +8,7 @@
 mod capture;
 mod change;
 mod doctor;
+mod json;
 mod kv;
 mod manual;
 mod output;
@@ -18,10 +19,12 @@ mod show;
 mod socket;
 mod top;
 mod trace;
+mod version;
 mod watch;
 
 use clap::{Parser, Subcommand};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request, ask};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -63,6 +66,9 @@ enum Command {
     Top(top::Top),
     /// Checks this machine and its daemon, with advice for fast forwarding.
     Doctor(doctor::Doctor),
+    /// Makes counters begin at zero.
+    #[command(subcommand)]
+    Clear(change::Clear),
     /// Static neighbors of a dataplane.
     #[command(subcommand)]
     Neighbor(change::Neighbor),
@@ -84,26 +90,30 @@ enum Command {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
+    let (as_json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
     let socket = || arguments.daemon.socket();
     match &arguments.command {
+        Command::Show { watch, what: show::Show::Version } => {
+            watch.run(|| version::run(&arguments.daemon.all()?, timeout, as_json))
+        }
         Command::Show { watch, what } => watch.run(|| {
             let path = socket()?;
-            show::run(what, |request| ask(&path, &request, timeout), json)
+            show::run(what, |request| ask(&path, &request, timeout), as_json)
         }),
-        Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
+        Command::Kv(command) => kv::run(command, &socket()?, timeout, as_json),
         Command::Capture(command) => {
             let text = capture::run(command, &socket()?, timeout)?;
             eprint!("{text}");
             Ok(())
         }
-        Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, json)?),
+        Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, as_json)?),
         Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
-            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, json)?;
+            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, as_json)?;
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
+        Command::Clear(change::Clear::Counters) => order(arguments, DataplaneRequest::ClearCounters.into()),
         Command::Neighbor(command) => order(arguments, command.request().into()),
         Command::Route(command) => order(arguments, command.request()?.into()),
         Command::Resync => order(arguments, Request::Resync),
@@ -119,10 +129,7 @@ fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
     let path = arguments.daemon.socket()?;
     let timeout = Duration::from_secs(arguments.timeout);
     match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
-        Answer::Done(message) if arguments.json => {
-            let text = serde_json::to_string(&message).map_err(|error| error.to_string())?;
-            say(&format!("{{\"done\":{text}}}\n"))
-        }
+        Answer::Done(message) if arguments.json => say(&json::line(&BTreeMap::from([("done", message)]))?),
         Answer::Done(message) => say(&format!("{message}\n")),
         _ => Err("the daemon sent an unexpected answer".to_owned()),
     }

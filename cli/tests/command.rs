@@ -1,7 +1,7 @@
 //! The command as a user meets it: exit codes and the one line on failure.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
-use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_control::protocol::{Answer, CounterPage, DataplaneRequest, Request};
 use fibcast_control::tables::{PortList, RouteList};
 use fibcast_daemon::control::ControlServer;
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,9 @@ fn json_is_one_object_and_a_refusal_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.sock");
     let _server = ControlServer::start(&path, |request| match request {
-        Request::Dataplane(DataplaneRequest::Ports) => Ok(Answer::Ports(PortList::default())),
+        Request::Dataplane(DataplaneRequest::SinceClear(CounterPage::Ports)) => {
+            Ok(Answer::Ports(PortList::default()))
+        }
         Request::Routes(_) => Ok(Answer::Routes(RouteList { total: 3, ..RouteList::default() })),
         _ => Err("a route server has no workers".into()),
     })

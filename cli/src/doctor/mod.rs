@@ -66,7 +66,5 @@ fn json(findings: &[Finding]) -> Result<String, String> {
         })
     };
     let all: Vec<_> = findings.iter().map(one).collect();
-    let text =
-        serde_json::to_string(&serde_json::json!({ "findings": all })).map_err(|error| error.to_string())?;
-    Ok(text + "\n")
+    crate::json::line(&serde_json::json!({ "findings": all }))
 }

@@ -16,7 +16,7 @@
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
 //! | [`scrub`] | compares what workers read with the table |
-//! | [`show`], [`trace`] | what an operator sees |
+//! | [`show`], `next_hop_list`, [`trace`] | what an operator sees |
 
 mod adjacencies;
 pub mod anycast;
@@ -25,6 +25,7 @@ pub mod host;
 mod in_use;
 mod kernel_addresses;
 mod memberships;
+mod next_hop_list;
 pub mod next_hops;
 pub mod orders;
 pub mod own_routes;

@@ -6,10 +6,12 @@
 //! | [`ports`], [`queues`], [`pools`] | devices with their queues and packet buffers |
 //! | [`segmentation`] | senders at the other end of veth pairs cut their packets themselves |
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
-//! | [`show`] | what an operator sees of ports, workers and drops |
+//! | [`show`], `cleared`, `interfaces` | what an operator sees of ports, workers and drops; since counters were cleared |
 //! | [`orders`] | changes by an operator |
 
+mod cleared;
 pub mod eal;
+mod interfaces;
 pub mod orders;
 pub mod pools;
 pub mod ports;

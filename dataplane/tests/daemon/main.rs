@@ -7,6 +7,7 @@ mod common;
 mod accounting;
 mod capture_costs;
 mod certificates;
+mod operator;
 mod reload;
 mod spread;
 mod stalled_worker;

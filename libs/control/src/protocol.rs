@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+use crate::about::{RunningConfig, Version};
 use crate::capture::{Captured, Direction, Trace};
+use crate::interfaces::{InterfaceList, NextHopList};
 use crate::kv::{KvList, KvValue};
 pub use crate::routes::{RouteQuery, RouteRequest};
 use crate::status::Status;
@@ -26,6 +28,10 @@ pub const MAX_REQUEST: usize = 64 << 10;
 pub enum Request {
     /// The daemon as a whole: table, servers, clients, sources.
     Status,
+    /// Its version, and how it was built.
+    Version,
+    /// The configuration that it runs by.
+    Config,
     /// Routes, a page of all or of those that match.
     Routes(RouteRequest),
     /// Next-hop groups.
@@ -90,12 +96,24 @@ pub enum KvRequest {
 pub enum DataplaneRequest {
     /// ARP and ND entries.
     Neighbors,
-    /// Ports.
+    /// Ports, with totals since the start.
     Ports,
-    /// Workers.
+    /// Ports, VLAN sub-interfaces and the loopback, without counters.
+    Interfaces,
+    /// Next hops in use.
+    NextHops {
+        /// Only those that packets cannot be sent to.
+        #[serde(default)]
+        unresolved: bool,
+    },
+    /// Workers, with totals since the start.
     Workers,
-    /// Dropped packets by reason.
+    /// Dropped packets by reason, in total since the start.
     Drops,
+    /// One of these pages, with what was counted since the last [`DataplaneRequest::ClearCounters`].
+    SinceClear(CounterPage),
+    /// What [`DataplaneRequest::SinceClear`] and [`Request::Groups`] count begins at zero. Totals and metrics go on.
+    ClearCounters,
     /// What would happen to a packet.
     Trace {
         /// Destination.
@@ -157,6 +175,18 @@ pub enum DataplaneRequest {
     },
 }
 
+/// A page of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CounterPage {
+    /// As [`DataplaneRequest::Ports`].
+    Ports,
+    /// As [`DataplaneRequest::Workers`].
+    Workers,
+    /// As [`DataplaneRequest::Drops`].
+    Drops,
+}
+
 impl From<KvRequest> for Request {
     fn from(request: KvRequest) -> Self {
         Self::Kv(request)
@@ -200,6 +230,10 @@ fn default_limit() -> usize {
 pub enum Answer {
     /// Answer to `Status`.
     Status(Box<Status>),
+    /// Answer to `Version`.
+    Version(Version),
+    /// Answer to `Config`.
+    Config(Box<RunningConfig>),
     /// Answer to `Routes`.
     Routes(RouteList),
     /// Answer to `Groups`.
@@ -208,6 +242,10 @@ pub enum Answer {
     Neighbors(NeighborList),
     /// Answer to `Ports`.
     Ports(PortList),
+    /// Answer to `Interfaces`.
+    Interfaces(InterfaceList),
+    /// Answer to `NextHops`.
+    NextHops(NextHopList),
     /// Answer to `Workers`.
     Workers(WorkerList),
     /// Answer to `Drops`.
