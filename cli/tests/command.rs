@@ -64,7 +64,9 @@ fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
             {
                 Ok(Answer::Done("added".into()))
             }
-            DataplaneRequest::RouteDelete { vrf: 0, .. } => Ok(Answer::Done("deleted".into())),
+            DataplaneRequest::RouteAdd(route) if route.save => Ok(Answer::Done("added and saved".into())),
+            DataplaneRequest::RouteDelete { vrf: 0, save: false, .. } => Ok(Answer::Done("deleted".into())),
+            DataplaneRequest::RouteDelete { vrf: 0, save: true, .. } => Ok(Answer::Done("forgotten".into())),
             DataplaneRequest::NeighborAdd { .. } => Ok(Answer::Done("there".into())),
             DataplaneRequest::NeighborDelete { .. } => Err("port p9: expected the name of a [[port]]".into()),
             other => Err(format!("{other:?}")),
@@ -81,6 +83,8 @@ fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
     let add = "route add 10.0.0.0/8 --via 192.0.2.7 --via 192.0.2.8 --weights 1,3 --vrf 7";
     assert_eq!(run(add), (Some(0), "added\n".into()));
     assert_eq!(run("route del 10.0.0.0/8"), (Some(0), "deleted\n".into()));
+    assert_eq!(run("route add 10.0.0.0/8 via 192.0.2.7 --save").1, "added and saved\n");
+    assert_eq!(run("route delete 10.0.0.0/8 --save").1, "forgotten\n");
     assert_eq!(
         run("--json neighbor add p0 192.0.2.7 02:00:00:00:00:07"),
         (Some(0), "{\"done\":\"there\"}\n".into())

@@ -76,6 +76,7 @@ fn a_configuration_is_toml_and_with_json_an_object() {
         path: "/etc/fibcast/agent.toml".into(),
         toml: "[node]\nname = \"a\"\n".into(),
         config: serde_json::json!({"node": {"name": "a"}}),
+        ..RunningConfig::default()
     };
     let (_folder, socket, _server) = serve(move |request| match request {
         Request::Config => Ok(Answer::Config(Box::new(config.clone()))),

@@ -105,7 +105,7 @@ mod tests {
             ],
         };
         let expected = "\
-interface  link  speed  mtu   vlan       vrf  mac                addresses
+interface  link  speed   mtu  vlan       vrf  mac                addresses
 p0         up    25G    9000  -            0  02:00:00:00:00:01  192.0.2.1/24, 2001:db8::1/64
 p0.100     down  -      1500  100 on p0    7  -                  -
 ";

@@ -18,7 +18,7 @@ use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
-use fibcast_dataplane::config::Config;
+use fibcast_dataplane::config::{Config, SavedRoutes};
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded: Loaded<Config> = config::load(&arguments.config)?;
     Config::check(&loaded)?;
+    let saved = SavedRoutes::load(&loaded)?;
     if arguments.check_config {
         Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
         if let Some(sync) = &loaded.value.sync {
@@ -66,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::files::raise_limit();
     let config = &loaded.value;
     let started = Instant::now();
-    let router = Router::start(&loaded)?;
+    let router = Router::start(&loaded, saved)?;
     // Dropped in reverse order of declaration: operators, agent, router.
     let protection = config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
     let agent = start_agent(&loaded, &router, protection.as_ref())?;
@@ -149,7 +150,10 @@ fn handler(
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
     move |request: Request| {
-        if let Some(answer) = about.answer(&request) {
+        if let Some(mut answer) = about.answer(&request) {
+            if let Ok(Answer::Config(config)) = &mut answer {
+                view.complete(config);
+            }
             return answer;
         }
         let agent = guard.as_ref().map(|guard| guard.agent());

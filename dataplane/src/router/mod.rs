@@ -7,12 +7,13 @@
 //! | [`segmentation`] | senders at the other end of veth pairs cut their packets themselves |
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
 //! | [`show`], `cleared`, `interfaces` | what an operator sees of ports, workers and drops; since counters were cleared |
-//! | [`orders`] | changes by an operator |
+//! | [`orders`], `own_routes` | changes by an operator; routes of this host's own |
 
 mod cleared;
 pub mod eal;
 mod interfaces;
 pub mod orders;
+mod own_routes;
 pub mod pools;
 pub mod ports;
 pub mod queues;
@@ -32,7 +33,7 @@ use fibcast_daemon::exit::Failure;
 use fibcast_fib::Reader;
 
 use crate::capture::Hub;
-use crate::config::{Config, SoftwareRssPolicy};
+use crate::config::{Config, SavedRoutes, SoftwareRssPolicy};
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
@@ -64,11 +65,11 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts everything.
+    /// Starts everything, with the routes that operators have saved.
     ///
     /// # Errors
     /// [`Failure`] with file, line and key of what is wrong, or the error of DPDK or the system.
-    pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
+    pub fn start(loaded: &Loaded<Config>, saved: SavedRoutes) -> Result<Router, Failure> {
         let config = &loaded.value;
         let eal = eal::init(loaded)?;
         let uncut = segmentation::without(config);
@@ -120,7 +121,8 @@ impl Router {
 
         let setup = Setup {
             ports: setups.clone(),
-            routes: config.static_routes(),
+            // The first of two to the same destination counts.
+            routes: [saved.static_routes(config), config.static_routes()].concat(),
             neighbors: config.static_neighbors(),
             limits: config.fib.limits(),
             icmp: config.icmp,
@@ -146,6 +148,7 @@ impl Router {
         let capture = Arc::new(Hub::new(names.clone()));
         let view = View::new(
             config,
+            saved,
             states.clone(),
             health.clone(),
             capture.clone(),

@@ -13,11 +13,12 @@ use fibcast_control::tables::{
 use fibcast_fib::VrfId;
 
 use super::cleared::Cleared;
+use super::own_routes::OperatorRoutes;
 use super::state::{DeviceState, DeviceStates};
 use super::watch::Health;
 use super::worker_name;
 use crate::capture::{CaptureOptions, Hub};
-use crate::config::{Config, Port};
+use crate::config::{Config, Port, SavedRoutes};
 use crate::control::thread::ControlHandle;
 use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
 use crate::packet::icmp_kind::Kind;
@@ -45,6 +46,8 @@ pub struct View {
     pub(super) control: ControlHandle,
     /// The configuration in force: the file with what a reload changed.
     pub(super) config: Mutex<Config>,
+    /// Routes that operators added.
+    pub(super) operators: Mutex<OperatorRoutes>,
     /// Where the counters stood when an operator cleared them.
     cleared: Mutex<Cleared>,
 }
@@ -52,6 +55,7 @@ pub struct View {
 impl View {
     pub(super) fn new(
         config: &Config,
+        saved: SavedRoutes,
         devices: DeviceStates,
         health: Arc<[Health]>,
         capture: Arc<Hub>,
@@ -70,6 +74,7 @@ impl View {
             polled,
             control,
             config: Mutex::new(config.clone()),
+            operators: Mutex::new(OperatorRoutes::new(saved)),
             cleared: Mutex::default(),
         }
     }
@@ -129,7 +134,8 @@ impl View {
                     .ask_mut(CONTROL_TIMEOUT, move |control| control.trace(VrfId(vrf), address, from, seed));
                 trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
-            DataplaneRequest::CaptureStart { port, directions, filter } => {
+            // The control socket stops it when its connection is closed.
+            DataplaneRequest::CaptureStart { port, directions, filter, until_closed: _ } => {
                 self.capture.start(&CaptureOptions { port, directions, filter }).map(Answer::Captured)
             }
             DataplaneRequest::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
@@ -141,7 +147,9 @@ impl View {
                 self.delete_neighbor(&port, address).map(Answer::Done)
             }
             DataplaneRequest::RouteAdd(route) => self.add_route(&route).map(Answer::Done),
-            DataplaneRequest::RouteDelete { vrf, prefix } => self.delete_route(vrf, prefix).map(Answer::Done),
+            DataplaneRequest::RouteDelete { vrf, prefix, save } => {
+                self.delete_route(vrf, prefix, save).map(Answer::Done)
+            }
         }
     }
 

@@ -9,5 +9,6 @@ mod capture_costs;
 mod certificates;
 mod operator;
 mod reload;
+mod saved_routes;
 mod spread;
 mod stalled_worker;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::OwnRoute;
+
 /// A program, and how it was built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -53,8 +55,14 @@ pub struct RunningConfig {
     pub path: String,
     /// It as TOML, without comments. Files with keys are named and not read, so there are no secrets in it.
     pub toml: String,
-    /// The same as an object.
+    /// The same as an object, without what follows.
     pub config: serde_json::Value,
+    /// Dataplane: routes of operators that are saved in a file of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saved_routes: Vec<OwnRoute>,
+    /// Dataplane: routes of operators until the next start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub temporary_routes: Vec<OwnRoute>,
 }
 
 #[cfg(test)]

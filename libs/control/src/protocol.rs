@@ -136,6 +136,9 @@ pub enum DataplaneRequest {
         /// Filter expression; empty for all packets.
         #[serde(default)]
         filter: String,
+        /// End it when the connection that carries this request is closed.
+        #[serde(default)]
+        until_closed: bool,
     },
     /// The packets captured since the last read. A capture that is not read for 10 s may be replaced by another one.
     CaptureRead {
@@ -163,7 +166,7 @@ pub enum DataplaneRequest {
         /// Its address.
         address: IpAddr,
     },
-    /// Adds a route that wins over those from servers, until the next start.
+    /// Adds a route that wins over those from servers, until the next start or, with `save`, for good.
     RouteAdd(Box<OwnRoute>),
     /// Removes a route that [`DataplaneRequest::RouteAdd`] or the configuration added; a server's route to the prefix is used again.
     RouteDelete {
@@ -172,6 +175,9 @@ pub enum DataplaneRequest {
         vrf: u32,
         /// Destination prefix.
         prefix: ipnet::IpNet,
+        /// Forget a route that was added with `save`; otherwise it is there again at the next start.
+        #[serde(default)]
+        save: bool,
     },
 }
 
@@ -218,6 +224,9 @@ pub struct OwnRoute {
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
     pub special: Option<String>,
+    /// Write it to the file of `[saved_routes]` as well, so that it survives a restart.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub save: bool,
 }
 
 fn default_limit() -> usize {

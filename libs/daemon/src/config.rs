@@ -122,7 +122,7 @@ impl<T> Loaded<T> {
         let toml = shown::without_comments(&self.text);
         // A file that was loaded is TOML.
         let config = toml::from_str(&toml).unwrap_or_default();
-        RunningConfig { path: self.path.display().to_string(), toml, config }
+        RunningConfig { path: self.path.display().to_string(), toml, config, ..RunningConfig::default() }
     }
 
     /// Offset of a key in the text, or of the innermost existing part of its path.
