@@ -3,15 +3,17 @@
 //! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text, [`json`] into JSON; what can be asked is in
 //! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
-//! certificates, completions and manual pages.
+//! certificates, completions and manual pages. [`color`] and [`pager`] are for terminals.
 
 mod capture;
 mod change;
+mod color;
 mod doctor;
 mod json;
 mod kv;
 mod manual;
 mod output;
+mod pager;
 mod pki;
 mod print;
 mod routes;
@@ -25,6 +27,7 @@ mod watch;
 use clap::{Parser, Subcommand};
 use fibcast_control::{Answer, DataplaneRequest, Request, ask};
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,6 +42,12 @@ struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
+    /// Colours in text; auto: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    color: color::When,
+    /// Print pages at once; otherwise, on a terminal, through $PAGER or `less -FRX`.
+    #[arg(long, global = true)]
+    no_pager: bool,
     /// Seconds to wait for an answer.
     #[arg(long, global = true, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
@@ -92,6 +101,10 @@ enum Command {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let (as_json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
     let socket = || arguments.daemon.socket();
+    arguments.color.choose(std::io::stdout().is_terminal());
+    if arguments.is_page() {
+        pager::start();
+    }
     match &arguments.command {
         Command::Show { watch, what: show::Show::Version } => {
             watch.run(|| version::run(&arguments.daemon.all()?, timeout, as_json))
@@ -124,6 +137,18 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
+impl Arguments {
+    /// Whether the output may be longer than a screen and is read by a person from top to bottom.
+    fn is_page(&self) -> bool {
+        let long = match &self.command {
+            Command::Show { watch, .. } => !watch.repeats(),
+            Command::Doctor(_) => true,
+            _ => false,
+        };
+        long && !self.json && !self.no_pager
+    }
+}
+
 /// A command with a one-line result.
 fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
     let path = arguments.daemon.socket()?;
@@ -136,7 +161,10 @@ fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let outcome = run(&Arguments::parse());
+    // The pager's page ends before the error is told.
+    let paged = pager::finish();
+    match outcome.and(paged) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("fibcast: {reason}");

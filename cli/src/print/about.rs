@@ -31,7 +31,7 @@ pub fn interfaces(list: &InterfaceList) -> String {
     };
     Table::of(&list.interfaces)
         .text("interface", |interface| &interface.name)
-        .text("link", |interface| link(interface.link_up))
+        .state("link", |interface| link(interface.link_up))
         .value("speed", |interface| or_dash(interface.speed_mbps.map(speed)))
         .value("mtu", |interface| or_dash(interface.mtu))
         .value("vlan", |interface| match (&interface.parent, interface.vlan) {
@@ -62,7 +62,7 @@ pub fn next_hops(list: &NextHopList) -> String {
         .value("gateway", |hop| or_dash(hop.gateway))
         .value("port", |hop| or_dash(hop.port.as_ref()))
         .value("mac", |hop| or_dash(hop.mac.as_ref()))
-        .text("state", |hop| &hop.state)
+        .state("state", |hop| hop.state.clone())
         .value("groups", |hop| hop.groups.len())
         .value("routes", |hop| hop.routes)
         .finish();

@@ -11,7 +11,7 @@ pub fn neighbors(list: &NeighborList) -> String {
         .text("port", |neighbor| &neighbor.port)
         .value("address", |neighbor| neighbor.address)
         .value("mac", |neighbor| or_dash(neighbor.mac.as_ref()))
-        .text("state", |neighbor| &neighbor.state)
+        .state("state", |neighbor| neighbor.state.clone())
         .finish()
 }
 
@@ -25,7 +25,7 @@ pub fn ports(list: &PortList) -> String {
     let addresses = |list: &[_]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let ports = Table::of(&list.ports)
         .text("port", |port| &port.name)
-        .text("link", |port| if port.link_up { "up" } else { "down" })
+        .state("link", |port| if port.link_up { "up" } else { "down" })
         .text("mac", |port| &port.mac)
         .value("mtu", |port| port.mtu)
         .value("rx packets", |port| port.rx_packets)
@@ -55,7 +55,7 @@ pub fn workers(list: &WorkerList) -> String {
         .text("idle", |worker| yes(worker.idle))
         .value("busy %", |worker| format!("{:.1}", worker.busy_percent))
         .value("cpu %", |worker| format!("{:.1}", worker.cpu_percent))
-        .text("state", |worker| if worker.stalled { "stalled" } else { "fine" })
+        .state("state", |worker| if worker.stalled { "stalled" } else { "fine" })
         .value("held", |worker| worker.held)
         .value("icmp errors", |worker| worker.icmp_sent)
         .value("destructors", |worker| worker.destructors)
