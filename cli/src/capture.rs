@@ -6,14 +6,14 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
 use fibcast_control::client::Connection;
 use fibcast_control::{Answer, DataplaneRequest};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::interrupt;
 
 /// Pause between two reads without packets.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -45,7 +45,7 @@ pub struct Capture {
 /// Captures until a limit is reached or a signal comes; returns a summary. The capture ends with the connection, so also when this process is
 /// killed.
 pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String, String> {
-    let interrupted = on_interrupt().map_err(|error| format!("signals: {error}"))?;
+    let interrupted = interrupt::flag().map_err(|error| format!("signals: {error}"))?;
     let mut connection = Connection::open(socket, timeout).map_err(|error| error.to_string())?;
     let mut look = |request: DataplaneRequest| match connection.ask(&request.into()) {
         Ok(Answer::Captured(captured)) => Ok(captured),
@@ -93,17 +93,6 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
         }
     }
     Ok(format!("{written} packets written, {lost} lost because they arrived faster than they were read\n"))
-}
-
-/// Set by the first SIGINT, SIGTERM or SIGHUP; a second one ends the process.
-fn on_interrupt() -> std::io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Registered first: the flag is still unset at the first signal.
-        signal_hook::flag::register_conditional_default(signal, interrupted.clone())?;
-        signal_hook::flag::register(signal, interrupted.clone())?;
-    }
-    Ok(interrupted)
 }
 
 /// A block: type, length, body in 32-bit words, length again.

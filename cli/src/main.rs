@@ -1,7 +1,7 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
 //! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text, [`json`] into JSON; what can be asked is in
-//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
+//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`], [`trace`], [`ping`] and [`traceroute`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
 //! certificates, completions and manual pages. [`color`] and [`pager`] are for terminals.
 
@@ -9,11 +9,13 @@ mod capture;
 mod change;
 mod color;
 mod doctor;
+mod interrupt;
 mod json;
 mod kv;
 mod manual;
 mod output;
 mod pager;
+mod ping;
 mod pki;
 mod print;
 mod routes;
@@ -21,6 +23,7 @@ mod show;
 mod socket;
 mod top;
 mod trace;
+mod traceroute;
 mod version;
 mod watch;
 
@@ -71,6 +74,8 @@ enum Command {
     Capture(capture::Capture),
     /// Traces a packet through a dataplane without sending one.
     Trace(trace::Trace),
+    Ping(ping::Ping),
+    Traceroute(traceroute::Traceroute),
     /// Live rates, workers, drops and servers of a dataplane; q quits.
     Top(top::Top),
     /// Checks this machine and its daemon, with advice for fast forwarding.
@@ -120,6 +125,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             Ok(())
         }
         Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, as_json)?),
+        Command::Ping(command) => ping::run(command, &socket()?, timeout, as_json),
+        Command::Traceroute(command) => traceroute::run(command, &socket()?, timeout, as_json),
         Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
             let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, as_json)?;

@@ -53,13 +53,13 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded: Loaded<Config> = config::load(&arguments.config)?;
     Config::check(&loaded)?;
-    let saved = SavedRoutes::load(&loaded)?;
     if arguments.check_config {
         Security::check_expiry(&loaded.value.tls, &loaded.value.node.name, &loaded)?;
         if let Some(sync) = &loaded.value.sync {
             let keys = KeyFile::load(loaded.value.node.digest_key.as_deref()).map_err(Failure::work)?;
             sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
         }
+        SavedRoutes::load(&loaded)?;
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     fibcast_daemon::files::raise_limit();
     let config = &loaded.value;
     let started = Instant::now();
-    let router = Router::start(&loaded, saved)?;
+    let router = Router::start(&loaded)?;
     // Dropped in reverse order of declaration: operators, agent, router.
     let protection = config.sync.as_ref().map(|_| Protection::open(&config.node, &config.tls)).transpose()?;
     let agent = start_agent(&loaded, &router, protection.as_ref())?;

@@ -8,12 +8,14 @@
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
 //! | [`show`], `cleared`, `interfaces` | what an operator sees of ports, workers and drops; since counters were cleared |
 //! | [`orders`], `own_routes` | changes by an operator; routes of this host's own |
+//! | `ping` | pings that an operator asks for |
 
 mod cleared;
 pub mod eal;
 mod interfaces;
 pub mod orders;
 mod own_routes;
+mod ping;
 pub mod pools;
 pub mod ports;
 pub mod queues;
@@ -69,8 +71,9 @@ impl Router {
     ///
     /// # Errors
     /// [`Failure`] with file, line and key of what is wrong, or the error of DPDK or the system.
-    pub fn start(loaded: &Loaded<Config>, saved: SavedRoutes) -> Result<Router, Failure> {
+    pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
+        let saved = SavedRoutes::load(loaded)?;
         let eal = eal::init(loaded)?;
         let uncut = segmentation::without(config);
         let started = Ports::start(&eal, loaded)?;
@@ -147,8 +150,7 @@ impl Router {
         let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
         let capture = Arc::new(Hub::new(names.clone()));
         let view = View::new(
-            config,
-            saved,
+            (config, saved),
             states.clone(),
             health.clone(),
             capture.clone(),

@@ -39,7 +39,7 @@ pub struct View {
     devices: DeviceStates,
     health: Arc<[Health]>,
     capture: Arc<Hub>,
-    seed: u64,
+    pub(super) seed: u64,
     counters: Vec<Arc<WorkerCounters>>,
     /// By worker: the indices of the ports that its queues belong to.
     polled: Vec<Vec<usize>>,
@@ -54,8 +54,7 @@ pub struct View {
 
 impl View {
     pub(super) fn new(
-        config: &Config,
-        saved: SavedRoutes,
+        (config, saved): (&Config, SavedRoutes),
         devices: DeviceStates,
         health: Arc<[Health]>,
         capture: Arc<Hub>,
@@ -134,6 +133,7 @@ impl View {
                     .ask_mut(CONTROL_TIMEOUT, move |control| control.trace(VrfId(vrf), address, from, seed));
                 trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
+            DataplaneRequest::Probe(request) => self.probe(*request).map(Box::new).map(Answer::Probed),
             // The control socket stops it when its connection is closed.
             DataplaneRequest::CaptureStart { port, directions, filter, until_closed: _ } => {
                 self.capture.start(&CaptureOptions { port, directions, filter }).map(Answer::Captured)

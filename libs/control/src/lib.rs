@@ -1,6 +1,6 @@
 //! The control protocol: what an operator can ask a fibcast daemon, and the client that asks.
 //!
-//! [`protocol`] has the requests and the envelope of answers, [`routes`] what is asked about routes, [`about`], [`status`], [`tables`], [`interfaces`], [`capture`] and [`kv`]
+//! [`protocol`] has the requests and the envelope of answers, [`routes`] what is asked about routes, [`about`], [`status`], [`tables`], [`interfaces`], [`capture`], [`probe`] and [`kv`]
 //! the types of what is answered.
 //! `fibcast`, the demo and the tests use [`client::ask`]; the answering side is in `fibcast-daemon`.
 //!
@@ -24,8 +24,10 @@
 pub mod about;
 pub mod capture;
 pub mod client;
+mod integers;
 pub mod interfaces;
 pub mod kv;
+pub mod probe;
 pub mod protocol;
 pub mod routes;
 pub mod status;

@@ -10,6 +10,7 @@ use crate::about::{RunningConfig, Version};
 use crate::capture::{Captured, Direction, Trace};
 use crate::interfaces::{InterfaceList, NextHopList};
 use crate::kv::{KvList, KvValue};
+use crate::probe::{ProbeRequest, Probed};
 pub use crate::routes::{RouteQuery, RouteRequest};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
@@ -125,6 +126,8 @@ pub enum DataplaneRequest {
         #[serde(default)]
         vrf: u32,
     },
+    /// Sends an echo request by the router's own table, and waits for its answer.
+    Probe(Box<ProbeRequest>),
     /// Begins to copy packets; one capture at a time.
     CaptureStart {
         /// Name of a port; none for all.
@@ -261,6 +264,8 @@ pub enum Answer {
     Drops(DropList),
     /// Answer to all capture requests.
     Captured(Captured),
+    /// Answer to `Probe`.
+    Probed(Box<Probed>),
     /// Answer to `Trace`.
     Trace(Box<Trace>),
     /// Answer to all requests for opaque records.
