@@ -245,7 +245,7 @@ mod tests {
         let mut statistics = Statistics::default();
         let all = [
             Some((ProbeOutcome::Reply, 412)),
-            Some((ProbeOutcome::Reply, 12_345)),
+            Some((ProbeOutcome::Reply, 12_346)),
             None,
             Some((ProbeOutcome::TimeExceeded, 9)),
         ];
@@ -264,7 +264,7 @@ From 192.0.2.9 icmp_seq=4 Time to live exceeded
 
 --- 192.0.2.9 ping statistics ---
 4 packets transmitted, 2 received, +1 errors, 50% packet loss, time 3004ms
-rtt min/avg/max/mdev = 0.412/6.378/12.345/5.966 ms
+rtt min/avg/max/mdev = 0.412/6.379/12.346/5.967 ms
 ";
         assert_eq!(text, expected);
         let unreachable = probed(Some((ProbeOutcome::Unreachable, 1)));

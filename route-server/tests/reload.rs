@@ -200,24 +200,3 @@ fn a_table_that_could_not_be_read_is_read_again_and_a_bad_one_is_refused() {
     rs.until(&["10.0.0.0/8", "11.0.0.0/8", "12.0.0.0/8"]);
     assert_eq!((rs.source("bgp").state.as_str(), rs.source("bgp").last_error), ("finished", None));
 }
-
-#[test]
-fn version_and_running_configuration_are_told() {
-    let rs = Reloaded::start("# not for everybody\n", THREE);
-    let ask = |request| rs.server.node.ask(request);
-    let Ok(Answer::Version(version)) = ask(Request::Version) else { panic!("no version") };
-    assert_eq!((version.program.as_str(), version.node.as_deref()), ("fibcast-route-server", Some("rs")));
-    let config = || match ask(Request::Config) {
-        Ok(Answer::Config(config)) => *config,
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(config().config["source"][0]["origin"], "own");
-    assert!(!config().toml.contains('#'), "{}", config().toml);
-    // A file that is refused is not what the server runs by.
-    rs.write("distance = 300\n");
-    rs.reload().unwrap_err();
-    assert_eq!(config().config["source"][0].get("distance"), None);
-    rs.write("distance = 30\n");
-    rs.reload().unwrap();
-    assert_eq!(config().config["source"][0]["distance"], 30);
-}

@@ -3,7 +3,6 @@
 
 mod common;
 
-use fibcast_control::{Answer, DataplaneRequest, Request};
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -153,24 +152,4 @@ fn check_config_reads_the_checkpoint_and_says_what_a_start_would_find() {
     let (code, text) = check();
     assert!(code == Some(0) && text.starts_with("warning: checkpoint "), "{text}");
     assert!(text.contains("table.ckpt") && text.ends_with("the start is with an empty table\n"), "{text}");
-}
-
-#[test]
-fn version_and_running_configuration_are_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let keys = format!("control = {:?}\n", folder.path().join("agent.sock"));
-    std::fs::write(
-        folder.path().join("agent.toml"),
-        format!("[node]\nname = \"agent\" # mine\n{keys}{SYNC}"),
-    )
-    .unwrap();
-    let program = env!("CARGO_BIN_EXE_fibcast-agent");
-    let node = fibcast_testbed::Node::ready(program.as_ref(), "agent", folder.path(), None).unwrap();
-    let Ok(Answer::Version(version)) = node.ask(Request::Version) else { panic!("no version") };
-    assert_eq!((version.program.as_str(), version.node.as_deref()), ("fibcast-agent", Some("agent")));
-    let Ok(Answer::Config(config)) = node.ask(Request::Config) else { panic!("no configuration") };
-    assert_eq!(config.config["sync"]["servers"][0]["role"], "primary");
-    assert!(config.toml.starts_with("[node]\nname = \"agent\"\n"), "{}", config.toml);
-    let error = node.ask(DataplaneRequest::ClearCounters).unwrap_err().to_string();
-    assert!(error.contains("ask a dataplane"), "{error}");
 }

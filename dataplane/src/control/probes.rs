@@ -44,7 +44,7 @@ struct Waiting {
 pub struct Sent {
     /// Its source.
     pub source: IpAddr,
-    /// Name of the port that the table chooses, if the next hop's address is known already.
+    /// Name of the port that the table chooses, if there is one next hop, whose MAC address is known already.
     pub port: Option<String>,
     /// Its answer.
     pub heard: Receiver<Heard>,
@@ -95,7 +95,8 @@ impl Control {
         let vrf = VrfId(wanted.vrf);
         let at = self.ports.iter().position(|port| port.vrf == vrf);
         let at = at.ok_or_else(|| format!("vrf: expected that of a port, found {}", wanted.vrf))?;
-        let way = self.trace(vrf, wanted.address, wanted.source, seed);
+        // Without a source: to a trace, one's own address is that of a packet that must not come in.
+        let way = self.trace(vrf, wanted.address, None, seed);
         match way.outcome.strip_prefix("dropped: ") {
             _ if way.outcome == "host" => {
                 return Err(format!("{} is an address of this router itself", wanted.address));
@@ -120,7 +121,9 @@ impl Control {
         if !given {
             return Err("too many packets of this router wait to be sent; try again".to_owned());
         }
-        Ok(Sent { source, port: way.port, heard })
+        // Among several next hops the worker's flow hash decides.
+        let port = way.port.filter(|_| way.via.len() <= 1);
+        Ok(Sent { source, port, heard })
     }
 
     /// A source that the operator names.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::stage::*;
 use fibcast_control::probe::ProbeRequest;
 use fibcast_dataplane::control::probes::Sent;
-use fibcast_dataplane::packet::ethernet::{self, Frame, Mac};
+use fibcast_dataplane::packet::ethernet::{self, Frame};
 use fibcast_dataplane::packet::probe::Outcome;
 use fibcast_dataplane::packet::{echo, icmp_error, ipv4, ipv6};
 
@@ -94,19 +94,6 @@ fn replies_of_others_and_to_others_are_no_answers() {
     stage.send(1, reply(&request));
     stage.after(Duration::ZERO);
     assert!(sent.heard.try_recv().is_ok());
-}
-
-#[test]
-fn a_request_waits_for_a_neighbor_like_any_packet() {
-    let mut stage = Stage::with_neighbors(vec![(0, "192.0.2.7".parse().unwrap(), HOST)]);
-    let sent = ask(&mut stage, &wanted("192.0.2.7")).unwrap();
-    assert_eq!((sent.source, sent.port.as_deref()), ("192.0.2.1".parse().unwrap(), Some("p0")));
-    assert_eq!(out(&mut stage, 0)[..6], HOST.0);
-    let sent = ask(&mut stage, &wanted("192.0.2.8")).unwrap();
-    stage.after(Duration::from_millis(1));
-    let first = out(&mut stage, 0);
-    assert_eq!((&first[..6], &first[12..14]), (&Mac::BROADCAST.0[..], &[8, 6][..]), "an ARP request first");
-    assert!(sent.heard.try_recv().is_err());
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct ProbeRequest {
 pub struct Probed {
     /// Its source.
     pub source: IpAddr,
-    /// Port that the table chose; none if the next hop's MAC address was not known when it was sent.
+    /// Port that the table chose; none with several next hops, and if the MAC address was not known when it was sent.
     pub port: Option<String>,
     /// The answer; none: there was none in time.
     pub answer: Option<ProbeAnswer>,
