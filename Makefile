@@ -112,6 +112,8 @@ chaos-peers: ## silent, slow and greedy peers, and floods, on each listener and 
 	@$(CHAOS_BUILD)
 	@scripts/chaos peers $(CHAOS_ARGS)
 
+# Packages know their commit. Other builds are not told: each commit would compile everything again.
+deb: export FIBCAST_COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 deb: build ## Debian packages for this machine's release, in target/deb
 	@$(SETUP) deb
 	@scripts/build-deb

@@ -6,10 +6,14 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
-use fibcast_control::{Answer, DataplaneRequest, ask};
+use fibcast_control::client::Connection;
+use fibcast_control::{Answer, DataplaneRequest};
+
+use crate::interrupt;
 
 /// Pause between two reads without packets.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,8 +30,8 @@ pub struct Capture {
     /// in, out or drop; may be repeated; default: all.
     #[arg(long)]
     direction: Vec<Direction>,
-    /// Primitives joined by "and": ip, ip6, arp, icmp, icmp6, tcp, udp, [src|dst] host ADDRESS | net PREFIX | port NUMBER, each optionally
-    /// after "not".
+    /// As in pcap-filter(7): ip, ip6, arp, icmp, icmp6, tcp, udp, [src|dst] host ADDRESS | net PREFIX | port NUMBER, joined by "and" and "or" (from
+    /// left to right, neither before the other), with "not" and parentheses.
     #[arg(long, default_value = "")]
     filter: String,
     /// Stop after this many packets; default: when interrupted.
@@ -38,18 +42,21 @@ pub struct Capture {
     seconds: Option<u64>,
 }
 
-/// Captures until a limit is reached; returns a summary.
+/// Captures until a limit is reached or a signal comes; returns a summary. The capture ends with the connection, so also when this process is
+/// killed.
 pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String, String> {
-    let look = |request: DataplaneRequest| match ask(socket, &request.into(), timeout)
-        .map_err(|error| error.to_string())?
-    {
-        Answer::Captured(captured) => Ok(captured),
-        _ => Err("the daemon gave another answer than captured packets".to_owned()),
+    let interrupted = interrupt::flag().map_err(|error| format!("signals: {error}"))?;
+    let mut connection = Connection::open(socket, timeout).map_err(|error| error.to_string())?;
+    let mut look = |request: DataplaneRequest| match connection.ask(&request.into()) {
+        Ok(Answer::Captured(captured)) => Ok(captured),
+        Ok(_) => Err("the daemon gave another answer than captured packets".to_owned()),
+        Err(error) => Err(error.to_string()),
     };
     let begun = look(DataplaneRequest::CaptureStart {
         port: capture.port.clone(),
         directions: capture.direction.clone(),
         filter: capture.filter.clone(),
+        until_closed: true,
     })?;
     let failed = |error: std::io::Error| format!("{}: {error}", capture.write.display());
     let mut out: Box<dyn Write> = if capture.write.as_os_str() == "-" {
@@ -61,7 +68,7 @@ pub fn run(capture: &Capture, socket: &Path, timeout: Duration) -> Result<String
     let end = capture.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut written, mut lost, mut over) = (0, 0, false);
     while !over {
-        over = end.is_some_and(|end| Instant::now() >= end);
+        over = end.is_some_and(|end| Instant::now() >= end) || interrupted.load(Ordering::Relaxed);
         let id = begun.id;
         let captured = look(if over {
             DataplaneRequest::CaptureStop { id }

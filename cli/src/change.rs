@@ -1,10 +1,19 @@
-//! `fibcast neighbor` and `fibcast route`: changes of a running dataplane until its next start.
+//! `fibcast clear`, `fibcast neighbor` and `fibcast route`: changes of a running dataplane, until its next start unless they
+//! are saved.
 
 use std::net::IpAddr;
 
 use fibcast_control::DataplaneRequest;
 use fibcast_control::protocol::OwnRoute;
 use ipnet::IpNet;
+
+/// What begins at zero.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub enum Clear {
+    /// Counters of a dataplane's ports, workers, drops and groups: `fibcast show` counts from then on, for all operators. Metrics of Prometheus,
+    /// `fibcast top` and `fibcast doctor` go on with totals since the start, so rates and alerts are not disturbed.
+    Counters,
+}
 
 /// Neighbors.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -65,14 +74,21 @@ pub enum Route {
         /// VRF.
         #[arg(long, default_value_t = 0)]
         vrf: u32,
+        /// Write it to the daemon's file of saved routes ([saved_routes]), so that it survives a restart; without it, it lasts until the next start.
+        #[arg(long)]
+        save: bool,
     },
     /// Removes such a route; a server's route to the prefix is used again.
+    #[command(visible_alias = "delete")]
     Del {
         /// Destination.
         prefix: IpNet,
         /// VRF.
         #[arg(long, default_value_t = 0)]
         vrf: u32,
+        /// Forget a saved route; without it, the route is there again at the next start.
+        #[arg(long)]
+        save: bool,
     },
 }
 
@@ -87,7 +103,7 @@ impl Route {
             }
         };
         Ok(match self {
-            Route::Add { prefix, words, via, port, onlink, weights, special, vrf } => {
+            Route::Add { prefix, words, via, port, onlink, weights, special, vrf, save } => {
                 let mut route = OwnRoute {
                     vrf: *vrf,
                     prefix: Some(whole(prefix)?),
@@ -96,11 +112,14 @@ impl Route {
                     onlink: *onlink,
                     weights: weights.clone(),
                     special: special.clone(),
+                    save: *save,
                 };
                 read_words(words, &mut route)?;
                 DataplaneRequest::RouteAdd(Box::new(route))
             }
-            Route::Del { prefix, vrf } => DataplaneRequest::RouteDelete { vrf: *vrf, prefix: whole(prefix)? },
+            Route::Del { prefix, vrf, save } => {
+                DataplaneRequest::RouteDelete { vrf: *vrf, prefix: whole(prefix)?, save: *save }
+            }
         })
     }
 }

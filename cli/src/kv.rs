@@ -8,6 +8,7 @@ use clap::Subcommand;
 use fibcast_control::kv::{KvEntry, KvList, KvValue, MAX_VALUE};
 use fibcast_control::{Answer, KvRequest, ask};
 
+use crate::json;
 use crate::output::{say, say_bytes};
 
 /// Command for opaque records.
@@ -57,14 +58,14 @@ pub fn line(entry: &KvEntry) -> String {
 }
 
 /// Executes the command.
-pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result<(), String> {
+pub fn run(command: &Kv, socket: &Path, timeout: Duration, as_json: bool) -> Result<(), String> {
     let list = |request: KvRequest| match ask(socket, &request.into(), timeout).map_err(|e| e.to_string())? {
         Answer::Kv(list) => Ok(list),
         _ => Err("the daemon gave another answer than records".to_owned()),
     };
     let show = |found: &KvList| {
-        if json {
-            return say(&(serde_json::to_string(found).map_err(|e| e.to_string())? + "\n"));
+        if as_json {
+            return say(&json::line(found)?);
         }
         say(&found.entries.iter().map(line).collect::<String>())
     };
@@ -79,7 +80,7 @@ pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result
             let Some(value) = found.entries.first().and_then(|e| e.value.as_ref()) else {
                 return Err(format!("there is no record {key}"));
             };
-            if json {
+            if as_json {
                 return show(&found);
             }
             let mut bytes = value.bytes()?;
@@ -93,8 +94,8 @@ pub fn run(command: &Kv, socket: &Path, timeout: Duration, json: bool) -> Result
             let (mut epoch, mut serial) = (0, 0);
             loop {
                 let found = list(KvRequest::Watch { prefix: prefix.clone(), epoch, serial })?;
-                let news = if json {
-                    serde_json::to_string(&found).map_err(|e| e.to_string())? + "\n"
+                let news = if as_json {
+                    json::line(&found)?
                 } else {
                     found.entries.iter().map(line).collect::<String>()
                 };

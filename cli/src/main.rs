@@ -1,16 +1,21 @@
 //! `fibcast`: the operator's command. Sends a request to a daemon's control socket and prints the answer as text or JSON.
 //!
-//! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text; what can be asked is in
-//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`] and [`trace`] ask a dataplane about packets, [`change`] has
+//! [`socket`] finds the daemon, [`show`] asks it, [`routes`] page by page, and [`print`] turns its answers into text, [`json`] into JSON; what can be asked is in
+//! `fibcast_control::protocol`. [`watch`] repeats it, [`kv`] writes and reads opaque records, [`capture`], [`trace`], [`ping`] and [`traceroute`] ask a dataplane about packets, [`change`] has
 //! what changes a daemon at work, [`top`] shows it live, [`doctor`] looks at the machine around it. [`pki`] and [`manual`] ask nobody: they make
-//! certificates, completions and manual pages.
+//! certificates, completions and manual pages. [`color`] and [`pager`] are for terminals.
 
 mod capture;
 mod change;
+mod color;
 mod doctor;
+mod interrupt;
+mod json;
 mod kv;
 mod manual;
 mod output;
+mod pager;
+mod ping;
 mod pki;
 mod print;
 mod routes;
@@ -18,10 +23,14 @@ mod show;
 mod socket;
 mod top;
 mod trace;
+mod traceroute;
+mod version;
 mod watch;
 
 use clap::{Parser, Subcommand};
-use fibcast_control::{Answer, Request, ask};
+use fibcast_control::{Answer, DataplaneRequest, Request, ask};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +45,12 @@ struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
+    /// Colours in text; auto: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value = "auto")]
+    color: color::When,
+    /// Print pages at once; otherwise, on a terminal, through $PAGER or `less -FRX`.
+    #[arg(long, global = true)]
+    no_pager: bool,
     /// Seconds to wait for an answer.
     #[arg(long, global = true, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
@@ -59,10 +74,15 @@ enum Command {
     Capture(capture::Capture),
     /// Traces a packet through a dataplane without sending one.
     Trace(trace::Trace),
+    Ping(ping::Ping),
+    Traceroute(traceroute::Traceroute),
     /// Live rates, workers, drops and servers of a dataplane; q quits.
     Top(top::Top),
     /// Checks this machine and its daemon, with advice for fast forwarding.
     Doctor(doctor::Doctor),
+    /// Makes counters begin at zero.
+    #[command(subcommand)]
+    Clear(change::Clear),
     /// Static neighbors of a dataplane.
     #[command(subcommand)]
     Neighbor(change::Neighbor),
@@ -84,26 +104,36 @@ enum Command {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let (json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
+    let (as_json, timeout) = (arguments.json, Duration::from_secs(arguments.timeout));
     let socket = || arguments.daemon.socket();
+    arguments.color.choose(std::io::stdout().is_terminal());
+    if arguments.is_page() {
+        pager::start();
+    }
     match &arguments.command {
+        Command::Show { watch, what: show::Show::Version } => {
+            watch.run(|| version::run(&arguments.daemon.all()?, timeout, as_json))
+        }
         Command::Show { watch, what } => watch.run(|| {
             let path = socket()?;
-            show::run(what, |request| ask(&path, &request, timeout), json)
+            show::run(what, |request| ask(&path, &request, timeout), as_json)
         }),
-        Command::Kv(command) => kv::run(command, &socket()?, timeout, json),
+        Command::Kv(command) => kv::run(command, &socket()?, timeout, as_json),
         Command::Capture(command) => {
             let text = capture::run(command, &socket()?, timeout)?;
             eprint!("{text}");
             Ok(())
         }
-        Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, json)?),
+        Command::Trace(command) => say(&trace::run(command, &socket()?, timeout, as_json)?),
+        Command::Ping(command) => ping::run(command, &socket()?, timeout, as_json),
+        Command::Traceroute(command) => traceroute::run(command, &socket()?, timeout, as_json),
         Command::Top(command) => top::run(command, &socket()?, timeout),
         Command::Doctor(command) => {
-            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, json)?;
+            let (text, healthy) = doctor::run(command, &arguments.daemon, timeout, as_json)?;
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
+        Command::Clear(change::Clear::Counters) => order(arguments, DataplaneRequest::ClearCounters.into()),
         Command::Neighbor(command) => order(arguments, command.request().into()),
         Command::Route(command) => order(arguments, command.request()?.into()),
         Command::Resync => order(arguments, Request::Resync),
@@ -114,22 +144,34 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
+impl Arguments {
+    /// Whether the output may be longer than a screen and is read by a person from top to bottom.
+    fn is_page(&self) -> bool {
+        let long = match &self.command {
+            Command::Show { watch, .. } => !watch.repeats(),
+            Command::Doctor(_) => true,
+            _ => false,
+        };
+        long && !self.json && !self.no_pager
+    }
+}
+
 /// A command with a one-line result.
 fn order(arguments: &Arguments, request: Request) -> Result<(), String> {
     let path = arguments.daemon.socket()?;
     let timeout = Duration::from_secs(arguments.timeout);
     match ask(&path, &request, timeout).map_err(|error| error.to_string())? {
-        Answer::Done(message) if arguments.json => {
-            let text = serde_json::to_string(&message).map_err(|error| error.to_string())?;
-            say(&format!("{{\"done\":{text}}}\n"))
-        }
+        Answer::Done(message) if arguments.json => say(&json::line(&BTreeMap::from([("done", message)]))?),
         Answer::Done(message) => say(&format!("{message}\n")),
         _ => Err("the daemon sent an unexpected answer".to_owned()),
     }
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let outcome = run(&Arguments::parse());
+    // The pager's page ends before the error is told.
+    let paged = pager::finish();
+    match outcome.and(paged) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("fibcast: {reason}");

@@ -1,6 +1,6 @@
-//! Standard output, whose reader may have seen enough.
+//! Standard output or the pager, whose reader may have seen enough.
 
-use std::io::Write;
+use crate::pager;
 
 /// Prints text.
 pub fn say(text: &str) -> Result<(), String> {
@@ -9,8 +9,7 @@ pub fn say(text: &str) -> Result<(), String> {
 
 /// Prints bytes. False: the reader has seen enough (`| head`).
 pub fn say_bytes(bytes: &[u8]) -> Result<bool, String> {
-    let mut out = std::io::stdout();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match pager::write(bytes) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         outcome => outcome.map(|()| true).map_err(|error| error.to_string()),
     }

@@ -9,6 +9,7 @@ use fibcast_control::routes::{Family, RouteFilter};
 use fibcast_control::tables::RouteList;
 use fibcast_control::{Answer, ClientError};
 
+use crate::json;
 use crate::output::say_bytes;
 use crate::print::RoutePages;
 
@@ -86,7 +87,7 @@ impl Routes {
 pub fn run(
     options: &Routes,
     ask: impl Fn(Request) -> Result<Answer, ClientError>,
-    json: bool,
+    as_json: bool,
 ) -> Result<(), String> {
     let page = |request: &RouteRequest| match ask(Request::Routes(request.clone())) {
         Ok(Answer::Routes(list)) => Ok(list),
@@ -99,7 +100,7 @@ pub fn run(
         request.limit = usize::try_from(most - shown).unwrap_or(usize::MAX);
         let list = page(&request)?;
         shown += list.matched;
-        let text = if json { lines(&list)? } else { pages.page(&list) };
+        let text = if as_json { lines(&list)? } else { pages.page(&list) };
         if !say_bytes(text.as_bytes())? {
             return Ok(());
         }
@@ -125,7 +126,7 @@ pub fn run(
     } else {
         String::new()
     };
-    if json {
+    if as_json {
         // Standard output has routes only.
         if !cut.is_empty() {
             eprintln!("{shown} shown{cut}");
@@ -138,8 +139,7 @@ pub fn run(
 fn lines(list: &RouteList) -> Result<String, String> {
     let mut text = String::new();
     for route in &list.routes {
-        text += &serde_json::to_string(route).map_err(|error| error.to_string())?;
-        text.push('\n');
+        text += &json::line(route)?;
     }
     Ok(text)
 }

@@ -27,6 +27,20 @@ impl Choice {
         self.socket_by(std::env::var_os("FIBCAST_SOCKET"), Path::new(FOLDER))
     }
 
+    /// The socket that is named, or those of all daemons that run here; empty if none does.
+    pub fn all(&self) -> Result<Vec<PathBuf>, String> {
+        self.all_by(std::env::var_os("FIBCAST_SOCKET"), Path::new(FOLDER))
+    }
+
+    fn all_by(&self, environment: Option<OsString>, folder: &Path) -> Result<Vec<PathBuf>, String> {
+        let named = self.socket.is_some() || self.node.is_some();
+        if named || environment.as_ref().is_some_and(|path| !path.is_empty()) {
+            return self.socket_by(environment, folder).map(|path| vec![path]);
+        }
+        // Without the folder no daemon has run since the machine's start.
+        Ok(Sockets::in_folder(folder).map_or_else(|_| Vec::new(), |sockets| sockets.live))
+    }
+
     /// What is named on the command line counts more than the environment.
     fn socket_by(&self, environment: Option<OsString>, folder: &Path) -> Result<PathBuf, String> {
         if let Some(path) = &self.socket {
@@ -171,6 +185,23 @@ mod tests {
         // Nobody accepts: with the first one the backlog is full, and a connect that waits would wait for ever.
         let _first = UnixStream::connect(&path).unwrap();
         assert_eq!(Choice::default().socket_by(None, folder.path()).unwrap(), path);
+    }
+
+    #[test]
+    fn all_are_those_that_run_unless_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let all = |choice: Choice, environment| choice.all_by(environment, folder.path());
+        let none = Choice::default;
+        assert_eq!(all(none(), None).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(none().all_by(None, &path("missing")).unwrap(), Vec::<PathBuf>::new());
+        let _b = UnixListener::bind(path("b.sock")).unwrap();
+        let _a = UnixListener::bind(path("a.sock")).unwrap();
+        drop(UnixListener::bind(path("old.sock")).unwrap());
+        assert_eq!(all(none(), None).unwrap(), [path("a.sock"), path("b.sock")]);
+        assert_eq!(all(named("b"), None).unwrap(), [path("b.sock")]);
+        assert_eq!(all(none(), Some("/e.sock".into())).unwrap(), [PathBuf::from("/e.sock")]);
+        assert!(all(named("c"), None).unwrap_err().contains("no node \"c\" here"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::time::Duration;
 use fibcast_control::capture::Trace as Found;
 use fibcast_control::{Answer, DataplaneRequest, ask};
 
+use crate::json;
+
 /// The packet to trace.
 #[derive(Debug, clap::Args)]
 pub struct Trace {
@@ -22,14 +24,14 @@ pub struct Trace {
 }
 
 /// Sends the request, and formats the answer as text or JSON.
-pub fn run(trace: &Trace, socket: &Path, timeout: Duration, json: bool) -> Result<String, String> {
+pub fn run(trace: &Trace, socket: &Path, timeout: Duration, as_json: bool) -> Result<String, String> {
     let request = DataplaneRequest::Trace { address: trace.address, from: trace.from, vrf: trace.vrf };
     let found = match ask(socket, &request.into(), timeout).map_err(|error| error.to_string())? {
         Answer::Trace(found) => found,
         _ => return Err("the daemon sent an unexpected answer".to_owned()),
     };
-    if json {
-        return serde_json::to_string(&found).map(|text| text + "\n").map_err(|error| error.to_string());
+    if as_json {
+        return json::line(&found);
     }
     Ok(words(&found))
 }

@@ -18,6 +18,11 @@ pub struct Watch {
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J";
 
 impl Watch {
+    /// Whether it shows more than once.
+    pub fn repeats(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Shows once, or as often as wanted.
     pub fn run(&self, mut show: impl FnMut() -> Result<(), String>) -> Result<(), String> {
         let Some(seconds) = self.watch else { return show() };

@@ -1,8 +1,9 @@
 //! What `fibcast capture` writes, as tshark reads it: ports, directions, times, and the reason of a drop as comment.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test may fail where it stands.
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fibcast_control::capture::{Captured, CapturedPacket, Direction};
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
@@ -21,6 +22,55 @@ fn packet(port: u16, direction: Direction, reason: Option<&str>) -> CapturedPack
         length: 42,
         bytes: FRAME.to_owned(),
     }
+}
+
+/// A capture that goes on until a signal comes, as the daemon sees it: its requests in order, until it is stopped.
+fn until(signal: &str) -> (Vec<&'static str>, std::process::Output) {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("x.sock");
+    let (told, requests) = std::sync::mpsc::channel();
+    let _server = ControlServer::start(&socket, move |request| {
+        let name = match request {
+            Request::Dataplane(DataplaneRequest::CaptureStart { until_closed: true, .. }) => "start",
+            Request::Dataplane(DataplaneRequest::CaptureRead { .. }) => "read",
+            Request::Dataplane(DataplaneRequest::CaptureStop { .. }) => "stop",
+            other => panic!("{other:?}"),
+        };
+        told.send(name).unwrap();
+        Ok(Answer::Captured(Captured { id: 1, ..Captured::default() }))
+    })
+    .unwrap();
+    let file = folder.path().join("x.pcapng");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fibcast"));
+    command.args(["capture", "-w", file.to_str().unwrap()]).env("FIBCAST_SOCKET", &socket);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut seen = vec![requests.recv().unwrap(), requests.recv().unwrap()];
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    while let Ok(name) = requests.recv_timeout(Duration::from_secs(5)) {
+        seen.push(name);
+        if name == "stop" {
+            break;
+        }
+    }
+    seen.dedup();
+    (seen, output)
+}
+
+#[test]
+fn ctrl_c_stops_the_capture_and_says_how_much_there_is() {
+    let (seen, output) = until("-INT");
+    assert_eq!(seen, ["start", "read", "stop"]);
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("0 packets written"), "{output:?}");
+}
+
+#[test]
+fn a_command_that_is_killed_leaves_no_capture_behind() {
+    let (seen, output) = until("-KILL");
+    assert_eq!(seen, ["start", "read", "stop"]);
+    assert!(!output.status.success());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The command as a user meets it: exit codes and the one line on failure.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
-use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
+use fibcast_control::protocol::{Answer, CounterPage, DataplaneRequest, Request};
 use fibcast_control::tables::{PortList, RouteList};
 use fibcast_daemon::control::ControlServer;
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,9 @@ fn json_is_one_object_and_a_refusal_is_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.sock");
     let _server = ControlServer::start(&path, |request| match request {
-        Request::Dataplane(DataplaneRequest::Ports) => Ok(Answer::Ports(PortList::default())),
+        Request::Dataplane(DataplaneRequest::SinceClear(CounterPage::Ports)) => {
+            Ok(Answer::Ports(PortList::default()))
+        }
         Request::Routes(_) => Ok(Answer::Routes(RouteList { total: 3, ..RouteList::default() })),
         _ => Err("a route server has no workers".into()),
     })
@@ -62,7 +64,9 @@ fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
             {
                 Ok(Answer::Done("added".into()))
             }
-            DataplaneRequest::RouteDelete { vrf: 0, .. } => Ok(Answer::Done("deleted".into())),
+            DataplaneRequest::RouteAdd(route) if route.save => Ok(Answer::Done("added and saved".into())),
+            DataplaneRequest::RouteDelete { vrf: 0, save: false, .. } => Ok(Answer::Done("deleted".into())),
+            DataplaneRequest::RouteDelete { vrf: 0, save: true, .. } => Ok(Answer::Done("forgotten".into())),
             DataplaneRequest::NeighborAdd { .. } => Ok(Answer::Done("there".into())),
             DataplaneRequest::NeighborDelete { .. } => Err("port p9: expected the name of a [[port]]".into()),
             other => Err(format!("{other:?}")),
@@ -79,6 +83,8 @@ fn what_changes_a_daemon_is_asked_for_and_said_in_a_line() {
     let add = "route add 10.0.0.0/8 --via 192.0.2.7 --via 192.0.2.8 --weights 1,3 --vrf 7";
     assert_eq!(run(add), (Some(0), "added\n".into()));
     assert_eq!(run("route del 10.0.0.0/8"), (Some(0), "deleted\n".into()));
+    assert_eq!(run("route add 10.0.0.0/8 via 192.0.2.7 --save").1, "added and saved\n");
+    assert_eq!(run("route delete 10.0.0.0/8 --save").1, "forgotten\n");
     assert_eq!(
         run("--json neighbor add p0 192.0.2.7 02:00:00:00:00:07"),
         (Some(0), "{\"done\":\"there\"}\n".into())

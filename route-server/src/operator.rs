@@ -78,7 +78,9 @@ pub fn answer(
         Request::Groups => Ok(Answer::Groups(engine.groups())),
         Request::Resync => Err("a route server has no servers; ask an agent or dataplane".to_owned()),
         // Answered where files may be read.
-        Request::Reload => Err("this route server has no configuration file".to_owned()),
+        Request::Reload | Request::Version | Request::Config => {
+            Err("this route server has no configuration file".to_owned())
+        }
         Request::Kv(request) => match request {
             KvRequest::Put { key, value } => {
                 value.bytes().and_then(|bytes| write(node.role_mut(), &key, Some(&bytes)))

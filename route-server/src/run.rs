@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, bounded};
 use fibcast_control::protocol::{Answer, Request};
 use fibcast_control::status::SourceStatus;
+use fibcast_daemon::about::About;
 use fibcast_daemon::exit::Failure;
 use fibcast_daemon::operators::Operators;
 use fibcast_daemon::reload::Reload;
@@ -62,9 +63,10 @@ pub fn run(file: File) -> Result<(), Failure> {
         reloading(Reloading { in_force: checked, sources, protection, asking }, loaded)
     };
     reload.on_hangup()?;
+    let about = About::new("fibcast-route-server", &config.node.name, Vec::new(), reload);
     let _operators = Operators::open(&config.node, move |request| {
-        if matches!(request, Request::Reload) {
-            return reload.run().map(Answer::Done);
+        if let Some(answer) = about.answer(&request) {
+            return answer;
         }
         let mut answer = asking.ask(request)?;
         if let (Answer::Status(status), Some(security)) = (&mut answer, &security) {

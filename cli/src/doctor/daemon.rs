@@ -235,6 +235,7 @@ mod tests {
         };
         let ports = PortList {
             ports: vec![port("p0", "net_af_packet"), port("p1", "net_af_packet"), port("p2", "net_ixgbe")],
+            ..PortList::default()
         };
         let drop =
             |port: &str, reason: &str| DropCount { port: port.into(), reason: reason.into(), packets: 7 };
@@ -288,7 +289,7 @@ mod tests {
             originate_failed,
             ..Default::default()
         };
-        let findings = workers(&WorkerList { workers: vec![worker(0), worker(9)] });
+        let findings = workers(&WorkerList { workers: vec![worker(0), worker(9)], ..WorkerList::default() });
         let grades: Vec<Grade> = findings.iter().map(|finding| finding.grade).collect();
         assert_eq!(grades, [Grade::Fine, Grade::Fine, Grade::Warning], "{findings:?}");
         assert!(findings[2].found.starts_with("9 packets"), "{findings:?}");

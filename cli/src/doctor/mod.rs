@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::socket::Choice;
+use crate::{color, json};
 use finding::{Finding, Grade};
 use machine::Machine;
 
@@ -42,13 +43,15 @@ pub fn run(
     let mut findings = Machine::new(fibcast_machine::Machine::new(&doctor.root), dataplane).look();
     findings.extend(of_daemon);
     let healthy = findings.iter().all(|finding| finding.grade != Grade::Bad);
-    Ok((if as_json { json(&findings)? } else { text(&findings) }, healthy))
+    Ok((if as_json { as_line(&findings)? } else { text(&findings) }, healthy))
 }
 
 fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
-        let _ = writeln!(text, "{:<5}{:<14}{}", finding.grade.word(), finding.what, finding.found);
+        let word = finding.grade.word();
+        let (grade, space) = (color::state(word), " ".repeat(5 - word.len().min(5)));
+        let _ = writeln!(text, "{grade}{space}{:<14}{}", finding.what, finding.found);
         if !finding.advice.is_empty() {
             let _ = writeln!(text, "{:<19}-> {}", "", finding.advice);
         }
@@ -56,7 +59,7 @@ fn text(findings: &[Finding]) -> String {
     text
 }
 
-fn json(findings: &[Finding]) -> Result<String, String> {
+fn as_line(findings: &[Finding]) -> Result<String, String> {
     let one = |finding: &Finding| {
         serde_json::json!({
             "check": finding.what,
@@ -66,7 +69,5 @@ fn json(findings: &[Finding]) -> Result<String, String> {
         })
     };
     let all: Vec<_> = findings.iter().map(one).collect();
-    let text =
-        serde_json::to_string(&serde_json::json!({ "findings": all })).map_err(|error| error.to_string())?;
-    Ok(text + "\n")
+    json::line(&serde_json::json!({ "findings": all }))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::color::{self, Style};
+
 /// A table with a line for each item, filled column by column. The last column is not padded.
 pub(super) struct Table<'a, T> {
     items: &'a [T],
@@ -26,6 +28,12 @@ impl<'a, T> Table<'a, T> {
         Self { widths: Some(widths), further, ..Self::of(items) }
     }
 
+    /// Adds a column of states, in colours.
+    pub(super) fn state<V: Display>(self, head: &str, state: impl Fn(&T) -> V) -> Self {
+        let cells = self.items.iter().map(|item| state(item).to_string()).collect();
+        self.painted(head, cells, color::state)
+    }
+
     /// Adds a column of values.
     pub(super) fn value<V: Display>(self, head: &str, value: impl Fn(&T) -> V) -> Self {
         let cells = self.items.iter().map(|item| value(item).to_string()).collect();
@@ -38,8 +46,12 @@ impl<'a, T> Table<'a, T> {
         self.column(head, cells)
     }
 
+    fn column(self, head: &str, cells: Vec<String>) -> Self {
+        self.painted(head, cells, str::to_owned)
+    }
+
     /// A column is as wide as its widest cell; numbers are aligned to the right.
-    fn column(mut self, head: &str, cells: Vec<String>) -> Self {
+    fn painted(mut self, head: &str, cells: Vec<String>, paint: fn(&str) -> String) -> Self {
         let numeric = cells.iter().all(|cell| cell.parse::<f64>().is_ok());
         let mut width = cells.iter().map(|cell| cell.chars().count()).fold(head.chars().count(), usize::max);
         if let Some(widths) = &mut self.widths {
@@ -54,12 +66,17 @@ impl<'a, T> Table<'a, T> {
         self.column += 1;
         for (line, cell) in self.lines.iter_mut().zip(std::iter::once(head).chain(cells.iter().map(|c| &**c)))
         {
-            line.push_str(&if numeric { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") });
+            let space = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let cell = paint(cell);
+            line.push_str(&if numeric { format!("{space}{cell}  ") } else { format!("{cell}{space}  ") });
         }
         self
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(super) fn finish(mut self) -> String {
+        if let Some(heading) = self.lines.first_mut() {
+            *heading = color::paint(Style::Heading, heading.trim_end());
+        }
         let lines = self.lines.iter().skip(usize::from(self.further));
         lines.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }

@@ -11,15 +11,21 @@ pub fn neighbors(list: &NeighborList) -> String {
         .text("port", |neighbor| &neighbor.port)
         .value("address", |neighbor| neighbor.address)
         .value("mac", |neighbor| or_dash(neighbor.mac.as_ref()))
-        .text("state", |neighbor| &neighbor.state)
+        .state("state", |neighbor| neighbor.state.clone())
         .finish()
+}
+
+/// Since when the counters of a page count, unless it is the start.
+fn since(cleared_age_ms: Option<u64>) -> String {
+    let since = |ms: u64| format!("counted since the counters were cleared, {} s ago\n", ms / 1000);
+    cleared_age_ms.map(since).unwrap_or_default()
 }
 
 pub fn ports(list: &PortList) -> String {
     let addresses = |list: &[_]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    Table::of(&list.ports)
+    let ports = Table::of(&list.ports)
         .text("port", |port| &port.name)
-        .text("link", |port| if port.link_up { "up" } else { "down" })
+        .state("link", |port| if port.link_up { "up" } else { "down" })
         .text("mac", |port| &port.mac)
         .value("mtu", |port| port.mtu)
         .value("rx packets", |port| port.rx_packets)
@@ -31,7 +37,8 @@ pub fn ports(list: &PortList) -> String {
         .value("tx backpressure", |port| port.tx_backpressure)
         .text("driver", |port| &port.driver)
         .value("addresses", |port| addresses(&port.addresses))
-        .finish()
+        .finish();
+    ports + &since(list.cleared_age_ms)
 }
 
 pub fn workers(list: &WorkerList) -> String {
@@ -48,7 +55,7 @@ pub fn workers(list: &WorkerList) -> String {
         .text("idle", |worker| yes(worker.idle))
         .value("busy %", |worker| format!("{:.1}", worker.busy_percent))
         .value("cpu %", |worker| format!("{:.1}", worker.cpu_percent))
-        .text("state", |worker| if worker.stalled { "stalled" } else { "fine" })
+        .state("state", |worker| if worker.stalled { "stalled" } else { "fine" })
         .value("held", |worker| worker.held)
         .value("icmp errors", |worker| worker.icmp_sent)
         .value("destructors", |worker| worker.destructors)
@@ -58,7 +65,7 @@ pub fn workers(list: &WorkerList) -> String {
     });
     let queues: Vec<_> = all.collect();
     if queues.is_empty() {
-        return workers;
+        return workers + &since(list.cleared_age_ms);
     }
     let queues = Table::of(&queues)
         .value("worker", |(worker, ..)| *worker)
@@ -68,7 +75,7 @@ pub fn workers(list: &WorkerList) -> String {
         .value("full bursts", |(.., queue)| queue.full_bursts)
         .value("software rss", |(.., queue)| queue.software_rss)
         .finish();
-    format!("{workers}\n{queues}")
+    format!("{workers}\n{queues}{}", since(list.cleared_age_ms))
 }
 
 pub fn drops(list: &DropList) -> String {
@@ -82,6 +89,7 @@ pub fn drops(list: &DropList) -> String {
         "received {} = sent {} + dropped {} + host {} + held {}",
         list.received, list.sent, list.dropped, list.host, list.held
     );
+    text += &since(list.cleared_age_ms);
     if !list.icmp_limited.is_empty() {
         let limited = Table::of(&list.icmp_limited)
             .text("icmp not sent", |limited| &limited.kind)

@@ -11,7 +11,7 @@ pub fn table_of_servers(servers: &[ServerStatus]) -> String {
         .text("server", |server| &server.address)
         .value("role", |server| server.role)
         .value("name", |server| or_dash(server.name.as_ref()))
-        .text("state", |server| &server.state)
+        .state("state", |server| server.state.clone())
         .value("ready", |server| {
             format!("{}{}", yes(server.ready), if server.stale { ", stale" } else { "" })
         })
@@ -29,7 +29,7 @@ pub fn table_of_clients(clients: &[ClientStatus]) -> String {
         .text("address", |client| &client.address)
         .text("table", |client| &client.table)
         .value("role", |client| client.role)
-        .text("state", |client| &client.state)
+        .state("state", |client| client.state.clone())
         .value("serial", |client| client.serial)
         .value("installed", |client| or_dash(client.installed.as_ref()))
         .value("age ms", |client| or_dash(client.installed_age_ms.as_ref()))

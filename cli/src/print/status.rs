@@ -8,14 +8,15 @@ use fibcast_control::status::{
 
 use super::columns::{Table, or_dash, yes};
 use super::sessions::{table_of_clients, table_of_servers};
+use crate::color;
 
 pub fn status_page(status: &Status) -> String {
     let mut page = String::new();
     let table = &status.table;
     let state = match (status.ready, status.stale) {
-        (_, true) => "stale: no capable server, the table does not change",
-        (true, false) => "ready",
-        (false, false) => "not ready",
+        (_, true) => color::state("stale") + ": no capable server, the table does not change",
+        (true, false) => color::state("ready"),
+        (false, false) => color::state("not ready"),
     };
     let _ = writeln!(page, "{}: {state}", status.name);
     let _ = writeln!(
@@ -160,7 +161,7 @@ pub fn status_page(status: &Status) -> String {
         let sources = Table::of(&status.sources)
             .text("source", |source| &source.origin)
             .text("kind", |source| &source.kind)
-            .text("state", |source| &source.state)
+            .state("state", |source| source.state.clone())
             .value("routes", |source| source.routes)
             .value("limit", |source| or_dash(source.max_prefixes))
             .value("denied", |source| source.denied)
@@ -183,7 +184,7 @@ pub fn status_page(status: &Status) -> String {
         let peers = Table::of(&status.peers)
             .text("peer", |peer| &peer.address)
             .value("name", |peer| or_dash(peer.name.as_ref()))
-            .text("state", |peer| &peer.state)
+            .state("state", |peer| peer.state.clone())
             .value("routes", |peer| peer.routes)
             .value("origins", |peer| peer.origins.join(","))
             .text("stale", |peer| yes(peer.stale))
@@ -204,7 +205,7 @@ fn acknowledged(acknowledge: &AcknowledgeStatus) -> String {
     let waiting = acknowledge.waiting_ms.map(|ms| format!(", for {:.1} s", ms as f64 / 1e3));
     let nodes = Table::of(&acknowledge.nodes)
         .text("node", |node| &node.name)
-        .text("state", |node| &node.state)
+        .state("state", |node| node.state.clone())
         .value("installed", |node| or_dash(node.installed))
         .value("refused", |node| node.refused)
         .value("age ms", |node| node.age_ms);
@@ -226,8 +227,8 @@ fn origins(list: &[OriginStatus]) -> String {
     let mut text = Table::of(list)
         .text("origin", |origin| &origin.name)
         .text("server", |origin| &origin.server)
-        .text("state", |origin| &origin.state)
-        .text("eligible", |origin| &origin.eligibility)
+        .state("state", |origin| origin.state.clone())
+        .state("eligible", |origin| origin.eligibility.clone())
         .value("routes", |origin| origin.routes)
         .value("epoch", |origin| format!("{:016x}", origin.epoch))
         .value("sequence", |origin| origin.sequence)

@@ -10,6 +10,7 @@ use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::routes::RoutePlace;
 use fibcast_control::status::{ForwardingStatus, Kind, Status};
 use fibcast_control::tables::{Route, RouteList};
+use fibcast_daemon::about::About;
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
@@ -17,7 +18,7 @@ use fibcast_daemon::reload::Reload;
 use fibcast_daemon::threads::{self, Monitor};
 use fibcast_daemon::{config, cpu, log, process, signals};
 use fibcast_dataplane::agent_guard::{self, AgentGuard, FencingToken};
-use fibcast_dataplane::config::Config;
+use fibcast_dataplane::config::{Config, SavedRoutes};
 use fibcast_dataplane::control::sink::ControlSink;
 use fibcast_dataplane::memory;
 use fibcast_dataplane::router::Router;
@@ -58,6 +59,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             let keys = KeyFile::load(loaded.value.node.digest_key.as_deref()).map_err(Failure::work)?;
             sync.inspect(&keys, &loaded)?.iter().for_each(|line| println!("{line}"));
         }
+        SavedRoutes::load(&loaded)?;
         println!("{}", memory::advice(&loaded.value));
         return Ok(());
     }
@@ -71,7 +73,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let agent = start_agent(&loaded, &router, protection.as_ref())?;
     let reload = reloading(loaded.clone(), router.view(), protection);
     reload.on_hangup()?;
-    let handler = handler(&loaded, reload, &router, agent.clone(), started);
+    let about = About::new("fibcast-dataplane", &config.node.name, vec![dpdk::version()], reload);
+    let handler = handler(&loaded, about, &router, agent.clone(), started);
     let _operators = Operators::open(&config.node, handler)
         .map_err(|(key, error)| Failure::work(loaded.error(&[Step::Key("node"), Step::Key(key)], error)))?;
     let _monitor = Monitor::start(config.node.stall_exit()).map_err(Failure::work)?;
@@ -140,13 +143,19 @@ fn start_agent(
 /// Answers operators: the agent's view of the table plus what the dataplane adds.
 fn handler(
     loaded: &Loaded<Config>,
-    reload: Reload,
+    about: About,
     router: &Router,
     guard: Option<Arc<AgentGuard>>,
     started: Instant,
 ) -> impl Fn(Request) -> Result<Answer, String> + Clone + Send + Sync + 'static {
     let (name, view) = (loaded.value.node.name.clone(), router.view());
     move |request: Request| {
+        if let Some(mut answer) = about.answer(&request) {
+            if let Ok(Answer::Config(config)) = &mut answer {
+                view.complete(config);
+            }
+            return answer;
+        }
         let agent = guard.as_ref().map(|guard| guard.agent());
         match (request, &agent) {
             (Request::Status, _) => {
@@ -173,7 +182,7 @@ fn handler(
             (Request::Groups, _) => view.groups().map(Answer::Groups),
             (request @ Request::Resync, Some(agent)) => agent.answer(request),
             (Request::Resync, None) => Err("there are no servers: [sync] is missing".to_owned()),
-            (Request::Reload, _) => reload.run().map(Answer::Done),
+            (Request::Reload | Request::Version | Request::Config, _) => Err("answered before".to_owned()),
             (Request::Kv(request), Some(agent)) => agent.records(request),
             (Request::Kv(_), None) => {
                 Err("opaque records come from servers, and this host has no [sync]".to_owned())

@@ -5,6 +5,7 @@ mod loopback;
 mod neighbor;
 mod port;
 mod route;
+mod saved;
 mod subnets;
 mod workers;
 
@@ -25,6 +26,7 @@ pub use fib::Fib;
 pub use neighbor::StaticNeighbor;
 pub use port::Port;
 pub use route::{Route, Via};
+pub use saved::{SavedRoutes, SavedRoutesKeys};
 pub use workers::{SoftwareRssPolicy, Workers};
 
 /// The whole file.
@@ -72,6 +74,9 @@ pub struct Config {
     /// Routes that take precedence over those from servers.
     #[serde(default, rename = "static_route")]
     pub routes: Vec<Route>,
+    /// Where operators' own routes are saved.
+    #[serde(default)]
+    pub saved_routes: SavedRoutesKeys,
 }
 
 /// `[eal]`.
@@ -153,6 +158,7 @@ impl Config {
             ports,
             neighbors: _,
             routes: _,
+            saved_routes,
         } = &before.value;
         let other = &new.value;
         let fixed = [
@@ -168,6 +174,7 @@ impl Config {
             ("icmp", *icmp != other.icmp),
             ("ip", *ip != other.ip),
             ("port", *ports != other.ports),
+            ("saved_routes", *saved_routes != other.saved_routes),
         ];
         reload::refuse(new, before, &[&fixed[..], &log.fixed(&other.log)].concat())
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use fibcast_fib::{Group, Member, NextHop, PortId, Special, VrfId};
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::port::Port;
 use super::{Config, MAX_VRFS, is_host};
@@ -14,38 +14,45 @@ use crate::control::own_routes::StaticRoute;
 use crate::packet::ipv6;
 
 /// `[[static_route]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Destination prefix.
     pub prefix: IpNet,
     /// VRF.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub vrf: u32,
     /// Gateway, or several that share the traffic (ECMP).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
     /// Name of the gateways' port: they are on its link, whether one of its subnets has them or not. Without a gateway: every destination is on
     /// the link itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
     /// The gateways are on the port's link (`onlink` of Linux). `port` alone says so already; it has to be named.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub onlink: bool,
     /// Weights of the gateways in their order; equal by default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub weights: Vec<u16>,
     /// Drop silently.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub blackhole: bool,
     /// Drop and send ICMP host unreachable.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unreachable: bool,
     /// Drop and send ICMP administratively prohibited.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub prohibit: bool,
 }
 
+/// What need not be written.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// One gateway or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected an address or a list of addresses")]
 pub enum Via {
     /// A single gateway.

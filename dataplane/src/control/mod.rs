@@ -12,11 +12,12 @@
 //! | [`recursion`] | recursive next hops, and gateways in other VRFs |
 //! | [`next_hops`], `adjacencies` | the neighbor of a next hop, and the header that workers write for it |
 //! | [`host`] | answers to ARP, ND and pings |
+//! | [`probes`] | pings that an operator asks for |
 //! | `memberships`, `kernel_addresses` | groups that the ports report; addresses that the kernel has on a TAP interface |
 //! | [`orders`] | changes by an operator at run time |
 //! | [`sink`] | batches from the agent |
 //! | [`scrub`] | compares what workers read with the table |
-//! | [`show`], [`trace`] | what an operator sees |
+//! | [`show`], `next_hop_list`, [`trace`] | what an operator sees |
 
 mod adjacencies;
 pub mod anycast;
@@ -25,11 +26,13 @@ pub mod host;
 mod in_use;
 mod kernel_addresses;
 mod memberships;
+mod next_hop_list;
 pub mod next_hops;
 pub mod orders;
 pub mod own_routes;
 mod pending;
 mod port;
+pub mod probes;
 pub mod recursion;
 mod refused;
 pub mod scrub;
@@ -128,6 +131,7 @@ pub struct Control {
     allow_class_e: bool,
     membership: Membership,
     kernel_addresses: KernelAddresses,
+    probes: probes::Probes,
     counters: Vec<Arc<WorkerCounters>>,
     /// Values of group counters when the group was created, unless zero.
     baselines: HashMap<GroupLabel, Traffic>,
@@ -158,6 +162,7 @@ impl Control {
             allow_class_e: setup.allow_class_e,
             membership: Membership::new(setup.ports.iter().map(|port| port.mac)),
             kernel_addresses: KernelAddresses::default(),
+            probes: probes::Probes::default(),
             counters: setup.counters,
             baselines: HashMap::new(),
             ports: setup.ports,
@@ -267,6 +272,7 @@ impl Control {
             for _ in 0..rings.host.len() {
                 let Some(frame) = rings.host.pop() else { break };
                 busy = true;
+                self.probes.hear(frame.bytes(), now);
                 if self.membership.handle(frame.bytes(), frame.port, now) {
                     continue;
                 }
@@ -284,6 +290,11 @@ impl Control {
             }
         }
         busy
+    }
+
+    /// Whether an answer may come any moment whose time is measured.
+    pub fn is_probing(&self, now: Instant) -> bool {
+        self.probes.is_waiting(now)
     }
 
     /// Performs the actions of the neighbor table.

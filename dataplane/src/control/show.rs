@@ -119,6 +119,21 @@ impl Control {
         }
     }
 
+    /// What groups have forwarded counts from now on.
+    pub fn clear_group_counters(&mut self) {
+        let labels: Vec<GroupLabel> = self.fib.groups().map(|(label, ..)| label).collect();
+        self.note_baselines(&labels);
+    }
+
+    /// The addresses of each port, those that the kernel has on its TAP interface included, and those of the loopback.
+    pub fn addresses(&self) -> (Vec<Vec<IpNet>>, Vec<IpAddr>) {
+        let loopback = self.ports.iter().find(|port| port.vrf == VrfId::DEFAULT);
+        (
+            self.ports.iter().map(|port| port.addresses.clone()).collect(),
+            loopback.map_or_else(Vec::new, |port| port.loopback.clone()),
+        )
+    }
+
     /// Neighbors by port and address.
     pub fn neighbor_list(&self) -> NeighborList {
         let mut entries: Vec<_> = self.neighbors.iter().collect();

@@ -13,6 +13,8 @@ use super::{Batch, Control};
 
 /// Longest pause between two polls of the workers' rings; bounds the delay of ARP answers.
 const PAUSE: Duration = Duration::from_millis(1);
+/// The same while an operator's ping waits for its answer, whose time is measured here.
+const PROBING: Duration = Duration::from_micros(50);
 /// Most batches in the channel. Few, because a later sender brings the net of several.
 const BATCHES: usize = 4;
 
@@ -176,7 +178,8 @@ fn run(
             std::thread::sleep(PAUSE);
             continue;
         }
-        match batches.recv_timeout(PAUSE) {
+        let pause = if control.is_probing(now) { PROBING } else { PAUSE };
+        match batches.recv_timeout(pause) {
             Ok(work) => take(&mut control, work),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PAUSE),

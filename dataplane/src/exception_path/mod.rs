@@ -33,6 +33,7 @@ use tap::setup::Setup;
 use tap::watch::{self, Event, Watch};
 
 use crate::control::PortSetup;
+use crate::control::probes;
 use crate::control::thread::ControlHandle;
 use crate::packet::ethernet;
 use crate::packet::ethernet::Mac;
@@ -246,6 +247,12 @@ impl Interfaces {
         for rings in &self.rings {
             for _ in 0..rings.kernel.len() {
                 let Some(mut frame) = rings.kernel.pop() else { break };
+                // Answers to pings of an operator go to the control thread as well; the kernel ignores those that nobody there waits for.
+                if probes::is_answer(frame.bytes())
+                    && let Some(copy) = rings.long_frames.copy(frame.port, frame.from, frame.bytes())
+                {
+                    let _ = rings.host.push(copy);
+                }
                 if let Some(own) = self.all.iter().find(|own| own.receiver() == frame.port) {
                     own.write(frame.bytes_mut());
                 }

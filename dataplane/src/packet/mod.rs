@@ -9,6 +9,7 @@
 //! | [`ipv4`], [`ipv6`] | network headers |
 //! | [`arp`], [`nd`] | address resolution |
 //! | [`echo`] | replies to pings of own addresses |
+//! | [`probe`] | echo requests of the router itself, and what comes back |
 //! | [`igmp`], [`mld`], [`membership`] | group membership: queries, reports, and what both have in common |
 //! | [`options`] | IPv4 options that an echo reply returns |
 //! | [`icmp_error`] | which packets may cause an error, and the message |
@@ -29,6 +30,7 @@ pub mod membership;
 pub mod mld;
 pub mod nd;
 pub mod options;
+pub mod probe;
 pub mod upper_layer;
 
 /// Why bytes cannot be parsed.

@@ -6,11 +6,16 @@
 //! | [`ports`], [`queues`], [`pools`] | devices with their queues and packet buffers |
 //! | [`segmentation`] | senders at the other end of veth pairs cut their packets themselves |
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
-//! | [`show`] | what an operator sees of ports, workers and drops |
-//! | [`orders`] | changes by an operator |
+//! | [`show`], `cleared`, `interfaces` | what an operator sees of ports, workers and drops; since counters were cleared |
+//! | [`orders`], `own_routes` | changes by an operator; routes of this host's own |
+//! | `ping` | pings that an operator asks for |
 
+mod cleared;
 pub mod eal;
+mod interfaces;
 pub mod orders;
+mod own_routes;
+mod ping;
 pub mod pools;
 pub mod ports;
 pub mod queues;
@@ -30,7 +35,7 @@ use fibcast_daemon::exit::Failure;
 use fibcast_fib::Reader;
 
 use crate::capture::Hub;
-use crate::config::{Config, SoftwareRssPolicy};
+use crate::config::{Config, SavedRoutes, SoftwareRssPolicy};
 use crate::control::thread::{ControlHandle, ControlThread};
 use crate::control::{Control, PortSetup, Setup};
 use crate::counters::WorkerCounters;
@@ -62,12 +67,13 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts everything.
+    /// Starts everything, with the routes that operators have saved.
     ///
     /// # Errors
     /// [`Failure`] with file, line and key of what is wrong, or the error of DPDK or the system.
     pub fn start(loaded: &Loaded<Config>) -> Result<Router, Failure> {
         let config = &loaded.value;
+        let saved = SavedRoutes::load(loaded)?;
         let eal = eal::init(loaded)?;
         let uncut = segmentation::without(config);
         let started = Ports::start(&eal, loaded)?;
@@ -118,7 +124,8 @@ impl Router {
 
         let setup = Setup {
             ports: setups.clone(),
-            routes: config.static_routes(),
+            // The first of two to the same destination counts.
+            routes: [saved.static_routes(config), config.static_routes()].concat(),
             neighbors: config.static_neighbors(),
             limits: config.fib.limits(),
             icmp: config.icmp,
@@ -143,7 +150,7 @@ impl Router {
         let names: Vec<String> = config.ports.iter().map(|port| port.name.clone()).collect();
         let capture = Arc::new(Hub::new(names.clone()));
         let view = View::new(
-            config,
+            (config, saved),
             states.clone(),
             health.clone(),
             capture.clone(),

@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
-use fibcast_control::protocol::OwnRoute;
 use fibcast_fib::{PortId, VrfId};
 use ipnet::IpNet;
 
 use super::show::{CONTROL_TIMEOUT, View, late};
-use crate::config::{Config, Route, StaticNeighbor, Via};
+use crate::config::{Config, Route, StaticNeighbor};
 use crate::packet::ethernet::Mac;
 
 impl View {
@@ -28,22 +27,7 @@ impl View {
         Ok(format!("{address} is at {mac} on port {}", wanted.port))
     }
 
-    /// Adds a route of this host's own.
-    pub(super) fn add_route(&self, route: &OwnRoute) -> Result<String, String> {
-        let wanted = as_configured(route)?;
-        let made = self.config().route(&wanted).map_err(|(key, reason)| format!("{key}: {reason}"))?;
-        self.control.ask_mut(CONTROL_TIMEOUT, move |c| c.add_route(&made)).ok_or_else(late)?;
-        Ok(format!("vrf {}: {} is a route of this host", wanted.vrf, wanted.prefix))
-    }
-
-    /// Takes such a route back.
-    pub(super) fn delete_route(&self, vrf: u32, prefix: IpNet) -> Result<String, String> {
-        let removed = self.control.ask_mut(CONTROL_TIMEOUT, move |c| c.remove_route(VrfId(vrf), prefix));
-        removed.ok_or_else(late)?.map_err(|error| error.to_string())?;
-        Ok(format!("vrf {vrf}: {prefix} is as the servers say"))
-    }
-
-    fn config(&self) -> MutexGuard<'_, Config> {
+    pub(super) fn config(&self) -> MutexGuard<'_, Config> {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,14 +51,18 @@ impl View {
     /// # Errors
     /// The control thread does not answer.
     pub fn reload(&self, new: &Config) -> Result<String, String> {
+        let mut operators = self.operators();
         let mut config = self.config();
+        // What an operator saved counts before the file.
+        let counts = |route: &&Route| !operators.is_saved(route.vrf, route.prefix);
         let gone_routes: Vec<(VrfId, IpNet)> = config
             .routes
             .iter()
+            .filter(counts)
             .filter(|old| !new.routes.iter().any(|route| (route.vrf, route.prefix) == (old.vrf, old.prefix)))
             .map(|route| (VrfId(route.vrf), route.prefix))
             .collect();
-        let fresh = new.routes.iter().filter(|route| !config.routes.contains(route));
+        let fresh = new.routes.iter().filter(counts).filter(|route| !config.routes.contains(route));
         let fresh_routes: Vec<_> = fresh.filter_map(|route| new.route(route).ok()).collect();
         let port_id = |neighbor: &StaticNeighbor| {
             new.port_of(&neighbor.port).map(|port_index| PortId(port_index as u16))
@@ -108,28 +96,13 @@ impl View {
             }
         });
         done.ok_or_else(late)?;
+        // Those that the file has changed are its own again.
+        let changed = |of: &Config, other: &Config, (vrf, prefix): (u32, IpNet)| {
+            let mut routes = of.routes.iter().filter(|route| (route.vrf, route.prefix) == (vrf, prefix));
+            routes.any(|route| !other.routes.contains(route))
+        };
+        operators.forget_temporary(|key| changed(new, &config, key) || changed(&config, new, key));
         *config = new.clone();
         Ok(summary)
     }
-}
-
-/// A route of an operator as a section of the file.
-fn as_configured(route: &OwnRoute) -> Result<Route, String> {
-    let special = |name: &str| route.special.as_deref() == Some(name);
-    if let Some(other) = &route.special
-        && !["blackhole", "unreachable", "prohibit"].contains(&other.as_str())
-    {
-        return Err(format!("special: expected blackhole, unreachable or prohibit, found {other:?}"));
-    }
-    Ok(Route {
-        prefix: route.prefix.ok_or("prefix: expected one")?,
-        vrf: route.vrf,
-        via: (!route.via.is_empty()).then(|| Via::Many(route.via.clone())),
-        port: route.port.clone(),
-        onlink: route.onlink,
-        weights: route.weights.clone(),
-        blackhole: special("blackhole"),
-        unreachable: special("unreachable"),
-        prohibit: special("prohibit"),
-    })
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use dpdk::{Eal, Mempool, Port, PortConfig, PortInfo, RxQueue, Stats, TxQueue};
+use dpdk::{Eal, Link, Mempool, Port, PortConfig, PortInfo, RxQueue, Stats, TxQueue};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
 
@@ -161,8 +161,8 @@ impl Ports {
     }
 
     /// Link state of a port; none without a device, or if it does not report one.
-    pub fn link_up(&mut self, index: usize) -> Option<bool> {
-        self.0.get_mut(index)?.as_mut()?.link().ok().map(|link| link.up)
+    pub fn link(&mut self, index: usize) -> Option<Link> {
+        self.0.get_mut(index)?.as_mut()?.link().ok()
     }
 
     /// Counters of a port's driver.

@@ -1,9 +1,9 @@
 //! What an operator sees of ports, workers and drops, read from counters without involving a worker.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fibcast_control::protocol::{Answer, DataplaneRequest, RouteRequest};
+use fibcast_control::protocol::{Answer, CounterPage, DataplaneRequest, RouteRequest};
 use fibcast_control::status::ForwardingStatus;
 use fibcast_control::tables::{
     DropCount, DropList, GroupList, IcmpCount, PortList, PortStatus, QueueStatus, RouteList, WorkerList,
@@ -12,11 +12,13 @@ use fibcast_control::tables::{
 
 use fibcast_fib::VrfId;
 
+use super::cleared::Cleared;
+use super::own_routes::OperatorRoutes;
 use super::state::{DeviceState, DeviceStates};
 use super::watch::Health;
 use super::worker_name;
 use crate::capture::{CaptureOptions, Hub};
-use crate::config::{Config, Port};
+use crate::config::{Config, Port, SavedRoutes};
 use crate::control::thread::ControlHandle;
 use crate::counters::{QueueSnapshot, Snapshot, WorkerCounters};
 use crate::packet::icmp_kind::Kind;
@@ -32,23 +34,27 @@ pub(super) fn late() -> String {
 /// Everything that can be looked at.
 #[derive(Debug)]
 pub struct View {
-    configured: Vec<Port>,
+    pub(super) configured: Vec<Port>,
     cores: Vec<usize>,
     devices: DeviceStates,
     health: Arc<[Health]>,
     capture: Arc<Hub>,
-    seed: u64,
+    pub(super) seed: u64,
     counters: Vec<Arc<WorkerCounters>>,
     /// By worker: the indices of the ports that its queues belong to.
     polled: Vec<Vec<usize>>,
     pub(super) control: ControlHandle,
     /// The configuration in force: the file with what a reload changed.
     pub(super) config: Mutex<Config>,
+    /// Routes that operators added.
+    pub(super) operators: Mutex<OperatorRoutes>,
+    /// Where the counters stood when an operator cleared them.
+    cleared: Mutex<Cleared>,
 }
 
 impl View {
     pub(super) fn new(
-        config: &Config,
+        (config, saved): (&Config, SavedRoutes),
         devices: DeviceStates,
         health: Arc<[Health]>,
         capture: Arc<Hub>,
@@ -67,6 +73,8 @@ impl View {
             polled,
             control,
             config: Mutex::new(config.clone()),
+            operators: Mutex::new(OperatorRoutes::new(saved)),
+            cleared: Mutex::default(),
         }
     }
 
@@ -100,9 +108,24 @@ impl View {
                 let neighbors = self.control.ask(CONTROL_TIMEOUT, |control| control.neighbor_list());
                 neighbors.map(Answer::Neighbors).ok_or_else(late)
             }
-            DataplaneRequest::Ports => Ok(Answer::Ports(self.ports())),
-            DataplaneRequest::Workers => Ok(Answer::Workers(self.workers())),
-            DataplaneRequest::Drops => Ok(Answer::Drops(self.drops())),
+            DataplaneRequest::Ports => Ok(Answer::Ports(self.ports(&Cleared::default()))),
+            DataplaneRequest::Workers => Ok(Answer::Workers(self.workers(&Cleared::default()))),
+            DataplaneRequest::Drops => Ok(Answer::Drops(self.drops(&Cleared::default()))),
+            DataplaneRequest::SinceClear(page) => {
+                let cleared = self.cleared().clone();
+                Ok(match page {
+                    CounterPage::Ports => Answer::Ports(self.ports(&cleared)),
+                    CounterPage::Workers => Answer::Workers(self.workers(&cleared)),
+                    CounterPage::Drops => Answer::Drops(self.drops(&cleared)),
+                })
+            }
+            DataplaneRequest::ClearCounters => self.clear_counters().map(Answer::Done),
+            DataplaneRequest::Interfaces => Ok(Answer::Interfaces(self.interfaces())),
+            DataplaneRequest::NextHops { unresolved } => {
+                let list =
+                    self.control.ask(CONTROL_TIMEOUT, move |control| control.next_hop_list(unresolved));
+                list.map(Answer::NextHops).ok_or_else(late)
+            }
             DataplaneRequest::Trace { address, from, vrf } => {
                 let seed = self.seed;
                 let trace = self
@@ -110,7 +133,9 @@ impl View {
                     .ask_mut(CONTROL_TIMEOUT, move |control| control.trace(VrfId(vrf), address, from, seed));
                 trace.map(Box::new).map(Answer::Trace).ok_or_else(late)
             }
-            DataplaneRequest::CaptureStart { port, directions, filter } => {
+            DataplaneRequest::Probe(request) => self.probe(*request).map(Box::new).map(Answer::Probed),
+            // The control socket stops it when its connection is closed.
+            DataplaneRequest::CaptureStart { port, directions, filter, until_closed: _ } => {
                 self.capture.start(&CaptureOptions { port, directions, filter }).map(Answer::Captured)
             }
             DataplaneRequest::CaptureRead { id } => self.capture.read(id).map(Answer::Captured),
@@ -122,7 +147,9 @@ impl View {
                 self.delete_neighbor(&port, address).map(Answer::Done)
             }
             DataplaneRequest::RouteAdd(route) => self.add_route(&route).map(Answer::Done),
-            DataplaneRequest::RouteDelete { vrf, prefix } => self.delete_route(vrf, prefix).map(Answer::Done),
+            DataplaneRequest::RouteDelete { vrf, prefix, save } => {
+                self.delete_route(vrf, prefix, save).map(Answer::Done)
+            }
         }
     }
 
@@ -142,12 +169,32 @@ impl View {
         self.counters.iter().map(|counters| counters.snapshot()).collect()
     }
 
-    fn ports(&self) -> PortList {
-        let snapshots = self.snapshots();
-        let device = |port_index: usize| {
-            let parent = self.configured.get(port_index).and_then(|port| port.parent.as_ref());
-            let parent = parent.and_then(|name| self.configured.iter().position(|port| port.name == *name));
-            self.devices.get(parent.unwrap_or(port_index))
+    fn cleared(&self) -> MutexGuard<'_, Cleared> {
+        self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the command shows counts from now on.
+    fn clear_counters(&self) -> Result<String, String> {
+        let asked = self.control.ask_mut(CONTROL_TIMEOUT, |control| {
+            control.clear_group_counters();
+            control.icmp_limited()
+        });
+        *self.cleared() = Cleared::now(self.snapshots(), &self.devices, asked.ok_or_else(late)?);
+        Ok("counters of ports, workers, drops and groups are cleared; metrics go on".to_owned())
+    }
+
+    /// State of the device of a port, or of the port that a sub-interface belongs to.
+    pub(super) fn device(&self, port_index: usize) -> Option<&DeviceState> {
+        let parent = self.configured.get(port_index).and_then(|port| port.parent.as_ref());
+        let parent = parent.and_then(|name| self.configured.iter().position(|port| port.name == *name));
+        self.devices.get(parent.unwrap_or(port_index))
+    }
+
+    fn ports(&self, cleared: &Cleared) -> PortList {
+        let snapshots = cleared.workers(self.snapshots());
+        let device = |port_index: usize| self.device(port_index);
+        let of_device = |port_index: usize| {
+            self.devices.get(port_index).map_or((0, 0), |device| cleared.device(port_index, device))
         };
         let status = |(port_index, port): (usize, &Port)| {
             let mut status = PortStatus {
@@ -165,8 +212,8 @@ impl View {
                 rx_bytes: 0,
                 tx_packets: 0,
                 tx_bytes: 0,
-                rx_missed: self.devices.get(port_index).map_or(0, DeviceState::missed),
-                tx_errors: self.devices.get(port_index).map_or(0, DeviceState::tx_errors),
+                rx_missed: of_device(port_index).0,
+                tx_errors: of_device(port_index).1,
                 tx_backpressure: 0,
             };
             for port in snapshots.iter().filter_map(|worker| worker.ports.get(port_index)) {
@@ -178,10 +225,13 @@ impl View {
             }
             status
         };
-        PortList { ports: self.configured.iter().enumerate().map(status).collect() }
+        PortList {
+            ports: self.configured.iter().enumerate().map(status).collect(),
+            cleared_age_ms: cleared.age_ms(),
+        }
     }
 
-    fn workers(&self) -> WorkerList {
+    fn workers(&self, cleared: &Cleared) -> WorkerList {
         let destructors =
             self.control.ask(CONTROL_TIMEOUT, |control| control.destructors()).unwrap_or_default();
         let status = |(worker, (snapshot, &core)): (usize, (Snapshot, &usize))| WorkerStatus {
@@ -211,7 +261,14 @@ impl View {
                 .map_or(0, |(_, count)| *count),
         };
         WorkerList {
-            workers: self.snapshots().into_iter().zip(&self.cores).enumerate().map(status).collect(),
+            workers: cleared
+                .workers(self.snapshots())
+                .into_iter()
+                .zip(&self.cores)
+                .enumerate()
+                .map(status)
+                .collect(),
+            cleared_age_ms: cleared.age_ms(),
         }
     }
 
@@ -229,9 +286,9 @@ impl View {
         ports.iter().zip(&snapshot.queues).map(status).collect()
     }
 
-    fn drops(&self) -> DropList {
-        let mut list = DropList::default();
-        let snapshots = self.snapshots();
+    fn drops(&self, cleared: &Cleared) -> DropList {
+        let mut list = DropList { cleared_age_ms: cleared.age_ms(), ..DropList::default() };
+        let snapshots = cleared.workers(self.snapshots());
         for snapshot in &snapshots {
             list.received += snapshot.received;
             list.sent += snapshot.sent;
@@ -252,7 +309,7 @@ impl View {
         }
         let of_control =
             self.control.ask(CONTROL_TIMEOUT, |control| control.icmp_limited()).unwrap_or_default();
-        for (kind, own) in Kind::ALL.into_iter().zip(of_control) {
+        for (kind, own) in Kind::ALL.into_iter().zip(cleared.icmp_limited(of_control)) {
             let count = |worker: &Snapshot| worker.icmp_limited_by.get(kind as usize).copied();
             let messages = own + snapshots.iter().filter_map(count).sum::<u64>();
             if messages != 0 {

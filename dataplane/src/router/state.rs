@@ -4,9 +4,9 @@
 //! this state, and no operator's query reaches a driver.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use dpdk::Stats;
+use dpdk::{Link, Stats};
 
 use crate::packet::ethernet::Mac;
 
@@ -22,6 +22,8 @@ pub struct DeviceState {
     /// MAC address.
     pub mac: Mac,
     link: AtomicU8,
+    /// In Mbit/s; 0: unknown.
+    speed: AtomicU32,
     missed: AtomicU64,
     tx_errors: AtomicU64,
 }
@@ -43,6 +45,11 @@ impl DeviceState {
         }
     }
 
+    /// Speed of the link in Mbit/s, if it is up and the device reports one.
+    pub fn speed_mbps(&self) -> Option<u32> {
+        Some(self.speed.load(Ordering::Relaxed)).filter(|speed| *speed != 0 && self.link_up() == Some(true))
+    }
+
     /// Packets that the device dropped before a worker saw them.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
@@ -53,8 +60,9 @@ impl DeviceState {
         self.tx_errors.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_link(&self, up: bool) {
-        self.link.store(if up { UP } else { DOWN }, Ordering::Relaxed);
+    pub(super) fn set_link(&self, link: &Link) {
+        self.link.store(if link.up { UP } else { DOWN }, Ordering::Relaxed);
+        self.speed.store(link.speed_mbps.unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(super) fn set_stats(&self, stats: &Stats) {
@@ -71,11 +79,12 @@ mod tests {
     #[test]
     fn a_link_is_unknown_until_the_device_was_asked() {
         let state = DeviceState::default();
-        assert_eq!(state.link_up(), None);
-        state.set_link(true);
-        assert_eq!(state.link_up(), Some(true));
-        state.set_link(false);
-        assert_eq!(state.link_up(), Some(false));
+        let link = |up| Link { up, speed_mbps: Some(25_000), full_duplex: true };
+        assert_eq!((state.link_up(), state.speed_mbps()), (None, None));
+        state.set_link(&link(true));
+        assert_eq!((state.link_up(), state.speed_mbps()), (Some(true), Some(25_000)));
+        state.set_link(&link(false));
+        assert_eq!((state.link_up(), state.speed_mbps()), (Some(false), None));
     }
 
     #[test]

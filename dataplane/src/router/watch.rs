@@ -187,8 +187,8 @@ fn run(
         for (index, (link, state)) in links.iter_mut().zip(shown.states.iter()).enumerate() {
             let mut asked = None;
             let ask = || {
-                let up = *asked.insert(ports.link_up(index));
-                up.inspect(|up| state.set_link(*up))
+                let link = ports.link(index).inspect(|link| state.set_link(link));
+                *asked.insert(link.map(|link| link.up))
             };
             if let Some(up) = link.look(now, ask) {
                 shown.show(index, up);

@@ -58,6 +58,20 @@ impl Router {
         Router { node, folder }
     }
 
+    /// Ends the daemon in order, and starts it again with the files that are there.
+    pub fn restart(self) -> Router {
+        let Router { node, folder } = self;
+        drop(node);
+        let program = env!("CARGO_BIN_EXE_fibcast-dataplane");
+        let node = Node::ready(program.as_ref(), "nh-test", folder.path(), None).unwrap();
+        Router { node, folder }
+    }
+
+    /// Its folder, with its configuration `nh-test.toml`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Rewrites the file.
     pub fn rewrite(&self, cores: &str, keys: &str, rest: &str) {
         let path = self.folder.path();
@@ -67,6 +81,10 @@ impl Router {
     /// What it has logged.
     pub fn log(&self) -> String {
         self.node.process.output()
+    }
+
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.node.socket().to_owned()
     }
 
     pub fn pid(&self) -> u32 {

@@ -7,6 +7,8 @@ mod common;
 mod accounting;
 mod capture_costs;
 mod certificates;
+mod operator;
 mod reload;
+mod saved_routes;
 mod spread;
 mod stalled_worker;

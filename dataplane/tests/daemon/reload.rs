@@ -138,8 +138,8 @@ fn an_operators_route_and_neighbor_come_and_go() {
     router.ask(route("198.51.100.10")).unwrap();
     wait_until("forwarding", || router.drops().sent > 100);
     assert!(router.ask(route("127.0.0.1")).unwrap_err().contains("via: expected a gateway"));
-    router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap();
-    let error = router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix }).unwrap_err();
+    router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix, save: false }).unwrap();
+    let error = router.ask(DataplaneRequest::RouteDelete { vrf: 0, prefix, save: false }).unwrap_err();
     assert!(error.contains("no route of its own to 10.0.0.0/8"), "{error}");
     let gone =
         DataplaneRequest::NeighborDelete { port: "p1".into(), address: "198.51.100.10".parse().unwrap() };

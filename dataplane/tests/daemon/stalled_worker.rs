@@ -9,7 +9,7 @@ use fibcast_control::protocol::OwnRoute;
 use fibcast_control::{Answer, DataplaneRequest, Request};
 use fibcast_testbed::ptrace::{self, StoppedThread};
 
-fn get(http: SocketAddr, path: &str) -> String {
+pub fn get(http: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(http).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -44,6 +44,7 @@ mod options;
 mod order_of_checks;
 mod orders;
 mod own_packets;
+mod ping;
 mod punt;
 mod recursive_next_hops;
 mod refusals;

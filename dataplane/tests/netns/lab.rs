@@ -123,6 +123,11 @@ impl Lab {
         self.router.try_sh(command)
     }
 
+    /// Asks the router.
+    pub fn ask(&self, request: DataplaneRequest) -> Result<Answer, String> {
+        self.node.as_ref().ok_or("not started")?.ask(request).map_err(|error| error.to_string())
+    }
+
     fn answer(&self, request: DataplaneRequest) -> Option<Answer> {
         self.node.as_ref()?.ask(request).ok()
     }

@@ -17,6 +17,7 @@ mod link_down;
 mod linux_gateway;
 mod loopback;
 mod lost_notifications;
+mod operator_ping;
 mod path_mtu;
 mod ping;
 mod reverse_path;

@@ -1,4 +1,4 @@
-//! The client: one request over a daemon's control socket.
+//! The client: requests over a daemon's control socket.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -39,26 +39,53 @@ pub enum ClientError {
     Refused(String),
 }
 
-/// Sends a request to the daemon at `path` and waits for the answer, at most `timeout` for each step.
+/// A connection to a daemon's control socket, for several requests.
+#[derive(Debug)]
+pub struct Connection {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Connection {
+    /// Connects to the daemon at `path`; later steps take at most `timeout` each.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no daemon listens there.
+    pub fn open(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path)
+            .map_err(|source| ClientError::NoDaemon { path: path.to_owned(), source })?;
+        let broken = |source| ClientError::Broken { path: path.to_owned(), source };
+        stream.set_read_timeout(Some(timeout)).map_err(broken)?;
+        stream.set_write_timeout(Some(timeout)).map_err(broken)?;
+        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
+    }
+
+    /// Sends a request and waits for the answer. After an error other than [`ClientError::Refused`] the connection is of no use.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the daemon does not answer in time, its answer cannot be parsed, or it refuses.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        let path = &self.path;
+        let broken = |source| ClientError::Broken { path: path.clone(), source };
+        let garbage = |reason: String| ClientError::Garbage { path: path.clone(), reason };
+        let mut line = serde_json::to_vec(request).map_err(|error| garbage(error.to_string()))?;
+        line.push(b'\n');
+        self.stream.get_mut().write_all(&line).map_err(broken)?;
+        let mut answer = String::new();
+        (&mut self.stream).take(MAX_LINE as u64).read_line(&mut answer).map_err(broken)?;
+        match serde_json::from_str(&answer).map_err(|error| garbage(error.to_string()))? {
+            Reply::Ok(answer) => Ok(answer),
+            Reply::Error(text) => Err(ClientError::Refused(text)),
+        }
+    }
+}
+
+/// Sends one request to the daemon at `path` and waits for the answer, at most `timeout` for each step.
 ///
 /// # Errors
 /// [`ClientError`] if no daemon answers in time, its answer cannot be parsed, or it refuses.
 pub fn ask(path: &Path, request: &Request, timeout: Duration) -> Result<Answer, ClientError> {
-    let broken = |source| ClientError::Broken { path: path.to_owned(), source };
-    let garbage = |reason: String| ClientError::Garbage { path: path.to_owned(), reason };
-    let mut stream = UnixStream::connect(path)
-        .map_err(|source| ClientError::NoDaemon { path: path.to_owned(), source })?;
-    stream.set_read_timeout(Some(timeout)).map_err(broken)?;
-    stream.set_write_timeout(Some(timeout)).map_err(broken)?;
-    let mut line = serde_json::to_vec(request).map_err(|error| garbage(error.to_string()))?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(broken)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_LINE as u64)).read_line(&mut answer).map_err(broken)?;
-    match serde_json::from_str(&answer).map_err(|error| garbage(error.to_string()))? {
-        Reply::Ok(answer) => Ok(answer),
-        Reply::Error(text) => Err(ClientError::Refused(text)),
-    }
+    Connection::open(path, timeout)?.ask(request)
 }
 
 /// Connects to a control socket without waiting, and hangs up: whether a daemon listens, even one that does not accept any more.

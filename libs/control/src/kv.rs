@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::integers::number_or_text;
+
 /// Longest key in bytes.
 const MAX_KEY: usize = 1_024;
 /// Longest value in bytes: with what a route server adds it fits a record of the protocol (16 KiB).
@@ -60,6 +62,7 @@ pub struct KvEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvList {
     /// Epoch of the table.
+    #[serde(deserialize_with = "number_or_text")]
     pub epoch: u64,
     /// Serial of its last commit.
     pub serial: u64,

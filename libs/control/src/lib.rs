@@ -1,6 +1,7 @@
 //! The control protocol: what an operator can ask a fibcast daemon, and the client that asks.
 //!
-//! [`protocol`] has the requests and the envelope of answers, [`routes`] what is asked about routes, [`status`], [`tables`], [`capture`] and [`kv`] the types of what is answered.
+//! [`protocol`] has the requests and the envelope of answers, [`routes`] what is asked about routes, [`about`], [`status`], [`tables`], [`interfaces`], [`capture`], [`probe`] and [`kv`]
+//! the types of what is answered.
 //! `fibcast`, the demo and the tests use [`client::ask`]; the answering side is in `fibcast-daemon`.
 //!
 //! One request is one line of JSON, its answer another; a connection may carry many. A request is its name, or its name with what it is
@@ -20,9 +21,13 @@
 //! # Ok::<(), fibcast_control::client::ClientError>(())
 //! ```
 
+pub mod about;
 pub mod capture;
 pub mod client;
+mod integers;
+pub mod interfaces;
 pub mod kv;
+pub mod probe;
 pub mod protocol;
 pub mod routes;
 pub mod status;

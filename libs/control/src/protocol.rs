@@ -6,8 +6,11 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
+use crate::about::{RunningConfig, Version};
 use crate::capture::{Captured, Direction, Trace};
+use crate::interfaces::{InterfaceList, NextHopList};
 use crate::kv::{KvList, KvValue};
+use crate::probe::{ProbeRequest, Probed};
 pub use crate::routes::{RouteQuery, RouteRequest};
 use crate::status::Status;
 use crate::tables::{DropList, GroupList, NeighborList, PortList, RouteList, WorkerList};
@@ -26,6 +29,10 @@ pub const MAX_REQUEST: usize = 64 << 10;
 pub enum Request {
     /// The daemon as a whole: table, servers, clients, sources.
     Status,
+    /// Its version, and how it was built.
+    Version,
+    /// The configuration that it runs by.
+    Config,
     /// Routes, a page of all or of those that match.
     Routes(RouteRequest),
     /// Next-hop groups.
@@ -90,12 +97,24 @@ pub enum KvRequest {
 pub enum DataplaneRequest {
     /// ARP and ND entries.
     Neighbors,
-    /// Ports.
+    /// Ports, with totals since the start.
     Ports,
-    /// Workers.
+    /// Ports, VLAN sub-interfaces and the loopback, without counters.
+    Interfaces,
+    /// Next hops in use.
+    NextHops {
+        /// Only those that packets cannot be sent to.
+        #[serde(default)]
+        unresolved: bool,
+    },
+    /// Workers, with totals since the start.
     Workers,
-    /// Dropped packets by reason.
+    /// Dropped packets by reason, in total since the start.
     Drops,
+    /// One of these pages, with what was counted since the last [`DataplaneRequest::ClearCounters`].
+    SinceClear(CounterPage),
+    /// What [`DataplaneRequest::SinceClear`] and [`Request::Groups`] count begins at zero. Totals and metrics go on.
+    ClearCounters,
     /// What would happen to a packet.
     Trace {
         /// Destination.
@@ -107,6 +126,8 @@ pub enum DataplaneRequest {
         #[serde(default)]
         vrf: u32,
     },
+    /// Sends an echo request by the router's own table, and waits for its answer.
+    Probe(Box<ProbeRequest>),
     /// Begins to copy packets; one capture at a time.
     CaptureStart {
         /// Name of a port; none for all.
@@ -118,6 +139,9 @@ pub enum DataplaneRequest {
         /// Filter expression; empty for all packets.
         #[serde(default)]
         filter: String,
+        /// End it when the connection that carries this request is closed.
+        #[serde(default)]
+        until_closed: bool,
     },
     /// The packets captured since the last read. A capture that is not read for 10 s may be replaced by another one.
     CaptureRead {
@@ -145,7 +169,7 @@ pub enum DataplaneRequest {
         /// Its address.
         address: IpAddr,
     },
-    /// Adds a route that wins over those from servers, until the next start.
+    /// Adds a route that wins over those from servers, until the next start or, with `save`, for good.
     RouteAdd(Box<OwnRoute>),
     /// Removes a route that [`DataplaneRequest::RouteAdd`] or the configuration added; a server's route to the prefix is used again.
     RouteDelete {
@@ -154,7 +178,22 @@ pub enum DataplaneRequest {
         vrf: u32,
         /// Destination prefix.
         prefix: ipnet::IpNet,
+        /// Forget a route that was added with `save`; otherwise it is there again at the next start.
+        #[serde(default)]
+        save: bool,
     },
+}
+
+/// A page of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CounterPage {
+    /// As [`DataplaneRequest::Ports`].
+    Ports,
+    /// As [`DataplaneRequest::Workers`].
+    Workers,
+    /// As [`DataplaneRequest::Drops`].
+    Drops,
 }
 
 impl From<KvRequest> for Request {
@@ -188,6 +227,9 @@ pub struct OwnRoute {
     pub weights: Vec<u16>,
     /// Instead of gateways: `blackhole`, `unreachable` or `prohibit`.
     pub special: Option<String>,
+    /// Write it to the file of `[saved_routes]` as well, so that it survives a restart.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub save: bool,
 }
 
 fn default_limit() -> usize {
@@ -200,6 +242,10 @@ fn default_limit() -> usize {
 pub enum Answer {
     /// Answer to `Status`.
     Status(Box<Status>),
+    /// Answer to `Version`.
+    Version(Version),
+    /// Answer to `Config`.
+    Config(Box<RunningConfig>),
     /// Answer to `Routes`.
     Routes(RouteList),
     /// Answer to `Groups`.
@@ -208,12 +254,18 @@ pub enum Answer {
     Neighbors(NeighborList),
     /// Answer to `Ports`.
     Ports(PortList),
+    /// Answer to `Interfaces`.
+    Interfaces(InterfaceList),
+    /// Answer to `NextHops`.
+    NextHops(NextHopList),
     /// Answer to `Workers`.
     Workers(WorkerList),
     /// Answer to `Drops`.
     Drops(DropList),
     /// Answer to all capture requests.
     Captured(Captured),
+    /// Answer to `Probe`.
+    Probed(Box<Probed>),
     /// Answer to `Trace`.
     Trace(Box<Trace>),
     /// Answer to all requests for opaque records.

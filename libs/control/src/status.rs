@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::integers::number_or_text;
+
 /// Kind of daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -115,6 +117,7 @@ pub enum ThreadState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStatus {
     /// Epoch of the table's owner; new at each start.
+    #[serde(deserialize_with = "number_or_text")]
     pub epoch: u64,
     /// Serial of the last commit.
     pub serial: u64,
@@ -425,6 +428,7 @@ pub struct OriginStatus {
     /// Its id, the last tie-breaker among routes: 16 hexadecimal digits.
     pub id: String,
     /// Epoch: new at each start.
+    #[serde(deserialize_with = "number_or_text")]
     pub epoch: u64,
     /// Sequence: increases while it is alive.
     pub sequence: u64,

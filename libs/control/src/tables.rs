@@ -115,6 +115,9 @@ pub struct Neighbor {
 pub struct PortList {
     /// In the order of the configuration.
     pub ports: Vec<PortStatus>,
+    /// Milliseconds since the counters were cleared; none: they count since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_age_ms: Option<u64>,
 }
 
 /// A port.
@@ -158,6 +161,9 @@ pub struct PortStatus {
 pub struct WorkerList {
     /// Sorted by number.
     pub workers: Vec<WorkerStatus>,
+    /// Milliseconds since the counters were cleared; none: they count since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_age_ms: Option<u64>,
 }
 
 /// A worker.
@@ -247,6 +253,9 @@ pub struct DropList {
     /// ICMP messages of the router itself that were due but not sent, by kind, without zeros.
     #[serde(default)]
     pub icmp_limited: Vec<IcmpCount>,
+    /// Milliseconds since the counters were cleared; none: they count since the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_age_ms: Option<u64>,
 }
 
 /// ICMP messages of one kind.

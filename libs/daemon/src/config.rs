@@ -4,7 +4,9 @@
 //! afterwards and reported by [`Loaded::error`], which finds the line of a key.
 
 mod differences;
+mod shown;
 
+use fibcast_control::about::RunningConfig;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +115,14 @@ impl<T> Loaded<T> {
     /// The file that it was read from.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// It as operators see it.
+    pub fn running(&self) -> RunningConfig {
+        let toml = shown::without_comments(&self.text);
+        // A file that was loaded is TOML.
+        let config = toml::from_str(&toml).unwrap_or_default();
+        RunningConfig { path: self.path.display().to_string(), toml, config, ..RunningConfig::default() }
     }
 
     /// Offset of a key in the text, or of the innermost existing part of its path.

@@ -8,13 +8,14 @@
 //!   of [`http`], the port that monitoring reads (`metrics` is its text for Prometheus, `health` the rule of `/healthz`);
 //! * [`listener`]: admission of connections and bounds, for everything that accepts some;
 //! * [`threads`]: every thread's heartbeat, and the monitor that tells a stall, or ends the process; [`systemd`] hears of it;
-//! * [`process`]: what a daemon can say of itself, whatever it does;
+//! * [`process`]: what a daemon can say of itself, whatever it does; [`about`]: its version and running configuration;
 //! * [`files`]: how many files may be open;
 //! * [`routes`]: pages of a table of routes for operators;
 //! * [`scrub`]: counts and reports differences between what forwards and the table;
 //! * [`log`]: `tracing` to standard error, journald or a file, `[log]`;
 //! * [`cpu`]: the processor is one that the program was built for.
 
+pub mod about;
 pub mod budgets;
 pub mod config;
 pub mod control;

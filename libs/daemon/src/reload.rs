@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fibcast_control::about::RunningConfig;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Loaded, load};
@@ -27,7 +28,11 @@ type Work = dyn FnMut() -> Outcome + Send;
 
 /// The reload of this daemon. Clones are the same one.
 #[derive(Clone)]
-pub struct Reload(Arc<Mutex<Work>>);
+pub struct Reload {
+    work: Arc<Mutex<Work>>,
+    /// Apart from the work, which may wait for files.
+    running: Arc<Mutex<RunningConfig>>,
+}
 
 impl std::fmt::Debug for Reload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,14 +47,23 @@ impl Reload {
         mut in_force: Loaded<T>,
         mut take: impl FnMut(&Loaded<T>, &Loaded<T>) -> Outcome + Send + 'static,
     ) -> Self {
-        Self(Arc::new(Mutex::new(move || {
+        let running = Arc::new(Mutex::new(in_force.running()));
+        let shown = running.clone();
+        let work = move || {
             let new: Loaded<T> = load(in_force.path()).map_err(|error| error.to_string())?;
             let done = take(&new, &in_force)?;
             let changed = new.differences(&in_force).into_iter().map(|key| format!("{key}: changed"));
             let lines = changed.chain(done).collect();
             in_force = new;
+            *shown.lock().unwrap_or_else(PoisonError::into_inner) = in_force.running();
             Ok(lines)
-        })))
+        };
+        Self { work: Arc::new(Mutex::new(work)), running }
+    }
+
+    /// The configuration that the daemon runs by.
+    pub fn running(&self) -> RunningConfig {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reloads, one at a time; the outcome is logged as well. One that is at work is waited for, but not for long: its files may never come.
@@ -59,7 +73,7 @@ impl Reload {
     pub fn run(&self) -> Result<String, String> {
         let begin = Instant::now();
         loop {
-            match self.0.try_lock() {
+            match self.work.try_lock() {
                 Ok(work) => return locked(work),
                 Err(TryLockError::Poisoned(poisoned)) => return locked(poisoned.into_inner()),
                 Err(TryLockError::WouldBlock) if begin.elapsed() < EARLIER => thread::sleep(AGAIN),
@@ -78,7 +92,7 @@ impl Reload {
     /// [`Failure`] if the signal cannot be handled.
     pub fn on_hangup(&self) -> Result<(), Failure> {
         let reload = self.clone();
-        signals::on_hangup(move || drop(locked(reload.0.lock().unwrap_or_else(PoisonError::into_inner))))
+        signals::on_hangup(move || drop(locked(reload.work.lock().unwrap_or_else(PoisonError::into_inner))))
             .map_err(|error| Failure::work(format!("signals: {error}")))
     }
 }

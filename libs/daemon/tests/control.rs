@@ -1,6 +1,8 @@
 //! The control socket between a daemon and an operator.
 
 #![allow(clippy::unwrap_used)] // A test may fail where it stands.
+use fibcast_control::capture::Captured;
+use fibcast_control::client::Connection;
 use fibcast_control::protocol::{Answer, DataplaneRequest, Request};
 use fibcast_control::tables::DropList;
 use fibcast_control::{ClientError, ask};
@@ -74,4 +76,42 @@ fn garbage_gets_an_error_and_the_next_request_an_answer() {
     let mut lines = BufReader::new(stream).lines();
     assert!(lines.next().unwrap().unwrap().contains("not a request"));
     assert!(lines.next().unwrap().unwrap().contains("\"received\":7"));
+}
+
+#[test]
+fn a_capture_that_ends_with_its_connection_is_stopped_once_and_others_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sock");
+    let (told, stops) = std::sync::mpsc::channel();
+    let _server = ControlServer::start(&path, move |request| match request {
+        Request::Dataplane(DataplaneRequest::CaptureStart { port, .. }) => {
+            let id = port.unwrap().parse().unwrap();
+            Ok(Answer::Captured(Captured { id, ..Captured::default() }))
+        }
+        Request::Dataplane(DataplaneRequest::CaptureStop { id }) => {
+            told.send(id).unwrap();
+            Ok(Answer::Captured(Captured::default()))
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    let start = |id: u64, until_closed| {
+        let (port, directions, filter) = (Some(id.to_string()), Vec::new(), String::new());
+        Request::Dataplane(DataplaneRequest::CaptureStart { port, directions, filter, until_closed })
+    };
+    let open = || Connection::open(&path, ANSWER_TIMEOUT).unwrap();
+    let mut connection = open();
+    connection.ask(&start(1, true)).unwrap();
+    connection.ask(&start(2, false)).unwrap();
+    drop(connection);
+    assert_eq!(stops.recv_timeout(ANSWER_TIMEOUT), Ok(1));
+    // One that was stopped by its owner is not stopped again.
+    let mut connection = open();
+    connection.ask(&start(3, true)).unwrap();
+    connection.ask(&DataplaneRequest::CaptureStop { id: 3 }.into()).unwrap();
+    connection.ask(&start(4, true)).unwrap();
+    drop(connection);
+    let rest = [stops.recv_timeout(ANSWER_TIMEOUT), stops.recv_timeout(ANSWER_TIMEOUT)];
+    assert_eq!(rest, [Ok(3), Ok(4)]);
+    assert!(stops.recv_timeout(Duration::from_millis(100)).is_err());
 }

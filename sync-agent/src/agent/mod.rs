@@ -330,11 +330,14 @@ impl AgentHandle {
             Request::Resync => {
                 self.resync().map(|()| Answer::Done("the table is compared with the servers' again".into()))
             }
-            // Its daemon has the file.
-            Request::Reload => Err("this agent has no configuration file".to_owned()),
+            // Its daemon has the file, and answers these.
+            Request::Reload | Request::Version | Request::Config => {
+                Err("this agent has no configuration file".to_owned())
+            }
             Request::Kv(request) => self.records(request),
             Request::Dataplane(_) => {
-                Err("an agent has no ports, workers, neighbors or drops: ask a dataplane".into())
+                Err("an agent has no ports, workers, neighbors or counters of packets: ask a dataplane"
+                    .into())
             }
         }
     }

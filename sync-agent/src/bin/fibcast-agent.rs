@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use fibcast_control::protocol::{Answer, Request};
+use fibcast_daemon::about::About;
 use fibcast_daemon::exit::{Failure, finish};
 use fibcast_daemon::operators::Operators;
 use fibcast_daemon::reload::Reload;
@@ -59,6 +60,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     });
     reload.on_hangup()?;
+    let about = About::new("fibcast-agent", &file.node.name, Vec::new(), reload);
     let config = AgentConfig {
         security: protection.security,
         digest_keys: protection.keys,
@@ -83,8 +85,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let handler = {
         let agent = Arc::clone(&agent);
         move |request: Request| {
-            if matches!(request, Request::Reload) {
-                return reload.run().map(Answer::Done);
+            if let Some(answer) = about.answer(&request) {
+                return answer;
             }
             let mut answer = agent.answer(request);
             if let (Ok(Answer::Status(status)), Some(kernel)) = (&mut answer, &kernel) {

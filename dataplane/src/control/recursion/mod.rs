@@ -28,7 +28,8 @@ use ipnet::IpNet;
 use super::PortSetup;
 use super::own_routes::is_own;
 use dependents::Dependents;
-use lost::{Lost, LostGateway};
+pub use lost::Lost;
+use lost::LostGateway;
 use shares::weigh;
 pub use walk::LEVELS;
 use walk::{Seen, Walk, stronger};
@@ -290,6 +291,11 @@ impl Recursion {
     /// Gateways that cannot be resolved.
     pub fn lost(&self) -> usize {
         self.lost.values().map(Vec::len).sum()
+    }
+
+    /// The same, each with its group's label in the table and the reason.
+    pub fn lost_gateways(&self) -> impl Iterator<Item = (GroupLabel, IpAddr, Lost)> {
+        self.lost.iter().flat_map(|(label, all)| all.iter().map(|(gateway, why)| (*label, *gateway, *why)))
     }
 }
 

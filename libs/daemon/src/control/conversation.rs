@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fibcast_control::protocol::{MAX_LINE, MAX_REQUEST, Reply, Request};
+use fibcast_control::protocol::{Answer, DataplaneRequest, MAX_LINE, MAX_REQUEST, Reply, Request};
 
 use super::Handler;
 use super::operators::Place;
@@ -19,11 +19,12 @@ const PORTION: usize = 4096;
 /// Answers requests until the operator leaves, is late, or loses its place. The handler is given back before the place is.
 pub(super) fn hold(stream: &UnixStream, handler: Arc<dyn Handler>, place: &Place) -> io::Result<()> {
     let mut input = Vec::new();
+    let mut captures = Captures { handler, ids: Vec::new() };
     while let Some(line) = read_line(stream, &mut input)? {
         if !place.asks() {
             return Ok(());
         }
-        let answer = answer(&line, handler.as_ref())?;
+        let answer = answer(&line, &mut captures)?;
         // It waits for us no more: one who takes no answer keeps nobody out.
         place.idles();
         write(stream, &answer)?;
@@ -34,10 +35,44 @@ pub(super) fn hold(stream: &UnixStream, handler: Arc<dyn Handler>, place: &Place
     Ok(())
 }
 
-fn answer(line: &[u8], handler: &dyn Handler) -> io::Result<Vec<u8>> {
+/// Captures that end with this connection, however it ends.
+struct Captures {
+    handler: Arc<dyn Handler>,
+    ids: Vec<u64>,
+}
+
+impl Captures {
+    /// Passes a request on, and remembers the capture that it begins or ends.
+    fn handle(&mut self, request: Request) -> Result<Answer, String> {
+        use DataplaneRequest::{CaptureStart, CaptureStop};
+        let begins = matches!(&request, Request::Dataplane(CaptureStart { until_closed: true, .. }));
+        let ends = match &request {
+            Request::Dataplane(CaptureStop { id }) => Some(*id),
+            _ => None,
+        };
+        let answer = self.handler.handle(request)?;
+        self.ids.retain(|id| Some(*id) != ends);
+        if let (true, Answer::Captured(captured)) = (begins, &answer) {
+            self.ids.push(captured.id);
+        }
+        Ok(answer)
+    }
+}
+
+impl Drop for Captures {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            let stop = Request::Dataplane(DataplaneRequest::CaptureStop { id });
+            // One that is over already is refused.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.handler.handle(stop)));
+        }
+    }
+}
+
+fn answer(line: &[u8], captures: &mut Captures) -> io::Result<Vec<u8>> {
     let reply = match serde_json::from_slice::<Request>(line) {
         _ if line.len() > MAX_REQUEST => Reply::Error(format!("a request has at most {MAX_REQUEST} bytes")),
-        Ok(request) => match catch_unwind(AssertUnwindSafe(|| handler.handle(request))) {
+        Ok(request) => match catch_unwind(AssertUnwindSafe(|| captures.handle(request))) {
             Ok(answer) => answer.map_or_else(Reply::Error, Reply::Ok),
             Err(_) => Reply::Error("the request made a thread panic, see the log".into()),
         },
