@@ -11,10 +11,11 @@
 //! | punt | [`punt`], [`delivery`] | protocols of the link and of the router itself: which of them the host gets, and who there |
 //! | source | [`martian`], [`reverse_path`] | no address of the router itself; RFC 3704, if the port enables it |
 //! | lookup | `fibcast_fib::Generation` | all destinations of a family at once |
-//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long. First the packets of both families that need nothing else, then what is left, one by one |
+//! | forward | [`forward`] | group and flow hash → adjacency, not behind a link that is down ([`links`]); rewrite in [`rewrite`], without a [`trailer`] that is too long. First the packets of both families that need nothing else, then those with several next hops or a connected host ([`choice`]), then what is left, one by one |
 //! | output | [`output`] | transmit buffer per device (`tx_buffer`), ring to the host ([`rings`], [`host_frame`]), or freed |
 //! | slow | [`slow`] | ICMP errors ([`icmp_error`], [`icmp_limit`]), fragments ([`fragment`]), held packets ([`hold`]) |
 
+mod choice;
 pub mod classify;
 pub mod delivery;
 pub mod fair_queue;
@@ -255,7 +256,12 @@ impl<I: Io> Pipeline<I> {
             &self.groups
         };
         forward::fast(&mut heads, count, &self.headers, groups, context, &mut self.verdicts);
-        let left = headers::first_of(count) & !self.verdicts.sent();
+        let mut left = headers::first_of(count) & !self.verdicts.sent();
+        if left != 0 {
+            let headers = &self.headers;
+            choice::forward(burst.packets_mut(), left, headers, groups, context, &mut self.verdicts);
+            left &= !self.verdicts.sent();
+        }
         if left != 0 {
             forward::ipv4(burst.packets_mut(), left, context, &self.v4, &mut self.verdicts);
             forward::ipv6(burst.packets_mut(), left, context, &self.v6, &mut self.verdicts);
