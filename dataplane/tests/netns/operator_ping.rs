@@ -25,11 +25,14 @@ fn pings(lab: &Lab) {
             assert!(answer.rtt_us < 3_000_000, "{answer:?}");
         }
     }
-    // Host 1 forwards to an address that nobody has.
-    lab.ok(1, "sysctl -qw net.ipv4.ip_forward=1 && ip route replace unreachable 203.0.113.0/24");
+    // Host 1 forwards half of a network, and has no way to the other half. As in Linux, the route comes before the time to live.
+    lab.ok(
+        1,
+        "sysctl -qw net.ipv4.ip_forward=1 && ip route replace 203.0.113.0/25 via 10.0.1.1 && ip route replace unreachable 203.0.113.128/25",
+    );
     let hop = ask(lab, "203.0.113.9", 1, 56).expect("the hop");
     assert_eq!((hop.outcome, hop.from.to_string().as_str()), (ProbeOutcome::TimeExceeded, "10.0.1.2"));
-    let end = ask(lab, "203.0.113.9", 9, 56).expect("the end");
+    let end = ask(lab, "203.0.113.130", 9, 56).expect("the end");
     assert_eq!((end.outcome, end.code), (ProbeOutcome::Unreachable, Some(1)));
 }
 

@@ -86,7 +86,7 @@ pub fn run(bench: &mut Bench, scenario: &Scenario, line: Option<f64>) -> Result<
     warn(&mut outcome, bench, stopped);
     bench.finish();
     write(&outcome, scenario)?;
-    println!("{}", table::text(&outcome));
+    println!("{}", table::whole(&outcome));
     // A trial that failed by what the generator did not send says nothing about the device.
     let allowed = outcome.results.iter().map(|found| found.loss_ratio).fold(0.0, f64::max);
     let own_limit = |trial: &Trial| trial.not_offered().is_some() && trial.loss_of_offered() <= allowed;

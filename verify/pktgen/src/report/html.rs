@@ -42,6 +42,9 @@ pub fn page(outcome: &Outcome) -> Result<String, String> {
             let _ = write!(body, "<h2>{title}</h2>\n<figure>{svg}</figure>\n");
         }
     }
+    // Long lines, which a table's block would hide.
+    let note = |warning: &String| format!("<p>Note: {}</p>\n", escaped(warning));
+    let notes: String = outcome.warnings.iter().map(note).collect();
     let name = serde_json::to_value(outcome.test)
         .ok()
         .and_then(|name| name.as_str().map(str::to_owned))
@@ -51,8 +54,8 @@ pub fn page(outcome: &Outcome) -> Result<String, String> {
          body {{ font: 16px/1.45 system-ui, sans-serif; max-width: 900px; margin: 2em auto; padding: 0 1em; color: #222; }}\n\
          pre {{ background: #f6f6f4; padding: 1em; overflow-x: auto; font-size: 13px; }}\nfigure {{ margin: 0; }}\n\
          h1 {{ font-size: 1.5em; }} h2 {{ font-size: 1.15em; margin-top: 2em; }}\n</style></head><body>\n\
-         <h1>{name}</h1>\n<pre>{}</pre>\n{body}</body></html>\n",
-        escaped(&table::text(outcome))
+         <h1>{name}</h1>\n<pre>{}</pre>\n{notes}{body}</body></html>\n",
+        escaped(&table::tables(outcome))
     ))
 }
 

@@ -58,7 +58,8 @@ pub fn progress(number: usize, trial: &Trial) -> String {
     line
 }
 
-pub fn text(outcome: &Outcome) -> String {
+/// All figures.
+pub fn tables(outcome: &Outcome) -> String {
     let mut text = String::new();
     let width = outcome.setup.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in &outcome.setup {
@@ -151,11 +152,13 @@ pub fn text(outcome: &Outcome) -> String {
     }
     text += &packets(&outcome.trials);
     text += &outages(&outcome.outages);
-    text += &queues(&outcome.queues);
-    for warning in &outcome.warnings {
-        let _ = write!(text, "\nnote: {warning}");
-    }
-    text
+    text + &queues(&outcome.queues)
+}
+
+/// With what spoils the figures.
+pub fn whole(outcome: &Outcome) -> String {
+    let notes = outcome.warnings.iter().map(|warning| format!("\nnote: {warning}"));
+    tables(outcome) + &notes.collect::<String>()
 }
 
 /// What became of the packets of all trials, by cause.
@@ -339,7 +342,7 @@ mod tests {
             ],
             ..Outcome::default()
         };
-        let text = text(&outcome);
+        let text = whole(&outcome);
         assert!(text.contains("NDR                  0   14880952  7.619G"), "{text}");
         assert!(text.contains("10G") && text.contains("none"), "{text}");
         let csv = csv(&outcome);
