@@ -34,6 +34,8 @@ const RATE: Rate = Rate::PacketsPerSecond(250_000.0);
 const BURST: u64 = 32;
 const SILENCE_TIMEOUT_S: u64 = 120;
 const SETTLE_MS: u64 = 2_000;
+/// A port of this process alone. DPDK allows a ring's name, which is longer by a prefix, 28 characters.
+const OWN_RING: &str = "net_ring_own";
 const LIVE_EVERY_NS: u64 = 500_000_000;
 /// Enough for the packets of 2 s at 1 Mpps.
 const REMEMBERED: usize = 1 << 21;
@@ -217,7 +219,7 @@ impl Bench {
 
     /// A generator on a ring inside this process, ready for trials, with one core.
     pub fn loopback(&self, team: impl FnOnce(u64) -> Result<Team, Failure>) -> Result<Self, Failure> {
-        let port = PortSpec::of_device("net_ring_fibcast_loopback");
+        let port = PortSpec::of_device(OWN_RING);
         let loops = Loops { cores: &self.devices.first_core(), idle: self.devices.idle() };
         let devices = Devices::open(&self.eal, &[(&port, 1500)], loops, Duration::ZERO, &self.stop)?;
         let clock = self.clock.clone();

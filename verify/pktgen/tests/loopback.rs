@@ -193,3 +193,42 @@ fn soak_has_a_result_for_each_part() {
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("packets of all trials") && table.contains("forwarded"), "{table}");
 }
+
+/// After a search: at parts of its result, beside the part that is the generator's own.
+#[test]
+fn latency_is_measured_at_parts_of_the_result_and_of_the_generator_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [
+        &PLUG[..],
+        &["--prefixes", "9.0.0.0/8", "--flows", "10", "--test", "throughput", "--max-rate", "3k"],
+        &[
+            "--min-rate",
+            "2k",
+            "--trial",
+            "0.2",
+            "--loss-wait",
+            "0.2",
+            "--width",
+            "0.4",
+            "--json-file",
+            "r.json",
+        ],
+    ]
+    .concat();
+    let output = run(folder.path(), &arguments);
+    let text = std::fs::read_to_string(folder.path().join("r.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    if json["results"][0]["pps"].is_null() {
+        // The machine was too busy for 2,000 packets/s; then the program must say so.
+        assert!(words(&output).contains("not the intended"), "{}", words(&output));
+        return;
+    }
+    let rows = json["latency"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{}", words(&output));
+    for row in rows {
+        for of in ["device", "generator"] {
+            assert!(number(&row[of], "samples") > 10.0, "{of}: {row}");
+            assert!(number(&row[of], "p50") > 0.0 && number(&row[of], "p50") <= number(&row[of], "max"));
+        }
+    }
+}

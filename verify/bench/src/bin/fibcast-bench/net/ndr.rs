@@ -56,6 +56,7 @@ struct Outcome {
     results: Vec<Found>,
     trials: Vec<Trial>,
     reconvergence: Option<Reconvergence>,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,9 +86,8 @@ impl Outcome {
         self.results.iter().find(|found| found.name == name).and_then(|found| found.pps).unwrap_or(0.0) / 1e6
     }
 
-    fn wrong(&self) -> u64 {
-        let wrong = |trial: &Trial| trial.misdelivered + trial.duplicated + trial.reordered + trial.corrupt;
-        self.trials.iter().map(wrong).sum()
+    fn count(&self, of: fn(&Trial) -> u64) -> u64 {
+        self.trials.iter().map(of).sum()
     }
 }
 
@@ -107,7 +107,9 @@ pub fn run(options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
     ] {
         let mut outcomes = Vec::new();
         for _ in 0..course.rounds.min(3) {
-            outcomes.push(once(&programs, &internet, course, beside)?);
+            let outcome = once(&programs, &internet, course, beside)?;
+            outcome.warnings.iter().for_each(|words| eprintln!("fibcast-bench: {word}: {words}"));
+            outcomes.push(outcome);
         }
         for (at, name) in ["NDR", "PDR"].into_iter().enumerate() {
             let value = median(outcomes.iter().map(|outcome| outcome.mpps(name)).collect());
@@ -119,14 +121,18 @@ pub fn run(options: &Options, course: Course) -> Result<Vec<Row>, Failure> {
                 rows.push(row.beside("at rest", rest[at], Better::More));
             }
         }
-        let wrong = outcomes.iter().map(Outcome::wrong).sum::<u64>();
-        rows.push(Row::new(NAME, &format!("wrong_{word}"), wrong as f64, "packets"));
+        let mut count = |name: &str, unit, of: fn(&Trial) -> u64| {
+            let count = outcomes.iter().map(|outcome| outcome.count(of)).sum::<u64>();
+            rows.push(Row::new(NAME, &format!("{name}_{word}"), count as f64, unit));
+        };
+        count("misdelivered", "packets", |trial| trial.misdelivered);
+        count("duplicated", "packets", |trial| trial.duplicated);
+        count("reordered", "packets", |trial| trial.reordered);
+        count("corrupt", "packets", |trial| trial.corrupt);
+        count("changes", "changes", |trial| trial.changes);
         if beside == Beside::Nothing {
             continue;
         }
-        let changes =
-            outcomes.iter().flat_map(|outcome| &outcome.trials).map(|trial| trial.changes).sum::<u64>();
-        rows.push(Row::new(NAME, &format!("changes_{word}"), changes as f64, "changes"));
         let seen: Vec<Reconvergence> = outcomes.iter().filter_map(|outcome| outcome.reconvergence).collect();
         let figure = |of: fn(&Reconvergence) -> f64| median(seen.iter().map(of).collect());
         rows.push(Row::new(NAME, &format!("reconvergence_p50_{word}"), figure(|seen| seen.p50_ms), "ms"));
