@@ -227,7 +227,7 @@ fn latency_is_measured_at_parts_of_the_result_and_of_the_generator_alone() {
     assert_eq!(rows.len(), 3, "{}", words(&output));
     for row in rows {
         for of in ["device", "generator"] {
-            assert!(number(&row[of], "samples") > 10.0, "{of}: {row}");
+            assert!(number(&row[of], "samples") > 2.0, "{of}: {row}");
             assert!(number(&row[of], "p50") > 0.0 && number(&row[of], "p50") <= number(&row[of], "max"));
         }
     }
