@@ -118,9 +118,9 @@ deb: build ## Debian packages for this machine's release, in target/deb
 	@$(SETUP) deb
 	@scripts/build-deb
 
-test-deb: deb ## installs, upgrades, removes and purges them in a clean root file system (as root)
+test-deb: $(if $(SUITE),,deb) ## installs, upgrades, removes and purges them in a clean root file system (as root); SUITE=trixie: packages in target/deb that were built on that release
 	@$(SETUP) dpdk
-	@scripts/test-deb
+	@scripts/test-deb $(SUITE)
 
 install: build ## programs to $(PREFIX)/bin, units, manual pages and completions where this system looks for them
 	@DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) scripts/install

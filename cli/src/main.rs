@@ -13,6 +13,7 @@ mod interrupt;
 mod json;
 mod kv;
 mod manual;
+mod nic;
 mod output;
 mod pager;
 mod ping;
@@ -80,6 +81,7 @@ enum Command {
     Top(top::Top),
     /// Checks this machine and its daemon, with advice for fast forwarding.
     Doctor(doctor::Doctor),
+    Nic(nic::Nic),
     /// Makes counters begin at zero.
     #[command(subcommand)]
     Clear(change::Clear),
@@ -133,6 +135,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             say(&text)?;
             if healthy { Ok(()) } else { Err("something has to be done first".to_owned()) }
         }
+        Command::Nic(command) => nic::run(command, as_json),
         Command::Clear(change::Clear::Counters) => order(arguments, DataplaneRequest::ClearCounters.into()),
         Command::Neighbor(command) => order(arguments, command.request().into()),
         Command::Route(command) => order(arguments, command.request()?.into()),

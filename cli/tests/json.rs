@@ -159,6 +159,14 @@ fn each_command_prints_the_documented_fields_and_no_others() {
                     assert_eq!(fields, ["advice", "check", "found", "grade"]);
                 }
             }
+            "nic list" => {
+                for device in found["devices"].as_array().unwrap() {
+                    let fields: Vec<&String> = device.as_object().unwrap().keys().collect();
+                    let documented: Vec<&String> =
+                        expected["devices"][0].as_object().unwrap().keys().collect();
+                    assert_eq!(fields, documented);
+                }
+            }
             // Integers as strings are read by the types of the control protocol as well.
             "show status" => {
                 assert_eq!(found, expected, "{command}");

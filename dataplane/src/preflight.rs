@@ -10,12 +10,16 @@ use crate::config::Config;
 use crate::memory;
 use crate::worker::thread::pin;
 
+/// Arguments by which EAL prints its usage and ends the process, with exit code 0.
+const HELP: [&str; 2] = ["-h", "--help"];
+
 /// Checks this machine.
 ///
 /// # Errors
 /// [`Failure`] with file, line, key and remedy: a missing core or device, or too few hugepages.
 pub fn check(loaded: &Loaded<Config>) -> Result<(), Failure> {
     let machine = Machine::here();
+    help(loaded)?;
     cores(&machine, loaded).map_err(Failure::work)?;
     devices(&machine, loaded).map_err(Failure::work)?;
     interfaces(&machine, loaded).map_err(Failure::work)?;
@@ -32,6 +36,18 @@ pub fn check(loaded: &Loaded<Config>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn help(loaded: &Loaded<Config>) -> Result<(), ConfigError> {
+    match loaded.value.eal.args.iter().find(|argument| HELP.contains(&argument.as_str())) {
+        None => Ok(()),
+        Some(argument) => {
+            let reason = format!(
+                "{argument} ends the process: leave it out (dpdk-testpmd --help lists EAL's arguments)"
+            );
+            Err(loaded.error(&[Step::Key("eal"), Step::Key("args")], reason))
+        }
+    }
 }
 
 fn cores(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
@@ -79,6 +95,16 @@ fn interfaces(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigEr
     Ok(())
 }
 
+/// How much memory DPDK needs and has, and how to get the rest.
+pub(crate) fn how_to_get(machine: &Machine, mib: u64) -> String {
+    let pages = machine.hugepages();
+    format!(
+        "{mib} MiB of hugepages are needed, {} MiB are free: {}; without physical ports also --no-huge, --no-shconf and -m {mib} here",
+        hugepages::free_kib(&pages) >> 10,
+        hugepages::how_to_reserve(&pages, mib << 10)
+    )
+}
+
 fn memory(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError> {
     let config = &loaded.value;
     let given = |option: &str| config.eal.args.iter().any(|argument| argument.starts_with(option));
@@ -89,22 +115,14 @@ fn memory(machine: &Machine, loaded: &Loaded<Config>) -> Result<(), ConfigError>
     let pages = machine.hugepages();
     let (free, wanted) = (hugepages::free_kib(&pages), memory::wanted(config) >> 10);
     let least = memory::PoolSize::of(config, |_| true).bytes() >> 10;
-    let figures =
-        || format!("{} MiB of hugepages are needed, {} MiB are free", memory::wanted_mib(config), free >> 10);
-    let mend = || {
-        format!(
-            "{}; without physical ports also --no-huge, --no-shconf and -m {} here",
-            hugepages::how_to_reserve(&pages, wanted),
-            memory::wanted_mib(config)
-        )
-    };
+    let advice = || how_to_get(machine, memory::wanted_mib(config));
     // Without --in-memory EAL first removes the files of a killed process: their memory is as good as free.
     let attainable = if given("--in-memory") { free } else { hugepages::total_kib(&pages) };
     if attainable < least {
-        return Err(loaded.error(&key, format!("{}: {}", figures(), mend())));
+        return Err(loaded.error(&key, advice()));
     }
     if free < wanted {
-        tracing::warn!("{}: {}", figures(), mend());
+        tracing::warn!("{}", advice());
     }
     if !given("--in-memory") && !given("--huge-dir") && !machine.hugetlbfs_is_mounted() {
         let reason = "no hugetlbfs is mounted: mount -t hugetlbfs nodev /dev/hugepages, or add --in-memory, which needs none";
@@ -161,6 +179,13 @@ mod tests {
         );
         root.file("sys/devices/system/cpu/online", "0-1\n");
         assert_eq!(cores(&root.machine(), &loaded), Ok(()));
+    }
+
+    #[test]
+    fn an_argument_that_ends_the_process_is_refused() {
+        let error = help(&configured("\"--no-huge\", \"-h\"", "net_null0")).unwrap_err().to_string();
+        assert!(error.starts_with("x.toml:6: eal.args: -h ends the process: leave it out"), "{error}");
+        assert_eq!(help(&configured("\"--huge-dir\", \"/mnt\"", "net_null0")), Ok(()));
     }
 
     #[test]

@@ -18,7 +18,14 @@ fn check(file: &Path) {
 
 #[test]
 fn dataplanes_example_is_right() {
-    check(&root().join("packaging/examples/dataplane.toml"));
+    // The group of the packages, which need not be installed where tests run.
+    let text = std::fs::read_to_string(root().join("packaging/examples/dataplane.toml")).unwrap();
+    let group = "control_group = \"fibcast\"";
+    assert!(text.contains(group), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dataplane.toml");
+    std::fs::write(&file, text.replace(group, "control_group = \"root\"")).unwrap();
+    check(&file);
 }
 
 /// The TOML blocks of a document with the headings above them.

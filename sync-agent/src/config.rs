@@ -141,12 +141,21 @@ mod tests {
     fn the_kernel_table_is_one_of_our_own() {
         let kernel = |lines: &str| with(&format!("{ONE}\n[kernel]\n{lines}"));
         kernel("table = 100\nvrfs = { 7 = 107 }").unwrap();
+        kernel("table = 100\nnext_hop = { ipv4 = \"server\", ipv6 = \"2001:db8::1\" }").unwrap();
         for (lines, expected) in [
             ("table = 254", "agent.toml:6: kernel.table: expected a table of our own"),
             ("table = 0", "agent.toml:6: kernel.table: expected a table of our own"),
             ("table = 100\nmetric = 0", "agent.toml:7: kernel.metric: expected 1 or more, found 0"),
             ("table = 100\nvrfs = { red = 7 }", "agent.toml:7: kernel.vrfs: expected numbers of VRFs"),
             ("table = 100\nvrfs = { 7 = 100 }", "agent.toml:7: kernel.vrfs: 7: expected a table of its own"),
+            (
+                "table = 100\nnext_hop = \"self\"",
+                "agent.toml:7: kernel.next_hop: expected \"keep\", \"server\" or the address of a gateway, found \"self\"",
+            ),
+            (
+                "table = 100\nmetric = 7\nnext_hop = { ipv4 = \"192.0.2.0/24\" }",
+                "agent.toml:8: kernel.next_hop.ipv4: expected \"keep\", \"server\" or the address of a gateway, found",
+            ),
             (
                 "table = 100\nvrfs = { 7 = 8, 9 = 8 }",
                 "agent.toml:7: kernel.vrfs: 7: expected a table of its own",

@@ -3,9 +3,11 @@
 use dpdk::Eal;
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
+use fibcast_machine::Machine;
 
+use super::explain::{Explained, Scene, explain};
 use crate::config::{Config, Port};
-use crate::preflight;
+use crate::{memory, preflight};
 
 /// Options that select EAL's cores; a value may follow in the same word.
 const CORES: [&str; 5] = ["-l", "-c", "-S", "--lcores", "-s"];
@@ -22,8 +24,14 @@ pub fn init(loaded: &Loaded<Config>) -> Result<Eal, Failure> {
     let wrong = |step: &[Step], reason| Failure::work(loaded.error(step, reason));
     let arguments = arguments(&loaded.value)
         .map_err(|(port, reason)| wrong(&[Step::Key("port"), Step::At(port), Step::Key("device")], reason))?;
-    let eal = Eal::init(&arguments)
-        .map_err(|error| wrong(&[Step::Key("eal"), Step::Key("args")], error.to_string()))?;
+    let eal = Eal::init(&arguments).map_err(|error| {
+        let scene =
+            Scene { machine: &Machine::here(), memory_mib: memory::wanted_mib(&loaded.value), device: None };
+        let Explained { reason, wrong_argument } = explain(&error, scene);
+        let failure = loaded.error(&[Step::Key("eal"), Step::Key("args")], reason);
+        // After exit code 2 a supervisor does not try again.
+        if wrong_argument { Failure::Configuration(failure) } else { Failure::work(failure) }
+    })?;
     if let Some(version) = dpdk::untested_version() {
         let tested = dpdk::TESTED_RELEASES.join(", ");
         tracing::warn!("{version} has not been tested with fibcast ({tested})");

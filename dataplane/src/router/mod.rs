@@ -2,7 +2,7 @@
 //!
 //! | module | role |
 //! |---|---|
-//! | [`eal`] | DPDK's environment |
+//! | [`eal`], `explain` | DPDK's environment; what an operator does about its failures |
 //! | [`ports`], [`queues`], [`pools`] | devices with their queues and packet buffers |
 //! | [`segmentation`] | senders at the other end of veth pairs cut their packets themselves |
 //! | [`watch`], [`state`], [`steering`] | link state, stalled workers, device counters, software RSS |
@@ -12,6 +12,7 @@
 
 mod cleared;
 pub mod eal;
+mod explain;
 mod interfaces;
 pub mod orders;
 mod own_routes;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use dpdk::{Eal, Link, Mempool, Port, PortConfig, PortInfo, RxQueue, Stats, TxQueue};
 use fibcast_daemon::config::{Loaded, Step};
 use fibcast_daemon::exit::Failure;
+use fibcast_machine::Machine;
 
+use super::explain::{Scene, explain};
 use super::pools::Pools;
 use super::queues::{self, QueuePlan};
 use super::state::{DeviceState, DeviceStates};
@@ -180,7 +182,12 @@ fn open(eal: &Eal, loaded: &Loaded<Config>) -> Result<Vec<Opened>, Failure> {
     let one = |(index, port): (usize, &crate::config::Port)| {
         let Some(devargs) = port.devargs() else { return Ok(None) };
         let failed = |error: dpdk::Error| wrong(loaded, index, "device", error.to_string());
-        let device = Port::open(eal, &devargs).map_err(failed)?;
+        let device = Port::open(eal, &devargs).map_err(|error| {
+            let machine = Machine::here();
+            let memory_mib = memory::wanted_mib(&loaded.value);
+            let explained = explain(&error, Scene { machine: &machine, memory_mib, device: Some(&devargs) });
+            wrong(loaded, index, "device", format!("port {}: {}", port.name, explained.reason))
+        })?;
         let info = device.info().map_err(failed)?;
         Ok(Some((device, info)))
     };

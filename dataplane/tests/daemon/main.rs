@@ -12,3 +12,4 @@ mod reload;
 mod saved_routes;
 mod spread;
 mod stalled_worker;
+mod start_failures;

@@ -558,8 +558,15 @@ pub struct KernelStatus {
     pub routes: u64,
     /// Routes that the kernel currently refuses; they are retried.
     pub refused: u64,
-    /// Routes that this host cannot have: their port is not an interface here, or they lead to the host itself.
+    /// Routes that this host cannot have: their port is not an interface here, they lead to the host itself, their gateway is an
+    /// address of the host, or `[kernel] next_hop` does not suit them.
     pub unfit: u64,
+    /// Those of them whose gateway is an address of this host.
+    #[serde(default)]
+    pub own_gateway: u64,
+    /// One of these, with its gateway; none while there is none.
+    #[serde(default)]
+    pub own_gateway_example: Option<String>,
     /// Routes of VRFs without a table.
     pub left_out: u64,
     /// Routes of an earlier run found at the start.

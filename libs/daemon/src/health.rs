@@ -74,6 +74,13 @@ fn kernel(kernel: &KernelStatus) -> Result<(), String> {
             kernel.refused
         ));
     }
+    if kernel.own_gateway != 0 && !kernel.refusals_accepted {
+        let example = kernel.own_gateway_example.as_deref().unwrap_or("none known");
+        return Err(format!(
+            "{} routes have a gateway that is an address of this host, for example {example} (fine here? [kernel] accept_refused = true)",
+            kernel.own_gateway
+        ));
+    }
     if kernel.shadowed != 0 && !kernel.shadows_accepted {
         let example = kernel.shadow.as_deref().unwrap_or("none known");
         return Err(format!(
@@ -191,6 +198,21 @@ mod tests {
         let text = reason(&status(false));
         assert!(text.starts_with("3 routes are shadowed by routes of others"), "{text}");
         assert!(text.contains("192.0.2.0/24") && text.contains("accept_shadowed"), "{text}");
+        assert_eq!(check(&status(true)), Ok(()));
+    }
+
+    #[test]
+    fn a_gateway_that_is_the_host_itself_is_unhealthy_unless_the_operator_accepts_it() {
+        let kernel = |refusals_accepted| KernelStatus {
+            unfit: 20_000,
+            own_gateway: 20_000,
+            own_gateway_example: Some("10.0.0.0/8 via 192.0.2.1".into()),
+            refusals_accepted,
+            ..Default::default()
+        };
+        let status = |accepted| Status { kernel: Some(kernel(accepted)), ..well(Kind::Agent) };
+        let expected = "20000 routes have a gateway that is an address of this host, for example 10.0.0.0/8 via 192.0.2.1";
+        assert!(reason(&status(false)).starts_with(expected));
         assert_eq!(check(&status(true)), Ok(()));
     }
 

@@ -185,6 +185,8 @@ impl Page {
         self.gauge("kernel_routes", "Routes that the kernel has as they should be", kernel.routes);
         self.gauge("kernel_refused", "Routes that the kernel currently refuses", kernel.refused);
         self.gauge("kernel_unfit", "Routes that this host cannot have", kernel.unfit);
+        let help = "Those of them whose gateway is an address of this host";
+        self.gauge("kernel_own_gateway", help, kernel.own_gateway);
         self.gauge("kernel_left_out", "Routes of VRFs that have no table", kernel.left_out);
         let help = "Routes that packets do not take, because the kernel prefers a route of somebody else";
         self.gauge("kernel_shadowed", help, kernel.shadowed);

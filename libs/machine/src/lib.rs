@@ -3,12 +3,14 @@
 //! | module | covers |
 //! |---|---|
 //! | [`pci`] | network devices, and whether a program can use one |
+//! | [`bind`] | which driver has a device, now and after the next boot |
 //! | [`hugepages`] | memory by page size |
 //! | [`cores`] | CPU cores |
 //!
-//! The dataplane checks before it starts DPDK, `fibcast doctor` on an operator's request. Nothing is changed. All paths are relative to a
+//! The dataplane checks before it starts DPDK, `fibcast doctor` on an operator's request. Nothing is changed but by [`bind`]. All paths are relative to a
 //! root folder, so tests can describe machines that do not exist.
 
+pub mod bind;
 pub mod cores;
 pub mod hugepages;
 pub mod pci;

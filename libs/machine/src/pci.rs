@@ -62,8 +62,13 @@ pub fn address(text: &str) -> Option<String> {
 
 impl Device {
     /// Whether it is a network controller.
-    fn is_network(&self) -> bool {
+    pub(crate) fn is_network(&self) -> bool {
         self.class.starts_with(NETWORK)
+    }
+
+    /// Whether it is behind an IOMMU.
+    pub(crate) fn has_group(&self) -> bool {
+        self.group.is_some()
     }
 }
 
@@ -119,10 +124,13 @@ impl Machine {
             }
         };
         if self.has_iommu() {
-            return format!("{}dpdk-devbind.py -b vfio-pci {address}", load("vfio-pci", "vfio_pci"));
+            return format!(
+                "fibcast nic bind {address}, or {}dpdk-devbind.py -b vfio-pci {address}",
+                load("vfio-pci", "vfio_pci")
+            );
         }
         format!(
-            "{}, then dpdk-devbind.py -b vfio-pci {address}; or, without an IOMMU: {}dpdk-devbind.py -b uio_pci_generic {address} and \
+            "{}, then fibcast nic bind {address}; or, without an IOMMU: {}dpdk-devbind.py -b uio_pci_generic {address} and \
              --iova-mode=pa in [eal] args",
             HOW_TO_IOMMU,
             load("uio_pci_generic", "uio_pci_generic"),
@@ -280,7 +288,12 @@ mod tests {
         assert!(found.ends_with("modprobe vfio-pci && dpdk-devbind.py -b vfio-pci 0000:03:00.0"), "{found}");
         root.file("sys/module/vfio_pci/refcnt", "0\n");
         let found = root.obstacle("0000:03:00.0");
-        assert!(found.ends_with("DPDK: dpdk-devbind.py -b vfio-pci 0000:03:00.0"), "{found}");
+        assert!(
+            found.ends_with(
+                "DPDK: fibcast nic bind 0000:03:00.0, or dpdk-devbind.py -b vfio-pci 0000:03:00.0"
+            ),
+            "{found}"
+        );
     }
 
     #[test]

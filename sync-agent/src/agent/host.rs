@@ -184,6 +184,10 @@ impl Host<AgentCore> for AgentHost<'_> {
 
     fn input(&mut self, now: Duration, node: &mut Node<AgentCore>, state: &ShellState) {
         self.heartbeat.beat();
+        let active = node.client(0).and_then(|client| client.active());
+        if let Some(server) = active.and_then(|link| state.clients.first()?.wires.get(link)?.address) {
+            self.sink.synchronised_with(server);
+        }
         // Before the core advances, so that a report goes upstream in this turn.
         self.hear_sink(node.role_mut());
         while let Ok(command) = self.commands.try_recv() {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use fibcast_daemon::config::{ConfigError, Loaded};
 use serde::Deserialize;
 
+use super::next_hop::NextHops;
+
 /// Tables that the kernel maintains itself, and 0, which means "none".
 const RESERVED: [u32; 4] = [0, 253, 254, 255];
 
@@ -20,6 +22,9 @@ pub struct Kernel {
     /// Metric of the routes in the kernel.
     #[serde(default = "metric")]
     pub metric: u32,
+    /// Which gateways the routes get.
+    #[serde(default)]
+    pub next_hop: NextHops,
     /// Routes that the kernel refuses are no fault: `/healthz` ignores them.
     #[serde(default)]
     pub accept_refused: bool,

@@ -194,7 +194,7 @@ mod tests {
         let group = Change::Put(Key::Group(label), Value::Group(GroupValue::Blackhole));
         let route = Change::Put(Key::Route { vrf: key.0, prefix: key.1 }, Value::Route(label));
         let mut table = Table::default();
-        table.change(vec![group, route], true, &|_| None);
+        table.change(vec![group, route], true, &super::super::resolver::tests::plain(|_| None));
         table.done(&key);
         table
     }
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(judge(&mut known, &refused), []);
         assert_eq!(judge(&mut known, &table(prefix)).len(), 1);
         let mut empty = table(prefix);
-        empty.change(Vec::new(), true, &|_| None);
+        empty.change(Vec::new(), true, &super::super::resolver::tests::plain(|_| None));
         assert_eq!(judge(&mut known, &empty), [News::Over(key(prefix))]);
         assert_eq!(known.shadowed(), (0, None));
     }

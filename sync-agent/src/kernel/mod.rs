@@ -2,7 +2,8 @@
 //!
 //! [`KernelSink`] is the agent's sink. It passes each batch to a thread and is "busy" until that is done, so the agent's heartbeats never
 //! wait for the kernel, and changes in the meantime become one batch of net changes. The thread (`worker`) writes a few hundred routes per
-//! system call, without waiting for each acknowledgement; `table` holds wanted and actual state, `route` encodes a route.
+//! system call, without waiting for each acknowledgement; `table` holds wanted and actual state, `resolver` finds the next hops that this host
+//! has for those of the table (`next_hop`: what the operator wants, `host`: what the kernel knows), `route` encodes a route.
 //!
 //! Only routes with our protocol number ([`fibcast_netlink::PROTOCOL`]) are touched, and a route of somebody else in the same place is left alone: ours is
 //! refused, counted, logged at most ten times a second, and tried again, as is every route that the kernel refuses (a gateway that
@@ -14,11 +15,15 @@
 
 mod config;
 mod foreign;
+mod host;
+mod next_hop;
+mod resolver;
 mod route;
 mod scrub;
 mod table;
 mod worker;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -27,9 +32,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
 use fibcast_control::status::KernelStatus;
 use fibcast_daemon::threads::{self, Heartbeat, Task};
-use fibcast_sync_proto::{Batch, Change, ChangeRef};
+use fibcast_sync_proto::{Batch, Change, ChangeRef, Key};
 
 pub use config::Kernel;
+pub use next_hop::{NextHop, NextHops};
 
 use crate::sink::{Installed, Progress, Refusals, Sink, SinkError, Wake};
 
@@ -43,6 +49,8 @@ const END: Duration = Duration::from_secs(5);
 enum Work {
     /// Changes, in order, with the number of their batch. With `replaces`, everything that they do not name is to be deleted.
     Changes { changes: Vec<Change>, replaces: bool, batch: u64 },
+    /// The server has changed.
+    Look,
     /// The agent ends.
     End,
 }
@@ -54,6 +62,8 @@ pub struct KernelSink {
     status: Shared,
     /// The next batch replaces everything.
     replaces: bool,
+    /// Routes need the address of the server.
+    needs_server: bool,
     installed: Installed,
     /// The thread restarted, and the agent does not know yet.
     lost: Arc<AtomicBool>,
@@ -69,6 +79,8 @@ struct Shown {
     known: KernelStatus,
     /// Since when a batch is being written.
     busy_since: Option<Instant>,
+    /// The server that the agent is synchronised with, or was last.
+    server: Option<SocketAddr>,
 }
 
 impl Shared {
@@ -112,7 +124,7 @@ fn supervise(
             // Changes are taken and dropped: the next batch holds the whole table.
             match from.recv_timeout(left) {
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Work::Changes { .. }) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Work::Changes { .. } | Work::Look) | Err(RecvTimeoutError::Timeout) => {}
             }
         }
         heartbeat.beat();
@@ -164,7 +176,8 @@ impl KernelSink {
             move |heartbeat| supervise(worker, open, &status, &from, &lost, heartbeat)
         })?;
         let installed = Installed::new(progress);
-        Ok(Self { to, status, replaces: true, installed, lost, thread: Some(thread) })
+        let needs_server = config.next_hop.need_server();
+        Ok(Self { to, status, replaces: true, needs_server, installed, lost, thread: Some(thread) })
     }
 
     /// For status and metrics.
@@ -176,6 +189,12 @@ impl KernelSink {
 impl Sink for KernelSink {
     fn apply(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         if self.status.lock().busy_since.is_some() {
+            return Err(SinkError::Busy);
+        }
+        // A table from a checkpoint is there before its server. What the kernel has of an earlier run stays meanwhile.
+        let is_route =
+            |change: ChangeRef<'_>| matches!(Change::from(change), Change::Put(Key::Route { .. }, _));
+        if self.needs_server && self.status.lock().server.is_none() && batch.changes().any(is_route) {
             return Err(SinkError::Busy);
         }
         let wanted =
@@ -199,6 +218,13 @@ impl Sink for KernelSink {
                     }
                 })
             }
+        }
+    }
+
+    fn synchronised_with(&mut self, server: SocketAddr) {
+        if self.status.lock().server.replace(server) != Some(server) {
+            // A busy thread looks when it is done.
+            let _ = self.to.try_send(Work::Look);
         }
     }
 

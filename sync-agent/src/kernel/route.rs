@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use fibcast_netlink::{Hop, PROTOCOL, Route, Special, Target};
-use fibcast_sync_proto::{GroupValue, HopValue};
+use fibcast_sync_proto::GroupValue;
 use ipnet::IpNet;
+
+use super::resolver::{Place, Resolver};
 
 /// `RT_SCOPE_NOWHERE`.
 const ANY_SCOPE: u8 = 255;
@@ -23,7 +25,7 @@ pub(super) enum Lead {
 }
 
 /// Why a group cannot be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Unfit {
     /// Routes to the host itself are maintained by the kernel.
     Local,
@@ -31,6 +33,19 @@ pub(super) enum Unfit {
     Port(String),
     /// A next hop has neither a gateway nor a port.
     NoGateway,
+    /// The gateway is an address of this host.
+    OwnAddress(IpAddr),
+    /// An IPv6 route cannot have this gateway, which `next_hop` says.
+    Family(IpAddr),
+    /// `next_hop` wants the server's address, and none is known yet.
+    NoServer,
+}
+
+impl Unfit {
+    /// It is told once for all routes that share it: the cause is not the route.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Unfit::OwnAddress(_) | Unfit::Family(_) | Unfit::NoServer)
+    }
 }
 
 impl std::fmt::Display for Unfit {
@@ -39,35 +54,34 @@ impl std::fmt::Display for Unfit {
             Unfit::Local => f.write_str("a route to the host itself"),
             Unfit::Port(port) => write!(f, "next hop's port {port} is no interface of this host"),
             Unfit::NoGateway => f.write_str("a next hop has neither gateway nor port"),
+            Unfit::OwnAddress(gateway) => write!(f, "gateway {gateway} is an address of this host"),
+            Unfit::Family(gateway) => {
+                write!(f, "an IPv6 route cannot have the gateway {gateway} of [kernel] next_hop")
+            }
+            Unfit::NoServer => f.write_str("[kernel] next_hop is the server, and there is none yet"),
         }
     }
 }
 
 impl Lead {
-    /// Converts a group. `interface` finds an interface index by name.
-    pub fn of(group: &GroupValue, interface: &dyn Fn(&str) -> Option<u32>) -> Result<Self, Unfit> {
+    /// Converts a group for routes of this kind.
+    pub fn of(group: &GroupValue, place: Place, resolver: &Resolver) -> Result<Self, Unfit> {
         Ok(match group {
             GroupValue::Blackhole => Lead::Special(Special::Blackhole),
             GroupValue::Unreachable => Lead::Special(Special::Unreachable),
             GroupValue::Prohibit => Lead::Special(Special::Prohibit),
             GroupValue::Local => return Err(Unfit::Local),
             GroupValue::Hops(hops) => {
-                let heaviest = hops.iter().map(|h| u32::from(h.weight)).max().unwrap_or(1).max(1);
-                let hop = |hop: &HopValue| {
-                    let port = hop.port.as_deref();
-                    let output = match port {
-                        None if hop.gateway.is_none() => return Err(Unfit::NoGateway),
-                        None => 0,
-                        Some(name) => interface(name).ok_or_else(|| Unfit::Port(name.to_owned()))?,
-                    };
+                let hops = resolver.hops(hops, place)?;
+                let heaviest = hops.iter().map(|hop| hop.2).max().unwrap_or(1).max(1);
+                let scaled = |weight: u32| match weight {
+                    weight if heaviest <= MAX_WEIGHT => weight,
                     // Weights that do not fit one byte are scaled, none of them to zero.
-                    let weight = match u32::from(hop.weight) {
-                        weight if heaviest <= MAX_WEIGHT => weight,
-                        weight => weight * MAX_WEIGHT / heaviest,
-                    };
-                    Ok((hop.gateway, output, weight.clamp(1, MAX_WEIGHT) as u16))
+                    weight => (u64::from(weight) * u64::from(MAX_WEIGHT) / u64::from(heaviest)) as u32,
                 };
-                let mut hops = hops.iter().map(hop).collect::<Result<Vec<_>, _>>()?;
+                let hop =
+                    |(gateway, output, weight)| (gateway, output, scaled(weight).clamp(1, MAX_WEIGHT) as u16);
+                let mut hops: Vec<_> = hops.into_iter().map(hop).collect();
                 // The kernel reports weight 1 for a single next hop.
                 if let [(_, _, weight)] = hops.as_mut_slice() {
                     *weight = 1;
@@ -107,9 +121,9 @@ impl Lead {
         }
     }
 
-    /// Whether IPv6 can replace one by the other in one step: only among routes with gateways, or among those without.
-    pub fn is_like(&self, other: &Lead) -> bool {
-        matches!(self, Lead::Special(_)) == matches!(other, Lead::Special(_))
+    /// Without next hops. IPv6 replaces a route in one step only among those with gateways, or among those without.
+    pub fn is_special(&self) -> bool {
+        matches!(self, Lead::Special(_))
     }
 }
 
@@ -143,8 +157,12 @@ pub(super) fn route((table, prefix, metric): (u32, IpNet, u32), lead: Option<&Le
 
 #[cfg(test)]
 mod tests {
+    use super::super::resolver::tests::plain;
     use super::*;
     use fibcast_netlink::{Messages, Writer, kind};
+    use fibcast_sync_proto::HopValue;
+
+    const V4: Place = Place { v6: false, vrf: false };
 
     fn read(writer: &Writer) -> Route {
         let mut route = Route::default();
@@ -174,7 +192,7 @@ mod tests {
             ("10.0.0.0/8", GroupValue::Unreachable),
             ("10.0.0.0/8", GroupValue::Prohibit),
         ] {
-            let lead = Lead::of(&group, &|_| None).unwrap();
+            let lead = Lead::of(&group, V4, &plain(|_| None)).unwrap();
             let mut writer = Writer::default();
             let at = (70_000, prefix.parse().unwrap(), 1024);
             super::route(at, Some(&lead)).write(&mut writer, kind::NEW_ROUTE, 0, 1);
@@ -192,7 +210,7 @@ mod tests {
             port: port.map(str::to_owned),
             weight: 1,
         };
-        let interface = |name: &str| name.strip_prefix('p').and_then(|number| number.parse().ok());
+        let resolver = plain(|name: &str| name.strip_prefix('p').and_then(|number| number.parse().ok()));
         for (prefix, hops, onlink) in [
             ("203.0.113.0/24", vec![hop("3.3.3.3", Some("p4")), hop("3.3.3.3", Some("p5"))], [true, true]),
             (
@@ -203,7 +221,7 @@ mod tests {
             ("203.0.113.0/24", vec![hop("192.0.2.1", None), hop("3.3.3.3", Some("p5"))], [true, false]),
             ("2001:db8:f::/48", vec![hop("fe80::1", Some("p4")), hop("fe80::1", Some("p5"))], [false, false]),
         ] {
-            let lead = Lead::of(&GroupValue::Hops(hops), &interface).unwrap();
+            let lead = Lead::of(&GroupValue::Hops(hops), V4, &resolver).unwrap();
             let mut writer = Writer::default();
             let at = (254, prefix.parse().unwrap(), 0);
             super::route(at, Some(&lead)).write(&mut writer, kind::NEW_ROUTE, 0, 1);
@@ -216,7 +234,7 @@ mod tests {
     #[test]
     fn weights_beyond_a_byte_are_scaled_and_none_vanishes() {
         let group = hops(&[("192.0.2.1", 1), ("192.0.2.2", 1024), ("192.0.2.3", 512)]);
-        let Ok(Lead::Hops(hops)) = Lead::of(&group, &|_| None) else { panic!() };
+        let Ok(Lead::Hops(hops)) = Lead::of(&group, V4, &plain(|_| None)) else { panic!() };
         assert_eq!(hops.iter().map(|h| h.2).collect::<Vec<_>>(), [1, 256, 128]);
     }
 
@@ -224,8 +242,8 @@ mod tests {
     fn a_port_is_an_interface_of_the_host_or_the_group_is_unfit() {
         let hop = HopValue { gateway: None, port: Some("p0".into()), weight: 1 };
         let group = GroupValue::Hops(vec![hop]);
-        assert_eq!(Lead::of(&group, &|_| Some(4)), Ok(Lead::Hops(vec![(None, 4, 1)])));
-        assert_eq!(Lead::of(&group, &|_| None), Err(Unfit::Port("p0".into())));
-        assert_eq!(Lead::of(&GroupValue::Local, &|_| None), Err(Unfit::Local));
+        assert_eq!(Lead::of(&group, V4, &plain(|_| Some(4))), Ok(Lead::Hops(vec![(None, 4, 1)])));
+        assert_eq!(Lead::of(&group, V4, &plain(|_| None)), Err(Unfit::Port("p0".into())));
+        assert_eq!(Lead::of(&GroupValue::Local, V4, &plain(|_| None)), Err(Unfit::Local));
     }
 }

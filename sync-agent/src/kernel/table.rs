@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use fibcast_sync_proto::{Change, GroupValue, Key, Label, Value};
 use ipnet::IpNet;
 
+use super::resolver::{PLACES, Place, Resolver};
 use super::route::{Lead, Unfit};
 
 /// Key of a route: VRF and prefix.
@@ -17,8 +18,14 @@ enum Has {
     Nothing,
     /// Left by an earlier run or an interrupted step: replace it in any case.
     Something,
-    /// Written with this label at this `version` of the group.
-    Label(Label, u32),
+    /// Written with this label at this `version` of the group; `special`: without next hops.
+    Label { label: Label, version: u32, special: bool },
+}
+
+impl Has {
+    fn written(label: Label, version: u32, lead: &Lead) -> Self {
+        Has::Label { label, version, special: lead.is_special() }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +42,22 @@ impl Entry {
 
 #[derive(Debug)]
 struct Group {
-    lead: Result<Lead, Unfit>,
+    /// For each kind of routes, in the order of [`Place::all`].
+    leads: [Result<Lead, Unfit>; PLACES],
     value: GroupValue,
-    /// Incremented with each change of content.
+    /// Incremented with each change of content or leads.
     version: u32,
+}
+
+impl Group {
+    fn leads(value: &GroupValue, resolver: &Resolver) -> [Result<Lead, Unfit>; PLACES] {
+        Place::all().map(|place| Lead::of(value, place, resolver))
+    }
+
+    fn lead(&self, key: &RouteKey) -> Result<&Lead, &Unfit> {
+        let lead = self.leads.get(Place::of(key).number());
+        lead.map_or(Err(&Unfit::NoGateway), Result::as_ref)
+    }
 }
 
 /// A step that corrects one route.
@@ -68,12 +87,7 @@ impl Table {
     }
 
     /// Applies changes; returns the routes that may need a step.
-    pub fn change(
-        &mut self,
-        changes: Vec<Change>,
-        replaces: bool,
-        interface: &dyn Fn(&str) -> Option<u32>,
-    ) -> HashSet<RouteKey> {
+    pub fn change(&mut self, changes: Vec<Change>, replaces: bool, resolver: &Resolver) -> HashSet<RouteKey> {
         let mut keys = HashSet::new();
         if replaces {
             // What is not named again is to be deleted.
@@ -85,10 +99,10 @@ impl Table {
             match change {
                 Change::Put(Key::Group(label), Value::Group(value)) => {
                     let version = self.groups.get(&label).map_or(0, |group| group.version);
-                    let lead = Lead::of(&value, interface);
+                    let leads = Group::leads(&value, resolver);
                     let same = self.groups.get(&label).is_some_and(|group| group.value == value);
                     rewritten.extend((!same).then_some(label));
-                    self.groups.insert(label, Group { lead, value, version: version + u32::from(!same) });
+                    self.groups.insert(label, Group { leads, value, version: version + u32::from(!same) });
                 }
                 Change::Delete(Key::Group(label)) => {
                     self.groups.remove(&label);
@@ -115,13 +129,13 @@ impl Table {
         keys
     }
 
-    /// Interfaces were added or removed: recomputes targets. Returns the routes that may need a step.
-    pub fn interfaces_changed(&mut self, interface: &dyn Fn(&str) -> Option<u32>) -> HashSet<RouteKey> {
+    /// Interfaces, addresses, the host's own routes or the server have changed: recomputes targets. Returns the routes that may need a step.
+    pub fn host_changed(&mut self, resolver: &Resolver) -> HashSet<RouteKey> {
         let mut changed = HashSet::new();
         for (label, group) in &mut self.groups {
-            let lead = Lead::of(&group.value, interface);
-            if lead != group.lead {
-                (group.lead, group.version) = (lead, group.version + 1);
+            let leads = Group::leads(&group.value, resolver);
+            if leads != group.leads {
+                (group.leads, group.version) = (leads, group.version + 1);
                 changed.insert(*label);
             }
         }
@@ -136,22 +150,21 @@ impl Table {
         let Some(label) = entry.want else { return there.then_some(Step::Remove) };
         // A route without its group is impossible; the sync table checks that.
         let group = self.groups.get(&label)?;
-        if entry.has == Has::Label(label, group.version) {
+        if matches!(entry.has, Has::Label { label: old, version, .. } if (old, version) == (label, group.version))
+        {
             return None;
         }
-        let lead = match &group.lead {
+        let lead = match group.lead(key) {
             Ok(lead) => lead.clone(),
             Err(reason) => return Some(Step::Unfit { reason: reason.clone(), remove: there }),
         };
-        let old = match entry.has {
+        let alike = match entry.has {
             Has::Nothing => return Some(Step::Add(lead)),
-            Has::Something => None,
-            Has::Label(old, version) => {
-                self.groups.get(&old).filter(|g| g.version == version).and_then(|g| g.lead.as_ref().ok())
-            }
+            Has::Something => false,
+            Has::Label { special, .. } => special == lead.is_special(),
         };
         // IPv6 would add a new route next to an old one of another kind.
-        let fresh = matches!(key.1, IpNet::V6(_)) && old.is_none_or(|old| !old.is_like(&lead));
+        let fresh = matches!(key.1, IpNet::V6(_)) && !alike;
         Some(Step::Replace { lead, fresh })
     }
 
@@ -159,8 +172,10 @@ impl Table {
     pub fn done(&mut self, key: &RouteKey) {
         let Some(entry) = self.routes.get_mut(key) else { return };
         match entry.want.and_then(|label| Some((label, self.groups.get(&label)?))) {
-            Some((label, group)) if group.lead.is_ok() => entry.has = Has::Label(label, group.version),
-            Some(_) => entry.has = Has::Nothing,
+            Some((label, group)) => {
+                let written = |lead| Has::written(label, group.version, lead);
+                entry.has = group.lead(key).map_or(Has::Nothing, written);
+            }
             None => {
                 self.routes.remove(key);
             }
@@ -181,9 +196,10 @@ impl Table {
             let wanted = entry.want.and_then(|label| Some((label, self.groups.get(&label)?)));
             let right = match (wanted, found.get(key)) {
                 (Some((label, group)), Some(found)) => {
-                    let met = group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found));
-                    entry.has = if met { Has::Label(label, group.version) } else { Has::Something };
-                    met
+                    let met = group.lead(key).ok().filter(|lead| lead.is_met_by(found));
+                    let written = |lead| Has::written(label, group.version, lead);
+                    entry.has = met.map_or(Has::Something, written);
+                    met.is_some()
                 }
                 (None, None) => true,
                 (_, there) => {
@@ -207,11 +223,11 @@ impl Table {
     pub fn see(&mut self, key: &RouteKey, found: &Lead, pass: u32) -> bool {
         let Some(entry) = self.routes.get_mut(key) else { return false };
         entry.seen = pass;
-        let Has::Label(label, version) = entry.has else { return true };
+        let Has::Label { label, version, .. } = entry.has else { return true };
         self.groups
             .get(&label)
             .filter(|group| group.version == version)
-            .is_none_or(|group| group.lead.as_ref().is_ok_and(|lead| lead.is_met_by(found)))
+            .is_none_or(|group| group.lead(key).is_ok_and(|lead| lead.is_met_by(found)))
     }
 
     /// Whether the scrubber found it in this pass.
@@ -226,25 +242,29 @@ impl Table {
 
     /// Routes that were written and that the scrubber did not find in this pass.
     pub fn unseen(&self, pass: u32) -> Vec<RouteKey> {
-        let missing = |entry: &Entry| matches!(entry.has, Has::Label(..)) && entry.seen != pass;
+        let missing = |entry: &Entry| matches!(entry.has, Has::Label { .. }) && entry.seen != pass;
         self.routes.iter().filter(|(_, entry)| missing(entry)).map(|(key, _)| *key).collect()
     }
 
     /// What a route is to lead to.
     pub fn wanted(&self, key: &RouteKey) -> Option<&Lead> {
-        self.groups.get(&self.routes.get(key)?.want?)?.lead.as_ref().ok()
+        self.groups.get(&self.routes.get(key)?.want?)?.lead(key).ok()
     }
 
     /// Number of routes that the kernel has as wanted.
     pub fn right(&self) -> u64 {
-        self.routes.values().filter(|entry| matches!(entry.has, Has::Label(..))).count() as u64
+        self.routes.values().filter(|entry| matches!(entry.has, Has::Label { .. })).count() as u64
     }
 }
 
 #[cfg(test)]
 mod tests {
     use fibcast_netlink::Special;
+    use fibcast_sync_proto::HopValue;
 
+    use super::super::next_hop::{NextHop, NextHops};
+
+    use super::super::resolver::tests::plain;
     use super::*;
 
     /// Our route servers make labels of content, but the protocol and the agent's table take what another server sends.
@@ -254,12 +274,38 @@ mod tests {
         let group = |value| Change::Put(Key::Group(label), Value::Group(value));
         let route = Change::Put(Key::Route { vrf: key.0, prefix: key.1 }, Value::Route(label));
         let mut table = Table::default();
-        table.change(vec![group(GroupValue::Blackhole), route], true, &|_| None);
+        table.change(vec![group(GroupValue::Blackhole), route], true, &plain(|_| None));
         assert_eq!(table.step(&key), Some(Step::Add(Lead::Special(Special::Blackhole))));
         table.done(&key);
-        assert!(table.change(vec![group(GroupValue::Blackhole)], false, &|_| None).is_empty());
-        assert_eq!(table.change(vec![group(GroupValue::Prohibit)], false, &|_| None), [key].into());
+        assert!(table.change(vec![group(GroupValue::Blackhole)], false, &plain(|_| None)).is_empty());
+        assert_eq!(table.change(vec![group(GroupValue::Prohibit)], false, &plain(|_| None)), [key].into());
         let lead = Lead::Special(Special::Prohibit);
         assert_eq!(table.step(&key), Some(Step::Replace { lead, fresh: false }));
+    }
+
+    /// A failover with `next_hop = "server"` must not take routes away in between, which a deletion before each addition would.
+    #[test]
+    fn routes_of_both_families_are_replaced_in_one_step_when_the_server_changes() {
+        let server = |address: &str| Some(address.parse().unwrap());
+        let next_hop = NextHops { ipv4: NextHop::Server, ipv6: NextHop::Server };
+        let mut resolver = Resolver { next_hop, server: server("[2001:db8::1]:1"), ..plain(|_| None) };
+        let group = GroupValue::Hops(vec![HopValue { gateway: None, port: Some("p".into()), weight: 1 }]);
+        let label = Label::of(&group);
+        let keys: Vec<RouteKey> = ["10.0.0.0/8", "2001:db8:7::/48"].map(|p| (0, p.parse().unwrap())).into();
+        let route = |(vrf, prefix): &RouteKey| {
+            Change::Put(Key::Route { vrf: *vrf, prefix: *prefix }, Value::Route(label))
+        };
+        let mut changes = vec![Change::Put(Key::Group(label), Value::Group(group))];
+        changes.extend(keys.iter().map(route));
+        let mut table = Table::default();
+        table.change(changes, true, &resolver);
+        keys.iter().for_each(|key| table.done(key));
+        assert!(table.host_changed(&resolver).is_empty());
+        resolver.server = server("[2001:db8::2]:1");
+        assert_eq!(table.host_changed(&resolver), keys.iter().copied().collect());
+        for key in &keys {
+            let lead = Lead::Hops(vec![(Some("2001:db8::2".parse().unwrap()), 0, 1)]);
+            assert_eq!(table.step(key), Some(Step::Replace { lead, fresh: false }), "{key:?}");
+        }
     }
 }

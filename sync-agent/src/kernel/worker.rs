@@ -1,11 +1,11 @@
 //! The thread that writes to the kernel.
 
+mod next_hops;
 mod refused;
 mod shadows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv4Addr;
-use std::os::fd::AsFd;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -16,7 +16,9 @@ use fibcast_netlink::{Dumped, Family, Received, Route, Socket, Writer, flag, gro
 use fibcast_sync_proto::{Change, Key};
 
 use super::foreign::{self, Foreign, Found};
-use super::route::{self, Lead};
+use super::host;
+use super::resolver::Resolver;
+use super::route::{self, Lead, Unfit};
 use super::scrub::Scrub;
 use super::table::{RouteKey, Step, Table};
 use super::{Kernel, Shared, Work};
@@ -48,12 +50,23 @@ pub(super) struct Worker {
     monitor: Socket,
     /// Notifications about routes that others change in our tables.
     others: Socket,
+    /// Notifications about routes of the host's own table, by which gateways are reached.
+    main: Socket,
+    resolver: Resolver,
+    /// When the host's own table is read again.
+    look_at: Option<Instant>,
+    /// Not before, whatever changes there.
+    look_again: Instant,
     foreign: Foreign,
     table: Table,
     /// Routes of an earlier run, until the first table is complete.
     leftovers: Option<HashMap<RouteKey, Lead>>,
     refused: HashMap<RouteKey, Reason>,
     unfit: HashMap<RouteKey, Reason>,
+    /// Routes whose gateway is an address of this host.
+    own_gateway: HashMap<RouteKey, IpAddr>,
+    /// Causes that were told already, once for all of their routes.
+    told: HashSet<Unfit>,
     left_out: HashSet<RouteKey>,
     retry_at: Option<Instant>,
     retry: Duration,
@@ -67,12 +80,6 @@ pub(super) struct Worker {
     progress: Progress,
     start: Instant,
     log: LimitedLog,
-}
-
-/// Index of an interface by its name.
-fn interface(name: &str) -> Option<u32> {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-    rustix::net::netdevice::name_to_index(socket.as_fd(), name).ok()
 }
 
 impl Worker {
@@ -91,16 +98,27 @@ impl Worker {
         others.hear_routes_of_others(config.tables().into_keys(), &socket)?;
         others.subscribe(group::IPV4_ROUTE)?;
         others.subscribe(group::IPV6_ROUTE)?;
+        let main = Socket::open(ROOM)?;
+        main.hear_routes_of_others([host::MAIN], &socket)?;
+        main.subscribe(group::IPV4_ROUTE)?;
+        main.subscribe(group::IPV6_ROUTE)?;
+        let resolver = next_hops::resolver(config, &status);
         let mut worker = Self {
             config: config.clone(),
             socket,
             monitor,
             others,
+            main,
+            resolver,
+            look_at: None,
+            look_again: Instant::now(),
             foreign: Foreign::default(),
             table: Table::default(),
             leftovers: None,
             refused: HashMap::new(),
             unfit: HashMap::new(),
+            own_gateway: HashMap::new(),
+            told: HashSet::new(),
             left_out: HashSet::new(),
             retry_at: None,
             retry: RETRY,
@@ -113,6 +131,7 @@ impl Worker {
             start: Instant::now(),
             log: LimitedLog::default(),
         };
+        worker.read_host();
         let mut tries = 0;
         let (found, foreign) = loop {
             tries += 1;
@@ -140,26 +159,32 @@ impl Worker {
             let mut nap = NAP;
             // Before the first table there is nothing to compare with.
             let scrub_due = self.scrub.due().filter(|_| self.leftovers.is_none());
-            for at in [self.retry_at, self.audit_at, scrub_due].into_iter().flatten() {
+            for at in [self.retry_at, self.audit_at, self.look_at, scrub_due].into_iter().flatten() {
                 nap = nap.min(at.saturating_duration_since(Instant::now()));
             }
             match from.recv_timeout(nap) {
                 Ok(Work::Changes { changes, replaces, batch }) => {
+                    self.follow_server();
                     self.changes(changes, replaces);
                     self.last_batch = batch;
                     self.status.lock().busy_since = None;
                 }
                 Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Work::Look) | Err(RecvTimeoutError::Timeout) => self.follow_server(),
             }
             self.listen();
             self.listen_to_others();
+            self.listen_to_main();
             let scrub = self.scrub.tally.status();
             self.show(|status| status.scrub = scrub);
             let now = Instant::now();
             if self.audit_at.is_some_and(|at| at <= now) {
                 self.audit_at = None;
                 self.audit();
+            }
+            if self.look_at.is_some_and(|at| at <= now) {
+                self.look_at = None;
+                self.host_changed();
             }
             if self.retry_at.is_some_and(|at| at <= now) {
                 self.retry_at = None;
@@ -188,7 +213,7 @@ impl Worker {
             }
             _ => true,
         });
-        let mut keys = self.table.change(changes, replaces, &interface);
+        let mut keys = self.table.change(changes, replaces, &self.resolver);
         if let Some(found) = self.leftovers.take() {
             // Routes of an earlier run that are still right stay untouched.
             keys = self.table.audit(&found);
@@ -240,6 +265,7 @@ impl Worker {
         for (n, key) in keys.iter().copied().enumerate() {
             self.refused.remove(&key);
             self.unfit.remove(&key);
+            self.own_gateway.remove(&key);
             let Some(step) = self.table.step(&key) else { continue };
             let Some(table) = self.config.table_of(key.0) else { continue };
             self.scrub.touch(key);
@@ -265,7 +291,7 @@ impl Worker {
                 Step::Remove => put(&mut self.socket, flag::REQUEST, None, true),
                 Step::Unfit { reason, remove } => {
                     self.unfit.insert(key, refused::of_unfit(&reason));
-                    self.complain(key, &reason.to_string());
+                    self.unfit(key, &reason);
                     if remove {
                         put(&mut self.socket, flag::REQUEST, None, true);
                     }
@@ -290,6 +316,7 @@ impl Worker {
             (status.unfit, status.left_out) = (unfit, left_out);
             status.last_refusal.take_if(|_| refused == 0);
         });
+        self.show_own_gateways();
         self.log_shadows(&keys);
     }
 
@@ -447,11 +474,12 @@ impl Worker {
 
     /// Reads the kernel's table and repairs it.
     fn audit(&mut self) {
+        self.read_host();
         if self.leftovers.is_some() {
             return;
         }
         self.scrub.abandon();
-        let mut wrong = self.table.interfaces_changed(&interface);
+        let mut wrong = self.table.host_changed(&self.resolver);
         match self.dump() {
             Ok(Some((found, others))) => {
                 self.foreign.replace(others);

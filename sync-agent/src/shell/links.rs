@@ -290,6 +290,7 @@ impl Links {
                         c.ready = true;
                         let secured = self.security.as_ref().map(|_| names.clone());
                         if let Some(wire) = links.wires.get_mut(c.link) {
+                            wire.address = c.stream.tcp().peer_addr().ok();
                             wire.names = names;
                         }
                         node.handle_connected(clock.now(), c.client, c.link, secured);

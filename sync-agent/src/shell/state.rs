@@ -86,6 +86,8 @@ impl ShellState {
 /// What went over the wire to and from a server since the start, and who it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wire {
+    /// Where the last connection to it went, however the server is called in the configuration.
+    pub address: Option<SocketAddr>,
     /// Names in its certificate; empty on plain TCP.
     pub names: Vec<String>,
     /// Bytes received, those of TLS included.

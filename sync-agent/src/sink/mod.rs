@@ -2,6 +2,8 @@
 
 mod progress;
 
+use std::net::SocketAddr;
+
 pub use fibcast_sync_proto::agent::SinkError;
 pub use fibcast_sync_proto::refusal::{Reason, Refusals, RouteKey};
 use fibcast_sync_proto::{Batch, Key, Value};
@@ -23,6 +25,9 @@ pub trait Sink: Send {
     /// The next batch replaces everything: delete what it does not name, but not before it is applied. Called again with each attempt to
     /// apply that batch.
     fn reset(&mut self) {}
+
+    /// The table is synchronised with this server from now on. Told again and again, and before the first batch from it.
+    fn synchronised_with(&mut self, _server: SocketAddr) {}
 
     /// The serial of the table that packets are forwarded by, if that may be behind what was accepted. None: by all that was accepted.
     fn installed(&self) -> Option<u64> {

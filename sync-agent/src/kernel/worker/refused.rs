@@ -12,7 +12,9 @@ use crate::sink::{Reason, Refusals};
 pub(super) fn of_unfit(unfit: &Unfit) -> Reason {
     match unfit {
         Unfit::Port(_) => Reason::UnknownPort,
-        Unfit::Local | Unfit::NoGateway => Reason::Unsupported,
+        Unfit::Local | Unfit::NoGateway | Unfit::OwnAddress(_) | Unfit::Family(_) | Unfit::NoServer => {
+            Reason::Unsupported
+        }
     }
 }
 
