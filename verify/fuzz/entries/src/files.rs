@@ -99,6 +99,12 @@ pub fn checkpoint(data: &[u8]) {
 
 /// A request of an operator, as a line: what is read is the same after a round trip.
 pub fn control(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(filter) = text.parse::<fibcast_dataplane::capture::filter::Filter>()
+    {
+        // Any packet, such as the words themselves.
+        let _ = filter.matches(data);
+    }
     let Ok(request) = serde_json::from_slice::<Request>(data) else { return };
     let line = serde_json::to_vec(&request).expect("a request can be written");
     assert_eq!(serde_json::from_slice::<Request>(&line).expect("what was written is read"), request);
