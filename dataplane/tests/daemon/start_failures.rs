@@ -4,9 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use fibcast_testbed::wait::eventually;
-use fibcast_testbed::{Node, config};
-
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fibcast-dataplane");
 /// No hugepages, no files: nothing of the machine is needed.
 const PLAIN: &str = "\"--no-huge\", \"--no-shconf\", \"--no-telemetry\", \"-m\", \"64\"";
@@ -122,31 +119,6 @@ fn a_device_of_the_kernel_comes_with_the_command_that_binds_it() {
     let end = start(PLAIN, &address);
     let expected = format!("9: port[0].device: port p0: {address} is bound to the kernel driver ");
     assert_end(end, 1, &expected, &["to use it with DPDK: "]);
-}
-
-#[test]
-fn two_processes_with_the_same_files_are_told_apart() {
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = format!("fct{}", std::process::id());
-    let args = format!("\"--no-huge\", \"-m\", \"64\", \"--file-prefix={prefix}\"");
-    let text = config::node("nh-first", folder.path(), "")
-        + &format!("[workers]\ncores = [0]\nidle = \"sleep\"\n[eal]\nargs = [{args}]\n")
-        + &config::port("p0", "net_null0,no-rx=1", &[], "");
-    std::fs::write(folder.path().join("nh-first.toml"), text).unwrap();
-    let first = Node::ready(PROGRAM.as_ref(), "nh-first", folder.path(), None).unwrap();
-    let end = start(&args, "net_null0");
-    assert_end(
-        end,
-        1,
-        "6: eal.args: another DPDK process of this machine has the same --file-prefix",
-        &["--file-prefix=NAME"],
-    );
-    drop(first);
-    let files = ["/var/run/dpdk", "/tmp/dpdk"].map(|folder| Path::new(folder).join(&prefix));
-    eventually("the first one has ended", 10, || {
-        files.iter().for_each(|folder| drop(std::fs::remove_dir_all(folder)));
-        files.iter().all(|folder| !folder.exists())
-    });
 }
 
 #[test]
