@@ -57,8 +57,9 @@ impl Recorder {
     }
 
     pub fn clear(&mut self) {
-        self.delays.clear();
-        self.differences.clear();
+        // `clear` of a histogram would keep its smallest and largest value.
+        self.delays.reset();
+        self.differences.reset();
         (self.previous_ns, self.countdown) = (None, 0);
     }
 
@@ -149,5 +150,9 @@ mod tests {
         close(both.max, 9.0);
         recorder.clear();
         assert_eq!((recorder.summary(), recorder.curve()), (None, Vec::new()));
+        recorder.record(2_000);
+        let fresh = recorder.summary().unwrap();
+        close(fresh.min, 2.0);
+        close(fresh.max, 2.0);
     }
 }
