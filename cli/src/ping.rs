@@ -34,6 +34,13 @@ pub struct Ping {
     /// TTL or hop limit.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..))]
     ttl: u8,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What a trace has as well.
+#[derive(Debug, clap::Args)]
+pub struct Common {
     /// An address of the router as the source; default: that of the port, then of the loopback.
     #[arg(short = 'I', long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -45,8 +52,20 @@ pub struct Ping {
     vrf: u32,
 }
 
+impl Common {
+    /// A connection for requests whose answers take as long as the wait.
+    pub fn connect(&self, socket: &Path, timeout: Duration) -> Result<Connection, String> {
+        Connection::open(socket, timeout + self.wait).map_err(|error| error.to_string())
+    }
+
+    pub fn request(&self, address: IpAddr, size: u16, ttl: u8) -> ProbeRequest {
+        let timeout_ms = self.wait.as_millis() as u32;
+        ProbeRequest { address, source: self.source, vrf: self.vrf, size, ttl, timeout_ms }
+    }
+}
+
 /// A time within the bounds of a request, from 10 ms on: an operator is no generator of traffic.
-pub fn seconds(text: &str) -> Result<Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     let most = f64::from(MAX_TIMEOUT_MS) / 1e3;
     let expected = || format!("expected 0.01 to {most} seconds");
     let seconds: f64 = text.parse().map_err(|_| expected())?;
@@ -82,15 +101,8 @@ struct Statistics {
 /// Sends requests until the count is reached or an interrupt comes. Without a reply at all it fails, as ping(8) does.
 pub fn run(ping: &Ping, socket: &Path, timeout: Duration, as_json: bool) -> Result<(), String> {
     let interrupted = interrupt::flag().map_err(|error| format!("signals: {error}"))?;
-    let mut connection = Connection::open(socket, timeout + ping.wait).map_err(|error| error.to_string())?;
-    let request = ProbeRequest {
-        address: ping.address,
-        source: ping.source,
-        vrf: ping.vrf,
-        size: ping.size,
-        ttl: ping.ttl,
-        timeout_ms: ping.wait.as_millis() as u32,
-    };
+    let mut connection = ping.common.connect(socket, timeout)?;
+    let request = ping.common.request(ping.address, ping.size, ping.ttl);
     let (begun, mut statistics) = (Instant::now(), Statistics::default());
     while !interrupted.load(Ordering::Relaxed) && ping.count.is_none_or(|count| statistics.sent < count) {
         let at = Instant::now();

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fibcast_control::client::Connection;
-use fibcast_control::probe::{MAX_SIZE, ProbeOutcome, ProbeRequest, Probed};
+use fibcast_control::probe::{MAX_SIZE, ProbeOutcome, Probed};
 use serde::Serialize;
 
 use crate::output::say;
-use crate::ping::{probe, seconds, time};
+use crate::ping::{Common, probe, time};
 use crate::{interrupt, json};
 
 /// Traces the way to an address from a dataplane. Requests leave by the port that its own table chooses.
@@ -30,15 +29,8 @@ pub struct Traceroute {
     /// Bytes of data.
     #[arg(short, long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_SIZE)))]
     size: u16,
-    /// An address of the router as the source; default: that of the port, then of the loopback.
-    #[arg(short = 'I', long, value_name = "ADDRESS")]
-    source: Option<IpAddr>,
-    /// Seconds to wait for each answer.
-    #[arg(short = 'W', long, default_value = "1", value_parser = seconds)]
-    wait: Duration,
-    /// VRF.
-    #[arg(long, default_value_t = 0)]
-    vrf: u32,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A line of JSON for each TTL.
@@ -51,8 +43,7 @@ struct Hop {
 /// Traces until the destination answers, an error says that there is no way, or the largest TTL is reached.
 pub fn run(options: &Traceroute, socket: &Path, timeout: Duration, as_json: bool) -> Result<(), String> {
     let interrupted = interrupt::flag().map_err(|error| format!("signals: {error}"))?;
-    let mut connection =
-        Connection::open(socket, timeout + options.wait).map_err(|error| error.to_string())?;
+    let mut connection = options.common.connect(socket, timeout)?;
     if !as_json {
         let whole = u32::from(options.size) + if options.address.is_ipv4() { 28 } else { 48 };
         let (address, most) = (options.address, options.max_ttl);
@@ -64,14 +55,7 @@ pub fn run(options: &Traceroute, socket: &Path, timeout: Duration, as_json: bool
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let request = ProbeRequest {
-                address: options.address,
-                source: options.source,
-                vrf: options.vrf,
-                size: options.size,
-                ttl,
-                timeout_ms: options.wait.as_millis() as u32,
-            };
+            let request = options.common.request(options.address, options.size, ttl);
             hop.probes.push(probe(&mut connection, &request)?);
         }
         say(&if as_json { json::line(&hop)? } else { line(&hop) })?;

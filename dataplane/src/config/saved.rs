@@ -1,6 +1,6 @@
 //! `[saved_routes]`: routes that operators add with `fibcast route add --save`, in a file of their own.
 //!
-//! The configuration belongs to the operator and is never written by the daemon. The file here belongs to the daemon: each change writes it anew
+//! The configuration belongs to the operator and is never written by the daemon. The file here belongs to the daemon: each change writes a whole new one
 //! under another name, which replaces it once it is on the disk. It has `[[static_route]]` sections like the configuration, so one can be moved
 //! from one to the other.
 

@@ -27,7 +27,8 @@ pub struct Arguments {
     /// A scenario file; options override its keys.
     #[arg(long)]
     pub scenario: Option<PathBuf>,
-    /// Arguments for DPDK's EAL, separated by spaces [default: --no-pci --no-huge -m 256 --no-shconf --no-telemetry -l 0].
+    /// Arguments for DPDK's EAL, separated by spaces [default: --no-pci --no-huge --no-shconf --no-telemetry, -l with the cores, -m with
+    /// 256 MiB for each].
     #[arg(long, allow_hyphen_values = true, help_heading = "Ports and device")]
     pub eal_args: Option<String>,
     /// Cores that send and receive, each by a queue of its own on every port [default: one loop, on any core].

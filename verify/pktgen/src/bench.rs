@@ -307,7 +307,7 @@ fn loopback_team(scenario: &Scenario, now_ns: u64) -> Result<Team, Failure> {
         latency_one_in: scenario.latency.one_in.unwrap_or(8),
         silence_timeout_ns: Some(5_000_000_000),
     };
-    Ok(Team::new(&plan, &links, &settings, 1, now_ns)?)
+    Ok(Team::new(plan, &links, &settings, 1, now_ns)?)
 }
 
 fn setup(bench: &mut Bench, scenario: &Scenario, rates: &Rates, mean_size: f64) -> Vec<(String, String)> {

@@ -479,7 +479,7 @@ fn team(cores: usize, load: Load, mut tamper: impl FnMut(&mut Frames)) -> (Figur
     let router = Router::new();
     let plan = Plan::new(table(), &[], &[], &router.links, 0, &wanted()).unwrap();
     let settings = Settings { silence_timeout_ns: None, ..settings(None) };
-    let mut team = Team::new(&plan, &router.links, &settings, cores, START).unwrap();
+    let mut team = Team::new(plan, &router.links, &settings, cores, START).unwrap();
     let (mut now, mut tampered) = (START, false);
     loop {
         assert!(now < START + 60_000 * MS, "does not end: {:?}", team.figures(now));
@@ -540,7 +540,7 @@ fn more_cores_than_flows_are_refused() {
     let links = vec![link(0), link(1)];
     let new = |flows, cores| {
         let plan = Plan::new(table(), &[], &[], &links, 0, &Wanted { flows: Some(flows), ..wanted() });
-        Team::new(&plan.unwrap(), &links, &settings(None), cores, START).err().map(|error| error.to_string())
+        Team::new(plan.unwrap(), &links, &settings(None), cores, START).err().map(|error| error.to_string())
     };
     assert_eq!(new(2, 1), None);
     let none = new(1, 2).unwrap();

@@ -133,8 +133,7 @@ pub fn work(arguments: &Arguments, scenario: &Scenario) -> Result<bool, Failure>
         scope.spawn(gently).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     let settings = settings(arguments, scenario, content);
-    let team = Team::new(&plan, &links, &settings, scenario.cores.len().max(1), clock.now_ns())?;
-    drop(plan);
+    let team = Team::new(plan, &links, &settings, scenario.cores.len().max(1), clock.now_ns())?;
     clock.turn();
     let mut bench =
         Bench { devices, team, clock, board, orders, stop, eal: eal.clone(), live: Mutex::default() };

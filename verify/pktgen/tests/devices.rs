@@ -146,7 +146,7 @@ fn linux_kernel_routes_all_and_a_wrong_route_is_found() {
             .current_dir(folder.path());
         inside.output().unwrap()
     };
-    // The kernel spreads what comes back over the queues by a hash of its own, so that the cores hand packets over.
+    // The kernel spreads what comes back over the queues by a hash of its own, so that cores get packets of each other.
     let one_core: &[&str] = &[];
     let two_cores: &[&str] = &["--cores", "0,1"];
     for cores in [one_core, two_cores] {
@@ -162,7 +162,7 @@ fn linux_kernel_routes_all_and_a_wrong_route_is_found() {
         assert!(output.status.success() && seen["received"].as_u64().unwrap() > 100, "{}", words(&output));
         let queues = seen["queues"].as_array().unwrap();
         assert_eq!(queues.len(), if cores.is_empty() { 2 } else { 4 });
-        let handed: u64 = queues.iter().map(|queue| queue["handed_over"].as_u64().unwrap()).sum();
+        let handed: u64 = queues.iter().map(|queue| queue["of_other_cores"].as_u64().unwrap()).sum();
         assert_eq!(handed > 0, !cores.is_empty(), "{queues:?}");
     }
     // The next hop is never reached, so the warm-up does not end.

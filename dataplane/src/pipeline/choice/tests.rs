@@ -1,6 +1,11 @@
 //! The fast path and the exception path: the same verdict, bytes and counters for any burst, whatever groups its packets have.
 
-use fibcast_fib::{Change, Fib, Generation, Group, GroupLabel, Limits, Member, NextHop, Special, VrfId};
+use std::net::IpAddr;
+
+use fibcast_fib::{
+    AdjacencyState, Change, Fib, Generation, Group, GroupLabel, Limits, Member, NextHop, PortId, Special,
+    VrfId,
+};
 use proptest::prelude::*;
 
 use super::super::family_batch::FamilyBatch;

@@ -1,6 +1,7 @@
 //! DPDK ports around the engines: opens them, and runs the packet loops, one for each core.
 //!
-//! Each core has a queue of each port in both directions, and an engine of its own. What comes back to another core's queue is handed over.
+//! Each core has a queue of each port in both directions, and an engine of its own. What comes back to another core's queue is enqueued to
+//! the core that sent it.
 
 mod queues;
 
@@ -55,7 +56,7 @@ pub struct Devices {
     devices: Vec<Device>,
     eal: Eal,
     idle: Idle,
-    handed_dropped_before: u64,
+    enqueue_failures_before: u64,
 }
 
 /// How the packet loops run.
@@ -130,7 +131,7 @@ impl Devices {
             devices.push(Device { port, dropped_before: 0 });
         }
         let (eal, idle) = (eal.clone(), loops.idle);
-        Ok(Self { cores: queues, devices, eal, idle, handed_dropped_before: 0 })
+        Ok(Self { cores: queues, devices, eal, idle, enqueue_failures_before: 0 })
     }
 
     /// None where no cores were chosen.
@@ -168,8 +169,8 @@ impl Devices {
             all += dropped.saturating_sub(device.dropped_before);
             device.dropped_before = dropped;
         }
-        let handed: u64 = self.cores.iter().flat_map(Queues::figures).map(|figures| figures.dropped).sum();
-        all + handed - std::mem::replace(&mut self.handed_dropped_before, handed)
+        let failures: u64 = self.cores.iter().flat_map(Queues::figures).map(|figures| figures.dropped).sum();
+        all + failures - std::mem::replace(&mut self.enqueue_failures_before, failures)
     }
 
     /// Runs each engine on its core while `goes_on`, reports to `board`, and executes orders. An error of `goes_on` ends all.

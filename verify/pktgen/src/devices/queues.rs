@@ -30,7 +30,7 @@ pub(super) struct Queue {
 }
 
 /// A packet and the port that received it.
-type Handed = (usize, Packet);
+type Moved = (usize, Packet);
 
 /// The queues of one core, in the order of ports.
 pub(super) struct Queues {
@@ -40,8 +40,8 @@ pub(super) struct Queues {
     pool: Mempool,
     idle: Idle,
     /// To the engines of all cores.
-    others: Vec<SyncSender<Handed>>,
-    inbox: Receiver<Handed>,
+    others: Vec<SyncSender<Moved>>,
+    inbox: Receiver<Moved>,
 }
 
 /// What the loops of all cores share while they run.
@@ -149,7 +149,7 @@ impl Queues {
             queue.figures.received += count as u64;
             queue.figures.received_bytes += bytes as u64;
             if of_others != 0 {
-                Self::hand_over(queue, port, &mut received, of_others, (engine, &self.others, now));
+                Self::enqueue(queue, port, &mut received, of_others, (engine, &self.others, now));
             }
             received.clear();
         }
@@ -163,12 +163,12 @@ impl Queues {
 
     /// Gives packets of the mask to the engines that sent them.
     #[cold]
-    fn hand_over(
+    fn enqueue(
         queue: &mut Queue,
         port: usize,
         received: &mut Burst<BURST>,
         mut mask: u64,
-        (engine, others, now_ns): (&mut Engine, &[SyncSender<Handed>], u64),
+        (engine, others, now_ns): (&mut Engine, &[SyncSender<Moved>], u64),
     ) {
         let mut packets = received.deal();
         while mask != 0 {
@@ -177,7 +177,7 @@ impl Queues {
             let Some(packet) = packets.take(at) else { continue };
             let to = engine.handle_frame(port, packet.data(), now_ns).and_then(|to| others.get(to));
             let done = to.is_some_and(|to| to.try_send((port, packet)).is_ok());
-            queue.figures.handed_over += 1;
+            queue.figures.of_other_cores += 1;
             queue.figures.dropped += u64::from(!done);
         }
     }

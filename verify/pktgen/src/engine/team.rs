@@ -16,7 +16,7 @@ pub struct Team(Vec<Engine>);
 impl Team {
     /// An engine for each core, with an equal share of the flows, the load, the window and the memory.
     pub fn new(
-        plan: &Plan,
+        plan: Plan,
         links: &[Link],
         settings: &Settings,
         cores: usize,
@@ -29,7 +29,12 @@ impl Team {
         for (number, link) in links.iter().enumerate() {
             routers.put(number, link.peer_mac);
         }
-        let engine = |core: usize| {
+        // A whole table is not copied for one core.
+        let shares = match cores {
+            1 => vec![plan],
+            _ => (0..cores).map(|core| plan.share(core, cores)).collect(),
+        };
+        let engine = |(core, share): (usize, Plan)| {
             let settings = Settings {
                 window: settings.window.map(|window| window.div_ceil(cores)),
                 remembered: settings.remembered / cores,
@@ -38,9 +43,9 @@ impl Team {
                 ..settings.clone()
             };
             let shared = (core as u8, cores as u8, routers.clone());
-            Engine::of_team(plan.share(core, cores), links.to_vec(), settings, shared, now_ns)
+            Engine::of_team(share, links.to_vec(), settings, shared, now_ns)
         };
-        (0..cores).map(engine).collect::<Result<_, _>>().map(Self)
+        shares.into_iter().enumerate().map(engine).collect::<Result<_, _>>().map(Self)
     }
 
     pub fn engines(&mut self) -> &mut [Engine] {

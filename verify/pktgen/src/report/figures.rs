@@ -36,8 +36,8 @@ pub struct QueueFigures {
     pub sent_bytes: u64,
     pub received: u64,
     pub received_bytes: u64,
-    /// Of the received: sent by another core, which got them from this one.
-    pub handed_over: u64,
+    /// Of the received: sent by another core, to which they were enqueued.
+    pub of_other_cores: u64,
     /// Of those: dropped because that core was too slow.
     pub dropped: u64,
 }

@@ -210,7 +210,7 @@ fn queues(queues: &[QueueFigures]) -> String {
             queue.core.map_or("-".to_owned(), |core| core.to_string()),
             queue.sent.to_string(),
             queue.received.to_string(),
-            queue.handed_over.to_string(),
+            queue.of_other_cores.to_string(),
             queue.dropped.to_string(),
         ]);
     }

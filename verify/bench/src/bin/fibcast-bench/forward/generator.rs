@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
 
 use fibcast_testbed::Process;
+use fibcast_testbed::config::LANS;
 use fibcast_testbed::process::command;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{frames, setting};
+use super::setting;
 use crate::input::{Random, Table};
 use crate::{Course, Failure};
 
@@ -73,17 +74,18 @@ pub fn write(table: &Table, folder: &Path) -> std::io::Result<()> {
     let prefixes = [of_family(false), of_family(true)].concat().join(", ");
     for router in [true, false] {
         let mut text = String::from(if router { "table = \"table.txt\"\n" } else { "dut = \"bridge\"\n" });
-        for port in 0..frames::PORTS {
+        for (port, lan) in LANS.iter().enumerate() {
             let _ = writeln!(
                 text,
-                "[[port]]\nname = \"p{port}\"\ndevice = \"net_vhost{port},iface={},queues=1\"",
+                "[[port]]\nname = \"{}\"\ndevice = \"net_vhost{port},iface={},queues=1\"",
+                lan.port,
                 socket(folder, port).display()
             );
             if router {
-                let net = 18 + port;
+                let ([subnet4, peer4], [subnet6, peer6]) = (lan.ipv4, lan.ipv6);
                 let _ = writeln!(
                     text,
-                    "subnet4 = \"198.{net}.0.0/16\"\npeer4 = \"198.{net}.0.1\"\nsubnet6 = \"2001:2:0:{port}::/64\"\npeer6 = \"2001:2:0:{port}::1\""
+                    "subnet4 = \"{subnet4}\"\npeer4 = \"{peer4}\"\nsubnet6 = \"{subnet6}\"\npeer6 = \"{peer6}\""
                 );
             }
         }
